@@ -1,0 +1,55 @@
+# Everything sets itself up: `make run`, `make test`, `make check` and `make bench` need Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/python -m uv
+UV_VERSION := 0.13.9
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench format requirements clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+run: $(VENV)/.run ## Set up and start the service on http://127.0.0.1:8080 (ARGS="--port 9000" and so on)
+	@exec $(BIN)/keywright serve $(ARGS)
+
+test: $(VENV)/.dev ## Set up and run every test, with coverage (ARGS="-k doors" for some of them)
+	@$(BIN)/python tests/run.py $(ARGS)
+
+check: $(VENV)/.dev ## Lint, types, import rules
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev ## Let ruff lay out the code
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix-only src tests
+
+bench: $(VENV)/.dev ## Measure: throughput, latency, memory, start-up (a few minutes)
+	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+requirements: $(VENV)/.uv ## Pin the dependencies anew, by name, version and hash
+	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes pyproject.toml -o requirements/run.txt $(ARGS)
+	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt $(ARGS)
+
+clean: ## Remove the virtual environment and every cache
+	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+
+$(VENV)/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Keywright needs Python 3.11 or newer: make PYTHON=python3.12 run")'
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.uv requirements/run.txt pyproject.toml
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@

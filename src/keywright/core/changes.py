@@ -1,0 +1,127 @@
+"""Owns the contract between the planes: what a change is, and how it is written down.
+
+The origin numbers every committed change with a *revision*; an edge applies them in that order. A snapshot is the same
+vocabulary: the puts that lead from nothing to a revision. Records are kept apart (key, consumer, bucket), so that new
+metadata is one change however many keys a consumer has, and deleting a consumer or a bucket ends all its keys at once.
+
+A change is encoded as one line of JSON: an array whose first item names its kind. `decode` refuses a kind or a shape
+that it does not know, with ValueError: a change is understood or refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from keywright.core.permissions import Access
+
+FORMAT_VERSION = 1
+"""Goes up when an older reader could misunderstand what is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPut:
+    number: int
+    bucket_id: str
+    name: str
+    account_id: str | None
+    grants: Mapping[str, Access] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketDelete:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerPut:
+    """`metadata` is a JSON object, encoded without spaces."""
+
+    number: int
+    consumer_id: str
+    bucket_number: int
+    name: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerDelete:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPut:
+    """`expires_at` is in milliseconds since the epoch, None for never."""
+
+    digest: bytes
+    bucket_number: int
+    consumer_number: int
+    key_id: str
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDelete:
+    digest: bytes
+    bucket_number: int
+
+
+Change = BucketPut | BucketDelete | ConsumerPut | ConsumerDelete | KeyPut | KeyDelete
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Changes `follows + 1` to `revision`, in order, one for each revision."""
+
+    follows: int
+    changes: Sequence[Change]
+
+    @property
+    def revision(self) -> int:
+        return self.follows + len(self.changes)
+
+
+def encode(change: Change) -> str:
+    match change:
+        case KeyPut():
+            row: list[Any] = [
+                "key", change.digest.hex(), change.bucket_number, change.consumer_number, change.key_id, change.expires_at,
+            ]  # fmt: skip
+        case KeyDelete():
+            row = ["-key", change.digest.hex(), change.bucket_number]
+        case ConsumerPut():
+            row = ["consumer", change.number, change.consumer_id, change.bucket_number, change.name, change.metadata]
+        case ConsumerDelete():
+            row = ["-consumer", change.number]
+        case BucketPut():
+            grants = {account_id: access.label for account_id, access in change.grants.items()}
+            row = ["bucket", change.number, change.bucket_id, change.name, change.account_id, grants]
+        case BucketDelete():
+            row = ["-bucket", change.number]
+        case _:
+            assert_never(change)
+    return json.dumps(row, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode(line: str | bytes) -> Change:
+    """The change that `encode` wrote. Raises ValueError for anything else."""
+    try:
+        match json.loads(line):
+            case ["key", str(digest), int(bucket), int(consumer), str(key_id), int() | None as expires_at]:
+                return KeyPut(bytes.fromhex(digest), bucket, consumer, key_id, expires_at)
+            case ["-key", str(digest), int(bucket)]:
+                return KeyDelete(bytes.fromhex(digest), bucket)
+            case ["consumer", int(number), str(consumer_id), int(bucket), str(name), str(metadata)]:
+                return ConsumerPut(number, consumer_id, bucket, name, metadata)
+            case ["-consumer", int(number)]:
+                return ConsumerDelete(number)
+            case ["bucket", int(number), str(bucket_id), str(name), str() | None as account_id, dict(grants)]:
+                held = {account: Access.of(access) for account, access in grants.items()}
+                return BucketPut(number, bucket_id, name, account_id, held)
+            case ["-bucket", int(number)]:
+                return BucketDelete(number)
+    except (KeyError, AttributeError, RecursionError) as error:
+        raise ValueError("not a change of this format") from error
+    raise ValueError("not a change of this format")
