@@ -46,10 +46,10 @@ $(VENV)/.uv:
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.uv requirements/run.txt pyproject.toml
-	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/run.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
-	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@

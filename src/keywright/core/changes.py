@@ -86,9 +86,8 @@ class Batch:
 def encode(change: Change) -> str:
     match change:
         case KeyPut():
-            row: list[Any] = [
-                "key", change.digest.hex(), change.bucket_number, change.consumer_number, change.key_id, change.expires_at,
-            ]  # fmt: skip
+            place = [change.bucket_number, change.consumer_number]
+            row: list[Any] = ["key", change.digest.hex(), *place, change.key_id, change.expires_at]
         case KeyDelete():
             row = ["-key", change.digest.hex(), change.bucket_number]
         case ConsumerPut():

@@ -80,7 +80,7 @@ def parse(text: str) -> ParsedKey | None:
 
 
 def is_possible(text: str) -> bool:
-    """Whether the text could be a key at all: printable ASCII of the right length and, in our format, a right checksum."""
+    """Whether the text could be a key: printable ASCII of the right length and, in our format, a right checksum."""
     if _CUSTOM.fullmatch(text) is None:
         return False
     parsed = parse(text)

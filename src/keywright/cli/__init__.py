@@ -1,0 +1,195 @@
+"""Owns the command line: parses, makes one call, prints. What a command does is done in serve.py or behind the API.
+
+This file is the tour: what runs and looks after the service. The nouns of the Developer API have a file each, key.py
+looks at one secret, client.py talks to the API, output.py prints. It imports little, because the start of
+`keywright serve` waits for it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from keywright import __version__
+from keywright.cli import buckets, consumers, key, keys, managers
+from keywright.cli.options import example
+from keywright.cli.output import CommandFailed, fail
+
+if TYPE_CHECKING:
+    from keywright.settings import OriginSettings
+
+_RUN, _CARE, _MANAGE = "Run it", "Look after it", "Manage keys"
+
+
+class Tour(TyperGroup):
+    """The one place where a failure of a command becomes its line on standard error and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CommandFailed as failure:
+            fail(str(failure))
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=Tour,
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with local variables would show secrets.
+    pretty_exceptions_enable=False,
+    epilog=example(
+        "keywright serve",
+        "export KEYWRIGHT_API_KEY=...    # printed by the first serve",
+        "export KEYWRIGHT_BUCKET=my-bucket",
+        "keywright consumers create acme --with-key",
+    ),
+)
+
+# What a default is stands in the help only: settings.py decides it, and None tells that nothing was given.
+_Host = Annotated[
+    str | None,
+    typer.Option("--host", envvar="KEYWRIGHT_HOST", metavar="HOST", help="Address to listen at; 127.0.0.1 by default."),
+]
+_Port = Annotated[
+    int | None,
+    typer.Option(
+        "--port", envvar="KEYWRIGHT_PORT", metavar="PORT", min=1, max=65535, help="Port to listen at; 8080 by default."
+    ),
+]
+_Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", envvar="KEYWRIGHT_WORKERS", metavar="N", min=1, help="Processes that answer; 1 by default."
+    ),
+]
+_DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="KEYWRIGHT_DATA_DIR",
+        metavar="DIR",
+        help="Directory of the database, the replica and the key files; ./keywright-data by default.",
+    ),
+]
+_DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        envvar="KEYWRIGHT_DATABASE_URL",
+        metavar="URL",
+        # `ps` shows arguments to everybody.
+        help="PostgreSQL as postgresql://..., instead of SQLite. With a password in it, better use the variable.",
+    ),
+]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"keywright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tour(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Keywright: issue API keys to the consumers of your API, and check them at any rate.
+
+    On one machine, `keywright serve` is all it takes. When it first starts, it
+    prints a management key. With it in KEYWRIGHT_API_KEY, the commands under
+    "Manage keys" make buckets, consumers and keys, as any HTTP client can.
+
+    Every command explains itself with --help.
+    """
+
+
+@app.command(
+    "serve",
+    rich_help_panel=_RUN,
+    epilog=example("keywright serve", "keywright serve --port 9000 --data-dir /var/lib/keywright"),
+)
+def serve(
+    *,
+    host: _Host = None,
+    port: _Port = None,
+    data_dir: _DataDir = None,
+    database_url: _DatabaseUrl = None,
+    workers: _Workers = None,
+) -> None:
+    """Run the service: the Developer API and the validation of keys.
+
+    The first start makes the data directory, an account, a project with three
+    buckets, and a management key that is printed once.
+    """
+    from keywright import serve as planes  # Loads both planes.
+
+    with _failing_clearly():
+        planes.serve(_load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers))
+
+
+@app.command("migrate", rich_help_panel=_CARE, epilog=example("keywright migrate --data-dir /var/lib/keywright"))
+def migrate(*, data_dir: _DataDir = None, database_url: _DatabaseUrl = None) -> None:
+    """Bring the database up to this version. (`serve` does so, too, when it starts.)"""
+    from keywright import serve as planes  # Loads both planes.
+
+    with _failing_clearly():
+        planes.migrate(_load(data_dir=data_dir, database_url=database_url))
+
+
+@app.command(
+    "rotate-master-key",
+    rich_help_panel=_CARE,
+    epilog=example("keywright rotate-master-key --data-dir /var/lib/keywright"),
+)
+def rotate_master_key(
+    *,
+    discard_old: Annotated[
+        bool, typer.Option("--discard-old", help="Drop the older master keys once nothing is sealed with them.")
+    ] = False,
+    data_dir: _DataDir = None,
+    database_url: _DatabaseUrl = None,
+) -> None:
+    """Make a new master key and seal every bucket's data key with it, while the service runs.
+
+    The API keys stay as they are.
+    """
+    from keywright import serve as planes  # Loads both planes.
+
+    with _failing_clearly():
+        planes.rotate_master_key(_load(data_dir=data_dir, database_url=database_url), discard_old=discard_old)
+
+
+app.add_typer(buckets.app, name="buckets", rich_help_panel=_MANAGE)
+app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
+app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
+app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)
+app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)
+
+
+def main() -> None:
+    app(prog_name="keywright")
+
+
+def _load(**given: Any) -> "OriginSettings":
+    from keywright.settings import OriginSettings
+
+    return OriginSettings.load(**given)
+
+
+@contextmanager
+def _failing_clearly() -> Iterator[None]:
+    """Turn what keeps the service from starting into its line."""
+    from keywright.serve import StartError
+    from keywright.settings import SettingsError
+
+    try:
+        yield
+    except (SettingsError, StartError) as error:
+        raise CommandFailed(str(error)) from None

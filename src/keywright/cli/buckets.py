@@ -1,0 +1,148 @@
+"""Owns `keywright buckets`."""
+
+from typing import Annotated
+
+import typer
+
+from keywright.cli import options
+from keywright.cli.input import Page, changes, confirm, given, parse_tags
+from keywright.cli.options import DEFAULT_URL, connect, example
+from keywright.cli.output import (
+    Column,
+    Row,
+    note,
+    pairs_of,
+    plain,
+    show_done,
+    show_list,
+    show_one,
+    text_of,
+    time_of,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Groups of consumers: one for each environment, or shared by several.",
+    epilog=example("keywright buckets list"),
+)
+
+_BUCKETS = "key-buckets"
+
+
+def _retrievable(row: Row) -> str:
+    return {True: "yes", False: "no"}.get(row.get("isRetrievable", ""), "")
+
+
+def _owner_key(row: Row) -> str:
+    return plain(row["ownerKey"]["key"]) if "ownerKey" in row else ""
+
+
+COLUMNS = (
+    Column("NAME", text_of("name"), is_whole=True),
+    Column("ID", text_of("id"), is_whole=True, in_list=False),
+    Column("DESCRIPTION", text_of("description")),
+    Column("TAGS", pairs_of("tags")),
+    Column("RETRIEVABLE", _retrievable),
+    Column("PREFIX", text_of("keyPrefix"), in_list=False),
+    Column("CREATED", time_of("createdOn")),
+    Column("UPDATED", time_of("updatedOn"), in_list=False),
+    Column("OWNER KEY", _owner_key, is_whole=True, in_list=False),
+)
+
+
+@app.command("list", epilog=example("keywright buckets list"))
+def list_buckets(
+    *,
+    limit: options.Limit = None,
+    offset: options.Offset = 0,
+    everything: options.All = False,
+    as_json: options.Json = False,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """List the buckets of the account, newest first."""
+    with connect(url, account) as api:
+        answer = api.get_list(_BUCKETS, page=Page(limit, offset, everything))
+    show_list(answer, COLUMNS, as_json=as_json, empty="No buckets yet. Make one: keywright buckets create my-bucket")
+
+
+@app.command("create", epilog=example("keywright buckets create my-bucket --description 'Keys of our customers'"))
+def create_bucket(
+    name: options.BucketName,
+    *,
+    description: options.Description = None,
+    tag: options.Tags = None,
+    key_prefix: Annotated[
+        str | None, typer.Option("--key-prefix", help="What keys of this bucket begin with, instead of zpka.")
+    ] = None,
+    not_retrievable: Annotated[
+        bool, typer.Option("--not-retrievable", help="Keep digests only: a key is shown once, when it is made.")
+    ] = False,
+    as_json: options.Json = False,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Create a bucket, and print its owner key.
+
+    The owner key may do anything in this bucket and nothing else.
+    """
+    body = given(
+        name=name,
+        description=description,
+        tags=parse_tags(tag) or None,
+        keyPrefix=key_prefix,
+        isRetrievable=False if not_retrievable else None,
+    )
+    with connect(url, account) as api:
+        answer = api.post(_BUCKETS, body=body)
+    show_one(answer, COLUMNS, as_json=as_json)
+    if not as_json:
+        note("Keep the owner key now: it is shown only this once.")
+
+
+@app.command("get", epilog=example("keywright buckets get my-bucket"))
+def get_bucket(
+    name: options.BucketName,
+    *,
+    as_json: options.Json = False,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Show one bucket."""
+    with connect(url, account) as api:
+        answer = api.get(_BUCKETS, name)
+    show_one(answer, COLUMNS, as_json=as_json)
+
+
+@app.command("update", epilog=example("keywright buckets update my-bucket --tag team=payments"))
+def update_bucket(
+    name: options.BucketName,
+    *,
+    description: options.NewDescription = None,
+    tag: options.NewTags = None,
+    no_tags: options.NoTags = False,
+    as_json: options.Json = False,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Change the description or the tags of a bucket."""
+    body = changes(description, tag, no_tags=no_tags)
+    with connect(url, account) as api:
+        answer = api.patch(_BUCKETS, name, body=body)
+    show_one(answer, COLUMNS, as_json=as_json)
+
+
+@app.command("delete", epilog=example("keywright buckets delete my-bucket"))
+def delete_bucket(
+    name: options.BucketName,
+    *,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Delete a bucket with its consumers; all their keys stop working."""
+    confirm(f"Delete bucket {plain(name)} with all its consumers and keys?", is_sure=yes)
+    with connect(url, account) as api:
+        answer = api.delete(_BUCKETS, name)
+    show_done(answer, f"Deleted bucket {name}.", as_json=as_json)

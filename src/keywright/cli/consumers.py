@@ -1,0 +1,179 @@
+"""Owns `keywright consumers`."""
+
+from typing import Annotated
+
+import typer
+
+from keywright.cli import keys, managers, options
+from keywright.cli.input import Page, changes, confirm, given, parse_metadata, parse_tags
+from keywright.cli.options import DEFAULT_URL, connect, example
+from keywright.cli.output import (
+    Answer,
+    Column,
+    json_of,
+    pairs_of,
+    plain,
+    show_done,
+    show_list,
+    show_one,
+    show_rows,
+    text_of,
+    time_of,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The identities that keys authenticate as.",
+    epilog=example("keywright consumers list", "keywright consumers create acme --with-key"),
+)
+
+COLUMNS = (
+    Column("NAME", text_of("name"), is_whole=True),
+    Column("ID", text_of("id"), is_whole=True, in_list=False),
+    Column("DESCRIPTION", text_of("description")),
+    Column("METADATA", json_of("metadata"), in_list=False),
+    Column("TAGS", pairs_of("tags")),
+    Column("CREATED", time_of("createdOn")),
+    Column("UPDATED", time_of("updatedOn"), in_list=False),
+)
+
+_Metadata = Annotated[
+    str | None,
+    typer.Option("--metadata", metavar="JSON", help="JSON object that a validated request carries as user.data."),
+]
+
+
+@app.command("list", epilog=example("keywright consumers list", "keywright consumers list --tag plan=gold --all"))
+def list_consumers(
+    *,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="Only those with this tag; may be repeated.")
+    ] = None,
+    manager_email: Annotated[
+        str | None, typer.Option("--manager-email", metavar="EMAIL", help="Only those that this user manages.")
+    ] = None,
+    limit: options.Limit = None,
+    offset: options.Offset = 0,
+    everything: options.All = False,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """List the consumers of a bucket, newest first."""
+    params: dict[str, str | int] = {f"tag.{name}": value for name, value in parse_tags(tag).items()}
+    params |= given(**{"manager-email": manager_email})
+    with connect(url, account) as api:
+        answer = api.get_list("key-buckets", bucket, "consumers", page=Page(limit, offset, everything), params=params)
+    none_yet = "No consumers yet. Make one: keywright consumers create my-consumer --with-key"
+    show_list(answer, COLUMNS, as_json=as_json, empty="No consumer is like that." if params else none_yet)
+
+
+@app.command(
+    "create",
+    epilog=example(
+        "keywright consumers create acme --with-key",
+        """keywright consumers create acme --metadata '{"plan": "gold"}'""",
+    ),
+)
+def create_consumer(
+    name: options.ConsumerName,
+    *,
+    with_key: Annotated[bool, typer.Option("--with-key", help="Make a first key, too, and print it.")] = False,
+    description: options.Description = None,
+    metadata: _Metadata = None,
+    tag: options.Tags = None,
+    manager: Annotated[
+        list[str] | None,
+        typer.Option("--manager", metavar="EMAIL", help="User to invite to manage its keys; may be repeated."),
+    ] = None,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Create a consumer.
+
+    Its name becomes user.sub of every request that comes with one of its keys.
+    """
+    body = given(
+        name=name,
+        description=description,
+        metadata=None if metadata is None else parse_metadata(metadata),
+        tags=parse_tags(tag) or None,
+        managers=manager or None,
+    )
+    params: dict[str, str | int] = {"with-api-key": "true"} if with_key else {}
+    with connect(url, account) as api:
+        answer = api.post("key-buckets", bucket, "consumers", body=body, params=params)
+    _show_consumer(answer, as_json=as_json)
+
+
+@app.command("get", epilog=example("keywright consumers get acme"))
+def get_consumer(
+    name: options.ConsumerName,
+    *,
+    show: options.Show = False,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Show one consumer with its keys and its managers."""
+    included = {"include-api-keys": "true", "include-managers": "true", "include-manager-invites": "true"}
+    with connect(url, account) as api:
+        answer = api.get("key-buckets", bucket, "consumers", name, params={**included, **keys.format_to_ask(show=show)})
+    _show_consumer(answer, as_json=as_json)
+
+
+@app.command("update", epilog=example("""keywright consumers update acme --metadata '{"plan": "silver"}'"""))
+def update_consumer(
+    name: options.ConsumerName,
+    *,
+    description: options.NewDescription = None,
+    metadata: _Metadata = None,
+    tag: options.NewTags = None,
+    no_tags: options.NoTags = False,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Change the description, the metadata or the tags of a consumer.
+
+    New metadata replaces the old, and holds from the next request on.
+    """
+    body = changes(description, tag, no_tags=no_tags, metadata=metadata)
+    with connect(url, account) as api:
+        answer = api.patch("key-buckets", bucket, "consumers", name, body=body)
+    _show_consumer(answer, as_json=as_json)
+
+
+@app.command("delete", epilog=example("keywright consumers delete acme", "keywright consumers delete acme --yes"))
+def delete_consumer(
+    name: options.ConsumerName,
+    *,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Delete a consumer; all its keys stop working at once."""
+    confirm(f"Delete consumer {plain(name)} with all its keys?", is_sure=yes)
+    with connect(url, account) as api:
+        answer = api.delete("key-buckets", bucket, "consumers", name)
+    show_done(answer, f"Deleted consumer {name}.", as_json=as_json)
+
+
+app.command("roll", epilog=example("keywright consumers roll acme", "keywright consumers roll acme --expires-on +7d"))(
+    keys.roll_key
+)
+
+
+def _show_consumer(answer: Answer, *, as_json: bool) -> None:
+    show_one(answer, COLUMNS, as_json=as_json)
+    if not as_json:
+        show_rows(answer.value.get("apiKeys", []), keys.COLUMNS, title="Keys")
+        everyone = [*answer.value.get("managers", []), *answer.value.get("managerInvites", [])]
+        show_rows(everyone, managers.COLUMNS, title="Managers")

@@ -1,0 +1,205 @@
+"""Owns `keywright keys`: the keys of a consumer, through the Developer API. (`keywright key`, of one secret: key.py)"""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from keywright.cli import options
+from keywright.cli.input import Page, confirm, given, parse_expiry, read_secret, require_changes
+from keywright.cli.options import DEFAULT_URL, connect, example
+from keywright.cli.output import Column, note, plain, show_done, show_list, show_one, text_of, time_of
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The keys of a consumer: make, show, roll and end them.",
+    epilog=example("keywright keys list acme", "keywright keys create acme --expires-on +90d"),
+)
+
+COLUMNS = (
+    Column("ID", text_of("id"), is_whole=True),
+    Column("KEY", text_of("key"), is_whole=True),
+    Column("DESCRIPTION", text_of("description")),
+    Column("EXPIRES", time_of("expiresOn", missing="never")),
+    Column("CREATED", time_of("createdOn")),
+    Column("UPDATED", time_of("updatedOn"), in_list=False),
+)
+
+
+class KeyFormat(StrEnum):
+    """How the API writes a secret: not at all, its last characters, or whole."""
+
+    NONE = "none"
+    MASKED = "masked"
+    VISIBLE = "visible"
+
+
+_Format = Annotated[
+    KeyFormat,
+    typer.Option(
+        "--key-format", help="How to show keys: none, masked (the last characters) or visible (the same as --show)."
+    ),
+]
+_Expiry = Annotated[
+    str | None,
+    typer.Option(
+        "--expires-on", metavar="TIME", help="A time (2027-01-31T12:00:00Z), a date, +12h, +7d, +2w, or 'never'."
+    ),
+]
+
+
+def key_path(bucket: str, consumer: str, *rest: str) -> tuple[str, ...]:
+    return ("key-buckets", bucket, "consumers", consumer, *rest)
+
+
+def format_to_ask(*, show: bool, key_format: KeyFormat = KeyFormat.MASKED) -> dict[str, str | int]:
+    return {"key-format": (KeyFormat.VISIBLE if show else key_format).value}
+
+
+@app.command("list", epilog=example("keywright keys list acme", "keywright keys list acme --show --json"))
+def list_keys(
+    consumer: options.ConsumerName,
+    *,
+    show: options.Show = False,
+    key_format: _Format = KeyFormat.MASKED,
+    limit: options.Limit = None,
+    offset: options.Offset = 0,
+    everything: options.All = False,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """List the keys of a consumer, newest first."""
+    params = format_to_ask(show=show, key_format=key_format)
+    with connect(url, account) as api:
+        answer = api.get_list(*key_path(bucket, consumer, "keys"), page=Page(limit, offset, everything), params=params)
+    empty = f"{consumer} has no keys yet. Make one: keywright keys create {consumer}"
+    show_list(answer, COLUMNS, as_json=as_json, empty=empty)
+
+
+@app.command(
+    "create",
+    epilog=example(
+        "keywright keys create acme --description 'For the test system' --expires-on +90d",
+        "keywright keys create acme --key - < secret.txt",
+    ),
+)
+def create_key(
+    consumer: options.ConsumerName,
+    *,
+    description: options.Description = None,
+    expires_on: _Expiry = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="-", help="Bring an existing secret: '-' reads it from standard input."),
+    ] = None,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Create a key and print it."""
+    if key not in {None, "-"}:
+        raise typer.BadParameter(
+            "only '-': a secret among the arguments would be seen by everyone on this machine", param_hint="--key"
+        )
+    body = given(
+        description=description,
+        expiresOn=None if expires_on is None else parse_expiry(expires_on),
+        key=None if key is None else read_secret("Key"),
+    )
+    with connect(url, account) as api:
+        answer = api.post(*key_path(bucket, consumer, "keys"), body=body)
+    show_one(answer, COLUMNS, as_json=as_json)
+    if not as_json:
+        note("Keep the key in a safe place. Where the bucket keeps digests only, this is the one time it is shown.")
+
+
+@app.command("get", epilog=example("keywright keys get acme key_0HfT6wtn1uyYNkLjbVNQEVzK --show"))
+def get_key(
+    consumer: options.ConsumerName,
+    key_id: options.KeyId,
+    *,
+    show: options.Show = False,
+    key_format: _Format = KeyFormat.MASKED,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Show one key: the last characters of its secret or, with --show, the whole."""
+    params = format_to_ask(show=show, key_format=key_format)
+    with connect(url, account) as api:
+        answer = api.get(*key_path(bucket, consumer, "keys", key_id), params=params)
+    show_one(answer, COLUMNS, as_json=as_json)
+
+
+@app.command("update", epilog=example("keywright keys update acme key_0HfT6wtn1uyYNkLjbVNQEVzK --expires-on +7d"))
+def update_key(
+    consumer: options.ConsumerName,
+    key_id: options.KeyId,
+    *,
+    description: options.NewDescription = None,
+    expires_on: _Expiry = None,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Change the description or the expiry of a key."""
+    body = given(description=description)
+    if description == "":
+        body["description"] = None
+    if expires_on is not None:
+        body["expiresOn"] = parse_expiry(expires_on)
+    require_changes(body)
+    with connect(url, account) as api:
+        answer = api.patch(*key_path(bucket, consumer, "keys", key_id), body=body)
+    show_one(answer, COLUMNS, as_json=as_json)
+
+
+@app.command("delete", epilog=example("keywright keys delete acme key_0HfT6wtn1uyYNkLjbVNQEVzK"))
+def delete_key(
+    consumer: options.ConsumerName,
+    key_id: options.KeyId,
+    *,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Delete a key; it stops working at once."""
+    confirm(f"Delete key {plain(key_id)} of {plain(consumer)}?", is_sure=yes)
+    with connect(url, account) as api:
+        answer = api.delete(*key_path(bucket, consumer, "keys", key_id))
+    show_done(answer, f"Deleted key {key_id} of {consumer}.", as_json=as_json)
+
+
+@app.command("roll", epilog=example("keywright keys roll acme", "keywright keys roll acme --expires-on +7d"))
+def roll_key(
+    consumer: options.ConsumerName,
+    *,
+    expires_on: _Expiry = None,
+    as_json: options.Json = False,
+    bucket: options.Bucket,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Make a new key and end the others, now or at --expires-on.
+
+    No key's life is made longer by this.
+    """
+    expiry = None if expires_on is None else parse_expiry(expires_on)
+    if expires_on is not None and expiry is None:
+        raise typer.BadParameter("the other keys have to end at some time", param_hint="--expires-on")
+    with connect(url, account) as api:
+        answer = api.post(
+            *key_path(bucket, consumer, "roll-key"),
+            body=None if expiry is None else {"expiresOn": expiry},
+            headers={"prefer": "return=representation"},
+        )
+    show_one(answer, COLUMNS, as_json=as_json)
+    if not as_json:
+        note(f"The other keys of {plain(consumer)} {'have ended' if expiry is None else f'end by {expiry}'}.")

@@ -1,0 +1,141 @@
+"""The edge's composition root: its doors behind one ASGI callable, and what tells how the edge is doing.
+
+serve.py puts it beside the origin: `owns` tells which paths are the edge's; `livez`, `readyz` and `metrics` are ASGI
+callables of their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from keywright.core import models
+from keywright.core.problems import MethodNotAllowed, NotFound, Problem
+from keywright.core.verdict import Verdict
+from keywright.edge import forward_auth, http, validate_api
+from keywright.edge.forward_auth import ForwardAuth
+from keywright.edge.validate_api import ValidateApi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+    from keywright.edge.http import Receive, Scope, Send
+    from keywright.edge.validator import Validator
+
+
+class SyncStatus(Protocol):
+    """How far the replica is; a Follower has it."""
+
+    @property
+    def is_synced(self) -> bool: ...
+    @property
+    def revision(self) -> int | None: ...
+    @property
+    def lag_seconds(self) -> float: ...
+    @property
+    def since(self) -> datetime: ...
+
+
+class EdgeApp:
+    """ASGI for the paths that it owns."""
+
+    def __init__(
+        self,
+        validator: Validator,
+        status: SyncStatus,
+        *,
+        registry: CollectorRegistry | None = None,
+        token_required: bool = False,
+        auth_header: str = "authorization",
+        auth_scheme: str = "Bearer",
+    ) -> None:
+        self._status = status
+        self._registry = registry
+        self._validate_api = ValidateApi(validator, token_required=token_required)
+        self._forward_auth = ForwardAuth(
+            validator, auth_header=auth_header, auth_scheme=auth_scheme, token_required=token_required
+        )
+        if registry is not None:
+            registry.register(
+                _EdgeMetrics({"validate": self._validate_api, "forward-auth": self._forward_auth}, status)
+            )
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        return path.startswith((validate_api.PREFIX, forward_auth.PREFIX))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path.startswith(validate_api.PREFIX):
+            await self._validate_api(scope, receive, send)
+        elif path.startswith(forward_auth.PREFIX):
+            await self._forward_auth(scope, receive, send)
+        else:
+            await http.send_problem(scope, send, NotFound())
+
+    async def livez(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """200 as long as the event loop turns."""
+        await _send_page(scope, send, 200, b"application/json", b'{"alive":true}')
+
+    async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """200 when keys can be judged, in step with the record or not; 503 before the first snapshot."""
+        status = self._status
+        revision = status.revision
+        body = http.encode_json(
+            {
+                "ready": revision is not None,
+                "synced": status.is_synced,
+                "revision": revision,
+                "lag_seconds": round(status.lag_seconds, 3),
+                "since": models.to_iso(status.since),
+            }
+        )
+        await _send_page(scope, send, 503 if revision is None else 200, b"application/json", body)
+
+    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything in the registry, in Prometheus' text format."""
+        body = b"" if self._registry is None else generate_latest(self._registry)
+        await _send_page(scope, send, 200, CONTENT_TYPE_LATEST.encode(), body)
+
+
+class _EdgeMetrics(Collector):
+    """Reads the doors' own counts when it is asked, so that counting costs a request an addition and no lock."""
+
+    def __init__(self, doors: dict[str, ValidateApi | ForwardAuth], status: SyncStatus) -> None:
+        self._doors = doors
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        validations = CounterMetricFamily(
+            "keywright_validations", "Validations by door and verdict.", labels=["door", "verdict"]
+        )
+        for name, door in self._doors.items():
+            validations.add_metric([name, Verdict.VALID], door.valid_count)
+            for verdict, count in list(door.counts.items()):
+                validations.add_metric([name, verdict], count)
+        yield validations
+        status = self._status
+        yield GaugeMetricFamily("keywright_replica_synced", "1 if the replica is in step.", int(status.is_synced))
+        yield GaugeMetricFamily("keywright_replica_lag_seconds", "Time since it was.", status.lag_seconds)
+        yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
+
+
+async def _send_page(scope: Scope, send: Send, status: int, content_type: bytes, body: bytes) -> None:
+    if scope["method"] not in ("GET", "HEAD"):
+        problem: Problem = MethodNotAllowed(headers={"allow": "GET, HEAD"})
+        await http.send_problem(scope, send, problem)
+        return
+    headers = [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -1,0 +1,134 @@
+"""Owns the door for gateways: ANY /v1/forward-auth/{bucketName}, the key in a header of the request they ask about.
+
+For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy's ext_authz over HTTP. Whatever the answer is,
+it has all four identity headers, empty ones unless the key is valid: some gateways copy what they get and leave alone
+what they don't get, so that a header which the client made up would pass.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, assert_never
+from urllib.parse import quote_from_bytes
+
+from keywright.core.problems import Problem, Unauthorized
+from keywright.core.verdict import Verdict
+from keywright.edge import http
+
+if TYPE_CHECKING:
+    from keywright.core.verdict import Result
+    from keywright.edge.http import Receive, Scope, Send
+    from keywright.edge.validator import Validator
+
+PREFIX = "/v1/forward-auth/"
+_NO_IDENTITY = [(b"x-consumer-name", b""), (b"x-consumer-id", b""), (b"x-key-id", b""), (b"x-consumer-metadata", b"")]
+
+
+class ForwardAuth:
+    """ASGI for requests whose path begins with PREFIX; any method, and the body is ignored.
+
+    `auth_header` is where the key is, after `auth_scheme` (in any case) and one space; "" for the bare header.
+    """
+
+    def __init__(
+        self,
+        validator: Validator,
+        *,
+        auth_header: str = "authorization",
+        auth_scheme: str = "Bearer",
+        token_required: bool = False,
+    ) -> None:
+        self._validator = validator
+        self._header = auth_header.lower().encode("ascii")
+        self._scheme = auth_scheme.lower().encode("ascii")
+        # A bare header has no registered scheme; RFC 9110 section 11.6.1 wants a challenge all the same.
+        self._challenge = auth_scheme or "ApiKey"
+        self._token_required = token_required
+        self.valid_count = 0
+        self.counts: dict[str, int] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            headers = self._answer(scope)
+        except Problem as problem:
+            await http.send_problem(scope, send, problem, _NO_IDENTITY)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _answer(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        bucket = http.find_bucket_name(scope, PREFIX)
+        if bucket is None:
+            raise http.no_bucket()
+        if self._token_required:
+            http.require_token(self._validator, scope, bucket)
+        values = [value for name, value in scope["headers"] if name == self._header]
+        credentials = self._find_credentials(values[0]) if len(values) == 1 else None
+        # Without credentials there is still the bucket to look for, which a text that is too short does.
+        result = self._validator.validate((credentials or b"").decode("latin-1"), bucket)
+        key, consumer = result.key, result.consumer
+        if key is not None and consumer is not None:
+            self.valid_count += 1
+            return [
+                (b"content-length", b"0"),
+                (b"cache-control", b"no-store"),
+                (b"x-consumer-name", consumer.name.encode()),
+                (b"x-consumer-id", consumer.consumer_id.encode()),
+                (b"x-key-id", key.key_id.encode()),
+                (b"x-consumer-metadata", _percent_encode(consumer.metadata)),
+            ]
+        raise self._refusal(result, bucket, len(values), has_credentials=credentials is not None)
+
+    def _find_credentials(self, value: bytes) -> bytes | None:
+        """What follows the scheme; None when there is none, or another scheme's."""
+        length = len(self._scheme)
+        if not length:
+            return value or None
+        if value[:length].lower() != self._scheme or value[length : length + 1] not in (b" ", b"\t"):
+            return None
+        # More spaces, and tabs, are left in: no key has them, so they are refused as malformed.
+        return value[length + 1 :] or None
+
+    def _refusal(self, result: Result, bucket: str, header_count: int, *, has_credentials: bool) -> Problem:
+        verdict = result.verdict
+        if verdict is Verdict.NO_BUCKET:
+            self._count(verdict)
+            return http.no_bucket()
+        if verdict is Verdict.UNAVAILABLE:
+            self._count(verdict)
+            return http.not_ready()
+        if header_count > 1:
+            self._count("AMBIGUOUS")
+            # RFC 6750 section 3.1 says 400 here; gateways take every other answer than 401 and 403 for a fault of ours.
+            return self._unauthorized("There is more than one header with a key.", 'error="invalid_request"')
+        if not has_credentials:
+            self._count("MISSING")
+            # RFC 6750 section 3.1: no error code where no credentials were shown.
+            return self._unauthorized("There is no key in the request.", f'realm="{bucket}"')
+        self._count(verdict)
+        return self._unauthorized(_reason(verdict), 'error="invalid_token"')
+
+    def _unauthorized(self, detail: str, parameters: str) -> Problem:
+        return Unauthorized(detail, headers={"www-authenticate": f"{self._challenge} {parameters}"})
+
+    def _count(self, code: str) -> None:
+        self.counts[code] = self.counts.get(code, 0) + 1
+
+
+def _reason(verdict: Verdict) -> str:
+    match verdict:
+        case Verdict.MALFORMED:
+            return "The key is malformed."
+        case Verdict.UNKNOWN:
+            return "The key is unknown."
+        case Verdict.EXPIRED:
+            return "The key has expired."
+        case Verdict.VALID | Verdict.NO_BUCKET | Verdict.UNAVAILABLE:
+            raise AssertionError(verdict)
+        case _:
+            assert_never(verdict)
+
+
+@lru_cache(maxsize=4096)
+def _percent_encode(metadata: bytes) -> bytes:
+    return quote_from_bytes(metadata, safe="").encode()

@@ -1,0 +1,382 @@
+"""Owns the replica: what an edge knows of buckets, consumers and keys, in one LMDB environment on its own disk.
+
+Records and cursor move in one transaction, so a replica is at one revision or at another and never between. Several
+processes may share a replica: each opens it itself, after the fork; any may write, LMDB's writer lock puts them in a
+row; each sees a commit of any other at its very next look-up. What a key is worth is judged elsewhere (validator.py),
+where changes come from is known elsewhere (sync.py, feeds.py), how files are guarded and laid out too (store.py,
+records.py).
+
+A deleted consumer or bucket takes its keys with it at once, because they can't be reached without it; the bytes they
+leave behind are *garbage*, which `sweep` takes away bit by bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, assert_never
+
+import lmdb
+
+from keywright.core.changes import BucketDelete, BucketPut, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
+from keywright.edge import records, store
+from keywright.edge.store import ReplicaBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from keywright.core.changes import Batch, Change
+    from keywright.core.verdict import ConsumerRecord, KeyRecord
+    from keywright.edge.records import BucketRecord
+
+__all__ = ["Gap", "NotReady", "Replica", "ReplicaBroken", "WrongPepper"]
+
+CACHED_RECORDS = 20_000
+"""How many decoded records one process keeps in memory, at most 2 KiB each and mostly far smaller."""
+
+
+class Gap(Exception):
+    """A batch follows a revision that this replica has not reached: changes between are missing."""
+
+
+class NotReady(Exception):
+    """The replica holds no snapshot of the deployment that this process's pepper belongs to."""
+
+
+class WrongPepper(Exception):
+    """The snapshot's digests were made under another pepper: this process could recognise none of its keys."""
+
+
+class Replica:
+    """Reads from any thread; writes from any thread, each transaction on one."""
+
+    def __init__(self, files: store.Files, pepper_check: str) -> None:
+        """Use `Replica.open` or `Replica.open_or_replace`."""
+        self._files = files
+        self._pepper_check = pepper_check
+        self._view = _View(-1, is_ready=False)
+
+    @classmethod
+    def open(cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE) -> Replica:
+        """Open what is in the directory, or make it. Raises ReplicaBroken when that can't be trusted."""
+        return cls(store.Files.open(path, map_size, _probe), pepper_check)
+
+    @classmethod
+    def open_or_replace(cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE) -> Replica:
+        """Open the replica; an empty one takes the place of a broken one, unless another process still uses that."""
+        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check)
+
+    def close(self) -> None:
+        self._files.close()
+
+    def reopen(self) -> None:
+        """Close, and open or replace again: the cure when the files turned out to be broken while in use.
+
+        Raises ReplicaBroken while other processes still use the broken files.
+        """
+        self._files.close()
+        self._files = store.Files.open(self._files.path, self._files.map_size, _probe, replace=True)
+        self._view = _View(-1, is_ready=False)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def find(self, bucket: str, digest: bytes) -> tuple[KeyRecord | None, ConsumerRecord | None] | None:
+        """The key with this digest and its consumer, each None when there is none; None when there is no such bucket.
+
+        Raises NotReady without a snapshot, lmdb.Error or ValueError when the files can't be read.
+        """
+        files = self._files
+        try:
+            tx = files.begin(files.keys)
+        except lmdb.MapResizedError:
+            files.adopt_map()
+            tx = files.begin(files.keys)
+        # Decoded records are kept as long as no transaction commits, in this process or another: what is found under
+        # the id of this very transaction is what the transaction itself would find.
+        view = self._view
+        if view.tx_id != tx.id():
+            view = self._new_view(tx)
+        prefix = view.prefixes.get(bucket)
+        if prefix is None:
+            record = self._find_bucket(tx, view, bucket)
+            if record is None:
+                return None
+            prefix = record.prefix
+        name = prefix + digest
+        found = view.found.get(name)
+        if found is not None:
+            return found
+        value = tx.get(name)
+        if value is None:
+            return _NOTHING
+        key = records.decode_key(value)
+        owner = tx.get(value[:8], None, files.consumers)
+        consumer = records.decode_consumer(owner) if owner is not None and owner[:4] == prefix else None
+        found = (key, consumer)
+        view.misses += 1
+        # One in four is kept: keys in use get there soon, and a stream of keys that are seen once costs little.
+        if not view.misses & 3:
+            if len(view.found) >= CACHED_RECORDS:
+                view.found.clear()
+            view.found[name] = found
+        return found
+
+    def find_bucket(self, name: str) -> BucketRecord | None:
+        """The bucket of this name. Raises as `find` does."""
+        with self._files.read() as tx:
+            view = self._view
+            if view.tx_id != tx.id():
+                view = self._new_view(tx)
+            return self._find_bucket(tx, view, name)
+
+    @property
+    def revision(self) -> int | None:
+        """The revision that the replica is at; None before its first snapshot (or if that is of another pepper)."""
+        with self._files.read() as tx:
+            return self._cursor(tx)
+
+    @property
+    def deployment_id(self) -> str | None:
+        with self._files.read() as tx:
+            value = tx.get(b"deployment", db=self._files.meta)
+            return None if value is None else value.decode()
+
+    @property
+    def is_open(self) -> bool:
+        return self._files.is_open
+
+    @property
+    def is_condemned(self) -> bool:
+        """Whether this or another process met broken pages: `reopen` is called for."""
+        return self._files.is_condemned
+
+    def condemn(self) -> None:
+        """Say that the files are broken, to every process that uses them. They go on being read until `reopen`."""
+        self._files.condemn()
+
+    def records(self) -> list[Change]:
+        """Every record that can be reached, as puts in the order of a snapshot: a list, for tests and tools."""
+        files = self._files
+        with files.read() as tx:
+            rows = [records.decode_bucket(name.decode(), value) for name, value in tx.cursor(files.buckets)]
+            rows.sort(key=lambda row: row.number)
+            puts: list[Change] = [records.bucket_put(row) for row in rows]
+            for db, decode in ((files.consumers, records.consumer_put), (files.keys, records.key_put)):
+                puts += [
+                    decode(name, value) for name, value in tx.cursor(db) if not self._is_garbage(tx, db, name, value)
+                ]
+            return puts
+
+    @property
+    def used_bytes(self) -> int:
+        """How much of the file is in use or kept for reuse."""
+        return self._files.used_bytes
+
+    def reader_check(self) -> int:
+        """Free the places of readers that died; they keep old pages from reuse. Returns how many there were."""
+        return self._files.reader_check()
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def apply(self, batch: Batch) -> int:
+        """Apply the changes that are new to this replica, in one transaction; returns the revision it is at afterwards.
+
+        A repeat is ignored. Raises Gap when changes before the batch are missing.
+        """
+        return self._write(lambda tx: self._apply(tx, batch))
+
+    def load(self, deployment_id: str, pepper_check: str, revision: int, changes: Iterable[Change]) -> None:
+        """Replace everything by a snapshot, in one transaction: until it is whole, all readers keep what was there.
+
+        Fastest with consumers in order of number and keys in order of bucket number and digest. `changes` may block,
+        and may raise: then nothing has happened. Raises WrongPepper for a snapshot that this process couldn't use.
+        """
+        if pepper_check != self._pepper_check:
+            raise WrongPepper("the snapshot was made under another pepper than this process has")
+        files = self._files
+        # No second attempt here: `changes` can be read once only.
+        with files.write() as tx:
+            for db in (files.buckets, files.bucket_names, files.consumers, files.keys):
+                tx.drop(db, delete=False)
+            tx.delete(b"sweep", db=files.meta)
+            for change in changes:
+                self._change(tx, change, append=True)
+            tx.put(b"deployment", deployment_id.encode(), db=files.meta)
+            tx.put(b"pepper", pepper_check.encode(), db=files.meta)
+            tx.put(b"revision", records.pack_number(revision), db=files.meta)
+
+    def sweep(self, limit: int = 1000) -> int:
+        """Look at up to `limit` records for garbage and remove it, going on where the last sweep stopped.
+
+        Nothing is looked at, or written, when no consumer or bucket was deleted since the last sweep of everything.
+        Returns how many records were removed.
+        """
+        with self._files.read() as tx:
+            if tx.get(b"sweep", db=self._files.meta) is None:
+                return 0
+        return self._write(lambda tx: self._sweep(tx, limit))
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[bool]:
+        """Ask to be the one process that loads a snapshot; yields False, at once, when another one is."""
+        with self._files.try_lock("loading.lock") as is_ours:
+            yield is_ours
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _new_view(self, tx: Any) -> _View:
+        view = self._view = _View(tx.id(), is_ready=self._cursor(tx) is not None)
+        return view
+
+    def _cursor(self, tx: Any) -> int | None:
+        meta = self._files.meta
+        revision = tx.get(b"revision", db=meta)
+        if revision is None or tx.get(b"pepper", db=meta) != self._pepper_check.encode():
+            return None
+        return records.unpack_number(revision)
+
+    def _find_bucket(self, tx: Any, view: _View, name: str) -> BucketRecord | None:
+        if not view.is_ready:
+            raise NotReady("no snapshot yet")
+        record = view.buckets.get(name)
+        if record is None:
+            # Other names than ASCII ones (lone surrogates among them) are no bucket's, and LMDB limits their length.
+            value = tx.get(name.encode(), db=self._files.buckets) if name.isascii() and 0 < len(name) <= 255 else None
+            if value is None:
+                return None
+            record = view.buckets[name] = records.decode_bucket(name, value)
+            view.prefixes[name] = record.prefix
+        return record
+
+    def _write(self, change: Callable[[Any], int]) -> int:
+        while True:
+            try:
+                with self._files.write() as tx:
+                    return change(tx)
+            except lmdb.MapFullError:
+                continue  # The map has been doubled.
+
+    def _apply(self, tx: Any, batch: Batch) -> int:
+        cursor = self._cursor(tx)
+        if cursor is None or batch.follows > cursor:
+            raise Gap(f"a batch follows revision {batch.follows}, the replica is at {cursor}")
+        if batch.revision <= cursor:
+            return cursor
+        for change in batch.changes[cursor - batch.follows :]:
+            self._change(tx, change)
+        tx.put(b"revision", records.pack_number(batch.revision), db=self._files.meta)
+        return batch.revision
+
+    def _change(self, tx: Any, change: Change, *, append: bool = False) -> None:
+        files = self._files
+        match change:
+            case KeyPut():
+                name = records.pack_bucket_number(change.bucket_number) + change.digest
+                self._put(tx, files.keys, name, records.encode_key(change), append)
+            case KeyDelete():
+                tx.delete(records.pack_bucket_number(change.bucket_number) + change.digest, db=files.keys)
+            case ConsumerPut():
+                name = records.pack_number(change.number)
+                self._put(tx, files.consumers, name, records.encode_consumer(change), append)
+            case ConsumerDelete():
+                if tx.delete(records.pack_number(change.number), db=files.consumers):
+                    self._ask_for_sweep(tx)
+            case BucketPut():
+                self._delete_bucket_name(tx, change.number)
+                tx.put(change.name.encode(), records.encode_bucket(change), db=files.buckets)
+                tx.put(records.pack_bucket_number(change.number), change.name.encode(), db=files.bucket_names)
+            case BucketDelete():
+                self._delete_bucket_name(tx, change.number)
+                if tx.delete(records.pack_bucket_number(change.number), db=files.bucket_names):
+                    self._ask_for_sweep(tx)
+            case _:
+                assert_never(change)
+
+    def _put(self, tx: Any, db: Any, name: bytes, value: bytes, append: bool) -> None:
+        if not (append and tx.put(name, value, db=db, append=True)):
+            tx.put(name, value, db=db)
+
+    def _delete_bucket_name(self, tx: Any, number: int) -> None:
+        """Free the name of a bucket, unless a newer bucket has taken it already."""
+        name = tx.get(records.pack_bucket_number(number), db=self._files.bucket_names)
+        value = None if name is None else tx.get(name, db=self._files.buckets)
+        if name is not None and value is not None and records.decode_bucket(name.decode(), value).number == number:
+            tx.delete(name, db=self._files.buckets)
+
+    def _is_garbage(self, tx: Any, db: Any, name: bytes, value: bytes) -> bool:
+        files = self._files
+        bucket = (name if db is files.keys else value)[: records.BUCKET_NUMBER_BYTES]
+        if tx.get(bucket, db=files.bucket_names) is None:
+            return True
+        if db is files.consumers:
+            return False
+        consumer = tx.get(value[:8], db=files.consumers)
+        return consumer is None or consumer[: records.BUCKET_NUMBER_BYTES] != bucket
+
+    def _ask_for_sweep(self, tx: Any) -> None:
+        """Note that there is garbage: behind a sweep that is under way, too, which therefore goes round once more."""
+        place = tx.get(b"sweep", db=self._files.meta)
+        tx.put(b"sweep", b"kn" if place is None else place[:1] + b"a" + place[2:], db=self._files.meta)
+
+    def _sweep(self, tx: Any, limit: int) -> int:
+        """The place in `meta` is: which records (k, c), whether to go round again (a, n), the name to begin with."""
+        files = self._files
+        place = tx.get(b"sweep", db=files.meta)
+        if place is None:
+            return 0
+        is_keys, rest, start = place[:1] == b"k", place[1:2], place[2:]
+        db = files.keys if is_keys else files.consumers
+        rows: list[tuple[bytes, bytes]] = []
+        with tx.cursor(db) as cursor:
+            if cursor.set_range(start):
+                for row in cursor:
+                    rows.append(row)
+                    if len(rows) > limit:
+                        break
+        garbage = [name for name, value in rows[:limit] if self._is_garbage(tx, db, name, value)]
+        for name in garbage:
+            tx.delete(name, db=db)
+        if len(rows) > limit:
+            tx.put(b"sweep", place[:2] + rows[limit][0], db=files.meta)
+        elif is_keys:
+            tx.put(b"sweep", b"c" + rest, db=files.meta)
+        elif rest == b"a":
+            tx.put(b"sweep", b"kn", db=files.meta)
+        else:
+            tx.delete(b"sweep", db=files.meta)
+        return len(garbage)
+
+
+class _View:
+    """What one process has decoded of the state that one transaction id stands for. Never changed to another id.
+
+    Two threads may hold different views for a moment; each writes only what it read under its own view's id.
+    """
+
+    __slots__ = ("buckets", "found", "is_ready", "misses", "prefixes", "tx_id")
+
+    def __init__(self, tx_id: int, *, is_ready: bool) -> None:
+        self.tx_id = tx_id
+        self.is_ready = is_ready
+        self.misses = 0
+        self.buckets: dict[str, BucketRecord] = {}
+        self.prefixes: dict[str, bytes] = {}
+        self.found: dict[bytes, tuple[KeyRecord, ConsumerRecord | None]] = {}
+
+
+_NOTHING = (None, None)
+
+
+def _probe(files: store.Files) -> None:
+    """Read the first and the last record of each kind; raises one of store.BROKEN if they are none."""
+    with files.begin(files.meta) as tx:
+        revision = tx.get(b"revision")
+        if revision is not None and len(revision) != 8:
+            raise ValueError("a revision of another length")
+        for name, value in tx.cursor(files.buckets):
+            records.decode_bucket(name.decode(), value)
+        for db, decode in ((files.consumers, records.consumer_put), (files.keys, records.key_put)):
+            with tx.cursor(db) as cursor:
+                for move in (cursor.first, cursor.last):
+                    if move():
+                        decode(*cursor.item())

@@ -1,0 +1,259 @@
+"""Owns the loop that keeps a replica in step with the record: snapshot, then changes, then again.
+
+One Follower per process and replica. Several processes may follow the record into one replica on disk: what one has
+applied the others find done. Everything that LMDB may block on happens on one thread of its own, so that neither an
+fsync nor another process's write holds up the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import lmdb
+
+from keywright.edge.feeds import SnapshotNeeded
+from keywright.edge.replica import Gap, ReplicaBroken
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from keywright.core.changes import Change
+    from keywright.edge.feeds import Feed, Snapshot
+    from keywright.edge.replica import Replica
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+SWEEP_SIZE = 1000
+READER_CHECK_SECONDS = 60.0
+LOCK_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Follower:
+    """Follows a feed into a replica. `run` is the background loop; `catch_up` may be called at any time beside it."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        feed: Feed,
+        *,
+        poll_seconds: float = 0.25,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._replica = replica
+        self._feed = feed
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._monotonic = monotonic
+        self._writer = ThreadPoolExecutor(1, "replica-writer")
+        self._bell = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Task[None] | None = None
+        self._is_known_deployment = False
+        self._is_synced = False
+        self._since = clock()
+        self._in_step_at = monotonic()
+        self._failures: set[str] = set()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the last look at the record found, or brought, everything. A replica that isn't still answers."""
+        return self._is_synced
+
+    @property
+    def since(self) -> datetime:
+        """When `is_synced` last changed."""
+        return self._since
+
+    @property
+    def lag_seconds(self) -> float:
+        """How long ago the replica was last known to be in step: 0 to `poll_seconds` when all is well."""
+        return max(0.0, self._monotonic() - self._in_step_at)
+
+    @property
+    def revision(self) -> int | None:
+        """The replica's revision; None before the first snapshot, or when the replica can't be read."""
+        try:
+            return self._replica.revision
+        except (lmdb.Error, ReplicaBroken):
+            return None
+
+    def ring(self) -> None:
+        """Say that there may be something new. From the event loop's own thread."""
+        self._bell.set()
+
+    async def catch_up(self) -> None:
+        """Return when the replica has every change that was committed before this call; raises what stands in the way.
+
+        Calls that come while a round is running share the next one, the first that is sure to see their changes.
+        """
+        if self._waiting is None:
+            self._waiting = asyncio.create_task(self._round_after(self._running))
+            self._waiting.add_done_callback(_retrieve)
+        await asyncio.shield(self._waiting)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Catch up at every ring, and at every poll, until `stop` is set. Survives everything but being cancelled."""
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._bell.set())
+        pause = 0.0
+        checked_at = self._monotonic()
+        try:
+            while not stop.is_set():
+                self._bell.clear()
+                try:
+                    await self.catch_up()
+                    await self._on_writer(self._replica.sweep, SWEEP_SIZE)
+                    if self._monotonic() - checked_at >= READER_CHECK_SECONDS:
+                        checked_at = self._monotonic()
+                        await self._on_writer(self._replica.reader_check)
+                    pause = 0.0
+                    self._failures.clear()
+                except Exception as error:  # noqa: BLE001
+                    self._note_failure(error)
+                    pause = min(max(pause * 2, self._poll_seconds), LONGEST_PAUSE_SECONDS)
+                if not stop.is_set():
+                    # The random part keeps several processes from trying for the same lock in step.
+                    wait = pause * random.uniform(0.5, 1.0) if pause else self._poll_seconds  # noqa: S311
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._bell.wait(), wait)
+        finally:
+            stopping.cancel()
+
+    async def close(self) -> None:
+        """End the round that is running and the writer's thread. The replica stays open: it is the caller's."""
+        for task in (self._waiting, self._running):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        await asyncio.to_thread(self._writer.shutdown)
+
+    async def _round_after(self, earlier: asyncio.Task[None] | None) -> None:
+        if earlier is not None:
+            await asyncio.wait([earlier])
+        # From here on a caller needs a round that starts later than this one.
+        self._running, self._waiting = self._waiting, None
+        try:
+            await self._round()
+        except BaseException as error:
+            self._is_known_deployment = False
+            self._mark(is_synced=False)
+            if isinstance(error, ReplicaBroken) and self._replica.is_open:
+                self._replica.condemn()
+            raise
+        self._mark(is_synced=True)
+
+    async def _round(self) -> None:
+        replica = self._replica
+        if not replica.is_open or replica.is_condemned:
+            # On the loop's thread, where the validations run: none of them is reading while the map goes away.
+            replica.close()
+            await self._on_writer(replica.reopen)
+        if not self._is_known_deployment:
+            deployment_id = await self._feed.deployment_id()
+            if replica.deployment_id != deployment_id:
+                await self._take_snapshot(lambda: replica.deployment_id != deployment_id)
+            self._is_known_deployment = True
+        while True:
+            revision = replica.revision
+            asked_at = self._monotonic()
+            try:
+                if revision is None:
+                    raise SnapshotNeeded("nothing here yet")
+                batch = await self._feed.changes(revision)
+                if batch.changes:
+                    await self._on_writer(replica.apply, batch)
+            except (SnapshotNeeded, Gap):
+                await self._take_snapshot(lambda seen=revision: replica.revision == seen)  # type: ignore[misc]
+                continue
+            if len(batch.changes) < self._feed.batch_size:
+                self._in_step_at = asked_at
+                return
+
+    async def _take_snapshot(self, is_needed: Callable[[], bool]) -> None:
+        """Load a snapshot, or wait for another process on this replica that is loading one already."""
+        while is_needed():
+            with self._replica.loading() as is_ours:
+                # Asked again under the lock: the other process may have finished in between.
+                if is_ours and is_needed():
+                    await self._load(await self._feed.snapshot())
+                    return
+            await asyncio.sleep(LOCK_SECONDS)
+
+    async def _load(self, snapshot: Snapshot) -> None:
+        pages = _Pages(asyncio.get_running_loop(), snapshot.changes)
+        loaded = asyncio.ensure_future(
+            self._on_writer(
+                self._replica.load, snapshot.deployment_id, snapshot.pepper_check, snapshot.revision, iter(pages)
+            )
+        )
+        try:
+            await asyncio.shield(loaded)
+        finally:
+            pages.stop()
+            # The transaction must have ended before anything else is done, even if this task was cancelled.
+            await asyncio.wait([loaded])
+            close = getattr(snapshot.changes, "aclose", None)
+            if close is not None:
+                await close()
+        _log.info("took a snapshot of deployment %s at revision %d", snapshot.deployment_id, snapshot.revision)
+
+    async def _on_writer(self, function: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, function, *arguments)
+
+    def _mark(self, *, is_synced: bool) -> None:
+        if is_synced is not self._is_synced:
+            self._is_synced = is_synced
+            self._since = self._clock()
+
+    def _note_failure(self, error: Exception) -> None:
+        """Log the first failure of each kind since all was well; the others would only say it again."""
+        kind = type(error).__name__
+        if kind not in self._failures:
+            self._failures.add(kind)
+            _log.warning("can't follow the record: %s: %s", kind, error)
+
+
+class _Pages:
+    """The changes of a snapshot, produced on the event loop and read on the writer's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pages: AsyncIterator[Sequence[Change]]) -> None:
+        self._loop = loop
+        self._pages = pages
+        self._pending: Future[Sequence[Change] | None] | None = None
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Make the reader fail, so that its transaction is given up; without effect when it has read everything."""
+        self._is_stopped = True
+        if self._pending is not None:
+            self._pending.cancel()
+
+    def __iter__(self) -> Iterator[Change]:
+        while True:
+            self._pending = asyncio.run_coroutine_threadsafe(self._next_page(), self._loop)
+            if self._is_stopped:
+                self._pending.cancel()
+            page = self._pending.result()
+            if page is None:
+                return
+            yield from page
+
+    async def _next_page(self) -> Sequence[Change] | None:
+        return await anext(self._pages, None)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Take note of the outcome for the case that nobody waits for it any more."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,107 @@
+"""Owns validation: a secret and a bucket in, a Result out. A plain def: no await, no network, and no exception.
+
+The secret is turned into a digest first and looked up; only a text that is no key of the bucket is looked at for its
+form, because a custom key can have any form. Judging is core/verdict.py's, the records are the replica's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from keywright.core import keyformat, verdict
+from keywright.core.permissions import SYSTEM_BUCKET, Access, Grantee
+from keywright.core.verdict import Result, Verdict
+from keywright.edge import store
+from keywright.edge.replica import NotReady, ReplicaBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keywright.core.keyformat import Digester
+    from keywright.edge.replica import Replica
+
+_log = logging.getLogger(__name__)
+_UNREADABLE = (lmdb.Error, ReplicaBroken, ValueError, LookupError, TypeError)
+
+
+def now_millis() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Validator:
+    """May be shared by threads. `clock` gives milliseconds since the epoch."""
+
+    def __init__(self, replica: Replica, digester: Digester, clock: Callable[[], int] = now_millis) -> None:
+        self._replica = replica
+        self._digest = digester.digest
+        self._clock = clock
+        self._has_logged = False
+
+    def validate(self, secret: str, bucket: str) -> Result:
+        """The verdict on a secret in a bucket, for any text whatever; the hidden system bucket is none here."""
+        if bucket[:1] == "_":
+            return verdict.NO_BUCKET
+        return self._validate(secret, bucket)
+
+    def authorise(self, token: str, bucket: str) -> bool:
+        """Whether the token is a management key that may validate in this bucket. False, too, when nobody can say."""
+        result = self._validate(token, SYSTEM_BUCKET)
+        if result.consumer is None or bucket[:1] == "_":
+            return False
+        try:
+            grantee = Grantee.from_json(json.loads(result.consumer.metadata))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return False
+        try:
+            record = self._replica.find_bucket(bucket)
+        except (NotReady, *_UNREADABLE) as error:
+            self._log_once(error)
+            return False
+        if record is None:
+            return False
+        access = grantee.on_bucket(
+            bucket_id=record.bucket_id, bucket_name=bucket, account_id=record.account_id, grants=record.grants
+        )
+        return access >= Access.VALIDATE
+
+    def has_bucket(self, bucket: str) -> bool | None:
+        """Whether there is such a bucket; None when the replica can't say."""
+        found = self.validate("", bucket).verdict
+        return None if found is Verdict.UNAVAILABLE else found is not Verdict.NO_BUCKET
+
+    def _validate(self, secret: str, bucket: str) -> Result:  # noqa: PLR0911
+        try:
+            # A text of 10 MB is not worth a digest.
+            if keyformat.MIN_LENGTH <= len(secret) <= keyformat.MAX_LENGTH:
+                found = self._replica.find(bucket, self._digest(secret))
+                if found is None:
+                    return verdict.NO_BUCKET
+                key, consumer = found
+                if key is not None:
+                    return verdict.decide(key, consumer, self._clock())
+                if keyformat.is_possible(secret):
+                    return verdict.UNKNOWN
+            elif self._replica.find_bucket(bucket) is None:
+                return verdict.NO_BUCKET
+        except UnicodeEncodeError:
+            # A lone surrogate, which no key can hold.
+            return self._validate("", bucket)
+        except NotReady:
+            return verdict.UNAVAILABLE
+        except _UNREADABLE as error:
+            self._log_once(error)
+            return verdict.UNAVAILABLE
+        return verdict.MALFORMED
+
+    def _log_once(self, error: Exception) -> None:
+        """Once, not per request; and the follower is told, if it is the files that are broken."""
+        if isinstance(error, (ReplicaBroken, *store.BROKEN)):
+            self._replica.condemn()
+        if not self._has_logged:
+            self._has_logged = True
+            _log.error("the replica can't be read: %s: %s", type(error).__name__, error)

@@ -1,0 +1,227 @@
+"""Buckets, their owner keys, and sharing them with other accounts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import Path
+from pydantic import Field
+
+from keywright.core.keyformat import DEFAULT_PREFIX
+from keywright.core.models import Bucket
+from keywright.core.permissions import Access
+from keywright.origin.api.fields import (
+    AccountName,
+    AskedPage,
+    BucketName,
+    Description,
+    GivenMoment,
+    KeyPrefix,
+    ListOf,
+    Moment,
+    PathAccount,
+    PathBucket,
+    Shape,
+    Tags,
+    given,
+    new_router,
+    problems,
+)
+from keywright.origin.api.keys import KeyFormat, KeyShape, PathKey, show
+from keywright.origin.http import CurrentWork
+from keywright.origin.service import buckets as rules
+from keywright.origin.service import management
+from keywright.origin.service.buckets import BucketDraft, Grant
+
+router = new_router("Buckets")
+BUCKETS = "/accounts/{accountName}/key-buckets"
+BUCKET = BUCKETS + "/{bucketName}"
+
+
+class BucketShape(Shape):
+    """A top-level group of consumers: a namespace for their names and keys."""
+
+    id: str = Field(examples=["bckt_pCcNMjERFSoh5xIQir7o99Z6KDoLp36e"])
+    name: str = Field(examples=["my-bucket"])
+    created_on: Moment
+    updated_on: Moment
+    description: str | None
+    is_retrievable: bool = Field(description="Whether keys can be shown again after they were made.")
+    key_prefix: str = Field(examples=[DEFAULT_PREFIX], description="What its generated keys begin with.")
+    tags: Tags
+
+
+class NewBucketShape(BucketShape):
+    owner_key: KeyShape = Field(description="May do anything in this bucket and nothing else. Shown here only.")
+
+
+class BucketCreate(Shape):
+    name: BucketName = Field(description="Unique in the deployment.", examples=["my-bucket"])
+    description: Description | None = None
+    tags: Tags | None = None
+    is_retrievable: bool = Field(default=True, description="With false only digests of its keys are kept.")
+    key_prefix: KeyPrefix = DEFAULT_PREFIX
+
+
+class BucketUpdate(Shape):
+    description: Description | None = None
+    tags: Tags | None = None
+
+
+class OwnerKeyCreate(Shape):
+    description: Description | None = None
+    expires_on: GivenMoment | None = None
+
+
+class SharedAccess(StrEnum):
+    VALIDATE = "validate"
+    READ = "read"
+    WRITE = "write"
+
+
+class GrantShape(Shape):
+    """What another account may do in a bucket."""
+
+    account: str = Field(examples=["partner-account"])
+    access: SharedAccess
+    created_on: Moment
+
+
+class GrantCreate(Shape):
+    account: AccountName = Field(examples=["partner-account"])
+    access: Annotated[SharedAccess, Field(strict=False)] = Field(
+        description="`validate` keys, `read` consumers and keys as well, or `write` (manage) them."
+    )
+
+
+def _fields(bucket: Bucket) -> dict[str, object]:
+    return {
+        "id": bucket.id,
+        "name": bucket.name,
+        "created_on": bucket.created_at,
+        "updated_on": bucket.updated_at,
+        "description": bucket.description,
+        "is_retrievable": bucket.is_retrievable,
+        "key_prefix": bucket.key_prefix,
+        "tags": dict(bucket.tags),
+    }
+
+
+def _show(bucket: Bucket) -> BucketShape:
+    return BucketShape.model_validate(_fields(bucket))
+
+
+def _show_grant(grant: Grant) -> GrantShape:
+    return GrantShape(account=grant.account_name, access=SharedAccess(grant.access.label), created_on=grant.created_at)
+
+
+@router.get(BUCKETS, name="bucket.list", summary="List buckets", responses=problems(403, 404))
+async def list_buckets(work: CurrentWork, account: PathAccount, page: AskedPage) -> ListOf[BucketShape]:
+    """The buckets of an account and those shared with it, newest first."""
+    buckets, total = await rules.list_of(work, account, page)
+    return ListOf.of([_show(bucket) for bucket in buckets], page, total)
+
+
+@router.post(BUCKETS, name="bucket.create", summary="Create a bucket", responses=problems(403, 404, 409, 413, 415))
+async def create_bucket(work: CurrentWork, account: PathAccount, body: BucketCreate) -> NewBucketShape:
+    """A new bucket, born with its owner key."""
+    draft = BucketDraft(body.name, body.description, body.tags or {}, body.is_retrievable, body.key_prefix)
+    bucket, made = await rules.create(work, account, draft)
+    owner_key = show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
+    return NewBucketShape.model_validate({**_fields(bucket), "owner_key": owner_key})
+
+
+@router.get(BUCKET, name="bucket.read", summary="Get a bucket", responses=problems(403, 404))
+async def get_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket) -> BucketShape:
+    return _show(await rules.get(work, account, bucket))
+
+
+@router.patch(BUCKET, name="bucket.update", summary="Update a bucket", responses=problems(403, 404, 413, 415))
+async def update_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: BucketUpdate) -> BucketShape:
+    """Replaces description or tags. What is left out stays; null empties."""
+    changed = await rules.update(
+        work, account, bucket, description=given(body, "description"), tags=given(body, "tags")
+    )
+    return _show(changed)
+
+
+@router.delete(BUCKET, name="bucket.delete", summary="Delete a bucket", status_code=204, responses=problems(403, 404))
+async def delete_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket) -> None:
+    """Deletes a bucket with all its consumers and keys, and its owner keys."""
+    await rules.delete(work, account, bucket)
+
+
+@router.get(BUCKET + "/owner-keys", name="owner-key.list", summary="List owner keys", responses=problems(403, 404))
+async def list_owner_keys(
+    work: CurrentWork, account: PathAccount, bucket: PathBucket, page: AskedPage
+) -> ListOf[KeyShape]:
+    """The keys that may do anything in this bucket, newest first, masked."""
+    keys, total = await management.list_owner_keys(work, account, bucket, page)
+    return ListOf.of([show(key, KeyFormat.MASKED, {}) for key in keys], page, total)
+
+
+@router.post(
+    BUCKET + "/owner-keys",
+    name="owner-key.create",
+    summary="Create an owner key",
+    responses=problems(403, 404, 413, 415),
+)
+async def create_owner_key(
+    work: CurrentWork, account: PathAccount, bucket: PathBucket, body: OwnerKeyCreate
+) -> KeyShape:
+    """One more owner key. It is shown here and never again."""
+    made = await management.create_owner_key(
+        work, account, bucket, description=body.description, expires_at=body.expires_on
+    )
+    return show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
+
+
+@router.get(
+    BUCKET + "/owner-keys/{keyId}", name="owner-key.read", summary="Get an owner key", responses=problems(403, 404)
+)
+async def get_owner_key(work: CurrentWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> KeyShape:
+    return show(await management.get_owner_key(work, account, bucket, key_id), KeyFormat.MASKED, {})
+
+
+@router.delete(
+    BUCKET + "/owner-keys/{keyId}",
+    name="owner-key.delete",
+    summary="Revoke an owner key",
+    status_code=204,
+    responses=problems(403, 404),
+)
+async def delete_owner_key(work: CurrentWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> None:
+    await management.delete_owner_key(work, account, bucket, key_id)
+
+
+@router.get(BUCKET + "/grants", name="grant.list", summary="List grants", responses=problems(403, 404))
+async def list_grants(
+    work: CurrentWork, account: PathAccount, bucket: PathBucket, page: AskedPage
+) -> ListOf[GrantShape]:
+    """The accounts that the bucket is shared with."""
+    grants, total = await rules.list_grants(work, account, bucket, page)
+    return ListOf.of([_show_grant(grant) for grant in grants], page, total)
+
+
+@router.post(BUCKET + "/grants", name="grant.create", summary="Share a bucket", responses=problems(403, 404, 413, 415))
+async def create_grant(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: GrantCreate) -> GrantShape:
+    """Lets another account use the bucket under its own address; sharing again changes the access."""
+    access = Access.of(body.access)
+    return _show_grant(await rules.share(work, account, bucket, with_account=body.account, access=access))
+
+
+@router.delete(
+    BUCKET + "/grants/{otherAccount}",
+    name="grant.delete",
+    summary="Stop sharing a bucket",
+    status_code=204,
+    responses=problems(403, 404),
+)
+async def delete_grant(
+    work: CurrentWork,
+    account: PathAccount,
+    bucket: PathBucket,
+    other: Annotated[str, Path(alias="otherAccount", description="The account that it is shared with.")],
+) -> None:
+    await rules.unshare(work, account, bucket, with_account=other)

@@ -1,0 +1,1 @@
+"""The rules: what may be done, by whom, and what follows. Every door (API, portal, self-serve, CLI) enters here."""

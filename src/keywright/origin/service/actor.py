@@ -1,0 +1,207 @@
+"""Owns who acts and what for: the actor, its unit of work, and the two questions every rule begins with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from keywright.core.keyformat import Digester
+from keywright.core.models import Account, Bucket
+from keywright.core.permissions import Access, Grantee, Permissions
+from keywright.core.problems import Forbidden, NotFound
+from keywright.origin.service.vault import Vault
+from keywright.origin.store import accounts as account_rows
+from keywright.origin.store import buckets as bucket_rows
+from keywright.origin.store.database import Transaction
+
+ACCOUNT_NAME = r"^[a-z0-9_-]{1,128}$"
+PROJECT_NAME = r"^[a-z0-9-]{1,64}$"
+BUCKET_NAME = r"^[a-z0-9-]{5,128}$"
+CONSUMER_NAME = r"^[a-z0-9_-]{1,128}$"
+
+
+class ActorKind(StrEnum):
+    SERVICE = "service"
+    """A program that holds a management key."""
+    USER = "user"
+    SYSTEM = "system"
+    """This deployment itself: bootstrap and maintenance."""
+    ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts. `sub` is the id of a management key or a user's subject; `connection` says how they came in."""
+
+    sub: str
+    kind: ActorKind
+    grantee: Grantee
+    email: str | None = None
+    connection: str | None = None
+    description: str | None = None
+
+
+NOBODY = Actor("anonymous", ActorKind.ANONYMOUS, Grantee("", Permissions()))
+SYSTEM = Actor("system", ActorKind.SYSTEM, Grantee("", Permissions(), is_root=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes that a deployment may set. `metadata_bytes` counts the encoded JSON object."""
+
+    metadata_bytes: int = 1024
+    tags: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from, for the audit log."""
+
+    request_id: str
+    address: str | None = None
+    user_agent: str | None = None
+    method: str | None = None
+    url: str | None = None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What is being tried, written to the audit log whether it succeeds or is refused."""
+
+    action: str | None = None
+    account_id: str | None = None
+    resources: list[dict[str, Any]] = field(default_factory=list)
+
+    def concerns(self, type: str, id: str, **metadata: Any) -> None:
+        self.resources.append({"type": type, "id": id, "metadata": metadata or None})
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every unit of work is given by the composition root."""
+
+    vault: Vault
+    digester: Digester
+    random_bytes: Callable[[int], bytes]
+    clock: Callable[[], datetime]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One unit of work: an open transaction, who acts, when, and with what."""
+
+    tx: Transaction
+    actor: Actor
+    now: datetime
+    tools: Tools
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list: at most `limit` items from `offset` on."""
+
+    limit: int = 1000
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unset:
+    """The value of a field that an update leaves as it is (None would empty it)."""
+
+
+UNSET = Unset()
+
+
+async def get_account(work: Work, name: str, need: Access) -> Account:
+    """The account of that name, if the actor may do this much in it.
+
+    Raises NotFound where the actor may not know of it, Forbidden where it may do less.
+    """
+    account = await _find_visible(work, name)
+    work.attempt.account_id = account.id
+    if work.actor.grantee.on_account(account.id) < need:
+        raise Forbidden(f"This management key has no {need.label} access to the account.")
+    return account
+
+
+async def get_bucket(
+    work: Work, account_name: str, name: str, need: Access, *, is_own: bool = False, is_for_update: bool = False
+) -> tuple[Account, Bucket]:
+    """The bucket of that name as the account sees it: its own, or shared with it.
+
+    With `is_own` a shared one will not do. Raises NotFound and Forbidden as `get_account` does.
+    """
+    account = await _find_visible(work, account_name)
+    work.attempt.account_id = account.id
+    bucket = await _find_bucket(work, name, is_for_update=is_for_update)
+    if bucket is None or (bucket.account_id != account.id and account.id not in bucket.grants):
+        raise NotFound(f"The account has no bucket named {name!r}." if is_name(BUCKET_NAME, name) else None)
+    access = work.actor.grantee.on_bucket(
+        bucket_id=bucket.id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants
+    )
+    if access is Access.NONE:
+        # 404, not 403: a 403 would tell that the bucket exists.
+        raise NotFound(f"The account has no bucket named {name!r}.")
+    if access < need:
+        raise Forbidden(f"This management key has no {need.label} access to the bucket.")
+    if is_own and bucket.account_id != account.id:
+        raise Forbidden("The bucket belongs to another account, which alone may do this.")
+    return account, bucket
+
+
+async def get_named_account(work: Work, name: str) -> Account:
+    """An account that is only pointed at, as when a bucket is shared with it. Raises NotFound."""
+    account = await account_rows.find_account(work.tx, name) if is_name(ACCOUNT_NAME, name) else None
+    if account is None:
+        raise NotFound("There is no such account.")
+    return account
+
+
+def is_consumer_name(name: str) -> bool:
+    return is_name(CONSUMER_NAME, name)
+
+
+def replaced(given: Any, kept: Any, empty: Any = None) -> Any:
+    """The new value of a field in an update: `kept` where nothing was given, `empty` where null was."""
+    if isinstance(given, Unset):
+        return kept
+    return empty if given is None else given
+
+
+def check_tags(work: Work, tags: Mapping[str, str], problems: list[dict[str, str]], field: str = "body.tags") -> None:
+    """Adds what is wrong with a set of tags to `problems`."""
+    most = work.tools.limits.tags
+    if len(tags) > most:
+        problems.append({"field": field, "message": f"holds {len(tags)} tags; at most {most} are allowed"})
+
+
+def names_of(items: Sequence[Any]) -> str:
+    return ", ".join(str(item) for item in items)
+
+
+async def _find_visible(work: Work, name: str) -> Account:
+    account = await account_rows.find_account(work.tx, name) if is_name(ACCOUNT_NAME, name) else None
+    grantee = work.actor.grantee
+    if account is None or not (grantee.is_root or account.id == grantee.account_id):
+        # 404, not 403: a 403 would tell that the account exists.
+        raise NotFound("This management key knows no such account.")
+    return account
+
+
+async def _find_bucket(work: Work, name: str, *, is_for_update: bool) -> Bucket | None:
+    # A name that no bucket can have (the system bucket's among them) is not looked for.
+    if not is_name(BUCKET_NAME, name):
+        return None
+    return await bucket_rows.find(work.tx, name, is_for_update=is_for_update)
+
+
+def is_name(pattern: str, name: str) -> bool:
+    """Whether a name fits one of the patterns above as a whole."""
+    # `$` would let a trailing line feed pass.
+    return re.fullmatch(pattern[1:-1], name, re.ASCII) is not None

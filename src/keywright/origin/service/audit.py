@@ -1,0 +1,72 @@
+"""Rules of the audit log: every change leaves an entry, and so does every attempt that was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from keywright.core.permissions import Access
+from keywright.origin.service.actor import Actor, Attempt, Origin, Page, Work, get_account
+from keywright.origin.store import logs as rows
+from keywright.origin.store.database import Transaction
+from keywright.origin.store.logs import AuditFilter
+
+__all__ = ["AuditEntry", "AuditFilter", "list_of", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """`body` holds actor, resources, context, route and error in the shape of the published API."""
+
+    action: str
+    timestamp: datetime
+    request_id: str
+    success: bool
+    body: Mapping[str, Any]
+
+
+async def write(
+    tx: Transaction, *, actor: Actor, attempt: Attempt, origin: Origin, now: datetime, error: str | None = None
+) -> None:
+    """Logs what was tried: in its own transaction when it succeeded, in a later one when it was refused (`error`).
+
+    An attempt on an account that does not exist has no log to stand in, and is left out.
+    """
+    if attempt.account_id is None or attempt.action is None:
+        return
+    await rows.insert_audit(
+        tx,
+        account_id=attempt.account_id,
+        timestamp=now,
+        action=attempt.action,
+        actor_sub=actor.sub,
+        actor_email=actor.email,
+        success=error is None,
+        request_id=origin.request_id,
+        body={
+            "actor": {
+                "sub": actor.sub,
+                "email": actor.email,
+                "type": actor.kind.value,
+                "connection": actor.connection,
+                "actingAs": None,
+                "metadata": {"description": actor.description} if actor.description else None,
+            },
+            "resources": attempt.resources,
+            "context": {
+                "ipAddress": origin.address,
+                "userAgent": origin.user_agent,
+                **dict.fromkeys(("country", "region", "city", "postalCode", "metroCode", "asOrg")),
+            },
+            "route": {"source": "api", "url": origin.url, "method": origin.method},
+            "error": error,
+        },
+    )
+
+
+async def list_of(work: Work, account_name: str, wanted: AuditFilter, page: Page) -> tuple[list[AuditEntry], int]:
+    account = await get_account(work, account_name, Access.READ)
+    found, total = await rows.list_audit(work.tx, account.id, wanted, limit=page.limit, offset=page.offset)
+    return [AuditEntry(row.action, row.timestamp, row.request_id, row.success, row.body) for row in found], total

@@ -1,0 +1,167 @@
+"""Rules of buckets: their life, and sharing them with other accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from keywright.core.keyformat import DEFAULT_PREFIX
+from keywright.core.models import BASE62, Account, Bucket, Environment, IdKind, new_id
+from keywright.core.permissions import Access
+from keywright.core.problems import BadRequest, Conflict, NotFound
+from keywright.origin.service import management
+from keywright.origin.service.actor import (
+    Page,
+    Unset,
+    Work,
+    check_tags,
+    get_account,
+    get_bucket,
+    get_named_account,
+    replaced,
+)
+from keywright.origin.service.keys import MadeKey
+from keywright.origin.store import buckets as rows
+from keywright.origin.store.database import MissingReference, UniqueViolation
+
+
+@dataclass(frozen=True, slots=True)
+class BucketDraft:
+    """What a caller says of a new bucket."""
+
+    name: str
+    description: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    is_retrievable: bool = True
+    key_prefix: str = DEFAULT_PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What another account may do in a bucket."""
+
+    account_name: str
+    access: Access
+    created_at: datetime
+
+
+async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Bucket, MadeKey]:
+    """A new bucket, born with its owner key."""
+    account = await get_account(work, account_name, Access.WRITE)
+    problems: list[dict[str, str]] = []
+    check_tags(work, draft.tags, problems)
+    if problems:
+        raise BadRequest("The bucket breaks a limit.", errors=problems)
+    bucket = await make(work, account, draft)
+    owner_key = await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    return bucket, owner_key
+
+
+async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
+    """The row of a new bucket and its data key, without rights asked or an owner key made."""
+    try:
+        bucket = await rows.insert(
+            work.tx,
+            id=new_id(IdKind.BUCKET, work.tools.random_bytes),
+            account=account,
+            name=draft.name,
+            description=draft.description,
+            tags=draft.tags,
+            is_retrievable=draft.is_retrievable,
+            key_prefix=draft.key_prefix,
+            now=work.now,
+        )
+    except UniqueViolation:
+        raise Conflict(f"There is a bucket named {draft.name!r} already; bucket names are unique.") from None
+    if bucket.is_retrievable:
+        master_key_id, sealed = work.tools.vault.new_data_key(bucket.id)
+        await rows.set_data_key(work.tx, bucket.number, master_key_id=master_key_id, sealed=sealed)
+    return bucket
+
+
+async def make_for_project(work: Work, account: Account, project_name: str, environment: Environment) -> Bucket:
+    """A bucket for an environment of a new project, with an owner key that can be replaced through the API."""
+    name = f"{project_name}-{environment}"
+    if await rows.find(work.tx, name) is not None:
+        digits = (BASE62[byte % 36] for byte in work.tools.random_bytes(6))
+        name = f"{name}-{''.join(digits)}"
+    bucket = await make(work, account, BucketDraft(name, description=f"{project_name}, {environment}"))
+    await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
+    return bucket
+
+
+async def list_of(work: Work, account_name: str, page: Page) -> tuple[list[Bucket], int]:
+    """The account's buckets and those shared with it."""
+    account = await get_account(work, account_name, Access.READ)
+    return await rows.list_of(work.tx, account, limit=page.limit, offset=page.offset)
+
+
+async def get(work: Work, account_name: str, name: str) -> Bucket:
+    _, bucket = await get_bucket(work, account_name, name, Access.READ)
+    return bucket
+
+
+async def update(
+    work: Work,
+    account_name: str,
+    name: str,
+    *,
+    description: str | Unset | None,
+    tags: Mapping[str, str] | Unset | None,
+) -> Bucket:
+    _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    new_tags = replaced(tags, bucket.tags, {})
+    problems: list[dict[str, str]] = []
+    check_tags(work, new_tags, problems)
+    if problems:
+        raise BadRequest("The bucket breaks a limit.", errors=problems)
+    new_description = replaced(description, bucket.description)
+    return await rows.update(work.tx, bucket, description=new_description, tags=new_tags, now=work.now)
+
+
+async def delete(work: Work, account_name: str, name: str) -> None:
+    """Deletes a bucket with all that is in it; every key of it ends with the answer."""
+    _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    await remove(work, bucket)
+
+
+async def remove(work: Work, bucket: Bucket) -> None:
+    """The deletion itself, without rights asked: the owner keys go with the bucket."""
+    await management.delete_owner_keys(work, bucket)
+    await rows.delete(work.tx, bucket)
+
+
+async def share(work: Work, account_name: str, name: str, *, with_account: str, access: Access) -> Grant:
+    """Let another account use the bucket, or change what it may do there."""
+    account, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name, account=with_account, access=access.label)
+    if with_account == account.name:
+        raise BadRequest("The bucket is this account's own.", errors=[_own_account_error()])
+    try:
+        await rows.put_grant(work.tx, bucket, await get_named_account(work, with_account), access, now=work.now)
+    except MissingReference:
+        raise NotFound("There is no such account.") from None
+    return Grant(with_account, access, work.now)
+
+
+async def list_grants(work: Work, account_name: str, name: str, page: Page) -> tuple[list[Grant], int]:
+    _, bucket = await get_bucket(work, account_name, name, Access.READ, is_own=True)
+    found, total = await rows.list_grants(work.tx, bucket, limit=page.limit, offset=page.offset)
+    return [Grant(row.name, Access(row.access), row.created_at) for row in found], total
+
+
+async def unshare(work: Work, account_name: str, name: str, *, with_account: str) -> None:
+    _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name, account=with_account)
+    other = await get_named_account(work, with_account)
+    if other.id not in bucket.grants:
+        raise NotFound("The bucket is not shared with that account.")
+    await rows.delete_grant(work.tx, bucket, other)
+
+
+def _own_account_error() -> dict[str, str]:
+    return {"field": "body.account", "message": "is the account that owns the bucket"}

@@ -1,0 +1,179 @@
+"""Rows of buckets, their data keys and their grants to other accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from keywright.core.changes import BucketDelete, BucketPut
+from keywright.core.models import Account, Bucket
+from keywright.core.permissions import Access
+from keywright.origin.store.database import Transaction
+from keywright.origin.store.tables import accounts, buckets, consumers, grants
+
+_COLUMNS = (
+    buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
+    buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
+)  # fmt: skip
+_SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
+
+
+async def insert(
+    tx: Transaction,
+    *,
+    id: str,
+    account: Account | None,
+    name: str,
+    description: str | None,
+    tags: Mapping[str, str],
+    is_retrievable: bool,
+    key_prefix: str,
+    now: datetime,
+) -> Bucket:
+    """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
+    number = await tx.insert(
+        buckets,
+        id=id,
+        account_number=account.number if account else None,
+        name=name,
+        description=description,
+        tags=tags,
+        is_retrievable=is_retrievable,
+        key_prefix=key_prefix,
+        created_at=now,
+        updated_at=now,
+    )
+    account_id = account.id if account else None
+    bucket = Bucket(number, id, account_id, name, description, tags, is_retrievable, key_prefix, now, now)
+    tx.record(put(bucket))
+    return bucket
+
+
+def put(bucket: Bucket) -> BucketPut:
+    """The change that brings a replica's record of this bucket up to date."""
+    return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants)
+
+
+async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bucket | None:
+    """With `is_for_update` the row is held against other writers until the transaction ends."""
+    statement = _SELECT.where(buckets.c.name == name)
+    if is_for_update:
+        statement = statement.with_for_update(of=buckets)
+    row = await tx.first(statement)
+    return (await _with_grants(tx, [row]))[0] if row else None
+
+
+async def list_of(tx: Transaction, account: Account, *, limit: int, offset: int) -> tuple[list[Bucket], int]:
+    """The account's own buckets and those shared with it, newest first, and how many there are in all."""
+    shared = sa.select(grants.c.bucket_number).where(grants.c.account_number == account.number)
+    visible = sa.or_(buckets.c.account_number == account.number, buckets.c.number.in_(shared))
+    rows = await tx.all(_SELECT.where(visible).order_by(buckets.c.number.desc()).limit(limit).offset(offset))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(buckets).where(visible))
+    return await _with_grants(tx, rows), total
+
+
+async def update(
+    tx: Transaction, bucket: Bucket, *, description: str | None, tags: Mapping[str, str], now: datetime
+) -> Bucket:
+    values = {"description": description, "tags": tags, "updated_at": now}
+    await tx.execute(sa.update(buckets).where(buckets.c.number == bucket.number).values(**values))
+    # Description and tags are for management only: no edge needs to hear of them.
+    return replace(bucket, description=description, tags=tags, updated_at=now)
+
+
+async def delete(tx: Transaction, bucket: Bucket) -> None:
+    """Deletes the bucket with its consumers, keys and managers; for the edges that is one change."""
+    await tx.execute(sa.delete(buckets).where(buckets.c.number == bucket.number))
+    tx.record(BucketDelete(bucket.number))
+
+
+async def count_consumers(tx: Transaction, bucket: Bucket) -> int:
+    statement = sa.select(sa.func.count()).select_from(consumers).where(consumers.c.bucket_number == bucket.number)
+    count: int = await tx.scalar(statement)
+    return count
+
+
+async def set_data_key(tx: Transaction, bucket_number: int, *, master_key_id: str, sealed: bytes) -> None:
+    values = {"master_key_id": master_key_id, "sealed_data_key": sealed}
+    await tx.execute(sa.update(buckets).where(buckets.c.number == bucket_number).values(**values))
+
+
+async def get_data_key(tx: Transaction, bucket_number: int) -> tuple[str, bytes]:
+    """The id of the master key and the data key sealed by it. Only retrievable buckets have one."""
+    columns = sa.select(buckets.c.master_key_id, buckets.c.sealed_data_key)
+    row = (await tx.execute(columns.where(buckets.c.number == bucket_number))).one()
+    return row.master_key_id, row.sealed_data_key
+
+
+async def list_data_keys_not_under(tx: Transaction, master_key_id: str, *, limit: int) -> list[Any]:
+    """Rows (number, id, master_key_id, sealed_data_key) that another master key sealed, held against other writers."""
+    statement = (
+        sa.select(buckets.c.number, buckets.c.id, buckets.c.master_key_id, buckets.c.sealed_data_key)
+        .where(buckets.c.master_key_id != master_key_id)
+        .order_by(buckets.c.number)
+        .limit(limit)
+        .with_for_update()
+    )
+    return await tx.all(statement)
+
+
+async def list_master_key_ids(tx: Transaction) -> set[str]:
+    """The ids of all master keys that some data key needs."""
+    statement = sa.select(buckets.c.master_key_id).distinct().where(buckets.c.master_key_id.is_not(None))
+    return {row.master_key_id for row in await tx.all(statement)}
+
+
+async def lock_all(tx: Transaction) -> None:
+    """Keeps every other writer from the buckets until the transaction ends."""
+    if tx.is_postgresql:
+        await tx.execute(sa.text("LOCK TABLE buckets IN EXCLUSIVE MODE"))
+
+
+async def put_grant(tx: Transaction, bucket: Bucket, account: Account, access: Access, *, now: datetime) -> Bucket:
+    await tx.execute(_delete_grant(bucket, account))
+    values = {"bucket_number": bucket.number, "account_number": account.number, "access": int(access)}
+    await tx.execute(sa.insert(grants).values(**values, created_at=now))
+    changed = replace(bucket, grants={**bucket.grants, account.id: access})
+    tx.record(put(changed))
+    return changed
+
+
+async def delete_grant(tx: Transaction, bucket: Bucket, account: Account) -> None:
+    await tx.execute(_delete_grant(bucket, account))
+    remaining = {account_id: access for account_id, access in bucket.grants.items() if account_id != account.id}
+    tx.record(put(replace(bucket, grants=remaining)))
+
+
+async def list_grants(tx: Transaction, bucket: Bucket, *, limit: int, offset: int) -> tuple[list[Any], int]:
+    """Rows (name of the account, access, created_at), newest first, and how many there are."""
+    own = grants.c.bucket_number == bucket.number
+    rows = await tx.all(
+        sa.select(accounts.c.name, grants.c.access, grants.c.created_at)
+        .join(accounts, accounts.c.number == grants.c.account_number)
+        .where(own)
+        .order_by(grants.c.created_at.desc(), accounts.c.number.desc())
+        .limit(limit)
+        .offset(offset)
+    )
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(grants).where(own))
+    return rows, total
+
+
+def _delete_grant(bucket: Bucket, account: Account) -> sa.Delete:
+    return sa.delete(grants).where(grants.c.bucket_number == bucket.number, grants.c.account_number == account.number)
+
+
+async def _with_grants(tx: Transaction, rows: Sequence[Any]) -> list[Bucket]:
+    held: dict[int, dict[str, Access]] = {row.number: {} for row in rows}
+    joined = (
+        sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access)
+        .join(accounts, accounts.c.number == grants.c.account_number)
+        .where(grants.c.bucket_number.in_(held))
+    )
+    for bucket_number, account_id, access in await tx.all(joined):
+        held[bucket_number][account_id] = Access(access)
+    return [Bucket(**row._mapping, grants=held[row.number]) for row in rows]

@@ -1,0 +1,196 @@
+"""Owns the connection to the record: engines, transactions, the order of revisions, and what can go wrong there.
+
+A `Transaction` is one unit of work: rows, the changes that edges must hear of and the audit entries commit together or
+not at all. Commit happens in `Database.write` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from keywright.core.changes import Change, encode
+from keywright.origin.store import tables
+
+SQLITE_BUSY_SECONDS = 10
+
+
+class UniqueViolation(Exception):
+    """The row exists already: the database said so, whatever was read before."""
+
+
+class MissingReference(Exception):
+    """What the row refers to is gone."""
+
+
+class DatabaseUnavailable(Exception):
+    """The record can't be reached, is locked or is full: nothing was changed, and trying again may help."""
+
+
+class Transaction:
+    """An open transaction; `revision` is set once it has committed changes for the edges."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+        self.revision: int | None = None
+        self._changes: list[Change] = []
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.connection.dialect.name == "postgresql"
+
+    def record(self, *changes: Change) -> None:
+        """Have these changes numbered and logged, in this order, when the transaction commits."""
+        self._changes.extend(changes)
+
+    async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
+        with _translating():
+            return await self.connection.execute(statement, rows)
+
+    async def first(self, statement: sa.Executable) -> Any | None:
+        return (await self.execute(statement)).first()
+
+    async def all(self, statement: sa.Executable) -> list[Any]:
+        return list((await self.execute(statement)).all())
+
+    async def scalar(self, statement: sa.Executable) -> Any:
+        return (await self.execute(statement)).scalar()
+
+    async def insert(self, table: sa.Table, **values: Any) -> int:
+        """Insert a row and return its number."""
+        number: int = await self.scalar(sa.insert(table).values(**values).returning(table.c.number))
+        return number
+
+    async def number_changes(self) -> None:
+        """Give the recorded changes their revisions; the last thing that a transaction does before it commits.
+
+        The head row stays locked from here to the commit (PostgreSQL: its row lock; SQLite: there is one writer), so
+        no other transaction takes a later number before this one is seen: the order of revisions is that of commits.
+        """
+        if not self._changes:
+            return
+        head = tables.deployment
+        statement = sa.update(head).values(revision=head.c.revision + len(self._changes)).returning(head.c.revision)
+        last: int = await self.scalar(statement)
+        first = last - len(self._changes) + 1
+        rows = [{"revision": first + offset, "body": encode(change)} for offset, change in enumerate(self._changes)]
+        await self.execute(sa.insert(tables.changes), rows)
+        self.revision = last
+
+
+class Database:
+    """The record behind a URL: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _create_engine(url)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # SQLite has one writer: waiting in line here beats polling its lock.
+        self._writing = asyncio.Lock() if self.is_sqlite else None
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def read(self, *, is_snapshot: bool = False) -> AsyncIterator[Transaction]:
+        """A transaction that changes nothing. With `is_snapshot` all its queries see the same moment."""
+        options: dict[str, Any] = {}
+        if is_snapshot and not self.is_sqlite:
+            options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with _translating():
+            async with self.engine.connect() as connection:
+                if options:
+                    await connection.execution_options(**options)
+                yield Transaction(connection)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Transaction]:
+        """A transaction that commits when the block ends, and leaves nothing behind when it raises."""
+        if self._writing is None:
+            async with self._committing() as tx:
+                yield tx
+        else:
+            async with self._writing, self._committing() as tx:
+                yield tx
+
+    @asynccontextmanager
+    async def _committing(self) -> AsyncIterator[Transaction]:
+        with _translating():
+            async with self.engine.connect() as connection:
+                if self.is_sqlite:
+                    await connection.execution_options(keywright_write=True)
+                async with connection.begin():
+                    tx = Transaction(connection)
+                    yield tx
+                    await tx.number_changes()
+
+
+def _create_engine(url: str) -> AsyncEngine:
+    if url.startswith("sqlite"):
+        engine = create_async_engine(url, pool_size=8, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+        sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    # A connection that died with its server is replaced at check-out instead of failing a request.
+    return create_async_engine(url, pool_size=10, max_overflow=10, pool_timeout=5, pool_pre_ping=True)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # Transactions begin where we say so (see _begin_sqlite), not where the driver guesses.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE: a transaction that will write takes its place in line at once, rather than fail half-way.
+    is_write = connection.get_execution_options().get("keywright_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    """Turn what drivers raise into the three failures that callers tell apart; everything else is a bug."""
+    try:
+        yield
+    except IntegrityError as error:
+        if _is_code(error, "23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"):
+            raise UniqueViolation from error
+        if _is_code(error, "23503", "SQLITE_CONSTRAINT_FOREIGNKEY"):
+            raise MissingReference from error
+        raise
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailable("every connection to the database is in use") from error
+    except DBAPIError as error:
+        if error.connection_invalidated or _is_passing(error):
+            raise DatabaseUnavailable(_first_line(error)) from error
+        raise
+    except (ConnectionError, TimeoutError, sqlite3.OperationalError) as error:
+        raise DatabaseUnavailable(_first_line(error)) from error
+
+
+def _is_code(error: DBAPIError, *codes: str) -> bool:
+    original = error.orig
+    return getattr(original, "sqlstate", None) in codes or getattr(original, "sqlite_errorname", None) in codes
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    original = error.orig
+    # PostgreSQL classes 08 (connection), 40 (rolled back), 53 (resources), 57 (operator), 58 (system).
+    state = getattr(original, "sqlstate", None) or ""
+    name = getattr(original, "sqlite_errorname", None) or ""
+    passing = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+    return state[:2] in {"08", "40", "53", "57", "58"} or name.startswith(passing)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__])[0]

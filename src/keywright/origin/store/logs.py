@@ -1,0 +1,151 @@
+"""Rows of the two logs: changes, which edges read, and audit entries, which people read. Also the deployment's row."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from keywright.core.changes import BucketPut, Change, ConsumerPut, KeyPut, decode
+from keywright.core.permissions import Access
+from keywright.origin.store.database import Transaction
+from keywright.origin.store.tables import (
+    accounts,
+    audit_logs,
+    buckets,
+    changes,
+    consumers,
+    deployment,
+    grants,
+    keys,
+    to_json,
+)
+
+SNAPSHOT_PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Who this deployment is, what tells whether a process has its pepper, and the newest change."""
+
+    id: str
+    pepper_check: str
+    revision: int
+
+
+async def find_deployment(tx: Transaction) -> Deployment | None:
+    row = await tx.first(sa.select(deployment.c.id, deployment.c.pepper_check, deployment.c.revision))
+    return Deployment(**row._mapping) if row else None
+
+
+async def insert_deployment(tx: Transaction, *, id: str, pepper_check: str, now: datetime) -> None:
+    """Raises UniqueViolation when another process was first."""
+    values = {"single": 1, "id": id, "pepper_check": pepper_check, "revision": 0, "created_at": now}
+    await tx.execute(sa.insert(deployment).values(**values))
+
+
+async def list_changes(tx: Transaction, *, after: int, limit: int) -> list[tuple[int, Change]]:
+    """Changes after a revision, each with its own, in order."""
+    statement = sa.select(changes).where(changes.c.revision > after).order_by(changes.c.revision).limit(limit)
+    return [(row.revision, decode(row.body)) for row in await tx.all(statement)]
+
+
+async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
+    """Pages of puts that lead from nothing to the present: buckets, then consumers, then keys, each in the order of a
+    replica's keys. The transaction must be one that sees a single moment.
+    """
+    held: dict[int, dict[str, Access]] = {}
+    granted = sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access).join(accounts)
+    for bucket_number, account_id, access in await tx.all(granted):
+        held.setdefault(bucket_number, {})[account_id] = Access(access)
+    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"))
+    owned = owned.select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
+    rows = await tx.all(owned.order_by(buckets.c.number))
+    yield [BucketPut(row.number, row.id, row.name, row.account_id, held.get(row.number, {})) for row in rows]
+
+    columns = (consumers.c.number, consumers.c.id, consumers.c.bucket_number, consumers.c.name, consumers.c.metadata)
+    last = 0
+    while rows := await tx.all(_page(sa.select(*columns), consumers.c.number > last, consumers.c.number)):
+        yield [ConsumerPut(row[0], row[1], row[2], row[3], to_json(row[4])) for row in rows]
+        last = rows[-1].number
+
+    place = sa.tuple_(keys.c.bucket_number, keys.c.digest)
+    selected = sa.select(
+        keys.c.digest,
+        keys.c.bucket_number,
+        keys.c.consumer_number,
+        keys.c.id,
+        sa.cast(keys.c.expires_at, sa.BigInteger),
+    )
+    position = (0, b"")
+    while rows := await tx.all(_page(selected, place > position, keys.c.bucket_number, keys.c.digest)):
+        yield [KeyPut(bytes(row[0]), row[1], row[2], row[3], row[4]) for row in rows]
+        position = (rows[-1].bucket_number, rows[-1].digest)
+
+
+def _page(selected: sa.Select[Any], after: sa.ColumnElement[bool], *order: sa.Column[Any]) -> sa.Select[Any]:
+    return selected.where(after).order_by(*order).limit(SNAPSHOT_PAGE)
+
+
+async def insert_audit(
+    tx: Transaction,
+    *,
+    account_id: str,
+    timestamp: datetime,
+    action: str,
+    actor_sub: str,
+    actor_email: str | None,
+    success: bool,
+    request_id: str,
+    body: Mapping[str, Any],
+) -> None:
+    await tx.execute(
+        sa.insert(audit_logs).values(
+            account_id=account_id,
+            timestamp=timestamp,
+            action=action,
+            actor_sub=actor_sub,
+            actor_email=actor_email,
+            success=success,
+            request_id=request_id,
+            body=body,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What to look for in the audit log; None leaves a field out. `actor` is an e-mail address or a subject."""
+
+    action: str | None = None
+    actor: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    success: bool | None = None
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        found: list[sa.ColumnElement[bool]] = []
+        if self.action is not None:
+            found.append(audit_logs.c.action == self.action)
+        if self.actor is not None:
+            found.append(sa.or_(audit_logs.c.actor_sub == self.actor, audit_logs.c.actor_email == self.actor))
+        if self.start is not None:
+            found.append(audit_logs.c.timestamp >= self.start)
+        if self.end is not None:
+            found.append(audit_logs.c.timestamp <= self.end)
+        if self.success is not None:
+            found.append(audit_logs.c.success == self.success)
+        return found
+
+
+async def list_audit(
+    tx: Transaction, account_id: str, wanted: AuditFilter, *, limit: int, offset: int
+) -> tuple[list[Any], int]:
+    """Rows of the account, newest first, and how many there are in all."""
+    conditions = [audit_logs.c.account_id == account_id, *wanted.conditions()]
+    newest = sa.select(audit_logs).where(*conditions).order_by(audit_logs.c.number.desc())
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(audit_logs).where(*conditions))
+    return await tx.all(newest.limit(limit).offset(offset)), total

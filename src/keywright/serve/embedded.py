@@ -1,0 +1,169 @@
+"""What each worker process of `keywright serve` runs: the origin's doors and an embedded edge, on one port.
+
+All workers share one replica on disk. The worker that commits a change brings the replica up to it before it answers,
+so the next request sees it on whichever worker it lands. A worker starts, and goes on answering validations, while
+the database is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from keywright.core.changes import Batch, Change
+from keywright.edge.app import EdgeApp
+from keywright.edge.feeds import Snapshot, SnapshotNeeded
+from keywright.edge.replica import Replica
+from keywright.edge.sync import Follower
+from keywright.edge.validator import Validator
+from keywright.origin.app import create_app as create_origin
+from keywright.origin.http import NotAppliedHere, RateLimiter, Services
+from keywright.origin.store import logs
+from keywright.origin.store.database import Database
+from keywright.origin.store.logs import Deployment
+from keywright.serve.first_start import make_tools
+from keywright.settings import OriginSettings
+from keywright.telemetry import configure_logs
+
+log = logging.getLogger("keywright.serve")
+
+BATCH_SIZE = 1000
+REFUSALS_LOGGED_PER_SECOND = 5
+FIRST_LOOK_SECONDS = 30
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class RecordFeed:
+    """The feed of an edge that sits beside the record: it reads the change log itself."""
+
+    batch_size = BATCH_SIZE
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def deployment_id(self) -> str:
+        async with self._database.read() as tx:
+            found = await logs.find_deployment(tx)
+            return _known(found).id
+
+    async def changes(self, after: int) -> Batch:
+        async with self._database.read() as tx:
+            head = _known(await logs.find_deployment(tx)).revision
+            rows = await logs.list_changes(tx, after=after, limit=self.batch_size)
+        if after > head or (not rows and after < head) or (rows and rows[0][0] != after + 1):
+            raise SnapshotNeeded(f"the record can't lead on from revision {after}")
+        return Batch(after, [change for _, change in rows])
+
+    async def snapshot(self) -> Snapshot:
+        stack = AsyncExitStack()
+        try:
+            tx = await stack.enter_async_context(self._database.read(is_snapshot=True))
+            found = _known(await logs.find_deployment(tx))
+        except BaseException:
+            await stack.aclose()
+            raise
+
+        async def pages() -> AsyncIterator[Sequence[Change]]:
+            async with stack:
+                async for page in logs.stream_snapshot(tx):
+                    yield page
+
+        return Snapshot(found.id, found.pepper_check, found.revision, pages())
+
+
+class EmbeddedApp:
+    """ASGI: validations go to the edge, everything else to the origin."""
+
+    def __init__(self, settings: OriginSettings) -> None:
+        tools = make_tools(settings)
+        self._database = Database(settings.database_url)
+        self._replica = Replica.open_or_replace(settings.replica_dir, tools.digester.pepper_check())
+        self._follower = Follower(self._replica, RecordFeed(self._database))
+        self._edge = EdgeApp(
+            Validator(self._replica, tools.digester),
+            self._follower,
+            registry=CollectorRegistry(),
+            token_required=settings.validation_token_required,
+            auth_header=settings.forward_auth_header,
+            auth_scheme=settings.forward_auth_scheme,
+        )
+        self._origin = create_origin(
+            Services(
+                self._database,
+                tools,
+                self._apply,
+                RateLimiter(settings.management_rate_limit),
+                RateLimiter(REFUSALS_LOGGED_PER_SECOND),
+            )
+        )
+        self._pages = {"/livez": self._edge.livez, "/readyz": self._edge.readyz, "/metrics": self._edge.metrics}
+        self._stop = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._edge.owns(scope["path"]):
+            await self._edge(scope, receive, send)
+        elif scope["path"] in self._pages:
+            await self._pages[scope["path"]](scope, receive, send)
+        else:
+            await self._origin(scope, receive, send)
+
+    async def start(self) -> None:
+        """In step with the record if it can be reached; if not, the replica answers for what it has."""
+        try:
+            await asyncio.wait_for(self._follower.catch_up(), FIRST_LOOK_SECONDS)
+        except Exception as error:  # noqa: BLE001
+            log.warning("started without the record: %s", error)
+        self._following = asyncio.create_task(self._follower.run(self._stop))
+
+    async def stop(self) -> None:
+        self._stop.set()
+        if self._following is not None:
+            await self._following
+        await self._follower.close()
+        self._replica.close()
+        await self._database.close()
+
+    async def _apply(self, revision: int) -> None:
+        """The bell: a committed change is in this machine's replica before its answer goes out."""
+        try:
+            await self._follower.catch_up()
+        except Exception as error:
+            log.exception("revision %d is committed but not applied here", revision)
+            raise NotAppliedHere from error
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.start()
+                await send({"type": "lifespan.startup.complete"})
+                log.info("worker %d is ready", os.getpid())
+            elif message["type"] == "lifespan.shutdown":
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def create_app() -> EmbeddedApp:
+    """Built in the worker, after the fork: an LMDB environment must not be carried through one."""
+    settings = OriginSettings.load()
+    configure_logs(settings.log_level)
+    return EmbeddedApp(settings)
+
+
+def _known(found: Deployment | None) -> Deployment:
+    if found is None:
+        raise RuntimeError("the record has no deployment: it was not bootstrapped")
+    return found

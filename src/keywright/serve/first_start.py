@@ -1,0 +1,177 @@
+"""Owns a deployment's start: data directory, key files, migrations, the first account; and says what is wrong."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from keywright import __version__
+from keywright.core.keyformat import Digester
+from keywright.core.models import Environment
+from keywright.origin.service import deployment as rules
+from keywright.origin.service.actor import ACCOUNT_NAME, Limits, Tools, is_name
+from keywright.origin.service.deployment import Bootstrap, WrongMasterKey, WrongPepper
+from keywright.origin.service.vault import KEY_BYTES, MasterKeyMissing, SealBroken, Vault
+from keywright.origin.store import migrations
+from keywright.origin.store.database import Database, DatabaseUnavailable
+from keywright.origin.store.migrations import NewerSchema
+from keywright.serve import keyfiles
+from keywright.serve.keyfiles import KeyFileError
+from keywright.settings import OriginSettings
+
+
+class StartError(Exception):
+    """Why the service can't start, in one line for whoever runs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `prepare` found or made. `bootstrap` is None but for the first start."""
+
+    bootstrap: Bootstrap | None
+    notes: tuple[str, ...] = ()
+
+
+async def prepare(settings: OriginSettings) -> Started:
+    """Everything that must be there before the first request. Raises StartError."""
+    account = settings.bootstrap_account
+    if account is not None and not is_name(ACCOUNT_NAME, account):
+        raise StartError("KEYWRIGHT_BOOTSTRAP_ACCOUNT must be 1 to 128 of a-z, 0-9, _ and -")
+    async with _open(settings) as database:
+        is_first = await migrations.get_version(database) is None
+        await migrations.upgrade(database)
+        if is_first or not await rules.is_bootstrapped(database):
+            keyfiles.make_missing(settings)
+        tools = make_tools(settings)
+        key = settings.bootstrap_key
+        made = await rules.bootstrap(database, tools, account_name=account, root_key=key)
+        await _check_keys(database, settings, tools.digester)
+        notes: tuple[str, ...] = ()
+        if made is None and key is not None and not await rules.is_known_root(database, tools.digester, key):
+            notes = ("KEYWRIGHT_BOOTSTRAP_KEY is not a key of this deployment: it counts at the first start only.",)
+        return Started(made, notes)
+
+
+async def migrate(settings: OriginSettings) -> str:
+    """Brings the database to this version's shape; what was done, in a sentence. Raises StartError."""
+    async with _open(settings) as database:
+        before = await migrations.get_version(database)
+        if not await migrations.upgrade(database):
+            return f"The database is up to date (schema {before})."
+        after = await migrations.get_version(database)
+        return f"The database was migrated from schema {before or 'none'} to {after}."
+
+
+async def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> str:
+    """Makes a new master key the active one and seals every data key under it. Raises StartError.
+
+    A master key that is given as a variable is yours to change: put the new one in front, and this seals under it.
+    """
+    async with _open(settings) as database:
+        if not await rules.is_bootstrapped(database):
+            raise StartError("there is no deployment here yet; `keywright serve` makes one")
+        tools = make_tools(settings)
+        ring = keyfiles.load_ring(settings)
+        await _check_keys(database, settings, tools.digester)
+        if settings.master_key is None:
+            ring = ring.with_active(secrets.token_bytes(KEY_BYTES))
+            keyfiles.store_ring(settings, ring)
+            tools.vault.reload()
+        count = await rules.reseal(database, tools, ring.active_id)
+        said = f"{count} data key{'' if count == 1 else 's'} sealed under the new master key {ring.active_id}."
+        if not discard_old:
+            return f"{said} The old one stays in the ring: backups made before now need it."
+        if settings.master_key is not None:
+            return f"{said} KEYWRIGHT_MASTER_KEY may now hold that key alone."
+        active = ring.only({ring.active_id})
+        await rules.when_only_needed(database, tools, ring.active_id, lambda: keyfiles.store_ring(settings, active))
+        return f"{said} The old ones are discarded: backups made before now can't show their keys."
+
+
+def make_tools(settings: OriginSettings) -> Tools:
+    """What the rules need of this machine. Raises StartError."""
+    try:
+        digester = keyfiles.load_digester(settings)
+        vault = Vault(lambda: keyfiles.load_ring(settings), secrets.token_bytes)
+    except KeyFileError as error:
+        raise StartError(f"{error}; restore it from your backup: this deployment was made with it") from None
+    limits = Limits(metadata_bytes=settings.metadata_bytes, tags=settings.tags)
+    return Tools(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits)
+
+
+def banner(settings: OriginSettings, started: Started) -> str:
+    """What `serve` prints: where it is, and at the first start, once, the key and the first call to try."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{settings.port}"
+    lines = [f"Keywright {__version__} on {url}  (reference: {url}/docs)", f"Data: {settings.data_dir}"]
+    lines += [f"Note: {note}" for note in started.notes]
+    made = started.bootstrap
+    if made is not None:
+        bucket = made.project.environments[Environment.PRODUCTION]
+        lines += [
+            "",
+            f"This is the first start: account {made.account_name!r}, project {made.project.name!r},",
+            "and a management key with every right, which is shown only now. Keep it safe:",
+            "",
+            f"    export API_KEY={made.root_key.reveal()}",
+            f"    export BUCKET_NAME={bucket}",
+            "",
+            "Create the first consumer:",
+            "",
+            '    curl -H "Content-type: application/json" -H "Authorization: Bearer $API_KEY" \\',
+            """      -d '{ "metadata": { "testId": "1234" }, "name": "my-consumer" }' \\""",
+            f"      {url}/v1/accounts/{made.account_name}/key-buckets/$BUCKET_NAME/consumers",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+@asynccontextmanager
+async def _open(settings: OriginSettings) -> AsyncIterator[Database]:
+    """The database, with everything that can go wrong on the way said in one line."""
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"can't use the data directory {settings.data_dir}: {_reason(error)}") from None
+    database = Database(settings.database_url)
+    place = str(settings.data_dir) if settings.is_sqlite else _without_password(settings.database_url)
+    try:
+        yield database
+    except NewerSchema as error:
+        message = f"the database has schema {error}, of a newer Keywright than this ({__version__}): upgrade Keywright"
+        raise StartError(message) from None
+    except (DatabaseUnavailable, SQLAlchemyError, OSError) as error:
+        raise StartError(f"can't use the database in {place}: {_reason(error)}") from None
+    except (MasterKeyMissing, SealBroken, KeyFileError) as error:
+        raise StartError(f"the master key does not fit this deployment: {error}") from None
+    finally:
+        await database.close()
+
+
+async def _check_keys(database: Database, settings: OriginSettings, digester: Digester) -> None:
+    try:
+        await rules.check_keys(database, digester, keyfiles.load_ring(settings))
+    except WrongPepper:
+        message = "the pepper is not the one that this deployment was made with; no key would be known. Restore"
+        raise StartError(f"{message} {settings.pepper_file} or KEYWRIGHT_PEPPER") from None
+    except WrongMasterKey as error:
+        message = f"the master key {error} is missing; kept keys could not be shown. Restore"
+        raise StartError(f"{message} {settings.master_key_file} or KEYWRIGHT_MASTER_KEY") from None
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    return (str(cause).splitlines() or [type(cause).__name__])[0]
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"

@@ -1,0 +1,89 @@
+"""Owns the two secrets of a deployment on this machine, pepper and master keys: variables or files, never rows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+from pathlib import Path
+
+from keywright.core.keyformat import Digester, Secret
+from keywright.origin.service.vault import KEY_BYTES, KeyRing
+from keywright.settings import OriginSettings
+
+PEPPER_BYTES = 32
+
+
+class KeyFileError(Exception):
+    """A secret is missing or is none; the message says which and where it was looked for."""
+
+
+def make_missing(settings: OriginSettings) -> None:
+    """Makes the files that the first start needs; what is given as a variable needs none."""
+    if settings.pepper is None and not settings.pepper_file.exists():
+        _write_new(settings.pepper_file, base64.b64encode(secrets.token_bytes(PEPPER_BYTES)).decode() + "\n")
+    if settings.master_key is None and not settings.master_key_file.exists():
+        _write_new(settings.master_key_file, KeyRing.of(secrets.token_bytes(KEY_BYTES)).format())
+
+
+def load_digester(settings: OriginSettings) -> Digester:
+    """Raises KeyFileError."""
+    place, text = _text_of(_revealed(settings.pepper), "KEYWRIGHT_PEPPER", settings.pepper_file)
+    try:
+        pepper = base64.b64decode(text.strip(), validate=True)
+    except binascii.Error:
+        raise KeyFileError(f"the pepper in {place} is not base64") from None
+    if len(pepper) < PEPPER_BYTES:
+        raise KeyFileError(f"the pepper in {place} has {len(pepper)} bytes; {PEPPER_BYTES} are needed")
+    return Digester(pepper)
+
+
+def load_ring(settings: OriginSettings) -> KeyRing:
+    """Raises KeyFileError."""
+    place, text = _text_of(_revealed(settings.master_key), "KEYWRIGHT_MASTER_KEY", settings.master_key_file)
+    try:
+        return KeyRing.parse(text)
+    except ValueError as error:
+        raise KeyFileError(f"the master key in {place} {error}") from None
+
+
+def store_ring(settings: OriginSettings, ring: KeyRing) -> None:
+    """Replaces the master key file in one step: a crash leaves the old one or the new one."""
+    path = settings.master_key_file
+    waiting = path.with_name(f"{path.name}.{os.getpid()}.new")
+    _write_new(waiting, ring.format())
+    waiting.replace(path)
+    _sync_directory(path.parent)
+
+
+def _revealed(secret: Secret | None) -> str | None:
+    return secret.reveal() if secret is not None else None
+
+
+def _text_of(given: str | None, variable: str, path: Path) -> tuple[str, str]:
+    if given is not None:
+        return variable, given
+    try:
+        return str(path), path.read_text("ascii")
+    except FileNotFoundError:
+        raise KeyFileError(f"{path} is missing (and {variable} is not set)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyFileError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'not text'}") from None
+
+
+def _write_new(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

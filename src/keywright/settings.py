@@ -1,0 +1,153 @@
+"""Owns the settings: KEYWRIGHT_* variables and the flags that stand for them. Read by cli, serve and the two app.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keywright.core.keyformat import Secret, is_valid_custom
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8080
+DEFAULT_DATA_DIR = "./keywright-data"
+
+
+class SettingsError(Exception):
+    """A setting that can't be used; the message names it and says what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginSettings:
+    """What `keywright serve` and the commands beside it need to know.
+
+    `pepper` and `master_key` are texts that were given as variables, or None: then they are files in `data_dir`.
+    """
+
+    host: str
+    port: int
+    data_dir: Path
+    database_url: str
+    workers: int
+    bootstrap_account: str | None
+    bootstrap_key: Secret | None
+    pepper: Secret | None
+    pepper_file: Path
+    master_key: Secret | None
+    master_key_file: Path
+    management_rate_limit: float
+    metadata_bytes: int
+    tags: int
+    validation_token_required: bool
+    forward_auth_header: str
+    forward_auth_scheme: str
+    log_level: str
+    environment: Mapping[str, str] = field(repr=False)
+    """What a worker process needs in its environment to load these same settings."""
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
+    @property
+    def replica_dir(self) -> Path:
+        return self.data_dir / "replica"
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        data_dir: str | Path | None = None,
+        database_url: str | None = None,
+        workers: int | None = None,
+    ) -> OriginSettings:
+        """Settings from flags (None: not given) and variables. Raises SettingsError."""
+        given = {
+            "KEYWRIGHT_HOST": host,
+            "KEYWRIGHT_PORT": port,
+            "KEYWRIGHT_DATA_DIR": data_dir,
+            "KEYWRIGHT_DATABASE_URL": database_url,
+            "KEYWRIGHT_WORKERS": workers,
+        }
+        flags = {name: str(value) for name, value in given.items() if value is not None}
+        source = _Source({**os.environ, **flags})
+        data = Path(source.text("KEYWRIGHT_DATA_DIR", DEFAULT_DATA_DIR)).expanduser().absolute()
+        bootstrap_key = source.secret("KEYWRIGHT_BOOTSTRAP_KEY")
+        if bootstrap_key is not None and not is_valid_custom(bootstrap_key.reveal()):
+            raise SettingsError("KEYWRIGHT_BOOTSTRAP_KEY must be 8 to 512 printable ASCII characters without spaces")
+        return cls(
+            host=source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
+            port=source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),
+            data_dir=data,
+            database_url=_database_url(source.text("KEYWRIGHT_DATABASE_URL", ""), data),
+            workers=source.whole("KEYWRIGHT_WORKERS", 1, 1, 256),
+            bootstrap_account=source.optional("KEYWRIGHT_BOOTSTRAP_ACCOUNT"),
+            bootstrap_key=bootstrap_key,
+            pepper=source.secret("KEYWRIGHT_PEPPER"),
+            pepper_file=Path(source.text("KEYWRIGHT_PEPPER_FILE", str(data / "pepper.key"))).absolute(),
+            master_key=source.secret("KEYWRIGHT_MASTER_KEY"),
+            master_key_file=Path(source.text("KEYWRIGHT_MASTER_KEY_FILE", str(data / "master.key"))).absolute(),
+            management_rate_limit=source.whole("KEYWRIGHT_MANAGEMENT_RATE_LIMIT", 100, 0, 1_000_000),
+            metadata_bytes=source.whole("KEYWRIGHT_METADATA_BYTES", 1024, 2, 65536),
+            tags=source.whole("KEYWRIGHT_TAGS", 5, 0, 100),
+            validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
+            forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
+            forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            environment=flags,
+        )
+
+
+class _Source:
+    """Variables by name, each read with its own complaint."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def any_text(self, name: str, default: str) -> str:
+        return self._variables.get(name, default).strip()
+
+    def text(self, name: str, default: str) -> str:
+        return self.any_text(name, default) or default
+
+    def optional(self, name: str) -> str | None:
+        return self.any_text(name, "") or None
+
+    def secret(self, name: str) -> Secret | None:
+        text = self.optional(name)
+        return Secret(text) if text is not None else None
+
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        text = self.text(name, str(default))
+        if not text.isascii() or not text.isdecimal() or not least <= int(text[:19]) <= most:
+            raise SettingsError(f"{name} must be a whole number from {least} to {most}, not {text[:40]!r}")
+        return int(text)
+
+    def flag(self, name: str) -> bool:
+        return self.choice(name, "false", ("true", "false", "1", "0", "yes", "no")) in {"true", "1", "yes"}
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        text = self.text(name, default).lower()
+        if text not in choices:
+            raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {text[:40]!r}")
+        return text
+
+
+def _database_url(given: str, data_dir: Path) -> str:
+    """The URL with the driver that we use; SQLite in the data directory where none is given."""
+    if not given:
+        return f"sqlite+aiosqlite:///{data_dir / 'keywright.db'}"
+    scheme, separator, rest = given.partition("://")
+    drivers = {
+        "sqlite": "sqlite+aiosqlite",
+        "sqlite+aiosqlite": "sqlite+aiosqlite",
+        "postgres": "postgresql+asyncpg",
+        "postgresql": "postgresql+asyncpg",
+        "postgresql+asyncpg": "postgresql+asyncpg",
+    }
+    if not separator or scheme not in drivers:
+        raise SettingsError("KEYWRIGHT_DATABASE_URL must begin with postgresql:// or sqlite://")
+    return f"{drivers[scheme]}://{rest}"

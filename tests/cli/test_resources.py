@@ -1,0 +1,274 @@
+"""Each command makes the one request that it stands for, and prints what came back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import CommandLine
+
+BUCKETS = "/v1/accounts/my-account/key-buckets"
+CONSUMERS = f"{BUCKETS}/my-bucket/consumers"
+ACME = f"{CONSUMERS}/acme"
+TIMES = {"createdOn": "2026-11-23T10:26:05.123Z", "updatedOn": "2026-11-23T10:26:05.123Z"}
+SECRET = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
+KEY = {"id": "key_0HfT6wtn1uyYNkLjbVNQEVzK", "description": None, "expiresOn": None, "key": "****2efb7009", **TIMES}
+MANAGER = {"id": "eusr_1", "email": "jo@example.com", "sub": "oidc|1", **TIMES}
+CONSUMER = {
+    "id": "csmr_1",
+    "name": "acme",
+    "description": "Acme, Inc.",
+    "tags": {"plan": "gold"},
+    "metadata": {"n": 1},
+    **TIMES,
+}
+BUCKET = {"id": "bckt_1", "name": "my-bucket", "description": None, "tags": {}, "isRetrievable": True, **TIMES}
+
+
+def page_of(*rows: dict[str, Any], total: int | None = None, offset: int = 0) -> dict[str, Any]:
+    return {"data": list(rows), "limit": 1000, "offset": offset, "total": len(rows) if total is None else total}
+
+
+# What is typed -> method, path, query, body.
+REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
+    "buckets list": ("GET", BUCKETS, {"limit": "1000", "offset": "0"}, None),
+    "buckets create b-new": ("POST", BUCKETS, {}, {"name": "b-new"}),
+    "buckets create b-new --description D --tag a=b --key-prefix acme --not-retrievable": (
+        "POST", BUCKETS, {},
+        {"name": "b-new", "description": "D", "tags": {"a": "b"}, "keyPrefix": "acme", "isRetrievable": False},
+    ),
+    "buckets get my-bucket": ("GET", f"{BUCKETS}/my-bucket", {}, None),
+    "buckets update my-bucket --tag a=b --tag c=d": (
+        "PATCH", f"{BUCKETS}/my-bucket", {}, {"tags": {"a": "b", "c": "d"}},
+    ),
+    "buckets update my-bucket --no-tags": ("PATCH", f"{BUCKETS}/my-bucket", {}, {"tags": {}}),
+    "buckets delete my-bucket --yes": ("DELETE", f"{BUCKETS}/my-bucket", {}, None),
+    "consumers list --limit 10 --offset 20": ("GET", CONSUMERS, {"limit": "10", "offset": "20"}, None),
+    "consumers list --tag a=b --tag c=d --manager-email jo@example.com": (
+        "GET", CONSUMERS,
+        {"limit": "1000", "offset": "0", "tag.a": "b", "tag.c": "d", "manager-email": "jo@example.com"}, None,
+    ),
+    "consumers list --bucket other": ("GET", f"{BUCKETS}/other/consumers", {"limit": "1000", "offset": "0"}, None),
+    "consumers create acme": ("POST", CONSUMERS, {}, {"name": "acme"}),
+    "consumers create acme --with-key --description D --metadata {} --tag a=b --manager jo@a.bc --manager al@a.bc": (
+        "POST", CONSUMERS, {"with-api-key": "true"},
+        {"name": "acme", "description": "D", "metadata": {}, "tags": {"a": "b"}, "managers": ["jo@a.bc", "al@a.bc"]},
+    ),
+    "consumers get acme": (
+        "GET", ACME,
+        {
+            "include-api-keys": "true", "include-managers": "true", "include-manager-invites": "true",
+            "key-format": "masked",
+        },
+        None,
+    ),
+    "consumers update acme --description=": ("PATCH", ACME, {}, {"description": None}),
+    'consumers update acme --metadata {"a":[1]}': ("PATCH", ACME, {}, {"metadata": {"a": [1]}}),
+    "consumers delete acme -y": ("DELETE", ACME, {}, None),
+    "consumers roll acme": ("POST", f"{ACME}/roll-key", {}, None),
+    "consumers roll acme --expires-on 2027-01-31": (
+        "POST", f"{ACME}/roll-key", {}, {"expiresOn": "2027-01-31T00:00:00.000Z"},
+    ),
+    "keys roll acme": ("POST", f"{ACME}/roll-key", {}, None),
+    "keys list acme": ("GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "masked"}, None),
+    "keys list acme --show": ("GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "visible"}, None),
+    "keys list acme --key-format none": (
+        "GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "none"}, None,
+    ),
+    "keys create acme": ("POST", f"{ACME}/keys", {}, {}),
+    "keys create acme --description D --expires-on 2027-01-31T12:00Z": (
+        "POST", f"{ACME}/keys", {}, {"description": "D", "expiresOn": "2027-01-31T12:00:00.000Z"},
+    ),
+    "keys create acme --key -": ("POST", f"{ACME}/keys", {}, {"key": "my-own-secret-0001"}),
+    "keys get acme key_1 --show": ("GET", f"{ACME}/keys/key_1", {"key-format": "visible"}, None),
+    "keys update acme key_1 --description D": ("PATCH", f"{ACME}/keys/key_1", {}, {"description": "D"}),
+    "keys update acme key_1 --expires-on never": ("PATCH", f"{ACME}/keys/key_1", {}, {"expiresOn": None}),
+    "keys delete acme key_1 --yes": ("DELETE", f"{ACME}/keys/key_1", {}, None),
+    "managers list acme": (
+        "GET", f"{ACME}/managers", {"limit": "1000", "offset": "0", "include-manager-invites": "true"}, None,
+    ),
+    "managers add acme jo@example.com": ("POST", f"{ACME}/managers", {}, {"email": "jo@example.com"}),
+    "managers create acme jo@example.com --sub s": (
+        "POST", f"{ACME}/managers", {}, {"email": "jo@example.com", "sub": "s"},
+    ),
+    "managers delete acme eusr_1 --yes": ("DELETE", f"{ACME}/managers/eusr_1", {}, None),
+}  # fmt: skip
+THINGS = {"buckets": BUCKET, "consumers": CONSUMER, "keys": KEY, "managers": MANAGER}
+
+
+def answer_of(command: str, method: str) -> tuple[int, Any]:
+    noun, verb = command.split()[:2]
+    if method == "DELETE":
+        return 204, None
+    thing = KEY if verb == "roll" else THINGS[noun]
+    if command.startswith("buckets create"):
+        thing = {**thing, "ownerKey": {**KEY, "key": SECRET}}
+    return 200, page_of(thing) if verb == "list" else thing
+
+
+@pytest.mark.parametrize("command", REQUESTS)
+def test_a_command_is_one_request(keywright: CommandLine, command: str) -> None:
+    method, path, query, body = REQUESTS[command]
+    status, value = answer_of(command, method)
+    keywright.api.answer(method, path, value, status=status)
+
+    result = keywright(*command.split(" "), stdin="my-own-secret-0001\n")
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout
+    asked = keywright.api.last
+    assert (asked.method, asked.path, asked.query, asked.body) == (method, path, query, body)
+
+
+@pytest.mark.parametrize("command", REQUESTS)
+def test_json_is_exactly_what_the_api_answered(keywright: CommandLine, command: str) -> None:
+    method, path, *_ = REQUESTS[command]
+    status, value = answer_of(command, method)
+    keywright.api.answer(method, path, value, status=status)
+
+    result = keywright(*command.split(" "), "--json", stdin="my-own-secret-0001\n")
+
+    assert result.exit_code == 0
+    assert result.stdout == ("" if value is None else json.dumps(value) + "\n")
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", [command for command in REQUESTS if " delete " in command])
+def test_nothing_is_deleted_unasked_where_nobody_can_be_asked(keywright: CommandLine, command: str) -> None:
+    result = keywright(*(word for word in command.split() if word not in {"--yes", "-y"}))
+
+    assert result.exit_code == 1
+    assert result.stderr == "keywright: there is no terminal to confirm at; say --yes to delete\n"
+    assert not keywright.api.requests
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "advice"),
+    [
+        ("buckets list", BUCKETS, "keywright buckets create my-bucket"),
+        ("consumers list", CONSUMERS, "keywright consumers create my-consumer --with-key"),
+        ("consumers list --tag a=b", CONSUMERS, "No consumer is like that."),
+        ("keys list acme", f"{ACME}/keys", "keywright keys create acme"),
+        ("managers list acme", f"{ACME}/managers", "keywright managers add acme jo@example.com"),
+    ],
+)
+def test_an_empty_list_says_what_to_do_next(keywright: CommandLine, command: str, path: str, advice: str) -> None:
+    keywright.api.answer("GET", path, page_of())
+
+    result = keywright(*command.split())
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert advice in result.stderr
+
+
+def test_a_list_is_aligned_plain_text_in_a_pipe(keywright: CommandLine) -> None:
+    keys = [KEY, {**KEY, "description": "For the tests", "expiresOn": "2027-01-31T12:00:00.000Z"}]
+    keywright.api.answer("GET", f"{ACME}/keys", page_of(*keys))
+
+    result = keywright("keys", "list", "acme")
+
+    assert result.stdout.splitlines() == [
+        "ID                            KEY           DESCRIPTION    EXPIRES                  CREATED",
+        "key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009  -              never                    2026-11-23 10:26:05 UTC",
+        "key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009  For the tests  2027-01-31 12:00:00 UTC  2026-11-23 10:26:05 UTC",
+    ]
+    assert result.stderr == ""
+
+
+def test_a_page_tells_of_the_next(keywright: CommandLine) -> None:
+    keywright.api.answer("GET", BUCKETS, page_of(BUCKET, BUCKET, total=7, offset=2))
+
+    result = keywright("buckets", "list", "--limit", "2", "--offset", "2")
+
+    assert result.stderr == "3 to 4 of 7; --all shows all, --offset 4 the next.\n"
+
+
+def test_a_page_behind_the_end_is_not_called_an_empty_account(keywright: CommandLine) -> None:
+    keywright.api.answer("GET", BUCKETS, page_of(total=7, offset=10))
+
+    assert keywright("buckets", "list", "--offset", "10").stderr == "Nothing after the first 7.\n"
+
+
+def test_all_asks_until_nothing_is_left(keywright: CommandLine) -> None:
+    for number in range(3):
+        keywright.api.answer(
+            "GET", BUCKETS, page_of({**BUCKET, "id": f"bckt_{number}", "name": f"b-{number}"}, total=3)
+        )
+
+    result = keywright("buckets", "list", "--all", "--limit", "1")
+
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["NAME", "b-0", "b-1", "b-2"]
+    assert [request.query.get("offset") for request in keywright.api.requests[1:]] == ["0", "1", "2"]
+
+
+def test_a_consumer_is_shown_with_its_keys_and_managers(keywright: CommandLine) -> None:
+    invited = {"id": "eusr_2", "email": "al@example.com", **TIMES}
+    keywright.api.answer(
+        "GET", ACME, {**CONSUMER, "apiKeys": [KEY], "managers": [MANAGER], "managerInvites": [invited]}
+    )
+
+    lines = keywright("consumers", "get", "acme").stdout.splitlines()
+
+    assert lines[:4] == ["name         acme", "id           csmr_1", "description  Acme, Inc.", 'metadata     {"n": 1}']
+    assert "tags         plan=gold" in lines
+    assert "Keys" in lines
+    assert any(line.startswith("key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009") for line in lines)
+    assert any("al@example.com  (invited)" in line for line in lines)
+
+
+def test_a_new_bucket_prints_its_owner_key_once_with_a_note(keywright: CommandLine) -> None:
+    keywright.api.answer("POST", BUCKETS, {**BUCKET, "ownerKey": {**KEY, "key": SECRET}})
+
+    result = keywright("buckets", "create", "my-bucket")
+
+    assert f"owner key    {SECRET}\n" in result.stdout
+    assert result.stderr == "Keep the owner key now: it is shown only this once.\n"
+
+
+def test_roll_asks_for_the_new_key_and_prints_it(keywright: CommandLine) -> None:
+    keywright.api.answer("POST", f"{ACME}/roll-key", {**KEY, "key": SECRET})
+
+    result = keywright("consumers", "roll", "acme")
+
+    assert keywright.api.last.headers["prefer"] == "return=representation"
+    assert SECRET in result.stdout
+    assert result.stderr == "The other keys of acme have ended.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("consumers", "update", "acme"),
+        ("keys", "update", "acme", "key_1"),
+        ("buckets", "update", "my-bucket", "--tag", "a=b", "--no-tags"),
+        ("consumers", "roll", "acme", "--expires-on", "never"),
+        ("keys", "create", "acme", "--expires-on", "soon"),
+        ("consumers", "create", "acme", "--metadata", "[]"),
+        ("consumers", "list", "--tag", "a"),
+    ],
+    ids=" ".join,
+)
+def test_what_makes_no_sense_is_a_usage_error_before_anything_is_sent(
+    keywright: CommandLine, arguments: tuple[str, ...]
+) -> None:
+    assert keywright(*arguments).exit_code == 2
+    assert not keywright.api.requests
+
+
+def test_a_secret_among_the_arguments_is_refused_and_not_quoted(keywright: CommandLine) -> None:
+    result = keywright("keys", "create", "acme", "--key", SECRET)
+
+    assert result.exit_code == 2
+    assert "d67b7e24" not in result.output
+    assert not keywright.api.requests
+
+
+def test_a_missing_bucket_names_the_option_and_the_variable(keywright: CommandLine) -> None:
+    result = keywright("consumers", "list", env={"KEYWRIGHT_BUCKET": None})
+
+    assert result.exit_code == 2
+    assert "--bucket" in result.stderr
+    assert "KEYWRIGHT_BUCKET" in result.stderr

@@ -1,0 +1,126 @@
+"""On a real terminal: tables that fit, whole ids and secrets, names that can't steer the terminal, and questions."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import DeveloperApi
+
+BUCKETS = "/v1/accounts/my-account/key-buckets"
+SECRET = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
+TIMES = {"createdOn": "2026-11-23T10:26:05.123Z", "updatedOn": "2026-11-23T10:26:05.123Z"}
+
+
+def run_at_terminal(api: DeveloperApi, *arguments: str, columns: int = 80, typed: bytes = b"") -> tuple[int, str]:
+    """Run the command line on a new pseudo-terminal and answer its question; its exit code, and all that appeared."""
+    controller, terminal = pty.openpty()
+    environment = {
+        "PATH": os.environ["PATH"], "TERM": "xterm", "COLUMNS": str(columns), "LANG": "C.UTF-8",
+        "KEYWRIGHT_URL": api.url, "KEYWRIGHT_API_KEY": SECRET, "KEYWRIGHT_BUCKET": "my-bucket",
+    }  # fmt: skip
+    code = "from keywright.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdin=terminal, stdout=terminal, stderr=terminal, env=environment
+    )
+    os.close(terminal)
+    shown = b""
+    # Linux answers EIO when the other side is closed.
+    try:
+        while chunk := os.read(controller, 65536):
+            shown += chunk
+            if typed and shown.endswith(b": "):
+                os.write(controller, typed)
+                typed = b""
+    except OSError:
+        pass
+    os.close(controller)
+    return process.wait(), shown.decode().replace("\r\n", "\n")
+
+
+def without_styles(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def page_of(*rows: dict[str, object]) -> dict[str, object]:
+    return {"data": list(rows), "limit": 1000, "offset": 0, "total": len(rows)}
+
+
+def key(**fields: object) -> dict[str, object]:
+    return {
+        "id": "key_0HfT6wtn1uyYNkLjbVNQEVzK",
+        "key": SECRET,
+        "description": None,
+        "expiresOn": None,
+        **TIMES,
+        **fields,
+    }
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 160])
+def test_ids_and_secrets_are_whole_at_every_width(developer_api: DeveloperApi, columns: int) -> None:
+    description = "A long description of what this key is for and who has it"
+    developer_api.answer("GET", f"{BUCKETS}/my-bucket/consumers/acme/keys", page_of(key(description=description)))
+
+    exit_code, shown = run_at_terminal(developer_api, "keys", "list", "acme", "--show", columns=columns)
+
+    assert exit_code == 0
+    assert "key_0HfT6wtn1uyYNkLjbVNQEVzK" in shown
+    assert SECRET in shown
+
+
+def test_a_table_is_as_wide_as_the_terminal_at_most(developer_api: DeveloperApi) -> None:
+    consumer = {"id": "csmr_1", "name": "acme", "description": "word " * 30, "tags": {"plan": "gold"}, **TIMES}
+    developer_api.answer("GET", f"{BUCKETS}/my-bucket/consumers", page_of(consumer))
+
+    _, shown = run_at_terminal(developer_api, "consumers", "list")
+
+    assert without_styles(shown).split()[:4] == ["NAME", "DESCRIPTION", "TAGS", "CREATED"]
+    assert max(len(line) for line in without_styles(shown).splitlines()) <= 80
+
+
+def test_a_name_in_square_brackets_is_no_markup_and_an_escape_is_shown_as_one(developer_api: DeveloperApi) -> None:
+    consumer = {"id": "csmr_1", "name": "[bold]", "description": "\x1b]0;owned\x07\u202e", "tags": {}, **TIMES}
+    developer_api.answer("GET", f"{BUCKETS}/my-bucket/consumers", page_of(consumer))
+
+    for arguments in (("consumers", "list"), ("consumers", "list", "--json")):
+        _, shown = run_at_terminal(developer_api, *arguments, columns=160)
+
+        assert "[bold]" in shown
+        assert "\x1b]" not in shown
+        assert "\u202e" not in shown
+
+
+def test_json_is_indented_for_people(developer_api: DeveloperApi) -> None:
+    developer_api.answer("GET", f"{BUCKETS}/my-bucket", {"name": "my-bucket", "tags": {}})
+
+    _, shown = run_at_terminal(developer_api, "buckets", "get", "my-bucket", "--json")
+
+    assert shown == '{\n  "name": "my-bucket",\n  "tags": {}\n}\n'
+
+
+@pytest.mark.parametrize(("typed", "is_deleted"), [(b"y\n", True), (b"n\n", False), (b"\n", False)])
+def test_a_delete_is_confirmed(developer_api: DeveloperApi, typed: bytes, is_deleted: bool) -> None:
+    developer_api.answer("DELETE", f"{BUCKETS}/my-bucket", status=204)
+
+    exit_code, shown = run_at_terminal(developer_api, "buckets", "delete", "my-bucket", typed=typed)
+
+    assert "Delete bucket my-bucket with all its consumers and keys? [y/N]" in shown
+    assert (exit_code == 0) is is_deleted
+    assert bool(developer_api.requests) is is_deleted
+    assert ("Deleted bucket my-bucket." if is_deleted else "keywright: nothing was deleted") in shown
+
+
+def test_a_secret_is_asked_for_and_not_shown(developer_api: DeveloperApi) -> None:
+    exit_code, shown = run_at_terminal(developer_api, "key", "inspect", "-", typed=f"{SECRET}\n".encode())
+
+    assert exit_code == 0
+    assert "checksum  right" in without_styles(shown)
+    assert SECRET not in shown

@@ -1,0 +1,126 @@
+"""A small record for the edge's tests: a bucket, consumers and keys as changes, and a feed that serves them from memory."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from keywright.core import models
+from keywright.core.changes import (
+    Batch,
+    BucketDelete,
+    BucketPut,
+    Change,
+    ConsumerDelete,
+    ConsumerPut,
+    KeyDelete,
+    KeyPut,
+)
+from keywright.core.keyformat import Digester
+from keywright.edge.feeds import Snapshot, SnapshotNeeded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
+PEPPER_CHECK = DIGESTER.pepper_check()
+NOW = 1_800_000_000_000
+_random = random.Random(1)
+
+
+def new_id(kind: models.IdKind) -> str:
+    return models.new_id(kind, _random.randbytes)
+
+
+def bucket(number: int, name: str, account_id: str | None = "acct_1", **grants: object) -> BucketPut:
+    return BucketPut(number, new_id(models.IdKind.BUCKET), name, account_id, grants)  # type: ignore[arg-type]
+
+
+def consumer(
+    number: int, bucket_number: int, name: str = "my-consumer", metadata: str = '{"testId":"1234"}'
+) -> ConsumerPut:
+    return ConsumerPut(number, new_id(models.IdKind.CONSUMER), bucket_number, name, metadata)
+
+
+def key(secret: str, bucket_number: int, consumer_number: int, expires_at: int | None = None) -> KeyPut:
+    return KeyPut(DIGESTER.digest(secret), bucket_number, consumer_number, new_id(models.IdKind.KEY), expires_at)
+
+
+@dataclass
+class MemoryFeed:
+    """The Feed's contract over a list. `log` holds every change since revision `start`."""
+
+    deployment: str = "dep_1"
+    pepper_check: str = PEPPER_CHECK
+    start: int = 0
+    log: list[Change] = field(default_factory=list)
+    batch_size: int = 3
+    calls: list[str] = field(default_factory=list)
+    error: Exception | None = None
+
+    @property
+    def revision(self) -> int:
+        return self.start + len(self.log)
+
+    async def deployment_id(self) -> str:
+        self.calls.append("deployment_id")
+        self._fail()
+        return self.deployment
+
+    async def snapshot(self) -> Snapshot:
+        self.calls.append("snapshot")
+        self._fail()
+        return Snapshot(self.deployment, self.pepper_check, self.revision, self.pages(state(self.log)))
+
+    async def pages(self, changes: Sequence[Change]) -> AsyncIterator[Sequence[Change]]:
+        for page in _batched(changes, 2):
+            yield page
+
+    async def changes(self, after: int) -> Batch:
+        self.calls.append(f"changes {after}")
+        self._fail()
+        if not self.start <= after <= self.revision:
+            raise SnapshotNeeded
+        at = after - self.start
+        return Batch(after, self.log[at : at + self.batch_size])
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+def state(log: Sequence[Change]) -> list[Change]:
+    """What a replica must hold after these changes: the same thing said in the plainest way, without LMDB."""
+    buckets: dict[int, BucketPut] = {}
+    consumers: dict[int, ConsumerPut] = {}
+    keys: dict[tuple[int, bytes], KeyPut] = {}
+    for change in log:
+        match change:
+            case BucketPut():
+                buckets[change.number] = change
+            case BucketDelete():
+                buckets.pop(change.number, None)
+            case ConsumerPut():
+                consumers[change.number] = change
+            case ConsumerDelete():
+                consumers.pop(change.number, None)
+            case KeyPut():
+                keys[change.bucket_number, change.digest] = change
+            case KeyDelete():
+                keys.pop((change.bucket_number, change.digest), None)
+    reachable = {number: row for number, row in consumers.items() if row.bucket_number in buckets}
+    return [
+        *(buckets[number] for number in sorted(buckets)),
+        *(reachable[number] for number in sorted(reachable)),
+        *(row for _, row in sorted(keys.items(), key=lambda item: item[0]) if _owner(row, reachable)),
+    ]
+
+
+def _owner(row: KeyPut, consumers: dict[int, ConsumerPut]) -> bool:
+    owner = consumers.get(row.consumer_number)
+    return owner is not None and owner.bucket_number == row.bucket_number
+
+
+def _batched(changes: Sequence[Change], size: int) -> list[Sequence[Change]]:
+    return [changes[at : at + size] for at in range(0, len(changes), size)]
