@@ -194,7 +194,7 @@ def test_a_problem_is_told_line_by_line(keywright: CommandLine) -> None:
         (
             401,
             {"title": "Unauthorized"},
-            "  KEYWRIGHT_API_KEY is not a management key of this deployment, or not any more",
+            "  It was taken from KEYWRIGHT_API_KEY; is it one of this deployment?",
         ),
         (404, {"title": "Not Found", "detail": "There is no bucket b."}, "keywright: There is no bucket b."),
         (409, {"title": "Conflict"}, "keywright: Conflict"),

@@ -238,6 +238,14 @@ def test_roll_asks_for_the_new_key_and_prints_it(keywright: CommandLine) -> None
     assert result.stderr == "The other keys of acme have ended.\n"
 
 
+def test_roll_says_until_when_the_other_keys_work(keywright: CommandLine) -> None:
+    keywright.api.answer("POST", f"{ACME}/roll-key", {**KEY, "key": SECRET})
+
+    result = keywright("keys", "roll", "acme", "--expires-on", "2027-01-31")
+
+    assert result.stderr == "The other keys of acme end by 2027-01-31 00:00:00 UTC.\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

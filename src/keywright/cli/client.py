@@ -205,7 +205,7 @@ def _refusal(status: int, problem: Mapping[str, Any]) -> str:
         if isinstance(error, dict):
             lines.append(plain(f"  {error.get('field', '?')}: {error.get('message', '')}"))
     if status == 401:
-        lines.append(f"  {API_KEY_VARIABLE} is not a management key of this deployment, or not any more")
+        lines.append(f"  It was taken from {API_KEY_VARIABLE}; is it one of this deployment?")
     if status >= 500 and "requestId" in problem:
         lines.append(plain(f"  request id: {problem['requestId']}"))
     return "\n".join(lines)

@@ -202,4 +202,5 @@ def roll_key(
         )
     show_one(answer, COLUMNS, as_json=as_json)
     if not as_json:
-        note(f"The other keys of {plain(consumer)} {'have ended' if expiry is None else f'end by {expiry}'}.")
+        end = "have ended" if expiry is None else f"end by {time_of('end')({'end': expiry})}"
+        note(f"The other keys of {plain(consumer)} {end}.")

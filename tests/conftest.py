@@ -1,0 +1,42 @@
+"""Fixtures that every room shares: the two databases, and a whole service on each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from support import postgres as postgres_server
+from support import service as services
+from support.postgres import Postgres
+from support.service import Service
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new, empty database: a test that asks for it runs on both engines."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/keywright.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture
+async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+    """A whole service in this process, on both engines."""
+    async with services.running(services.settings_for(tmp_path / "data", database_url)) as running:
+        yield running
+
+
+@pytest.fixture
+async def embedded(tmp_path: Path) -> AsyncIterator[Service]:
+    """A whole service in this process on the embedded default, for what does not depend on the engine."""
+    async with services.running(services.settings_for(tmp_path / "data")) as running:
+        yield running

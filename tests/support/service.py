@@ -1,0 +1,95 @@
+"""A whole service in this process: both planes on a real database and a real replica, spoken to as HTTP."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from keywright.core.keyformat import Secret
+from keywright.serve import first_start
+from keywright.serve.embedded import EmbeddedApp
+from keywright.settings import OriginSettings
+
+ROOT_KEY = "root-key-of-the-test-deployment"
+
+
+def settings_for(data_dir: Path, database_url: str | None = None, **changes: Any) -> OriginSettings:
+    """Settings with a known root key and no rate limit, whatever the variables of this machine say."""
+    settings = OriginSettings.load(data_dir=data_dir, database_url=database_url or f"sqlite:///{data_dir}/keywright.db")
+    defaults = {"bootstrap_key": Secret(ROOT_KEY), "management_rate_limit": 0}
+    return replace(settings, **{**defaults, **changes})
+
+
+@dataclass
+class Service:
+    """A running service; `client` carries the root key."""
+
+    app: EmbeddedApp
+    client: httpx2.AsyncClient
+    settings: OriginSettings
+    account: str = "my-account"
+    bucket: str = "my-project-production"
+    _numbers: Any = field(default_factory=itertools.count)
+
+    @property
+    def account_url(self) -> str:
+        return f"/v1/accounts/{self.account}"
+
+    @property
+    def bucket_url(self) -> str:
+        return f"{self.account_url}/key-buckets/{self.bucket}"
+
+    @property
+    def consumers_url(self) -> str:
+        return f"{self.bucket_url}/consumers"
+
+    async def call(self, method: str, url: str, *, expect: int = 200, key: str | None = None, **options: Any) -> Any:
+        """One request; the parsed answer. Fails unless it has the expected status. `key`: another management key."""
+        headers = {**options.pop("headers", {})}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        response = await self.client.request(method, url, headers=headers, **options)
+        assert response.status_code == expect, f"{method} {url}: {response.status_code} {response.text}"
+        return response.json() if response.content else None
+
+    async def new_consumer(self, **fields: Any) -> dict[str, Any]:
+        body = {"name": f"consumer-{next(self._numbers)}", **fields}
+        made: dict[str, Any] = await self.call("POST", self.consumers_url, json=body)
+        return made
+
+    async def new_key(self, consumer: str, **fields: Any) -> dict[str, Any]:
+        made: dict[str, Any] = await self.call("POST", f"{self.consumers_url}/{consumer}/keys", json=fields)
+        return made
+
+    async def new_management_key(self, account: str | None = None, **permissions: Any) -> str:
+        """The secret of a new management key with these permissions."""
+        url = f"/v1/accounts/{account or self.account}/management-keys"
+        made = await self.call("POST", url, json={"permissions": permissions})
+        return str(made["key"])
+
+    async def verdict(self, key: str, bucket: str | None = None) -> str:
+        answer = await self.call("POST", f"/v1/validate/{bucket or self.bucket}", json={"key": key})
+        return str(answer["code"])
+
+
+@asynccontextmanager
+async def running(settings: OriginSettings, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[Service]:
+    """Prepares and starts a service, as `keywright serve` does it in a worker."""
+    await first_start.prepare(settings)
+    app = EmbeddedApp(settings)
+    await app.start()
+    authorization = {"Authorization": f"Bearer {ROOT_KEY}", **(headers or {})}
+    transport = httpx2.ASGITransport(app=app)
+    try:
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://keywright.test", headers=authorization
+        ) as client:
+            yield Service(app, client, settings)
+    finally:
+        await app.stop()
