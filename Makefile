@@ -48,6 +48,7 @@ $(VENV)/.uv:
 $(VENV)/.run: $(VENV)/.uv requirements/run.txt pyproject.toml
 	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/run.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt

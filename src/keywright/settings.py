@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keywright.core.keyformat import Secret, is_valid_custom
+from keywright.core.keyformat import Secret, is_possible
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -76,8 +76,9 @@ class OriginSettings:
         source = _Source({**os.environ, **flags})
         data = Path(source.text("KEYWRIGHT_DATA_DIR", DEFAULT_DATA_DIR)).expanduser().absolute()
         bootstrap_key = source.secret("KEYWRIGHT_BOOTSTRAP_KEY")
-        if bootstrap_key is not None and not is_valid_custom(bootstrap_key.reveal()):
-            raise SettingsError("KEYWRIGHT_BOOTSTRAP_KEY must be 8 to 512 printable ASCII characters without spaces")
+        if bootstrap_key is not None and not is_possible(bootstrap_key.reveal()):
+            message = "8 to 512 printable ASCII characters without spaces, and no generated key that was mistyped"
+            raise SettingsError(f"KEYWRIGHT_BOOTSTRAP_KEY must be {message}")
         return cls(
             host=source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
             port=source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),
@@ -122,7 +123,7 @@ class _Source:
 
     def whole(self, name: str, default: int, least: int, most: int) -> int:
         text = self.text(name, str(default))
-        if not text.isascii() or not text.isdecimal() or not least <= int(text[:19]) <= most:
+        if not text.isascii() or not text.isdecimal() or len(text) > 18 or not least <= int(text) <= most:
             raise SettingsError(f"{name} must be a whole number from {least} to {most}, not {text[:40]!r}")
         return int(text)
 

@@ -1,8 +1,8 @@
 """Measures `Validator.validate` in one process on one core, and what a replica of so many keys costs.
 
 Run by itself: `python tests/benchmarks/validate_in_process.py 10000 1000000`. The figures are medians of several rounds
-over keys in random order; the baseline is the digest alone, in the same run, so that a ratio means something on a machine
-that is busy.
+over keys in random order; the baseline is the digest alone, in the same run, so that a ratio means something on a
+machine that is busy.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def _changes(texts: list[str], digester: Digester) -> Iterator[Change]:
     yield BucketPut(1, models.new_id(models.IdKind.BUCKET, random.randbytes), BUCKET, None)
     for number in range(len(texts)):
         metadata = json.dumps({"plan": "gold", "customerId": number}, separators=(",", ":"))
-        consumer_id = models.new_id(models.IdKind.CONSUMER, random.randbytes)
+        consumer_id = f"csmr_{number:024}"
         yield ConsumerPut(number, consumer_id, 1, f"customer-{number}", metadata)
     for digest, number in sorted((digester.digest(text), number) for number, text in enumerate(texts)):
-        yield KeyPut(digest, 1, number, models.new_id(models.IdKind.KEY, random.randbytes), None)
+        yield KeyPut(digest, 1, number, f"key_{number:024}", None)
 
 
 def _rate(function: object, sample: list[str]) -> float:

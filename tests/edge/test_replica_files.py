@@ -29,10 +29,8 @@ TESTS = Path(__file__).parent.parent
 
 def filled(path: Path) -> None:
     replica = Replica.open(path, PEPPER_CHECK)
-    replica.load(
-        "dep_1", PEPPER_CHECK, 5,
-        [bucket(1, "my-bucket"), *(consumer(n, 1) for n in range(2000)), *(key(s, 1, n) for n, s in enumerate(SECRETS))],
-    )  # fmt: skip
+    consumers, keys = [consumer(n, 1) for n in range(2000)], [key(s, 1, n) for n, s in enumerate(SECRETS)]
+    replica.load("dep_1", PEPPER_CHECK, 5, [bucket(1, "my-bucket"), *consumers, *keys])
     replica.close()
 
 

@@ -1,4 +1,4 @@
-"""A small record for the edge's tests: a bucket, consumers and keys as changes, and a feed that serves them from memory."""
+"""A small record for the edge's tests: its parts as changes, and a feed that serves them from memory."""
 
 from __future__ import annotations
 

@@ -72,11 +72,15 @@ class RateLimiter:
 
     rate: float
     _levels: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _most: int = 10_000
 
     def take(self, name: str, now: float) -> float:
         """Seconds until the next request may come; 0 if this one may pass. `now` is a monotonic time in seconds."""
         if self.rate <= 0:
             return 0.0
+        if len(self._levels) > self._most:
+            # Names may be a stranger's invention: those that have been full again for long are forgotten.
+            self._levels = {one: held for one, held in self._levels.items() if now - held[1] < 1}
         level, then = self._levels.get(name, (self.rate, now))
         level = min(self.rate, level + (now - then) * self.rate)
         if level < 1:

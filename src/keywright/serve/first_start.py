@@ -114,12 +114,14 @@ def banner(settings: OriginSettings, started: Started) -> str:
     made = started.bootstrap
     if made is not None:
         bucket = made.project.environments[Environment.PRODUCTION]
+        # A key that was given is known to whoever gave it, and has no business in a log.
+        shown = "$KEYWRIGHT_BOOTSTRAP_KEY" if settings.bootstrap_key else made.root_key.reveal()
         lines += [
             "",
             f"This is the first start: account {made.account_name!r}, project {made.project.name!r},",
             "and a management key with every right, which is shown only now. Keep it safe:",
             "",
-            f"    export API_KEY={made.root_key.reveal()}",
+            f"    export API_KEY={shown}",
             f"    export BUCKET_NAME={bucket}",
             "",
             "Create the first consumer:",

@@ -142,9 +142,7 @@ async def get_bucket(
     bucket = await _find_bucket(work, name, is_for_update=is_for_update)
     if bucket is None or (bucket.account_id != account.id and account.id not in bucket.grants):
         raise NotFound(f"The account has no bucket named {name!r}." if is_name(BUCKET_NAME, name) else None)
-    access = work.actor.grantee.on_bucket(
-        bucket_id=bucket.id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants
-    )
+    access = access_to(work, bucket)
     if access is Access.NONE:
         # 404, not 403: a 403 would tell that the bucket exists.
         raise NotFound(f"The account has no bucket named {name!r}.")
@@ -153,6 +151,13 @@ async def get_bucket(
     if is_own and bucket.account_id != account.id:
         raise Forbidden("The bucket belongs to another account, which alone may do this.")
     return account, bucket
+
+
+def access_to(work: Work, bucket: Bucket) -> Access:
+    """How far the actor's permissions reach in this bucket."""
+    return work.actor.grantee.on_bucket(
+        bucket_id=bucket.id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants
+    )
 
 
 async def get_named_account(work: Work, name: str) -> Account:

@@ -10,8 +10,8 @@ from keywright.core import keyformat
 from keywright.core.keyformat import Secret
 from keywright.core.models import Bucket, Consumer, IdKind, Key, new_id
 from keywright.core.permissions import Access
-from keywright.core.problems import BadRequest, Conflict, NotFound
-from keywright.origin.service.actor import Page, Unset, Work, get_bucket, is_consumer_name, replaced
+from keywright.core.problems import BadRequest, Conflict, Forbidden, NotFound
+from keywright.origin.service.actor import Page, Unset, Work, access_to, get_bucket, is_consumer_name, replaced
 from keywright.origin.service.vault import BucketVault
 from keywright.origin.store import buckets as bucket_rows
 from keywright.origin.store import consumers as consumer_rows
@@ -116,8 +116,10 @@ async def get(work: Work, path: ConsumerPath, key_id: str) -> tuple[Bucket, Cons
 async def reveal(work: Work, bucket: Bucket, consumers: Sequence[Consumer], keys: Sequence[Key]) -> dict[str, Secret]:
     """The secrets of keys of these consumers, by key id. Raises BadRequest in a bucket that keeps none.
 
-    A reader may see secrets, as in the published API; who should not is given no read access.
+    Who may only read a bucket sees no secrets: with them it could act as any consumer. Raises Forbidden.
     """
+    if access_to(work, bucket) < Access.WRITE:
+        raise Forbidden("Showing keys needs write access to the bucket.")
     if not bucket.is_retrievable:
         raise BadRequest(
             "The keys of this bucket can't be shown: it was created with isRetrievable false.",

@@ -146,7 +146,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # Transactions begin where we say so (see _begin_sqlite), not where the driver guesses.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
