@@ -1,7 +1,7 @@
 """`make test`: every test, with branch coverage, and a gate on the rooms where a wrong answer is an outage.
 
-    python tests/run.py              everything, then the gate
-    python tests/run.py -k doors     what pytest is told, without the gate
+python tests/run.py              everything, then the gate
+python tests/run.py -k doors     what pytest is told, without the gate
 """
 
 from __future__ import annotations

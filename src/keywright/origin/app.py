@@ -27,5 +27,5 @@ def create_app(services: Services) -> FastAPI:
     for noun in (accounts, buckets, consumers, keys, managers, audit):
         app.include_router(noun.router)
     app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
-    app.include_router(reference.router)
+    app.include_router(reference.new_router(app.openapi))
     return app

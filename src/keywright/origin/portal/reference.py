@@ -1,5 +1,136 @@
-"""The reference page of the Developer API."""
+"""Owns the pages that tell what this service is: the landing page at / and the reference of the Developer API at /docs.
 
-from fastapi import APIRouter
+Both are rendered here from our own OpenAPI document. They load nothing but their own style sheet and icon, run no
+script and name no other host, so that they work wherever the service does. Operations are read in operations.py,
+schemas in schemas.py.
+"""
 
-router = APIRouter()
+from __future__ import annotations
+
+import hashlib
+import re
+from asyncio import to_thread
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from keywright.core.problems import NotFound
+from keywright.origin.portal import operations
+
+HERE = Path(__file__).parent
+ASSETS_URL = "/docs/assets/"
+MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+
+SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
+
+# The ids that templates/reference.html uses itself.
+ANCHORS = ("content", "start", "authentication", "errors", "paging", "tags", "validate", "menu")
+
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+_DEFAULT_BASE_URL = "http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file that pages load. Its address holds the hash of its bytes, so that it can be kept for ever."""
+
+    url: str
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    body: bytes
+    etag: str
+
+
+def new_router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
+    """The routes of the pages; `document` gives the OpenAPI document, and is called at the first request."""
+    assets = _load_assets()
+    by_url = {asset.url: asset for asset in assets.values()}
+
+    # Few names lead to one service; more than these come from whoever makes them up, and are rendered again.
+    @lru_cache(maxsize=8)
+    def render(template: str, base_url: str) -> Page:
+        return _render(template, document(), base_url, {name: asset.url for name, asset in assets.items()})
+
+    async def page(request: Request, template: str) -> Response:
+        # In a thread: validations go on while the template engine is loaded and the page is made.
+        found = await to_thread(render, template, base_url_of(request, document))
+        headers = {**SECURITY, "Cache-Control": "no-cache", "ETag": found.etag}
+        if request.headers.get("if-none-match") == found.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(found.body, media_type="text/html", headers=headers)
+
+    async def landing(request: Request) -> Response:
+        return await page(request, "landing.html")
+
+    async def reference(request: Request) -> Response:
+        return await page(request, "reference.html")
+
+    async def asset(request: Request) -> Response:
+        found = by_url.get(ASSETS_URL + request.path_params["name"])
+        if found is None:
+            raise NotFound("There is nothing at this address.")
+        headers = {**SECURITY, "Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(found.body, media_type=found.media_type, headers=headers)
+
+    router = APIRouter()
+    # Plain routes: no transaction, no actor, no place in the schema. Those of GET answer HEAD, too.
+    router.add_route("/", landing, methods=["GET"], include_in_schema=False)
+    router.add_route("/docs", reference, methods=["GET"], include_in_schema=False)
+    router.add_route(ASSETS_URL + "{name:path}", asset, methods=["GET"], include_in_schema=False)
+    return router
+
+
+def base_url_of(request: Request, document: Callable[[], Mapping[str, Any]]) -> str:
+    """Where the reader's examples lead to: the document's own server, else the address that this page was asked at."""
+    servers = document().get("servers") or [{}]
+    declared = str(servers[0].get("url", "")).rstrip("/")
+    if re.match(r"https?://", declared):
+        return declared
+    host = request.headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        return _DEFAULT_BASE_URL
+    # The key in an example must not be led past TLS that ends at a proxy.
+    is_secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "").lower() == "https"
+    return f"{'https' if is_secure else 'http'}://{host.lower()}"
+
+
+def _render(template: str, document: Mapping[str, Any], base_url: str, assets: Mapping[str, str]) -> Page:
+    # Only who reads a page pays for loading the template engine.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    model = operations.read(document, base_url=base_url, anchors=ANCHORS)
+    text = environment.get_template(template).render(reference=model, base_url=base_url, assets=assets)
+    body = text.encode()
+    return Page(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def _load_assets() -> dict[str, Asset]:
+    """By file name."""
+    assets = {}
+    for path in sorted((HERE / "static").iterdir()):
+        if path.suffix in MEDIA_TYPES:
+            body = path.read_bytes()
+            digest = hashlib.sha256(body).hexdigest()[:16]
+            assets[path.name] = Asset(f"{ASSETS_URL}{path.stem}.{digest}{path.suffix}", MEDIA_TYPES[path.suffix], body)
+    return assets

@@ -72,20 +72,18 @@ class Schemas:
 
     def field_of(self, name: str, schema: Any, *, is_required: bool = False, seen: Seen = _NOTHING) -> Field:
         """What a page says of a value, its inner fields included."""
-        options, is_nullable, seen = self._options(schema, seen)
+        options, _, inner = self._options(schema, seen)
         first = options[0] if len(options) == 1 else self.resolve(schema)
-        fields = self._fields_of_options(options, seen)
-        words = " or ".join(dict.fromkeys(self._type_of(option, seen) for option in options))
         return Field(
             name=name,
-            type=f"{words} or null" if is_nullable and words not in {"any", "null"} else words,
+            type=self._type_of(schema, seen),
             is_required=is_required,
             is_deprecated=first.get("deprecated") is True,
             description=blocks_of(str(first.get("description") or "")),
-            limits=tuple(limit for option in options for limit in self._limits(option, seen)),
-            choices=tuple(dict.fromkeys(one for option in options for one in self._choices(option, seen))),
+            limits=tuple(self._limits(schema, seen)),
+            choices=tuple(dict.fromkeys(self._choices(schema, seen))),
             default=_shown(first["default"]) if first.get("default") not in (None, [], {}) else None,
-            fields=fields,
+            fields=self._fields_of_options(options, inner),
             fields_label="Fields of each item" if any(_is_array(option) for option in options) else "Fields",
         )
 
@@ -197,54 +195,42 @@ class Schemas:
                 fields.append(replace(any_field, name="<any other name>" if fields else "<name>"))
         return tuple(fields)
 
-    def _type_of(self, node: Schema, seen: Seen) -> str:
+    def _type_of(self, schema: Any, seen: Seen) -> str:
+        options, is_nullable, seen = self._options(schema, seen)
+        words = " or ".join(dict.fromkeys(self._type_of_option(option, seen) for option in options))
+        return f"{words} or null" if is_nullable and words not in {"any", "null"} else words
+
+    def _type_of_option(self, node: Schema, seen: Seen) -> str:
         kind = node.get("type")
         if not isinstance(kind, str):
-            if "const" in node:
-                kind = _TYPE_OF.get(type(node["const"]), "null")
-            elif isinstance(node.get("enum"), list):
-                kind = " or ".join(dict.fromkeys(_TYPE_OF.get(type(one), "null") for one in node["enum"]))
-            elif _properties(node):
-                kind = "object"
-            else:
-                return "any"
-        if kind == "array" and len(seen) <= MAX_DEPTH:
-            inner = self.field_of("", node.get("items"), seen=seen).type
-            return "array" if inner == "any" else f"array of {_plural(inner)}"
-        if kind == "object" and not _properties(node) and isinstance(node.get("additionalProperties"), Mapping):
-            inner = self.field_of("", node["additionalProperties"], seen=seen).type
-            return kind if inner == "any" else f"object of {_plural(inner)}"
+            return _type_of_values(node) or ("object" if _properties(node) else "any")
+        rest = node.get("additionalProperties")
+        if kind == "array" and "items" in node:
+            return f"array of {_plural(self._type_of(node['items'], seen))}"
+        if kind == "object" and not _properties(node) and isinstance(rest, Mapping):
+            return f"object of {_plural(self._type_of(rest, seen))}"
         if kind in {"string", "integer", "number"} and isinstance(node.get("format"), str):
             return f"{kind} ({node['format']})"
         return kind
 
-    def _choices(self, node: Schema, seen: Seen) -> Iterable[str]:
-        if "const" in node:
-            yield _shown(node["const"])
-        elif isinstance(node.get("enum"), list):
-            yield from (_shown(one) for one in node["enum"])
-        elif _is_array(node) and len(seen) <= MAX_DEPTH:
-            yield from self.field_of("", node.get("items"), seen=seen).choices
+    def _choices(self, schema: Any, seen: Seen) -> Iterable[str]:
+        options, _, seen = self._options(schema, seen)
+        for node in options:
+            if "const" in node:
+                yield _shown(node["const"])
+            elif isinstance(node.get("enum"), list):
+                yield from (_shown(one) for one in node["enum"])
+            elif _is_array(node):
+                yield from self._choices(node.get("items"), seen)
 
-    def _limits(self, node: Schema, seen: Seen) -> Iterable[Limit]:
-        yield from _range(node, "minLength", "maxLength", "character")
-        yield from _range(node, "minimum", "maximum", "")
-        yield from _range(node, "minItems", "maxItems", "item")
-        yield from _range(node, "minProperties", "maxProperties", "field")
-        for name, words in (
-            ("exclusiveMinimum", "more than"),
-            ("exclusiveMaximum", "less than"),
-            ("multipleOf", "a multiple of"),
-            ("pattern", "matches"),
-        ):
-            if isinstance(node.get(name), str | int | float) and not isinstance(node[name], bool):
-                yield Limit(words, str(node[name]))
-        if node.get("uniqueItems") is True:
-            yield Limit("no item twice")
-        for name, words in (("propertyNames", "names"), ("additionalProperties", "values"), ("items", "each item")):
-            if isinstance(node.get(name), Mapping) and len(seen) <= MAX_DEPTH:
-                for limit in self.field_of("", node[name], seen=seen).limits:
-                    yield Limit(f"{words}: {limit.words}", limit.code)
+    def _limits(self, schema: Any, seen: Seen) -> Iterable[Limit]:
+        options, _, seen = self._options(schema, seen)
+        for node in options:
+            yield from _limits_of_option(node)
+            for name, words in (("propertyNames", "names"), ("additionalProperties", "values"), ("items", "each item")):
+                if isinstance(node.get(name), Mapping):
+                    for limit in self._limits(node[name], seen):
+                        yield Limit(f"{words}: {limit.words}", limit.code)
 
     def _example(self, schema: Any, is_request: bool, seen: Seen, depth: int) -> Any:
         options, is_nullable, seen = self._options(schema, seen)
@@ -322,10 +308,37 @@ def _range(node: Schema, least: str, most: str, unit: str) -> Iterable[Limit]:
         yield Limit(f"at least {low}{units}")
 
 
+def _limits_of_option(node: Schema) -> Iterable[Limit]:
+    yield from _range(node, "minLength", "maxLength", "character")
+    yield from _range(node, "minimum", "maximum", "")
+    yield from _range(node, "minItems", "maxItems", "item")
+    yield from _range(node, "minProperties", "maxProperties", "field")
+    for name, words in (
+        ("exclusiveMinimum", "more than"),
+        ("exclusiveMaximum", "less than"),
+        ("multipleOf", "a multiple of"),
+        ("pattern", "matches"),
+    ):
+        if isinstance(node.get(name), str | int | float) and not isinstance(node[name], bool):
+            yield Limit(words, str(node[name]))
+    if node.get("uniqueItems") is True:
+        yield Limit("no item twice")
+
+
+def _type_of_values(node: Schema) -> str:
+    """The type of a schema that only lists its values."""
+    values = [node["const"]] if "const" in node else node.get("enum")
+    return " or ".join(dict.fromkeys(_TYPE_OF.get(type(one), "null") for one in values or ()))
+
+
 def _plural(words: str) -> str:
-    if words.startswith(("array", "object of")) or " " in words:
-        return f"({words})" if " or " in words else words.replace("string (", "strings (").replace("array", "arrays", 1)
-    return f"{words}s"
+    """`string (date-time)` -> `strings (date-time)`; a choice is put in brackets."""
+    if words == "any":
+        return "anything"
+    if " or " in words:
+        return f"({words})"
+    first, space, rest = words.partition(" ")
+    return f"{first}s{space}{rest}"
 
 
 def _shown(value: Any) -> str:
