@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import fcntl
 import os
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from keywright.core.keyformat import Digester, Secret
@@ -13,10 +17,30 @@ from keywright.origin.service.vault import KEY_BYTES, KeyRing
 from keywright.settings import OriginSettings
 
 PEPPER_BYTES = 32
+LOCK_SECONDS = 0.05
 
 
 class KeyFileError(Exception):
     """A secret is missing or is none; the message says which and where it was looked for."""
+
+
+@asynccontextmanager
+async def alone_in(data_dir: Path) -> AsyncIterator[None]:
+    """Keeps other starts and commands from this data directory, until the block ends.
+
+    Two first starts at once would each make a pepper, and two rotations would each forget the other's master key.
+    """
+    lock = os.open(data_dir / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_SECONDS)
+        yield
+    finally:
+        os.close(lock)
 
 
 def make_missing(settings: OriginSettings) -> None:
