@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import sys
 
@@ -18,6 +19,8 @@ from keywright.telemetry import configure_logs
 
 __all__ = ["StartError", "migrate", "rotate_master_key", "serve"]
 
+MAX_CONNECTIONS = 20_000
+"""Of each worker. Idle connections are cheap; a limit near their usual number would let a stranger use it up."""
 DRAIN_SECONDS = 15
 """How long requests in flight may take to finish after SIGTERM."""
 
@@ -25,6 +28,7 @@ DRAIN_SECONDS = 15
 def serve(settings: OriginSettings) -> None:
     """Prepares the deployment and serves it until SIGINT or SIGTERM. Raises StartError."""
     os.umask(0o077)
+    _raise_file_limit()
     configure_logs(settings.log_level)
     _check_port(settings.host, settings.port)
     started = asyncio.run(first_start.prepare(settings))
@@ -51,6 +55,7 @@ def serve(settings: OriginSettings) -> None:
         respawn_failed_workers=True,
         respawn_interval=0.1,
         workers_kill_timeout=DRAIN_SECONDS,
+        backpressure=MAX_CONNECTIONS,
     )
     server.serve()
 
@@ -67,6 +72,16 @@ def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> None:
     os.umask(0o077)
     configure_logs(settings.log_level)
     print(asyncio.run(first_start.rotate_master_key(settings, discard_old=discard_old)))  # noqa: T201
+
+
+def _raise_file_limit() -> None:
+    """Every connection is an open file: take as many as the system allows without being asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + 1000
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _check_port(host: str, port: int) -> None:
