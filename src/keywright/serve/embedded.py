@@ -71,13 +71,25 @@ class RecordFeed:
         except BaseException:
             await stack.aclose()
             raise
+        pages = _Pages(logs.stream_snapshot(tx), stack)
+        return Snapshot(found.id, found.pepper_check, found.revision, pages)
 
-        async def pages() -> AsyncIterator[Sequence[Change]]:
-            async with stack:
-                async for page in logs.stream_snapshot(tx):
-                    yield page
 
-        return Snapshot(found.id, found.pepper_check, found.revision, pages())
+class _Pages:
+    """The pages of a snapshot with the transaction that they are read in, which ends however few of them are read."""
+
+    def __init__(self, pages: AsyncIterator[Sequence[Change]], transaction: AsyncExitStack) -> None:
+        self._pages = pages
+        self._transaction = transaction
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Change]]:
+        return self
+
+    async def __anext__(self) -> Sequence[Change]:
+        return await anext(self._pages)
+
+    async def aclose(self) -> None:
+        await self._transaction.aclose()
 
 
 class EmbeddedApp:

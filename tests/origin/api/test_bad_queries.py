@@ -1,4 +1,4 @@
-"""Bad values of every parameter there is, and strange times: a problem document names field and rule, nothing changes."""
+"""Bad values of every parameter, and strange times: a problem document names field and rule, and nothing changes."""
 
 from __future__ import annotations
 
