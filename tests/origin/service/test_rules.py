@@ -23,21 +23,21 @@ async def rows(service: Service, statement: sa.Executable) -> list[Any]:
 
 
 class TestTagGuards:
-    @pytest.mark.parametrize("guard", ["tag.plan=silver", "tag.plan=", "tag.other=gold", "tag.plan=gold&tag.region=us"])
-    async def test_a_write_past_the_guard_is_404_and_changes_nothing(self, service: Service, guard: str) -> None:
+    async def test_a_write_past_the_guard_is_404_and_changes_nothing(self, service: Service) -> None:
         consumer = await service.new_consumer(tags={"plan": "gold", "region": "eu"})
         key = await service.new_key(consumer["name"])
         url = f"{service.consumers_url}/{consumer['name']}"
         before = await head_of(service.app._database)
 
-        await service.call("PATCH", f"{url}?{guard}", json={"metadata": {"x": 1}}, expect=404)
-        await service.call("DELETE", f"{url}?{guard}", expect=404)
-        await service.call("POST", f"{url}/keys?{guard}", json={}, expect=404)
-        await service.call("PATCH", f"{url}/keys/{key['id']}?{guard}", json={"expiresOn": None}, expect=404)
-        await service.call("DELETE", f"{url}/keys/{key['id']}?{guard}", expect=404)
-        await service.call("POST", f"{url}/roll-key?{guard}", expect=404)
-        await service.call("POST", f"{url}/managers?{guard}", json={"email": "ada@example.com"}, expect=404)
-        await service.call("GET", f"{url}?{guard}", expect=404)
+        for guard in ("tag.plan=silver", "tag.plan=", "tag.other=gold", "tag.plan=gold&tag.region=us"):
+            await service.call("PATCH", f"{url}?{guard}", json={"metadata": {"x": 1}}, expect=404)
+            await service.call("DELETE", f"{url}?{guard}", expect=404)
+            await service.call("POST", f"{url}/keys?{guard}", json={}, expect=404)
+            await service.call("PATCH", f"{url}/keys/{key['id']}?{guard}", json={"expiresOn": None}, expect=404)
+            await service.call("DELETE", f"{url}/keys/{key['id']}?{guard}", expect=404)
+            await service.call("POST", f"{url}/roll-key?{guard}", expect=404)
+            await service.call("POST", f"{url}/managers?{guard}", json={"email": "ada@example.com"}, expect=404)
+            await service.call("GET", f"{url}?{guard}", expect=404)
 
         assert await head_of(service.app._database) == before
         assert await service.verdict(key["key"]) == "VALID"
@@ -177,18 +177,18 @@ class TestUpdatingKeys:
         assert await service.verdict(key["key"]) == "VALID"
         assert changed["description"] == "kept"
 
-    @pytest.mark.parametrize("id", ["nothing", "key_" + "0" * 24, "%00", "schl%C3%BCssel", "%ED%A0%80"])
-    async def test_what_is_not_there_is_404(self, service: Service, id: str) -> None:
+    async def test_what_is_not_there_is_404(self, service: Service) -> None:
         consumer = await service.new_consumer()
         url = f"{service.consumers_url}/{consumer['name']}"
-        for method, path in (("GET", "keys"), ("PATCH", "keys"), ("DELETE", "keys"), ("DELETE", "managers")):
-            body = {"json": {}} if method == "PATCH" else {}
-            await service.call(method, f"{url}/{path}/{id}", expect=404, **body)
-        await service.call("GET", f"{service.consumers_url}/{id}", expect=404)
-        await service.call("GET", f"{service.account_url}/projects/{id}", expect=404)
-        await service.call("GET", f"{service.account_url}/key-buckets/{id}", expect=404)
-        await service.call("GET", f"{service.account_url}/management-keys/{id}", expect=404)
-        await service.call("DELETE", f"{service.bucket_url}/grants/{id}", expect=404)
+        for id in ("nothing", "key_" + "0" * 24, "%00", "schl%C3%BCssel", "%ED%A0%80"):
+            for method, path in (("GET", "keys"), ("PATCH", "keys"), ("DELETE", "keys"), ("DELETE", "managers")):
+                body = {"json": {}} if method == "PATCH" else {}
+                await service.call(method, f"{url}/{path}/{id}", expect=404, **body)
+            await service.call("GET", f"{service.consumers_url}/{id}", expect=404)
+            await service.call("GET", f"{service.account_url}/projects/{id}", expect=404)
+            await service.call("GET", f"{service.account_url}/key-buckets/{id}", expect=404)
+            await service.call("GET", f"{service.account_url}/management-keys/{id}", expect=404)
+            await service.call("DELETE", f"{service.bucket_url}/grants/{id}", expect=404)
 
     async def test_a_key_of_another_consumer_is_404(self, service: Service) -> None:
         one, other = await service.new_consumer(), await service.new_consumer()
