@@ -150,9 +150,9 @@ class _Reader:
         return anchor
 
     def _operation(self, method: str, path: str, node: Mapping[str, Any], shared: list[Any]) -> Operation:
-        parameters = {
-            (one.get("in"), one.get("name")): one for one in (self._schemas.resolve(p) for p in shared)
-        } | {(one.get("in"), one.get("name")): one for one in map(self._schemas.resolve, node.get("parameters", []))}
+        parameters = {(one.get("in"), one.get("name")): one for one in (self._schemas.resolve(p) for p in shared)} | {
+            (one.get("in"), one.get("name")): one for one in map(self._schemas.resolve, node.get("parameters", []))
+        }
         body = self._schemas.resolve(node.get("requestBody"))
         media_type, media = _first_media(body)
         responses = [self._response(str(status), one) for status, one in node.get("responses", {}).items()]
