@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from keywright.core import frames
-from keywright.core.changes import BucketDelete, BucketPut, Change, ConsumerDelete, ConsumerPut, Hidden, KeyDelete, KeyPut
+from keywright.core.changes import (
+    BucketDelete,
+    BucketPut,
+    Change,
+    ConsumerDelete,
+    ConsumerPut,
+    Hidden,
+    KeyDelete,
+    KeyPut,
+)
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
 from keywright.core.keyformat import Digester, is_valid_custom
 from keywright.core.permissions import Access

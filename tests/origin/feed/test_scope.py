@@ -1,4 +1,4 @@
-"""Who sees what of the feed: a reader gets no record that its permissions don't reach, and learns of all that they do."""
+"""Who sees what of the feed: no record that a reader's permissions don't reach, and all that they do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from keywright.core.changes import BucketDelete, BucketPut, Change, ConsumerDelete, ConsumerPut, Hidden, KeyDelete, KeyPut
+from keywright.core.changes import (
+    BucketDelete,
+    BucketPut,
+    Change,
+    ConsumerDelete,
+    ConsumerPut,
+    Hidden,
+    KeyDelete,
+    KeyPut,
+)
 from keywright.core.permissions import Access, Grantee, Permissions
 from keywright.origin.feed.scope import Sight, SightChanged, may_follow, scope_id
 
@@ -88,7 +97,9 @@ def test_management_keys_are_seen_where_they_may_validate(grantee: Grantee, is_s
 
 
 def test_the_owner_of_a_shared_bucket_is_seen_with_it() -> None:
-    owner = manager(9, Grantee("acct_you", Permissions(buckets={"shared-bucket": Access.WRITE}), owned_bucket_id="bckt_h"))
+    owner = manager(
+        9, Grantee("acct_you", Permissions(buckets={"shared-bucket": Access.WRITE}), owned_bucket_id="bckt_h")
+    )
     assert sight(reader(shared_bucket=Access.VALIDATE)).pass_on(owner) == owner
     assert sight(reader(mine_bucket=Access.VALIDATE)).pass_on(owner) == Hidden()
 

@@ -1,8 +1,8 @@
 """Owns hearing of commits: one look at the record for all readers of this process, and the newest changes in memory.
 
 The bell rings after each commit of this process; what other processes commit is found by a poll. Both only wake: what
-is new is read from the log after the last revision seen, so a lost bell costs time and never a change. Nothing is looked
-at while nobody follows.
+is new is read from the log after the last revision seen, so a lost bell costs time and never a change. Nothing is
+looked at while nobody follows.
 """
 
 from __future__ import annotations
