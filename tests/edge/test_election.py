@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edge.world import PEPPER_CHECK, MemoryFeed, bucket, consumer, key
+from edge.world import MemoryFeed, bucket, consumer, key
 from keywright.edge import election
 from keywright.edge.election import NOBODY, Member
 from keywright.edge.replica import Replica
