@@ -67,7 +67,7 @@ class Service:
         made: dict[str, Any] = await self.call("POST", f"{self.consumers_url}/{consumer}/keys", json=fields)
         return made
 
-    async def new_management_key(self, account: str | None = None, **permissions: Any) -> str:
+    async def new_management_key(self, account: str | None = None, /, **permissions: Any) -> str:
         """The secret of a new management key with these permissions."""
         url = f"/v1/accounts/{account or self.account}/management-keys"
         made = await self.call("POST", url, json={"permissions": permissions})

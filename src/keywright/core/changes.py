@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+from keywright.core.keyformat import DIGEST_BYTES
 from keywright.core.permissions import Access
 
 FORMAT_VERSION = 1
@@ -114,11 +115,15 @@ def encode(change: Change) -> str:
 def decode(line: str | bytes) -> Change:  # noqa: PLR0911
     """The change that `encode` wrote. Raises ValueError for anything else."""
     try:
-        match json.loads(line):
+        row = json.loads(line)
+        # To Python a bool is an int; here it is neither a number nor a time.
+        if isinstance(row, list) and any(isinstance(item, bool) for item in row):
+            raise ValueError("not a change of this format")
+        match row:
             case ["key", str(digest), int(bucket), int(consumer), str(key_id), int() | None as expires_at]:
-                return KeyPut(bytes.fromhex(digest), bucket, consumer, key_id, expires_at)
+                return KeyPut(_digest(digest), bucket, consumer, key_id, expires_at)
             case ["-key", str(digest), int(bucket)]:
-                return KeyDelete(bytes.fromhex(digest), bucket)
+                return KeyDelete(_digest(digest), bucket)
             case ["consumer", int(number), str(consumer_id), int(bucket), str(name), str(metadata)]:
                 return ConsumerPut(number, consumer_id, bucket, name, metadata)
             case ["-consumer", int(number)]:
@@ -133,3 +138,11 @@ def decode(line: str | bytes) -> Change:  # noqa: PLR0911
     except (KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a change of this format") from error
     raise ValueError("not a change of this format")
+
+
+def _digest(text: str) -> bytes:
+    digest = bytes.fromhex(text)
+    # The comparison refuses spaces, which `fromhex` passes over, and any other length.
+    if len(digest) != DIGEST_BYTES or digest.hex() != text:
+        raise ValueError("not a digest")
+    return digest

@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 DEFAULT_PREFIX = "zpka"
 PREFIX_PATTERN = r"^[a-z][a-z0-9]{1,15}$"
@@ -23,6 +24,7 @@ HINT_LENGTH = 8
 
 _GENERATED = re.compile(r"([a-z][a-z0-9]{1,15})_([0-9a-f]{32})_([0-9a-f]{8})")
 _GENERATED_IN_TEXT = re.compile(r"(?<![A-Za-z0-9])" + _GENERATED.pattern + r"(?![A-Za-z0-9])")
+_LIKE_GENERATED = re.compile(r"[a-z][a-z0-9]{1,15}_[0-9a-f]{16,32}(?:_[0-9a-f]{0,8})?")
 _CUSTOM = re.compile(r"[\x21-\x7e]{8,512}")
 
 
@@ -54,6 +56,9 @@ class Secret:
         return "Secret(****)"
 
     __str__ = __repr__
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("secrets are not pickled")
 
     def __eq__(self, other: object) -> bool:
         # Secrets are found and compared by digest only.
@@ -111,6 +116,11 @@ def find_in(text: str) -> Iterator[str]:
     for match in _GENERATED_IN_TEXT.finditer(text):
         if ParsedKey(*match.groups()).is_checksum_right:
             yield match.group(0)
+
+
+def mask_in(text: str) -> str:
+    """The text with the secrets in it masked: whatever has the generated format, cut short or mistyped as well."""
+    return _LIKE_GENERATED.sub(mask(""), text)
 
 
 class Digester:

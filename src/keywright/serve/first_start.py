@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -71,7 +70,7 @@ async def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> s
     A master key that is given as a variable is yours to change: put the new one in front, and this seals under it.
     """
     async with _open(settings) as database:
-        if not await rules.is_bootstrapped(database):
+        if await migrations.get_version(database) is None or not await rules.is_bootstrapped(database):
             raise StartError("there is no deployment here yet; `keywright serve` makes one")
         tools = make_tools(settings)
         ring = keyfiles.load_ring(settings)
@@ -138,10 +137,14 @@ async def _open(settings: OriginSettings) -> AsyncIterator[Database]:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"can't use the data directory {settings.data_dir}: {_reason(error)}") from None
-    database = Database(settings.database_url)
-    place = str(settings.data_dir) if settings.is_sqlite else _without_password(settings.database_url)
     try:
-        yield database
+        database = Database(settings.database_url)
+    except ValueError as error:
+        raise StartError(f"KEYWRIGHT_DATABASE_URL {error}") from None
+    place = str(settings.data_dir) if settings.is_sqlite else _without_password(database)
+    try:
+        async with keyfiles.alone_in(settings.data_dir):
+            yield database
     except NewerSchema as error:
         message = f"the database has schema {error}, of a newer Keywright than this ({__version__}): upgrade Keywright"
         raise StartError(message) from None
@@ -171,6 +174,6 @@ def _reason(error: Exception) -> str:
     return (str(cause).splitlines() or [type(cause).__name__])[0]
 
 
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+def _without_password(database: Database) -> str:
+    url = database.engine.url
+    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import fcntl
 import os
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from keywright import secretfiles
@@ -13,7 +17,28 @@ from keywright.origin.service.vault import KEY_BYTES, KeyRing
 from keywright.secretfiles import PEPPER_BYTES, KeyFileError, text_of
 from keywright.settings import OriginSettings
 
-__all__ = ["KeyFileError", "load_digester", "load_ring", "make_missing", "store_ring"]
+__all__ = ["KeyFileError", "alone_in", "load_digester", "load_ring", "make_missing", "store_ring"]
+
+LOCK_SECONDS = 0.05
+
+
+@asynccontextmanager
+async def alone_in(data_dir: Path) -> AsyncIterator[None]:
+    """Keeps other starts and commands from this data directory, until the block ends.
+
+    Two first starts at once would each make a pepper, and two rotations would each forget the other's master key.
+    """
+    lock = os.open(data_dir / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_SECONDS)
+        yield
+    finally:
+        os.close(lock)
 
 
 def make_missing(settings: OriginSettings) -> None:

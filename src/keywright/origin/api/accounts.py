@@ -5,33 +5,28 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import Path
 from pydantic import Field
 
 from keywright.core import keyformat
 from keywright.core.keyformat import Secret
 from keywright.core.models import Account, Environment, ManagementKey, Project
-from keywright.core.permissions import EVERY_BUCKET, Access, Permissions
-from keywright.core.problems import BadRequest
+from keywright.core.permissions import Access, Permissions
 from keywright.origin.api.buckets import SharedAccess
 from keywright.origin.api.fields import (
     AccountName,
-    AskedPage,
+    BucketNameOrAll,
     Description,
     GivenMoment,
     ListOf,
     Moment,
-    PathAccount,
     ProjectName,
     Shape,
-    new_router,
-    problems,
 )
-from keywright.origin.api.keys import PathKey
+from keywright.origin.api.parameters import AskedPage, PathAccount, PathKey, PathProject, new_router
+from keywright.origin.api.refusals import problems
 from keywright.origin.http import CurrentWork
 from keywright.origin.service import accounts as rules
 from keywright.origin.service import management
-from keywright.origin.service.actor import BUCKET_NAME, is_name
 
 router = new_router("Accounts")
 ACCOUNT = "/accounts/{accountName}"
@@ -49,7 +44,9 @@ class AccountShape(Shape):
 
 
 class AccountCreate(Shape):
-    name: AccountName = Field(examples=["partner-account"])
+    """A new account."""
+
+    name: AccountName = Field(description="Unique in the deployment.", examples=["partner-account"])
 
 
 class ProjectShape(Shape):
@@ -60,15 +57,28 @@ class ProjectShape(Shape):
     created_on: Moment
     updated_on: Moment
     environments: dict[Environment, str] = Field(
-        examples=[{"production": "my-project-production", "preview": "my-project-preview"}]
+        description="The name of the bucket of each environment.",
+        examples=[
+            {
+                "production": "my-project-production",
+                "preview": "my-project-preview",
+                "working-copy": "my-project-working-copy",
+            }
+        ],
     )
 
 
 class ProjectCreate(Shape):
-    name: ProjectName = Field(examples=["my-project"])
+    """A new project."""
+
+    name: ProjectName = Field(
+        description="Unique in the account; its buckets are named after it.", examples=["my-project"]
+    )
 
 
 class AccountAccess(StrEnum):
+    """What a management key may do in its account and in all buckets of it."""
+
     NONE = "none"
     READ = "read"
     WRITE = "write"
@@ -78,8 +88,12 @@ class PermissionsShape(Shape):
     """What a management key may do: in the account with all of its buckets, and in single buckets by name."""
 
     account: Annotated[AccountAccess, Field(strict=False)] = AccountAccess.NONE
-    buckets: dict[str, Annotated[SharedAccess, Field(strict=False)]] = Field(
-        default_factory=dict, max_length=MAX_NAMED_BUCKETS, examples=[{"my-bucket": "write"}, {"*": "validate"}]
+    buckets: dict[BucketNameOrAll, Annotated[SharedAccess, Field(strict=False)]] = Field(
+        default_factory=dict,
+        max_length=MAX_NAMED_BUCKETS,
+        description="What it may do in single buckets, by name; `*` is every bucket.",
+        examples=[{"my-bucket": "write"}, {"*": "validate"}],
+        json_schema_extra={"additionalProperties": False},
     )
     feed: bool = Field(default=False, description="May follow the change feed, as an edge does.")
 
@@ -91,23 +105,25 @@ class ManagementKeyShape(Shape):
     description: str | None
     created_on: Moment
     updated_on: Moment
-    expires_on: Moment | None
+    expires_on: Moment | None = Field(description="When it ends; null is never.")
     permissions: PermissionsShape
-    key: str = Field(examples=["kwmk_d67b7e241bb948758f415b79aa8ec822_2efb7009"])
+    key: str = Field(
+        description="Whole when it was just made, else its last characters.",
+        examples=["kwmk_d67b7e241bb948758f415b79aa8ec822_2efb7009"],
+    )
 
 
 class ManagementKeyCreate(Shape):
-    description: Description | None = None
-    expires_on: GivenMoment | None = None
+    """A new management key."""
+
+    description: Description | None = Field(default=None, examples=["Deploys from CI"])
+    expires_on: GivenMoment | None = Field(
+        default=None, description="When it ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
+    )
     permissions: PermissionsShape
 
     def to_permissions(self) -> Permissions:
-        """Raises BadRequest for a name that no bucket can have."""
         asked = self.permissions
-        for name in asked.buckets:
-            if name != EVERY_BUCKET and not is_name(BUCKET_NAME, name):
-                error = {"field": f"body.permissions.buckets.{name[:100]}", "message": "is neither * nor a bucket name"}
-                raise BadRequest("The request is not valid.", errors=[error])
         buckets = {name: Access.of(access) for name, access in asked.buckets.items()}
         return Permissions(Access.of(asked.account), buckets, asked.feed)
 
@@ -116,7 +132,7 @@ class WhoAmIShape(Shape):
     """Who the caller is."""
 
     account: str = Field(examples=["my-account"])
-    sub: str = Field(examples=["key_m1m4ol223R0kGHGZY7tPQMQl"])
+    sub: str = Field(description="The id of the management key.", examples=["key_m1m4ol223R0kGHGZY7tPQMQl"])
 
 
 @router.get("/who-am-i", name="who-am-i", summary="Who am I", responses=problems())
@@ -141,6 +157,7 @@ async def create_account(work: CurrentWork, body: AccountCreate) -> AccountShape
 
 @router.get(ACCOUNT + "/projects", name="project.list", summary="List projects", responses=problems(403, 404))
 async def list_projects(work: CurrentWork, account: PathAccount, page: AskedPage) -> ListOf[ProjectShape]:
+    """The projects of an account, newest first."""
     projects, total = await rules.list_projects(work, account, page)
     return ListOf.of([_show_project(project) for project in projects], page, total)
 
@@ -156,13 +173,11 @@ async def create_project(work: CurrentWork, account: PathAccount, body: ProjectC
     return _show_project(await rules.create_project(work, account, name=body.name))
 
 
-PathProject = Annotated[str, Path(alias="projectName", description="The name of the project.", examples=["my-project"])]
-
-
 @router.get(
     ACCOUNT + "/projects/{projectName}", name="project.read", summary="Get a project", responses=problems(403, 404)
 )
 async def get_project(work: CurrentWork, account: PathAccount, project: PathProject) -> ProjectShape:
+    """A project and the names of its buckets."""
     return _show_project(await rules.get_project(work, account, project))
 
 
@@ -206,23 +221,25 @@ async def create_management_key(
 
 
 @router.get(
-    MANAGEMENT_KEYS + "/{keyId}",
+    MANAGEMENT_KEYS + "/{keyId:key_id}",
     name="management-key.read",
     summary="Get a management key",
     responses=problems(403, 404),
 )
 async def get_management_key(work: CurrentWork, account: PathAccount, key_id: PathKey) -> ManagementKeyShape:
+    """A management key, masked, and what it may do."""
     return _show_key(await management.get(work, account, key_id))
 
 
 @router.delete(
-    MANAGEMENT_KEYS + "/{keyId}",
+    MANAGEMENT_KEYS + "/{keyId:key_id}",
     name="management-key.delete",
     summary="Revoke a management key",
     status_code=204,
     responses=problems(403, 404),
 )
 async def delete_management_key(work: CurrentWork, account: PathAccount, key_id: PathKey) -> None:
+    """Ends a management key: from the next request on it is refused."""
     await management.delete(work, account, key_id)
 
 

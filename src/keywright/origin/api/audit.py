@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import Field
 
-from keywright.origin.api.fields import GivenMoment, Moment, PathAccount, Shape, new_router, problems
-from keywright.origin.http import MAX_OFFSET, CurrentWork
+from keywright.origin.api.fields import AuditLimit, Flag, GivenMoment, Moment, Offset, Shape
+from keywright.origin.api.parameters import TEXT_LENGTH, PathAccount, new_router
+from keywright.origin.api.refusals import problems
+from keywright.origin.http import CurrentWork
 from keywright.origin.service import audit as rules
 from keywright.origin.service.actor import Page
 from keywright.origin.service.audit import AuditEntry, AuditFilter
@@ -17,6 +19,8 @@ router = new_router("Audit log")
 
 
 class ActingAsShape(Shape):
+    """Whom the actor stood in for."""
+
     sub: str
     email: str | None
 
@@ -24,10 +28,12 @@ class ActingAsShape(Shape):
 class ActorShape(Shape):
     """Who did it."""
 
-    sub: str = Field(examples=["key_m1m4ol223R0kGHGZY7tPQMQl"])
+    sub: str = Field(
+        description="The id of a management key, or a user's subject.", examples=["key_m1m4ol223R0kGHGZY7tPQMQl"]
+    )
     email: str | None
-    type: str = Field(examples=["service"])
-    connection: str | None = Field(examples=["management-key"])
+    type: str = Field(description="`service`, `user`, `system` or `anonymous`.", examples=["service"])
+    connection: str | None = Field(description="How they came in.", examples=["management-key"])
     acting_as: ActingAsShape | None
     metadata: dict[str, Any] | None
 
@@ -43,8 +49,8 @@ class ResourceShape(Shape):
 class ContextShape(Shape):
     """From where. The places are null: Keywright looks nobody up."""
 
-    ip_address: str | None
-    user_agent: str | None
+    ip_address: str | None = Field(examples=["192.0.2.1"])
+    user_agent: str | None = Field(examples=["curl/8.14.1"])
     country: str | None
     region: str | None
     city: str | None
@@ -54,8 +60,10 @@ class ContextShape(Shape):
 
 
 class RouteShape(Shape):
+    """The request."""
+
     source: str | None = Field(examples=["api"])
-    url: str | None
+    url: str | None = Field(description="The path, as it was sent.", examples=["/v1/accounts/my-account/key-buckets"])
     method: str | None = Field(examples=["POST"])
 
 
@@ -65,23 +73,31 @@ class AuditLogShape(Shape):
     action: str = Field(examples=["consumer.create"])
     metadata: dict[str, Any] | None
     actor: ActorShape
-    resources: list[ResourceShape] | None
+    resources: list[ResourceShape] | None = Field(
+        examples=[[{"type": "consumer", "id": "csmr_brw0leTAVw478VFKD4F6OqVI", "metadata": {"name": "my-consumer"}}]]
+    )
     context: ContextShape
     route: RouteShape
     timestamp: Moment
-    request_id: str
+    request_id: str = Field(
+        description="The `x-request-id` of the answer.", examples=["c0b6a2e0d6f44b6f9c0f5a1d2f3b4c5d"]
+    )
     success: bool
     error: str | None = Field(description="Why it was refused.")
 
 
 class PaginationShape(Shape):
-    limit: int
-    offset: int
-    total: int
-    has_more: bool
+    """Which part of the entries this is."""
+
+    limit: int = Field(description="The most entries that this part may have.", examples=[20])
+    offset: int = Field(description="How many entries were passed over.", examples=[0])
+    total: int = Field(description="How many entries there are in all.", examples=[1])
+    has_more: bool = Field(description="Whether entries follow.", examples=[False])
 
 
 class AuditLogsShape(Shape):
+    """A part of the audit log, newest first."""
+
     data: list[AuditLogShape]
     pagination: PaginationShape
 
@@ -95,13 +111,17 @@ class AuditLogsShape(Shape):
 async def list_audit_logs(
     work: CurrentWork,
     account: PathAccount,
-    limit: Annotated[int, Query(ge=1, le=100, description="The most entries to return.")] = 20,
-    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="How many entries to pass over.")] = 0,
-    action: Annotated[str | None, Query(description="Only this action.", examples=["consumer.create"])] = None,
+    limit: Annotated[AuditLimit, Query(description="The most entries to return.")] = 20,
+    offset: Annotated[Offset, Query(description="How many entries to pass over.")] = 0,
+    action: Annotated[
+        str | None, Query(max_length=TEXT_LENGTH, description="Only this action.", examples=["consumer.create"])
+    ] = None,
     start: Annotated[GivenMoment | None, Query(alias="startDate", description="Not before this moment.")] = None,
     end: Annotated[GivenMoment | None, Query(alias="endDate", description="Not after this moment.")] = None,
-    actor: Annotated[str | None, Query(description="Only by this e-mail address or subject.")] = None,
-    success: Annotated[bool | None, Query(description="Only what succeeded, or only what was refused.")] = None,
+    actor: Annotated[
+        str | None, Query(max_length=TEXT_LENGTH, description="Only by this e-mail address or subject.")
+    ] = None,
+    success: Annotated[Flag | None, Query(description="Only what succeeded, or only what was refused.")] = None,
 ) -> AuditLogsShape:
     """Changes and refused attempts, newest first."""
     wanted = AuditFilter(action, actor, start, end, success)

@@ -13,22 +13,20 @@ from keywright.core.models import Bucket
 from keywright.core.permissions import Access
 from keywright.origin.api.fields import (
     AccountName,
-    AskedPage,
     BucketName,
     Description,
     GivenMoment,
+    GivenTags,
     KeyPrefix,
     ListOf,
     Moment,
-    PathAccount,
-    PathBucket,
     Shape,
     Tags,
     given,
-    new_router,
-    problems,
 )
-from keywright.origin.api.keys import KeyFormat, KeyShape, PathKey, show
+from keywright.origin.api.keys import KeyFormat, KeyShape, show
+from keywright.origin.api.parameters import AskedPage, PathAccount, PathBucket, PathKey, new_router
+from keywright.origin.api.refusals import problems
 from keywright.origin.http import CurrentWork
 from keywright.origin.service import buckets as rules
 from keywright.origin.service import management
@@ -57,24 +55,34 @@ class NewBucketShape(BucketShape):
 
 
 class BucketCreate(Shape):
+    """A new bucket."""
+
     name: BucketName = Field(description="Unique in the deployment.", examples=["my-bucket"])
-    description: Description | None = None
-    tags: Tags | None = None
+    description: Description | None = Field(default=None, examples=["Partners in Europe"])
+    tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
     is_retrievable: bool = Field(default=True, description="With false only digests of its keys are kept.")
-    key_prefix: KeyPrefix = DEFAULT_PREFIX
+    key_prefix: KeyPrefix = Field(default=DEFAULT_PREFIX, description="What generated keys begin with.")
 
 
 class BucketUpdate(Shape):
-    description: Description | None = None
-    tags: Tags | None = None
+    """What is to change; null empties a field."""
+
+    description: Description | None = Field(default=None, examples=["Partners in Europe"])
+    tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
 
 
 class OwnerKeyCreate(Shape):
-    description: Description | None = None
-    expires_on: GivenMoment | None = None
+    """A new owner key."""
+
+    description: Description | None = Field(default=None, examples=["Of the billing service"])
+    expires_on: GivenMoment | None = Field(
+        default=None, description="When it ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
+    )
 
 
 class SharedAccess(StrEnum):
+    """`validate` keys, `read` consumers and keys as well, or `write` (manage) them."""
+
     VALIDATE = "validate"
     READ = "read"
     WRITE = "write"
@@ -89,6 +97,8 @@ class GrantShape(Shape):
 
 
 class GrantCreate(Shape):
+    """With whom a bucket is shared."""
+
     account: AccountName = Field(examples=["partner-account"])
     access: Annotated[SharedAccess, Field(strict=False)] = Field(
         description="`validate` keys, `read` consumers and keys as well, or `write` (manage) them."
@@ -134,6 +144,7 @@ async def create_bucket(work: CurrentWork, account: PathAccount, body: BucketCre
 
 @router.get(BUCKET, name="bucket.read", summary="Get a bucket", responses=problems(403, 404))
 async def get_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket) -> BucketShape:
+    """A bucket of the account, or one that is shared with it."""
     return _show(await rules.get(work, account, bucket))
 
 
@@ -178,20 +189,25 @@ async def create_owner_key(
 
 
 @router.get(
-    BUCKET + "/owner-keys/{keyId}", name="owner-key.read", summary="Get an owner key", responses=problems(403, 404)
+    BUCKET + "/owner-keys/{keyId:key_id}",
+    name="owner-key.read",
+    summary="Get an owner key",
+    responses=problems(403, 404),
 )
 async def get_owner_key(work: CurrentWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> KeyShape:
+    """An owner key, masked."""
     return show(await management.get_owner_key(work, account, bucket, key_id), KeyFormat.MASKED, {})
 
 
 @router.delete(
-    BUCKET + "/owner-keys/{keyId}",
+    BUCKET + "/owner-keys/{keyId:key_id}",
     name="owner-key.delete",
     summary="Revoke an owner key",
     status_code=204,
     responses=problems(403, 404),
 )
 async def delete_owner_key(work: CurrentWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> None:
+    """Ends an owner key: from the next request on it is refused. The last one may go, too."""
     await management.delete_owner_key(work, account, bucket, key_id)
 
 
@@ -224,4 +240,5 @@ async def delete_grant(
     bucket: PathBucket,
     other: Annotated[str, Path(alias="otherAccount", description="The account that it is shared with.")],
 ) -> None:
+    """From the next request on the other account finds the bucket no more."""
     await rules.unshare(work, account, bucket, with_account=other)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Query
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from keywright.origin.api.fields import (
-    AskedPage,
     ConsumerName,
     Description,
     Email,
+    Flag,
+    GivenMetadata,
+    GivenTags,
     ListOf,
     Metadata,
     Moment,
-    PathAccount,
-    PathBucket,
     Shape,
     Subject,
-    TagQuery,
     Tags,
     given,
-    new_router,
-    problems,
+    without_default,
 )
 from keywright.origin.api.keys import CONSUMER, AskedConsumer, AskedFormat, KeyCreate, KeyFormat, KeyShape, show
 from keywright.origin.api.managers import InviteShape, ManagerShape, show_invite, show_manager
+from keywright.origin.api.parameters import AskedPage, PathAccount, PathBucket, TagQuery, new_router
+from keywright.origin.api.refusals import problems
 from keywright.origin.http import CurrentWork, WantedTags
 from keywright.origin.service import consumers as rules
 from keywright.origin.service.consumers import ConsumerDraft, ConsumerView, Include, ManagerDraft
@@ -46,37 +46,60 @@ class ConsumerShape(Shape):
     description: str | None
     tags: Tags
     metadata: Metadata
-    api_keys: list[KeyShape] = []
-    managers: list[ManagerShape] = []
-    manager_invites: list[InviteShape] = []
+    api_keys: list[KeyShape] = Field(
+        default=[], description="Where `include-api-keys` asked for them.", json_schema_extra=without_default
+    )
+    managers: list[ManagerShape] = Field(
+        default=[], description="Where `include-managers` asked for them.", json_schema_extra=without_default
+    )
+    manager_invites: list[InviteShape] = Field(
+        default=[], description="Where `include-manager-invites` asked for them.", json_schema_extra=without_default
+    )
 
 
 class ManagerGiven(Shape):
+    """A manager with its `sub`, an invite without."""
+
     email: Email
     sub: Subject | None = None
 
 
+def _from_email(value: Any) -> Any:
+    return {"email": value} if isinstance(value, str) else value
+
+
+ManagerOrEmail = Annotated[ManagerGiven, BeforeValidator(_from_email, json_schema_input_type=Email | ManagerGiven)]
+
+
 class ConsumerCreate(Shape):
+    """A new consumer."""
+
     name: ConsumerName = Field(description="Unique in the bucket; becomes `user.sub`.", examples=["my-consumer"])
-    description: Description | None = None
-    tags: Tags | None = Field(default=None, description="For management only; at most 5.")
-    metadata: Metadata | None = Field(default=None, description="Becomes `user.data`; at most 1 KiB of JSON.")
-    managers: list[Email | ManagerGiven] | None = Field(
+    description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
+    tags: GivenTags | None = Field(default=None, description="For management only.", examples=[{"plan": "gold"}])
+    metadata: GivenMetadata | None = Field(
+        default=None, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}]
+    )
+    managers: list[ManagerOrEmail] | None = Field(
         default=None, max_length=100, description="E-mail addresses to invite, or managers with their `sub`."
     )
     api_keys: list[KeyCreate] | None = Field(default=None, max_length=1000, description="Keys to create with it.")
 
 
 class ConsumerUpdate(Shape):
-    description: Description | None = None
-    tags: Tags | None = None
-    metadata: Metadata | None = None
+    """What is to change, each field as a whole; null empties it."""
+
+    description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
+    tags: GivenTags | None = Field(default=None, description="For management only.", examples=[{"plan": "silver"}])
+    metadata: GivenMetadata | None = Field(
+        default=None, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}]
+    )
 
 
 def _include(
-    keys: Annotated[bool, Query(alias="include-api-keys", description="Show each consumer's keys.")] = False,
-    managers: Annotated[bool, Query(alias="include-managers", description="Show its managers.")] = False,
-    invites: Annotated[bool, Query(alias="include-manager-invites", description="Show its open invites.")] = False,
+    keys: Annotated[Flag, Query(alias="include-api-keys", description="Show each consumer's keys.")] = False,
+    managers: Annotated[Flag, Query(alias="include-managers", description="Show its managers.")] = False,
+    invites: Annotated[Flag, Query(alias="include-manager-invites", description="Show its open invites.")] = False,
     format: AskedFormat = KeyFormat.MASKED,
 ) -> tuple[Include, KeyFormat]:
     return Include(keys, managers, invites, secrets=keys and format is KeyFormat.VISIBLE), format
@@ -124,15 +147,13 @@ async def create_consumer(
     account: PathAccount,
     bucket: PathBucket,
     body: ConsumerCreate,
-    with_api_key: Annotated[bool, Query(alias="with-api-key", description="Create a key with it.")] = False,
+    with_api_key: Annotated[Flag, Query(alias="with-api-key", description="Create a key with it.")] = False,
 ) -> ConsumerShape:
     """A new consumer; keys that are made with it are shown whole."""
     drafts = [key.to_draft() for key in body.api_keys or ()]
     if with_api_key and not drafts:
         drafts = [KeyDraft()]
-    managers = [
-        ManagerDraft(one) if isinstance(one, str) else ManagerDraft(one.email, one.sub) for one in body.managers or ()
-    ]
+    managers = [ManagerDraft(one.email, one.sub) for one in body.managers or ()]
     draft = ConsumerDraft(body.name, body.description, body.tags or {}, body.metadata or {}, managers, drafts)
     return _show(await rules.create(work, account, bucket, draft), KeyFormat.VISIBLE)
 
@@ -145,6 +166,7 @@ async def create_consumer(
     response_model_exclude_unset=True,
 )
 async def get_consumer(work: CurrentWork, path: AskedConsumer, asked: AskedInclude) -> ConsumerShape:
+    """A consumer, with its keys, managers and invites where they are asked for."""
     include, format = asked
     return _show(await rules.get(work, path, include), format)
 

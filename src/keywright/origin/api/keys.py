@@ -6,28 +6,32 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import Body, Depends, Path, Query, Request, Response
+from fastapi import Body, Depends, Query, Request, Response
 from pydantic import Field
 
 from keywright.core import keyformat
-from keywright.core.keyformat import Secret
+from keywright.core.keyformat import MAX_LENGTH, Secret
 from keywright.core.models import Key
 from keywright.origin.api.fields import (
-    AskedPage,
     CustomKey,
     Description,
     GivenMoment,
     ListOf,
     Moment,
+    Shape,
+    given,
+    without_default,
+)
+from keywright.origin.api.parameters import (
+    AskedPage,
     PathAccount,
     PathBucket,
     PathConsumer,
-    Shape,
+    PathKey,
     TagQuery,
-    given,
     new_router,
-    problems,
 )
+from keywright.origin.api.refusals import problems
 from keywright.origin.http import CurrentWork, WantedTags, wants_representation
 from keywright.origin.service import keys as rules
 from keywright.origin.service.keys import ConsumerPath, KeyDraft
@@ -40,6 +44,8 @@ KEYS = CONSUMER + "/keys"
 
 
 class KeyFormat(StrEnum):
+    """How keys are shown."""
+
     NONE = "none"
     VISIBLE = "visible"
     MASKED = "masked"
@@ -66,13 +72,17 @@ class KeyShape(Shape):
         default="",
         description="The key: whole when it was just made or `visible` was asked for, else its last characters.",
         examples=["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"],
-        json_schema_extra={"default": None},
+        json_schema_extra=without_default,
     )
 
 
 class KeyCreate(Shape):
-    description: Description | None = None
-    expires_on: GivenMoment | None = Field(default=None, description="When the key ends; never, if left out.")
+    """A new key."""
+
+    description: Description | None = Field(default=None, examples=["My first API Key"])
+    expires_on: GivenMoment | None = Field(
+        default=None, description="When the key ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
+    )
     key: CustomKey | None = Field(default=None, description="An existing secret to bring along. Best left out.")
 
     def to_draft(self) -> KeyDraft:
@@ -80,14 +90,24 @@ class KeyCreate(Shape):
 
 
 class KeyUpdate(Shape):
-    description: Description | None = None
-    expires_on: GivenMoment | None = None
-    key: str | None = Field(default=None, description="May be sent back as it was read; it can't be changed.")
+    """What is to change; null empties a field."""
+
+    description: Description | None = Field(default=None, examples=["The key of the test server"])
+    expires_on: GivenMoment | None = Field(
+        default=None, description="When the key ends; null is never.", examples=["2027-01-31T12:00:00.000Z"]
+    )
+    key: str | None = Field(
+        default=None, max_length=MAX_LENGTH, description="May be sent back as it was read; it can't be changed."
+    )
 
 
 class RollKey(Shape):
+    """How long the present keys go on."""
+
     expires_on: GivenMoment | None = Field(
-        default=None, description="When the present keys end; at once, if left out. No key's life is made longer."
+        default=None,
+        description="When the present keys end; at once, if left out. No key's life is made longer.",
+        examples=["2027-01-31T12:00:00.000Z"],
     )
 
 
@@ -114,9 +134,6 @@ def consumer_path(
 
 
 AskedConsumer = Annotated[ConsumerPath, Depends(consumer_path)]
-PathKey = Annotated[
-    str, Path(alias="keyId", description="The id of the key.", examples=["key_m1m4ol223R0kGHGZY7tPQMQl"])
-]
 
 
 @router.get(KEYS, name="key.list", summary="List keys", responses=problems(403, 404), response_model_exclude_unset=True)
@@ -149,7 +166,7 @@ async def create_keys(
 
 
 @router.get(
-    KEYS + "/{keyId}",
+    KEYS + "/{keyId:key_id}",
     name="key.read",
     summary="Get a key",
     responses=problems(403, 404),
@@ -158,12 +175,15 @@ async def create_keys(
 async def get_key(
     work: CurrentWork, path: AskedConsumer, key_id: PathKey, format: AskedFormat = KeyFormat.MASKED
 ) -> KeyShape:
+    """A key of a consumer, masked unless `visible` is asked for."""
     bucket, consumer, key = await rules.get(work, path, key_id)
     secrets = await rules.reveal(work, bucket, [consumer], [key]) if format is KeyFormat.VISIBLE else {}
     return show(key, format, secrets)
 
 
-@router.patch(KEYS + "/{keyId}", name="key.update", summary="Update a key", responses=problems(403, 404, 413, 415))
+@router.patch(
+    KEYS + "/{keyId:key_id}", name="key.update", summary="Update a key", responses=problems(403, 404, 413, 415)
+)
 async def update_key(work: CurrentWork, path: AskedConsumer, key_id: PathKey, body: KeyUpdate) -> KeyShape:
     """Changes the description or the expiry. What is left out stays; null empties."""
     key = await rules.update(
@@ -178,7 +198,7 @@ async def update_key(work: CurrentWork, path: AskedConsumer, key_id: PathKey, bo
 
 
 @router.delete(
-    KEYS + "/{keyId}", name="key.delete", summary="Revoke a key", status_code=204, responses=problems(403, 404)
+    KEYS + "/{keyId:key_id}", name="key.delete", summary="Revoke a key", status_code=204, responses=problems(403, 404)
 )
 async def delete_key(work: CurrentWork, path: AskedConsumer, key_id: PathKey) -> None:
     """Ends a key: from the next request on it is unknown."""

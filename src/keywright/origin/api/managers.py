@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Query
 from pydantic import Field
 
 from keywright.core.models import Manager
-from keywright.origin.api.fields import AskedPage, Email, ListOf, Moment, Shape, Subject, new_router, problems
+from keywright.origin.api.fields import Email, Flag, ListOf, Moment, Shape, Subject
 from keywright.origin.api.keys import CONSUMER, AskedConsumer
+from keywright.origin.api.parameters import AskedPage, PathManager, new_router
+from keywright.origin.api.refusals import problems
 from keywright.origin.http import CurrentWork
 from keywright.origin.service import consumers as rules
 from keywright.origin.service.consumers import ManagerDraft
@@ -30,14 +32,20 @@ class ManagerShape(Shape):
 class InviteShape(Shape):
     """An invite: it becomes a manager when a user with this verified e-mail address signs in."""
 
-    id: str
+    id: str = Field(examples=["eusr_MeefoYod5eQN33MEjC4PeRFH"])
     created_on: Moment
-    email: str
+    email: str = Field(examples=["ada@example.com"])
 
 
 class ManagerCreate(Shape):
+    """A new manager, or an invite."""
+
     email: Email
-    sub: Subject | None = Field(default=None, description="The user's subject at the identity provider; none invites.")
+    sub: Subject | None = Field(
+        default=None,
+        description="The user's subject at the identity provider; none invites.",
+        examples=["auth0|5f7c8ec7c33c6c004bbafe82"],
+    )
 
 
 def show_manager(manager: Manager) -> ManagerShape:
@@ -53,7 +61,7 @@ async def list_managers(
     work: CurrentWork,
     path: AskedConsumer,
     page: AskedPage,
-    with_invites: Annotated[bool, Query(alias="include-manager-invites", description="Show open invites too.")] = False,
+    with_invites: Annotated[Flag, Query(alias="include-manager-invites", description="Show open invites too.")] = False,
 ) -> ListOf[ManagerShape]:
     """Those who manage a consumer, newest first."""
     managers, total = await rules.list_managers(work, path, with_invites=with_invites, page=page)
@@ -76,6 +84,7 @@ async def create_manager(work: CurrentWork, path: AskedConsumer, body: ManagerCr
 async def delete_manager(
     work: CurrentWork,
     path: AskedConsumer,
-    manager_id: Annotated[str, Path(alias="managerId", description="The id of the manager or invite.")],
+    manager_id: PathManager,
 ) -> None:
+    """Removes a manager, or takes back an invite."""
     await rules.delete_manager(work, path, manager_id)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from keywright.core.problems import BY_STATUS
 from keywright.origin.portal.prose import Block, blocks_of
 from keywright.origin.portal.schemas import Field, Schemas
 
@@ -56,6 +56,8 @@ class Operation:
     is_deprecated: bool
     parameters: tuple[tuple[str, tuple[Field, ...]], ...]
     """Titled groups: those in the path, the query and the headers."""
+    access: str
+    """How to authenticate, in words; empty if it is as everywhere else."""
     body: Field | None
     body_media_type: str
     curl: str
@@ -79,7 +81,11 @@ class Reference:
     tags: tuple[Tag, ...]
     problem: Response | None
     """The refusal as any operation may answer it: its fields and an example."""
+    headers: tuple[Field, ...]
+    """Those that every answer carries: they are told once."""
     problem_statuses: tuple[tuple[str, str], ...]
+    server: str
+    """The absolute address that the document names, without a slash at the end; empty if it names none."""
 
 
 def read(document: Mapping[str, Any], *, base_url: str, anchors: Iterable[str] = ()) -> Reference:
@@ -131,14 +137,16 @@ class _Reader:
             for name, operations in groups.items()
             if operations
         )
-        problem = _common_problem(tags)
+        problem, headers = _common_problem(tags), _common_headers(tags)
         return Reference(
             str(info.get("title", "API")),
             str(info.get("version", "")),
             blocks_of(str(info.get("description") or "")),
-            tuple(_without_common_fields(tag, problem) for tag in tags),
+            tuple(_without_common(tag, problem, headers) for tag in tags),
             problem,
+            headers,
             tuple(sorted({(one.status, one.phrase) for tag in tags for op in tag.operations for one in op.problems})),
+            _server(self._document.get("servers")),
         )
 
     def _anchor(self, words: str) -> str:
@@ -165,7 +173,8 @@ class _Reader:
             summary=summary,
             description=blocks_of(str(node.get("description") or "")),
             is_deprecated=node.get("deprecated") is True,
-            parameters=self._groups(list(parameters.values())),
+            parameters=self._groups(list(parameters.values()), path),
+            access=self._access(node),
             body=self._body(body, media) if media_type else None,
             body_media_type=media_type,
             curl=self._curl(method, path, node, list(parameters.values()), media_type, media),
@@ -173,12 +182,12 @@ class _Reader:
             problems=tuple(one for one in responses if one.is_problem),
         )
 
-    def _groups(self, parameters: list[Mapping[str, Any]]) -> tuple[tuple[str, tuple[Field, ...]], ...]:
+    def _groups(self, parameters: list[Mapping[str, Any]], path: str) -> tuple[tuple[str, tuple[Field, ...]], ...]:
         groups = []
         for place in ("path", "query", "header", "cookie"):
             found = [one for one in parameters if one.get("in") == place]
-            # Those that must be sent first, otherwise as the document has them.
-            found.sort(key=lambda one: one.get("required") is not True)
+            # As they stand in the path; elsewhere those that must be sent first, then as the document has them.
+            found.sort(key=lambda one: (one.get("required") is not True, path.find(f"{{{one.get('name')}}}")))
             if found:
                 groups.append((f"{place.capitalize()} parameters", tuple(self._named(one) for one in found)))
         return tuple(groups)
@@ -245,7 +254,7 @@ class _Reader:
         media_type: str,
         media: Mapping[str, Any],
     ) -> str:
-        """A command line that a POSIX shell runs as it stands; `$API_KEY` is all that it takes from outside."""
+        """A command line that a POSIX shell runs as it stands; credentials are all that it takes from outside."""
         query: list[tuple[str, str]] = []
         headers: list[str] = []
         for one in parameters:
@@ -260,15 +269,45 @@ class _Reader:
                 headers.append(f"{name}: {value}")
         url = self._base_url + path + (f"?{urlencode(query)}" if query else "")
         verb = {"get": "", "post": "" if media_type else "-X POST "}.get(method, f"-X {method.upper()} ")
-        lines = [f"curl {'-I ' if method == 'head' else verb}{shlex.quote(url)}"]
-        if node.get("security", self._document.get("security")):
-            lines.append('-H "Authorization: Bearer $API_KEY"')
-        lines += [f"-H {shlex.quote(header)}" for header in headers]
+        lines = [f"curl {'-I ' if method == 'head' else verb}{_quoted(url)}"]
+        lines += self._credentials(node)
+        lines += [f"-H {_quoted(header)}" for header in headers]
         if media_type:
             body = self._media_example(media, is_request=True)
             lines.append(f'-H "Content-Type: {media_type}"' if '"' not in media_type else "")
-            lines.append(f"-d {shlex.quote(json.dumps(body, indent=2, ensure_ascii=False))}")
+            text = json.dumps(body, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+            lines.append(f"-d {_quoted(text)}")
         return " \\\n  ".join(line for line in lines if line)
+
+    def _requirements(self, node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Each a set of security schemes that will do together."""
+        found = node.get("security", self._document.get("security"))
+        return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+    def _scheme(self, name: str) -> Mapping[str, Any]:
+        return self._schemas.resolve(self._document.get("components", {}).get("securitySchemes", {}).get(name))
+
+    def _credentials(self, node: Mapping[str, Any]) -> Iterable[str]:
+        """What the first of the requirements takes; the document's own scheme is `$API_KEY`, others are named."""
+        own = next((name for one in self._requirements({}) for name in one), "")
+        for name in next(iter(self._requirements(node)), {}):
+            scheme = self._scheme(name)
+            variable = "API_KEY" if name == own else re.sub(r"(?<=[a-z0-9])(?=[A-Z])|\W+", "_", name).upper()
+            if scheme.get("type") == "http" and str(scheme.get("scheme")).lower() == "bearer":
+                yield f'-H "Authorization: Bearer ${variable}"'
+            elif scheme.get("type") == "apiKey" and scheme.get("in") == "header":
+                prefix = _quoted(f"{scheme.get('name')}: ")
+                yield f'-H {prefix}"${variable}"'
+
+    def _access(self, node: Mapping[str, Any]) -> str:
+        """How to authenticate, where it is not as everywhere else."""
+        if "security" not in node:
+            return ""
+        ways = [
+            " with ".join(_inside(str(self._scheme(name).get("description") or name)) for name in one) or "none"
+            for one in self._requirements(node)
+        ]
+        return "; or ".join(ways) or "none"
 
 
 def _common_problem(tags: tuple[Tag, ...]) -> Response | None:
@@ -277,13 +316,27 @@ def _common_problem(tags: tuple[Tag, ...]) -> Response | None:
     return max(found, key=lambda one: sum(one.schema == other.schema for other in found), default=None)
 
 
-def _without_common_fields(tag: Tag, problem: Response | None) -> Tag:
+def _common_headers(tags: tuple[Tag, ...]) -> tuple[Field, ...]:
+    found = [one.headers for tag in tags for op in tag.operations for one in (*op.responses, *op.problems)]
+    return tuple(header for header in found[0] if all(header in other for other in found)) if found else ()
+
+
+def _without_common(tag: Tag, problem: Response | None, headers: tuple[Field, ...]) -> Tag:
     def short(one: Response) -> Response:
-        return replace(one, fields=(), example=()) if problem and one.schema == problem.schema else one
+        own = replace(one, headers=tuple(header for header in one.headers if header not in headers))
+        is_common = one.is_problem and problem is not None and one.schema == problem.schema
+        return replace(own, fields=(), example=()) if is_common else own
 
     return replace(
         tag,
-        operations=tuple(replace(op, problems=tuple(short(one) for one in op.problems)) for op in tag.operations),
+        operations=tuple(
+            replace(
+                op,
+                responses=tuple(short(one) for one in op.responses),
+                problems=tuple(short(one) for one in op.problems),
+            )
+            for op in tag.operations
+        ),
     )
 
 
@@ -295,11 +348,30 @@ def _first_media(node: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return str(media_type), media if isinstance(media, Mapping) else {}
 
 
+def _server(servers: Any) -> str:
+    first = servers[0] if isinstance(servers, list) and servers else {}
+    url = str(first.get("url", "")).rstrip("/")
+    return url if re.fullmatch(r"https?://[\w.:/\[\]-]+", url, re.ASCII) else ""
+
+
 def _phrase(status: str) -> str:
+    if status.isdecimal() and int(status) in BY_STATUS:
+        return BY_STATUS[int(status)].title
     try:
         return HTTPStatus(int(status)).phrase
     except ValueError:
         return "Any other status" if status == "default" else ""
+
+
+def _inside(sentence: str) -> str:
+    """A sentence as a part of another."""
+    words = sentence.rstrip(".")
+    return words if words[1:2].isupper() else words[:1].lower() + words[1:]
+
+
+def _quoted(text: str) -> str:
+    """A word for a POSIX shell, always in quotes: nothing in it is a variable or a pattern to the shell."""
+    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def _plain(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Owns the little Markdown that descriptions are written in: text in, blocks of marked words out, nothing of it HTML."""
+"""Owns the little Markdown of descriptions: text in, blocks of marked words out, and nothing of it is HTML."""
 
 from __future__ import annotations
 

@@ -12,14 +12,13 @@ import re
 from asyncio import to_thread
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from keywright.core.problems import NotFound
-from keywright.origin.portal import operations
 
 HERE = Path(__file__).parent
 ASSETS_URL = "/docs/assets/"
@@ -34,9 +33,11 @@ SECURITY = {
 }
 
 # The ids that templates/reference.html uses itself.
-ANCHORS = ("content", "start", "authentication", "errors", "paging", "tags", "validate", "menu")
+ANCHORS = ("content", "start", "authentication", "errors", "paging", "menu")
 
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+# Stands in a rendered page for what differs from request to request: pages are rendered once, whoever asks.
+_BASE_URL = "http://base-url.invalid"
 _DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 
 
@@ -51,8 +52,12 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Page:
+    """A rendered page, whose examples lead to `_BASE_URL` until it is answered."""
+
     body: bytes
-    etag: str
+    digest: str
+    base_url: str
+    """Where the document says that its service is; empty if it is wherever the page is asked for."""
 
 
 def new_router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
@@ -60,18 +65,20 @@ def new_router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
     assets = _load_assets()
     by_url = {asset.url: asset for asset in assets.values()}
 
-    # Few names lead to one service; more than these come from whoever makes them up, and are rendered again.
-    @lru_cache(maxsize=8)
-    def render(template: str, base_url: str) -> Page:
-        return _render(template, document(), base_url, {name: asset.url for name, asset in assets.items()})
+    @cache
+    def render(template: str) -> Page:
+        return _render(template, document(), {name: asset.url for name, asset in assets.items()})
 
     async def page(request: Request, template: str) -> Response:
         # In a thread: validations go on while the template engine is loaded and the page is made.
-        found = await to_thread(render, template, base_url_of(request, document))
-        headers = {**SECURITY, "Cache-Control": "no-cache", "ETag": found.etag}
-        if request.headers.get("if-none-match") == found.etag:
+        found = await to_thread(render, template)
+        base_url = found.base_url or base_url_of(request)
+        etag = f'"{found.digest}-{hashlib.sha256(base_url.encode()).hexdigest()[:8]}"'
+        headers = {**SECURITY, "Cache-Control": "no-cache", "ETag": etag}
+        if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        return Response(found.body, media_type="text/html", headers=headers)
+        body = found.body.replace(_BASE_URL.encode(), base_url.encode())
+        return Response(body, media_type="text/html", headers=headers)
 
     async def landing(request: Request) -> Response:
         return await page(request, "landing.html")
@@ -94,23 +101,21 @@ def new_router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
     return router
 
 
-def base_url_of(request: Request, document: Callable[[], Mapping[str, Any]]) -> str:
-    """Where the reader's examples lead to: the document's own server, else the address that this page was asked at."""
-    servers = document().get("servers") or [{}]
-    declared = str(servers[0].get("url", "")).rstrip("/")
-    if re.match(r"https?://", declared):
-        return declared
+def base_url_of(request: Request) -> str:
+    """The address that a page was asked at: the examples on it lead there. Nothing in it needs to be escaped."""
     host = request.headers.get("host", "")
     if not _HOST.fullmatch(host):
         return _DEFAULT_BASE_URL
-    # The key in an example must not be led past TLS that ends at a proxy.
-    is_secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "").lower() == "https"
+    # TLS that ends at a proxy is still TLS: no example may send the reader's key without it.
+    is_secure = request.scope["scheme"] == "https" or request.headers.get("x-forwarded-proto", "").lower() == "https"
     return f"{'https' if is_secure else 'http'}://{host.lower()}"
 
 
-def _render(template: str, document: Mapping[str, Any], base_url: str, assets: Mapping[str, str]) -> Page:
-    # Only who reads a page pays for loading the template engine.
+def _render(template: str, document: Mapping[str, Any], assets: Mapping[str, str]) -> Page:
+    # Only who reads a page pays for what makes it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from keywright.origin.portal import operations
 
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -119,10 +124,9 @@ def _render(template: str, document: Mapping[str, Any], base_url: str, assets: M
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    model = operations.read(document, base_url=base_url, anchors=ANCHORS)
-    text = environment.get_template(template).render(reference=model, base_url=base_url, assets=assets)
-    body = text.encode()
-    return Page(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    model = operations.read(document, base_url=_BASE_URL, anchors=ANCHORS)
+    body = environment.get_template(template).render(reference=model, base_url=_BASE_URL, assets=assets).encode()
+    return Page(body, hashlib.sha256(body).hexdigest()[:32], model.server)
 
 
 def _load_assets() -> dict[str, Asset]:

@@ -57,6 +57,8 @@ class Field:
     default: str | None = None
     fields: tuple[Field, ...] = ()
     fields_label: str = ""
+    is_option: bool = False
+    """Not a value that is named, but one of the shapes that a value may have."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Schemas:
             description=blocks_of(str(first.get("description") or "")),
             limits=tuple(self._limits(schema, seen)),
             choices=tuple(dict.fromkeys(self._choices(schema, seen))),
-            default=_shown(first["default"]) if first.get("default") not in (None, [], {}) else None,
+            default=_shown(first["default"]) if first.get("default") not in (None, "", [], {}) else None,
             fields=self._fields_of_options(options, inner),
             fields_label="Fields of each item" if any(_is_array(option) for option in options) else "Fields",
         )
@@ -107,6 +109,8 @@ class Schemas:
                 return {"type": "object", "title": ref.rpartition("/")[2], **beside}, seen
             seen |= {ref}
             node = self._at(ref)
+            # A shape without a title of its own has the name that it is referred to by.
+            beside = {"title": ref.rpartition("/")[2], **beside} if _is_untitled(node) else beside
         return ({**node, **beside} if isinstance(node, Mapping) else beside), seen
 
     def _at(self, ref: str) -> Any:
@@ -173,7 +177,7 @@ class Schemas:
             return found[0][1] if found else ()
         # Several shapes: each is a field of its own, named as the document names it.
         return tuple(
-            Field(str(option.get("title") or f"shape {number}"), "one of the shapes", fields=fields)
+            Field(str(option.get("title") or f"shape {number}"), "one of these shapes", fields=fields, is_option=True)
             for number, (option, fields) in enumerate(found, 1)
         )
 
@@ -181,14 +185,14 @@ class Schemas:
         if len(seen) > MAX_DEPTH:
             return ()
         if _is_array(node):
-            return self.field_of("", node.get("items"), seen=seen).fields
+            return self.field_of("", node["items"], seen=seen).fields if "items" in node else ()
         required = _required(node)
         fields = [
             self.field_of(name, schema, is_required=name in required, seen=seen)
             for name, schema in _properties(node).items()
         ]
-        rest = node.get("additionalProperties")
-        if isinstance(rest, Mapping):
+        rest = _rest(node)
+        if rest is not None:
             any_field = self.field_of("<name>", rest, seen=seen)
             # Scalars are told in the type of the object itself.
             if fields or any_field.fields:
@@ -204,10 +208,10 @@ class Schemas:
         kind = node.get("type")
         if not isinstance(kind, str):
             return _type_of_values(node) or ("object" if _properties(node) else "any")
-        rest = node.get("additionalProperties")
+        rest = _rest(node)
         if kind == "array" and "items" in node:
             return f"array of {_plural(self._type_of(node['items'], seen))}"
-        if kind == "object" and not _properties(node) and isinstance(rest, Mapping):
+        if kind == "object" and not _properties(node) and rest is not None:
             return f"object of {_plural(self._type_of(rest, seen))}"
         if kind in {"string", "integer", "number"} and isinstance(node.get("format"), str):
             return f"{kind} ({node['format']})"
@@ -220,17 +224,21 @@ class Schemas:
                 yield _shown(node["const"])
             elif isinstance(node.get("enum"), list):
                 yield from (_shown(one) for one in node["enum"])
-            elif _is_array(node):
-                yield from self._choices(node.get("items"), seen)
+            elif _is_array(node) and "items" in node:
+                yield from self._choices(node["items"], seen)
+            elif (rest := _rest(node)) is not None and not _properties(node):
+                yield from self._choices(rest, seen)
 
     def _limits(self, schema: Any, seen: Seen) -> Iterable[Limit]:
         options, _, seen = self._options(schema, seen)
         for node in options:
             yield from _limits_of_option(node)
-            for name, words in (("propertyNames", "names"), ("additionalProperties", "values"), ("items", "each item")):
-                if isinstance(node.get(name), Mapping):
-                    for limit in self._limits(node[name], seen):
-                        yield Limit(f"{words}: {limit.words}", limit.code)
+            inner = {"names": node.get("propertyNames"), "values": _rest(node), "each item": node.get("items")}
+            for words, one in inner.items():
+                if one is not None:
+                    yield from (Limit(f"{words}: {limit.words}", limit.code) for limit in self._limits(one, seen))
+            for pattern in _patterns(node):
+                yield Limit("names: matches", pattern)
 
     def _example(self, schema: Any, is_request: bool, seen: Seen, depth: int) -> Any:
         options, is_nullable, seen = self._options(schema, seen)
@@ -281,12 +289,28 @@ def _scalar_example(node: Schema) -> Any:
     return _FORMATS.get(str(node.get("format")), "string")
 
 
+def _is_untitled(node: Any) -> bool:
+    return isinstance(node, Mapping) and "title" not in node and "$ref" not in node
+
+
 def _is_array(node: Schema) -> bool:
     return node.get("type") == "array"
 
 
 def _properties(node: Schema) -> Mapping[str, Any]:
     found = node.get("properties")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _rest(node: Schema) -> Schema | None:
+    """What an object holds besides its named properties; None if it is not told."""
+    patterns = list(_patterns(node).values())
+    found = patterns[0] if len(patterns) == 1 else node.get("additionalProperties")
+    return found if isinstance(found, Mapping) else None
+
+
+def _patterns(node: Schema) -> Mapping[str, Any]:
+    found = node.get("patternProperties")
     return found if isinstance(found, Mapping) else {}
 
 
@@ -319,6 +343,9 @@ def _limits_of_option(node: Schema) -> Iterable[Limit]:
         ("multipleOf", "a multiple of"),
         ("pattern", "matches"),
     ):
+        # A format says what its pattern means, and is shorter.
+        if name == "pattern" and "format" in node:
+            continue
         if isinstance(node.get(name), str | int | float) and not isinstance(node[name], bool):
             yield Limit(words, str(node[name]))
     if node.get("uniqueItems") is True:

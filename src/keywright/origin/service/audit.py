@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
+from keywright.core.keyformat import mask_in
 from keywright.core.permissions import Access
 from keywright.origin.service.actor import Actor, Attempt, Origin, Page, Work, get_account
 from keywright.origin.store import logs as rows
@@ -36,6 +38,9 @@ async def write(
     """
     if attempt.account_id is None or attempt.action is None:
         return
+    # What another account says of its key is not for this account to read.
+    is_own = actor.grantee.is_root or actor.grantee.account_id == attempt.account_id
+    description = actor.description if is_own else None
     await rows.insert_audit(
         tx,
         account_id=attempt.account_id,
@@ -44,7 +49,7 @@ async def write(
         actor_sub=actor.sub,
         actor_email=actor.email,
         success=error is None,
-        request_id=origin.request_id,
+        request_id=mask_in(origin.request_id),
         body={
             "actor": {
                 "sub": actor.sub,
@@ -52,18 +57,25 @@ async def write(
                 "type": actor.kind.value,
                 "connection": actor.connection,
                 "actingAs": None,
-                "metadata": {"description": actor.description} if actor.description else None,
+                "metadata": {"description": description} if description else None,
             },
             "resources": attempt.resources,
             "context": {
                 "ipAddress": origin.address,
-                "userAgent": origin.user_agent,
+                "userAgent": origin.user_agent and mask_in(origin.user_agent),
                 **dict.fromkeys(("country", "region", "city", "postalCode", "metroCode", "asOrg")),
             },
-            "route": {"source": "api", "url": origin.url, "method": origin.method},
+            "route": {"source": "api", "url": origin.url and _without_secrets(origin.url), "method": origin.method},
             "error": error,
         },
     )
+
+
+def _without_secrets(url: str) -> str:
+    """A key that was sent as a part of the path must not stay in the record, however it was encoded."""
+    plain = unquote(url)
+    masked = mask_in(plain)
+    return url if masked == plain else masked
 
 
 async def list_of(work: Work, account_name: str, wanted: AuditFilter, page: Page) -> tuple[list[AuditEntry], int]:

@@ -7,13 +7,15 @@ not at all. Commit happens in `Database.write` and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import inspect
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -21,6 +23,7 @@ from keywright.core.changes import Change, encode
 from keywright.origin.store import tables
 
 SQLITE_BUSY_SECONDS = 10
+CONNECT_SECONDS = 10
 
 
 class UniqueViolation(Exception):
@@ -87,7 +90,7 @@ class Transaction:
 
 
 class Database:
-    """The record behind a URL: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`."""
+    """The record behind a URL: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`. Raises ValueError."""
 
     def __init__(self, url: str) -> None:
         self.engine = _create_engine(url)
@@ -132,14 +135,37 @@ class Database:
                     await tx.number_changes()
 
 
-def _create_engine(url: str) -> AsyncEngine:
-    if url.startswith("sqlite"):
-        engine = create_async_engine(url, pool_size=8, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+def _create_engine(text: str) -> AsyncEngine:
+    try:
+        url = sa.make_url(text)
+    except (ArgumentError, ValueError):
+        raise ValueError("is not a URL, such as postgresql://user@host:5432/database") from None
+    # Parameters may hold e-mail addresses and metadata, which have no business in a log.
+    shared: dict[str, Any] = {"hide_parameters": True}
+    if url.get_backend_name() == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise ValueError("names no file: sqlite:////var/lib/keywright/keywright.db")
+        engine = create_async_engine(url, pool_size=8, connect_args={"timeout": SQLITE_BUSY_SECONDS}, **shared)
         sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
     # A connection that died with its server is replaced at check-out instead of failing a request.
-    return create_async_engine(url, pool_size=10, max_overflow=10, pool_timeout=5, pool_pre_ping=True)
+    shared |= {"pool_size": 10, "max_overflow": 10, "pool_timeout": 5, "pool_pre_ping": True}
+    return create_async_engine(_for_asyncpg(url), connect_args={"timeout": CONNECT_SECONDS}, **shared)
+
+
+def _for_asyncpg(url: sa.URL) -> sa.URL:
+    """The URL with parameters as asyncpg names them. Raises ValueError for those that it has not."""
+    import asyncpg
+
+    if "sslmode" in url.query:
+        # The name that libpq, and so every provider's URL, has for it; the values are the same.
+        url = url.update_query_dict({"ssl": url.query["sslmode"]}).difference_update_query(["sslmode"])
+    known = {*inspect.signature(asyncpg.connect).parameters, "prepared_statement_cache_size"}
+    unknown = sorted(set(url.query) - known)
+    if unknown:
+        raise ValueError(f"has parameters that are not known: {', '.join(unknown)}")
+    return url
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -174,7 +200,7 @@ def _translating() -> Iterator[None]:
         if error.connection_invalidated or _is_passing(error):
             raise DatabaseUnavailable(_first_line(error)) from error
         raise
-    except (ConnectionError, TimeoutError, sqlite3.OperationalError) as error:
+    except (ConnectionError, TimeoutError, socket.gaierror, sqlite3.OperationalError) as error:
         raise DatabaseUnavailable(_first_line(error)) from error
 
 

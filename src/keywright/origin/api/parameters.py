@@ -1,0 +1,113 @@
+"""Owns what the addresses of the API have in common: the router, path parameters, pages and tags."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Query
+from fastapi.routing import APIRoute, APIRouter
+from pydantic.alias_generators import to_camel
+from starlette.convertors import StringConvertor, register_url_convertor
+
+from keywright.origin.api.fields import Limit, Offset
+from keywright.origin.http import MAX_LIMIT, OriginRoute, page_of
+from keywright.origin.service.actor import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME, Page
+
+TEXT_LENGTH = 320
+
+
+class KeyIdConvertor(StringConvertor):
+    """A segment that is a key's id: every one but `$bulk`, which is an address of its own beside the keys."""
+
+    regex = r"(?!\$bulk$)[^/]+"
+
+
+register_url_convertor("key_id", KeyIdConvertor())
+
+
+def new_router(tag: str) -> APIRouter:
+    return APIRouter(
+        prefix="/v1",
+        tags=[tag],
+        route_class=OriginRoute,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+
+
+def _operation_id(route: APIRoute) -> str:
+    return to_camel(route.endpoint.__name__)
+
+
+def _page(
+    limit: Annotated[Limit, Query(description="The most items to return; a larger number is cut to 1000.")] = MAX_LIMIT,
+    offset: Annotated[Offset, Query(description="How many items to pass over.")] = 0,
+) -> Page:
+    return page_of(limit, offset)
+
+
+AskedPage = Annotated[Page, Depends(_page)]
+
+# A path that breaks such a pattern is not found, rather than not valid.
+PathAccount = Annotated[
+    str,
+    Path(
+        alias="accountName",
+        description="The name of the account.",
+        examples=["my-account"],
+        json_schema_extra={"pattern": ACCOUNT_NAME},
+    ),
+]
+PathProject = Annotated[
+    str,
+    Path(
+        alias="projectName",
+        description="The name of the project.",
+        examples=["my-project"],
+        json_schema_extra={"pattern": PROJECT_NAME},
+    ),
+]
+PathBucket = Annotated[
+    str,
+    Path(
+        alias="bucketName",
+        description="The name of the bucket.",
+        examples=["my-project-production"],
+        json_schema_extra={"pattern": BUCKET_NAME},
+    ),
+]
+PathConsumer = Annotated[
+    str,
+    Path(
+        alias="consumerName",
+        description="The name of the consumer.",
+        examples=["my-consumer"],
+        json_schema_extra={"pattern": CONSUMER_NAME},
+    ),
+]
+PathKey = Annotated[
+    str,
+    Path(
+        alias="keyId",
+        description="The id of the key.",
+        examples=["key_m1m4ol223R0kGHGZY7tPQMQl"],
+        json_schema_extra={"pattern": "^key_[0-9A-Za-z]{24}$"},
+    ),
+]
+PathManager = Annotated[
+    str,
+    Path(
+        alias="managerId",
+        description="The id of the manager or invite.",
+        examples=["eusr_MeefoYod5eQN33MEjC4PeRFH"],
+        json_schema_extra={"pattern": "^eusr_[0-9A-Za-z]{24}$"},
+    ),
+]
+TagQuery = Annotated[
+    str | None,
+    Query(
+        alias="tag",
+        description="Written as `tag.<name>=<value>`, once or more: only a consumer that has all these tags counts. "
+        "Reads pass over the others; writes answer 404 and change nothing.",
+    ),
+]

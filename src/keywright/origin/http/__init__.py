@@ -1,0 +1,188 @@
+"""Owns what each request to the origin gets: an id, an actor, a rate, a checked body, one transaction, an audit entry.
+
+A route of the Developer API is an `OriginRoute`. Its endpoint receives the `Work` of an open transaction; when it
+returns, the transaction commits, the bell rings and only then the answer goes out. Whatever it raises becomes a
+problem document in refusals.py and nowhere else, and nothing was changed. body.py and query.py say what may be sent,
+context.py what surrounds every request.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from keywright.core.problems import Problem, TooManyRequests, Unauthorized
+from keywright.origin import auth
+from keywright.origin.http import refusals
+from keywright.origin.http.body import MAX_BODY_BYTES, admit_body
+from keywright.origin.http.context import RequestContext, origin_of
+from keywright.origin.http.query import (
+    MAX_LIMIT,
+    MAX_OFFSET,
+    MAX_TAGS,
+    WantedTags,
+    check_query,
+    page_of,
+    wants_representation,
+)
+from keywright.origin.http.rate import RateLimiter
+from keywright.origin.http.refusals import NotAppliedHere
+from keywright.origin.service import audit
+from keywright.origin.service.actor import ACCOUNT_NAME, NOBODY, Actor, Attempt, Tools, Work, is_name
+from keywright.origin.store import accounts as account_rows
+from keywright.origin.store.database import Database, DatabaseUnavailable, Transaction
+
+__all__ = [
+    "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "Bell", "CurrentWork", "NotAppliedHere", "OriginRoute",
+    "RateLimiter", "RequestContext", "Services", "WantedTags", "install", "page_of", "wants_representation",
+]  # fmt: skip
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+Bell = Callable[[int], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the composition root hands to every request. `bell` is told the newest revision after each commit."""
+
+    database: Database
+    tools: Tools
+    bell: Bell
+    management_rate: RateLimiter
+    refusal_rate: RateLimiter
+    """How many refused attempts of strangers are written to an account's audit log in a second."""
+
+
+class OriginRoute(APIRoute):
+    """A route of the Developer API. Its name is the action that stands in the audit log."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        endpoint = super().get_route_handler()
+        has_body = self.body_field is not None
+        parameters = _query_parameters(self.dependant)
+
+        async def handle(request: Request) -> Response:
+            services: Services = request.app.state.services
+            attempt = Attempt(self.name)
+            actor = NOBODY
+            try:
+                async with services.database.read() as tx:
+                    actor = await _authenticate(tx, request, services)
+                _limit_rate(actor, services)
+                check_query(request, parameters)
+                if has_body:
+                    await admit_body(request)
+                return await _work(request, services, actor, attempt, endpoint)
+            except ClientDisconnect:
+                # Nothing was done, and nobody is there to be told.
+                return Response(status_code=400)
+            except Exception as error:  # noqa: BLE001
+                problem = refusals.to_problem(error, request)
+                if request.method not in READING and not isinstance(error, (TooManyRequests, NotAppliedHere)):
+                    await _log_refusal(request, services, actor, attempt, problem)
+                return refusals.render(problem, request)
+
+        return handle
+
+
+async def _work(
+    request: Request,
+    services: Services,
+    actor: Actor,
+    attempt: Attempt,
+    endpoint: Callable[[Request], Coroutine[Any, Any, Response]],
+) -> Response:
+    is_write = request.method not in READING
+    transaction: AbstractAsyncContextManager[Transaction]
+    transaction = services.database.write() if is_write else services.database.read()
+    async with transaction as tx:
+        now = services.tools.clock()
+        request.state.work = Work(tx, actor, now, services.tools, attempt)
+        response = await endpoint(request)
+        if is_write:
+            await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now)
+    if tx.revision is not None:
+        await services.bell(tx.revision)
+    return response
+
+
+def current_work(request: Request) -> Work:
+    """The unit of work of this request."""
+    work: Work = request.state.work
+    return work
+
+
+CurrentWork = Annotated[Work, Depends(current_work)]
+
+
+def install(app: FastAPI) -> None:
+    """Makes an application render every failure as a problem document and give every request its context."""
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        return refusals.render(refusals.to_problem(error, request), request)
+
+    for kind in (Problem, RequestValidationError):
+        app.add_exception_handler(kind, on_problem)
+    app.add_exception_handler(HTTPException, refusals.on_http_exception)
+    app.add_middleware(RequestContext, on_failure=on_problem)
+
+
+def _query_parameters(dependant: Dependant) -> frozenset[str]:
+    own = frozenset(parameter.alias for parameter in dependant.query_params)
+    return own.union(*(_query_parameters(one) for one in dependant.dependencies))
+
+
+async def _authenticate(tx: Transaction, request: Request, services: Services) -> Actor:
+    headers = request.headers.getlist("authorization")
+    if len(headers) > 1:
+        challenge = f'{auth.CHALLENGE}, error="invalid_request"'
+        raise Unauthorized("Send one Authorization header, not several.", headers={"WWW-Authenticate": challenge})
+    return await auth.authenticate(tx, headers[0] if headers else None, services.tools.digester, services.tools.clock())
+
+
+def _limit_rate(actor: Actor, services: Services) -> None:
+    wait = services.management_rate.take(actor.grantee.account_id, time.monotonic())
+    if wait > 0:
+        raise TooManyRequests(
+            f"At most {services.management_rate.rate:g} management requests a second are answered for an account.",
+            headers={"Retry-After": str(math.ceil(wait))},
+        )
+
+
+async def _log_refusal(request: Request, services: Services, actor: Actor, attempt: Attempt, problem: Problem) -> None:
+    """Writes a refused attempt to the audit log of the account that it was aimed at."""
+    try:
+        if attempt.account_id is None:
+            # Looked for before anything is written or counted: strangers may name any number of accounts.
+            attempt.account_id = await _find_account_id(request, services)
+        if attempt.account_id is None:
+            return
+        if actor is NOBODY and services.refusal_rate.take(attempt.account_id, time.monotonic()) > 0:
+            return
+        async with services.database.write() as tx:
+            now = services.tools.clock()
+            error = refusals.in_one_line(problem)
+            await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now, error=error)
+    except DatabaseUnavailable as error:
+        refusals.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)
+
+
+async def _find_account_id(request: Request, services: Services) -> str | None:
+    name = request.path_params.get("accountName", "")
+    if not is_name(ACCOUNT_NAME, name):
+        return None
+    async with services.database.read() as tx:
+        account = await account_rows.find_account(tx, name)
+    return account.id if account else None

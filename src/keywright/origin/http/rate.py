@@ -1,0 +1,31 @@
+"""Owns counting requests: how many may pass in a second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class RateLimiter:
+    """A token bucket for each name: `rate` a second, and as many at once. 0 lets everything pass.
+
+    Counted in this process: with several workers, each of them has its own. Names are those of things that exist, so
+    that nobody can fill the memory with them.
+    """
+
+    rate: float
+    _levels: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def take(self, name: str, now: float) -> float:
+        """Seconds until the next request may come; 0 if this one may pass. `now` is a monotonic time in seconds."""
+        if self.rate <= 0:
+            return 0.0
+        # Slower than one a second, too, there is room for one.
+        most = max(self.rate, 1.0)
+        level, then = self._levels.get(name, (most, now))
+        level = min(most, level + (now - then) * self.rate)
+        if level < 1:
+            self._levels[name] = (level, now)
+            return (1 - level) / self.rate
+        self._levels[name] = (level - 1, now)
+        return 0.0

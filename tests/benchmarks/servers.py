@@ -1,0 +1,99 @@
+"""The servers that are compared, each a real process: Keywright, the bare server, nginx."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from processes import ServerProcess, free_port
+
+COMMAND = Path(sys.executable).with_name("keywright")
+# What a server says of itself, or of the connection; the rest of the headers is the answer's.
+_OWN_HEADERS = {"server", "date", "connection", "content-length", "keep-alive"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 200 that the baselines repeat: headers that the door sets, and the body."""
+
+    headers: Sequence[tuple[str, str]]
+    body: str
+
+    @classmethod
+    def of(cls, headers: Sequence[tuple[str, str]], body: str) -> Answer:
+        return cls([(name, value) for name, value in headers if name.lower() not in _OWN_HEADERS], body)
+
+
+def keywright(data_dir: Path, *, ready_timeout: float = 60) -> ServerProcess:
+    """`keywright serve --workers 1`, with everything at its default."""
+    port = free_port()
+    command = [COMMAND, "serve", "--data-dir", data_dir, "--port", str(port), "--workers", "1"]
+    log = data_dir.with_name(f"{data_dir.name}.{port}.log")
+    return ServerProcess(command, port=port, log=log, ready_path="/readyz").wait_until_ready(ready_timeout)
+
+
+def bare(answers: Mapping[str, Answer], directory: Path) -> ServerProcess:
+    port = free_port()
+    file = directory / "answers.json"
+    wanted = {
+        path: {"headers": [*answer.headers, ("content-length", str(len(answer.body)))], "body": answer.body}
+        for path, answer in answers.items()
+    }
+    wanted["/"] = {"headers": [("content-length", "0")], "body": ""}
+    file.write_text(json.dumps(wanted), encoding="utf-8")
+    command = [sys.executable, Path(__file__).with_name("bare_server.py"), str(port), file]
+    return ServerProcess(command, port=port, log=directory / "bare.log").wait_until_ready()
+
+
+def nginx(answers: Mapping[str, Answer], directory: Path) -> ServerProcess | None:
+    """One worker, `return 200`; None where no nginx is installed."""
+    program = find_nginx()
+    if program is None:
+        return None
+    port = free_port()
+    base = directory / "nginx"
+    base.mkdir()
+    file = base / "nginx.conf"
+    file.write_text(_nginx_configuration(answers, port, base), encoding="utf-8")
+    command = [program, "-p", base, "-c", file, "-e", base / "error.log"]
+    return ServerProcess(command, port=port, log=directory / "nginx.log").wait_until_ready()
+
+
+def find_nginx() -> str | None:
+    # Debian keeps it where only root looks.
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+def _nginx_configuration(answers: Mapping[str, Answer], port: int, base: Path) -> str:
+    places = []
+    for path, answer in answers.items():
+        lines = []
+        for name, value in answer.headers:
+            # nginx sets the content type itself, and would send a second one.
+            lines.append(f"default_type {value};" if name == "content-type" else f"add_header {name} '{value}';")
+        lines.append(f"return 200 '{answer.body}';")
+        places.append(f"location = {path} {{ {' '.join(lines)} }}")
+    temporary = "\n".join(
+        f"{name}_temp_path {base}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    return f"""
+daemon off;
+worker_processes 1;
+pid {base}/nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    server_tokens off;
+    keepalive_requests 1000000000;
+    {temporary}
+    server {{
+        listen 127.0.0.1:{port};
+        location = / {{ return 200; }}
+        {" ".join(places)}
+    }}
+}}
+"""

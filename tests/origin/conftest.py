@@ -1,0 +1,16 @@
+"""The record without its doors, on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from support import record as records
+from support.record import Record
+
+
+@pytest.fixture
+async def record(database_url: str) -> AsyncIterator[Record]:
+    async with records.opened(database_url) as opened:
+        yield opened

@@ -1,0 +1,119 @@
+"""The record without its doors: a migrated, bootstrapped database, and what a reader of its log must end up with."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from keywright.core.changes import (
+    BucketDelete,
+    BucketPut,
+    Change,
+    ConsumerDelete,
+    ConsumerPut,
+    KeyDelete,
+    KeyPut,
+)
+from keywright.core.keyformat import Digester
+from keywright.core.models import Bucket
+from keywright.origin.service import deployment
+from keywright.origin.service.actor import Limits, Tools
+from keywright.origin.service.vault import KEY_BYTES, KeyRing, Vault
+from keywright.origin.store import buckets, logs, migrations
+from keywright.origin.store.database import Database, Transaction
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Record:
+    database: Database
+    tools: Tools
+    bucket: Bucket
+    _extra: list[Database] = field(default_factory=list)
+
+    def another_database(self) -> Database:
+        """One more engine on the same record, as another process would have it."""
+        self._extra.append(Database(self.database.engine.url.render_as_string(hide_password=False)))
+        return self._extra[-1]
+
+    async def close(self) -> None:
+        for database in (*self._extra, self.database):
+            await database.close()
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Record]:
+    database = Database(url)
+    await migrations.upgrade(database)
+    ring = KeyRing.of(secrets.token_bytes(KEY_BYTES))
+    vault = Vault(lambda: ring, secrets.token_bytes)
+    tools = Tools(vault, Digester(secrets.token_bytes(32)), secrets.token_bytes, now, Limits())
+    made = await deployment.bootstrap(database, tools, account_name=None, root_key=None)
+    assert made is not None
+    async with database.read() as tx:
+        bucket = await buckets.find(tx, "my-project-production")
+    assert bucket is not None
+    record = Record(database, tools, bucket)
+    try:
+        yield record
+    finally:
+        await record.close()
+
+
+async def log_of(database: Database) -> list[tuple[int, Change]]:
+    async with database.read() as tx:
+        return await logs.list_changes(tx, after=0, limit=1_000_000)
+
+
+async def head_of(database: Database) -> int:
+    async with database.read() as tx:
+        found = await logs.find_deployment(tx)
+    assert found is not None
+    return found.revision
+
+
+async def snapshot_of(database: Database) -> list[Change]:
+    async with database.read(is_snapshot=True) as tx:
+        return [change async for page in logs.stream_snapshot(tx) for change in page]
+
+
+def replay(changes: Iterable[Change]) -> list[Change]:
+    """What an edge holds after these changes, in the order of a snapshot."""
+    bucket_puts: dict[int, BucketPut] = {}
+    consumer_puts: dict[int, ConsumerPut] = {}
+    key_puts: dict[tuple[int, bytes], KeyPut] = {}
+    for change in changes:
+        match change:
+            case BucketPut():
+                bucket_puts[change.number] = change
+            case BucketDelete():
+                del bucket_puts[change.number]
+            case ConsumerPut():
+                consumer_puts[change.number] = change
+            case ConsumerDelete():
+                del consumer_puts[change.number]
+            case KeyPut():
+                key_puts[change.bucket_number, change.digest] = change
+            case KeyDelete():
+                del key_puts[change.bucket_number, change.digest]
+    # What can't be reached any more went with its bucket or its consumer.
+    living = {number: put for number, put in consumer_puts.items() if put.bucket_number in bucket_puts}
+    return [
+        *(put for _, put in sorted(bucket_puts.items())),
+        *(put for _, put in sorted(living.items())),
+        *(put for _, put in sorted(key_puts.items()) if put.consumer_number in living),
+    ]
+
+
+async def count(tx: Transaction, table: sa.Table, *conditions: Any) -> int:
+    number: int = await tx.scalar(sa.select(sa.func.count()).select_from(table).where(*conditions))
+    return number
