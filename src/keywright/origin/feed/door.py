@@ -27,7 +27,8 @@ from keywright.origin.feed import scope
 from keywright.origin.feed.scope import Sight, SightChanged
 from keywright.origin.feed.streams import FrameStream
 from keywright.origin.feed.tail import NotKept, Stretch, Tail
-from keywright.origin.http import Services, render, to_problem
+from keywright.origin.http import Services
+from keywright.origin.http.refusals import render, to_problem
 from keywright.origin.service.actor import Actor
 from keywright.origin.store import logs
 from keywright.origin.store.database import DatabaseUnavailable
