@@ -117,7 +117,7 @@ async def test_what_is_no_question_of_an_edge_is_refused(
 
 
 async def test_a_management_key_without_feed_may_not_follow(embedded: Service) -> None:
-    token = await embedded.new_management_key(account="my-account")
+    token = await embedded.new_management_key(buckets={"*": "write"})
     for path in ("/v1/feed", "/v1/feed/snapshot", "/v1/feed/changes?after=0"):
         await embedded.call("GET", path, key=token, headers=HEADERS, expect=403)
 
