@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import sys
@@ -9,6 +10,8 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+MAX_CONNECTIONS = 20_000
+"""Of each worker. Idle connections are cheap; a limit near their usual number would let a stranger use it up."""
 DRAIN_SECONDS = 15
 """How long requests in flight may take to finish after SIGTERM."""
 
@@ -37,8 +40,19 @@ def run(target: str, host: str, port: int, workers: int) -> None:
         respawn_failed_workers=True,
         respawn_interval=0.1,
         workers_kill_timeout=DRAIN_SECONDS,
+        backpressure=MAX_CONNECTIONS,
     )
     server.serve()
+
+
+def raise_file_limit() -> None:
+    """Every connection is an open file: take as many as the system allows without being asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + 1000
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check_port(host: str, port: int) -> None:

@@ -38,6 +38,8 @@ def configure_logs(level: str) -> None:
     root.setLevel(level.upper())
     # Alembic's notes on each start are of no use to who runs the service.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # At its debug level this driver logs every statement with its values.
+    logging.getLogger("aiosqlite").setLevel(logging.WARNING)
     # The pool reports connections that a restarted database closed as errors with tracebacks; callers hear of them.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     # A line for each request that an edge makes; what matters of them the follower says.

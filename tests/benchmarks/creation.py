@@ -46,9 +46,9 @@ def run(plan: Plan) -> list[Table]:
         "Keys created through the Developer API",
         ("how", "keys/s", "+-", "CPU us/key", "SQLite, rows/s", "/ SQLite", "memory, MiB"),
         notes=[
-            "One worker on one core, clients on another. Each call is committed (SQLite, WAL, synchronous=FULL), logged "
-            "for the edges, audited and in the replica before it is answered. SQLite: one row of 300 bytes a commit, or "
-            "1000 rows a commit for bulk, by one Python process on the same disk in the same rounds."
+            "One worker on one core, clients on another. Each call is committed (SQLite, WAL, synchronous=FULL), "
+            "logged for the edges, audited and in the replica before it is answered. SQLite: one row of 300 bytes a "
+            "commit, or 1000 rows a commit for bulk, by one Python process on the same disk in the same rounds."
         ],
     )
     progress("creating keys: starting")
@@ -111,7 +111,7 @@ class Caller:
         self._headers = dict(headers)
 
     def call(self, path: str, body: bytes, clients: int, *, seconds: float) -> Throughput:
-        """POSTs until the time is over, and at least one from each client. Raises RuntimeError for any answer but 200."""
+        """POSTs until the time is over, at least one from each client. Raises RuntimeError for any answer but 200."""
         cpu, started = self._server.cpu_seconds(), time.perf_counter()
         with ThreadPoolExecutor(clients) as threads:
             counts = [threads.submit(self._repeat, path, body, started + seconds) for _ in range(clients)]

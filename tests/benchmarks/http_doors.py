@@ -107,7 +107,9 @@ def _servers(plan: Plan) -> Iterator[World]:
                 keywright[keys] = servers.keywright(records[keys].data_dir)
                 running.append(keywright[keys])
                 again = keywright[keys].ready_seconds
-                rate = f"{2 * keys / max(first.ready_seconds - again, 0.01):,.0f}"
+                filling = first.ready_seconds - again
+                # A difference of two starts says nothing about less than that.
+                rate = f"{2 * keys / filling:,.0f}" if filling > 2 else "too short to tell"
                 rebuild.add(size_name(keys), number(first.ready_seconds), number(again), rate)
             answers = _answers(keywright[plan.sizes[0]], records[plan.sizes[0]])
             bare = servers.bare(answers, plan.directory)

@@ -31,7 +31,7 @@ class Answer:
 def keywright(data_dir: Path, *, ready_timeout: float = 60) -> ServerProcess:
     """`keywright serve --workers 1`, with everything at its default."""
     port = free_port()
-    command = [COMMAND, "serve", "--data-dir", data_dir, "--port", str(port), "--workers", "1"]
+    command: list[str | Path] = [COMMAND, "serve", "--data-dir", data_dir, "--port", str(port), "--workers", "1"]
     log = data_dir.with_name(f"{data_dir.name}.{port}.log")
     return ServerProcess(command, port=port, log=log, ready_path="/readyz").wait_until_ready(ready_timeout)
 
@@ -45,7 +45,7 @@ def bare(answers: Mapping[str, Answer], directory: Path) -> ServerProcess:
     }
     wanted["/"] = {"headers": [("content-length", "0")], "body": ""}
     file.write_text(json.dumps(wanted), encoding="utf-8")
-    command = [sys.executable, Path(__file__).with_name("bare_server.py"), str(port), file]
+    command: list[str | Path] = [sys.executable, Path(__file__).with_name("bare_server.py"), str(port), file]
     return ServerProcess(command, port=port, log=directory / "bare.log").wait_until_ready()
 
 
@@ -59,7 +59,7 @@ def nginx(answers: Mapping[str, Answer], directory: Path) -> ServerProcess | Non
     base.mkdir()
     file = base / "nginx.conf"
     file.write_text(_nginx_configuration(answers, port, base), encoding="utf-8")
-    command = [program, "-p", base, "-c", file, "-e", base / "error.log"]
+    command: list[str | Path] = [program, "-p", base, "-c", file, "-e", base / "error.log"]
     return ServerProcess(command, port=port, log=directory / "nginx.log").wait_until_ready()
 
 

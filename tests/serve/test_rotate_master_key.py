@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import threading
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from keywright.serve import first_start
 from support.api import ACCOUNT_URL, CONSUMERS_URL, VARIABLES, Api
 from support.postgres import Postgres
 from support.process import COMMAND, ServeProcess
+from support.service import Service
 
 
 def rotate(data: Path, *arguments: str) -> str:
@@ -99,21 +102,20 @@ def check_all(served: ServeProcess, made: dict[str, str]) -> None:
     assert {url: api.call("GET", url, params={"key-format": "visible"})["key"] for url in made} == made
 
 
-def test_rotations_at_the_same_time_forget_no_master_key(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with ServeProcess(data, **VARIABLES).wait_until_ready() as served:
-        api = Api(served)
-        consumer = api.new_consumer(apiKeys=[{}, {}])
-        url = f"{CONSUMERS_URL}/{consumer['name']}/keys"
-        made = {f"{url}/{key['id']}": key["key"] for key in consumer["apiKeys"]}
+async def test_rotations_at_the_same_time_forget_no_master_key(service: Service) -> None:
+    consumer = await service.new_consumer(apiKeys=[{}, {}])
+    settings = service.settings
 
-        with ThreadPoolExecutor(3) as pool:
-            said = list(pool.map(lambda how: rotate(data, *how), [(), (), ("--discard-old",)]))
+    said = await asyncio.gather(
+        *(first_start.rotate_master_key(settings, discard_old=number == 2) for number in range(4))
+    )
 
-        assert all("3 data keys sealed" in line for line in said)
-        check_all(served, made)
-    assert (data / "master.key").stat().st_mode & 0o777 == 0o600
-    assert not list(data.glob("master.key.*"))
+    assert all(line.startswith("3 data keys sealed") for line in said)
+    asked = {"include-api-keys": "true", "key-format": "visible"}
+    shown = await service.call("GET", f"{service.consumers_url}/{consumer['name']}", params=asked)
+    assert shown["apiKeys"] == consumer["apiKeys"]
+    assert settings.master_key_file.stat().st_mode & 0o777 == 0o600
+    assert not list(settings.data_dir.glob("master.key.*"))
 
 
 def test_a_master_key_from_a_variable_is_rotated_by_putting_the_new_one_in_front(

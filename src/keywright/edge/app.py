@@ -1,11 +1,11 @@
 """The edge's composition root: its doors behind one ASGI callable, and what tells how the edge is doing.
 
-serve.py puts it beside the origin: `owns` tells which paths are the edge's; `livez`, `readyz` and `metrics` are ASGI
-callables of their own.
+serve puts it beside the origin: `find_door` gives what answers at a path that is the edge's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from keywright.edge.http import Receive, Scope, Send
     from keywright.edge.validator import Validator
+
+
+Door = Callable[[http.Scope, http.Receive, http.Send], Awaitable[None]]
 
 
 class SyncStatus(Protocol):
@@ -64,21 +67,24 @@ class EdgeApp:
         self._forward_auth = ForwardAuth(
             validator, auth_header=auth_header, auth_scheme=auth_scheme, token_required=token_required
         )
+        self._pages: dict[str, Door] = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
         if registry is not None:
             registry.register(
                 _EdgeMetrics({"validate": self._validate_api, "forward-auth": self._forward_auth}, status)
             )
 
-    @staticmethod
-    def owns(path: str) -> bool:
-        return path.startswith((validate_api.PREFIX, forward_auth.PREFIX))
+    def find_door(self, path: str) -> Door | None:
+        """What answers at this path, None where that is not the edge's to say."""
+        if path.startswith(validate_api.PREFIX):
+            return self._validate_api
+        if path.startswith(forward_auth.PREFIX):
+            return self._forward_auth
+        return self._pages.get(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        if path.startswith(validate_api.PREFIX):
-            await self._validate_api(scope, receive, send)
-        elif path.startswith(forward_auth.PREFIX):
-            await self._forward_auth(scope, receive, send)
+        door = self.find_door(scope["path"])
+        if door is not None:
+            await door(scope, receive, send)
         else:
             await http.send_problem(scope, send, NotFound())
 

@@ -7,7 +7,6 @@ what they don't get, so that a header which the client made up would pass.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import quote_from_bytes
 
@@ -129,6 +128,9 @@ def _reason(verdict: Verdict) -> str:
             assert_never(verdict)
 
 
-@lru_cache(maxsize=4096)
+_ENCODED = [quote_from_bytes(bytes([byte]), safe="").encode() for byte in range(256)]
+
+
 def _percent_encode(metadata: bytes) -> bytes:
-    return quote_from_bytes(metadata, safe="").encode()
+    # Twice as fast as quote_from_bytes itself, which goes through text.
+    return b"".join([_ENCODED[byte] for byte in metadata])

@@ -75,8 +75,9 @@ class Replica:
         Raises ReplicaBroken while other processes still use the broken files.
         """
         self._files.close()
-        self._files = store.Files.open(self._files.path, self._files.map_size, _probe, replace=True)
+        # Before the files: the new ones count their transactions anew, and might come by the old view's number.
         self._view = _View(-1, is_ready=False)
+        self._files = store.Files.open(self._files.path, self._files.map_size, _probe, replace=True)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -49,17 +49,14 @@ class StandaloneApp:
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
         )
-        self._pages = {"/livez": self._edge.livez, "/readyz": self._edge.readyz, "/metrics": self._edge.metrics}
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif self._edge.owns(scope["path"]):
-            await self._edge(scope, receive, send)
-        elif scope["path"] in self._pages:
-            await self._pages[scope["path"]](scope, receive, send)
+        elif (door := self._edge.find_door(scope["path"])) is not None:
+            await door(scope, receive, send)
         else:
             await http.send_problem(scope, send, NotFound("There is nothing at this address."))
 

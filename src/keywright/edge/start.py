@@ -21,6 +21,7 @@ LOOK_SECONDS = 2.0
 def run(settings: EdgeSettings) -> None:
     """Serves validations until SIGINT or SIGTERM. Raises StartError."""
     os.umask(0o077)
+    server.raise_file_limit()
     configure_logs(settings.log_level)
     server.check_port(settings.host, settings.port)
     _check(settings)

@@ -17,8 +17,8 @@ from keywright.origin.store.database import Transaction
 CHALLENGE = 'Bearer realm="keywright"'
 
 
-async def authenticate(tx: Transaction, authorization: str | None, digester: Digester, now: datetime) -> Actor:
-    """The actor behind an Authorization header that bears a management key. Raises Unauthorized."""
+def secret_in(authorization: str | None) -> str:
+    """The management key in an Authorization header. Raises Unauthorized for what can be none; asks no database."""
     if authorization is None:
         # RFC 6750 section 3.1: no error code where no credential was shown.
         raise Unauthorized("Send a management key: Authorization: Bearer <key>.", headers=_challenge())
@@ -27,24 +27,40 @@ async def authenticate(tx: Transaction, authorization: str | None, digester: Dig
     if scheme.lower() != "bearer" or not secret:
         raise Unauthorized("The Authorization header must be: Bearer <management key>.", headers=_challenge())
     # A root key that was brought along may have any form, a wrong checksum among them.
-    actor = await _find_actor(tx, secret, digester, now) if keyformat.is_valid_custom(secret) else None
-    if actor is None:
-        raise Unauthorized("The management key is not valid.", headers=_challenge("invalid_token"))
-    return actor
+    if not keyformat.is_valid_custom(secret):
+        raise _invalid()
+    return secret
 
 
-async def _find_actor(tx: Transaction, secret: str, digester: Digester, now: datetime) -> Actor | None:
-    found = await key_rows.find_management_key(tx, digester.digest(secret))
+async def authenticate(
+    tx: Transaction, secret: str, digester: Digester, now: datetime, *, is_held: bool = False
+) -> Actor:
+    """The actor behind a management key. Raises Unauthorized.
+
+    With `is_held` the key can't be revoked until the transaction ends: what is done with it was done before.
+    """
+    found = await key_rows.find_management_key(tx, digester.digest(secret), is_held=is_held)
     if found is None:
-        return None
+        raise _invalid()
     key, name, metadata = found
     expires_at = None if key.expires_at is None else to_millis(key.expires_at)
     record = KeyRecord(key.id, key.consumer_number, expires_at)
     result = decide(record, ConsumerRecord(name, name, b""), to_millis(now))
     if result.verdict is not Verdict.VALID:
-        return None
+        raise _invalid()
     grantee = Grantee.from_json(metadata)
-    return Actor(key.id, ActorKind.SERVICE, grantee, connection="management-key", description=key.description)
+    return Actor(
+        key.id,
+        ActorKind.SERVICE,
+        grantee,
+        connection="management-key",
+        description=key.description,
+        expires_at=key.expires_at,
+    )
+
+
+def _invalid() -> Unauthorized:
+    return Unauthorized("The management key is not valid.", headers=_challenge("invalid_token"))
 
 
 def _challenge(error: str | None = None) -> dict[str, str]:

@@ -21,6 +21,7 @@ __all__ = ["StartError", "migrate", "rotate_master_key", "serve"]
 def serve(settings: OriginSettings) -> None:
     """Prepares the deployment and serves it until SIGINT or SIGTERM. Raises StartError."""
     os.umask(0o077)
+    server.raise_file_limit()
     configure_logs(settings.log_level)
     server.check_port(settings.host, settings.port)
     started = asyncio.run(first_start.prepare(settings))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from origin.api.world import make_names
 from support import service as services
 from support.postgres import Postgres
 from support.service import Service
@@ -38,3 +39,13 @@ async def shared_on_both(request: pytest.FixtureRequest, quick_dir: Path) -> Asy
         url = server.new_database()
     async with services.running(services.settings_for(quick_dir / request.param, url)) as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def names(shared: Service) -> dict[str, str]:
+    return await make_names(shared)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def names_on_both(shared_on_both: Service) -> dict[str, str]:
+    return await make_names(shared_on_both)

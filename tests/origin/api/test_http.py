@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from keywright.core.problems import CONTENT_TYPE
-from keywright.origin.http import NotAppliedHere, Services
+from keywright.origin.http import NotAppliedHere, RequestContext, Services
 from keywright.origin.service import accounts
 from keywright.origin.store import tables
 from keywright.origin.store.database import DatabaseUnavailable
@@ -253,3 +253,25 @@ async def test_unknown_fields_are_ignored(shared: Service) -> None:
     body = {"name": "unknown-fields", "id": "csmr_1", "createdOn": 7, "nothing": {"a": []}, "apiKeys": [{"id": 7}]}
     made = await shared.call("POST", shared.consumers_url, json=body)
     assert made["id"] != "csmr_1"
+
+
+async def test_what_is_not_http_passes_by_and_a_failure_after_the_answer_began_is_the_servers() -> None:
+    seen: list[Any] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise RuntimeError("half-way")
+
+    async def refuse(_: Any, error: Exception) -> Any:
+        raise AssertionError(error)
+
+    async def nothing(*_: Any) -> Any:
+        return {}
+
+    app = RequestContext(inner, refuse)
+    await app({"type": "lifespan"}, nothing, nothing)
+    with pytest.raises(RuntimeError, match="half-way"):
+        await send(app, "GET", "/x")
+    assert seen == ["lifespan", "http"]

@@ -180,3 +180,16 @@ async def ask(service: Service, method: str, target: str, body: bytes | None = N
     answer = await send(service.app, method, target, headers=headers, chunks=[body] if body else [])
     assert answer is not None
     return answer
+
+
+def check(answer: Answer, about: str, status: int = 400, field: str | None = None, message: str = "") -> None:
+    assert answer.status == status, f"{about}: {answer.status} {answer.content[:500]!r}"
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json", about
+    assert problem["type"] == f"https://httpproblems.com/http-status/{status}", about
+    assert {"title", "status", "detail", "instance", "requestId"} <= problem.keys(), about
+    if status == 400:
+        told = {error["field"]: error["message"] for error in problem["errors"]}
+        assert field in told, f"{about}: {told}"
+        assert message in told[field], f"{about}: {told}"
+        assert all(rule and rule != "is not valid" and "pydantic" not in rule for rule in told.values()), told

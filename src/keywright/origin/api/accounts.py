@@ -204,7 +204,7 @@ async def list_management_keys(work: CurrentWork, account: PathAccount, page: As
     MANAGEMENT_KEYS,
     name="management-key.create",
     summary="Create a management key",
-    responses=problems(403, 404, 413, 415),
+    responses=problems(403, 404, 409, 413, 415),
 )
 async def create_management_key(
     work: CurrentWork, account: PathAccount, body: ManagementKeyCreate

@@ -51,6 +51,8 @@ class BucketShape(Shape):
 
 
 class NewBucketShape(BucketShape):
+    """A bucket at the only moment when its owner key is shown."""
+
     owner_key: KeyShape = Field(description="May do anything in this bucket and nothing else. Shown here only.")
 
 
@@ -176,7 +178,7 @@ async def list_owner_keys(
     BUCKET + "/owner-keys",
     name="owner-key.create",
     summary="Create an owner key",
-    responses=problems(403, 404, 413, 415),
+    responses=problems(403, 404, 409, 413, 415),
 )
 async def create_owner_key(
     work: CurrentWork, account: PathAccount, bucket: PathBucket, body: OwnerKeyCreate

@@ -35,8 +35,6 @@ def is_whole(pattern: str, text: str) -> bool:
 
 
 def parse_moment(value: Any) -> datetime:
-    if isinstance(value, datetime):
-        return value
     if not isinstance(value, str) or not is_whole(MOMENT, value):
         raise ValueError("must be an ISO 8601 time with its zone, such as 2027-01-31T12:00:00.000Z")
     try:
@@ -74,8 +72,6 @@ def _whole_number(value: Any) -> Any:
 
 
 def _flag(value: Any) -> Any:
-    if isinstance(value, bool):
-        return value
     # `True` is what Python clients send.
     if not isinstance(value, str) or value.lower() not in {"true", "false"}:
         raise ValueError("must be true or false")

@@ -130,9 +130,10 @@ class FeedDoor:
         shown = request.headers.getlist("authorization")
         if len(shown) > 1:
             raise Unauthorized("Send one Authorization header, not several.")
+        secret = auth.secret_in(shown[0] if shown else None)
         tools = self._services.tools
         async with self._services.database.read() as tx:
-            actor = await auth.authenticate(tx, shown[0] if shown else None, tools.digester, tools.clock())
+            actor = await auth.authenticate(tx, secret, tools.digester, tools.clock())
         if not scope.may_follow(actor.grantee):
             raise Forbidden("This management key may not follow the feed.")
         return actor

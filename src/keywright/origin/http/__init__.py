@@ -78,8 +78,9 @@ class OriginRoute(APIRoute):
             attempt = Attempt(self.name)
             actor = NOBODY
             try:
+                secret = _secret_of(request)
                 async with services.database.read() as tx:
-                    actor = await _authenticate(tx, request, services)
+                    actor = await _authenticate(tx, secret, services)
                 _limit_rate(actor, services)
                 check_query(request, parameters)
                 if has_body:
@@ -90,7 +91,9 @@ class OriginRoute(APIRoute):
                 return Response(status_code=400)
             except Exception as error:  # noqa: BLE001
                 problem = refusals.to_problem(error, request)
-                if request.method not in READING and not isinstance(error, (TooManyRequests, NotAppliedHere)):
+                # What is not logged: a flood, what was done after all, and what could not be written now either.
+                unlogged = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
+                if request.method not in READING and not isinstance(error, unlogged):
                     await _log_refusal(request, services, actor, attempt, problem)
                 return refusals.render(problem, request)
 
@@ -108,6 +111,9 @@ async def _work(
     transaction: AbstractAsyncContextManager[Transaction]
     transaction = services.database.write() if is_write else services.database.read()
     async with transaction as tx:
+        if is_write:
+            # Once more, and held: the key may have been revoked while the body came in or the lock was waited for.
+            actor = await _authenticate(tx, _secret_of(request), services, is_held=True)
         now = services.tools.clock()
         request.state.work = Work(tx, actor, now, services.tools, attempt)
         response = await endpoint(request)
@@ -144,12 +150,18 @@ def _query_parameters(dependant: Dependant) -> frozenset[str]:
     return own.union(*(_query_parameters(one) for one in dependant.dependencies))
 
 
-async def _authenticate(tx: Transaction, request: Request, services: Services) -> Actor:
+def _secret_of(request: Request) -> str:
+    """The management key that the request bears. Raises Unauthorized."""
     headers = request.headers.getlist("authorization")
     if len(headers) > 1:
         challenge = f'{auth.CHALLENGE}, error="invalid_request"'
         raise Unauthorized("Send one Authorization header, not several.", headers={"WWW-Authenticate": challenge})
-    return await auth.authenticate(tx, headers[0] if headers else None, services.tools.digester, services.tools.clock())
+    return auth.secret_in(headers[0] if headers else None)
+
+
+async def _authenticate(tx: Transaction, secret: str, services: Services, *, is_held: bool = False) -> Actor:
+    tools = services.tools
+    return await auth.authenticate(tx, secret, tools.digester, tools.clock(), is_held=is_held)
 
 
 def _limit_rate(actor: Actor, services: Services) -> None:
@@ -166,10 +178,11 @@ async def _log_refusal(request: Request, services: Services, actor: Actor, attem
     try:
         if attempt.account_id is None:
             # Looked for before anything is written or counted: strangers may name any number of accounts.
-            attempt.account_id = await _find_account_id(request, services)
+            attempt.account_id = await _find_account_id(request, services) or actor.grantee.account_id or None
         if attempt.account_id is None:
             return
-        if actor is NOBODY and services.refusal_rate.take(attempt.account_id, time.monotonic()) > 0:
+        is_stranger = not actor.grantee.is_root and actor.grantee.account_id != attempt.account_id
+        if is_stranger and services.refusal_rate.take(attempt.account_id, time.monotonic()) > 0:
             return
         async with services.database.write() as tx:
             now = services.tools.clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -13,6 +14,7 @@ from keywright.core.problems import BadRequest, PayloadTooLarge, UnsupportedMedi
 from keywright.origin.http.refusals import invalid
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+LARGE_BODY_BYTES = 64 * 1024
 MAX_DEPTH = 64
 
 NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -37,7 +39,11 @@ async def admit_body(request: Request) -> None:
         raise UnsupportedMediaType("Send JSON, with the header Content-Type: application/json.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body as it is, without a Content-Encoding.")
-    request._json = parse_json(request._body)
+    if len(body) <= LARGE_BODY_BYTES:
+        request._json = parse_json(request._body)
+    else:
+        # The event loop, which answers validations too, does not wait for it.
+        request._json = await asyncio.to_thread(parse_json, request._body)
 
 
 def parse_json(body: bytes) -> Any:

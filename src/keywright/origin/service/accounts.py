@@ -20,6 +20,8 @@ async def create(work: Work, *, name: str) -> Account:
         account = await rows.insert_account(work.tx, id=id, name=name, now=work.now)
     except UniqueViolation:
         raise Conflict(f"There is an account named {name!r} already.") from None
+    # The first entry of the new account's own log.
+    work.attempt.account_id = account.id
     work.attempt.concerns("account", account.id, name=name)
     return account
 

@@ -43,6 +43,8 @@ class Actor:
     email: str | None = None
     connection: str | None = None
     description: str | None = None
+    expires_at: datetime | None = None
+    """When the management key that acts ends."""
 
 
 NOBODY = Actor("anonymous", ActorKind.ANONYMOUS, Grantee("", Permissions()))

@@ -61,6 +61,10 @@ async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Buc
 
 async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
     """The row of a new bucket and its data key, without rights asked or an owner key made."""
+    taken = f"The name {draft.name!r} is taken; bucket names are unique."
+    # A gateway may still ask for a deleted bucket by its name: another account's keys must not pass there.
+    if await rows.find_account_of_retired(work.tx, draft.name) not in {None, account.id}:
+        raise Conflict(taken)
     try:
         bucket = await rows.insert(
             work.tx,
@@ -74,7 +78,7 @@ async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
             now=work.now,
         )
     except UniqueViolation:
-        raise Conflict(f"There is a bucket named {draft.name!r} already; bucket names are unique.") from None
+        raise Conflict(taken) from None
     if bucket.is_retrievable:
         master_key_id, sealed = work.tools.vault.new_data_key(bucket.id)
         await rows.set_data_key(work.tx, bucket.number, master_key_id=master_key_id, sealed=sealed)
@@ -84,7 +88,8 @@ async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
 async def make_for_project(work: Work, account: Account, project_name: str, environment: Environment) -> Bucket:
     """A bucket for an environment of a new project, with an owner key that can be replaced through the API."""
     name = f"{project_name}-{environment}"
-    if await rows.find(work.tx, name) is not None:
+    is_free = await rows.find_account_of_retired(work.tx, name) in {None, account.id}
+    if not is_free or await rows.find(work.tx, name) is not None:
         digits = (BASE62[byte % 36] for byte in work.tools.random_bytes(6))
         name = f"{name}-{''.join(digits)}"
     bucket = await make(work, account, BucketDraft(name, description=f"{project_name}, {environment}"))

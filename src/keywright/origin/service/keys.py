@@ -197,5 +197,8 @@ def _is_same(work: Work, key: Key, secret: str) -> bool:
 async def _open_vault(work: Work, bucket: Bucket) -> BucketVault | None:
     if not bucket.is_retrievable:
         return None
-    master_key_id, sealed = await bucket_rows.get_data_key(work.tx, bucket.number)
+    try:
+        master_key_id, sealed = await bucket_rows.get_data_key(work.tx, bucket.number)
+    except MissingReference:
+        raise NotFound("The account has no such bucket.") from None
     return work.tools.vault.bucket(bucket.id, master_key_id, sealed)

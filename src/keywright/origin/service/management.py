@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from keywright.core.keyformat import Secret
-from keywright.core.models import Account, Bucket, Consumer, IdKind, Key, ManagementKey, new_id
+from keywright.core.models import Account, Bucket, Consumer, IdKind, Key, ManagementKey, new_id, to_iso
 from keywright.core.permissions import SYSTEM_BUCKET, Access, Grantee, Permissions
-from keywright.core.problems import Forbidden, NotFound
+from keywright.core.problems import Conflict, Forbidden, NotFound
 from keywright.origin.service import keys as key_rules
 from keywright.origin.service.actor import Page, Work, get_account, get_bucket
 from keywright.origin.service.keys import KeyDraft, MadeKey
@@ -22,7 +22,9 @@ from keywright.origin.store import keys as key_rows
 KEY_PREFIX = "kwmk"
 """A prefix of their own, so that a leak scanner can tell whose front door is open."""
 
-_EVERYTHING = Page(limit=1_000_000)
+MAX_MANAGEMENT_KEYS = 1000
+MAX_OWNER_KEYS = 100
+"""Of an account and of a bucket: enough for any team, few enough to be listed and ended in one step."""
 
 
 async def create(
@@ -32,6 +34,9 @@ async def create(
     account = await get_account(work, account_name, Access.WRITE)
     if not work.actor.grantee.is_root and not work.actor.grantee.permissions.includes(permissions):
         raise Forbidden("A management key can't be given more than the key that makes it has.")
+    _check_expiry(work, expires_at)
+    if len(await _list_tagged(work, "account", account.id)) >= MAX_MANAGEMENT_KEYS:
+        raise Conflict(f"An account has at most {MAX_MANAGEMENT_KEYS} management keys; delete some first.")
     grantee = Grantee(account.id, permissions)
     made = await _make(work, grantee, {"account": account.id}, KeyDraft(description, expires_at))
     work.attempt.concerns("management-key", made.key.id, account=account.name)
@@ -73,7 +78,11 @@ async def create_owner_key(
     work: Work, account_name: str, bucket_name: str, *, description: str | None, expires_at: datetime | None
 ) -> MadeKey:
     """One more owner of a bucket: it may do anything in that bucket and nothing else."""
-    account, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE, is_own=True)
+    # Held: a bucket that is being deleted gets no owner key that would outlive it.
+    account, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE, is_own=True, is_for_update=True)
+    _check_expiry(work, expires_at)
+    if len(await _list_tagged(work, "bucket", bucket.id)) >= MAX_OWNER_KEYS:
+        raise Conflict(f"A bucket has at most {MAX_OWNER_KEYS} owner keys; delete some first.")
     made = await make_owner_key(work, account, bucket, description=description, expires_at=expires_at)
     work.attempt.concerns("owner-key", made.key.id, bucket=bucket.name)
     return made
@@ -113,6 +122,13 @@ async def delete_owner_keys(work: Work, bucket: Bucket) -> None:
         await consumer_rows.delete(work.tx, consumer)
 
 
+def _check_expiry(work: Work, expires_at: datetime | None) -> None:
+    """A key that ends can't make one that outlives it: its end would mean nothing."""
+    own = work.actor.expires_at
+    if own is not None and (expires_at is None or expires_at > own):
+        raise Forbidden(f"The key that makes it ends at {to_iso(own)}, so expiresOn must be set, and no later.")
+
+
 async def _make(work: Work, grantee: Grantee, tags: dict[str, str], draft: KeyDraft) -> MadeKey:
     system = await _get_system_bucket(work)
     id = new_id(IdKind.CONSUMER, work.tools.random_bytes)
@@ -140,7 +156,7 @@ async def _get_system_bucket(work: Work) -> Bucket:
 async def _list_tagged(work: Work, tag: str, value: str) -> list[tuple[Consumer, Key, Grantee]]:
     system = await _get_system_bucket(work)
     consumers, _ = await consumer_rows.list_of(
-        work.tx, system, tags={tag: value}, manager_email=None, limit=_EVERYTHING.limit, offset=0
+        work.tx, system, tags={tag: value}, manager_email=None, limit=MAX_MANAGEMENT_KEYS + MAX_OWNER_KEYS, offset=0
     )
     keys = await key_rows.list_of_all(work.tx, [consumer.number for consumer in consumers])
     return [

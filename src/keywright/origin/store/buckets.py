@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from keywright.core.changes import BucketDelete, BucketPut
 from keywright.core.models import Account, Bucket
 from keywright.core.permissions import Access
-from keywright.origin.store.database import Transaction
-from keywright.origin.store.tables import accounts, buckets, consumers, grants
+from keywright.origin.store.database import MissingReference, Transaction
+from keywright.origin.store.tables import accounts, buckets, consumers, grants, retired_bucket_names
 
 _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
@@ -86,9 +86,22 @@ async def update(
 
 
 async def delete(tx: Transaction, bucket: Bucket) -> None:
-    """Deletes the bucket with its consumers, keys and managers; for the edges that is one change."""
+    """Deletes the bucket with its consumers, keys and managers; for the edges that is one change.
+
+    Its name stays with its account.
+    """
     await tx.execute(sa.delete(buckets).where(buckets.c.number == bucket.number))
+    if await find_account_of_retired(tx, bucket.name) is None:
+        values = {"name": bucket.name, "account_id": bucket.account_id}
+        await tx.execute(sa.insert(retired_bucket_names).values(**values))
     tx.record(BucketDelete(bucket.number))
+
+
+async def find_account_of_retired(tx: Transaction, name: str) -> str | None:
+    """The id of the account whose deleted bucket had this name."""
+    statement = sa.select(retired_bucket_names.c.account_id).where(retired_bucket_names.c.name == name)
+    account_id: str | None = await tx.scalar(statement)
+    return account_id
 
 
 async def count_consumers(tx: Transaction, bucket: Bucket) -> int:
@@ -103,9 +116,14 @@ async def set_data_key(tx: Transaction, bucket_number: int, *, master_key_id: st
 
 
 async def get_data_key(tx: Transaction, bucket_number: int) -> tuple[str, bytes]:
-    """The id of the master key and the data key sealed by it. Only retrievable buckets have one."""
+    """The id of the master key and the data key sealed by it. Only retrievable buckets have one.
+
+    Raises MissingReference when the bucket is gone.
+    """
     columns = sa.select(buckets.c.master_key_id, buckets.c.sealed_data_key)
-    row = (await tx.execute(columns.where(buckets.c.number == bucket_number))).one()
+    row = await tx.first(columns.where(buckets.c.number == bucket_number))
+    if row is None:
+        raise MissingReference
     return row.master_key_id, row.sealed_data_key
 
 

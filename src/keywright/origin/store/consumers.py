@@ -48,11 +48,14 @@ async def find(
 ) -> Consumer | None:
     """The consumer of that name whose tags match all of `tags`, held against other writers with `is_for_update`."""
     statement = sa.select(consumers).where(consumers.c.bucket_number == bucket.number, consumers.c.name == name)
-    statement = statement.where(*_matching(tags))
     if is_for_update:
         statement = statement.with_for_update()
     row = await tx.first(statement)
-    return (await _with_tags(tx, [row]))[0] if row else None
+    if row is None:
+        return None
+    # The tags are read once the row is held: those of a moment before could belong to another writer's past.
+    (consumer,) = await _with_tags(tx, [row])
+    return consumer if tags.items() <= consumer.tags.items() else None
 
 
 async def list_of(

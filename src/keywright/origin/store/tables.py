@@ -130,6 +130,13 @@ buckets = _table(
     sa.Index(None, "account_number"),
 )
 
+retired_bucket_names = _table(
+    "retired_bucket_names",
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+)
+"""Names of deleted buckets: a gateway may still ask for one, so no other account may ever answer to it."""
+
 environments = _table(
     "environments",
     _reference("project_number", "projects", primary_key=True),

@@ -13,6 +13,12 @@ row_number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     op.create_table(
+        "retired_bucket_names",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_retired_bucket_names")),
+    )
+    op.create_table(
         "accounts",
         sa.Column("number", row_number, autoincrement=True, nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
