@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from keywright.core.keyformat import Secret, is_possible
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEFAULT_DATA_DIR = "./keywright-data"
+DEFAULT_EDGE_DATA_DIR = "./keywright-edge"
 
 
 class SettingsError(Exception):
@@ -102,6 +106,72 @@ class OriginSettings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class EdgeSettings:
+    """What `keywright edge` needs to know. `token` is a management key that may follow the feed."""
+
+    origin: str
+    token: Secret
+    name: str
+    host: str
+    port: int
+    data_dir: Path
+    workers: int
+    pepper: Secret | None
+    pepper_file: Path
+    validation_token_required: bool
+    forward_auth_header: str
+    forward_auth_scheme: str
+    log_level: str
+    environment: Mapping[str, str] = field(repr=False)
+    """What a worker process needs in its environment to load these same settings."""
+
+    @property
+    def replica_dir(self) -> Path:
+        return self.data_dir / "replica"
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        origin: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        data_dir: str | Path | None = None,
+        workers: int | None = None,
+    ) -> EdgeSettings:
+        """Settings from flags (None: not given) and variables. Raises SettingsError."""
+        given = {
+            "KEYWRIGHT_ORIGIN": origin,
+            "KEYWRIGHT_HOST": host,
+            "KEYWRIGHT_PORT": port,
+            "KEYWRIGHT_DATA_DIR": data_dir,
+            "KEYWRIGHT_WORKERS": workers,
+        }
+        flags = {name: str(value) for name, value in given.items() if value is not None}
+        source = _Source({**os.environ, **flags})
+        data = Path(source.text("KEYWRIGHT_DATA_DIR", DEFAULT_EDGE_DATA_DIR)).expanduser().absolute()
+        token = source.secret("KEYWRIGHT_EDGE_TOKEN")
+        if token is None or not is_possible(token.reveal()):
+            raise SettingsError("KEYWRIGHT_EDGE_TOKEN must be a management key whose permissions have feed: true")
+        return cls(
+            origin=_origin_url(source.text("KEYWRIGHT_ORIGIN", "")),
+            token=token,
+            name=_edge_name(source.text("KEYWRIGHT_EDGE_NAME", socket.gethostname())),
+            host=source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
+            port=source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),
+            data_dir=data,
+            workers=source.whole("KEYWRIGHT_WORKERS", 1, 1, 256),
+            pepper=source.secret("KEYWRIGHT_PEPPER"),
+            pepper_file=Path(source.text("KEYWRIGHT_PEPPER_FILE", str(data / "pepper.key"))).absolute(),
+            validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
+            forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
+            forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            environment=flags,
+        )
+
+
 class _Source:
     """Variables by name, each read with its own complaint."""
 
@@ -135,6 +205,20 @@ class _Source:
         if text not in choices:
             raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {text[:40]!r}")
         return text
+
+
+def _edge_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) is None:
+        raise SettingsError("KEYWRIGHT_EDGE_NAME must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
+    return text
+
+
+def _origin_url(given: str) -> str:
+    parts = urlsplit(given)
+    # A password in a URL would end up in logs; the token is what authenticates.
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in given:
+        raise SettingsError("KEYWRIGHT_ORIGIN (--origin) must be the origin's address, such as https://keys.internal")
+    return given.rstrip("/")
 
 
 def _database_url(given: str, data_dir: Path) -> str:

@@ -42,3 +42,5 @@ def configure_logs(level: str) -> None:
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)
     # The pool reports connections that a restarted database closed as errors with tracebacks; callers hear of them.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+    # A line for each request that an edge makes; what matters of them the follower says.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 import keywright
 from keywright.cli import app
+from keywright.server import StartError
 
 
 def every_command(group: typer.Typer, *path: str) -> Iterator[tuple[str, ...]]:
@@ -69,10 +70,6 @@ def test_usage_errors_exit_2(arguments: tuple[str, ...]) -> None:
     assert not result.stdout
 
 
-class StartError(Exception):
-    pass
-
-
 class SettingsError(Exception):
     pass
 
@@ -100,9 +97,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             return perform
 
         serve, settings = ModuleType("keywright.serve"), ModuleType("keywright.settings")
-        vars(serve).update(
-            {name: noting(name) for name in ("serve", "migrate", "rotate_master_key")}, StartError=StartError
-        )
+        vars(serve).update({name: noting(name) for name in ("serve", "migrate", "rotate_master_key")})
         vars(settings).update(OriginSettings=OriginSettings, SettingsError=SettingsError)
         for name, module in (("serve", serve), ("settings", settings)):
             monkeypatch.setitem(sys.modules, f"keywright.{name}", module)

@@ -31,6 +31,7 @@ class Status:
     revision: int | None = 7
     lag_seconds = 0.12345
     since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    reason: str | None = None
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import httpx2
 
@@ -21,6 +23,8 @@ COMMAND = str(Path(sys.executable).with_name("keywright"))
 class ServeProcess:
     """`keywright serve` on a port of its own; everything that it printed is in `log`."""
 
+    command = "serve"
+
     def __init__(self, data_dir: Path, *arguments: str, port: int | None = None, **variables: str) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -28,7 +32,7 @@ class ServeProcess:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [COMMAND, "serve", "--data-dir", str(data_dir), "--port", str(self.port), *arguments],
+                [COMMAND, self.command, "--data-dir", str(data_dir), "--port", str(self.port), *arguments],
                 env={**clean, **variables},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -36,7 +40,7 @@ class ServeProcess:
                 start_new_session=True,
             )
 
-    def wait_until_ready(self, timeout: float = 30) -> ServeProcess:
+    def wait_until_ready(self, timeout: float = 30) -> Self:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -70,8 +74,37 @@ class ServeProcess:
             self.process.send_signal(how)
         return self.process.wait(timeout)
 
-    def __enter__(self) -> ServeProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+    def get(self, path: str) -> Any:
+        """The parsed answer to a GET, whatever its status."""
+        return httpx2.get(f"{self.url}{path}", timeout=5).json()
+
+    def verdict(self, key: str, bucket: str = "my-project-production") -> str:
+        """What this process says of a key: the verdict, or the status of a refusal to answer."""
+        answer = httpx2.post(f"{self.url}/v1/validate/{bucket}", json={"key": key}, timeout=5)
+        return str(answer.json()["code"]) if answer.status_code == 200 else str(answer.status_code)
+
+
+class EdgeProcess(ServeProcess):
+    """`keywright edge`, following the origin (or what stands before it) at a URL."""
+
+    command = "edge"
+
+    def __init__(
+        self, data_dir: Path, origin: str, token: str, pepper_file: Path, *arguments: str, port: int | None = None
+    ) -> None:
+        variables = {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
+        super().__init__(data_dir, "--origin", origin, *arguments, port=port, **variables)
+
+
+def until(is_true: Callable[[], object], timeout: float = 15) -> None:
+    """Return as soon as something is so; what another process does, only asking it tells."""
+    deadline = time.monotonic() + timeout
+    while not is_true():
+        assert time.monotonic() < deadline, "it did not come to be so in time"
+        time.sleep(0.002)

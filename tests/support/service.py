@@ -11,7 +11,9 @@ from typing import Any
 
 import httpx2
 
-from keywright.core.keyformat import Secret
+from keywright.core.keyformat import Digester, Secret
+from keywright.origin.http import Services
+from keywright.origin.service.actor import Limits, Tools
 from keywright.serve import first_start
 from keywright.serve.embedded import EmbeddedApp
 from keywright.settings import OriginSettings
@@ -76,6 +78,13 @@ class Service:
     async def verdict(self, key: str, bucket: str | None = None) -> str:
         answer = await self.call("POST", f"/v1/validate/{bucket or self.bucket}", json={"key": key})
         return str(answer["code"])
+
+
+def bare_services() -> Services:
+    """What an origin is built from, with nothing behind it: for its document and its pages, which ask for nothing."""
+    nothing: Any = None
+    tools = Tools(nothing, Digester(bytes(32)), nothing, nothing, Limits())
+    return Services(nothing, tools, nothing, nothing, nothing)
 
 
 @asynccontextmanager

@@ -134,6 +134,46 @@ def serve(
         planes.serve(_load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers))
 
 
+@app.command(
+    "edge",
+    rich_help_panel=_RUN,
+    epilog=example(
+        "export KEYWRIGHT_EDGE_TOKEN=...    # a management key with feed: true",
+        "keywright edge --origin https://keys.internal --data-dir /var/lib/keywright-edge",
+    ),
+)
+def edge(
+    *,
+    origin: Annotated[
+        str | None,
+        typer.Option("--origin", envvar="KEYWRIGHT_ORIGIN", metavar="URL", help="Address of the origin to follow."),
+    ] = None,
+    host: _Host = None,
+    port: _Port = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            envvar="KEYWRIGHT_DATA_DIR",
+            metavar="DIR",
+            help="Directory of the replica and the pepper; ./keywright-edge by default.",
+        ),
+    ] = None,
+    workers: _Workers = None,
+) -> None:
+    """Validate keys on this machine, from a replica that follows an origin.
+
+    It goes on answering when the origin is away, also after a restart. It needs
+    the origin's pepper, and in KEYWRIGHT_EDGE_TOKEN a management key that may
+    follow the feed.
+    """
+    with _failing_clearly():
+        from keywright.edge import start
+        from keywright.settings import EdgeSettings
+
+        start.run(EdgeSettings.load(origin=origin, host=host, port=port, data_dir=data_dir, workers=workers))
+
+
 @app.command("migrate", rich_help_panel=_CARE, epilog=example("keywright migrate --data-dir /var/lib/keywright"))
 def migrate(*, data_dir: _DataDir = None, database_url: _DatabaseUrl = None) -> None:
     """Bring the database up to this version. (`serve` does so, too, when it starts.)"""
@@ -186,7 +226,7 @@ def _load(**given: Any) -> "OriginSettings":
 @contextmanager
 def _failing_clearly() -> Iterator[None]:
     """Turn what keeps the service from starting into its line."""
-    from keywright.serve import StartError
+    from keywright.server import StartError
     from keywright.settings import SettingsError
 
     try:

@@ -69,7 +69,12 @@ class KeyDelete:
     bucket_number: int
 
 
-Change = BucketPut | BucketDelete | ConsumerPut | ConsumerDelete | KeyPut | KeyDelete
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A change that this reader may not see; it keeps the place of its revision."""
+
+
+Change = BucketPut | BucketDelete | ConsumerPut | ConsumerDelete | KeyPut | KeyDelete | Hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +105,14 @@ def encode(change: Change) -> str:
             row = ["bucket", change.number, change.bucket_id, change.name, change.account_id, grants]
         case BucketDelete():
             row = ["-bucket", change.number]
+        case Hidden():
+            row = ["-"]
         case _:
             assert_never(change)
     return json.dumps(row, separators=(",", ":"), ensure_ascii=False)
 
 
-def decode(line: str | bytes) -> Change:
+def decode(line: str | bytes) -> Change:  # noqa: PLR0911
     """The change that `encode` wrote. Raises ValueError for anything else."""
     try:
         row = json.loads(line)
@@ -126,6 +133,8 @@ def decode(line: str | bytes) -> Change:
                 return BucketPut(number, bucket_id, name, account_id, held)
             case ["-bucket", int(number)]:
                 return BucketDelete(number)
+            case ["-"]:
+                return Hidden()
     except (KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a change of this format") from error
     raise ValueError("not a change of this format")

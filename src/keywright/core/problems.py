@@ -5,6 +5,7 @@
      +-- Unauthorized 401          +-- Conflict 409              +-- InternalServerError 500
      +-- Forbidden 403             +-- PayloadTooLarge 413       +-- ServiceUnavailable 503
      +-- NotFound 404              +-- UnsupportedMediaType 415
+     +-- Gone 410
 
 A Problem is raised where a rule is broken and rendered in one place per plane. A refused key is no Problem but a value
 (core/verdict.py); everything else that goes wrong is a bug and becomes a 500 without detail.
@@ -78,6 +79,10 @@ class Conflict(Problem):
     status, title = 409, "Conflict"
 
 
+class Gone(Problem):
+    status, title = 410, "Gone"
+
+
 class PayloadTooLarge(Problem):
     status, title = 413, "Payload Too Large"
 
@@ -101,7 +106,7 @@ class ServiceUnavailable(Problem):
 BY_STATUS: dict[int, type[Problem]] = {
     problem.status: problem
     for problem in (
-        BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Conflict, PayloadTooLarge,
-        UnsupportedMediaType, TooManyRequests, InternalServerError, ServiceUnavailable,
+        BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Conflict, Gone,
+        PayloadTooLarge, UnsupportedMediaType, TooManyRequests, InternalServerError, ServiceUnavailable,
     )
 }  # fmt: skip

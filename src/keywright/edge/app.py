@@ -44,6 +44,8 @@ class SyncStatus(Protocol):
     def lag_seconds(self) -> float: ...
     @property
     def since(self) -> datetime: ...
+    @property
+    def reason(self) -> str | None: ...
 
 
 class EdgeApp:
@@ -94,15 +96,16 @@ class EdgeApp:
         """200 when keys can be judged, in step with the record or not; 503 before the first snapshot."""
         status = self._status
         revision = status.revision
-        body = http.encode_json(
-            {
-                "ready": revision is not None,
-                "synced": status.is_synced,
-                "revision": revision,
-                "lag_seconds": round(status.lag_seconds, 3),
-                "since": models.to_iso(status.since),
-            }
-        )
+        told = {
+            "ready": revision is not None,
+            "synced": status.is_synced,
+            "revision": revision,
+            "lag_seconds": round(status.lag_seconds, 3),
+            "since": models.to_iso(status.since),
+        }
+        if status.reason is not None:
+            told["reason"] = status.reason
+        body = http.encode_json(told)
         await _send_page(scope, send, 503 if revision is None else 200, b"application/json", body)
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,19 +1,31 @@
 """Owns what an edge asks of the record: the Feed. How a feed gets there (in process, HTTP, NATS) is its own business.
 
-The embedded feed is in serve.py, the one place that sees both planes.
+The embedded feed is in serve/embedded.py, which sees both planes; that of a remote edge is in http_feed.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from keywright.core.changes import Batch, Change
 
 
 class SnapshotNeeded(Exception):
     """The record can't lead on from that revision: it is older than the kept changes, or newer than the record."""
+
+
+class Refused(Exception):
+    """The record is there and will not have this edge: a person must change something. Asked again, but slowly."""
+
+
+class OtherPepper(Refused):
+    """The record's digests were made under another pepper: this edge could recognise none of its keys."""
+
+
+class Untrusted(Exception):
+    """What came was not made by the record of this deployment, or not for this question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,10 @@ class Snapshot:
 
 
 class Feed(Protocol):
-    """The record, as an edge sees it. Any exception but SnapshotNeeded means: not reachable now, ask again later."""
+    """The record, as an edge sees it. Any exception but SnapshotNeeded means: not reachable now, ask again later.
+
+    Refused means so, too, and that asking soon is of no use.
+    """
 
     @property
     def batch_size(self) -> int:
@@ -49,4 +64,18 @@ class Feed(Protocol):
 
         It holds every change that was committed before the call, up to `batch_size` of them.
         """
+        ...
+
+
+@runtime_checkable
+class LiveFeed(Feed, Protocol):
+    """A feed that says by itself when there is something new, and so is not polled."""
+
+    @property
+    def in_step_at(self) -> float | None:
+        """The latest moment (monotonic) of which it is known that all that was committed by then has been handed on."""
+        ...
+
+    async def wait_for_news(self) -> None:
+        """Return when `changes` should be asked again; raises what `changes` raises. May be cancelled."""
         ...

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import lmdb
 
-from keywright.core.changes import BucketDelete, BucketPut, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
+from keywright.core.changes import BucketDelete, BucketPut, ConsumerDelete, ConsumerPut, Hidden, KeyDelete, KeyPut
 from keywright.edge import records, store
 from keywright.edge.store import ReplicaBroken
 
@@ -223,6 +223,12 @@ class Replica:
         with self._files.try_lock("loading.lock") as is_ours:
             yield is_ours
 
+    @contextlib.contextmanager
+    def following(self) -> Iterator[bool]:
+        """Ask to be the one process that follows the record into this replica; yields False, at once, if one does."""
+        with self._files.try_lock("following.lock") as is_ours:
+            yield is_ours
+
     # -- private ------------------------------------------------------------------------------------------------------
 
     def _new_view(self, tx: Any) -> _View:
@@ -290,6 +296,8 @@ class Replica:
                 self._delete_bucket_name(tx, change.number)
                 if tx.delete(records.pack_bucket_number(change.number), db=files.bucket_names):
                     self._ask_for_sweep(tx)
+            case Hidden():
+                pass
             case _:
                 assert_never(change)
 

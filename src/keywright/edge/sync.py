@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import lmdb
 
-from keywright.edge.feeds import SnapshotNeeded
+from keywright.edge.feeds import LiveFeed, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.replica import Gap, ReplicaBroken
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ SWEEP_SIZE = 1000
 READER_CHECK_SECONDS = 60.0
 LOCK_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
+REFUSED_PAUSE_SECONDS = 30.0
 
 
 class Follower:
@@ -47,12 +48,15 @@ class Follower:
         feed: Feed,
         *,
         poll_seconds: float = 0.25,
+        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._replica = replica
         self._feed = feed
+        self._live = feed if isinstance(feed, LiveFeed) else None
         self._poll_seconds = poll_seconds
+        self._longest_pause_seconds = longest_pause_seconds
         self._clock = clock
         self._monotonic = monotonic
         self._writer = ThreadPoolExecutor(1, "replica-writer")
@@ -64,6 +68,7 @@ class Follower:
         self._since = clock()
         self._in_step_at = monotonic()
         self._failures: set[str] = set()
+        self._reason: str | None = None
 
     @property
     def is_synced(self) -> bool:
@@ -79,6 +84,16 @@ class Follower:
     def lag_seconds(self) -> float:
         """How long ago the replica was last known to be in step: 0 to `poll_seconds` when all is well."""
         return max(0.0, self._monotonic() - self._in_step_at)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the replica is not in step, if it isn't and that is known."""
+        return None if self._is_synced else self._reason
+
+    @property
+    def in_step_at(self) -> float:
+        """When (monotonic) the replica was last known to be in step."""
+        return self._in_step_at
 
     @property
     def revision(self) -> int | None:
@@ -103,7 +118,10 @@ class Follower:
         await asyncio.shield(self._waiting)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Catch up at every ring, and at every poll, until `stop` is set. Survives everything but being cancelled."""
+        """Catch up at every ring, and at every poll or whenever a live feed has news, until `stop` is set.
+
+        Survives everything but being cancelled.
+        """
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._bell.set())
         pause = 0.0
@@ -119,16 +137,38 @@ class Follower:
                         await self._on_writer(self._replica.reader_check)
                     pause = 0.0
                     self._failures.clear()
+                    if self._live is not None:
+                        await self._until_news(self._live)
+                        continue
+                    await self._until_rung(self._poll_seconds)
                 except Exception as error:  # noqa: BLE001
+                    self._is_known_deployment = False
+                    self._mark(is_synced=False)
                     self._note_failure(error)
-                    pause = min(max(pause * 2, self._poll_seconds), LONGEST_PAUSE_SECONDS)
-                if not stop.is_set():
-                    # The random part keeps several processes from trying for the same lock in step.
-                    wait = pause * random.uniform(0.5, 1.0) if pause else self._poll_seconds  # noqa: S311
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._bell.wait(), wait)
+                    if isinstance(error, Refused):
+                        await self._until_rung(REFUSED_PAUSE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
+                        continue
+                    pause = min(max(pause * 2, self._poll_seconds), self._longest_pause_seconds)
+                    # Random, so that many edges don't ask a record that is back all at once, nor several processes
+                    # try for the same lock in step.
+                    await self._until_rung(pause * random.uniform(0.0 if self._live else 0.5, 1.0))  # noqa: S311
         finally:
             stopping.cancel()
+
+    async def _until_rung(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._bell.wait(), seconds)
+
+    async def _until_news(self, feed: LiveFeed) -> None:
+        ringing, hearing = asyncio.create_task(self._bell.wait()), asyncio.create_task(feed.wait_for_news())
+        try:
+            await asyncio.wait((ringing, hearing), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (ringing, hearing):
+                task.cancel()
+            await asyncio.wait((ringing, hearing))
+        if not hearing.cancelled():
+            hearing.result()
 
     async def close(self) -> None:
         """End the round that is running and the writer's thread. The replica stays open: it is the caller's."""
@@ -177,7 +217,9 @@ class Follower:
                 await self._take_snapshot(lambda seen=revision: replica.revision == seen)  # type: ignore[misc]
                 continue
             if len(batch.changes) < self._feed.batch_size:
-                self._in_step_at = asked_at
+                # What a live feed says of its last moment is not what is true now.
+                in_step_at = asked_at if self._live is None else self._live.in_step_at
+                self._in_step_at = max(self._in_step_at, in_step_at or 0.0)
                 return
 
     async def _take_snapshot(self, is_needed: Callable[[], bool]) -> None:
@@ -219,9 +261,11 @@ class Follower:
     def _note_failure(self, error: Exception) -> None:
         """Log the first failure of each kind since all was well; the others would only say it again."""
         kind = type(error).__name__
+        self._reason = f"{kind}: {error}"
         if kind not in self._failures:
             self._failures.add(kind)
-            _log.warning("can't follow the record: %s: %s", kind, error)
+            level = logging.ERROR if isinstance(error, (Refused, Untrusted)) else logging.WARNING
+            _log.log(level, "can't follow the record: %s: %s", kind, error)
 
 
 class _Pages:

@@ -16,6 +16,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from keywright import server
 from keywright.core.changes import Batch, Change
 from keywright.edge.app import EdgeApp
 from keywright.edge.feeds import Snapshot, SnapshotNeeded
@@ -119,13 +120,19 @@ class EmbeddedApp:
         )
         self._stop = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        self._is_worker = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
-            door = self._edge.find_door(scope["path"]) or self._origin
+            door = self._edge.find_door(scope["path"])
+            if door is None:
+                door = self._origin
+                if self._is_worker:
+                    self._is_worker = False
+                    server.when_stopping(self._end_streams)
             await door(scope, receive, send)
 
     async def start(self) -> None:
@@ -138,6 +145,7 @@ class EmbeddedApp:
 
     async def stop(self) -> None:
         self._stop.set()
+        self._origin.state.feed.stop()
         if self._following is not None:
             await self._following
         await self._follower.close()
@@ -152,10 +160,14 @@ class EmbeddedApp:
             log.exception("revision %d is committed but not applied here", revision)
             raise NotAppliedHere from error
 
+    def _end_streams(self) -> None:
+        self._loop.call_soon_threadsafe(self._origin.state.feed.stop)
+
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self._loop, self._is_worker = asyncio.get_running_loop(), True
                 await self.start()
                 await send({"type": "lifespan.startup.complete"})
                 log.info("worker %d is ready", os.getpid())

@@ -22,11 +22,8 @@ from keywright.origin.store.database import Database, DatabaseUnavailable
 from keywright.origin.store.migrations import NewerSchema
 from keywright.serve import keyfiles
 from keywright.serve.keyfiles import KeyFileError
+from keywright.server import StartError
 from keywright.settings import OriginSettings
-
-
-class StartError(Exception):
-    """Why the service can't start, in one line for whoever runs it."""
 
 
 @dataclass(frozen=True, slots=True)

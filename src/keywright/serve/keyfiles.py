@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import fcntl
 import os
 import secrets
@@ -12,16 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from keywright.core.keyformat import Digester, Secret
+from keywright import secretfiles
+from keywright.core.keyformat import Digester
 from keywright.origin.service.vault import KEY_BYTES, KeyRing
+from keywright.secretfiles import PEPPER_BYTES, KeyFileError, text_of
 from keywright.settings import OriginSettings
 
-PEPPER_BYTES = 32
+__all__ = ["KeyFileError", "alone_in", "load_digester", "load_ring", "make_missing", "store_ring"]
+
 LOCK_SECONDS = 0.05
-
-
-class KeyFileError(Exception):
-    """A secret is missing or is none; the message says which and where it was looked for."""
 
 
 @asynccontextmanager
@@ -53,19 +51,12 @@ def make_missing(settings: OriginSettings) -> None:
 
 def load_digester(settings: OriginSettings) -> Digester:
     """Raises KeyFileError."""
-    place, text = _text_of(_revealed(settings.pepper), "KEYWRIGHT_PEPPER", settings.pepper_file)
-    try:
-        pepper = base64.b64decode(text.strip(), validate=True)
-    except binascii.Error:
-        raise KeyFileError(f"the pepper in {place} is not base64") from None
-    if len(pepper) < PEPPER_BYTES:
-        raise KeyFileError(f"the pepper in {place} has {len(pepper)} bytes; {PEPPER_BYTES} are needed")
-    return Digester(pepper)
+    return secretfiles.load_digester(settings.pepper, settings.pepper_file)
 
 
 def load_ring(settings: OriginSettings) -> KeyRing:
     """Raises KeyFileError."""
-    place, text = _text_of(_revealed(settings.master_key), "KEYWRIGHT_MASTER_KEY", settings.master_key_file)
+    place, text = text_of(settings.master_key, "KEYWRIGHT_MASTER_KEY", settings.master_key_file)
     try:
         return KeyRing.parse(text)
     except ValueError as error:
@@ -79,21 +70,6 @@ def store_ring(settings: OriginSettings, ring: KeyRing) -> None:
     _write_new(waiting, ring.format())
     waiting.replace(path)
     _sync_directory(path.parent)
-
-
-def _revealed(secret: Secret | None) -> str | None:
-    return secret.reveal() if secret is not None else None
-
-
-def _text_of(given: str | None, variable: str, path: Path) -> tuple[str, str]:
-    if given is not None:
-        return variable, given
-    try:
-        return str(path), path.read_text("ascii")
-    except FileNotFoundError:
-        raise KeyFileError(f"{path} is missing (and {variable} is not set)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'not text'}") from None
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,9 +13,8 @@ import sqlalchemy as sa
 from starlette.types import ASGIApp, Message
 
 from keywright.origin.app import create_app
-from keywright.origin.service.actor import Limits
 from keywright.origin.store import tables
-from support.service import ROOT_KEY, Service
+from support.service import ROOT_KEY, Service, bare_services
 
 JSON = ("content-type", "application/json")
 AUTHORIZATION = ("authorization", f"Bearer {ROOT_KEY}")
@@ -25,8 +23,7 @@ AUTHORIZATION = ("authorization", f"Bearer {ROOT_KEY}")
 @cache
 def document() -> dict[str, Any]:
     """Our OpenAPI document, at the default limits."""
-    services: Any = SimpleNamespace(tools=SimpleNamespace(limits=Limits()))
-    return create_app(services).openapi()
+    return create_app(bare_services()).openapi()
 
 
 @dataclass(frozen=True)

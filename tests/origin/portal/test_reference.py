@@ -9,8 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
 from html.parser import HTMLParser
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import pytest
@@ -18,11 +17,9 @@ from fastapi import FastAPI
 
 from keywright.origin import http
 from keywright.origin.app import create_app
-from keywright.origin.http import Services
 from keywright.origin.portal import reference
 from keywright.origin.portal.schemas import Schemas
-from keywright.origin.service.actor import Limits
-from support.service import Service
+from support.service import Service, bare_services
 
 HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7 * 7 }}</pre></title>"""
 METHODS = {"get", "post", "put", "patch", "delete", "head", "options", "trace"}
@@ -69,7 +66,7 @@ async def open_page(document: Mapping[str, Any], url: str = "/docs", **headers: 
 @cache
 def origin() -> FastAPI:
     """The origin without all that its document and its pages have no business with. Made once."""
-    return create_app(cast("Services", SimpleNamespace(tools=SimpleNamespace(limits=Limits()))))
+    return create_app(bare_services())
 
 
 @pytest.fixture

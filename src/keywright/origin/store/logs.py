@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from keywright.core.changes import BucketPut, Change, ConsumerPut, KeyPut, decode
-from keywright.core.permissions import Access
+from keywright.core.permissions import SYSTEM_BUCKET, Access
 from keywright.origin.store.database import Transaction
 from keywright.origin.store.tables import (
     accounts,
@@ -53,10 +53,8 @@ async def list_changes(tx: Transaction, *, after: int, limit: int) -> list[tuple
     return [(row.revision, decode(row.body)) for row in await tx.all(statement)]
 
 
-async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
-    """Pages of puts that lead from nothing to the present: buckets, then consumers, then keys, each in the order of a
-    replica's keys. The transaction must be one that sees a single moment.
-    """
+async def list_bucket_puts(tx: Transaction) -> list[BucketPut]:
+    """Every bucket as a replica knows it, in order of number."""
     held: dict[int, dict[str, Access]] = {}
     granted = sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access).join(accounts)
     for bucket_number, account_id, access in await tx.all(granted):
@@ -64,7 +62,22 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
     owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"))
     owned = owned.select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
     rows = await tx.all(owned.order_by(buckets.c.number))
-    yield [BucketPut(row.number, row.id, row.name, row.account_id, held.get(row.number, {})) for row in rows]
+    return [BucketPut(row.number, row.id, row.name, row.account_id, held.get(row.number, {})) for row in rows]
+
+
+async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
+    """Whom the management keys belong to, as a replica knows them."""
+    columns = (consumers.c.number, consumers.c.id, consumers.c.bucket_number, consumers.c.name, consumers.c.metadata)
+    joined = sa.select(*columns).join(buckets, buckets.c.number == consumers.c.bucket_number)
+    rows = await tx.all(joined.where(buckets.c.name == SYSTEM_BUCKET))
+    return [ConsumerPut(row[0], row[1], row[2], row[3], to_json(row[4])) for row in rows]
+
+
+async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
+    """Pages of puts that lead from nothing to the present: buckets, then consumers, then keys, each in the order of a
+    replica's keys. The transaction must be one that sees a single moment.
+    """
+    yield await list_bucket_puts(tx)
 
     columns = (consumers.c.number, consumers.c.id, consumers.c.bucket_number, consumers.c.name, consumers.c.metadata)
     last = 0

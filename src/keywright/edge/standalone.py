@@ -1,0 +1,98 @@
+"""What each worker process of `keywright edge` runs: the edge's doors on a replica that follows a remote origin.
+
+It answers from its disk from the first moment on, whether the origin can be reached or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from keywright import secretfiles
+from keywright.core.problems import NotFound
+from keywright.edge import http
+from keywright.edge.app import EdgeApp
+from keywright.edge.election import Member
+from keywright.edge.http_feed import HttpFeed
+from keywright.edge.replica import Replica
+from keywright.edge.sync import Follower
+from keywright.edge.validator import Validator
+from keywright.settings import EdgeSettings
+from keywright.telemetry import configure_logs
+
+if TYPE_CHECKING:
+    from keywright.edge.http import Receive, Scope, Send
+
+log = logging.getLogger("keywright.edge")
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+class StandaloneApp:
+    """ASGI: the edge's doors and the pages that tell how it is doing."""
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
+        self._replica = Replica.open_or_replace(settings.replica_dir, digester.pepper_check())
+        self._feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
+        self._member = Member(self._replica, settings.replica_dir / "standing.json", self._new_follower)
+        self._edge = EdgeApp(
+            Validator(self._replica, digester),
+            self._member,
+            registry=CollectorRegistry(),
+            token_required=settings.validation_token_required,
+            auth_header=settings.forward_auth_header,
+            auth_scheme=settings.forward_auth_scheme,
+        )
+        self._stop = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif (door := self._edge.find_door(scope["path"])) is not None:
+            await door(scope, receive, send)
+        else:
+            await http.send_problem(scope, send, NotFound("There is nothing at this address."))
+
+    async def start(self) -> None:
+        self._running = asyncio.create_task(self._member.run(self._stop))
+
+    async def stop(self) -> None:
+        self._stop.set()
+        if self._running is not None:
+            await self._running
+        await self._feed.close()
+        self._replica.close()
+
+    def _new_follower(self) -> Follower:
+        return Follower(
+            self._replica,
+            self._feed,
+            poll_seconds=FIRST_PAUSE_SECONDS,
+            longest_pause_seconds=LONGEST_PAUSE_SECONDS,
+        )
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.start()
+                await send({"type": "lifespan.startup.complete"})
+                log.info("worker %d is ready", os.getpid())
+            elif message["type"] == "lifespan.shutdown":
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def create_app() -> StandaloneApp:
+    """Built in the worker, after the fork: an LMDB environment must not be carried through one."""
+    settings = EdgeSettings.load()
+    configure_logs(settings.log_level)
+    return StandaloneApp(settings)

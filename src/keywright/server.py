@@ -1,0 +1,93 @@
+"""Owns running an application in worker processes: the port, the server's settings, and hearing of the end."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+MAX_CONNECTIONS = 20_000
+"""Of each worker. Idle connections are cheap; a limit near their usual number would let a stranger use it up."""
+DRAIN_SECONDS = 15
+"""How long requests in flight may take to finish after SIGTERM."""
+
+
+class StartError(Exception):
+    """Why the service can't start, in one line for whoever runs it."""
+
+
+def run(target: str, host: str, port: int, workers: int) -> None:
+    """Serves what the factory `module:function` makes, in each worker its own, until SIGINT or SIGTERM."""
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.log import LogLevels
+    from granian.server import Server
+
+    server = Server(
+        target,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        workers=workers,
+        http=HTTPModes.auto,
+        websockets=False,
+        loop=Loops.asyncio,
+        factory=True,
+        log_level=LogLevels.warning,
+        respawn_failed_workers=True,
+        respawn_interval=0.1,
+        workers_kill_timeout=DRAIN_SECONDS,
+        backpressure=MAX_CONNECTIONS,
+    )
+    server.serve()
+
+
+def raise_file_limit() -> None:
+    """Every connection is an open file: take as many as the system allows without being asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + 1000
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises StartError, in words, when nobody could listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            if sys.platform != "win32":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StartError(f"can't listen on {host}:{port}: {reason}; choose another --port or --host") from None
+
+
+def when_stopping(call: Callable[[], None]) -> None:
+    """Have `call` called when this worker is told to end. Its server waits for answers under way before it says so,
+    and an answer that has no end must be told by somebody. `call` runs in the signal handler: it may only leave a note.
+
+    To be called while requests are answered: the server sets its own handlers after the application's start, and
+    these go on being called. Off the main thread, where there are no signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _before(signal.getsignal(number), call))
+        signal.siginterrupt(number, False)
+
+
+def _before(
+    earlier: Callable[[int, FrameType | None], object] | int | None, call: Callable[[], None]
+) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, frame: FrameType | None) -> None:
+        call()
+        if callable(earlier):
+            earlier(number, frame)
+
+    return handle

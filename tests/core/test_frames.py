@@ -1,0 +1,129 @@
+"""A frame is the origin's own, made for this request, in its place; or it is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from keywright.core import frames
+from keywright.core.changes import (
+    BucketDelete,
+    BucketPut,
+    Change,
+    ConsumerDelete,
+    ConsumerPut,
+    Hidden,
+    KeyDelete,
+    KeyPut,
+)
+from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
+from keywright.core.keyformat import Digester, is_valid_custom
+from keywright.core.permissions import Access
+
+DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
+SIGNER = FrameSigner(DIGESTER)
+SAMPLE = Path(__file__).parent / "samples" / "frame-1.bin"
+CHANGES: list[Change] = [
+    BucketPut(1, "bckt_" + "a" * 32, "my-bucket", "acct_1", {"acct_2": Access.VALIDATE}),
+    ConsumerPut(2, "csmr_" + "b" * 24, 1, "müller", '{"name":"línea\\n","at":"\u2028"}'),
+    KeyPut(bytes(range(32)), 1, 2, "key_" + "c" * 24, 1_800_000_000_000),
+    KeyDelete(bytes(32), 1),
+    ConsumerDelete(2),
+    BucketDelete(1),
+    Hidden(),
+]
+FRAME = Frame("dply_1", FrameKind.CHANGES, "everything", "nonce-of-16-chars", 3, 10, 17, 20, 1_234_567, CHANGES)
+
+
+def framed(data: bytes) -> bytes:
+    """The one frame in these bytes, without its length."""
+    (frame,) = FrameSplitter().feed(data)
+    return frame
+
+
+def test_a_stored_sample_of_format_1_is_still_understood() -> None:
+    assert SIGNER.decode(framed(SAMPLE.read_bytes())) == FRAME
+
+
+def test_what_is_written_now_is_format_1() -> None:
+    assert SIGNER.encode(FRAME) == SAMPLE.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deployment_id": "dply_2"}, {"kind": FrameKind.PAGE}, {"scope": "other"}, {"nonce": "nonce-of-another"},
+        {"number": 4}, {"follows": 9}, {"revision": 18}, {"head": 21}, {"time": 1}, {"changes": CHANGES[:-1]},
+        {"changes": [*CHANGES[1:], CHANGES[0]]},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_frame_with_any_field_changed_is_refused(change: dict[str, object]) -> None:
+    honest, forged = framed(SIGNER.encode(FRAME)), framed(SIGNER.encode(replace(FRAME, **change)))  # type: ignore[arg-type]
+    with pytest.raises(FrameError, match="changed on its way"):
+        SIGNER.decode(honest[:36] + forged[36:])
+
+
+def test_a_frame_with_any_byte_changed_is_refused() -> None:
+    honest = framed(SIGNER.encode(FRAME))
+    for place in range(len(honest)):
+        with pytest.raises(FrameError):
+            SIGNER.decode(honest[:place] + bytes([honest[place] ^ 1]) + honest[place + 1 :])
+
+
+def test_a_frame_cut_short_or_lengthened_is_refused() -> None:
+    honest = framed(SIGNER.encode(FRAME))
+    for data in (honest[:-1], honest + b" ", honest[:36], b""):
+        with pytest.raises(FrameError):
+            SIGNER.decode(data)
+
+
+def test_a_frame_under_another_pepper_is_refused() -> None:
+    with pytest.raises(FrameError):
+        FrameSigner(Digester(b"another pepper of 32 bytes......")).decode(framed(SIGNER.encode(FRAME)))
+
+
+def test_a_frame_of_a_newer_format_is_refused_and_named() -> None:
+    with pytest.raises(FrameError, match="different versions"):
+        SIGNER.decode(framed(SIGNER.encode(FRAME)).replace(b"kwf1", b"kwf2"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "[" * 5000, '["d","changes","s","n",1,2,3,4]', '["d","changes","s","n",1,2,3,4,true]',
+     '["d","other","s","n",1,2,3,4,5]', '["d","changes","s","n",1,2,3,4,5]\n["news",1]', "\ud800"],
+)  # fmt: skip
+def test_what_the_origin_signed_but_no_reader_knows_is_refused(text: str) -> None:
+    signed = text.encode("utf-8", "surrogatepass")
+    with pytest.raises(FrameError):
+        SIGNER.decode(b"kwf1" + SIGNER._mac(signed) + signed)
+
+
+def test_no_api_key_can_have_the_digest_that_signs_frames() -> None:
+    assert not is_valid_custom(frames._KEY_LABEL)
+    assert DIGESTER.digest(frames._KEY_LABEL) != DIGESTER.digest("keywright pepper check")
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000], ids=["byte-by-byte", "in-pieces", "at-once"])
+def test_frames_are_found_however_the_bytes_are_cut(size: int) -> None:
+    data = b"".join(SIGNER.encode(replace(FRAME, number=number)) for number in range(3))
+    splitter = FrameSplitter()
+    found = [frame for at in range(0, len(data), size) for frame in splitter.feed(data[at : at + size])]
+    assert [SIGNER.decode(frame).number for frame in found] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("length", [0, 35, frames.MAX_BYTES + 1, 2**32 - 1])
+def test_a_length_that_no_frame_has_is_refused_before_it_is_waited_for(length: int) -> None:
+    with pytest.raises(FrameError):
+        list(FrameSplitter().feed(length.to_bytes(4, "big")))
+
+
+def test_many_changes_are_packed_into_frames_that_are_read() -> None:
+    large = ConsumerPut(1, "csmr_" + "b" * 24, 1, "large", json.dumps({"x": "y" * 65_000}))
+    parts = list(frames.pack([large] * 20))
+    assert sum(len(part) for part in parts) == 20
+    assert all(len(SIGNER.encode(replace(FRAME, changes=part))) < 2 * frames.BODY_BYTES for part in parts)
+    assert list(frames.pack([])) == []

@@ -1,0 +1,95 @@
+"""A TCP proxy that a test can make as bad as a network: cut, stalled, deaf in one direction, slow, or dishonest."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from support.postgres import free_port
+
+
+class Proxy:
+    """Listens on a port of its own for as long as it is entered. What it does may be changed at any moment."""
+
+    def __init__(self, target_port: int) -> None:
+        self.target_port = target_port
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.is_cut = False
+        self.holds_requests = False
+        self.holds_answers = False
+        self.delay_seconds = 0.0
+        self.tamper: Callable[[bytes], bytes] | None = None
+        """What is done to the bytes of answers."""
+        self.connections = 0
+        self._is_over = False
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break every connection, and take no new ones until `heal`."""
+        self.is_cut = True
+        self._break_all()
+
+    def stall(self) -> None:
+        """Let nothing through, and tell nobody."""
+        self.holds_requests = self.holds_answers = True
+
+    def heal(self) -> None:
+        self.is_cut = self.holds_requests = self.holds_answers = False
+        self.delay_seconds = 0.0
+        self.tamper = None
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._listener.close()
+        self._break_all()
+
+    def _break_all(self) -> None:
+        for one in self._open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def _accept(self) -> None:
+        while not self._is_over:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            if self.is_cut:
+                near.close()
+                continue
+            try:
+                far = socket.create_connection(("127.0.0.1", self.target_port))
+            except OSError:
+                near.close()
+                continue
+            self._open += [near, far]
+            threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+
+    def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far, contextlib.suppress(OSError):
+            while not self._is_over:
+                watched = [] if self.holds_requests else [near]
+                watched += [] if self.holds_answers else [far]
+                ready, _, _ = select.select(watched, [], [], 0.02)
+                for one in ready:
+                    data = one.recv(65536)
+                    if not data:
+                        return
+                    if self.delay_seconds:
+                        time.sleep(self.delay_seconds)
+                    if one is near:
+                        far.sendall(data)
+                    else:
+                        near.sendall(self.tamper(data) if self.tamper else data)
