@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import resource
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
+from typing import Any
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Step = Callable[[], Awaitable[None]]
 
 MAX_CONNECTIONS = 20_000
 """Of each worker. Idle connections are cheap; a limit near their usual number would let a stranger use it up."""
@@ -18,6 +25,20 @@ DRAIN_SECONDS = 15
 
 class StartError(Exception):
     """Why the service can't start, in one line for whoever runs it."""
+
+
+async def live(receive: Receive, send: Send, *, start: Step, stop: Step, log: logging.Logger) -> None:
+    """The ASGI lifespan of a worker: `start` before its first request, `stop` after its last."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await start()
+            await send({"type": "lifespan.startup.complete"})
+            log.info("worker %d is ready", os.getpid())
+        elif message["type"] == "lifespan.shutdown":
+            await stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
 
 
 def run(target: str, host: str, port: int, workers: int) -> None:

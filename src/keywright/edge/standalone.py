@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from keywright import secretfiles
+from keywright import secretfiles, server
 from keywright.core.problems import NotFound
 from keywright.edge import http
 from keywright.edge.app import EdgeApp
@@ -54,7 +53,7 @@ class StandaloneApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await server.live(receive, send, start=self.start, stop=self.stop, log=log)
         elif (door := self._edge.find_door(scope["path"])) is not None:
             await door(scope, receive, send)
         else:
@@ -77,18 +76,6 @@ class StandaloneApp:
             poll_seconds=FIRST_PAUSE_SECONDS,
             longest_pause_seconds=LONGEST_PAUSE_SECONDS,
         )
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await self.start()
-                await send({"type": "lifespan.startup.complete"})
-                log.info("worker %d is ready", os.getpid())
-            elif message["type"] == "lifespan.shutdown":
-                await self.stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
 
 
 def create_app() -> StandaloneApp:

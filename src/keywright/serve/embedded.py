@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -124,7 +123,7 @@ class EmbeddedApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await server.live(receive, send, start=self._start_worker, stop=self.stop, log=log)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
             door = self._edge.find_door(scope["path"])
@@ -163,18 +162,9 @@ class EmbeddedApp:
     def _end_streams(self) -> None:
         self._loop.call_soon_threadsafe(self._origin.state.feed.stop)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                self._loop, self._is_worker = asyncio.get_running_loop(), True
-                await self.start()
-                await send({"type": "lifespan.startup.complete"})
-                log.info("worker %d is ready", os.getpid())
-            elif message["type"] == "lifespan.shutdown":
-                await self.stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+    async def _start_worker(self) -> None:
+        self._loop, self._is_worker = asyncio.get_running_loop(), True
+        await self.start()
 
 
 def create_app() -> EmbeddedApp:
