@@ -23,6 +23,7 @@ from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
+from keywright.origin.feed.relay import Relay
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
 from keywright.origin.store import logs
 from keywright.origin.store.database import Database
@@ -123,8 +124,14 @@ class EmbeddedApp:
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
             )
         )
+        self._relay = None
+        if settings.broker is not None:
+            tail, digester = self._origin.state.feed.tail, tools.digester
+            changes = settings.snapshot_changes
+            self._relay = Relay(tail, self._database, digester, settings.broker, snapshot_changes=changes)
         self._stop = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        self._relaying: asyncio.Task[None] | None = None
         self._is_worker = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,9 +154,14 @@ class EmbeddedApp:
         except Exception as error:  # noqa: BLE001
             log.warning("started without the record: %s", error)
         self._following = asyncio.create_task(self._follower.run(self._stop))
+        if self._relay is not None:
+            self._relaying = asyncio.create_task(self._relay.run())
 
     async def stop(self) -> None:
         self._stop.set()
+        if self._relaying is not None:
+            self._relaying.cancel()
+            await asyncio.wait([self._relaying])
         self._origin.state.feed.stop()
         if self._following is not None:
             await self._following

@@ -83,6 +83,11 @@ class FeedDoor:
         for path, frames in (("", self._about), ("/snapshot", self._snapshot), ("/changes", self._changes)):
             self.router.add_api_route(path, self._endpoint(frames), methods=["GET"], response_model=None)
 
+    @property
+    def tail(self) -> Tail:
+        """The end of the log, for whoever else in this process follows it."""
+        return self._tail
+
     def before(self, bell: Callable[[int], Awaitable[None]]) -> Callable[[int], Awaitable[None]]:
         """A bell that wakes the readers of the feed, then does what the given one does."""
 
