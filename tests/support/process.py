@@ -102,6 +102,18 @@ class EdgeProcess(ServeProcess):
         super().__init__(data_dir, "--origin", origin, *arguments, port=port, **variables)
 
 
+class BrokerEdgeProcess(ServeProcess):
+    """`keywright edge`, following a broker."""
+
+    command = "edge"
+
+    def __init__(
+        self, data_dir: Path, broker: str, pepper_file: Path, *arguments: str, port: int | None = None, **variables: str
+    ) -> None:
+        variables = {"KEYWRIGHT_PEPPER_FILE": str(pepper_file), **variables}
+        super().__init__(data_dir, "--nats", broker, *arguments, port=port, **variables)
+
+
 def until(is_true: Callable[[], object], timeout: float = 15) -> None:
     """Return as soon as something is so; what another process does, only asking it tells."""
     deadline = time.monotonic() + timeout

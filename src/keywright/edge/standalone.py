@@ -16,7 +16,8 @@ from keywright.core.problems import NotFound
 from keywright.edge import http
 from keywright.edge.app import EdgeApp
 from keywright.edge.election import Member
-from keywright.edge.http_feed import HttpFeed
+from keywright.edge.following import new_feed
+from keywright.edge.nats_feed import NatsFeed
 from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
 from keywright.edge.validator import Validator
@@ -38,7 +39,7 @@ class StandaloneApp:
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
         self._replica = Replica.open_or_replace(settings.replica_dir, digester.pepper_check())
-        self._feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
+        self._feed = new_feed(settings, digester)
         self._member = Member(self._replica, settings.replica_dir / "standing.json", self._new_follower)
         self._edge = EdgeApp(
             Validator(self._replica, digester),
@@ -70,12 +71,15 @@ class StandaloneApp:
         self._replica.close()
 
     def _new_follower(self) -> Follower:
-        return Follower(
+        follower = Follower(
             self._replica,
             self._feed,
             poll_seconds=FIRST_PAUSE_SECONDS,
             longest_pause_seconds=LONGEST_PAUSE_SECONDS,
         )
+        if isinstance(self._feed, NatsFeed):
+            self._feed.ring = follower.ring
+        return follower
 
 
 def create_app() -> StandaloneApp:
