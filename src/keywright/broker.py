@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import ssl
 import time
 from collections import deque
@@ -249,6 +250,8 @@ class Store:
     async def read(self, stream: str, place: int, ring: Callable[[], None]) -> Reading:
         """Read on from a place; `ring` is called whenever something has come."""
         config = api.ConsumerConfig(
+            # A name of its own makes it one that a permission can be for.
+            name=f"reader-{secrets.token_hex(8)}",
             deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=place,
             ack_policy=api.AckPolicy.NONE,
@@ -366,8 +369,8 @@ async def connect(options: BrokerOptions, name: str, on_closed: Callable[[], Non
     async def closed() -> None:
         on_closed()
 
-    secrets = {"password": options.password, "token": options.token}
-    shown: Any = {kind: secret.reveal() for kind, secret in secrets.items() if secret is not None}
+    wrapped = {"password": options.password, "token": options.token}
+    shown: Any = {kind: secret.reveal() for kind, secret in wrapped.items() if secret is not None}
     with _translating(complaints, "the broker"):
         try:
             client = await nats.connect(

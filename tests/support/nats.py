@@ -1,11 +1,13 @@
-"""Real nats-servers for tests: one at a port of its own, or any of the configurations in deploy/nats."""
+"""Real nats-servers for tests, among them hub and leaves as deploy/nats has them."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -15,27 +17,30 @@ from support.postgres import free_port
 
 COMMAND = str(Path(sys.executable).with_name("nats-server"))
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "nats"
+BARE = 'listen: "0.0.0.0:4222"\njetstream { store_dir: "/var/lib/nats" }\n'
+PASSWORDS = {"RELAY_PASSWORD": "relay-secret", "EDGE_PASSWORD": "edge-secret", "LEAF_PASSWORD": "leaf-secret"}
 
 
 class NatsServer:
     """A running server; `start`, `stop` and `kill` may be called at any time. What it keeps is in `base`."""
 
-    def __init__(self, base: Path, configuration: str | None = None) -> None:
-        """`configuration` may refer to $PORT, $STORE and $MONITOR; without one it is a server with JetStream only."""
+    def __init__(self, base: Path, configuration: str = BARE, variables: Mapping[str, str] | None = None) -> None:
+        """Nothing of the configuration is changed but addresses and the place of what is kept."""
         base.mkdir(parents=True)
         self.base = base
-        self.port = free_port()
+        self.port, self.leaf_port, self._monitor = free_port(), free_port(), free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
-        self._monitor = free_port()
+        text = configuration.replace("0.0.0.0:4222", f"127.0.0.1:{self.port}")
+        text = text.replace("0.0.0.0:7422", f"127.0.0.1:{self.leaf_port}").replace("/var/lib/nats", str(base / "store"))
         self._file = base / "nats.conf"
-        text = configuration or 'listen: "127.0.0.1:$PORT"\njetstream { store_dir: "$STORE" }\n'
-        text = f'{text}\nhttp: "127.0.0.1:{self._monitor}"\n'
-        self._file.write_text(text.replace("$PORT", str(self.port)).replace("$STORE", str(base / "store")))
+        self._file.write_text(f'{text}\nhttp: "127.0.0.1:{self._monitor}"\n')
+        self._variables = {**os.environ, **(variables or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         with (self.base / "server.log").open("ab") as log:
-            self._process = subprocess.Popen([COMMAND, "-c", str(self._file)], stdout=log, stderr=log)
+            command = [COMMAND, "-c", str(self._file)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._variables)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -61,3 +66,13 @@ class NatsServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+def hub(base: Path) -> NatsServer:
+    return NatsServer(base, (DEPLOY / "hub.conf").read_text(), PASSWORDS)
+
+
+def leaf(base: Path, region: str, hub_port: int) -> NatsServer:
+    """`hub_port` is that of the hub for leaves, or of what stands before it."""
+    url = f"nats-leaf://leaf:{PASSWORDS['LEAF_PASSWORD']}@127.0.0.1:{hub_port}"
+    return NatsServer(base, (DEPLOY / "leaf.conf").read_text(), {**PASSWORDS, "REGION": region, "HUB_URL": url})
