@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SILENCE_SECONDS = 6.0
 """Three heartbeats of the origin: what was heard before says nothing of now."""
+FIRST_WORD_SECONDS = 2.5
+"""How long a question waits for a first heartbeat; it also holds up the end of the process that long."""
 CLOCK_SECONDS = 60.0
 """How far the clocks of origin and edge may be apart, and how long a broker may hold a heartbeat back."""
 _LARGEST_BATCH = 5000
@@ -81,6 +83,7 @@ class NatsFeed:
         self._record: str | None = None
         self._at = NOWHERE
         self._handed_on = NOWHERE
+        self._awaited = 0
         self._word: Word | None = None
         self._voice_at = self._voice_time = float("-inf")
         self._why = ""
@@ -105,7 +108,7 @@ class NatsFeed:
             if self._reading is None or self._handed_on != after or is_hub_back:
                 await self._read_on(after)
             while not (batch := await self._take(after)).changes and not self._is_in_step():
-                await self._hear(max(asked_at, self._voice_at) + SILENCE_SECONDS)
+                await self._hear(max(asked_at + FIRST_WORD_SECONDS, self._voice_at + SILENCE_SECONDS))
         return batch
 
     async def wait_for_news(self) -> None:
@@ -240,7 +243,7 @@ class NatsFeed:
 
     def _is_in_step(self) -> bool:
         """Whether all that the record had by the newest word has been handed on, and the origin is still there."""
-        if self._word is None or not self._is_heard():
+        if self._word is None or not self._is_heard() or self._awaited:
             return False
         frame = self._word.frame
         return frame.cursor == self._handed_on and frame.head <= frame.cursor.revision
@@ -262,7 +265,10 @@ class NatsFeed:
 
         async def open_at(store: Store) -> Reading:
             stream = self._options.changes
-            place = await store.bisect(stream, await store.bounds(stream), is_beyond)
+            bounds = await store.bounds(stream)
+            place = await store.bisect(stream, bounds, is_beyond)
+            # What is there already was not heard of; until it has come, nothing is known to be all.
+            self._awaited = bounds.last if place <= bounds.last else 0
             return await store.read(stream, place, self._wake)
 
         await self._stop_reading()
@@ -288,6 +294,8 @@ class NatsFeed:
                 raise Untrusted("there is not one change for each revision")
             if _record_of(frame) != self._record:
                 raise SnapshotNeeded("the stream goes on with another record")
+            if message.place >= self._awaited:
+                self._awaited = 0
             if _age(leads_to) > _age(cursor):
                 if follows != cursor:
                     raise SnapshotNeeded(f"the kept changes go on from revision {follows.revision}, not from here")
