@@ -301,6 +301,7 @@ class Reading:
         self._arrived: deque[Message] = deque()
         self._is_asked = False
         self._left = 0
+        self._ended = ""
         self._heard_at = time.monotonic()
         self._inbox = client.new_inbox()
         self._subscription: Any = None
@@ -311,12 +312,12 @@ class Reading:
 
     async def take(self) -> Message | None:
         """The next message, None when none has come. Raises BrokerUnavailable."""
-        if not self._arrived and not self._is_asked:
+        if not self._arrived and not self._is_asked and not self._ended:
             await self._pull()
         if self._arrived:
             return self._arrived.popleft()
-        if self._client.is_closed:
-            raise BrokerUnavailable("the connection to the broker broke off")
+        if self._ended or self._client.is_closed:
+            raise BrokerUnavailable(self._ended or "the connection to the broker broke off")
         if time.monotonic() - self._heard_at > SILENCE_SECONDS:
             raise BrokerUnavailable(f"nothing was heard of the broker for {SILENCE_SECONDS:g} s")
         return None
@@ -347,10 +348,13 @@ class Reading:
             place = message.metadata.sequence.stream
             self._arrived.append(_message(message.data, place, message.headers))
             self._left -= 1
+        elif status != "408" and "MaxBytes" not in message.headers.get("Description", ""):
+            # Neither its time nor its bytes are up: the reader is gone, with its stream or its server.
+            self._ended = f"the broker ended the reading: {message.headers.get('Description') or status}"
         if status is not None or self._left == 0:
             # What was asked for has been answered. With nothing waiting here, more is asked for at once.
             self._is_asked = False
-            if not self._arrived:
+            if not self._arrived and not self._ended:
                 await self._pull()
         self._ring()
 

@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from keywright import broker
-from keywright.broker import Broker, BrokerOptions, BrokerRefused, BrokerUnavailable, Message, Reading, Store
+from keywright.broker import (
+    Broker,
+    BrokerOptions,
+    BrokerRefused,
+    BrokerUnavailable,
+    Message,
+    Reading,
+    Store,
+    StreamMissing,
+)
 from keywright.core.changes import NOWHERE, Batch, Change, Cursor
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner
 from keywright.edge.feeds import OtherPepper, RecordBehind, Refused, Snapshot, SnapshotNeeded, Untrusted
@@ -142,7 +151,8 @@ class NatsFeed:
                 if self._connection is None:
                     await self._connect()
                 yield
-            except NotKnownToBeAll:
+            except (NotKnownToBeAll, StreamMissing):
+                # With the connection, a heartbeat tells when to ask again.
                 raise
             except SnapshotNeeded:
                 await self._stop_reading()

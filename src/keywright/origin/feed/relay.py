@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from keywright import broker
-from keywright.broker import Broker, BrokerOptions, BrokerRefused, BrokerUnavailable, Message, NotLast
+from keywright.broker import Broker, BrokerOptions, BrokerRefused, BrokerUnavailable, Message, NotLast, StreamMissing
 from keywright.core.changes import Change, Cursor
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, pack
 from keywright.core.keyformat import Digester
@@ -77,7 +77,8 @@ class Relay:
             try:
                 await self._connect_and_carry()
             except (BrokerRefused, BrokerUnavailable, DatabaseUnavailable, NotKept) as error:
-                is_refused = isinstance(error, BrokerRefused)
+                # A stream that is missing is made at the next attempt.
+                is_refused = isinstance(error, BrokerRefused) and not isinstance(error, StreamMissing)
                 self._note(error, logging.ERROR if is_refused else logging.WARNING)
                 if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
                     pause = 0.0
@@ -216,7 +217,10 @@ class Carrier:
 
     async def _seed(self, place: Place, lost: Cursor | None) -> None:
         """Begin the stream anew behind what is there, where a new snapshot leads on."""
-        log.warning("what the broker has does not lead on to this record: the stream of changes begins anew")
+        if place.at == 0:
+            log.info("the broker has no changes yet: its stream begins")
+        else:
+            log.warning("what the broker has does not lead on to this record: its stream begins anew")
         if lost is not None:
             # If the record was restored, no edge may take it for one that has yet to get to where it was.
             async with self._relay.database.write() as tx:
