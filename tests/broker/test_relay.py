@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -77,7 +78,7 @@ class World:
             messages = [await store.find(stream, place) for place in range(bounds.first, bounds.last + 1)]
         frames = [brokers.frame_in(message, signer, brokers.FOR_CHANGES) for message in messages if message]
         assert len(frames) == len(messages)
-        for earlier, later in zip(frames, frames[1:], strict=False):
+        for earlier, later in itertools.pairwise(frames):
             assert later.follows == earlier.cursor
         assert frames[-1].cursor == await self.head()
         return frames

@@ -190,7 +190,6 @@ class NatsFeed:
             except (BrokerUnavailable, BrokerRefused) as error:
                 failure = failure or error
             else:
-                self._is_at_mirror = store is not self._stores[0]
                 return answer
         raise failure or BrokerUnavailable("no domain to ask")
 
@@ -279,6 +278,7 @@ class NatsFeed:
             place = await store.bisect(stream, bounds, is_beyond)
             # What is there already was not heard of; until it has come, nothing is known to be all.
             self._awaited = bounds.last if place <= bounds.last else 0
+            self._is_at_mirror = store is not self._stores[0]
             return await store.read(stream, place, self._wake)
 
         await self._stop_reading()
