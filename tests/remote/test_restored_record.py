@@ -12,12 +12,11 @@ from pathlib import Path
 
 from keywright.core.changes import Change
 from keywright.core.keyformat import Digester
-from keywright.edge.replica import Replica
 from keywright.origin.store.database import Database
 from remote.conftest import Origin
 from support.process import EdgeProcess, until
 from support.proxy import Proxy
-from support.record import snapshot_of
+from support.record import replica_of, snapshot_of
 
 
 class Restorable:
@@ -40,12 +39,6 @@ class Restorable:
         if not with_replica:
             shutil.rmtree(self.origin.data_dir / "replica")
         self.origin.restart()
-
-
-def records_of(data_dir: Path, pepper_file: Path) -> list[Change]:
-    check = Digester(base64.b64decode(pepper_file.read_text())).pepper_check()
-    with closing(Replica.open(data_dir / "replica", check)) as replica:
-        return replica.records()
 
 
 async def record_of(origin: Origin) -> list[Change]:
@@ -86,8 +79,9 @@ def test_an_edge_goes_over_to_the_new_history_of_a_restored_record_also_at_an_eq
     until(lambda: edge.get("/readyz")["synced"])
     assert edge.stop() == origin.process.stop() == 0
     record = asyncio.run(record_of(origin))
-    assert records_of(tmp_path / "edge", origin.pepper_file) == record
-    assert records_of(origin.data_dir, origin.pepper_file) == record
+    digester = Digester(base64.b64decode(origin.pepper_file.read_text()))
+    assert replica_of(tmp_path / "edge", digester) == record
+    assert replica_of(origin.data_dir, digester) == record
 
 
 def test_a_restored_record_that_nobody_knows_to_be_one_is_waited_for_until_its_first_change(

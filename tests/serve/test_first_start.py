@@ -17,6 +17,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from keywright.cli import app
+from keywright.origin.store.tables import SCHEMA_VERSION
 from support.api import ACCOUNT_URL, Api
 from support.postgres import Postgres, free_port
 from support.process import COMMAND, ServeProcess
