@@ -20,7 +20,7 @@ from keywright.core.changes import Batch, Change, Cursor
 from keywright.edge.app import EdgeApp
 from keywright.edge.feeds import Snapshot, SnapshotNeeded
 from keywright.edge.replica import Replica
-from keywright.edge.sync import Follower
+from keywright.edge.sync import POLL_SECONDS, Follower
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.feed.relay import Relay
@@ -106,7 +106,11 @@ class EmbeddedApp:
         tools = make_tools(settings)
         self._database = Database(settings.database_url)
         self._replica = Replica.open_or_replace(settings.replica_dir, tools.digester.pepper_check())
-        self._follower = Follower(self._replica, RecordFeed(self._database))
+        commits = self._database.commits
+        self._follower = Follower(
+            self._replica, RecordFeed(self._database), poll_seconds=lambda: commits.poll_seconds(POLL_SECONDS)
+        )
+        commits.subscribe(self._follower.ring)
         self._edge = EdgeApp(
             Validator(self._replica, tools.digester),
             self._follower,
@@ -132,6 +136,7 @@ class EmbeddedApp:
         self._stop = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._relaying: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._is_worker = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,6 +161,7 @@ class EmbeddedApp:
         self._following = asyncio.create_task(self._follower.run(self._stop))
         if self._relay is not None:
             self._relaying = asyncio.create_task(self._relay.run())
+        self._listening = asyncio.create_task(self._database.commits.listen())
 
     async def stop(self) -> None:
         self._stop.set()
@@ -165,6 +171,9 @@ class EmbeddedApp:
         self._origin.state.feed.stop()
         if self._following is not None:
             await self._following
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
         await self._follower.close()
         self._replica.close()
         await self._database.close()
