@@ -341,16 +341,17 @@ class Reading:
 
     async def _hear(self, message: Msg) -> None:
         self._heard_at = time.monotonic()
-        status = (message.headers or {}).get("Status")
+        told = message.headers or {}
+        status, description = told.get("Status"), told.get("Description", "")
         if status == "100":
             return
         if status is None:
             place = message.metadata.sequence.stream
             self._arrived.append(_message(message.data, place, message.headers))
             self._left -= 1
-        elif status != "408" and "MaxBytes" not in message.headers.get("Description", ""):
+        elif status != "408" and "MaxBytes" not in description:
             # Neither its time nor its bytes are up: the reader is gone, with its stream or its server.
-            self._ended = f"the broker ended the reading: {message.headers.get('Description') or status}"
+            self._ended = f"the broker ended the reading: {description or status}"
         if status is not None or self._left == 0:
             # What was asked for has been answered. With nothing waiting here, more is asked for at once.
             self._is_asked = False
