@@ -377,6 +377,10 @@ async def connect(options: BrokerOptions, name: str, on_closed: Callable[[], Non
     wrapped = {"password": options.password, "token": options.token}
     shown: Any = {kind: secret.reveal() for kind, secret in wrapped.items() if secret is not None}
     with _translating(complaints, "the broker"):
+        for needed in (options.credentials, options.ca_file, options.certificate_file, options.key_file):
+            if needed is not None:
+                # The client would connect without what it can't read, and be refused for another reason.
+                needed.read_bytes()
         try:
             client = await nats.connect(
                 servers=list(options.servers),
