@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from keywright.core.changes import BucketPut, Change, ConsumerPut, KeyPut, decode
 from keywright.core.permissions import SYSTEM_BUCKET, Access
+from keywright.origin.store.buckets import refuse_after
 from keywright.origin.store.database import Transaction
 from keywright.origin.store.tables import (
     accounts,
@@ -59,10 +60,13 @@ async def list_bucket_puts(tx: Transaction) -> list[BucketPut]:
     granted = sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access).join(accounts)
     for bucket_number, account_id, access in await tx.all(granted):
         held.setdefault(bucket_number, {})[account_id] = Access(access)
-    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"))
+    stale = (buckets.c.max_staleness_seconds, buckets.c.when_stale)
+    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"), *stale)
     owned = owned.select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
     rows = await tx.all(owned.order_by(buckets.c.number))
-    return [BucketPut(row.number, row.id, row.name, row.account_id, held.get(row.number, {})) for row in rows]
+    return [
+        BucketPut(row[0], row[1], row[2], row[3], held.get(row[0], {}), refuse_after(row[4], row[5])) for row in rows
+    ]
 
 
 async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
