@@ -5,6 +5,7 @@ serve puts it beside the origin: `find_door` gives what answers at a path that i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -95,12 +96,12 @@ class EdgeApp:
     async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 when keys can be judged, in step with the record or not; 503 before the first snapshot."""
         status = self._status
-        revision = status.revision
+        revision, lag = status.revision, status.lag_seconds
         told = {
             "ready": revision is not None,
             "synced": status.is_synced,
             "revision": revision,
-            "lag_seconds": round(status.lag_seconds, 3),
+            "lag_seconds": round(lag, 3) if math.isfinite(lag) else None,
             "since": models.to_iso(status.since),
         }
         if status.reason is not None:
@@ -132,7 +133,12 @@ class _EdgeMetrics(Collector):
         yield validations
         status = self._status
         yield GaugeMetricFamily("keywright_replica_synced", "1 if the replica is in step.", int(status.is_synced))
-        yield GaugeMetricFamily("keywright_replica_lag_seconds", "Time since it was.", status.lag_seconds)
+        yield GaugeMetricFamily(
+            "keywright_replica_lag_seconds", "Time since it was; +Inf if that is not known.", status.lag_seconds
+        )
+        yield GaugeMetricFamily(
+            "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
+        )
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
 
 

@@ -12,19 +12,20 @@ import contextlib
 import json
 import logging
 import os
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import lmdb
 
 from keywright.core.models import to_iso
+from keywright.edge.in_step import elapsed_seconds
 from keywright.edge.replica import ReplicaBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from keywright.edge.in_step import InStep
     from keywright.edge.replica import Replica
     from keywright.edge.sync import Follower
 
@@ -44,14 +45,16 @@ class Member:
         replica: Replica,
         path: Path,
         new_follower: Callable[[], Follower],
+        in_step: InStep,
         *,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._replica = replica
         self._path = path
         self._new_follower = new_follower
+        self._in_step = in_step
         self._monotonic = monotonic
-        self._started = (datetime.now(UTC), monotonic())
+        self._started = datetime.now(UTC)
         self._follower: Follower | None = None
 
     @property
@@ -68,9 +71,7 @@ class Member:
 
     @property
     def lag_seconds(self) -> float:
-        if self._follower:
-            return self._follower.lag_seconds
-        return max(0.0, self._monotonic() - float(self._read()["in_step_at"]))
+        return self._in_step.lag_seconds()
 
     @property
     def reason(self) -> str | None:
@@ -131,7 +132,6 @@ class Member:
         standing = {
             "synced": follower.is_synced,
             "since": to_iso(follower.since),
-            "in_step_at": follower.in_step_at,
             "reason": follower.reason,
             "written_at": self._monotonic(),
         }
@@ -150,8 +150,7 @@ class Member:
             if now - standing["written_at"] > STALE_SECONDS:
                 standing.update(synced=False, reason=NOBODY)
         except (OSError, ValueError, LookupError, TypeError):
-            since, in_step_at = self._started
-            return {"synced": False, "since": to_iso(since), "in_step_at": in_step_at, "reason": NOBODY}
+            return {"synced": False, "since": to_iso(self._started), "reason": NOBODY}
         else:
             found: dict[str, Any] = standing
             return found

@@ -44,6 +44,7 @@ class BucketRecord:
     name: str
     account_id: str | None
     grants: Mapping[str, Access] = field(default_factory=dict)
+    refuse_after: int | None = None
 
     @property
     def prefix(self) -> bytes:
@@ -56,13 +57,15 @@ def unpack_number(value: bytes) -> int:
 
 def encode_bucket(put: BucketPut) -> bytes:
     grants = {account_id: access.label for account_id, access in put.grants.items()}
-    return json.dumps([put.number, put.bucket_id, put.account_id, grants], separators=(",", ":")).encode()
+    row = [put.number, put.bucket_id, put.account_id, grants, put.refuse_after]
+    return json.dumps(row, separators=(",", ":")).encode()
 
 
 def decode_bucket(name: str, value: bytes) -> BucketRecord:
-    number, bucket_id, account_id, grants = json.loads(value)
+    # What an earlier version wrote ends with the grants.
+    number, bucket_id, account_id, grants, *rest = json.loads(value)
     held = {account: Access.of(access) for account, access in grants.items()}
-    return BucketRecord(number, bucket_id, name, account_id, held)
+    return BucketRecord(number, bucket_id, name, account_id, held, *rest)
 
 
 def encode_consumer(put: ConsumerPut) -> bytes:
@@ -97,7 +100,9 @@ def decode_key(value: bytes) -> KeyRecord:
 
 
 def bucket_put(record: BucketRecord) -> BucketPut:
-    return BucketPut(record.number, record.bucket_id, record.name, record.account_id, record.grants)
+    return BucketPut(
+        record.number, record.bucket_id, record.name, record.account_id, record.grants, record.refuse_after
+    )
 
 
 def consumer_put(name: bytes, value: bytes) -> ConsumerPut:

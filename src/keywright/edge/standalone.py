@@ -17,6 +17,7 @@ from keywright.edge import http
 from keywright.edge.app import EdgeApp
 from keywright.edge.election import Member
 from keywright.edge.http_feed import HttpFeed
+from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
 from keywright.edge.validator import Validator
@@ -37,9 +38,12 @@ class StandaloneApp:
 
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
-        self._replica = Replica.open_or_replace(settings.replica_dir, digester.pepper_check())
+        self._in_step = InStep(settings.replica_dir / "in-step.json")
+        self._replica = Replica.open_or_replace(
+            settings.replica_dir, digester.pepper_check(), lag_seconds=self._in_step.lag_seconds
+        )
         self._feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
-        self._member = Member(self._replica, settings.replica_dir / "standing.json", self._new_follower)
+        self._member = Member(self._replica, settings.replica_dir / "standing.json", self._new_follower, self._in_step)
         self._edge = EdgeApp(
             Validator(self._replica, digester),
             self._member,
@@ -73,6 +77,7 @@ class StandaloneApp:
         return Follower(
             self._replica,
             self._feed,
+            in_step=self._in_step,
             poll_seconds=FIRST_PAUSE_SECONDS,
             longest_pause_seconds=LONGEST_PAUSE_SECONDS,
         )

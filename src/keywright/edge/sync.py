@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import lmdb
 
 from keywright.edge.feeds import LiveFeed, Refused, SnapshotNeeded, Untrusted
+from keywright.edge.in_step import InStep, elapsed_seconds
 from keywright.edge.replica import Gap, ReplicaBroken
 
 if TYPE_CHECKING:
@@ -47,10 +47,11 @@ class Follower:
         replica: Replica,
         feed: Feed,
         *,
+        in_step: InStep | None = None,
         poll_seconds: float = 0.25,
         longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._replica = replica
         self._feed = feed
@@ -66,7 +67,7 @@ class Follower:
         self._is_known_deployment = False
         self._is_synced = False
         self._since = clock()
-        self._in_step_at = monotonic()
+        self._in_step = in_step or InStep(elapsed=monotonic)
         self._failures: set[str] = set()
         self._reason: str | None = None
 
@@ -82,18 +83,13 @@ class Follower:
 
     @property
     def lag_seconds(self) -> float:
-        """How long ago the replica was last known to be in step: 0 to `poll_seconds` when all is well."""
-        return max(0.0, self._monotonic() - self._in_step_at)
+        """How long ago the replica was last known to be in step: little when all is well, inf when it is not known."""
+        return self._in_step.lag_seconds()
 
     @property
     def reason(self) -> str | None:
         """Why the replica is not in step, if it isn't and that is known."""
         return None if self._is_synced else self._reason
-
-    @property
-    def in_step_at(self) -> float:
-        """When (monotonic) the replica was last known to be in step."""
-        return self._in_step_at
 
     @property
     def revision(self) -> int | None:
@@ -219,7 +215,8 @@ class Follower:
             if len(batch.changes) < self._feed.batch_size:
                 # What a live feed says of its last moment is not what is true now.
                 in_step_at = asked_at if self._live is None else self._live.in_step_at
-                self._in_step_at = max(self._in_step_at, in_step_at or 0.0)
+                if in_step_at is not None:
+                    self._in_step.advance(in_step_at)
                 return
 
     async def _take_snapshot(self, is_needed: Callable[[], bool]) -> None:

@@ -19,6 +19,7 @@ from keywright import server
 from keywright.core.changes import Batch, Change
 from keywright.edge.app import EdgeApp
 from keywright.edge.feeds import Snapshot, SnapshotNeeded
+from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
 from keywright.edge.validator import Validator
@@ -98,8 +99,11 @@ class EmbeddedApp:
     def __init__(self, settings: OriginSettings) -> None:
         tools = make_tools(settings)
         self._database = Database(settings.database_url)
-        self._replica = Replica.open_or_replace(settings.replica_dir, tools.digester.pepper_check())
-        self._follower = Follower(self._replica, RecordFeed(self._database))
+        in_step = InStep(settings.replica_dir / "in-step.json")
+        self._replica = Replica.open_or_replace(
+            settings.replica_dir, tools.digester.pepper_check(), lag_seconds=in_step.lag_seconds
+        )
+        self._follower = Follower(self._replica, RecordFeed(self._database), in_step=in_step)
         self._edge = EdgeApp(
             Validator(self._replica, tools.digester),
             self._follower,
