@@ -22,7 +22,7 @@ from keywright.edge.in_step import elapsed_seconds
 from keywright.edge.replica import ReplicaBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from keywright.edge.in_step import InStep
@@ -38,7 +38,10 @@ NOBODY = "no process follows the record"
 
 
 class Member:
-    """One process's part. Its standing is its own follower's while it follows, else what it reads of the others."""
+    """One process's part. Its standing is its own follower's while it follows, else what it reads of the others.
+
+    `report` runs for as long as this process follows: an edge speaks with one voice, however many processes it has.
+    """
 
     def __init__(
         self,
@@ -47,12 +50,14 @@ class Member:
         new_follower: Callable[[], Follower],
         in_step: InStep,
         *,
+        report: Callable[[], Awaitable[None]] | None = None,
         monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._replica = replica
         self._path = path
         self._new_follower = new_follower
         self._in_step = in_step
+        self._report = report
         self._monotonic = monotonic
         self._started = datetime.now(UTC)
         self._follower: Follower | None = None
@@ -103,12 +108,15 @@ class Member:
     async def _follow(self, stop: asyncio.Event) -> None:
         _log.info("process %d follows the record", os.getpid())
         follower = self._follower = self._new_follower()
-        writing = asyncio.create_task(self._keep_writing(follower))
+        beside = [asyncio.ensure_future(self._keep_writing(follower))]
+        if self._report is not None:
+            beside.append(asyncio.ensure_future(self._report()))
         try:
             await follower.run(stop)
         finally:
-            writing.cancel()
-            await asyncio.wait([writing])
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
             await follower.close()
             self._follower = None
 

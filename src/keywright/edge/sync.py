@@ -40,7 +40,10 @@ REFUSED_PAUSE_SECONDS = 30.0
 
 
 class Follower:
-    """Follows a feed into a replica. `run` is the background loop; `catch_up` may be called at any time beside it."""
+    """Follows a feed into a replica. `run` is the background loop; `catch_up` may be called at any time beside it.
+
+    `on_news` is called, on the loop's thread, when something was applied and when `is_synced` changed.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Follower:
         feed: Feed,
         *,
         in_step: InStep | None = None,
+        on_news: Callable[[], None] = lambda: None,
         poll_seconds: float = 0.25,
         longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -68,6 +72,7 @@ class Follower:
         self._is_synced = False
         self._since = clock()
         self._in_step = in_step or InStep(elapsed=monotonic)
+        self._on_news = on_news
         self._failures: set[str] = set()
         self._reason: str | None = None
 
@@ -209,6 +214,7 @@ class Follower:
                 batch = await self._feed.changes(revision)
                 if batch.changes:
                     await self._on_writer(replica.apply, batch)
+                    self._on_news()
             except (SnapshotNeeded, Gap):
                 await self._take_snapshot(lambda seen=revision: replica.revision == seen)  # type: ignore[misc]
                 continue
@@ -254,6 +260,7 @@ class Follower:
         if is_synced is not self._is_synced:
             self._is_synced = is_synced
             self._since = self._clock()
+            self._on_news()
 
     def _note_failure(self, error: Exception) -> None:
         """Log the first failure of each kind since all was well; the others would only say it again."""

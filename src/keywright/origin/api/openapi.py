@@ -27,6 +27,7 @@ TAGS = [
     {"name": "Consumers", "description": "The identities that keys authenticate as."},
     {"name": "Keys", "description": "The credentials of a consumer."},
     {"name": "Managers", "description": "End users who look after a consumer's keys, and invites."},
+    {"name": "Edges", "description": "The replicas that judge keys, and how far each has got."},
     {"name": "Audit log", "description": "Every change, and every attempt that was refused."},
     {"name": "Validation", "description": "For the provider's gateways: whether a key is good, and whose it is."},
     {"name": "Health", "description": "For whatever keeps the service running."},

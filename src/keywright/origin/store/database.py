@@ -44,11 +44,17 @@ class Transaction:
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
         self.revision: int | None = None
+        self.is_awaited = False
+        """Whether somebody will wait to hear that edges have applied this: their origins are told by the commit."""
         self._changes: list[Change] = []
 
     @property
     def is_postgresql(self) -> bool:
         return self.connection.dialect.name == "postgresql"
+
+    @property
+    def has_changes(self) -> bool:
+        return bool(self._changes)
 
     def record(self, *changes: Change) -> None:
         """Have these changes numbered and logged, in this order, when the transaction commits."""
@@ -78,10 +84,16 @@ class Transaction:
         The head row stays locked from here to the commit (PostgreSQL: its row lock; SQLite: there is one writer), so
         no other transaction takes a later number before this one is seen: the order of revisions is that of commits.
         """
-        if not self._changes:
-            return
         head = tables.deployment
-        statement = sa.update(head).values(revision=head.c.revision + len(self._changes)).returning(head.c.revision)
+        if not self._changes:
+            if self.is_awaited:
+                waiting = sa.update(head).values(awaited_revision=head.c.revision).returning(head.c.revision)
+                self.revision = await self.scalar(waiting)
+            return
+        values = {"revision": head.c.revision + len(self._changes)}
+        if self.is_awaited:
+            values["awaited_revision"] = values["revision"]
+        statement = sa.update(head).values(**values).returning(head.c.revision)
         last: int = await self.scalar(statement)
         first = last - len(self._changes) + 1
         rows = [{"revision": first + offset, "body": encode(change)} for offset, change in enumerate(self._changes)]

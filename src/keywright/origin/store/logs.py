@@ -42,6 +42,12 @@ async def find_deployment(tx: Transaction) -> Deployment | None:
     return Deployment(**row._mapping) if row else None
 
 
+async def get_revision(tx: Transaction) -> int:
+    """The newest revision."""
+    revision: int = await tx.scalar(sa.select(deployment.c.revision))
+    return revision
+
+
 async def insert_deployment(tx: Transaction, *, id: str, pepper_check: str, now: datetime) -> None:
     """Raises UniqueViolation when another process was first."""
     values = {"single": 1, "id": id, "pepper_check": pepper_check, "revision": 0, "created_at": now}
