@@ -16,6 +16,7 @@ import re
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 
+from keywright.core.changes import Cursor
 from keywright.core.keyformat import Digester
 
 FORMAT_VERSION = 1
@@ -39,6 +40,8 @@ class ReportError(ValueError):
 
 
 class EdgeState(StrEnum):
+    """How an edge is doing."""
+
     STARTING = "starting"
     """Without a snapshot: it judges no key yet."""
     SYNCED = "synced"
@@ -50,7 +53,7 @@ class EdgeState(StrEnum):
 class Report:
     """`since` is when the state was reached, in milliseconds since the epoch, by the edge's clock.
 
-    `revision` is None before the first snapshot, `lag` (milliseconds out of step) while it is not known. `region` is ""
+    `cursor` is None before the first snapshot, `lag` (milliseconds out of step) while it is not known. `region` is ""
     where none was set. `number` counts the reports of one `start` of the edge.
     """
 
@@ -63,8 +66,12 @@ class Report:
     version: str
     state: EdgeState
     since: int
-    revision: int | None
+    cursor: Cursor | None
     lag: int | None
+
+    @property
+    def revision(self) -> int | None:
+        return None if self.cursor is None else self.cursor.revision
 
 
 class ReportSigner:
@@ -101,9 +108,10 @@ def _checked(row: object) -> Report:
         case [
             str(deployment), str(instance), str(start), int(number),
             str(name), str(region), str(version), str(state),
-            int(since), int() | None as revision, int() | None as lag,
+            int(since), list() | None as place, int() | None as lag,
         ]:  # fmt: skip
-            counts = [count for count in (number, since, revision, lag) if count is not None]
+            cursor = None if place is None else _cursor(place)
+            counts = [number, since, lag or 0]
             # To Python a bool is an int.
             if any(type(count) is bool or not 0 <= count <= _MOST for count in counts):
                 raise ReportError("the report holds a number that can't be")
@@ -114,6 +122,13 @@ def _checked(row: object) -> Report:
             if state not in set(EdgeState):
                 raise ReportError("the report tells of a state that is not known")
             return Report(
-                deployment, instance, start, number, name, region, version, EdgeState(state), since, revision, lag
+                deployment, instance, start, number, name, region, version, EdgeState(state), since, cursor, lag
             )
     raise ReportError("the report is of another shape")
+
+
+def _cursor(row: list[object]) -> Cursor:
+    try:
+        return Cursor.parse(".".join(str(item) for item in row))
+    except ValueError:
+        raise ReportError("the report holds a cursor of another shape") from None

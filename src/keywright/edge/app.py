@@ -18,6 +18,7 @@ from keywright.core.problems import MethodNotAllowed, NotFound, Problem
 from keywright.core.verdict import Verdict
 from keywright.edge import forward_auth, http, validate_api
 from keywright.edge.forward_auth import ForwardAuth
+from keywright.edge.min_revision import WAIT_SECONDS
 from keywright.edge.validate_api import ValidateApi
 
 if TYPE_CHECKING:
@@ -61,12 +62,19 @@ class EdgeApp:
         token_required: bool = False,
         auth_header: str = "authorization",
         auth_scheme: str = "Bearer",
+        min_revision_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._status = status
         self._registry = registry
-        self._validate_api = ValidateApi(validator, token_required=token_required)
+        self._validate_api = ValidateApi(
+            validator, token_required=token_required, min_revision_seconds=min_revision_seconds
+        )
         self._forward_auth = ForwardAuth(
-            validator, auth_header=auth_header, auth_scheme=auth_scheme, token_required=token_required
+            validator,
+            auth_header=auth_header,
+            auth_scheme=auth_scheme,
+            token_required=token_required,
+            min_revision_seconds=min_revision_seconds,
         )
         self._pages: dict[str, Door] = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
         if registry is not None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from keywright.core.changes import Cursor
     from keywright.edge.in_step import InStep
     from keywright.edge.replica import Replica
     from keywright.edge.sync import Follower
@@ -86,11 +87,16 @@ class Member:
         return None if reason is None else str(reason)
 
     @property
-    def revision(self) -> int | None:
+    def cursor(self) -> Cursor | None:
         try:
-            return self._replica.revision
+            return self._replica.cursor
         except (lmdb.Error, ReplicaBroken):
             return None
+
+    @property
+    def revision(self) -> int | None:
+        cursor = self.cursor
+        return None if cursor is None else cursor.revision
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow, or wait for the turn to, until `stop` is set."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from keywright.core.changes import Cursor
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +50,7 @@ class Identity:
         self,
         deployment_id: str,
         *,
-        revision: int | None,
+        cursor: Cursor | None,
         is_synced: bool,
         since: datetime,
         lag_seconds: float,
@@ -64,9 +66,10 @@ class Identity:
             name=self.name,
             region=self.region,
             version=__version__,
-            state=EdgeState.STARTING if revision is None else state,
+            state=EdgeState.STARTING if cursor is None else state,
             since=max(0, to_millis(since)),
-            revision=revision,
+            # An older version left no stamp: nobody can tell which history that is.
+            cursor=cursor if cursor is not None and cursor.stamp else None,
             lag=int(lag_seconds * 1000) if math.isfinite(lag_seconds) else None,
         )
 

@@ -63,6 +63,7 @@ class StandaloneApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            min_revision_seconds=settings.min_revision_millis / 1000,
         )
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -92,7 +93,7 @@ class StandaloneApp:
         deployment_id = (self._replica.deployment_id or "none").partition("/")[0]
         return self._identity.report(
             deployment_id,
-            revision=member.revision,
+            cursor=member.cursor,
             is_synced=member.is_synced,
             since=member.since,
             lag_seconds=member.lag_seconds,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from keywright.core.changes import Change
+    from keywright.core.changes import Change, Cursor
     from keywright.edge.feeds import Feed, Snapshot
     from keywright.edge.replica import Replica
 
@@ -97,12 +97,17 @@ class Follower:
         return None if self._is_synced else self._reason
 
     @property
-    def revision(self) -> int | None:
-        """The replica's revision; None before the first snapshot, or when the replica can't be read."""
+    def cursor(self) -> Cursor | None:
+        """Where the replica is; None before the first snapshot, or when the replica can't be read."""
         try:
-            return self._replica.revision
+            return self._replica.cursor
         except (lmdb.Error, ReplicaBroken):
             return None
+
+    @property
+    def revision(self) -> int | None:
+        cursor = self.cursor
+        return None if cursor is None else cursor.revision
 
     def ring(self) -> None:
         """Say that there may be something new. From the event loop's own thread."""

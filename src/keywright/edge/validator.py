@@ -69,6 +69,15 @@ class Validator:
         )
         return access >= Access.VALIDATE
 
+    @property
+    def revision(self) -> int | None:
+        """How far the replica is; None when it has no snapshot, or can't be read."""
+        try:
+            return self._replica.revision
+        except _UNREADABLE as error:
+            self._log_once(error)
+            return None
+
     def has_bucket(self, bucket: str) -> bool | None:
         """Whether there is such a bucket; None when the replica can't say."""
         found = self.validate("", bucket).verdict

@@ -122,6 +122,7 @@ class EmbeddedApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            min_revision_seconds=settings.min_revision_millis / 1000,
         )
         self._origin = create_origin(
             Services(
@@ -182,7 +183,7 @@ class EmbeddedApp:
         follower = self._follower
         return self._identity.report(
             "",
-            revision=follower.revision,
+            cursor=follower.cursor,
             is_synced=follower.is_synced,
             since=follower.since,
             lag_seconds=follower.lag_seconds,

@@ -17,11 +17,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from keywright.core.changes import Cursor
 from keywright.core.permissions import Access
 from keywright.core.problems import Conflict, TooManyRequests
 from keywright.core.reports import EdgeState, Report
 from keywright.origin.service.actor import Page, Work, get_account
 from keywright.origin.store import edges as rows
+from keywright.origin.store import logs
 from keywright.origin.store.database import Database, DatabaseUnavailable
 from keywright.origin.store.edges import Heard
 
@@ -40,9 +42,12 @@ MOST_EDGES = 1000
 PAUSE_SECONDS = 1.0
 HURRIED_PAUSE_SECONDS = 0.02
 HURRY_SECONDS = 10.0
+KNOWN_CURSORS = 1000
 ROUNDING_SECONDS = 0.05
 """Times in rows are in milliseconds: what was heard here is as new as a row that seems a little newer."""
 
+UNFILLED = "none"
+"""What an edge without a snapshot names as its deployment."""
 DEPLOYMENT = ""
 """Stands for an account where an edge follows everything: those beside an origin, and those with the root key."""
 
@@ -116,6 +121,7 @@ class Edges:
         self._rows: dict[_Key, _Entry] = {}
         self._rows_as_of = -1.0
         self._head: rows.Head | None = None
+        self._known: set[Cursor] = set()
         self._hurry_until = 0.0
         self._waiters = 0
         self._looking: asyncio.Task[None] | None = None
@@ -126,23 +132,17 @@ class Edges:
     async def acknowledge(self, report: Report, account_id: str = DEPLOYMENT) -> float:
         """Take note of a report; seconds until the next one that tells of a change only.
 
-        What claims a revision that the record has not reached is not believed. Raises Conflict for an edge of another
-        deployment, TooManyRequests, DatabaseUnavailable.
+        A cursor that the record has not been at, of the future or of another past, is not believed: the edge counts as
+        one that has nothing. Raises Conflict for an edge of another deployment, TooManyRequests, DatabaseUnavailable.
         """
         key = (account_id, report.instance)
         if self._is_repeat(key, report):
             return self._pause()
-        head = self._head
-        if head is None or (report.revision or 0) > head.revision:
-            async with self._database.read() as tx:
-                head = self._head = await rows.find_head(tx)
-        if head is None or report.deployment_id != head.deployment_id:
-            raise Conflict("This edge follows another deployment's record.")
-        if report.revision is not None and report.revision > head.revision:
+        if not await self._is_in_record(report):
             log.warning(
-                "edge %s says it is at revision %d, and the newest is %d", report.name, report.revision, head.revision
+                "edge %s says it is at %s, where this record never was: it counts as behind", report.name, report.cursor
             )
-            report = replace(report, revision=None, state=EdgeState.BEHIND)
+            report = replace(report, cursor=None, state=EdgeState.BEHIND)
         if key not in self._heard:
             # The others must know of it before it is told that it is known.
             await self._admit(account_id, report)
@@ -232,6 +232,34 @@ class Edges:
         entry = self._heard.get(key)
         return entry is not None and entry.report.start == report.start and report.number <= entry.report.number
 
+    async def _is_in_record(self, report: Report) -> bool:
+        """Whether the record was at the report's cursor. Raises Conflict for another record."""
+        head, cursor = self._head, report.cursor
+        if head is None or not (cursor is None or cursor in self._known):
+            async with self._database.read() as tx:
+                is_known = cursor is not None and await logs.has_cursor(tx, cursor)
+                head = await rows.find_head(tx)
+            self._take_head(head)
+            if cursor is not None and is_known:
+                # Many edges report the same few.
+                if len(self._known) >= KNOWN_CURSORS:
+                    self._known.clear()
+                self._known.add(cursor)
+        if head is None or report.deployment_id not in {head.deployment_id, UNFILLED}:
+            raise Conflict("This edge follows another deployment's record.")
+        return cursor is None or cursor in self._known
+
+    def _take_head(self, head: rows.Head | None) -> None:
+        if head is None:
+            return
+        if self._head is not None:
+            if head.awaited > self._head.awaited:
+                self._hurry_until = self._monotonic() + HURRY_SECONDS
+            if head.revision < self._head.revision:
+                # The record went back: it was restored, or failed over.
+                self._known.clear()
+        self._head = head
+
     async def _admit(self, account_id: str, report: Report) -> None:
         async with self._database.write() as tx:
             instance = report.instance
@@ -248,9 +276,7 @@ class Edges:
             head = await rows.find_head(tx)
         if head is None:
             return []
-        if self._head is not None and head.awaited > self._head.awaited:
-            self._hurry_until = self._monotonic() + HURRY_SECONDS
-        self._head = head
+        self._take_head(head)
         # Also what has not got so far as the newest that is awaited: others may wait for less.
         return [key for key in moved if self._heard[key].stored_revision < head.awaited]
 
@@ -283,10 +309,12 @@ class Edges:
     def _judge(self, revision: int, count: int | None, *, is_known: bool) -> Outcome:
         now = self._monotonic()
         connected = {key: entry for key, entry in self._entries(now).items() if now - entry.at <= LIVE_SECONDS}
+        # What is ahead of the record is of a past that it has lost.
+        newest = max(revision, self._own().revision or 0, self._head.revision if self._head is not None else 0)
         pending = [
             Heard(key[0], entry.report, now - entry.at)
             for key, entry in connected.items()
-            if entry.report.revision is None or entry.report.revision < revision
+            if not revision <= (entry.report.revision or 0) <= newest
         ]
         wanted = len(connected) if count is None else count
         return Outcome(min(len(connected) - len(pending), wanted), wanted, pending, is_known)
@@ -322,6 +350,7 @@ class Edges:
             try:
                 async with self._database.read() as tx:
                     kept = await rows.list_all(tx, within_seconds=LIVE_SECONDS)
+                    head = await rows.find_head(tx)
             except DatabaseUnavailable as error:
                 log.warning("who has applied a change can't be looked up: %s", error)
                 await asyncio.sleep(AWAY_SECONDS)
@@ -329,6 +358,7 @@ class Edges:
             now = self._monotonic()
             self._rows = {(one.account_id, one.report.instance): _Entry(one.report, now - one.age) for one in kept}
             self._rows_as_of = as_of
+            self._take_head(head)
             self._tell()
             await asyncio.sleep(WAITING_LOOK_SECONDS)
 

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from keywright.core.changes import Cursor
 from keywright.core.models import from_millis, to_millis
 from keywright.core.reports import EdgeState, Report
 from keywright.origin.store.database import Transaction
@@ -124,7 +125,7 @@ def _heard(row: Any, now: int) -> Heard:
         version=row.version,
         state=EdgeState(row.state),
         since=to_millis(row.since),
-        revision=row.revision,
+        cursor=None if row.revision is None else Cursor(row.revision, "", 0),
         lag=row.lag_millis,
     )
     return Heard(row.account_id, report, max(0, now - row.seen_at) / 1000)

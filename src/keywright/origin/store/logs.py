@@ -80,6 +80,12 @@ async def lead_on(tx: Transaction, after: Cursor, *, limit: int) -> list[Logged]
     return found[1:]
 
 
+async def has_cursor(tx: Transaction, cursor: Cursor) -> bool:
+    """Whether the record was once there, and has all that led to it. False, too, when that is no longer kept."""
+    place = sa.select(changes.c.stamp).where(changes.c.revision == cursor.revision)
+    return bool(await tx.scalar(place) == cursor.stamp)
+
+
 async def note_loss(tx: Transaction, lost: Cursor) -> bool:
     """Make it plain that the record went back to before a cursor that it once had; whether it did.
 
