@@ -235,9 +235,25 @@ async def test_an_old_state_given_to_a_new_edge_is_never_called_the_present(
     relay.log.append(ConsumerDelete(1))
     for _ in range(3):
         await relay.beat()
-        with pytest.raises(NotKnownToBeAll):
+        with pytest.raises((NotKnownToBeAll, BrokerUnavailable)):
             await follower.catch_up()
     assert not follower.is_synced
+
+
+async def test_an_edge_that_is_not_given_what_the_origin_speaks_of_asks_anew_and_is_not_in_step(
+    relay: ScriptedRelay, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = await in_step(relay, follower)
+    monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
+    relay.log.append(ConsumerDelete(1))
+    beating = asyncio.create_task(keep_beating(relay))
+    async with asyncio.timeout(20):
+        while feed.in_step_at is not None:
+            await asyncio.sleep(0.01)
+    with pytest.raises(BrokerUnavailable, match="does not give"):
+        await feed.changes(at(4))
+    beating.cancel()
+    await asyncio.wait([beating])
 
 
 HEARTBEATS: dict[str, tuple[float, str]] = {
@@ -343,6 +359,12 @@ async def beat_on(relay: ScriptedRelay, feed: NatsFeed) -> None:
         while True:
             await relay.beat()
             await feed.wait_for_news()
+
+
+async def keep_beating(relay: ScriptedRelay) -> None:
+    while True:
+        await relay.beat()
+        await asyncio.sleep(0.05)
 
 
 async def follow(feed: NatsFeed) -> None:

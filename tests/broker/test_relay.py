@@ -111,7 +111,7 @@ async def opened(base: Path, options: BrokerOptions, **settings: object) -> Asyn
 
 
 async def until(is_true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await is_true():
             await asyncio.sleep(0.02)
 

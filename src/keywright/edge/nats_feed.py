@@ -117,6 +117,9 @@ class NatsFeed:
             if self._reading is None or self._handed_on != after or is_hub_back:
                 await self._read_on(after)
             while not (batch := await self._take(after)).changes and not self._is_in_step():
+                if self._monotonic() - asked_at > SILENCE_SECONDS:
+                    # The origin is heard, and is further. What is read here has come to an end unnoticed.
+                    raise BrokerUnavailable("the broker does not give the changes that the origin says there are")
                 await self._hear(max(asked_at + FIRST_WORD_SECONDS, self._voice_at + SILENCE_SECONDS))
         return batch
 
