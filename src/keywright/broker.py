@@ -18,7 +18,7 @@ import secrets
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -118,6 +118,10 @@ class BrokerOptions:
     def heartbeat_subject(self) -> str:
         return f"{self.prefix}.heartbeat"
 
+    @property
+    def report_subject(self) -> str:
+        return f"{self.prefix}.reports"
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -164,18 +168,41 @@ class Broker:
         async def hear(message: Msg) -> None:
             take(_message(message.data, 0, message.headers))
 
+        await self._subscribe(subject, hear)
+
+    async def ask(self, subject: str, data: bytes) -> bytes:
+        """What one of those who answer there says. Raises BrokerUnavailable, BrokerRefused."""
         with _translating(self._complaints, "the broker"):
-            await self._client.subscribe(subject, cb=hear)
-            # The answer to it comes behind a refusal of what was asked before.
-            await self._client.flush(timeout=ANSWER_SECONDS)
-        if self._complaints:
-            raise BrokerRefused(f"the broker refuses: {self._complaints[-1]}")
+            answer = await self._client.request(subject, data, ANSWER_SECONDS)
+        return answer.data
+
+    async def answer(self, subject: str, take: Callable[[bytes], Awaitable[bytes | None]]) -> None:
+        """Answer what is asked there, together with all others who do: each question gets to one of them.
+
+        None is no answer. Raises BrokerUnavailable, BrokerRefused.
+        """
+
+        async def hear(message: Msg) -> None:
+            told = await take(message.data)
+            if told is not None and message.reply:
+                with contextlib.suppress(nats.errors.Error):
+                    await message.respond(told)
+
+        await self._subscribe(subject, hear, queue=subject)
 
     async def close(self) -> None:
         # A line that takes nothing any more must not hold up whoever has given it up.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(1):
                 await self._client.close()
+
+    async def _subscribe(self, subject: str, hear: Callable[[Msg], Awaitable[None]], *, queue: str = "") -> None:
+        with _translating(self._complaints, "the broker"):
+            await self._client.subscribe(subject, queue=queue, cb=hear)
+            # The answer to it comes behind a refusal of what was asked before.
+            await self._client.flush(timeout=ANSWER_SECONDS)
+        if self._complaints:
+            raise BrokerRefused(f"the broker refuses: {self._complaints[-1]}")
 
 
 class Store:

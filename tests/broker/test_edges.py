@@ -53,6 +53,12 @@ def is_synced(process: ServeProcess) -> bool:
     return bool(process.get("/readyz")["synced"])
 
 
+def states_of(origin: Origin) -> dict[str, str]:
+    """Of the edges that follow the broker, by name."""
+    edges = origin.call("GET", "/v1/accounts/my-account/edges")["data"]
+    return {edge["name"]: edge["state"] for edge in edges if edge["region"] == "at-a-broker"}
+
+
 def records_of(place: Path, origin: Origin) -> Any:
     """What the replica of a process that has ended holds."""
     check = Digester(base64.b64decode(origin.pepper_file.read_text())).pepper_check()
@@ -152,7 +158,8 @@ def test_a_region_that_is_cut_off_answers_on_and_equals_the_others_when_it_is_he
             password = servers.PASSWORDS["EDGE_PASSWORD"]
             access = {"KEYWRIGHT_NATS_USER": "edge", "KEYWRIGHT_NATS_PASSWORD": password}
             places = {"KEYWRIGHT_NATS_DOMAIN": "hub", "KEYWRIGHT_NATS_MIRRORS": region}
-            return start_edge(leaf.url, origin, name, **access, **places)
+            told = {"KEYWRIGHT_EDGE_NAME": name, "KEYWRIGHT_REGION": "at-a-broker"}
+            return start_edge(leaf.url, origin, name, **access, **places, **told)
 
         near, far = start_at(us, "us", "near"), start_at(eu, "eu", "far")
         for edge in (near, far):
@@ -161,9 +168,14 @@ def test_a_region_that_is_cut_off_answers_on_and_equals_the_others_when_it_is_he
         kept, ended = origin.new_key(), origin.new_key()
         for edge in (near, far):
             until(lambda edge=edge: edge.verdict(ended["key"]) == "VALID")  # type: ignore[misc]
+        until(lambda: states_of(origin) == {"near": "synced", "far": "synced"})
+        acknowledged = origin.new_key()
+        assert origin.revoke(acknowledged, "wait=all&timeout=20000").headers["keywright-applied"] == "3/3"
+        assert [edge.verdict(acknowledged["key"]) for edge in (near, far)] == ["UNKNOWN", "UNKNOWN"]
 
         line.cut()
-        origin.revoke(ended)
+        answer = origin.revoke(ended, "wait=all&timeout=500")
+        assert (answer.headers["keywright-applied"], answer.headers["keywright-pending"]) == ("2/3", "far")
         made = origin.new_key()
         until(lambda: (near.verdict(ended["key"]), near.verdict(made["key"])) == ("UNKNOWN", "VALID"))
         until(lambda: not is_synced(far), timeout=30)

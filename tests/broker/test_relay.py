@@ -7,6 +7,7 @@ import itertools
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,12 @@ from keywright import broker as brokers
 from keywright.broker import Broker, BrokerOptions, StreamMissing
 from keywright.core.changes import Change, Cursor
 from keywright.core.frames import Frame, FrameSigner
+from keywright.core.keyformat import Digester
+from keywright.core.reports import EdgeState, Report, ReportSigner
 from keywright.edge.nats_feed import NatsFeed
+from keywright.edge.nats_reports import NatsReports
 from keywright.edge.replica import Replica
+from keywright.edge.reporting import NotTaken
 from keywright.edge.sync import Follower
 from keywright.origin.feed import keeper
 from keywright.origin.feed.relay import Relay
@@ -115,6 +120,10 @@ async def changes_kept(world: World) -> list[Change]:
     return [change for frame in await world.kept() for change in frame.changes]
 
 
+async def take_none(report: Report) -> float:
+    raise AssertionError(f"nobody reports here: {report}")
+
+
 async def make_changes(service: Service, count: int) -> None:
     consumer = (await service.new_consumer())["name"]
     for _ in range(count - 1):
@@ -128,7 +137,7 @@ async def test_relays_that_run_at_once_put_each_change_there_once_and_in_order(
         others = []
         for _ in range(2):
             database = Database(world.settings.database_url)
-            relay = Relay(Tail(database), database, world.digester, options, snapshot_changes=1000)
+            relay = Relay(Tail(database), database, world.digester, options, take_none, snapshot_changes=1000)
             others.append((asyncio.create_task(relay.run()), database))
         start = world.replica.revision
         assert start is not None
@@ -304,3 +313,44 @@ async def test_snapshots_that_were_lost_or_never_finished_are_written_anew(
         beginner = World(world.settings, tmp_path / "another")
         await beginner.until_the_edge_equals_the_record()
         await beginner.close()
+
+
+async def test_a_report_gets_to_the_registry_and_one_that_no_edge_made_does_not(
+    tmp_path: Path, options: BrokerOptions
+) -> None:
+    async with opened(tmp_path, options) as (service, world):
+        reports = NatsReports(options, world.digester, edge_name="far")
+        mallory = await brokers.connect(options, "mallory")
+        try:
+            async with world.database.read() as tx:
+                found = await logs.find_deployment(tx)
+            assert found is not None
+            head = await world.head()
+            report = Report(
+                found.id, "i" * 22, "s" * 22, 1, "far", "eu", "1.0", EdgeState.SYNCED, 1_800_000_000_000, head, 0
+            )
+            assert 0 <= await reports.send(report) <= 10
+            assert ("far", head.revision) in await edges_of(service)
+            forged = ReportSigner(Digester(b"another pepper, thirty-two bytes"[:32])).encode(report)
+            genuine = ReportSigner(world.digester).encode(report)
+            for data in (forged, genuine[:-1], genuine.replace(b"far", b"fur"), b"", b"x" * 5000):
+                assert b"refused" in await mallory.ask(options.report_subject, data)
+            with pytest.raises(NotTaken, match="another deployment"):
+                await reports.send(replace(report, number=2, deployment_id="dply_other"))
+            assert ("far", head.revision) in await edges_of(service)
+        finally:
+            await reports.close()
+            await mallory.close()
+
+
+async def test_a_report_that_nobody_hears_is_not_taken_for_heard(options: BrokerOptions) -> None:
+    reports = NatsReports(options, Digester(b"p" * 32), edge_name="far")
+    report = Report("dply_1", "i" * 22, "s" * 22, 1, "far", "", "1.0", EdgeState.STARTING, 1, None, None)
+    with pytest.raises(NotTaken):
+        await reports.send(report)
+    await reports.close()
+
+
+async def edges_of(service: Service) -> list[tuple[str, int]]:
+    answer = await service.client.get("/v1/accounts/my-account/edges")
+    return [(edge["name"], edge["revision"]) for edge in answer.json()["data"]]

@@ -44,8 +44,10 @@ class Origin:
         made: dict[str, Any] = self.call("POST", f"{BUCKETS}/{BUCKET}/consumers/one/keys", json={})
         return made
 
-    def revoke(self, key: dict[str, Any]) -> None:
-        self.call("DELETE", f"{BUCKETS}/{BUCKET}/consumers/one/keys/{key['id']}")
+    def revoke(self, key: dict[str, Any], query: str = "") -> httpx2.Response:
+        answer = self.client.delete(f"{BUCKETS}/{BUCKET}/consumers/one/keys/{key['id']}?{query}")
+        assert answer.status_code == 204, answer.text
+        return answer
 
     @property
     def revision(self) -> int:

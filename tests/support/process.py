@@ -43,7 +43,7 @@ class ServeProcess:
                 start_new_session=True,
             )
 
-    def wait_until_ready(self, timeout: float = 30) -> Self:
+    def wait_until_ready(self, timeout: float = 90) -> Self:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -99,9 +99,16 @@ class EdgeProcess(ServeProcess):
     command = "edge"
 
     def __init__(
-        self, data_dir: Path, origin: str, token: str, pepper_file: Path, *arguments: str, port: int | None = None
+        self,
+        data_dir: Path,
+        origin: str,
+        token: str,
+        pepper_file: Path,
+        *arguments: str,
+        port: int | None = None,
+        **variables: str,
     ) -> None:
-        variables = {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
+        variables |= {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
         super().__init__(data_dir, "--origin", origin, *arguments, port=port, **variables)
 
 

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from keywright import __version__
-from keywright.cli import buckets, consumers, key, keys, managers
+from keywright.cli import buckets, consumers, edges, key, keys, managers
 from keywright.cli.options import example
 from keywright.cli.output import CommandFailed, fail
 
@@ -96,6 +96,14 @@ _Nats = Annotated[
 ]
 
 
+_Region = Annotated[
+    str | None,
+    typer.Option(
+        "--region", envvar="KEYWRIGHT_REGION", metavar="REGION", help="Where it runs, for the list of edges: eu-north."
+    ),
+]
+
+
 def _print_version(is_asked: bool) -> None:
     if is_asked:
         typer.echo(f"keywright {__version__}")
@@ -131,6 +139,7 @@ def serve(
     data_dir: _DataDir = None,
     database_url: _DatabaseUrl = None,
     workers: _Workers = None,
+    region: _Region = None,
     nats: _Nats = None,
 ) -> None:
     """Run the service: the Developer API and the validation of keys.
@@ -142,7 +151,15 @@ def serve(
 
     with _failing_clearly():
         planes.serve(
-            _load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers, nats=nats)
+            _load(
+                host=host,
+                port=port,
+                data_dir=data_dir,
+                database_url=database_url,
+                workers=workers,
+                region=region,
+                nats=nats,
+            )
         )
 
 
@@ -173,6 +190,7 @@ def edge(
         ),
     ] = None,
     workers: _Workers = None,
+    region: _Region = None,
 ) -> None:
     """Validate keys on this machine, from a replica that follows an origin.
 
@@ -185,7 +203,11 @@ def edge(
         from keywright.edge import start
         from keywright.settings import EdgeSettings
 
-        start.run(EdgeSettings.load(origin=origin, nats=nats, host=host, port=port, data_dir=data_dir, workers=workers))
+        start.run(
+            EdgeSettings.load(
+                origin=origin, nats=nats, host=host, port=port, data_dir=data_dir, workers=workers, region=region
+            )
+        )
 
 
 @app.command("migrate", rich_help_panel=_CARE, epilog=example("keywright migrate --data-dir /var/lib/keywright"))
@@ -224,6 +246,7 @@ app.add_typer(buckets.app, name="buckets", rich_help_panel=_MANAGE)
 app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
 app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)
+app.add_typer(edges.app, name="edges", rich_help_panel=_CARE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)
 
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from keywright import broker
@@ -21,6 +21,8 @@ from keywright.broker import Broker, BrokerOptions, BrokerRefused, BrokerUnavail
 from keywright.core.changes import Change, Cursor
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, pack
 from keywright.core.keyformat import Digester
+from keywright.core.reports import Report
+from keywright.origin.feed.acknowledgements import Reports
 from keywright.origin.feed.keeper import BeingWritten, Keeper
 from keywright.origin.feed.tail import Stretch, Tail
 from keywright.origin.store import logs
@@ -54,6 +56,7 @@ class Relay:
         database: Database,
         digester: Digester,
         options: BrokerOptions,
+        acknowledge: Callable[[Report], Awaitable[float]],
         *,
         snapshot_changes: int,
         clock: Callable[[], float] = time.time,
@@ -63,6 +66,7 @@ class Relay:
         self.signer = FrameSigner(digester)
         self.pepper_check = digester.pepper_check()
         self.options = options
+        self.reports = Reports(digester, acknowledge)
         self.snapshot_changes = snapshot_changes
         self.clock = clock
         self.furthest: Cursor | None = None
@@ -133,6 +137,7 @@ class Carrier:
         await self._store.make(options.changes, [options.change_subject], options.replicas)
         await self._store.make(options.snapshots, [options.page_subject, options.end_subject], options.replicas)
         await self._connection.listen(options.heartbeat_subject, self._hear)
+        await self._connection.answer(options.report_subject, self._relay.reports.answer)
         keeping: asyncio.Task[None] | None = None
         try:
             async with self._tail.reading():
