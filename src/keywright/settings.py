@@ -108,10 +108,14 @@ class OriginSettings:
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """What `keywright edge` needs to know. `token` is a management key that may follow the feed."""
+    """What `keywright edge` needs to know. `token` is a management key that may follow the feed.
 
-    origin: str
-    token: Secret
+    Without an origin there is a snapshot file, which is all that the edge will ever know.
+    """
+
+    origin: str | None
+    token: Secret | None
+    snapshot: Path | None
     name: str
     host: str
     port: int
@@ -135,6 +139,7 @@ class EdgeSettings:
         cls,
         *,
         origin: str | None = None,
+        snapshot: str | Path | None = None,
         host: str | None = None,
         port: int | None = None,
         data_dir: str | Path | None = None,
@@ -143,6 +148,7 @@ class EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
             "KEYWRIGHT_ORIGIN": origin,
+            "KEYWRIGHT_SNAPSHOT": snapshot,
             "KEYWRIGHT_HOST": host,
             "KEYWRIGHT_PORT": port,
             "KEYWRIGHT_DATA_DIR": data_dir,
@@ -151,12 +157,16 @@ class EdgeSettings:
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
         data = Path(source.text("KEYWRIGHT_DATA_DIR", DEFAULT_EDGE_DATA_DIR)).expanduser().absolute()
+        address, file = source.optional("KEYWRIGHT_ORIGIN"), source.optional("KEYWRIGHT_SNAPSHOT")
         token = source.secret("KEYWRIGHT_EDGE_TOKEN")
-        if token is None or not is_possible(token.reveal()):
+        if address is None and file is None:
+            raise SettingsError("give KEYWRIGHT_ORIGIN (--origin), KEYWRIGHT_SNAPSHOT (--snapshot), or both")
+        if address is not None and (token is None or not is_possible(token.reveal())):
             raise SettingsError("KEYWRIGHT_EDGE_TOKEN must be a management key whose permissions have feed: true")
         return cls(
-            origin=_origin_url(source.text("KEYWRIGHT_ORIGIN", "")),
+            origin=None if address is None else _origin_url(address),
             token=token,
+            snapshot=None if file is None else Path(file).expanduser().absolute(),
             name=_edge_name(source.text("KEYWRIGHT_EDGE_NAME", socket.gethostname())),
             host=source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
             port=source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),

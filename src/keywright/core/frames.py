@@ -54,7 +54,8 @@ class Frame:
     """`scope` stands for what the reader may see, `nonce` is the request's own, `number` counts the answer's frames.
 
     `follows`, `revision` and `head` are revisions: what the changes lead on from and to, and the newest one there was.
-    `time` is in milliseconds and only ever compared with that of another frame of the same answer.
+    `time` is in milliseconds and only ever compared with that of another frame of the same answer; in a snapshot file
+    it is when that was made.
     """
 
     deployment_id: str
@@ -114,6 +115,11 @@ class FrameSplitter:
 
     def __init__(self) -> None:
         self._data = bytearray()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for the rest of its frame."""
+        return not self._data
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The frames, without their lengths, that are whole with these bytes."""

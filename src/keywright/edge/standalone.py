@@ -16,6 +16,7 @@ from keywright.core.problems import NotFound
 from keywright.edge import http
 from keywright.edge.app import EdgeApp
 from keywright.edge.election import Member
+from keywright.edge.feeds import NoFeed
 from keywright.edge.http_feed import HttpFeed
 from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
@@ -38,7 +39,9 @@ class StandaloneApp:
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
         self._replica = Replica.open_or_replace(settings.replica_dir, digester.pepper_check())
-        self._feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
+        self._feed: HttpFeed | NoFeed = NoFeed()
+        if settings.origin is not None and settings.token is not None:
+            self._feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
         self._member = Member(self._replica, settings.replica_dir / "standing.json", self._new_follower)
         self._edge = EdgeApp(
             Validator(self._replica, digester),
