@@ -17,6 +17,7 @@ from keywright.core.changes import (
     Change,
     ConsumerDelete,
     ConsumerPut,
+    Cursor,
     KeyDelete,
     KeyPut,
     decode,
@@ -135,5 +136,36 @@ def test_lines_that_were_stored_in_this_format_are_understood_for_ever() -> None
 
 
 def test_a_batch_ends_one_revision_per_change_after_the_one_it_follows() -> None:
-    assert Batch(7, []).revision == 7
-    assert Batch(7, [ConsumerDelete(1), ConsumerDelete(2)]).revision == 9
+    stamp = "0123456789abcdef"
+    assert Batch(Cursor(7, stamp, 1), [], Cursor(7, stamp, 1)).revision == 7
+    assert Batch(Cursor(7, stamp, 1), [ConsumerDelete(1), ConsumerDelete(2)], Cursor(9, stamp, 2)).revision == 9
+    with pytest.raises(ValueError, match="one change for each revision"):
+        Batch(Cursor(7, stamp, 1), [ConsumerDelete(1)], Cursor(9, stamp, 2))
+
+
+def test_a_cursor_survives_being_written_and_read() -> None:
+    cursor = Cursor(41, "9f86d081884c7d65", 1_763_900_000_000)
+    assert str(cursor) == "41.9f86d081884c7d65.1763900000000"
+    assert Cursor.parse(str(cursor)) == cursor
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "41", "41.9f86d081884c7d65", "41..1", "-1.9f86d081884c7d65.1", "41.9F86D081884C7D65.1", "41.9f86d081884c7d6.1",
+     "41.9f86d081884c7d65.1.1", "41.9f86d081884c7d65.1\n", "٣.9f86d081884c7d65.1", "1" * 19 + ".9f86d081884c7d65.1"],
+    ids=ascii,
+)  # fmt: skip
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a cursor"):
+        Cursor.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("revision", "stamped_at", "may"),
+    [(9, 900, True), (9, 1000, False), (9, 1100, False), (10, 900, False), (11, 900, False), (11, 1100, False)],
+    ids=["behind", "as-late", "later", "another-at-the-same", "ahead-but-earlier", "ahead"],
+)
+def test_a_record_may_get_to_a_cursor_only_from_a_lower_revision_of_an_earlier_time(
+    revision: int, stamped_at: int, may: bool
+) -> None:
+    assert Cursor(revision, "1" * 16, stamped_at).may_become(Cursor(10, "2" * 16, 1000)) is may

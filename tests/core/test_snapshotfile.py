@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keywright.core.changes import BucketPut, Change, ConsumerPut, KeyPut
+from keywright.core.changes import NOWHERE, BucketPut, Change, ConsumerPut, Cursor, KeyPut
 from keywright.core.frames import Frame, FrameKind, FrameSigner
 from keywright.core.keyformat import Digester
 from keywright.core.permissions import Access
@@ -15,7 +15,7 @@ from keywright.core.snapshotfile import SnapshotFileError, SnapshotHead, Snapsho
 
 DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
 SAMPLE = Path(__file__).parent / "samples" / "snapshot-1.bin"
-HEAD = SnapshotHead("dply_1", "everything", 42, 1_800_000_000_000)
+HEAD = SnapshotHead("dply_1", "everything", Cursor(42, "0123456789abcdef", 1_790_000_000_000), 1_800_000_000_000)
 PAGES: list[list[Change]] = [
     [BucketPut(1, "bckt_" + "a" * 32, "my-bucket", "acct_1", {"acct_2": Access.VALIDATE})],
     [ConsumerPut(2, "csmr_" + "b" * 24, 1, "müller", '{"name":"línea\\n"}')],
@@ -77,7 +77,7 @@ def test_a_file_whose_parts_were_moved_left_out_or_repeated_is_refused(order: tu
 
 def test_parts_of_two_files_are_not_one_file() -> None:
     """An older file's page in the place of a newer one's would bring back a revoked key."""
-    older = parts(SnapshotHead("dply_1", "everything", 41, HEAD.made_at), "random-text-of-another")
+    older = parts(SnapshotHead("dply_1", "everything", NOWHERE, HEAD.made_at), "random-text-of-another")
     for place in range(len(older)):
         made = parts()
         made[place] = older[place]
@@ -115,9 +115,9 @@ def test_what_is_no_file_of_this_format_is_refused_by_name(data: bytes, said: st
 def test_an_answer_of_the_origin_kept_by_who_held_the_line_is_no_file() -> None:
     signer = FrameSigner(DIGESTER)
     line = FILE[: FILE.index(b"\n") + 1]
-    places = {"follows": 0, "revision": 42, "head": 42, "time": 1}
+    places = (NOWHERE, HEAD.cursor, 42, 1)
     kinds = (FrameKind.PAGE, FrameKind.END)
-    frames = [Frame("dply_1", kind, "everything", "n" * 32, n, **places) for n, kind in enumerate(kinds)]
+    frames = [Frame("dply_1", kind, "everything", "n" * 32, n, *places) for n, kind in enumerate(kinds)]
     with pytest.raises(SnapshotFileError, match="origin's answer"):
         read(line + b"".join(signer.encode(frame) for frame in frames))
 

@@ -151,8 +151,7 @@ def what_an_edge_has_applied_holds_there(history: History, timeline: Timeline) -
 
 
 def in_the_end_every_edge_equals_the_record(history: History, _: Timeline) -> Iterator[str]:
-    for said in history.unhealed:
-        yield said
+    yield from history.unhealed
     for name, held in history.edges.items():
         if held.revision != history.record.revision:
             yield f"{name} is at revision {held.revision}, the record at {history.record.revision}"
@@ -190,9 +189,7 @@ def _older_than_promised(
         ]
         promised.sort(key=lambda item: item[0])
         newest = list(accumulate((revision for _, revision, _ in promised), max))
-        ended = {
-            digest: at for at, _, write in promised if write.kind is WriteKind.REVOKE for digest in write.digests
-        }
+        ended = {digest: at for at, _, write in promised if write.kind is WriteKind.REVOKE for digest in write.digests}
         for answer in history.answers:
             if answer.reader != reader:
                 continue

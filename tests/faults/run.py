@@ -94,7 +94,7 @@ def main() -> int:
             failed.append(outcome.schedule.seed)
     print(f"{len(schedules) - len(failed)} passed, {len(failed)} failed")
     if failed:
-        print(f"Again: make test-faults ARGS=\"--seed {failed[0]} --schedules 1\"")
+        print(f'Again: make test-faults ARGS="--seed {failed[0]} --schedules 1"')
     return 1 if failed else 0
 
 

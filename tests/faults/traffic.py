@@ -183,7 +183,7 @@ class _Writer:
                 acknowledged_at, value = time.monotonic(), value or {}
             elif status < 500:
                 # After an unanswered delete it is gone; anything else would be a wrong answer.
-                assert status == 404 or status == 409, f"{method} {path}: {status} {value}"
+                assert status in {404, 409}, f"{method} {path}: {status} {value}"
         self._traffic.note(Write(kind, name or self._consumer, asked_at, acknowledged_at, **more))
         return value if acknowledged_at is not None else None
 

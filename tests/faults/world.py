@@ -1,7 +1,7 @@
 """The processes that schedules play with: a database, an origin, and edges behind links that can be spoilt.
 
-It lives on from schedule to schedule: what one leaves behind is the ground of the next. `heal` brings everybody back, as
-process managers and people would, and nothing more.
+It lives on from schedule to schedule: what one leaves behind is the ground of the next. `heal` brings everybody back,
+as process managers and people would, and nothing more.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from faults import clock
 from faults.disk import Disk
 from faults.history import Held, History
 from faults.schedule import EDGES, LINK_FAULTS, Engine, Fault, Step
-from faults.traffic import BUCKET, ROOT_KEY
+from faults.traffic import ROOT_KEY
 from keywright import secretfiles
 from keywright.core.changes import Change
 from keywright.core.keyformat import Digester
@@ -206,7 +206,9 @@ class World:
         asyncio.run(self._look_at_record(history))
         for name, edge in self.edges.items():
             try:
-                with contextlib.closing(Replica.open(edge.data_dir / "replica", self.digester.pepper_check())) as replica:
+                with contextlib.closing(
+                    Replica.open(edge.data_dir / "replica", self.digester.pepper_check())
+                ) as replica:
                     history.edges[name] = Held(replica.revision, replica.records())
             except ReplicaBroken as error:
                 history.unhealed.append(f"the replica of {name} can't be read: {error}")
@@ -231,12 +233,13 @@ class World:
                 deployment = await logs.find_deployment(tx)
                 assert deployment is not None
                 puts: list[Change] = [put async for page in logs.stream_snapshot(tx) for put in page]
-                history.log = await logs.list_changes(tx, after=history.base, limit=1_000_000)
+                rows = await logs.list_changes(tx, after=history.base, limit=1_000_000)
                 account = await accounts.find_account(tx, "my-account")
         finally:
             await database.close()
         assert account is not None
-        history.record = Held(deployment.revision, puts)
+        history.log = [(row.cursor.revision, row.change) for row in rows]
+        history.record = Held(deployment.head.revision, puts)
         narrow = Grantee(account.id, Permissions(buckets={"*": Access.VALIDATE}, feed=True))
         history.visible = {
             name: _seen(puts, Sight(grantee)) for name, grantee in zip(EDGES, (_EVERYTHING, narrow), strict=True)

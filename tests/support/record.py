@@ -17,6 +17,7 @@ from keywright.core.changes import (
     Change,
     ConsumerDelete,
     ConsumerPut,
+    Cursor,
     KeyDelete,
     KeyPut,
 )
@@ -71,14 +72,18 @@ async def opened(url: str) -> AsyncIterator[Record]:
 
 async def log_of(database: Database) -> list[tuple[int, Change]]:
     async with database.read() as tx:
-        return await logs.list_changes(tx, after=0, limit=1_000_000)
+        return [(row.cursor.revision, row.change) for row in await logs.list_changes(tx, after=0, limit=1_000_000)]
 
 
-async def head_of(database: Database) -> int:
+async def cursor_of(database: Database) -> Cursor:
     async with database.read() as tx:
         found = await logs.find_deployment(tx)
     assert found is not None
-    return found.revision
+    return found.head
+
+
+async def head_of(database: Database) -> int:
+    return (await cursor_of(database)).revision
 
 
 async def snapshot_of(database: Database) -> list[Change]:

@@ -92,7 +92,7 @@ def verify(
     value = {
         "deployment": found.head.deployment_id,
         "scope": found.head.scope,
-        "revision": found.head.revision,
+        "revision": found.head.cursor.revision,
         "madeAt": to_iso(from_millis(found.head.made_at)),
         "buckets": found.buckets,
         "consumers": found.consumers,

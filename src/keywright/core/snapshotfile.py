@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from keywright.core.changes import Change
+from keywright.core.changes import NOWHERE, Change, Cursor
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter, pack
 from keywright.core.keyformat import Digester
 
@@ -38,7 +38,7 @@ class SnapshotHead:
 
     deployment_id: str
     scope: str
-    revision: int
+    cursor: Cursor
     made_at: int
 
 
@@ -70,9 +70,9 @@ class SnapshotWriter:
             head.scope,
             self._nonce,
             self._number,
-            follows=0,
-            revision=head.revision,
-            head=head.revision,
+            follows=NOWHERE,
+            cursor=head.cursor,
+            head=head.cursor.revision,
             time=head.made_at,
             changes=changes,
         )
@@ -95,7 +95,7 @@ class SnapshotReader:
         if not first.nonce.startswith(_NONCE_PREFIX):
             raise SnapshotFileError("the file holds an origin's answer, which is no snapshot file")
         self._first = first
-        self.head = SnapshotHead(first.deployment_id, first.scope, first.revision, first.time)
+        self.head = SnapshotHead(first.deployment_id, first.scope, first.cursor, first.time)
 
     def pages(self) -> Iterator[Sequence[Change]]:
         """Every page. When this ends, and not before, the file was whole."""

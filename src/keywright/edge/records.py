@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keywright.core.changes import BucketPut, ConsumerPut, KeyPut
+from keywright.core.changes import STAMP_BYTES, BucketPut, ConsumerPut, KeyPut
 from keywright.core.models import IdKind
 from keywright.core.permissions import Access
 from keywright.core.verdict import ConsumerRecord, KeyRecord
@@ -19,11 +19,14 @@ from keywright.core.verdict import ConsumerRecord, KeyRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keywright.core.changes import Cursor
+
 KEY_PREFIX = f"{IdKind.KEY}_"
 CONSUMER_PREFIX = f"{IdKind.CONSUMER}_"
 BUCKET_NUMBER_BYTES = 4
 ID_LENGTH = 24
 _KEY_LENGTH = 8 + ID_LENGTH
+_STAMP_LENGTH = 8 + 2 * STAMP_BYTES
 _KEY = struct.Struct(f">Q{ID_LENGTH}s")
 _CONSUMER_HEAD = struct.Struct(f">4x{ID_LENGTH}sB")
 # Half the time of the named tuples' own constructors, which are Python functions around this one.
@@ -94,6 +97,17 @@ def decode_key(value: bytes) -> KeyRecord:
         value, expires_at = value[:_KEY_LENGTH], unpack_number(value[_KEY_LENGTH:])
     number, bare_id = _KEY.unpack(value)
     return _new(KeyRecord, (KEY_PREFIX + bare_id.decode(), number, expires_at))
+
+
+def encode_stamp(cursor: Cursor) -> bytes:
+    return pack_number(cursor.stamped_at) + cursor.stamp.encode()
+
+
+def decode_stamp(value: bytes) -> tuple[str, int]:
+    """The stamp and its time; nothing stands for no stamp, as versions before stamps left it."""
+    if value and len(value) != _STAMP_LENGTH:
+        raise ValueError("a stamp of another length")
+    return value[8:].decode(), unpack_number(value[:8])
 
 
 def bucket_put(record: BucketRecord) -> BucketPut:

@@ -52,14 +52,14 @@ def load(path: Path, digester: Digester, replica: Replica) -> str:
     with _opened(path, digester) as reader:
         head = reader.head
         record = f"{head.deployment_id}/{head.scope}"
-        held, revision = replica.deployment_id, replica.revision
-        made = f"of revision {head.revision}, made {to_iso(from_millis(head.made_at))}"
-        if revision is not None and held != record:
+        held, cursor = replica.deployment_id, replica.cursor
+        made = f"of revision {head.cursor.revision}, made {to_iso(from_millis(head.made_at))}"
+        if cursor is not None and held != record:
             return f"the snapshot file ({made}) is ignored: the replica is of another record or token ({held})"
-        if revision is not None and revision >= head.revision:
-            return f"the snapshot file ({made}) is ignored: the replica is at revision {revision} already"
+        if cursor is not None and not cursor.may_become(head.cursor):
+            return f"the snapshot file ({made}) is ignored: the replica is at revision {cursor.revision}, and not older"
         changes = (change for page in reader.pages() for change in page)
-        replica.load(record, digester.pepper_check(), head.revision, changes)
+        replica.load(record, digester.pepper_check(), head.cursor, changes)
         return f"the replica was filled from the snapshot file ({made})"
 
 

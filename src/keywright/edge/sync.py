@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import lmdb
 
-from keywright.edge.feeds import LiveFeed, Refused, SnapshotNeeded, Untrusted
+from keywright.edge.feeds import LiveFeed, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.replica import Gap, ReplicaBroken
 
 if TYPE_CHECKING:
@@ -205,16 +205,21 @@ class Follower:
                 await self._take_snapshot(lambda: replica.deployment_id != deployment_id)
             self._is_known_deployment = True
         while True:
-            revision = replica.revision
+            cursor = replica.cursor
             asked_at = self._monotonic()
             try:
-                if revision is None:
+                if cursor is None:
                     raise SnapshotNeeded("nothing here yet")
-                batch = await self._feed.changes(revision)
-                if batch.changes:
-                    await self._on_writer(replica.apply, batch)
-            except (SnapshotNeeded, Gap):
-                await self._take_snapshot(lambda seen=revision: replica.revision == seen)  # type: ignore[misc]
+                if not cursor.stamp:
+                    raise SnapshotNeeded("an older version left no stamp here")
+                batch = await self._feed.changes(cursor)
+                if batch.changes and await self._on_writer(replica.apply, batch) != batch.cursor:
+                    # Another process was faster. It was at most twice so: whoever comes after that saw what is here.
+                    continue
+            except (SnapshotNeeded, Gap) as error:
+                if cursor is not None:
+                    _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, error)
+                await self._take_snapshot(lambda seen=cursor: replica.cursor == seen)  # type: ignore[misc]
                 continue
             if len(batch.changes) < self._feed.batch_size:
                 # What a live feed says of its last moment is not what is true now.
@@ -233,10 +238,15 @@ class Follower:
             await asyncio.sleep(LOCK_SECONDS)
 
     async def _load(self, snapshot: Snapshot) -> None:
+        try:
+            self._compare(snapshot)
+        except BaseException:
+            await _close(snapshot)
+            raise
         pages = _Pages(asyncio.get_running_loop(), snapshot.changes)
         loaded = asyncio.ensure_future(
             self._on_writer(
-                self._replica.load, snapshot.deployment_id, snapshot.pepper_check, snapshot.revision, iter(pages)
+                self._replica.load, snapshot.deployment_id, snapshot.pepper_check, snapshot.cursor, iter(pages)
             )
         )
         try:
@@ -245,10 +255,26 @@ class Follower:
             pages.stop()
             # The transaction must have ended before anything else is done, even if this task was cancelled.
             await asyncio.wait([loaded])
-            close = getattr(snapshot.changes, "aclose", None)
-            if close is not None:
-                await close()
-        _log.info("took a snapshot of deployment %s at revision %d", snapshot.deployment_id, snapshot.revision)
+            await _close(snapshot)
+        _log.info("took a snapshot of deployment %s at revision %d", snapshot.deployment_id, snapshot.cursor.revision)
+
+    def _compare(self, snapshot: Snapshot) -> None:
+        """Say what a snapshot means that is no later than the replica. Raises RecordBehind if it must not be taken."""
+        here, there = self._replica.cursor, snapshot.cursor
+        if here is None or here.revision < there.revision or snapshot.deployment_id != self._replica.deployment_id:
+            return
+        if there.may_become(here):
+            raise RecordBehind(
+                f"the record is at revision {there.revision} and this replica at {here.revision}: what answers for it "
+                "is behind, or it was restored from a backup and not written to since. Waiting for it, or a change"
+            )
+        if here.stamp and there != here:
+            _log.error(
+                "the record has another past than this replica: revision %d here, %d there, and it will not get here. "
+                "Was it restored from a backup, or did it fail over? What only this replica had is lost",
+                here.revision,
+                there.revision,
+            )
 
     async def _on_writer(self, function: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, function, *arguments)
@@ -295,6 +321,12 @@ class _Pages:
 
     async def _next_page(self) -> Sequence[Change] | None:
         return await anext(self._pages, None)
+
+
+async def _close(snapshot: Snapshot) -> None:
+    close = getattr(snapshot.changes, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

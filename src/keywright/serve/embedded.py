@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from keywright import server
-from keywright.core.changes import Batch, Change
+from keywright.core.changes import Batch, Change, Cursor
 from keywright.edge.app import EdgeApp
 from keywright.edge.feeds import Snapshot, SnapshotNeeded
 from keywright.edge.replica import Replica
@@ -26,7 +26,7 @@ from keywright.origin.app import create_app as create_origin
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
 from keywright.origin.store import logs
 from keywright.origin.store.database import Database
-from keywright.origin.store.logs import Deployment
+from keywright.origin.store.logs import Deployment, NotKept
 from keywright.serve.first_start import make_tools
 from keywright.settings import OriginSettings
 from keywright.telemetry import configure_logs
@@ -55,13 +55,19 @@ class RecordFeed:
             found = await logs.find_deployment(tx)
             return _known(found).id
 
-    async def changes(self, after: int) -> Batch:
+    async def changes(self, after: Cursor) -> Batch:
         async with self._database.read() as tx:
-            head = _known(await logs.find_deployment(tx)).revision
-            rows = await logs.list_changes(tx, after=after, limit=self.batch_size)
-        if after > head or (not rows and after < head) or (rows and rows[0][0] != after + 1):
-            raise SnapshotNeeded(f"the record can't lead on from revision {after}")
-        return Batch(after, [change for _, change in rows])
+            try:
+                rows = await logs.lead_on(tx, after, limit=self.batch_size)
+            except NotKept as error:
+                reason = str(error)
+            else:
+                cursor = rows[-1].cursor if rows else after
+                return Batch(after, [change for _, change in rows], cursor)
+        async with self._database.write() as tx:
+            if await logs.note_loss(tx, after):
+                log.error("the record went back to before revision %d: it was restored, or failed over", after.revision)
+        raise SnapshotNeeded(reason)
 
     async def snapshot(self) -> Snapshot:
         stack = AsyncExitStack()
@@ -72,7 +78,7 @@ class RecordFeed:
             await stack.aclose()
             raise
         pages = _Pages(logs.stream_snapshot(tx), stack)
-        return Snapshot(found.id, found.pepper_check, found.revision, pages)
+        return Snapshot(found.id, found.pepper_check, found.head, pages)
 
 
 class _Pages:

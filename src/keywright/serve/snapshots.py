@@ -44,7 +44,7 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
                 "the pepper is not the one that this deployment was made with: no edge would take the file"
             )
         grantee = EVERYTHING if token_id is None else await _grantee_of(tx, token_id)
-        head = SnapshotHead(deployment.id, scope.scope_id(grantee), deployment.revision, time.time_ns() // 1_000_000)
+        head = SnapshotHead(deployment.id, scope.scope_id(grantee), deployment.head, time.time_ns() // 1_000_000)
         writer = SnapshotWriter(digester, head, secrets.token_urlsafe(24))
         sight = Sight(grantee)
         count = 0

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import secrets
 import socket
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -19,7 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from keywright.core.changes import Change, encode
+from keywright.core.changes import STAMP_BYTES, Change, encode
 from keywright.origin.store import tables
 
 SQLITE_BUSY_SECONDS = 10
@@ -45,6 +47,7 @@ class Transaction:
         self.connection = connection
         self.revision: int | None = None
         self._changes: list[Change] = []
+        self._later_than = 0
 
     @property
     def is_postgresql(self) -> bool:
@@ -53,6 +56,10 @@ class Transaction:
     def record(self, *changes: Change) -> None:
         """Have these changes numbered and logged, in this order, when the transaction commits."""
         self._changes.extend(changes)
+
+    def stamp_later_than(self, stamped_at: int) -> None:
+        """Have the changes stamped later than that, whatever the clock says."""
+        self._later_than = stamped_at
 
     async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
         with _translating():
@@ -73,7 +80,10 @@ class Transaction:
         return number
 
     async def number_changes(self) -> None:
-        """Give the recorded changes their revisions; the last thing that a transaction does before it commits.
+        """Give the recorded changes revisions and a stamp; the last thing that a transaction does before it commits.
+
+        The stamp is drawn here and only here. So two records that have it at one revision had that very transaction
+        committed, and share all history before it: one of them is a copy of the other, of later than that.
 
         The head row stays locked from here to the commit (PostgreSQL: its row lock; SQLite: there is one writer), so
         no other transaction takes a later number before this one is seen: the order of revisions is that of commits.
@@ -81,10 +91,18 @@ class Transaction:
         if not self._changes:
             return
         head = tables.deployment
-        statement = sa.update(head).values(revision=head.c.revision + len(self._changes)).returning(head.c.revision)
-        last: int = await self.scalar(statement)
+        now = max(time.time_ns() // 1_000_000, self._later_than + 1)
+        # Each transaction's time is later than that of the one before: an edge tells by it which past a record has.
+        stamped_at = sa.case((head.c.stamped_at >= now, head.c.stamped_at + 1), else_=now)
+        stamp = secrets.token_hex(STAMP_BYTES)
+        values = {"revision": head.c.revision + len(self._changes), "stamp": stamp, "stamped_at": stamped_at}
+        row = await self.first(sa.update(head).values(**values).returning(head.c.revision, head.c.stamped_at))
+        last, at = row.revision, row.stamped_at  # type: ignore[union-attr]
         first = last - len(self._changes) + 1
-        rows = [{"revision": first + offset, "body": encode(change)} for offset, change in enumerate(self._changes)]
+        rows = [
+            {"revision": first + offset, "stamp": stamp, "stamped_at": at, "body": encode(change)}
+            for offset, change in enumerate(self._changes)
+        ]
         await self.execute(sa.insert(tables.changes), rows)
         self.revision = last
 

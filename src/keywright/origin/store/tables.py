@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.core.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -78,22 +78,29 @@ def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
     return sa.Table(name, metadata, *items, sqlite_autoincrement=autoincrement)
 
 
+def _stamp() -> tuple[sa.Column[str], sa.Column[int]]:
+    return sa.Column("stamp", sa.Text, nullable=False), sa.Column("stamped_at", sa.BigInteger, nullable=False)
+
+
 deployment = _table(
     "deployment",
     sa.Column("single", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("id", sa.Text, nullable=False),
     sa.Column("pepper_check", sa.Text, nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),
+    *_stamp(),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.CheckConstraint("single = 1", name="one_row"),
 )
-"""One row: who this deployment is, and the head revision, whose row lock puts commits into one order."""
+"""One row: who this deployment is, and the head of the log, whose row lock puts commits into one order."""
 
 changes = _table(
     "changes",
     sa.Column("revision", sa.BigInteger, primary_key=True, autoincrement=False),
+    *_stamp(),
     sa.Column("body", sa.Text, nullable=False),
 )
+"""`stamp` and `stamped_at` are the transaction's (core/changes.py: Cursor). The newest row must be kept, always."""
 
 accounts = _table(
     "accounts",
