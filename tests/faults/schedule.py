@@ -20,12 +20,12 @@ class Fault(StrEnum):
     PAUSE = "SIGSTOP"
     CLOCK = "kill -9, and back with a clock an hour off"
     CORRUPT = "kill -9, and bytes of its replica overwritten"
-    FILL = "disk full"
-    CUT = "link cut"
-    STALL = "link silent"
-    DEAF = "link carries requests only"
-    MUTE = "link carries answers only"
-    SLOW = "link slow"
+    FILL = "full"
+    CUT = "cut"
+    STALL = "silent"
+    DEAF = "carries requests only"
+    MUTE = "carries answers only"
+    SLOW = "slow"
 
 
 LINK_FAULTS = (Fault.CUT, Fault.STALL, Fault.DEAF, Fault.MUTE, Fault.SLOW)
@@ -33,13 +33,18 @@ LINK_FAULTS = (Fault.CUT, Fault.STALL, Fault.DEAF, Fault.MUTE, Fault.SLOW)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A fault of `target` from `at` on, for some seconds. `seed` is for what it needs chance for itself."""
+    """A fault of `target` from `at` on, for some seconds. `seed` is for what it leaves to chance itself."""
 
     at: float
     seconds: float
     fault: Fault
     target: str
     seed: int
+
+    @property
+    def owner(self) -> str:
+        """Whose link or disk it is, or the target itself."""
+        return self.target.partition("'")[0]
 
     def __str__(self) -> str:
         return f"{self.at:.2f} s: {self.target}: {self.fault}, for {self.seconds:.2f} s"
@@ -61,7 +66,9 @@ class Schedule:
         if engine is Engine.POSTGRESQL:
             targets["database"] = (Fault.KILL, Fault.PAUSE)
         for edge in EDGES:
-            targets[edge] = (Fault.KILL, Fault.PAUSE, Fault.FILL, Fault.CORRUPT, Fault.CLOCK)
+            targets[edge] = (Fault.KILL, Fault.PAUSE, Fault.CORRUPT, Fault.CLOCK)
+            # Things of their own: an edge may be killed, and started, while its disk is full or its link is cut.
+            targets[f"{edge}'s disk"] = (Fault.FILL,)
             targets[f"{edge}'s link"] = LINK_FAULTS
         steps: list[Step] = []
         for _ in range(dice.randint(2, 6)):

@@ -134,7 +134,7 @@ class World:
     def break_(self, step: Step, history: History) -> None:
         dice = random.Random(step.seed)
         if step.fault in LINK_FAULTS:
-            self._spoil(self.links[step.target.removesuffix("'s link")], step.fault)
+            self._spoil(self.links[step.owner], step.fault)
         elif step.target == "database":
             assert self._postgres is not None
             self._is_database_up = step.fault is not Fault.KILL
@@ -142,7 +142,7 @@ class World:
         elif step.fault is Fault.PAUSE:
             self.servers()[step.target].pause()
         elif step.fault is Fault.FILL:
-            self.disks[step.target].fill(self.edges[step.target].pids())
+            self.disks[step.owner].fill(self.edges[step.owner].pids())
         else:
             server = self.servers()[step.target]
             server.kill()
@@ -155,14 +155,14 @@ class World:
     def mend(self, step: Step) -> None:
         """Undo a step. What does not come back by itself then, `heal` sees to."""
         if step.fault in LINK_FAULTS:
-            self.links[step.target.removesuffix("'s link")].heal()
+            self.links[step.owner].heal()
         elif step.target == "database":
             assert self._postgres is not None
             (self._start_database if step.fault is Fault.KILL else lambda: resume_database(self._postgres))()  # type: ignore[arg-type]
         elif step.fault is Fault.PAUSE:
             self.servers()[step.target].resume()
         elif step.fault is Fault.FILL:
-            self.disks[step.target].drain(self.edges[step.target].pids())
+            self.disks[step.owner].drain(self.edges[step.owner].pids())
         else:
             server = self.servers()[step.target]
             server.kill()
