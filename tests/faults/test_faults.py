@@ -43,9 +43,7 @@ def new_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[En
 @pytest.mark.parametrize(
     ("engine", "seed"), [(engine, seed) for engine, seeds in SEEDS.items() for seed in seeds], ids=str
 )
-def test_a_schedule_of_faults_breaks_no_rule(
-    new_world: Callable[[Engine], World], engine: Engine, seed: int
-) -> None:
+def test_a_schedule_of_faults_breaks_no_rule(new_world: Callable[[Engine], World], engine: Engine, seed: int) -> None:
     schedule = Schedule.of(seed, engine, has_clock=clock.find_library() is not None)
     print(schedule)
     outcome = play(new_world(engine), schedule)
