@@ -31,6 +31,7 @@ SAMPLES = Path(__file__).parent / "samples" / f"format-{FORMAT_VERSION}.jsonl"
 WRITTEN: list[Change] = [
     BucketPut(7, "bckt_pCcNMjERFSoh5xIQir7o99Z6KDoLp36e", "my-bucket", "acct_a", {"acct_b": Access.READ}),
     BucketPut(1, "bckt_00000000000000000000000000000000", "_system", None, {}),
+    BucketPut(9, "bckt_99999999999999999999999999999999", "my-strict-bucket", "acct_a", {}, 300),
     ConsumerPut(12, "csmr_brw0leTAVw478VFKD4F6OqVI", 7, "my-consumer", '{"plan":"gold","ключ":"\\"é"}'),
     KeyPut(bytes(range(32)), 7, 12, "key_m1m4ol223R0kGHGZY7tPQMQl", 1801396800000),
     KeyPut(bytes(32), 7, 12, "key_000000000000000000000000", None),
@@ -43,7 +44,15 @@ NUMBERS = st.integers(min_value=1, max_value=2**63 - 1)
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
 DIGESTS = st.binary(min_size=32, max_size=32)
 CHANGES = st.one_of(
-    st.builds(BucketPut, NUMBERS, TEXTS, TEXTS, st.none() | TEXTS, st.dictionaries(TEXTS, st.sampled_from(Access))),
+    st.builds(
+        BucketPut,
+        NUMBERS,
+        TEXTS,
+        TEXTS,
+        st.none() | TEXTS,
+        st.dictionaries(TEXTS, st.sampled_from(Access)),
+        st.none() | NUMBERS,
+    ),
     st.builds(BucketDelete, NUMBERS),
     st.builds(ConsumerPut, NUMBERS, TEXTS, NUMBERS, TEXTS, TEXTS),
     st.builds(ConsumerDelete, NUMBERS),
@@ -91,6 +100,10 @@ KINDS = st.sampled_from(["key", "-key", "consumer", "-consumer", "bucket", "-buc
         '["bucket",1,"bckt_1","name","acct_a",{"acct_b":"all"}]',
         '["bucket",1,"bckt_1","name","acct_a",{"acct_b":3}]',
         '["bucket",1,"bckt_1","name","acct_a",{"acct_b":null}]',
+        '["bucket",1,"bckt_1","name","acct_a",{},null]',
+        '["bucket",1,"bckt_1","name","acct_a",{},0]',
+        '["bucket",1,"bckt_1","name","acct_a",{},true]',
+        '["bucket",1,"bckt_1","name","acct_a",{},300,1]',
         '["-consumer",1]x',
         '["-consumer",' + "9" * 5000 + "]",
         "[" * 100_000,
@@ -124,6 +137,12 @@ def test_a_change_survives_being_written_and_read(change: Change) -> None:
     assert "\n" not in line
     assert decode(line) == change
     assert decode(line.encode()) == change
+
+
+def test_what_format_1_could_say_is_still_said_and_understood_as_it_was() -> None:
+    lines = SAMPLES.with_name("format-1.jsonl").read_text("utf-8").splitlines()
+    assert [decode(line) for line in lines] == [one for one in WRITTEN if getattr(one, "refuse_after", None) is None]
+    assert [encode(decode(line)) for line in lines] == lines
 
 
 def test_lines_that_were_stored_in_this_format_are_understood_for_ever() -> None:

@@ -66,25 +66,28 @@ class Traffic:
 
     def start(self, origin_port: int, readers: dict[str, int]) -> None:
         for number in range(self._writers):
-            self._run(_Writer(self, origin_port, f"faults-{self._seed}-{number}", self._seed + number).write)
+            caller = Caller(origin_port)
+            self._run(caller, _Writer(self, caller, f"faults-{self._seed}-{number}", self._seed + number).write)
         for name, port in readers.items():
-            self._run(_Asker(self, name, port, self._seed).ask)
+            caller = Caller(port)
+            self._run(caller, _Asker(self, caller, name, self._seed).ask)
 
     def stop(self) -> None:
         self._over.set()
         for thread in self._threads:
             thread.join()
 
-    def _run(self, step: Callable[[], None]) -> None:
+    def _run(self, caller: Caller, step: Callable[[], None]) -> None:
         def again_and_again() -> None:
-            while not self._over.is_set():
-                try:
-                    step()
-                except (OSError, http.client.HTTPException):
-                    time.sleep(0.02)
-                except BaseException as error:  # noqa: BLE001
-                    self.failures.append(error)
-                    return
+            with contextlib.closing(caller):
+                while not self._over.is_set():
+                    try:
+                        step()
+                    except (OSError, http.client.HTTPException):
+                        time.sleep(0.02)
+                    except BaseException as error:  # noqa: BLE001
+                        self.failures.append(error)
+                        return
 
         thread = threading.Thread(target=again_and_again, daemon=True)
         self._threads.append(thread)
@@ -110,9 +113,9 @@ class Traffic:
 class _Writer:
     """One caller with a consumer of its own, whose life it leads: it knows what there should be."""
 
-    def __init__(self, traffic: Traffic, port: int, name: str, seed: int) -> None:
+    def __init__(self, traffic: Traffic, caller: Caller, name: str, seed: int) -> None:
         self._traffic = traffic
-        self._caller = Caller(port)
+        self._caller = caller
         self._name = name
         self._dice = random.Random(seed)
         self._lives = 0
@@ -191,10 +194,10 @@ class _Writer:
 class _Asker:
     """Asks one reader about keys, and where it is before and after."""
 
-    def __init__(self, traffic: Traffic, reader: str, port: int, seed: int) -> None:
+    def __init__(self, traffic: Traffic, caller: Caller, reader: str, seed: int) -> None:
         self._traffic = traffic
         self._reader = reader
-        self._caller = Caller(port)
+        self._caller = caller
         self._dice = random.Random(f"{seed} {reader}")
 
     def ask(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 from keywright.core.changes import BucketPut, KeyPut
 from keywright.core.keyformat import Secret
 from keywright.edge import snapshot_file
+from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica
 from keywright.origin.store.database import Database
 from keywright.serve import keyfiles, snapshots
@@ -30,7 +31,7 @@ def loaded(service: Service, file: Path, at: Path) -> Replica:
     """A new edge's replica, from the file alone."""
     digester = keyfiles.load_digester(service.settings)
     replica = Replica.open(at, digester.pepper_check())
-    snapshot_file.load(file, digester, replica)
+    snapshot_file.load(file, digester, replica, InStep())
     return replica
 
 

@@ -84,7 +84,7 @@ def bare_services() -> Services:
     """What an origin is built from, with nothing behind it: for its document and its pages, which ask for nothing."""
     nothing: Any = None
     tools = Tools(nothing, Digester(bytes(32)), nothing, nothing, Limits())
-    return Services(nothing, tools, nothing, nothing, nothing)
+    return Services(nothing, tools, nothing, nothing, nothing, nothing)
 
 
 @asynccontextmanager

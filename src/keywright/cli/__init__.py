@@ -64,6 +64,12 @@ _Workers = Annotated[
         "--workers", envvar="KEYWRIGHT_WORKERS", metavar="N", min=1, help="Processes that answer; 1 by default."
     ),
 ]
+_Region = Annotated[
+    str | None,
+    typer.Option(
+        "--region", envvar="KEYWRIGHT_REGION", metavar="REGION", help="Where it runs, for the list of edges: eu-north."
+    ),
+]
 
 
 def _print_version(is_asked: bool) -> None:
@@ -101,6 +107,7 @@ def serve(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     workers: _Workers = None,
+    region: _Region = None,
 ) -> None:
     """Run the service: the Developer API and the validation of keys.
 
@@ -110,7 +117,9 @@ def serve(
     from keywright import serve as planes  # Loads both planes.
 
     with failing_clearly():
-        planes.serve(_load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers))
+        planes.serve(
+            _load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers, region=region)
+        )
 
 
 @app.command(
@@ -149,6 +158,7 @@ def edge(
         ),
     ] = None,
     workers: _Workers = None,
+    region: _Region = None,
 ) -> None:
     """Validate keys on this machine, from a replica that follows an origin.
 
@@ -163,7 +173,13 @@ def edge(
 
         start.run(
             EdgeSettings.load(
-                origin=origin, snapshot=snapshot, host=host, port=port, data_dir=data_dir, workers=workers
+                origin=origin,
+                snapshot=snapshot,
+                host=host,
+                port=port,
+                data_dir=data_dir,
+                workers=workers,
+                region=region,
             )
         )
 

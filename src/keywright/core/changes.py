@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, assert_never
 from keywright.core.keyformat import DIGEST_BYTES
 from keywright.core.permissions import Access
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Goes up when an older reader could misunderstand what is written."""
 STAMP_BYTES = 8
 _CURSOR = re.compile(rf"([0-9]{{1,18}})\.([0-9a-f]{{{2 * STAMP_BYTES}}})\.([0-9]{{1,18}})", re.ASCII)
@@ -30,11 +30,14 @@ _CURSOR = re.compile(rf"([0-9]{{1,18}})\.([0-9a-f]{{{2 * STAMP_BYTES}}})\.([0-9]
 
 @dataclass(frozen=True, slots=True)
 class BucketPut:
+    """`refuse_after` is how many seconds a replica may be out of step and still judge its keys; None for ever."""
+
     number: int
     bucket_id: str
     name: str
     account_id: str | None
     grants: Mapping[str, Access] = field(default_factory=dict)
+    refuse_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,10 @@ def encode(change: Change) -> str:
         case BucketPut():
             grants = {account_id: access.label for account_id, access in change.grants.items()}
             row = ["bucket", change.number, change.bucket_id, change.name, change.account_id, grants]
+            # As in format 1 where there is nothing new to say: a reader of that format refuses a limit, rather than
+            # judge the keys of such a bucket for ever.
+            if change.refuse_after is not None:
+                row.append(change.refuse_after)
         case BucketDelete():
             row = ["-bucket", change.number]
         case Hidden():
@@ -174,8 +181,19 @@ def decode(line: str | bytes) -> Change:  # noqa: PLR0911
             case ["-consumer", int(number)]:
                 return ConsumerDelete(number)
             case ["bucket", int(number), str(bucket_id), str(name), str() | None as account_id, dict(grants)]:
-                held = {account: Access.of(access) for account, access in grants.items()}
-                return BucketPut(number, bucket_id, name, account_id, held)
+                return BucketPut(number, bucket_id, name, account_id, _grants(grants))
+            case [
+                "bucket",
+                int(number),
+                str(bucket_id),
+                str(name),
+                str() | None as account_id,
+                dict(grants),
+                int(limit),
+            ]:
+                if limit < 1:
+                    raise ValueError("not a limit")
+                return BucketPut(number, bucket_id, name, account_id, _grants(grants), limit)
             case ["-bucket", int(number)]:
                 return BucketDelete(number)
             case ["-"]:
@@ -183,6 +201,10 @@ def decode(line: str | bytes) -> Change:  # noqa: PLR0911
     except (KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a change of this format") from error
     raise ValueError("not a change of this format")
+
+
+def _grants(value: Mapping[str, Any]) -> dict[str, Access]:
+    return {account: Access.of(access) for account, access in value.items()}
 
 
 def _digest(text: str) -> bytes:

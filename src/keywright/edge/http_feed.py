@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -22,6 +21,7 @@ from keywright import __version__
 from keywright.core.changes import NOWHERE, Batch, Change, Cursor
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
 from keywright.edge.feeds import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted
+from keywright.edge.in_step import elapsed_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ class HttpFeed:
         digester: Digester,
         *,
         edge_name: str = "edge",
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._signer = FrameSigner(digester)
         self._pepper_check = digester.pepper_check()
@@ -261,7 +261,7 @@ class _Answer:
         # The first frame was made after the question, so this is never later than the moment that the origin means,
         # however long the frame was held up and whatever the two clocks say.
         since = (frame.time - self._first_time) / 1000
-        self.in_step_at = max(self.in_step_at, min(self._asked_at + since, time.monotonic()))
+        self.in_step_at = max(self.in_step_at, min(self._asked_at + since, elapsed_seconds()))
         self._head = frame.head
         self._arrived.append(frame)
 

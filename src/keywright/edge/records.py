@@ -47,6 +47,7 @@ class BucketRecord:
     name: str
     account_id: str | None
     grants: Mapping[str, Access] = field(default_factory=dict)
+    refuse_after: int | None = None
 
     @property
     def prefix(self) -> bytes:
@@ -59,13 +60,15 @@ def unpack_number(value: bytes) -> int:
 
 def encode_bucket(put: BucketPut) -> bytes:
     grants = {account_id: access.label for account_id, access in put.grants.items()}
-    return json.dumps([put.number, put.bucket_id, put.account_id, grants], separators=(",", ":")).encode()
+    row = [put.number, put.bucket_id, put.account_id, grants, put.refuse_after]
+    return json.dumps(row, separators=(",", ":")).encode()
 
 
 def decode_bucket(name: str, value: bytes) -> BucketRecord:
-    number, bucket_id, account_id, grants = json.loads(value)
+    # What an earlier version wrote ends with the grants.
+    number, bucket_id, account_id, grants, *rest = json.loads(value)
     held = {account: Access.of(access) for account, access in grants.items()}
-    return BucketRecord(number, bucket_id, name, account_id, held)
+    return BucketRecord(number, bucket_id, name, account_id, held, *rest)
 
 
 def encode_consumer(put: ConsumerPut) -> bytes:
@@ -111,7 +114,9 @@ def decode_stamp(value: bytes) -> tuple[str, int]:
 
 
 def bucket_put(record: BucketRecord) -> BucketPut:
-    return BucketPut(record.number, record.bucket_id, record.name, record.account_id, record.grants)
+    return BucketPut(
+        record.number, record.bucket_id, record.name, record.account_id, record.grants, record.refuse_after
+    )
 
 
 def consumer_put(name: bytes, value: bytes) -> ConsumerPut:

@@ -14,6 +14,8 @@ leave behind are *garbage*, which `sweep` takes away bit by bit.
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import lmdb
@@ -32,19 +34,25 @@ from keywright.edge import records, store
 from keywright.edge.store import ReplicaBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from keywright.core.changes import Batch, Change
     from keywright.core.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.records import BucketRecord
 
-__all__ = ["Gap", "NotReady", "Replica", "ReplicaBroken", "WrongPepper"]
+__all__ = ["Gap", "NotReady", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
+
+Lag = Callable[[], float]
 
 _T = TypeVar("_T")
 
 CACHED_RECORDS = 20_000
 """How many decoded records one process keeps in memory, at most 2 KiB each and mostly far smaller."""
+
+
+def _unknown_lag() -> float:
+    return math.inf
 
 
 class Gap(Exception):
@@ -59,24 +67,36 @@ class WrongPepper(Exception):
     """The snapshot's digests were made under another pepper: this process could recognise none of its keys."""
 
 
-class Replica:
-    """Reads from any thread; writes from any thread, each transaction on one."""
+class Stale(Exception):
+    """The replica has been out of step for longer than the bucket's owner allows."""
 
-    def __init__(self, files: store.Files, pepper_check: str) -> None:
+
+class Replica:
+    """Reads from any thread; writes from any thread, each transaction on one.
+
+    `lag_seconds` tells how long it may have been out of step; without it that is not known, and so endless.
+    """
+
+    def __init__(self, files: store.Files, pepper_check: str, lag_seconds: Lag = _unknown_lag) -> None:
         """Use `Replica.open` or `Replica.open_or_replace`."""
         self._files = files
         self._pepper_check = pepper_check
+        self._lag_seconds = lag_seconds
         self._view = _View(-1, is_ready=False)
 
     @classmethod
-    def open(cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE) -> Replica:
+    def open(
+        cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, lag_seconds: Lag = _unknown_lag
+    ) -> Replica:
         """Open what is in the directory, or make it. Raises ReplicaBroken when that can't be trusted."""
-        return cls(store.Files.open(path, map_size, _probe), pepper_check)
+        return cls(store.Files.open(path, map_size, _probe), pepper_check, lag_seconds)
 
     @classmethod
-    def open_or_replace(cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE) -> Replica:
+    def open_or_replace(
+        cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, lag_seconds: Lag = _unknown_lag
+    ) -> Replica:
         """Open the replica; an empty one takes the place of a broken one, unless another process still uses that."""
-        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check)
+        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check, lag_seconds)
 
     def close(self) -> None:
         self._files.close()
@@ -96,7 +116,8 @@ class Replica:
     def find(self, bucket: str, digest: bytes) -> tuple[KeyRecord | None, ConsumerRecord | None] | None:
         """The key with this digest and its consumer, each None when there is none; None when there is no such bucket.
 
-        Raises NotReady without a snapshot, lmdb.Error or ValueError when the files can't be read.
+        Raises NotReady without a snapshot, Stale when the bucket's owner would rather have no answer, lmdb.Error or
+        ValueError when the files can't be read.
         """
         files = self._files
         try:
@@ -115,6 +136,7 @@ class Replica:
             if record is None:
                 return None
             prefix = record.prefix
+            self.check_fresh(record)
         name = prefix + digest
         found = view.found.get(name)
         if found is not None:
@@ -141,6 +163,12 @@ class Replica:
             if view.tx_id != tx.id():
                 view = self._new_view(tx)
             return self._find_bucket(tx, view, name)
+
+    def check_fresh(self, bucket: BucketRecord) -> None:
+        """Raise Stale when the replica has been out of step for longer than the bucket allows."""
+        limit = bucket.refuse_after
+        if limit is not None and self._lag_seconds() > limit:
+            raise Stale(f"out of step for more than {limit} s")
 
     @property
     def revision(self) -> int | None:
@@ -275,7 +303,9 @@ class Replica:
             if value is None:
                 return None
             record = view.buckets[name] = records.decode_bucket(name, value)
-            view.prefixes[name] = record.prefix
+            # The short way is for buckets that nothing else has to be asked of.
+            if record.refuse_after is None:
+                view.prefixes[name] = record.prefix
         return record
 
     def _write(self, change: Callable[[Any], _T]) -> _T:

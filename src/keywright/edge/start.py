@@ -15,6 +15,7 @@ from keywright.core.snapshotfile import SnapshotFileError
 from keywright.edge import snapshot_file
 from keywright.edge.feeds import OtherPepper
 from keywright.edge.http_feed import HttpFeed
+from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.secretfiles import KeyFileError
 from keywright.server import StartError
@@ -80,7 +81,7 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
                 _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
                 return
             try:
-                _log.info(snapshot_file.load(path, digester, replica))
+                _log.info(snapshot_file.load(path, digester, replica, InStep(settings.in_step_file)))
             except SnapshotFileError as error:
                 # It must not take away what there is: the answers on this disk, or the way to the origin.
                 if replica.revision is None and settings.origin is None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING, TypeVar
 import lmdb
 
 from keywright.edge.feeds import LiveFeed, RecordBehind, Refused, SnapshotNeeded, Untrusted
+from keywright.edge.in_step import InStep, elapsed_seconds
 from keywright.edge.replica import Gap, ReplicaBroken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from keywright.core.changes import Change
+    from keywright.core.changes import Change, Cursor
     from keywright.edge.feeds import Feed, Snapshot
     from keywright.edge.replica import Replica
 
@@ -40,17 +40,22 @@ REFUSED_PAUSE_SECONDS = 30.0
 
 
 class Follower:
-    """Follows a feed into a replica. `run` is the background loop; `catch_up` may be called at any time beside it."""
+    """Follows a feed into a replica. `run` is the background loop; `catch_up` may be called at any time beside it.
+
+    `on_news` is called, on the loop's thread, when something was applied and when `is_synced` changed.
+    """
 
     def __init__(
         self,
         replica: Replica,
         feed: Feed,
         *,
+        in_step: InStep | None = None,
+        on_news: Callable[[], None] = lambda: None,
         poll_seconds: float = 0.25,
         longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._replica = replica
         self._feed = feed
@@ -66,7 +71,8 @@ class Follower:
         self._is_known_deployment = False
         self._is_synced = False
         self._since = clock()
-        self._in_step_at = monotonic()
+        self._in_step = in_step or InStep(elapsed=monotonic)
+        self._on_news = on_news
         self._failures: set[str] = set()
         self._reason: str | None = None
 
@@ -82,8 +88,8 @@ class Follower:
 
     @property
     def lag_seconds(self) -> float:
-        """How long ago the replica was last known to be in step: 0 to `poll_seconds` when all is well."""
-        return max(0.0, self._monotonic() - self._in_step_at)
+        """How long ago the replica was last known to be in step: little when all is well, inf when it is not known."""
+        return self._in_step.lag_seconds()
 
     @property
     def reason(self) -> str | None:
@@ -91,17 +97,17 @@ class Follower:
         return None if self._is_synced else self._reason
 
     @property
-    def in_step_at(self) -> float:
-        """When (monotonic) the replica was last known to be in step."""
-        return self._in_step_at
+    def cursor(self) -> Cursor | None:
+        """Where the replica is; None before the first snapshot, or when the replica can't be read."""
+        try:
+            return self._replica.cursor
+        except (lmdb.Error, ReplicaBroken):
+            return None
 
     @property
     def revision(self) -> int | None:
-        """The replica's revision; None before the first snapshot, or when the replica can't be read."""
-        try:
-            return self._replica.revision
-        except (lmdb.Error, ReplicaBroken):
-            return None
+        cursor = self.cursor
+        return None if cursor is None else cursor.revision
 
     def ring(self) -> None:
         """Say that there may be something new. From the event loop's own thread."""
@@ -213,9 +219,13 @@ class Follower:
                 if not cursor.stamp:
                     raise SnapshotNeeded("an older version left no stamp here")
                 batch = await self._feed.changes(cursor)
-                if batch.changes and await self._on_writer(replica.apply, batch) != batch.cursor:
-                    # Another process was faster. It was at most twice so: whoever comes after that saw what is here.
-                    continue
+                if batch.changes:
+                    reached = await self._on_writer(replica.apply, batch)
+                    self._on_news()
+                    if reached != batch.cursor:
+                        # Another process was faster. It was at most twice so: whoever comes after that saw what is
+                        # here.
+                        continue
             except (SnapshotNeeded, Gap) as error:
                 if cursor is not None:
                     _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, error)
@@ -224,7 +234,8 @@ class Follower:
             if len(batch.changes) < self._feed.batch_size:
                 # What a live feed says of its last moment is not what is true now.
                 in_step_at = asked_at if self._live is None else self._live.in_step_at
-                self._in_step_at = max(self._in_step_at, in_step_at or 0.0)
+                if in_step_at is not None:
+                    self._in_step.advance(in_step_at)
                 return
 
     async def _take_snapshot(self, is_needed: Callable[[], bool]) -> None:
@@ -283,6 +294,7 @@ class Follower:
         if is_synced is not self._is_synced:
             self._is_synced = is_synced
             self._since = self._clock()
+            self._on_news()
 
     def _note_failure(self, error: Exception) -> None:
         """Log the first failure of each kind since all was well; the others would only say it again."""

@@ -3,6 +3,7 @@
     GET /v1/feed                      one frame: whose record this is
     GET /v1/feed/snapshot             the record at one revision: pages, then an end frame
     GET /v1/feed/changes?after=CURSOR changes from then on, for ever; a heartbeat when there are none
+    POST /v1/feed/acknowledgements    what an edge has applied (acknowledgements.py)
 
 A request carries an edge token and a nonce of its own, which every frame of the answer repeats. No transaction is open
 while an answer of changes waits for its reader; a snapshot holds one, for a limited time and for few readers at once.
@@ -23,6 +24,7 @@ from keywright.core.frames import Frame, FrameKind, FrameSigner, pack
 from keywright.core.problems import BadRequest, Forbidden, Gone, Problem, ServiceUnavailable, Unauthorized
 from keywright.origin import auth
 from keywright.origin.feed import scope
+from keywright.origin.feed.acknowledgements import Acknowledgements
 from keywright.origin.feed.scope import Sight, SightChanged
 from keywright.origin.feed.streams import FrameStream
 from keywright.origin.feed.tail import Stretch, Tail
@@ -82,6 +84,8 @@ class FeedDoor:
         self.router = APIRouter(prefix="/v1/feed", include_in_schema=False)
         for path, frames in (("", self._about), ("/snapshot", self._snapshot), ("/changes", self._changes)):
             self.router.add_api_route(path, self._endpoint(frames), methods=["GET"], response_model=None)
+        reports = Acknowledgements(services, self._authenticate)
+        self.router.add_api_route("/acknowledgements", reports.answer, methods=["POST"], response_model=None)
 
     def before(self, bell: Callable[[int], Awaitable[None]]) -> Callable[[int], Awaitable[None]]:
         """A bell that wakes the readers of the feed, then does what the given one does."""

@@ -46,12 +46,18 @@ class Transaction:
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
         self.revision: int | None = None
+        self.is_awaited = False
+        """Whether somebody will wait to hear that edges have applied this: their origins are told by the commit."""
         self._changes: list[Change] = []
         self._later_than = 0
 
     @property
     def is_postgresql(self) -> bool:
         return self.connection.dialect.name == "postgresql"
+
+    @property
+    def has_changes(self) -> bool:
+        return bool(self._changes)
 
     def record(self, *changes: Change) -> None:
         """Have these changes numbered and logged, in this order, when the transaction commits."""
@@ -88,14 +94,20 @@ class Transaction:
         The head row stays locked from here to the commit (PostgreSQL: its row lock; SQLite: there is one writer), so
         no other transaction takes a later number before this one is seen: the order of revisions is that of commits.
         """
-        if not self._changes:
-            return
         head = tables.deployment
+        if not self._changes:
+            if self.is_awaited:
+                waiting = sa.update(head).values(awaited_revision=head.c.revision).returning(head.c.revision)
+                self.revision = await self.scalar(waiting)
+            return
         now = max(time.time_ns() // 1_000_000, self._later_than + 1)
         # Each transaction's time is later than that of the one before: an edge tells by it which past a record has.
         stamped_at = sa.case((head.c.stamped_at >= now, head.c.stamped_at + 1), else_=now)
         stamp = secrets.token_hex(STAMP_BYTES)
-        values = {"revision": head.c.revision + len(self._changes), "stamp": stamp, "stamped_at": stamped_at}
+        revision = head.c.revision + len(self._changes)
+        values: dict[str, Any] = {"revision": revision, "stamp": stamp, "stamped_at": stamped_at}
+        if self.is_awaited:
+            values["awaited_revision"] = revision
         row = await self.first(sa.update(head).values(**values).returning(head.c.revision, head.c.stamped_at))
         last, at = row.revision, row.stamped_at  # type: ignore[union-attr]
         first = last - len(self._changes) + 1

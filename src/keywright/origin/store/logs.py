@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from keywright.core.changes import NOWHERE, BucketPut, Change, ConsumerPut, Cursor, Hidden, KeyPut, decode
 from keywright.core.permissions import SYSTEM_BUCKET, Access
+from keywright.origin.store.buckets import refuse_after
 from keywright.origin.store.database import Transaction
 from keywright.origin.store.tables import (
     accounts,
@@ -52,6 +53,12 @@ async def find_deployment(tx: Transaction) -> Deployment | None:
     return Deployment(row.id, row.pepper_check, _cursor_of(row)) if row else None
 
 
+async def get_revision(tx: Transaction) -> int:
+    """The newest revision."""
+    revision: int = await tx.scalar(sa.select(deployment.c.revision))
+    return revision
+
+
 async def insert_deployment(tx: Transaction, *, id: str, pepper_check: str, now: datetime) -> None:
     """Raises UniqueViolation when another process was first."""
     values = {"single": 1, "id": id, "pepper_check": pepper_check, **NOWHERE._asdict(), "created_at": now}
@@ -71,6 +78,12 @@ async def lead_on(tx: Transaction, after: Cursor, *, limit: int) -> list[Logged]
     if not found or found[0].cursor != after:
         raise NotKept(f"the log does not have revision {after.revision} with the stamp {after.stamp}")
     return found[1:]
+
+
+async def has_cursor(tx: Transaction, cursor: Cursor) -> bool:
+    """Whether the record was once there, and has all that led to it. False, too, when that is no longer kept."""
+    place = sa.select(changes.c.stamp).where(changes.c.revision == cursor.revision)
+    return bool(await tx.scalar(place) == cursor.stamp)
 
 
 async def note_loss(tx: Transaction, lost: Cursor) -> bool:
@@ -93,10 +106,13 @@ async def list_bucket_puts(tx: Transaction) -> list[BucketPut]:
     granted = sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access).join(accounts)
     for bucket_number, account_id, access in await tx.all(granted):
         held.setdefault(bucket_number, {})[account_id] = Access(access)
-    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"))
+    stale = (buckets.c.max_staleness_seconds, buckets.c.when_stale)
+    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"), *stale)
     owned = owned.select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
     rows = await tx.all(owned.order_by(buckets.c.number))
-    return [BucketPut(row.number, row.id, row.name, row.account_id, held.get(row.number, {})) for row in rows]
+    return [
+        BucketPut(row[0], row[1], row[2], row[3], held.get(row[0], {}), refuse_after(row[4], row[5])) for row in rows
+    ]
 
 
 async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
