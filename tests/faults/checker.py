@@ -89,6 +89,12 @@ def nothing_is_half_done(history: History, timeline: Timeline) -> Iterator[str]:
                 yield f"{there} of {len(write.digests)} keys of one request were made"
 
 
+def the_revision_that_was_told_is_the_one_of_the_change(history: History, timeline: Timeline) -> Iterator[str]:
+    for write in history.writes:
+        if write.revision is not None and write.revision != timeline.revision_of(write):
+            yield f"{write.kind} was told to be revision {write.revision} and is {timeline.revision_of(write)}"
+
+
 def revisions_are_in_the_order_of_acknowledgements(history: History, timeline: Timeline) -> Iterator[str]:
     known = [(write, timeline.revision_of(write)) for write in history.writes]
     ends = sorted((write.acknowledged_at, revision) for write, revision in known if write.acknowledged_at and revision)
@@ -165,6 +171,7 @@ def in_the_end_every_edge_equals_the_record(history: History, _: Timeline) -> It
 RULES: tuple[Callable[[History, Timeline], Iterator[str]], ...] = (
     nothing_acknowledged_is_lost,
     nothing_is_half_done,
+    the_revision_that_was_told_is_the_one_of_the_change,
     revisions_are_in_the_order_of_acknowledgements,
     no_reader_goes_back,
     every_answer_is_that_of_one_revision,

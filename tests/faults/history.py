@@ -33,6 +33,8 @@ class Write:
     digests: tuple[bytes, ...] = ()
     n: int | None = None
     """The number that the metadata says from then on."""
+    revision: int | None = None
+    """What the answer called the revision of this change."""
     applied_by: frozenset[str] = frozenset()
     """The edges of which the answer said that they have applied it."""
 

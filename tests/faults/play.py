@@ -22,9 +22,11 @@ class Outcome:
     writes: int
     answers: int
     heal_seconds: float
+    waited: int
+    """Writes of which an answer said which edges have them."""
 
     def __str__(self) -> str:
-        counted = f"{self.writes} writes, {self.answers} answers, healed in {self.heal_seconds:.1f} s"
+        counted = f"{self.writes} writes, {self.waited} of them waited for, {self.answers} answers, healed in {self.heal_seconds:.1f} s"
         said = "".join(f"\n    {violation}" for violation in self.violations[:10])
         return f"{'FAILED' if said else 'ok'}  {self.schedule}  ({counted}){said}"
 
@@ -56,5 +58,6 @@ def play(world: World, schedule: Schedule) -> Outcome:
     heal_seconds = time.monotonic() - healing_at
     history.unhealed += [f"a caller failed: {error!r}" for error in traffic.failures]
     world.look(history)
+    waited = sum(bool(write.applied_by) for write in history.writes)
     said = checker.violations(history)
-    return Outcome(schedule, said, len(history.writes), len(history.answers), heal_seconds)
+    return Outcome(schedule, said, len(history.writes), len(history.answers), heal_seconds, waited)

@@ -31,7 +31,7 @@ def good() -> History:
             write(WriteKind.CREATE, 1, digests=(FIRST.digest,)),
             write(WriteKind.CREATE, 2, digests=(SECOND.digest, THIRD.digest)),
             write(WriteKind.METADATA, 3, n=2),
-            write(WriteKind.REVOKE, 4, digests=(FIRST.digest,), applied_by=frozenset({"edge-1"})),
+            write(WriteKind.REVOKE, 4, digests=(FIRST.digest,), revision=16, applied_by=frozenset({"edge-1"})),
         ],
         answers=[
             answer(0.0, None, None, "503"),
@@ -79,6 +79,10 @@ def keep_a_row_too_many(history: History) -> None:
 def make_half_of_a_batch(history: History) -> None:
     del history.log[3]
     history.writes[1] = replace(history.writes[1], acknowledged_at=None)
+
+
+def tell_another_revision(history: History) -> None:
+    history.writes[3] = replace(history.writes[3], revision=15)
 
 
 def pass_over_a_late_commit(history: History) -> None:
@@ -163,6 +167,7 @@ SPOILT: list[tuple[Callable[[History], None], str]] = [
     (lose_a_row, "nothing_acknowledged_is_lost"),
     (keep_a_row_too_many, "nothing_acknowledged_is_lost"),
     (make_half_of_a_batch, "nothing_is_half_done"),
+    (tell_another_revision, "the_revision_that_was_told_is_the_one_of_the_change"),
     (pass_over_a_late_commit, "revisions_are_in_the_order_of_acknowledgements"),
     (go_back, "no_reader_goes_back"),
     (go_back_within_one_answer, "no_reader_goes_back"),

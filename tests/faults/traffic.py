@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from faults.history import Answer, History, Write, WriteKind
+from faults.schedule import EDGES
 from keywright.core.keyformat import Digester
 
 ROOT_KEY = "root-key-of-the-test-deployment"
 BUCKET = "my-project-production"
 CONSUMERS = f"/v1/accounts/my-account/key-buckets/{BUCKET}/consumers"
 ANSWER_SECONDS = 3.0
+WAIT_MILLIS = 400
 WRITE_PAUSE_SECONDS = 0.02
 ASK_PAUSE_SECONDS = 0.01
 
@@ -172,6 +174,8 @@ class _Writer:
         secret = self._dice.choice(sorted(self._living))
         id = self._living.pop(secret)
         path = f"{CONSUMERS}/{self._consumer}/keys/{id}"
+        if self._dice.random() < 0.5:
+            path += f"?wait=all&timeout={WAIT_MILLIS}"
         self._ask(WriteKind.REVOKE, "DELETE", path, digests=(self._traffic.digest(secret),))
 
     def _ask(
@@ -179,16 +183,27 @@ class _Writer:
     ) -> Any | None:
         """The answer's value ({} for none) if it was acknowledged."""
         asked_at = time.monotonic()
-        acknowledged_at, value = None, None
+        acknowledged_at, value, told = None, None, {}
         with contextlib.suppress(OSError, http.client.HTTPException):
-            status, _, value = self._caller.call(method, path, body)
+            status, told, value = self._caller.call(method, path, body)
             if status < 300:
                 acknowledged_at, value = time.monotonic(), value or {}
             elif status < 500:
                 # After an unanswered delete it is gone; anything else would be a wrong answer.
                 assert status in {404, 409}, f"{method} {path}: {status} {value}"
+        if acknowledged_at is not None:
+            more |= {"revision": int(told["keywright-revision"]), "applied_by": _applied_by(told)}
         self._traffic.note(Write(kind, name or self._consumer, asked_at, acknowledged_at, **more))
         return value if acknowledged_at is not None else None
+
+
+def _applied_by(told: dict[str, str]) -> frozenset[str]:
+    """Of which edges an answer said that they have the change: it names those that have not."""
+    wanted = int(told.get("keywright-applied", "0/0").partition("/")[2])
+    # Others than all, and the origin's own, and nobody knows which of them were meant.
+    if wanted != len(EDGES) + 1:
+        return frozenset()
+    return frozenset(EDGES) - set(told.get("keywright-pending", "").split(", "))
 
 
 class _Asker:
