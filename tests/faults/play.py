@@ -26,7 +26,8 @@ class Outcome:
     """Writes of which an answer said which edges have them."""
 
     def __str__(self) -> str:
-        counted = f"{self.writes} writes, {self.waited} of them waited for, {self.answers} answers, healed in {self.heal_seconds:.1f} s"
+        counted = f"{self.writes} writes, {self.waited} of them waited for, {self.answers} answers"
+        counted += f", healed in {self.heal_seconds:.1f} s"
         said = "".join(f"\n    {violation}" for violation in self.violations[:10])
         return f"{'FAILED' if said else 'ok'}  {self.schedule}  ({counted}){said}"
 
