@@ -196,7 +196,7 @@ class World:
                     server.start()
                     time.sleep(0.3)
                 standing = server.standing()
-                if standing["synced"] and standing["revision"] == head is not None:
+                if standing["synced"] and standing["revision"] == head is not None and not _is_audited(server):
                     del waiting[name]
             time.sleep(0.02)
         return [f"{name} did not come back in step: {server.standing()}" for name, server in waiting.items()]
@@ -299,6 +299,17 @@ def resume_database(postgres: Postgres) -> None:
     for pid in _family_of(postgres):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+def _is_audited(server: Server) -> bool:
+    """Whether its replica is being looked through: what is damaged may not have been noticed yet."""
+    name = b"keywright.edge.audit\0" + str(server.data_dir / "replica").encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if name in (entry / "cmdline").read_bytes():
+                    return True
+    return False
 
 
 def _family_of(postgres: Postgres) -> list[int]:

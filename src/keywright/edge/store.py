@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 MAP_SIZE = 64 * 1024**3
 """Address space, not disk or memory: LMDB's file grows as it is filled. It is doubled when it is full."""
-FORMAT = b"1"
+FORMAT = b"2"
 BROKEN = (
     lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError,
     lmdb.IncompatibleError, lmdb.NotFoundError, ValueError, LookupError, TypeError,
