@@ -18,6 +18,7 @@ from keywright.edge.sync import Follower
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from keywright.core.changes import Batch
 

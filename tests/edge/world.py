@@ -91,6 +91,7 @@ class MemoryFeed:
 
     async def changes(self, after: Cursor) -> Batch:
         self.calls.append(f"changes {after.revision}")
+        assert after.stamp, "nobody is asked to lead on from what has no stamp"
         self._fail()
         if not self.start <= after.revision <= self.revision or after != at(after.revision, self.history):
             raise SnapshotNeeded

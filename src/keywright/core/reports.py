@@ -10,6 +10,7 @@ headers, logs and tables; what is anything else is refused with ReportError, nev
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import re
@@ -111,7 +112,7 @@ def _checked(row: object) -> Report:
             int(since), list() | None as place, int() | None as lag,
         ]:  # fmt: skip
             cursor = None if place is None else _cursor(place)
-            counts = [number, since, lag or 0]
+            counts = [number, since, 0 if lag is None else lag]
             # To Python a bool is an int.
             if any(type(count) is bool or not 0 <= count <= _MOST for count in counts):
                 raise ReportError("the report holds a number that can't be")
@@ -128,7 +129,11 @@ def _checked(row: object) -> Report:
 
 
 def _cursor(row: list[object]) -> Cursor:
-    try:
-        return Cursor.parse(".".join(str(item) for item in row))
-    except ValueError:
-        raise ReportError("the report holds a cursor of another shape") from None
+    match row:
+        case [int(revision), str(stamp), int(stamped_at)] if not (
+            isinstance(revision, bool) or isinstance(stamped_at, bool)
+        ):
+            # As text it has one form, which says how long a stamp is and how large a number.
+            with contextlib.suppress(ValueError):
+                return Cursor.parse(str(Cursor(revision, stamp, stamped_at)))
+    raise ReportError("the report holds a cursor of another shape")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+POLL_SECONDS = 0.25
 SWEEP_SIZE = 1000
 READER_CHECK_SECONDS = 60.0
 LOCK_SECONDS = 0.05
@@ -53,7 +54,7 @@ class Follower:
         *,
         in_step: InStep | None = None,
         on_news: Callable[[], None] = lambda: None,
-        poll_seconds: float = 0.25,
+        poll_seconds: float | Callable[[], float] = POLL_SECONDS,
         longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = elapsed_seconds,
@@ -61,7 +62,7 @@ class Follower:
         self._replica = replica
         self._feed = feed
         self._live = feed if isinstance(feed, LiveFeed) else None
-        self._poll_seconds = poll_seconds
+        self._poll_seconds = poll_seconds if callable(poll_seconds) else lambda: poll_seconds
         self._longest_pause_seconds = longest_pause_seconds
         self._clock = clock
         self._monotonic = monotonic
@@ -148,7 +149,7 @@ class Follower:
                     if self._live is not None:
                         await self._until_news(self._live)
                         continue
-                    await self._until_rung(self._poll_seconds)
+                    await self._until_rung(self._poll_seconds())
                 except Exception as error:  # noqa: BLE001
                     self._is_known_deployment = False
                     self._mark(is_synced=False)
@@ -156,7 +157,7 @@ class Follower:
                     if isinstance(error, Refused):
                         await self._until_rung(REFUSED_PAUSE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
                         continue
-                    pause = min(max(pause * 2, self._poll_seconds), self._longest_pause_seconds)
+                    pause = min(max(pause * 2, self._poll_seconds()), self._longest_pause_seconds)
                     # Random, so that many edges don't ask a record that is back all at once, nor several processes
                     # try for the same lock in step.
                     await self._until_rung(pause * random.uniform(0.0 if self._live else 0.5, 1.0))  # noqa: S311

@@ -23,7 +23,7 @@ from keywright.edge.feeds import Snapshot, SnapshotNeeded
 from keywright.edge.identity import Identity
 from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica
-from keywright.edge.sync import Follower
+from keywright.edge.sync import POLL_SECONDS, Follower
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
@@ -112,7 +112,14 @@ class EmbeddedApp:
         self._replica = Replica.open_or_replace(
             settings.replica_dir, tools.digester.pepper_check(), lag_seconds=in_step.lag_seconds
         )
-        self._follower = Follower(self._replica, RecordFeed(self._database), in_step=in_step)
+        commits = self._database.commits
+        self._follower = Follower(
+            self._replica,
+            RecordFeed(self._database),
+            in_step=in_step,
+            poll_seconds=lambda: commits.poll_seconds(POLL_SECONDS),
+        )
+        commits.subscribe(self._follower.ring)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report)
         self._edge = EdgeApp(
@@ -136,6 +143,7 @@ class EmbeddedApp:
         )
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
+        self._listening: asyncio.Task[None] | None = None
         self._is_worker = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,11 +169,15 @@ class EmbeddedApp:
             asyncio.create_task(self._follower.run(self._stop)),
             asyncio.create_task(self._edges.run(self._stop)),
         ]
+        self._listening = asyncio.create_task(self._database.commits.listen())
 
     async def stop(self) -> None:
         self._stop.set()
         self._stop_answers()
         await asyncio.gather(*self._running)
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
         await self._follower.close()
         self._replica.close()
         await self._database.close()

@@ -28,8 +28,8 @@ _MIN_REVISION = {
     "name": "Min-Revision",
     "in": "header",
     "required": False,
-    "description": "Answer only from a replica that has applied this change, as `Keywright-Revision` named it. One that "
-    "has not is waited for, a moment; then the answer is 503.",
+    "description": "Answer only from a replica that has applied this change, as `Keywright-Revision` named it. "
+    "One that has not is waited for, a moment; then the answer is 503.",
     "schema": {"type": "integer", "minimum": 0, "examples": [42]},
 }
 _BUCKET = {

@@ -1,9 +1,9 @@
 """Owns hearing of commits: one look at the record for all readers of this process, and the newest changes in memory.
 
-The bell rings after each commit of this process; what other processes commit is found by a poll. Both only wake: what
-is new is read from the log after the last cursor seen, so a lost bell costs time and never a change. If the log does
-not have that cursor any more, the record is of another past, and every stream ends. Nothing is looked at while nobody
-follows.
+The bell rings after each commit of this process, and where the record tells of them (store/commits.py) of others; what
+no bell rang for is found by a poll. Both only wake: what is new is read from the log after the last cursor seen, so a
+lost bell costs time and never a change. If the log does not have that cursor any more, the record is of another past,
+and every stream ends. Nothing is looked at while nobody follows.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Tail:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        database.commits.subscribe(self.ring)
         self._recent: deque[Logged] = deque(maxlen=KEPT_CHANGES)
         self._head: Cursor | None = None
         self._readers = 0
@@ -121,7 +122,7 @@ class Tail:
             self._bell.clear()
             try:
                 is_more = await self._look_once()
-                pause = 0.0 if is_more else POLL_SECONDS
+                pause = 0.0 if is_more else self._database.commits.poll_seconds(POLL_SECONDS)
             except DatabaseUnavailable as error:
                 log.warning("the feed can't read the record: %s", error)
                 pause = AWAY_SECONDS

@@ -55,5 +55,5 @@ def _pending_names(outcome: Outcome, actor: Actor, account_id: str | None) -> Se
     if len(names) < len(outcome.pending):
         names.append(f"({len(outcome.pending) - len(names)} of other accounts)")
     if not outcome.is_known:
-        names.append("(unknown: the database can't be reached)")
+        names.append("(unknown: what other origins heard was not learnt in time)")
     return names[:SHOWN_NAMES]

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from keywright.core.changes import STAMP_BYTES, Change, encode
 from keywright.origin.store import tables
+from keywright.origin.store.commits import CHANNEL, Commits
 
 SQLITE_BUSY_SECONDS = 10
 CONNECT_SECONDS = 10
@@ -43,8 +44,9 @@ class DatabaseUnavailable(Exception):
 class Transaction:
     """An open transaction; `revision` is set once it has committed changes for the edges."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, *, notifies: bool = False) -> None:
         self.connection = connection
+        self._notifies = notifies
         self.revision: int | None = None
         self.is_awaited = False
         """Whether somebody will wait to hear that edges have applied this: their origins are told by the commit."""
@@ -108,7 +110,11 @@ class Transaction:
         values: dict[str, Any] = {"revision": revision, "stamp": stamp, "stamped_at": stamped_at}
         if self.is_awaited:
             values["awaited_revision"] = revision
-        row = await self.first(sa.update(head).values(**values).returning(head.c.revision, head.c.stamped_at))
+        returned: list[sa.ColumnElement[Any]] = [head.c.revision, head.c.stamped_at]
+        if self._notifies:
+            # Delivered at the commit. Here, since a statement of its own would hold the lock for one more round trip.
+            returned.append(sa.func.pg_notify(CHANNEL, sa.cast(head.c.revision, sa.Text)))
+        row = await self.first(sa.update(head).values(**values).returning(*returned))
         last, at = row.revision, row.stamped_at  # type: ignore[union-attr]
         first = last - len(self._changes) + 1
         rows = [
@@ -124,6 +130,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _create_engine(url)
+        self.commits = Commits(self.engine)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # SQLite has one writer: waiting in line here beats polling its lock.
         self._writing = asyncio.Lock() if self.is_sqlite else None
@@ -160,7 +167,7 @@ class Database:
                 if self.is_sqlite:
                     await connection.execution_options(keywright_write=True)
                 async with connection.begin():
-                    tx = Transaction(connection)
+                    tx = Transaction(connection, notifies=self.commits.can_notify)
                     yield tx
                     await tx.number_changes()
 
@@ -181,7 +188,9 @@ def _create_engine(text: str) -> AsyncEngine:
         return engine
     # A connection that died with its server is replaced at check-out instead of failing a request.
     shared |= {"pool_size": 10, "max_overflow": 10, "pool_timeout": 5, "pool_pre_ping": True}
-    return create_async_engine(_for_asyncpg(url), connect_args={"timeout": CONNECT_SECONDS}, **shared)
+    engine = create_async_engine(_for_asyncpg(url), connect_args={"timeout": CONNECT_SECONDS}, **shared)
+    sa.event.listen(engine.sync_engine, "handle_error", _leave_standby)
+    return engine
 
 
 def _for_asyncpg(url: sa.URL) -> sa.URL:
@@ -196,6 +205,12 @@ def _for_asyncpg(url: sa.URL) -> sa.URL:
     if unknown:
         raise ValueError(f"has parameters that are not known: {', '.join(unknown)}")
     return url
+
+
+def _leave_standby(context: sa.engine.ExceptionContext) -> None:
+    # 25006: what takes no writes is a primary no more. Its connections live on, but the record is elsewhere.
+    if getattr(context.original_exception, "sqlstate", None) == "25006":
+        context.is_disconnect = True
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
