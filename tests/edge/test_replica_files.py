@@ -270,3 +270,9 @@ def test_an_audit_looks_at_everything_once_and_at_a_reopened_replica_anew(tmp_pa
         assert replica.audit(1000)
         replica.reopen()
     replica.close()
+
+
+def test_what_merely_keeps_an_audit_from_its_work_is_no_damage(tmp_path: Path) -> None:
+    assert not asyncio.run(audit.is_damaged(Path("/proc/none"), PEPPER_CHECK))
+    filled(tmp_path)
+    assert not asyncio.run(audit.is_damaged(tmp_path, PEPPER_CHECK))

@@ -3,7 +3,7 @@
 LMDB keeps no checksums and trusts what it reads. Records carry one each (records.py), which a look-up checks; but a
 record that nobody asks for, or that can't be found because its name or the way to it is damaged, only this finds.
 
-Run as `python -m keywright.edge.audit DIRECTORY PEPPER_CHECK`: exit code 1 for damage. It ends when its parent does.
+Run as `python -m keywright.edge.audit DIRECTORY PEPPER_CHECK`: exit code 23 for damage. It ends when its parent does.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import sys
 import time
 from pathlib import Path
 
-import lmdb
-
 from keywright.edge.replica import Replica, ReplicaBroken
+from keywright.edge.store import BROKEN
 
 STEP = 2000
 PAUSE_SECONDS = 0.02
-DAMAGED = 1
+DAMAGED = 23
+"""No code that Python ends with by itself: what merely keeps the audit from its work is no damage."""
 _CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL}
 
 
@@ -48,7 +48,7 @@ def main(path: Path, pepper_check: str) -> int:
         with replica.auditing() as is_ours:
             while is_ours and not replica.audit(STEP) and os.getppid() == parent:
                 time.sleep(PAUSE_SECONDS)
-    except (lmdb.Error, ReplicaBroken) as error:
+    except (ReplicaBroken, *BROKEN) as error:
         print(f"the replica in {path} is damaged: {error}", file=sys.stderr, flush=True)  # noqa: T201
         return DAMAGED
     return 0

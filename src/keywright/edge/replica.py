@@ -237,6 +237,8 @@ class Replica:
         its key would be wrong. Raises ReplicaBroken.
         """
         files = self._files
+        if self._audit_place == (0, b""):
+            files.walk()
         databases = (files.bucket_names, files.buckets, files.consumers, files.keys)
         number, start = self._audit_place
         if number == len(databases):
