@@ -61,7 +61,7 @@ def test_a_file_made_beside_a_running_service_starts_an_edge_that_has_no_origin(
     until(lambda: edge.get("/readyz").get("reason"))
     ready = edge.get("/readyz")
     assert (ready["ready"], ready["synced"], ready["revision"]) == (True, False, int(shown["revision"]))
-    assert "no origin" in ready["reason"]
+    assert "no origin or broker" in ready["reason"]
 
     # Its replica is its own: the file may be gone at the next start.
     edge.kill()

@@ -64,6 +64,15 @@ _Workers = Annotated[
         "--workers", envvar="KEYWRIGHT_WORKERS", metavar="N", min=1, help="Processes that answer; 1 by default."
     ),
 ]
+_Nats = Annotated[
+    str | None,
+    typer.Option(
+        "--nats",
+        envvar="KEYWRIGHT_NATS_URL",
+        metavar="URL",
+        help="NATS JetStream that carries changes to edges, as nats://host:4222.",
+    ),
+]
 _Region = Annotated[
     str | None,
     typer.Option(
@@ -108,6 +117,7 @@ def serve(
     database_url: DatabaseUrl = None,
     workers: _Workers = None,
     region: _Region = None,
+    nats: _Nats = None,
 ) -> None:
     """Run the service: the Developer API and the validation of keys.
 
@@ -118,7 +128,15 @@ def serve(
 
     with failing_clearly():
         planes.serve(
-            _load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers, region=region)
+            _load(
+                host=host,
+                port=port,
+                data_dir=data_dir,
+                database_url=database_url,
+                workers=workers,
+                region=region,
+                nats=nats,
+            )
         )
 
 
@@ -146,6 +164,7 @@ def edge(
             help="File of `keywright snapshot export` to begin with; used if newer than the replica.",
         ),
     ] = None,
+    nats: _Nats = None,
     host: _Host = None,
     port: _Port = None,
     data_dir: Annotated[
@@ -164,8 +183,9 @@ def edge(
 
     It goes on answering when the origin is away, also after a restart. It needs
     the origin's pepper, and in KEYWRIGHT_EDGE_TOKEN a management key that may
-    follow the feed. With a snapshot file it needs no origin to begin with, and
-    without --origin it answers from that file alone.
+    follow the feed. With --nats it follows a broker that the origin relays to,
+    instead of the origin, and needs no such key. With a snapshot file it needs
+    neither to begin with, and without them it answers from that file alone.
     """
     with failing_clearly():
         from keywright.edge import start
@@ -174,6 +194,7 @@ def edge(
         start.run(
             EdgeSettings.load(
                 origin=origin,
+                nats=nats,
                 snapshot=snapshot,
                 host=host,
                 port=port,

@@ -92,7 +92,9 @@ class NoFeed:
     batch_size = 1
 
     async def deployment_id(self) -> str:
-        raise Refused("this edge has no origin: what changed since its snapshot file was made is not known here")
+        raise Refused(
+            "this edge has no origin or broker: what changed since its snapshot file was made is not known here"
+        )
 
     async def snapshot(self) -> Snapshot:
         raise NotImplementedError

@@ -14,7 +14,7 @@ from keywright import __version__, secretfiles, server
 from keywright.core.snapshotfile import SnapshotFileError
 from keywright.edge import snapshot_file
 from keywright.edge.feeds import OtherPepper
-from keywright.edge.http_feed import HttpFeed
+from keywright.edge.following import new_feed
 from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.secretfiles import KeyFileError
@@ -40,8 +40,7 @@ def run(settings: EdgeSettings) -> None:
     server.check_port(settings.host, settings.port)
     _check(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    followed = "following nothing" if settings.origin is None else f"following {settings.origin}"
-    print(f"Keywright {__version__} edge on http://{host}:{settings.port}, {followed}", flush=True)  # noqa: T201
+    print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
     os.environ.update(settings.environment)
     server.run("keywright.edge.standalone:create_app", settings.host, settings.port, settings.workers)
@@ -61,11 +60,8 @@ def _check(settings: EdgeSettings) -> None:
 
 
 def _check_pepper(settings: EdgeSettings, digester: Digester) -> None:
-    if settings.origin is None or settings.token is None:
-        return
-    feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
     try:
-        asyncio.run(_look(feed))
+        asyncio.run(_look(settings, digester))
     except OtherPepper as error:
         # An edge that has answers goes on giving them: what came over the wire doesn't stop it, only the loop's log.
         if not _has_answers(settings, digester.pepper_check()):
@@ -84,15 +80,16 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
                 _log.info(snapshot_file.load(path, digester, replica, InStep(settings.in_step_file)))
             except SnapshotFileError as error:
                 # It must not take away what there is: the answers on this disk, or the way to the origin.
-                if replica.revision is None and settings.origin is None:
+                if replica.revision is None and not settings.is_following:
                     raise StartError(str(error)) from None
                 _log.error("the snapshot file is refused: %s", error)
     except (ReplicaBroken, lmdb.Error) as error:
         raise StartError(f"can't use the replica in {settings.replica_dir}: {error}") from None
 
 
-async def _look(feed: HttpFeed) -> None:
+async def _look(settings: EdgeSettings, digester: Digester) -> None:
     """Raises OtherPepper. Whatever else is in the way now may be gone later; the follower says it if not."""
+    feed = new_feed(settings, digester)
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             await feed.deployment_id()
