@@ -276,3 +276,19 @@ def test_what_merely_keeps_an_audit_from_its_work_is_no_damage(tmp_path: Path) -
     assert not asyncio.run(audit.is_damaged(Path("/proc/none"), PEPPER_CHECK))
     filled(tmp_path)
     assert not asyncio.run(audit.is_damaged(tmp_path, PEPPER_CHECK))
+
+
+def test_an_edge_starts_whichever_page_of_its_replica_is_damaged(tmp_path: Path) -> None:
+    """Found by `make test-faults`, seed 1047: LMDB has more names for damage than one, and a start must know them all."""
+    filled(tmp_path / "good")
+    with contextlib.closing(Replica.open(tmp_path / "good", PEPPER_CHECK)) as replica:
+        pages = replica.used_bytes // 4096
+    dice = random.Random(1)
+    for page in [*range(12), *range(pages - 12, pages)]:
+        path = tmp_path / f"damaged-{page}"
+        shutil.copytree(tmp_path / "good", path)
+        with (path / "data.mdb").open("r+b") as file:
+            file.seek(page * 4096)
+            file.write(dice.randbytes(64))
+        Replica.open_or_replace(path, PEPPER_CHECK).close()
+        shutil.rmtree(path)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import lmdb
 
 from faults import clock
 from faults.disk import Disk
@@ -210,7 +211,7 @@ class World:
                     Replica.open(edge.data_dir / "replica", self.digester.pepper_check())
                 ) as replica:
                     history.edges[name] = Held(replica.revision, replica.records())
-            except ReplicaBroken as error:
+            except (ReplicaBroken, lmdb.Error) as error:
                 history.unhealed.append(f"the replica of {name} can't be read: {error}")
 
     def head(self) -> int:

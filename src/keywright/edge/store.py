@@ -27,7 +27,8 @@ MAP_SIZE = 64 * 1024**3
 FORMAT = b"2"
 BROKEN = (
     lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError,
-    lmdb.IncompatibleError, lmdb.NotFoundError, ValueError, LookupError, TypeError,
+    lmdb.IncompatibleError, lmdb.NotFoundError, lmdb.BadTxnError, lmdb.BadDbiError, lmdb.CursorFullError,
+    lmdb.BadValsizeError, ValueError, LookupError, TypeError,
 )  # fmt: skip
 """What LMDB, or the decoding of a record, raises on bytes that neither of them wrote."""
 _DATABASES = (b"meta", b"buckets", b"bucket_names", b"consumers", b"keys")
