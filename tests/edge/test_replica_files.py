@@ -279,7 +279,7 @@ def test_what_merely_keeps_an_audit_from_its_work_is_no_damage(tmp_path: Path) -
 
 
 def test_an_edge_starts_whichever_page_of_its_replica_is_damaged(tmp_path: Path) -> None:
-    """Found by `make test-faults`, seed 1047: LMDB has more names for damage than one, and a start must know them all."""
+    """Found by `make test-faults`, seed 1047: LMDB has many names for damage, and a start must know them all."""
     filled(tmp_path / "good")
     with contextlib.closing(Replica.open(tmp_path / "good", PEPPER_CHECK)) as replica:
         pages = replica.used_bytes // 4096

@@ -81,7 +81,7 @@ class Postgres:
             )
             if ready.returncode == 0:
                 return
-            if self._process is not None and self._process.poll() is not None:
+            if self.process is not None and self.process.poll() is not None:
                 # What a killed server left running must be gone first.
                 self._launch()
             time.sleep(0.05)
