@@ -129,10 +129,14 @@ class OriginSettings:
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """What `keywright edge` needs to know: an origin and a management key that may follow its feed, or a broker."""
+    """What `keywright edge` needs to know: an origin and a management key that may follow its feed, or a broker.
 
-    origin: str
+    Without either there is a snapshot file, which is all that the edge will ever know.
+    """
+
+    origin: str | None
     token: Secret | None
+    snapshot: Path | None
     name: str
     region: str
     min_revision_millis: int
@@ -155,15 +159,24 @@ class EdgeSettings:
         return self.data_dir / "replica"
 
     @property
+    def in_step_file(self) -> Path:
+        return self.replica_dir / "in-step.json"
+
+    @property
+    def is_following(self) -> bool:
+        return self.origin is not None or self.broker is not None
+
+    @property
     def followed(self) -> str:
         """Where the record is followed, to be shown."""
-        return self.origin if self.broker is None else ", ".join(self.broker.servers)
+        return ", ".join(self.broker.servers) if self.broker is not None else self.origin or "nothing"
 
     @classmethod
     def load(
         cls,
         *,
         origin: str | None = None,
+        snapshot: str | Path | None = None,
         host: str | None = None,
         port: int | None = None,
         data_dir: str | Path | None = None,
@@ -174,6 +187,7 @@ class EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
             "KEYWRIGHT_ORIGIN": origin,
+            "KEYWRIGHT_SNAPSHOT": snapshot,
             "KEYWRIGHT_HOST": host,
             "KEYWRIGHT_PORT": port,
             "KEYWRIGHT_DATA_DIR": data_dir,
@@ -184,16 +198,19 @@ class EdgeSettings:
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
         data = Path(source.text("KEYWRIGHT_DATA_DIR", DEFAULT_EDGE_DATA_DIR)).expanduser().absolute()
+        address, file = source.optional("KEYWRIGHT_ORIGIN"), source.optional("KEYWRIGHT_SNAPSHOT")
         token = source.secret("KEYWRIGHT_EDGE_TOKEN")
         following = _broker(source)
-        followed = source.text("KEYWRIGHT_ORIGIN", "")
-        if followed and following is not None:
+        if address is not None and following is not None:
             raise SettingsError("KEYWRIGHT_ORIGIN (--origin) and KEYWRIGHT_NATS_URL (--nats) are both set: follow one")
-        if following is None and (token is None or not is_possible(token.reveal())):
+        if address is None and following is None and file is None:
+            raise SettingsError("give KEYWRIGHT_ORIGIN (--origin), KEYWRIGHT_NATS_URL (--nats) or --snapshot, a file")
+        if address is not None and (token is None or not is_possible(token.reveal())):
             raise SettingsError("KEYWRIGHT_EDGE_TOKEN must be a management key whose permissions have feed: true")
         return cls(
-            origin=_origin_url(followed) if following is None else "",
+            origin=None if address is None else _origin_url(address),
             token=token,
+            snapshot=None if file is None else Path(file).expanduser().absolute(),
             name=source.edge_name(),
             region=source.region(),
             min_revision_millis=source.min_revision_millis(),

@@ -18,6 +18,7 @@ from keywright.edge.sync import Follower
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from keywright.core.changes import Batch
 
@@ -363,3 +364,30 @@ async def _until(is_true: object) -> None:
 
 def test_lmdb_is_the_engine_whose_files_we_describe() -> None:
     assert lmdb.version()[:2] == (0, 9)
+
+
+async def test_a_replica_that_was_damaged_while_nobody_ran_is_replaced_and_filled_again(tmp_path: Path) -> None:
+    feed = MemoryFeed(log=[bucket(1, "my-bucket"), *[consumer(n, 1) for n in range(300)]])
+    replica = Replica.open(tmp_path, PEPPER_CHECK)
+    follower = Follower(replica, feed)
+    await follower.catch_up()
+    await follower.close()
+    records = replica.records()
+    replica.close()
+    data = (tmp_path / "data.mdb").read_bytes()
+    # In the middle of a value that is neither the first nor the last: no start looks at it.
+    name = records[150].consumer_id.removeprefix("csmr_").encode()  # type: ignore[union-attr]
+    (tmp_path / "data.mdb").write_bytes(data.replace(name, name[::-1]))
+
+    feed.calls.clear()
+    replica = Replica.open_or_replace(tmp_path, PEPPER_CHECK)
+    follower, stop = Follower(replica, feed), asyncio.Event()
+    running = asyncio.create_task(follower.run(stop))
+    async with asyncio.timeout(30):
+        while "snapshot" not in feed.calls or not follower.is_synced:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    await follower.close()
+    assert replica.records() == records
+    replica.close()

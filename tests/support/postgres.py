@@ -51,7 +51,7 @@ class Postgres:
         self._data = base / "data"
         self._base = base
         self._numbers = count(1)
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root.
@@ -81,7 +81,7 @@ class Postgres:
             )
             if ready.returncode == 0:
                 return
-            if self._process is not None and self._process.poll() is not None:
+            if self.process is not None and self.process.poll() is not None:
                 # What a killed server left running must be gone first.
                 self._launch()
             time.sleep(0.05)
@@ -94,7 +94,7 @@ class Postgres:
         }  # fmt: skip
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self._base / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [self._binaries / "postgres", "-D", self._data, *flags], stdout=log, stderr=log, **self._as
             )
 
@@ -112,10 +112,10 @@ class Postgres:
         self.start()
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait()
-            self._process = None
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait()
+            self.process = None
 
     def run(self, statement: str, database: str = "postgres") -> str:
         command = [self._binaries / "psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database]

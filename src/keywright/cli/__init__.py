@@ -5,8 +5,6 @@ looks at one secret, client.py talks to the API, output.py prints. It imports li
 `keywright serve` waits for it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from keywright import __version__
-from keywright.cli import buckets, consumers, edges, key, keys, managers
-from keywright.cli.options import example
-from keywright.cli.output import CommandFailed, fail
+from keywright.cli import buckets, consumers, edges, key, keys, managers, snapshot
+from keywright.cli.options import DatabaseUrl, DataDir, example
+from keywright.cli.output import CommandFailed, fail, failing_clearly
 
 if TYPE_CHECKING:
     from keywright.settings import OriginSettings
@@ -66,25 +64,6 @@ _Workers = Annotated[
         "--workers", envvar="KEYWRIGHT_WORKERS", metavar="N", min=1, help="Processes that answer; 1 by default."
     ),
 ]
-_DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        envvar="KEYWRIGHT_DATA_DIR",
-        metavar="DIR",
-        help="Directory of the database, the replica and the key files; ./keywright-data by default.",
-    ),
-]
-_DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        envvar="KEYWRIGHT_DATABASE_URL",
-        metavar="URL",
-        # `ps` shows arguments to everybody.
-        help="PostgreSQL as postgresql://..., instead of SQLite. With a password in it, better use the variable.",
-    ),
-]
 _Nats = Annotated[
     str | None,
     typer.Option(
@@ -94,8 +73,6 @@ _Nats = Annotated[
         help="NATS JetStream that carries changes to edges, as nats://host:4222.",
     ),
 ]
-
-
 _Region = Annotated[
     str | None,
     typer.Option(
@@ -136,8 +113,8 @@ def serve(
     *,
     host: _Host = None,
     port: _Port = None,
-    data_dir: _DataDir = None,
-    database_url: _DatabaseUrl = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
     workers: _Workers = None,
     region: _Region = None,
     nats: _Nats = None,
@@ -149,7 +126,7 @@ def serve(
     """
     from keywright import serve as planes  # Loads both planes.
 
-    with _failing_clearly():
+    with failing_clearly():
         planes.serve(
             _load(
                 host=host,
@@ -169,6 +146,7 @@ def serve(
     epilog=example(
         "export KEYWRIGHT_EDGE_TOKEN=...    # a management key with feed: true",
         "keywright edge --origin https://keys.internal --data-dir /var/lib/keywright-edge",
+        "keywright edge --snapshot edge.snapshot    # no origin at all",
     ),
 )
 def edge(
@@ -176,6 +154,15 @@ def edge(
     origin: Annotated[
         str | None,
         typer.Option("--origin", envvar="KEYWRIGHT_ORIGIN", metavar="URL", help="Address of the origin to follow."),
+    ] = None,
+    snapshot: Annotated[
+        Path | None,
+        typer.Option(
+            "--snapshot",
+            envvar="KEYWRIGHT_SNAPSHOT",
+            metavar="FILE",
+            help="File of `keywright snapshot export` to begin with; used if newer than the replica.",
+        ),
     ] = None,
     nats: _Nats = None,
     host: _Host = None,
@@ -197,25 +184,33 @@ def edge(
     It goes on answering when the origin is away, also after a restart. It needs
     the origin's pepper, and in KEYWRIGHT_EDGE_TOKEN a management key that may
     follow the feed. With --nats it follows a broker that the origin relays to,
-    instead of the origin, and needs no such key.
+    instead of the origin, and needs no such key. With a snapshot file it needs
+    neither to begin with, and without them it answers from that file alone.
     """
-    with _failing_clearly():
+    with failing_clearly():
         from keywright.edge import start
         from keywright.settings import EdgeSettings
 
         start.run(
             EdgeSettings.load(
-                origin=origin, nats=nats, host=host, port=port, data_dir=data_dir, workers=workers, region=region
+                origin=origin,
+                nats=nats,
+                snapshot=snapshot,
+                host=host,
+                port=port,
+                data_dir=data_dir,
+                workers=workers,
+                region=region,
             )
         )
 
 
 @app.command("migrate", rich_help_panel=_CARE, epilog=example("keywright migrate --data-dir /var/lib/keywright"))
-def migrate(*, data_dir: _DataDir = None, database_url: _DatabaseUrl = None) -> None:
+def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Bring the database up to this version. (`serve` does so, too, when it starts.)"""
     from keywright import serve as planes  # Loads both planes.
 
-    with _failing_clearly():
+    with failing_clearly():
         planes.migrate(_load(data_dir=data_dir, database_url=database_url))
 
 
@@ -229,8 +224,8 @@ def rotate_master_key(
     discard_old: Annotated[
         bool, typer.Option("--discard-old", help="Drop the older master keys once nothing is sealed with them.")
     ] = False,
-    data_dir: _DataDir = None,
-    database_url: _DatabaseUrl = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Make a new master key and seal every bucket's data key with it, while the service runs.
 
@@ -238,10 +233,11 @@ def rotate_master_key(
     """
     from keywright import serve as planes  # Loads both planes.
 
-    with _failing_clearly():
+    with failing_clearly():
         planes.rotate_master_key(_load(data_dir=data_dir, database_url=database_url), discard_old=discard_old)
 
 
+app.add_typer(snapshot.app, name="snapshot", rich_help_panel=_CARE)
 app.add_typer(buckets.app, name="buckets", rich_help_panel=_MANAGE)
 app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
@@ -258,15 +254,3 @@ def _load(**given: Any) -> "OriginSettings":
     from keywright.settings import OriginSettings
 
     return OriginSettings.load(**given)
-
-
-@contextmanager
-def _failing_clearly() -> Iterator[None]:
-    """Turn what keeps the service from starting into its line."""
-    from keywright.server import StartError
-    from keywright.settings import SettingsError
-
-    try:
-        yield
-    except (SettingsError, StartError) as error:
-        raise CommandFailed(str(error)) from None

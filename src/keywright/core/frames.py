@@ -54,7 +54,8 @@ class Frame:
     """`scope` stands for what the reader may see, `nonce` is the request's own, `number` counts the answer's frames.
 
     `follows` and `cursor` are what the changes lead on from and to, `head` is the newest revision there was. `time` is
-    in milliseconds and only ever compared with that of another frame of the same answer.
+    in milliseconds and only ever compared with that of another frame of the same answer; in a snapshot file it is when
+    that was made.
     """
 
     deployment_id: str

@@ -84,3 +84,22 @@ class LiveFeed(Feed, Protocol):
     async def wait_for_news(self) -> None:
         """Return when `changes` should be asked again; raises what `changes` raises. May be cancelled."""
         ...
+
+
+class NoFeed:
+    """What an edge follows that was started without an origin: nothing, and it says so instead of looking in step."""
+
+    batch_size = 1
+
+    async def deployment_id(self) -> str:
+        raise Refused(
+            "this edge has no origin or broker: what changed since its snapshot file was made is not known here"
+        )
+
+    async def snapshot(self) -> Snapshot:
+        raise NotImplementedError
+
+    async def changes(self, after: Cursor) -> Batch:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...

@@ -89,6 +89,10 @@ class InStep:
             self._written_at = now
             self._write(self._path, now)
 
+    def advance_to_wall(self, wall: float) -> None:
+        """Take note that it was in step at this time of day, by a clock that may be an hour off."""
+        self.advance(max(self.at, self._at_wall(wall, self._elapsed())))
+
     def _write(self, path: Path, now: float) -> None:
         noted = {"boot": self._boot_id, "elapsed": self._at, "wall": self._wall() - (now - self._at)}
         # No fsync: what a power cut leaves of it is older, or unreadable, and so errs towards a longer lag.
@@ -109,6 +113,9 @@ class InStep:
             return -math.inf
         if boot is not None and boot == self._boot_id:
             return at if at <= now else -math.inf
+        return self._at_wall(wall, now)
+
+    def _at_wall(self, wall: float, now: float) -> float:
         lag = self._wall() - wall
         # Before that moment the clock has certainly been set back, nobody knows how far.
         return now - lag - SLOW_CLOCK_SECONDS if 0 <= lag < math.inf else -math.inf

@@ -2,6 +2,7 @@
 
 Records are kept apart and small. A key is 36 bytes of name (bucket number, digest) and 32 of value (consumer number, id
 without its prefix), 8 more if it expires; numbers are big-endian, so that the order of bytes is the order of numbers.
+Behind each value stands a checksum of name and value: LMDB has none, and a disk may err.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from keywright.core.changes import STAMP_BYTES, BucketPut, ConsumerPut, KeyPut
 from keywright.core.models import IdKind
@@ -25,6 +27,7 @@ KEY_PREFIX = f"{IdKind.KEY}_"
 CONSUMER_PREFIX = f"{IdKind.CONSUMER}_"
 BUCKET_NUMBER_BYTES = 4
 ID_LENGTH = 24
+CHECK_BYTES = 4
 _KEY_LENGTH = 8 + ID_LENGTH
 _STAMP_LENGTH = 8 + 2 * STAMP_BYTES
 _KEY = struct.Struct(f">Q{ID_LENGTH}s")
@@ -56,6 +59,19 @@ class BucketRecord:
 
 def unpack_number(value: bytes) -> int:
     return int.from_bytes(value, "big")
+
+
+def with_check(name: bytes, value: bytes) -> bytes:
+    """The value as it is kept under this name."""
+    return value + _U32.pack(crc32(value, crc32(name)))
+
+
+def checked(name: bytes, kept: bytes) -> bytes:
+    """The value, if it and its name are what was written. Raises ValueError."""
+    value = kept[:-CHECK_BYTES]
+    if kept[-CHECK_BYTES:] != _U32.pack(crc32(value, crc32(name))):
+        raise ValueError("a record is not as it was written")
+    return value
 
 
 def encode_bucket(put: BucketPut) -> bytes:

@@ -83,6 +83,8 @@ class Replica:
         self._pepper_check = pepper_check
         self._lag_seconds = lag_seconds
         self._view = _View(-1, is_ready=False)
+        self._audit_place = (0, b"")
+        """Which database, and the name to begin with."""
 
     @classmethod
     def open(
@@ -109,6 +111,7 @@ class Replica:
         self._files.close()
         # Before the files: the new ones count their transactions anew, and might come by the old view's number.
         self._view = _View(-1, is_ready=False)
+        self._audit_place = (0, b"")
         self._files = store.Files.open(self._files.path, self._files.map_size, _probe, replace=True)
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -144,9 +147,12 @@ class Replica:
         value = tx.get(name)
         if value is None:
             return _NOTHING
-        key = records.decode_key(value)
-        owner = tx.get(value[:8], None, files.consumers)
-        consumer = records.decode_consumer(owner) if owner is not None and owner[:4] == prefix else None
+        key = records.decode_key(records.checked(name, value))
+        number = value[:8]
+        owner = tx.get(number, None, files.consumers)
+        consumer = None
+        if owner is not None and owner[:4] == prefix:
+            consumer = records.decode_consumer(records.checked(number, owner))
         found = (key, consumer)
         view.misses += 1
         # One in four is kept: keys in use get there soon, and a stream of keys that are seen once costs little.
@@ -189,6 +195,14 @@ class Replica:
             return None if value is None else value.decode()
 
     @property
+    def path(self) -> Path:
+        return self._files.path
+
+    @property
+    def pepper_check(self) -> str:
+        return self._pepper_check
+
+    @property
     def is_open(self) -> bool:
         return self._files.is_open
 
@@ -205,14 +219,44 @@ class Replica:
         """Every record that can be reached, as puts in the order of a snapshot: a list, for tests and tools."""
         files = self._files
         with files.read() as tx:
-            rows = [records.decode_bucket(name.decode(), value) for name, value in tx.cursor(files.buckets)]
+            rows = [_bucket(name, kept) for name, kept in tx.cursor(files.buckets)]
             rows.sort(key=lambda row: row.number)
             puts: list[Change] = [records.bucket_put(row) for row in rows]
             for db, decode in ((files.consumers, records.consumer_put), (files.keys, records.key_put)):
                 puts += [
-                    decode(name, value) for name, value in tx.cursor(db) if not self._is_garbage(tx, db, name, value)
+                    decode(name, records.checked(name, kept))
+                    for name, kept in tx.cursor(db)
+                    if not self._is_garbage(tx, db, name, kept)
                 ]
             return puts
+
+    def audit(self, limit: int) -> bool:
+        """Look at up to `limit` records for damage, going on where the last look stopped; whether all were looked at.
+
+        `find` sees damage in what it finds; but a record whose own name is damaged is not found, and to say UNKNOWN of
+        its key would be wrong. Raises ReplicaBroken.
+        """
+        files = self._files
+        if self._audit_place == (0, b""):
+            files.walk()
+        databases = (files.bucket_names, files.buckets, files.consumers, files.keys)
+        number, start = self._audit_place
+        if number == len(databases):
+            return True
+        db, count, last = databases[number], 0, b""
+        with files.read() as tx, tx.cursor(db) as cursor:
+            if cursor.set_range(start):
+                for name, kept in cursor:
+                    if count == limit:
+                        self._audit_place = (number, name)
+                        return False
+                    records.checked(name, kept)
+                    # In its place, and found from above: so are the pages between.
+                    if name <= last or tx.get(name, db=db) != kept:
+                        raise ReplicaBroken("a record is not in its place")
+                    count, last = count + 1, name
+        self._audit_place = (number + 1, b"")
+        return False
 
     @property
     def used_bytes(self) -> int:
@@ -276,6 +320,12 @@ class Replica:
         with self._files.try_lock("following.lock") as is_ours:
             yield is_ours
 
+    @contextlib.contextmanager
+    def auditing(self) -> Iterator[bool]:
+        """Ask to be the one process that looks for damage; yields False, at once, when another one does."""
+        with self._files.try_lock("audit.lock") as is_ours:
+            yield is_ours
+
     # -- private ------------------------------------------------------------------------------------------------------
 
     def _new_view(self, tx: Any) -> _View:
@@ -302,7 +352,7 @@ class Replica:
             value = tx.get(name.encode(), db=self._files.buckets) if name.isascii() and 0 < len(name) <= 255 else None
             if value is None:
                 return None
-            record = view.buckets[name] = records.decode_bucket(name, value)
+            record = view.buckets[name] = _bucket(name.encode(), value)
             # The short way is for buckets that nothing else has to be asked of.
             if record.refuse_after is None:
                 view.prefixes[name] = record.prefix
@@ -332,19 +382,20 @@ class Replica:
         match change:
             case KeyPut():
                 name = records.pack_bucket_number(change.bucket_number) + change.digest
-                self._put(tx, files.keys, name, records.encode_key(change), append)
+                self._put(tx, files.keys, name, records.with_check(name, records.encode_key(change)), append)
             case KeyDelete():
                 tx.delete(records.pack_bucket_number(change.bucket_number) + change.digest, db=files.keys)
             case ConsumerPut():
                 name = records.pack_number(change.number)
-                self._put(tx, files.consumers, name, records.encode_consumer(change), append)
+                self._put(tx, files.consumers, name, records.with_check(name, records.encode_consumer(change)), append)
             case ConsumerDelete():
                 if tx.delete(records.pack_number(change.number), db=files.consumers):
                     self._ask_for_sweep(tx)
             case BucketPut():
                 self._delete_bucket_name(tx, change.number)
-                tx.put(change.name.encode(), records.encode_bucket(change), db=files.buckets)
-                tx.put(records.pack_bucket_number(change.number), change.name.encode(), db=files.bucket_names)
+                name, number = change.name.encode(), records.pack_bucket_number(change.number)
+                tx.put(name, records.with_check(name, records.encode_bucket(change)), db=files.buckets)
+                tx.put(number, records.with_check(number, name), db=files.bucket_names)
             case BucketDelete():
                 self._delete_bucket_name(tx, change.number)
                 if tx.delete(records.pack_bucket_number(change.number), db=files.bucket_names):
@@ -360,9 +411,13 @@ class Replica:
 
     def _delete_bucket_name(self, tx: Any, number: int) -> None:
         """Free the name of a bucket, unless a newer bucket has taken it already."""
-        name = tx.get(records.pack_bucket_number(number), db=self._files.bucket_names)
-        value = None if name is None else tx.get(name, db=self._files.buckets)
-        if name is not None and value is not None and records.decode_bucket(name.decode(), value).number == number:
+        packed = records.pack_bucket_number(number)
+        kept = tx.get(packed, db=self._files.bucket_names)
+        if kept is None:
+            return
+        name = records.checked(packed, kept)
+        value = tx.get(name, db=self._files.buckets)
+        if value is not None and _bucket(name, value).number == number:
             tx.delete(name, db=self._files.buckets)
 
     def _is_garbage(self, tx: Any, db: Any, name: bytes, value: bytes) -> bool:
@@ -429,6 +484,10 @@ class _View:
 _NOTHING = (None, None)
 
 
+def _bucket(name: bytes, kept: bytes) -> BucketRecord:
+    return records.decode_bucket(name.decode(), records.checked(name, kept))
+
+
 def _probe(files: store.Files) -> None:
     """Read the first and the last record of each kind; raises one of store.BROKEN if they are none."""
     with files.begin(files.meta) as tx:
@@ -436,10 +495,11 @@ def _probe(files: store.Files) -> None:
         if revision is not None and len(revision) != 8:
             raise ValueError("a revision of another length")
         records.decode_stamp(tx.get(b"stamp", b""))
-        for name, value in tx.cursor(files.buckets):
-            records.decode_bucket(name.decode(), value)
+        for name, kept in tx.cursor(files.buckets):
+            _bucket(name, kept)
         for db, decode in ((files.consumers, records.consumer_put), (files.keys, records.key_put)):
             with tx.cursor(db) as cursor:
                 for move in (cursor.first, cursor.last):
                     if move():
-                        decode(*cursor.item())
+                        name, kept = cursor.item()
+                        decode(name, records.checked(name, kept))

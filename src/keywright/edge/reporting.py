@@ -74,6 +74,15 @@ class Reporter:
                     await self._bell.wait()
 
 
+class NoReports:
+    """Where an edge reports that has no origin: nowhere."""
+
+    async def send(self, report: Report) -> float:
+        return HEARTBEAT_SECONDS
+
+    async def close(self) -> None: ...
+
+
 class HttpReports:
     """Reports to the origin, authenticated by the edge token and by their MAC. `close` it when it is not needed."""
 

@@ -42,7 +42,7 @@ class StandaloneApp:
 
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
-        self._in_step = InStep(settings.replica_dir / "in-step.json")
+        self._in_step = InStep(settings.in_step_file)
         self._replica = Replica.open_or_replace(
             settings.replica_dir, digester.pepper_check(), lag_seconds=self._in_step.lag_seconds
         )

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+from typing import TYPE_CHECKING
+
+import lmdb
 
 from keywright import __version__, secretfiles, server
-from keywright.core.keyformat import Digester
+from keywright.core.snapshotfile import SnapshotFileError
+from keywright.edge import snapshot_file
 from keywright.edge.feeds import OtherPepper
 from keywright.edge.following import new_feed
+from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.secretfiles import KeyFileError
 from keywright.server import StartError
 from keywright.settings import EdgeSettings
 from keywright.telemetry import configure_logs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from keywright.core.keyformat import Digester
+
+_log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 
@@ -41,12 +54,37 @@ def _check(settings: EdgeSettings) -> None:
         raise StartError(f"can't use the data directory {settings.data_dir}: {str(error.strerror).lower()}") from None
     except KeyFileError as error:
         raise StartError(f"{error}; an edge has the pepper of its origin") from None
+    _check_pepper(settings, digester)
+    if settings.snapshot is not None:
+        _begin_with(settings.snapshot, settings, digester)
+
+
+def _check_pepper(settings: EdgeSettings, digester: Digester) -> None:
     try:
         asyncio.run(_look(settings, digester))
     except OtherPepper as error:
         # An edge that has answers goes on giving them: what came over the wire doesn't stop it, only the loop's log.
         if not _has_answers(settings, digester.pepper_check()):
             raise StartError(str(error)) from None
+
+
+def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
+    """Fill the replica from the snapshot file if that is newer. Raises StartError where there is nothing else."""
+    try:
+        opened = contextlib.closing(Replica.open_or_replace(settings.replica_dir, digester.pepper_check()))
+        with opened as replica, replica.following() as is_ours:
+            if not is_ours:
+                _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
+                return
+            try:
+                _log.info(snapshot_file.load(path, digester, replica, InStep(settings.in_step_file)))
+            except SnapshotFileError as error:
+                # It must not take away what there is: the answers on this disk, or the way to the origin.
+                if replica.revision is None and not settings.is_following:
+                    raise StartError(str(error)) from None
+                _log.error("the snapshot file is refused: %s", error)
+    except (ReplicaBroken, lmdb.Error) as error:
+        raise StartError(f"can't use the replica in {settings.replica_dir}: {error}") from None
 
 
 async def _look(settings: EdgeSettings, digester: Digester) -> None:

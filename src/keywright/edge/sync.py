@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import lmdb
 
+from keywright.edge import audit
 from keywright.edge.feeds import LiveFeed, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.in_step import InStep, elapsed_seconds
 from keywright.edge.replica import Gap, ReplicaBroken
@@ -131,6 +132,7 @@ class Follower:
         """
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._bell.set())
+        auditing = asyncio.create_task(self._audit())
         pause = 0.0
         checked_at = self._monotonic()
         try:
@@ -161,6 +163,20 @@ class Follower:
                     await self._until_rung(pause * random.uniform(0.0 if self._live else 0.5, 1.0))  # noqa: S311
         finally:
             stopping.cancel()
+            auditing.cancel()
+            await asyncio.wait([auditing])
+
+    async def _audit(self) -> None:
+        """Have every record looked at once: the files may have been damaged while nobody ran."""
+        replica = self._replica
+        try:
+            if replica.revision is None or not await audit.is_damaged(replica.path, replica.pepper_check):
+                return
+            _log.error("the replica in %s is damaged: it will be replaced, and filled again", replica.path)
+            replica.condemn()
+            self.ring()
+        except (OSError, lmdb.Error, ReplicaBroken) as error:
+            _log.warning("the replica can't be looked through for damage: %s", error)
 
     async def _until_rung(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -203,9 +219,7 @@ class Follower:
     async def _round(self) -> None:
         replica = self._replica
         if not replica.is_open or replica.is_condemned:
-            # On the loop's thread, where the validations run: none of them is reading while the map goes away.
-            replica.close()
-            await self._on_writer(replica.reopen)
+            await self._reopen()
         if not self._is_known_deployment:
             deployment_id = await self._feed.deployment_id()
             if replica.deployment_id != deployment_id:
@@ -238,6 +252,14 @@ class Follower:
                 if in_step_at is not None:
                     self._in_step.advance(in_step_at)
                 return
+
+    async def _reopen(self) -> None:
+        if self._replica.is_open:
+            # What can still be read goes on being answered until there is something to fill a new one from.
+            await self._feed.deployment_id()
+        # On the loop's thread, where the validations run: none of them is reading while the map goes away.
+        self._replica.close()
+        await self._on_writer(self._replica.reopen)
 
     async def _take_snapshot(self, is_needed: Callable[[], bool]) -> None:
         """Load a snapshot, or wait for another process on this replica that is loading one already."""

@@ -115,3 +115,13 @@ async def find_management_key(tx: Transaction, digest: bytes, *, is_held: bool =
     values = dict(row._mapping)
     name, metadata = values.pop("consumer_name"), values.pop("consumer_metadata")
     return Key(**values), name, metadata
+
+
+async def find_management_metadata(tx: Transaction, key_id: str) -> Any | None:
+    """What the management key with this id may do: the metadata of its consumer."""
+    found = sa.select(consumers.c.metadata).select_from(
+        keys.join(consumers, consumers.c.number == keys.c.consumer_number).join(
+            buckets, buckets.c.number == keys.c.bucket_number
+        )
+    )
+    return await tx.scalar(found.where(buckets.c.name == SYSTEM_BUCKET, keys.c.id == key_id))
