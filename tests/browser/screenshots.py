@@ -21,17 +21,20 @@ OPEN_PAGES = {"landing": "/", "reference": "/docs", "sign-in": "/admin/sign-in"}
 
 def main(wanted: list[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, browsers.running() as browser:
-        with ServeProcess(Path(folder) / "data", KEYWRIGHT_BOOTSTRAP_KEY=portals.ROOT_KEY) as process:
-            process.wait_until_ready()
-            pages = {**OPEN_PAGES, **portals.fill(Portal(process))}
-            for view, viewport in VIEWS.items():
-                with browsers.watched(browser, process.url, viewport=viewport, device_scale_factor=1) as (_, page):
-                    for name in OPEN_PAGES:
-                        picture(page, name, pages[name], view, wanted)
-                    portals.sign_in(page)
-                    for name in pages.keys() - OPEN_PAGES.keys():
-                        picture(page, name, pages[name], view, wanted)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ServeProcess(Path(folder) / "data", KEYWRIGHT_BOOTSTRAP_KEY=portals.ROOT_KEY) as process,
+        browsers.running() as browser,
+    ):
+        process.wait_until_ready()
+        pages = {**OPEN_PAGES, **portals.fill(Portal(process))}
+        for view, viewport in VIEWS.items():
+            with browsers.watched(browser, process.url, viewport=viewport) as (_, page):
+                for name in OPEN_PAGES:
+                    picture(page, name, pages[name], view, wanted)
+                portals.sign_in(page)
+                for name in pages.keys() - OPEN_PAGES.keys():
+                    picture(page, name, pages[name], view, wanted)
 
 
 def picture(page: browsers.Page, name: str, path: str, view: str, wanted: list[str]) -> None:

@@ -62,9 +62,8 @@ def fill(portal: Portal) -> dict[str, str]:
     portal.call("POST", "/my-account/projects", json={"name": "payments"})
     grants = "/my-account/key-buckets/my-project-production/grants"
     portal.call("POST", grants, json={"account": "partner-account", "access": "read"})
-    portal.call("POST", "/my-account/key-buckets", json={
-        "name": "archive-2025", "description": "Kept for the auditors", "isRetrievable": False, "tags": {"team": "legal"},
-    })  # fmt: skip
+    archive = {"name": "archive-2025", "description": "Kept for the auditors", "tags": {"team": "legal"}}
+    portal.call("POST", "/my-account/key-buckets", json={**archive, "isRetrievable": False})
     portal.new_management_key("Deploys from CI", account="write")
     portal.new_management_key("Gateways in Frankfurt", buckets={"*": "validate"}, feed=True)
     key = f"{BUCKET}/consumers/{COMPANIES[-1]}/keys/{made['id']}"
