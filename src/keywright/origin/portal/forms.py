@@ -84,6 +84,10 @@ class Form:
     def is_on(self, name: str) -> bool:
         return bool(self.get(name))
 
+    def empty(self, name: str) -> None:
+        """Forgets what was typed: a browser complains of a date field that holds no date."""
+        self._fields = {**self._fields, name: [""]}
+
     def fail(self, name: str, message: str) -> None:
         """The first complaint about a field stands."""
         self.errors.setdefault(name, message)
