@@ -112,6 +112,16 @@ class Form:
             self.fail(name, f"must be {words}")
         return value
 
+    def whole(self, name: str, *, least: int, most: int) -> int | None:
+        """A whole number; None if nothing was typed."""
+        typed = self.get(name).strip()
+        if not typed:
+            return None
+        if not (typed.isascii() and typed.isdecimal() and len(typed) < 18 and least <= int(typed) <= most):
+            self.fail(name, f"must be a whole number from {least:,} to {most:,}")
+            return None
+        return int(typed)
+
     def choice(self, name: str, choices: Iterable[str]) -> str:
         value, allowed = self.get(name), list(choices)
         if value not in allowed:
