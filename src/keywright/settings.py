@@ -48,6 +48,8 @@ class OriginSettings:
     management_rate_limit: float
     metadata_bytes: int
     tags: int
+    session_idle_minutes: int
+    session_minutes: int
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
@@ -114,6 +116,8 @@ class OriginSettings:
             management_rate_limit=source.whole("KEYWRIGHT_MANAGEMENT_RATE_LIMIT", 100, 0, 1_000_000),
             metadata_bytes=source.whole("KEYWRIGHT_METADATA_BYTES", 1024, 2, 65536),
             tags=source.whole("KEYWRIGHT_TAGS", 5, 0, 100),
+            session_idle_minutes=source.whole("KEYWRIGHT_SESSION_IDLE_MINUTES", 60, 5, 44_640),
+            session_minutes=source.whole("KEYWRIGHT_SESSION_MINUTES", 720, 5, 44_640),
             edge_name=source.edge_name(),
             region=source.region(),
             min_revision_millis=source.min_revision_millis(),

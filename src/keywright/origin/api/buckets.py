@@ -34,7 +34,7 @@ from keywright.origin.service.buckets import BucketDraft, Grant
 
 router = new_router("Buckets")
 # A century: more is never, which null says.
-Staleness = Annotated[int, Field(ge=1, le=3_155_760_000, examples=[300])]
+Staleness = Annotated[int, Field(ge=1, le=rules.MAX_STALENESS_SECONDS, examples=[300])]
 BUCKETS = "/accounts/{accountName}/key-buckets"
 BUCKET = BUCKETS + "/{bucketName}"
 

@@ -47,27 +47,15 @@ from keywright.origin.store import logs
 from keywright.origin.store.database import Database, DatabaseUnavailable, Transaction
 
 __all__ = [
-    "MAX_BODY_BYTES",
-    "MAX_LIMIT",
-    "MAX_OFFSET",
-    "MAX_TAGS",
-    "Bell",
-    "CurrentEdges",
-    "CurrentWork",
-    "NotAppliedHere",
-    "OriginRoute",
-    "RateLimiter",
-    "RequestContext",
-    "Services",
-    "Wait",
-    "WantedTags",
-    "ask_to_wait",
-    "install",
-    "page_of",
-    "wants_representation",
+    "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "UNLOGGED", "Bell", "CurrentEdges", "CurrentWork",
+    "DatabaseUnavailable", "NotAppliedHere", "OriginRoute", "RateLimiter", "RequestContext", "Services", "Transaction",
+    "Wait", "WantedTags", "ask_to_wait", "install", "limit_rate", "log_refusal", "page_of", "wants_representation",
 ]  # fmt: skip
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+UNLOGGED = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
+"""What no audit entry is written for: a flood, what was done after all, what could not be written now either."""
 
 Bell = Callable[[int], Awaitable[None]]
 
@@ -101,7 +89,7 @@ class OriginRoute(APIRoute):
                 secret = _secret_of(request)
                 async with services.database.read() as tx:
                     actor = await _authenticate(tx, secret, services)
-                _limit_rate(actor, services)
+                limit_rate(actor, services)
                 check_query(request, parameters)
                 if has_body:
                     await admit_body(request)
@@ -111,10 +99,8 @@ class OriginRoute(APIRoute):
                 return Response(status_code=400)
             except Exception as error:  # noqa: BLE001
                 problem = refusals.to_problem(error, request)
-                # What is not logged: a flood, what was done after all, and what could not be written now either.
-                unlogged = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
-                if request.method not in READING and not isinstance(error, unlogged):
-                    await _log_refusal(request, services, actor, attempt, problem)
+                if request.method not in READING and not isinstance(error, UNLOGGED):
+                    await log_refusal(request, services, actor, attempt, problem)
                 return refusals.render(problem, request)
 
         return handle
@@ -198,7 +184,8 @@ async def _authenticate(tx: Transaction, secret: str, services: Services, *, is_
     return await auth.authenticate(tx, secret, tools.digester, tools.clock(), is_held=is_held)
 
 
-def _limit_rate(actor: Actor, services: Services) -> None:
+def limit_rate(actor: Actor, services: Services) -> None:
+    """Raises TooManyRequests when the account of the actor asks for too much at once."""
     wait = services.management_rate.take(actor.grantee.account_id, time.monotonic())
     if wait > 0:
         raise TooManyRequests(
@@ -207,7 +194,9 @@ def _limit_rate(actor: Actor, services: Services) -> None:
         )
 
 
-async def _log_refusal(request: Request, services: Services, actor: Actor, attempt: Attempt, problem: Problem) -> None:
+async def log_refusal(
+    request: Request, services: Services, actor: Actor, attempt: Attempt, problem: Problem, *, source: str = "api"
+) -> None:
     """Writes a refused attempt to the audit log of the account that it was aimed at."""
     try:
         if attempt.account_id is None:
@@ -221,7 +210,8 @@ async def _log_refusal(request: Request, services: Services, actor: Actor, attem
         async with services.database.write() as tx:
             now = services.tools.clock()
             error = refusals.in_one_line(problem)
-            await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now, error=error)
+            origin = origin_of(request, source)
+            await audit.write(tx, actor=actor, attempt=attempt, origin=origin, now=now, error=error)
     except DatabaseUnavailable as error:
         refusals.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)
 
