@@ -16,10 +16,42 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEFAULT_DATA_DIR = "./keywright-data"
 DEFAULT_EDGE_DATA_DIR = "./keywright-edge"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SettingsError(Exception):
     """A setting that can't be used; the message names it and says what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndUserSettings:
+    """How end users sign in, and what their browsers may do."""
+
+    oidc_issuer: str | None
+    oidc_audiences: tuple[str, ...]
+    oidc_client_id: str | None
+    oidc_client_secret: Secret | None
+    cors_origins: tuple[str, ...]
+    rate_limit: float
+
+    @classmethod
+    def of(cls, source: _Source) -> EndUserSettings:
+        issuer = source.optional("KEYWRIGHT_OIDC_ISSUER")
+        if issuer is not None:
+            _check_issuer(issuer)
+        client_id = source.optional("KEYWRIGHT_OIDC_CLIENT_ID")
+        audiences = source.listed("KEYWRIGHT_OIDC_AUDIENCE") or ((client_id,) if client_id else ())
+        if issuer and not audiences:
+            message = "KEYWRIGHT_OIDC_ISSUER needs KEYWRIGHT_OIDC_AUDIENCE or KEYWRIGHT_OIDC_CLIENT_ID: whom its tokens"
+            raise SettingsError(f"{message} are for. A token for somebody else's service would be good here, too.")
+        return cls(
+            oidc_issuer=issuer,
+            oidc_audiences=audiences,
+            oidc_client_id=client_id,
+            oidc_client_secret=source.secret("KEYWRIGHT_OIDC_CLIENT_SECRET"),
+            cors_origins=tuple(_web_origin(one) for one in source.listed("KEYWRIGHT_CORS_ORIGINS")),
+            rate_limit=source.whole("KEYWRIGHT_SELF_SERVE_RATE_LIMIT", 20, 0, 1_000_000),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +79,7 @@ class OriginSettings:
     forward_auth_header: str
     forward_auth_scheme: str
     log_level: str
+    end_users: EndUserSettings
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
 
@@ -102,6 +135,7 @@ class OriginSettings:
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            end_users=EndUserSettings.of(source),
             environment=flags,
         )
 
@@ -187,6 +221,11 @@ class _Source:
     def optional(self, name: str) -> str | None:
         return self.any_text(name, "") or None
 
+    def listed(self, name: str) -> tuple[str, ...]:
+        """What stands between commas."""
+        parts = (part.strip() for part in self.any_text(name, "").split(","))
+        return tuple(part for part in parts if part)
+
     def secret(self, name: str) -> Secret | None:
         text = self.optional(name)
         return Secret(text) if text is not None else None
@@ -205,6 +244,21 @@ class _Source:
         if text not in choices:
             raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {text[:40]!r}")
         return text
+
+
+def _check_issuer(url: str) -> None:
+    parts = urlsplit(url)
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    if not is_safe or not parts.hostname or parts.query or parts.fragment or "@" in url:
+        message = "must be the issuer exactly as the provider writes it, such as https://id.example.com/realms/main"
+        raise SettingsError(f"KEYWRIGHT_OIDC_ISSUER {message}; without TLS it may only be on this machine")
+
+
+def _web_origin(text: str) -> str:
+    if re.fullmatch(r"\*|https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", text) is None:
+        message = "must be origins between commas, such as https://app.example.com, in lower case and without a path"
+        raise SettingsError(f"KEYWRIGHT_CORS_ORIGINS {message}, not {text[:80]!r}")
+    return text
 
 
 def _edge_name(text: str) -> str:

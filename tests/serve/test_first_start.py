@@ -293,8 +293,8 @@ async def test_many_that_bootstrap_one_record_at_once_all_succeed_and_one_makes_
 
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     arguments = ("migrate", "--data-dir", str(tmp_path / "data"))
-    assert run(*arguments).stdout == "The database was migrated from schema none to 0001.\n"
-    assert run(*arguments).stdout == "The database is up to date (schema 0001).\n"
+    assert run(*arguments).stdout == "The database was migrated from schema none to 0005.\n"
+    assert run(*arguments).stdout == "The database is up to date (schema 0005).\n"
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         arguments = ("migrate", "--data-dir", str(tmp_path / "other"))
         said = [done.stdout for done in pool.map(lambda _: run(*arguments), range(3))]

@@ -23,12 +23,14 @@ from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
+from keywright.origin.auth import EndUsers
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
+from keywright.origin.oidc.provider import Provider
 from keywright.origin.store import logs
 from keywright.origin.store.database import Database
 from keywright.origin.store.logs import Deployment
 from keywright.serve.first_start import make_tools
-from keywright.settings import OriginSettings
+from keywright.settings import EndUserSettings, OriginSettings
 from keywright.telemetry import configure_logs
 
 log = logging.getLogger("keywright.serve")
@@ -115,6 +117,9 @@ class EmbeddedApp:
                 self._apply,
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
+                end_users=_end_users(settings.end_users),
+                end_user_rate=RateLimiter(settings.end_users.rate_limit),
+                cors_origins=settings.end_users.cors_origins,
             )
         )
         self._stop = asyncio.Event()
@@ -172,6 +177,12 @@ def create_app() -> EmbeddedApp:
     settings = OriginSettings.load()
     configure_logs(settings.log_level)
     return EmbeddedApp(settings)
+
+
+def _end_users(settings: EndUserSettings) -> EndUsers | None:
+    if settings.oidc_issuer is None:
+        return None
+    return EndUsers(Provider(settings.oidc_issuer), frozenset(settings.oidc_audiences))
 
 
 def _known(found: Deployment | None) -> Deployment:

@@ -83,7 +83,8 @@ async def test_what_changes_nothing_for_the_edges_takes_no_revision(record: Reco
     async with record.database.write() as tx:
         await consumers.update(tx, consumer, description="d", tags={"a": "b"}, metadata={}, now=now())
         await keys.update(tx, key, description="d", expires_at=None, now=now())
-        await buckets.update(tx, record.bucket, description="d", tags={"a": "b"}, now=now())
+        shown = record.bucket.self_serve
+        await buckets.update(tx, record.bucket, description="d", tags={"a": "b"}, self_serve=shown, now=now())
 
     assert tx.revision is None
     assert await head_of(record.database) == before

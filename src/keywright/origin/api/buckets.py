@@ -27,6 +27,13 @@ from keywright.origin.api.fields import (
 from keywright.origin.api.keys import KeyFormat, KeyShape, show
 from keywright.origin.api.parameters import AskedPage, PathAccount, PathBucket, PathKey, new_router
 from keywright.origin.api.refusals import problems
+from keywright.origin.api.self_serve_settings import (
+    SelfServeShape,
+    SelfServeUpdate,
+    members,
+    show_self_serve,
+    with_members,
+)
 from keywright.origin.http import CurrentWork
 from keywright.origin.service import buckets as rules
 from keywright.origin.service import management
@@ -48,6 +55,7 @@ class BucketShape(Shape):
     is_retrievable: bool = Field(description="Whether keys can be shown again after they were made.")
     key_prefix: str = Field(examples=[DEFAULT_PREFIX], description="What its generated keys begin with.")
     tags: Tags
+    self_serve: SelfServeShape
 
 
 class NewBucketShape(BucketShape):
@@ -64,6 +72,7 @@ class BucketCreate(Shape):
     tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
     is_retrievable: bool = Field(default=True, description="With false only digests of its keys are kept.")
     key_prefix: KeyPrefix = Field(default=DEFAULT_PREFIX, description="What generated keys begin with.")
+    self_serve: SelfServeUpdate | None = Field(default=None, description="What end users may do by themselves.")
 
 
 class BucketUpdate(Shape):
@@ -71,6 +80,9 @@ class BucketUpdate(Shape):
 
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
     tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
+    self_serve: SelfServeUpdate | None = Field(
+        default=None, description="What end users may do by themselves; null sets all of it to the defaults."
+    )
 
 
 class OwnerKeyCreate(Shape):
@@ -117,6 +129,7 @@ def _fields(bucket: Bucket) -> dict[str, object]:
         "is_retrievable": bucket.is_retrievable,
         "key_prefix": bucket.key_prefix,
         "tags": dict(bucket.tags),
+        "self_serve": show_self_serve(bucket.self_serve),
     }
 
 
@@ -138,7 +151,8 @@ async def list_buckets(work: CurrentWork, account: PathAccount, page: AskedPage)
 @router.post(BUCKETS, name="bucket.create", summary="Create a bucket", responses=problems(403, 404, 409, 413, 415))
 async def create_bucket(work: CurrentWork, account: PathAccount, body: BucketCreate) -> NewBucketShape:
     """A new bucket, born with its owner key."""
-    draft = BucketDraft(body.name, body.description, body.tags or {}, body.is_retrievable, body.key_prefix)
+    self_serve = with_members(body.self_serve)
+    draft = BucketDraft(body.name, body.description, body.tags or {}, body.is_retrievable, body.key_prefix, self_serve)
     bucket, made = await rules.create(work, account, draft)
     owner_key = show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
     return NewBucketShape.model_validate({**_fields(bucket), "owner_key": owner_key})
@@ -152,9 +166,14 @@ async def get_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket
 
 @router.patch(BUCKET, name="bucket.update", summary="Update a bucket", responses=problems(403, 404, 413, 415))
 async def update_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: BucketUpdate) -> BucketShape:
-    """Replaces description or tags. What is left out stays; null empties."""
+    """Replaces description or tags, and members of `selfServe`. What is left out stays; null empties."""
     changed = await rules.update(
-        work, account, bucket, description=given(body, "description"), tags=given(body, "tags")
+        work,
+        account,
+        bucket,
+        description=given(body, "description"),
+        tags=given(body, "tags"),
+        self_serve=members(given(body, "self_serve")),
     )
     return _show(changed)
 

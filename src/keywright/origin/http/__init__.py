@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -24,6 +24,7 @@ from starlette.requests import ClientDisconnect
 
 from keywright.core.problems import Problem, TooManyRequests, Unauthorized
 from keywright.origin import auth
+from keywright.origin.auth import EndUsers
 from keywright.origin.http import refusals
 from keywright.origin.http.body import MAX_BODY_BYTES, admit_body
 from keywright.origin.http.context import RequestContext, origin_of
@@ -63,6 +64,11 @@ class Services:
     management_rate: RateLimiter
     refusal_rate: RateLimiter
     """How many refused attempts of strangers are written to an account's audit log in a second."""
+    end_users: EndUsers | None = None
+    """The identity provider of the end users; None where the deployment has none."""
+    end_user_rate: RateLimiter = field(default_factory=lambda: RateLimiter(0))
+    cors_origins: tuple[str, ...] = ()
+    """Which web pages may call the Self-serve API."""
 
 
 class OriginRoute(APIRoute):
@@ -78,14 +84,11 @@ class OriginRoute(APIRoute):
             attempt = Attempt(self.name)
             actor = NOBODY
             try:
-                secret = _secret_of(request)
-                async with services.database.read() as tx:
-                    actor = await _authenticate(tx, secret, services)
-                _limit_rate(actor, services)
+                actor = await self.admit(request, services)
                 check_query(request, parameters)
                 if has_body:
                     await admit_body(request)
-                return await _work(request, services, actor, attempt, endpoint)
+                return await self._work(request, services, actor, attempt, endpoint)
             except ClientDisconnect:
                 # Nothing was done, and nobody is there to be told.
                 return Response(status_code=400)
@@ -99,29 +102,42 @@ class OriginRoute(APIRoute):
 
         return handle
 
+    async def admit(self, request: Request, services: Services) -> Actor:
+        """Who asks, before anything of the request is looked at. Raises what they are to be told if they may not."""
+        secret = auth.secret_in(authorization_of(request))
+        async with services.database.read() as tx:
+            actor = await _authenticate(tx, secret, services)
+        _limit_rate(actor, services)
+        return actor
 
-async def _work(
-    request: Request,
-    services: Services,
-    actor: Actor,
-    attempt: Attempt,
-    endpoint: Callable[[Request], Coroutine[Any, Any, Response]],
-) -> Response:
-    is_write = request.method not in READING
-    transaction: AbstractAsyncContextManager[Transaction]
-    transaction = services.database.write() if is_write else services.database.read()
-    async with transaction as tx:
-        if is_write:
-            # Once more, and held: the key may have been revoked while the body came in or the lock was waited for.
-            actor = await _authenticate(tx, _secret_of(request), services, is_held=True)
-        now = services.tools.clock()
-        request.state.work = Work(tx, actor, now, services.tools, attempt)
-        response = await endpoint(request)
-        if is_write:
-            await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now)
-    if tx.revision is not None:
-        await services.bell(tx.revision)
-    return response
+    async def readmit(self, tx: Transaction, request: Request, services: Services, actor: Actor) -> Actor:
+        """Who asks, in the transaction that changes something."""
+        # Once more, and held: the key may have been revoked while the body came in or the lock was waited for.
+        secret = auth.secret_in(authorization_of(request))
+        return await _authenticate(tx, secret, services, is_held=True)
+
+    async def _work(
+        self,
+        request: Request,
+        services: Services,
+        actor: Actor,
+        attempt: Attempt,
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]],
+    ) -> Response:
+        is_write = request.method not in READING
+        transaction: AbstractAsyncContextManager[Transaction]
+        transaction = services.database.write() if is_write else services.database.read()
+        async with transaction as tx:
+            if is_write:
+                actor = await self.readmit(tx, request, services, actor)
+            now = services.tools.clock()
+            request.state.work = Work(tx, actor, now, services.tools, attempt)
+            response = await endpoint(request)
+            if is_write:
+                await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now)
+        if tx.revision is not None:
+            await services.bell(tx.revision)
+        return response
 
 
 def current_work(request: Request) -> Work:
@@ -150,13 +166,13 @@ def _query_parameters(dependant: Dependant) -> frozenset[str]:
     return own.union(*(_query_parameters(one) for one in dependant.dependencies))
 
 
-def _secret_of(request: Request) -> str:
-    """The management key that the request bears. Raises Unauthorized."""
+def authorization_of(request: Request) -> str | None:
+    """The one Authorization header, if there is one. Raises Unauthorized for several."""
     headers = request.headers.getlist("authorization")
     if len(headers) > 1:
         challenge = f'{auth.CHALLENGE}, error="invalid_request"'
         raise Unauthorized("Send one Authorization header, not several.", headers={"WWW-Authenticate": challenge})
-    return auth.secret_in(headers[0] if headers else None)
+    return headers[0] if headers else None
 
 
 async def _authenticate(tx: Transaction, secret: str, services: Services, *, is_held: bool = False) -> Actor:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from keywright.core.keyformat import DEFAULT_PREFIX
-from keywright.core.models import BASE62, Account, Bucket, Environment, IdKind, new_id
+from keywright.core.models import BASE62, DEFAULT_SELF_SERVE, Account, Bucket, Environment, IdKind, SelfServe, new_id
 from keywright.core.permissions import Access
 from keywright.core.problems import BadRequest, Conflict, NotFound
 from keywright.origin.service import management
 from keywright.origin.service.actor import (
+    UNSET,
     Page,
     Unset,
     Work,
@@ -35,6 +37,7 @@ class BucketDraft:
     tags: Mapping[str, str] = field(default_factory=dict)
     is_retrievable: bool = True
     key_prefix: str = DEFAULT_PREFIX
+    self_serve: SelfServe = DEFAULT_SELF_SERVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
             tags=draft.tags,
             is_retrievable=draft.is_retrievable,
             key_prefix=draft.key_prefix,
+            self_serve=draft.self_serve,
             now=work.now,
         )
     except UniqueViolation:
@@ -115,7 +119,9 @@ async def update(
     *,
     description: str | Unset | None,
     tags: Mapping[str, str] | Unset | None,
+    self_serve: Mapping[str, Any] | Unset | None = UNSET,
 ) -> Bucket:
+    """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
     work.attempt.concerns("bucket", bucket.id, name=bucket.name)
     new_tags = replaced(tags, bucket.tags, {})
@@ -124,7 +130,12 @@ async def update(
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     new_description = replaced(description, bucket.description)
-    return await rows.update(work.tx, bucket, description=new_description, tags=new_tags, now=work.now)
+    new_self_serve = DEFAULT_SELF_SERVE if self_serve is None else bucket.self_serve
+    if not isinstance(self_serve, Unset):
+        new_self_serve = replace(new_self_serve, **(self_serve or {}))
+    return await rows.update(
+        work.tx, bucket, description=new_description, tags=new_tags, self_serve=new_self_serve, now=work.now
+    )
 
 
 async def delete(work: Work, account_name: str, name: str) -> None:

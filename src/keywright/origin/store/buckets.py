@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from keywright.core.changes import BucketDelete, BucketPut
-from keywright.core.models import Account, Bucket
+from keywright.core.models import Account, Bucket, SelfServe
 from keywright.core.permissions import Access
 from keywright.origin.store.database import MissingReference, Transaction
 from keywright.origin.store.tables import accounts, buckets, consumers, grants, retired_bucket_names
 
 _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
-    buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
+    buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.self_serve,
+    buckets.c.created_at, buckets.c.updated_at,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
 
@@ -32,6 +33,7 @@ async def insert(
     tags: Mapping[str, str],
     is_retrievable: bool,
     key_prefix: str,
+    self_serve: SelfServe,
     now: datetime,
 ) -> Bucket:
     """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
@@ -44,11 +46,13 @@ async def insert(
         tags=tags,
         is_retrievable=is_retrievable,
         key_prefix=key_prefix,
+        self_serve=asdict(self_serve),
         created_at=now,
         updated_at=now,
     )
     account_id = account.id if account else None
-    bucket = Bucket(number, id, account_id, name, description, tags, is_retrievable, key_prefix, now, now)
+    own = (number, id, account_id, name, description, tags, is_retrievable, key_prefix, now, now)
+    bucket = Bucket(*own, self_serve=self_serve)
     tx.record(put(bucket))
     return bucket
 
@@ -77,12 +81,18 @@ async def list_of(tx: Transaction, account: Account, *, limit: int, offset: int)
 
 
 async def update(
-    tx: Transaction, bucket: Bucket, *, description: str | None, tags: Mapping[str, str], now: datetime
+    tx: Transaction,
+    bucket: Bucket,
+    *,
+    description: str | None,
+    tags: Mapping[str, str],
+    self_serve: SelfServe,
+    now: datetime,
 ) -> Bucket:
-    values = {"description": description, "tags": tags, "updated_at": now}
+    values = {"description": description, "tags": tags, "self_serve": asdict(self_serve), "updated_at": now}
     await tx.execute(sa.update(buckets).where(buckets.c.number == bucket.number).values(**values))
-    # Description and tags are for management only: no edge needs to hear of them.
-    return replace(bucket, description=description, tags=tags, updated_at=now)
+    # None of this is for validations: no edge needs to hear of it.
+    return replace(bucket, description=description, tags=tags, self_serve=self_serve, updated_at=now)
 
 
 async def delete(tx: Transaction, bucket: Bucket) -> None:
@@ -194,4 +204,8 @@ async def _with_grants(tx: Transaction, rows: Sequence[Any]) -> list[Bucket]:
     )
     for bucket_number, account_id, access in await tx.all(joined):
         held[bucket_number][account_id] = Access(access)
-    return [Bucket(**row._mapping, grants=held[row.number]) for row in rows]
+    found = []
+    for row in rows:
+        values = {**row._mapping, "self_serve": SelfServe(**row.self_serve)}
+        found.append(Bucket(**values, grants=held[row.number]))
+    return found

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.core.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0005"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -125,6 +125,7 @@ buckets = _table(
     sa.Column("key_prefix", sa.Text, nullable=False),
     sa.Column("master_key_id", sa.Text),
     sa.Column("sealed_data_key", sa.LargeBinary),
+    sa.Column("self_serve", JsonText, nullable=False, server_default="{}"),
     *_times(),
     sa.CheckConstraint("(sealed_data_key IS NULL) = (master_key_id IS NULL)", name="data_key_names_its_master_key"),
     sa.Index(None, "account_number"),
@@ -203,6 +204,7 @@ managers = _table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.UniqueConstraint("consumer_number", "email"),
     sa.Index(None, "email"),
+    sa.Index(None, "sub"),
 )
 
 audit_logs = _table(
