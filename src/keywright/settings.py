@@ -75,6 +75,8 @@ class OriginSettings:
     management_rate_limit: float
     metadata_bytes: int
     tags: int
+    session_idle_minutes: int
+    session_minutes: int
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
@@ -131,6 +133,8 @@ class OriginSettings:
             management_rate_limit=source.whole("KEYWRIGHT_MANAGEMENT_RATE_LIMIT", 100, 0, 1_000_000),
             metadata_bytes=source.whole("KEYWRIGHT_METADATA_BYTES", 1024, 2, 65536),
             tags=source.whole("KEYWRIGHT_TAGS", 5, 0, 100),
+            session_idle_minutes=source.whole("KEYWRIGHT_SESSION_IDLE_MINUTES", 60, 5, 44_640),
+            session_minutes=source.whole("KEYWRIGHT_SESSION_MINUTES", 720, 5, 44_640),
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),

@@ -11,11 +11,11 @@ from keywright.origin import http
 from keywright.origin.api import accounts, audit, buckets, consumers, keys, managers, openapi, self_serve
 from keywright.origin.feed.door import FeedDoor
 from keywright.origin.http import Services, cors
-from keywright.origin.portal import reference
+from keywright.origin.portal import admin, assets, reference
 
 
 def create_app(services: Services) -> FastAPI:
-    """The Developer API, its OpenAPI document at /openapi.json and its reference page at /docs; the feed of the edges.
+    """The Developer API, its OpenAPI document at /openapi.json and its reference page at /docs; the portals; the feed.
 
     The feed's door is in `state.feed`: whoever runs the application ends its streams with `stop`.
     """
@@ -36,5 +36,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(noun.router)
     app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
     app.include_router(reference.new_router(app.openapi))
+    app.include_router(assets.new_router())
+    app.include_router(admin.new_router())
     app.include_router(feed.router)
     return app

@@ -45,11 +45,15 @@ from keywright.origin.store import accounts as account_rows
 from keywright.origin.store.database import Database, DatabaseUnavailable, Transaction
 
 __all__ = [
-    "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "Bell", "CurrentWork", "NotAppliedHere", "OriginRoute",
-    "RateLimiter", "RequestContext", "Services", "WantedTags", "install", "page_of", "wants_representation",
+    "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "UNLOGGED", "Bell", "CurrentWork", "DatabaseUnavailable",
+    "NotAppliedHere", "OriginRoute", "RateLimiter", "RequestContext", "Services", "Transaction", "WantedTags",
+    "install", "limit_rate", "log_refusal", "page_of", "wants_representation",
 ]  # fmt: skip
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+UNLOGGED = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
+"""What no audit entry is written for: a flood, what was done after all, what could not be written now either."""
 
 Bell = Callable[[int], Awaitable[None]]
 
@@ -94,10 +98,8 @@ class OriginRoute(APIRoute):
                 return Response(status_code=400)
             except Exception as error:  # noqa: BLE001
                 problem = refusals.to_problem(error, request)
-                # What is not logged: a flood, what was done after all, and what could not be written now either.
-                unlogged = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
-                if request.method not in READING and not isinstance(error, unlogged):
-                    await _log_refusal(request, services, actor, attempt, problem)
+                if request.method not in READING and not isinstance(error, UNLOGGED):
+                    await log_refusal(request, services, actor, attempt, problem)
                 return refusals.render(problem, request)
 
         return handle
@@ -107,7 +109,7 @@ class OriginRoute(APIRoute):
         secret = auth.secret_in(authorization_of(request))
         async with services.database.read() as tx:
             actor = await _authenticate(tx, secret, services)
-        _limit_rate(actor, services)
+        limit_rate(actor, services)
         return actor
 
     async def readmit(self, tx: Transaction, request: Request, services: Services, actor: Actor) -> Actor:
@@ -180,7 +182,8 @@ async def _authenticate(tx: Transaction, secret: str, services: Services, *, is_
     return await auth.authenticate(tx, secret, tools.digester, tools.clock(), is_held=is_held)
 
 
-def _limit_rate(actor: Actor, services: Services) -> None:
+def limit_rate(actor: Actor, services: Services) -> None:
+    """Raises TooManyRequests when the account of the actor asks for too much at once."""
     wait = services.management_rate.take(actor.grantee.account_id, time.monotonic())
     if wait > 0:
         raise TooManyRequests(
@@ -189,7 +192,9 @@ def _limit_rate(actor: Actor, services: Services) -> None:
         )
 
 
-async def _log_refusal(request: Request, services: Services, actor: Actor, attempt: Attempt, problem: Problem) -> None:
+async def log_refusal(
+    request: Request, services: Services, actor: Actor, attempt: Attempt, problem: Problem, *, source: str = "api"
+) -> None:
     """Writes a refused attempt to the audit log of the account that it was aimed at."""
     try:
         if attempt.account_id is None:
@@ -203,7 +208,8 @@ async def _log_refusal(request: Request, services: Services, actor: Actor, attem
         async with services.database.write() as tx:
             now = services.tools.clock()
             error = refusals.in_one_line(problem)
-            await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now, error=error)
+            origin = origin_of(request, source)
+            await audit.write(tx, actor=actor, attempt=attempt, origin=origin, now=now, error=error)
     except DatabaseUnavailable as error:
         refusals.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)
 

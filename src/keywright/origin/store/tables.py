@@ -192,6 +192,7 @@ keys = _table(
     sa.CheckConstraint("length(digest) = 32", name="digest_length"),
     sa.UniqueConstraint("bucket_number", "digest"),
     sa.Index(None, "consumer_number", "number"),
+    sa.Index(None, "bucket_number", "hint"),
 )
 
 managers = _table(
@@ -221,3 +222,31 @@ audit_logs = _table(
     sa.Index(None, "account_id", "number"),
 )
 """`account_id` is text and no reference: the log outlives what it tells of. `body` holds the rest of the entry."""
+
+sessions = _table(
+    "sessions",
+    _number(),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("portal", sa.Text, nullable=False),
+    _reference("key_number", "keys", nullable=True),
+    _reference("bucket_number", "buckets", nullable=True),
+    sa.Column("sub", sa.Text),
+    sa.Column("email", sa.Text),
+    sa.Column("connection", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.CheckConstraint("length(digest) = 32", name="digest_length"),
+    sa.Index(None, "key_number"),
+    sa.Index(None, "bucket_number"),
+    sa.Index(None, "ends_at"),
+)
+"""Who is signed in to a portal. The digest is that of the cookie; the session ends with its key or its bucket."""
+
+sent_forms = _table(
+    "sent_forms",
+    _reference("session_number", "sessions", primary_key=True),
+    sa.Column("form", sa.Text, primary_key=True),
+    sa.Column("location", sa.Text, nullable=False),
+)
+"""Forms that a session has sent, by the number that each was given: one that is sent twice is done once."""
