@@ -33,13 +33,24 @@ class EndUserSettings:
     oidc_client_secret: Secret | None
     cors_origins: tuple[str, ...]
     rate_limit: float
+    public_url: str
+    smtp_url: Secret | None
+    mail_from: str
 
     @classmethod
-    def of(cls, source: _Source) -> EndUserSettings:
+    def of(cls, source: _Source, here: str) -> EndUserSettings:
+        """`here` is the address that this service listens on."""
         issuer = source.optional("KEYWRIGHT_OIDC_ISSUER")
         if issuer is not None:
             _check_issuer(issuer)
         client_id = source.optional("KEYWRIGHT_OIDC_CLIENT_ID")
+        public_url = _public_url(source.optional("KEYWRIGHT_PUBLIC_URL"))
+        smtp_url = source.secret("KEYWRIGHT_SMTP_URL")
+        if smtp_url is not None and public_url is None:
+            message = "KEYWRIGHT_SMTP_URL needs KEYWRIGHT_PUBLIC_URL: where the links in mails lead, such as"
+            raise SettingsError(f"{message} https://keys.example.com")
+        if smtp_url is not None:
+            _check_smtp_url(smtp_url.reveal())
         audiences = source.listed("KEYWRIGHT_OIDC_AUDIENCE") or ((client_id,) if client_id else ())
         if issuer and not audiences:
             message = "KEYWRIGHT_OIDC_ISSUER needs KEYWRIGHT_OIDC_AUDIENCE or KEYWRIGHT_OIDC_CLIENT_ID: whom its tokens"
@@ -51,6 +62,11 @@ class EndUserSettings:
             oidc_client_secret=source.secret("KEYWRIGHT_OIDC_CLIENT_SECRET"),
             cors_origins=tuple(_web_origin(one) for one in source.listed("KEYWRIGHT_CORS_ORIGINS")),
             rate_limit=source.whole("KEYWRIGHT_SELF_SERVE_RATE_LIMIT", 20, 0, 1_000_000),
+            public_url=public_url or here,
+            smtp_url=smtp_url,
+            mail_from=_mail_from(
+                source.text("KEYWRIGHT_MAIL_FROM", f"keywright@{urlsplit(public_url or here).hostname}")
+            ),
         )
 
 
@@ -139,7 +155,7 @@ class OriginSettings:
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
-            end_users=EndUserSettings.of(source),
+            end_users=EndUserSettings.of(source, _here(source)),
             environment=flags,
         )
 
@@ -256,6 +272,37 @@ def _check_issuer(url: str) -> None:
     if not is_safe or not parts.hostname or parts.query or parts.fragment or "@" in url:
         message = "must be the issuer exactly as the provider writes it, such as https://id.example.com/realms/main"
         raise SettingsError(f"KEYWRIGHT_OIDC_ISSUER {message}; without TLS it may only be on this machine")
+
+
+def _here(source: _Source) -> str:
+    host = source.text("KEYWRIGHT_HOST", DEFAULT_HOST)
+    port = source.text("KEYWRIGHT_PORT", str(DEFAULT_PORT))
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _public_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    if re.fullmatch(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?/?", url) is None:
+        raise SettingsError("KEYWRIGHT_PUBLIC_URL must be where browsers reach this service: https://keys.example.com")
+    return url.rstrip("/")
+
+
+def _check_smtp_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_good = False
+    if not is_good or parts.path.strip("/") or parts.query:
+        # The URL itself is not repeated: it may hold a password.
+        raise SettingsError("KEYWRIGHT_SMTP_URL must look like smtps://user:password@smtp.example.com:465")
+
+
+def _mail_from(address: str) -> str:
+    if re.fullmatch(r"[^@\s<>]{1,64}@[^@\s<>]{1,255}", address) is None or not address.isascii():
+        raise SettingsError("KEYWRIGHT_MAIL_FROM must be an e-mail address, such as keys@example.com")
+    return address
 
 
 def _web_origin(text: str) -> str:

@@ -90,6 +90,9 @@ def end_users_of(provider: IdentityProvider, **changes: Any) -> EndUserSettings:
         oidc_client_secret=Secret(CLIENT_SECRET),
         cors_origins=("https://app.example.com",),
         rate_limit=0,
+        public_url="http://keywright.test",
+        smtp_url=None,
+        mail_from="keys@keywright.test",
     )
     return replace(settings, **changes)
 

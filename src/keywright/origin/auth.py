@@ -17,6 +17,7 @@ from keywright.core.problems import Forbidden, ServiceUnavailable, Unauthorized
 from keywright.core.verdict import ConsumerRecord, KeyRecord, Verdict, decide
 from keywright.origin.oidc import tokens
 from keywright.origin.oidc.provider import Provider, ProviderUnavailable
+from keywright.origin.oidc.sign_in import Client
 from keywright.origin.oidc.tokens import EmailNotVerified, TokenRefused
 from keywright.origin.service import sessions
 from keywright.origin.service.actor import Actor, ActorKind, Tools
@@ -34,6 +35,8 @@ class EndUsers:
 
     provider: Provider
     audiences: frozenset[str]
+    client: Client | None = None
+    """How the developer portal signs users in; None where it sends links by e-mail."""
 
 
 def secret_in(authorization: str | None) -> str:

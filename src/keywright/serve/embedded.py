@@ -25,7 +25,9 @@ from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth import EndUsers
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
+from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.oidc.provider import Provider
+from keywright.origin.oidc.sign_in import Client
 from keywright.origin.store import logs
 from keywright.origin.store.database import Database
 from keywright.origin.store.logs import Deployment
@@ -120,6 +122,8 @@ class EmbeddedApp:
                 end_users=_end_users(settings.end_users),
                 end_user_rate=RateLimiter(settings.end_users.rate_limit),
                 cors_origins=settings.end_users.cors_origins,
+                mailer=_mailer(settings.end_users),
+                public_url=settings.end_users.public_url,
             )
         )
         self._stop = asyncio.Event()
@@ -182,7 +186,16 @@ def create_app() -> EmbeddedApp:
 def _end_users(settings: EndUserSettings) -> EndUsers | None:
     if settings.oidc_issuer is None:
         return None
-    return EndUsers(Provider(settings.oidc_issuer), frozenset(settings.oidc_audiences))
+    provider = Provider(settings.oidc_issuer)
+    client = None
+    if settings.oidc_client_id is not None:
+        client = Client(provider, settings.oidc_client_id, settings.oidc_client_secret)
+    return EndUsers(provider, frozenset(settings.oidc_audiences), client)
+
+
+def _mailer(settings: EndUserSettings) -> Mailer:
+    server = SmtpServer.of(settings.smtp_url.reveal()) if settings.smtp_url is not None else None
+    return Mailer(server, settings.mail_from)
 
 
 def _known(found: Deployment | None) -> Deployment:

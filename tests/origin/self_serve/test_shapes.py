@@ -129,6 +129,17 @@ async def test_a_deleted_key_is_unknown_from_the_next_request_on(world: World, s
     await world.call("DELETE", f"{place}/keys/{key['id']}", expect=404)
 
 
+async def test_what_has_no_content_has_no_type_of_content(quick: World) -> None:
+    """The React component parses whatever calls itself JSON."""
+    made = await quick.new_consumer()
+    for method, path in [("POST", "/roll"), ("DELETE", f"/keys/{made['apiKeys'][0]['id']}"), ("DELETE", "")]:
+        url = f"{quick.by_name}/{made['name']}{path}"
+        headers = {"Authorization": f"Bearer {quick.provider.token(quick.ada)}"}
+        answer = await quick.service.client.request(method, url, headers=headers)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert "content-type" not in answer.headers
+
+
 async def test_deleting_a_consumer_ends_its_keys(world: World) -> None:
     made = await world.new_consumer()
 

@@ -39,6 +39,7 @@ from keywright.origin.http.query import (
 )
 from keywright.origin.http.rate import RateLimiter
 from keywright.origin.http.refusals import NotAppliedHere
+from keywright.origin.mail import Mailer
 from keywright.origin.service import audit
 from keywright.origin.service.actor import ACCOUNT_NAME, NOBODY, Actor, Attempt, Tools, Work, is_name
 from keywright.origin.store import accounts as account_rows
@@ -73,6 +74,9 @@ class Services:
     end_user_rate: RateLimiter = field(default_factory=lambda: RateLimiter(0))
     cors_origins: tuple[str, ...] = ()
     """Which web pages may call the Self-serve API."""
+    mailer: Mailer | None = None
+    public_url: str = ""
+    """Where browsers reach this service; links in mails lead there, whatever host a request names."""
 
 
 class OriginRoute(APIRoute):
@@ -135,6 +139,9 @@ class OriginRoute(APIRoute):
             now = services.tools.clock()
             request.state.work = Work(tx, actor, now, services.tools, attempt)
             response = await endpoint(request)
+            if response.status_code == 204:
+                # There is no content to have a type, and front ends that see one try to parse it.
+                del response.headers["content-type"]
             if is_write:
                 await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now)
         if tx.revision is not None:
@@ -184,7 +191,8 @@ async def _authenticate(tx: Transaction, secret: str, services: Services, *, is_
 
 def limit_rate(actor: Actor, services: Services) -> None:
     """Raises TooManyRequests when the account of the actor asks for too much at once."""
-    wait = services.management_rate.take(actor.grantee.account_id, time.monotonic())
+    # An end user has no account: one user's haste is not another's.
+    wait = services.management_rate.take(actor.grantee.account_id or actor.sub, time.monotonic())
     if wait > 0:
         raise TooManyRequests(
             f"At most {services.management_rate.rate:g} management requests a second are answered for an account.",

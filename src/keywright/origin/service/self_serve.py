@@ -179,6 +179,23 @@ async def delete_key(work: Work, ref: ConsumerRef, key_id: str) -> None:
     await key_rules.delete(owner, path, key_id)
 
 
+async def get_key(work: Work, ref: ConsumerRef, key_id: str) -> Key:
+    _, view = await get_consumer(work, ref)
+    for key in view.keys or ():
+        if key.id == key_id:
+            return key
+    raise NotFound("The consumer has no such key.")
+
+
+async def get_manager(work: Work, ref: ConsumerRef, manager_id: str) -> Manager:
+    """A fellow manager, or somebody who is invited."""
+    _, view = await get_consumer(work, ref)
+    for person in (*(view.managers or ()), *(view.invites or ())):
+        if person.id == manager_id:
+            return person
+    raise NotFound("The consumer has no such manager.")
+
+
 async def reveal_key(work: Work, ref: ConsumerRef, key_id: str) -> tuple[Key, Secret]:
     """One key, whole. In a write transaction it leaves an audit entry. Raises BadRequest where it is not kept."""
     bucket, owner, path, consumer = await _own(work, ref)

@@ -208,6 +208,28 @@ managers = _table(
     sa.Index(None, "sub"),
 )
 
+portals = _table(
+    "portals",
+    _reference("bucket_number", "buckets", primary_key=True),
+    sa.Column("settings", JsonText, nullable=False),
+    sa.Column("logo", sa.LargeBinary),
+    sa.Column("logo_type", sa.Text),
+    sa.Column("updated_at", UtcTime, nullable=False),
+)
+"""How the developer portal of a bucket looks."""
+
+sign_in_links = _table(
+    "sign_in_links",
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("visitor_digest", sa.LargeBinary, nullable=False),
+    _reference("bucket_number", "buckets"),
+    sa.Column("email", sa.Text, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.Index(None, "bucket_number"),
+    sa.Index(None, "ends_at"),
+)
+"""Links that were sent to sign somebody in, each for one browser; a row is deleted when its link is used."""
+
 audit_logs = _table(
     "audit_logs",
     _number(),

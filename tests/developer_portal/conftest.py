@@ -1,0 +1,102 @@
+"""A served Keywright whose developer portal sends its sign-in links to the console, a browser, and people in it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from support import chromium
+from support.api import BUCKET, BUCKET_URL, VARIABLES, Api
+from support.process import ServeProcess, until
+
+LOGO = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKUlEQVR42mPgj7lOU8QwasGoBaMWjFowasGoBaMWjFow"
+    "asGoBaMWDGULAEJZhPBiVPq/AAAAAElFTkSuQmCC"
+)
+BRAND = {
+    "name": "Weather API",
+    "color": "#e8590c",
+    "supportEmail": "help@weather.example.com",
+    "apiUrl": "https://api.weather.example.com/v1/today",
+    "links": [{"text": "Documentation", "url": "https://docs.weather.example.com"}],
+    "logo": LOGO,
+}
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+    with ServeProcess(tmp_path_factory.mktemp("portal") / "data", **VARIABLES) as process:
+        process.wait_until_ready(120)
+        with Api(process) as api:
+            api.call("PATCH", f"{BUCKET_URL}/portal", json=BRAND)
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium.running() as browser:
+        yield browser
+
+
+@dataclass
+class Portal:
+    """People sign in by the link that is printed for them, each in a browser of their own."""
+
+    served: ServeProcess
+    api: Api
+    browser: Browser
+    _contexts: list[BrowserContext] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"{self.served.url}/portal/{BUCKET}"
+
+    def new_page(self, **options: Any) -> Page:
+        context = self.browser.new_context(permissions=["clipboard-read", "clipboard-write"], **options)
+        self._contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: pytest.fail(f"the page's script failed: {error}"))
+        return page
+
+    def new_address(self, name: str = "ada") -> str:
+        return f"{name}-{next(_numbers)}@example.com"
+
+    def link_for(self, email: str) -> str:
+        pattern = re.compile(rf"Mail to {re.escape(email)}:.*?(http\S+/sign-in/link\?token=\S+)", re.DOTALL)
+        until(lambda: pattern.search(self.served.output()), timeout=60)
+        return pattern.findall(self.served.output())[-1]
+
+    def sign_in(self, email: str, **options: Any) -> Page:
+        page = self.new_page(**options)
+        page.goto(self.url)
+        page.get_by_label("E-mail address").fill(email)
+        page.get_by_role("button", name="Send me a link").click()
+        page.get_by_role("heading", name="Look into your mail").wait_for()
+        page.goto(self.link_for(email))
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("heading", name="Your API keys").wait_for()
+        return page
+
+    def new_consumer(self, *emails: str, **fields: Any) -> Any:
+        return self.api.new_consumer(managers=list(emails), apiKeys=[{"description": "first"}], **fields)
+
+    def allow(self, **settings: Any) -> None:
+        self.api.call("PATCH", BUCKET_URL, json={"selfServe": settings})
+
+
+@pytest.fixture
+def portal(served: ServeProcess, browser: Browser) -> Iterator[Portal]:
+    with Api(served) as api:
+        made = Portal(served, api, browser)
+        yield made
+        for context in made._contexts:
+            context.close()
+        api.call("PATCH", BUCKET_URL, json={"selfServe": None})
