@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, Page
 
-from support import chromium
+from support import browser as browsers
 from support.api import BUCKET, BUCKET_URL, VARIABLES, Api
 from support.process import ServeProcess, until
 
@@ -41,7 +42,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium.running() as browser:
+    with browsers.running() as browser:
         yield browser
 
 
@@ -52,18 +53,17 @@ class Portal:
     served: ServeProcess
     api: Api
     browser: Browser
-    _contexts: list[BrowserContext] = field(default_factory=list)
+    open: ExitStack
 
     @property
     def url(self) -> str:
         return f"{self.served.url}/portal/{BUCKET}"
 
     def new_page(self, **options: Any) -> Page:
-        context = self.browser.new_context(permissions=["clipboard-read", "clipboard-write"], **options)
-        self._contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: pytest.fail(f"the page's script failed: {error}"))
+        permissions = ["clipboard-read", "clipboard-write"]
+        _, page = self.open.enter_context(
+            browsers.watched(self.browser, self.served.url, permissions=permissions, **options)
+        )
         return page
 
     def new_address(self, name: str = "ada") -> str:
@@ -95,8 +95,6 @@ class Portal:
 @pytest.fixture
 def portal(served: ServeProcess, browser: Browser) -> Iterator[Portal]:
     with Api(served) as api:
-        made = Portal(served, api, browser)
-        yield made
-        for context in made._contexts:
-            context.close()
+        with ExitStack() as open:
+            yield Portal(served, api, browser, open)
         api.call("PATCH", BUCKET_URL, json={"selfServe": None})

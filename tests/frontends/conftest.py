@@ -16,7 +16,8 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from origin.self_serve.world import new_user
-from support import chromium, identity
+from support import browser as browsers
+from support import identity
 from support.api import BUCKET, BUCKET_URL, VARIABLES, Api
 from support.identity import IdentityProvider
 from support.process import ServeProcess
@@ -120,7 +121,7 @@ def served(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium.running() as browser:
+    with browsers.running() as browser:
         yield browser
 
 

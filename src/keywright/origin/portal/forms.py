@@ -115,6 +115,12 @@ class Form:
             return allowed[0]
         return value
 
+    def typed(self, expected: str) -> None:
+        """Raises BadRequest unless the name of what is to be deleted was typed."""
+        if self.get("typed").strip() != expected:
+            self.fail("typed", f"must be “{expected}”")
+        self.check()
+
     def emails(self, name: str) -> list[str]:
         """Addresses on lines of their own, or with commas between them; each once."""
         found = dict.fromkeys(part.lower() for part in re.split(r"[\s,;]+", self.get(name)) if part)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from keywright.core.keyformat import DEFAULT_PREFIX
 from keywright.core.models import BASE62, DEFAULT_SELF_SERVE, Account, Bucket, Environment, IdKind, SelfServe, new_id
-from keywright.core.permissions import Access
+from keywright.core.permissions import EVERY_BUCKET, Access
 from keywright.core.problems import BadRequest, Conflict, NotFound
 from keywright.origin.service import management
 from keywright.origin.service.actor import (
@@ -17,6 +17,7 @@ from keywright.origin.service.actor import (
     Page,
     Unset,
     Work,
+    access_to,
     check_tags,
     get_account,
     get_bucket,
@@ -47,6 +48,15 @@ class Grant:
     account_name: str
     access: Access
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BucketView:
+    """A bucket as the actor sees it: how far they may go in it, and the projects that use it, each as what."""
+
+    bucket: Bucket
+    access: Access
+    places: Sequence[tuple[str, Environment]]
 
 
 async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Bucket, MadeKey]:
@@ -105,6 +115,32 @@ async def list_of(work: Work, account_name: str, page: Page) -> tuple[list[Bucke
     """The account's buckets and those shared with it."""
     account = await get_account(work, account_name, Access.READ)
     return await rows.list_of(work.tx, account, limit=page.limit, offset=page.offset)
+
+
+async def search(
+    work: Work, account_name: str, *, project: str | None, environment: Environment | None, page: Page
+) -> tuple[list[BucketView], int]:
+    """The buckets of an account that the actor may know of, its own and those shared with it.
+
+    Who may not read the account as a whole sees those that its permissions reach by name, or by way of `*`.
+    """
+    account = await get_account(work, account_name, Access.NONE)
+    grantee = work.actor.grantee
+    held = grantee.permissions.buckets
+    names = None
+    if grantee.owned_bucket_id is None and grantee.on_account(account.id) < Access.READ:
+        names = None if held.get(EVERY_BUCKET, Access.NONE) >= Access.READ else list(held)
+    wanted = rows.BucketSearch(project, environment, names, grantee.owned_bucket_id)
+    found, total = await rows.search(work.tx, account, wanted, limit=page.limit, offset=page.offset)
+    places = await rows.list_places(work.tx, account, found)
+    return [BucketView(one, access_to(work, one), places[one.number]) for one in found], total
+
+
+async def view(work: Work, account_name: str, name: str) -> tuple[Account, BucketView]:
+    """A bucket with what the actor may do in it, and the account that looks at it."""
+    account, bucket = await get_bucket(work, account_name, name, Access.READ)
+    places = await rows.list_places(work.tx, account, [bucket])
+    return account, BucketView(bucket, access_to(work, bucket), places[bucket.number])
 
 
 async def get(work: Work, account_name: str, name: str) -> Bucket:

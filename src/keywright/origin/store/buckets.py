@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from keywright.core.changes import BucketDelete, BucketPut
-from keywright.core.models import Account, Bucket, SelfServe
+from keywright.core.models import Account, Bucket, Environment, SelfServe
 from keywright.core.permissions import Access
 from keywright.origin.store.database import MissingReference, Transaction
-from keywright.origin.store.tables import accounts, buckets, consumers, grants, retired_bucket_names
+from keywright.origin.store.tables import (
+    accounts,
+    buckets,
+    consumers,
+    environments,
+    grants,
+    projects,
+    retired_bucket_names,
+)
 
 _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
@@ -73,11 +81,52 @@ async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bu
 
 async def list_of(tx: Transaction, account: Account, *, limit: int, offset: int) -> tuple[list[Bucket], int]:
     """The account's own buckets and those shared with it, newest first, and how many there are in all."""
+    return await search(tx, account, BucketSearch(), limit=limit, offset=offset)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSearch:
+    """Which of an account's buckets to list; None leaves a field out."""
+
+    project: str | None = None
+    environment: Environment | None = None
+    names: Collection[str] | None = None
+    id: str | None = None
+
+
+async def search(
+    tx: Transaction, account: Account, wanted: BucketSearch, *, limit: int, offset: int
+) -> tuple[list[Bucket], int]:
+    """As `list_of`, but only those that are wanted."""
     shared = sa.select(grants.c.bucket_number).where(grants.c.account_number == account.number)
-    visible = sa.or_(buckets.c.account_number == account.number, buckets.c.number.in_(shared))
-    rows = await tx.all(_SELECT.where(visible).order_by(buckets.c.number.desc()).limit(limit).offset(offset))
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(buckets).where(visible))
+    conditions = [sa.or_(buckets.c.account_number == account.number, buckets.c.number.in_(shared))]
+    if wanted.project is not None or wanted.environment is not None:
+        placed = sa.select(environments.c.bucket_number).join(projects)
+        placed = placed.where(projects.c.account_number == account.number)
+        if wanted.project is not None:
+            placed = placed.where(projects.c.name == wanted.project)
+        if wanted.environment is not None:
+            placed = placed.where(environments.c.environment == wanted.environment.value)
+        conditions.append(buckets.c.number.in_(placed))
+    if wanted.names is not None:
+        conditions.append(buckets.c.name.in_(wanted.names))
+    if wanted.id is not None:
+        conditions.append(buckets.c.id == wanted.id)
+    rows = await tx.all(_SELECT.where(*conditions).order_by(buckets.c.number.desc()).limit(limit).offset(offset))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(buckets).where(*conditions))
     return await _with_grants(tx, rows), total
+
+
+async def list_places(
+    tx: Transaction, account: Account, found: Sequence[Bucket]
+) -> dict[int, list[tuple[str, Environment]]]:
+    """The projects of the account that use each of these buckets, and as what."""
+    places: dict[int, list[tuple[str, Environment]]] = {bucket.number: [] for bucket in found}
+    statement = sa.select(environments.c.bucket_number, projects.c.name, environments.c.environment).join(projects)
+    statement = statement.where(projects.c.account_number == account.number, environments.c.bucket_number.in_(places))
+    for number, name, environment in await tx.all(statement.order_by(projects.c.name)):
+        places[number].append((name, Environment(environment)))
+    return places
 
 
 async def update(

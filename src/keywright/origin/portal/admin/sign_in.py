@@ -46,7 +46,7 @@ def register(door: Door) -> None:
         has_ended, has_left = visit.ask("ended"), visit.ask("left")
         return await visit.page("admin/sign_in.html", form=form, has_ended=has_ended, has_left=has_left)
 
-    @door.post("/sign-in", form=sign_in_page, action="admin.sign-in", is_open=True)
+    @door.post("/sign-in", form=sign_in_page, action="admin.sign-in", is_open=True, is_once=False)
     async def sign_in(visit: Visit) -> Response:
         client = visit.request.client
         limit(attempts, client.host if client else "", "Too many attempts to sign in from your address.")
