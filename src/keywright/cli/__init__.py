@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from keywright import __version__
-from keywright.cli import buckets, consumers, key, keys, managers
+from keywright.cli import buckets, consumers, key, keys, managers, portal
 from keywright.cli.options import example
 from keywright.cli.output import CommandFailed, fail
 
@@ -210,6 +210,7 @@ app.add_typer(buckets.app, name="buckets", rich_help_panel=_MANAGE)
 app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
 app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)
+app.add_typer(portal.app, name="portal", rich_help_panel=_MANAGE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)
 
 

@@ -1,11 +1,12 @@
 """Owns `keywright buckets`."""
 
+import json
 from typing import Annotated
 
 import typer
 
 from keywright.cli import options
-from keywright.cli.input import Page, changes, confirm, given, parse_tags
+from keywright.cli.input import Page, changes, confirm, given, parse_self_serve, parse_tags
 from keywright.cli.options import DEFAULT_URL, connect, example
 from keywright.cli.output import (
     Column,
@@ -37,6 +38,10 @@ def _owner_key(row: Row) -> str:
     return plain(row["ownerKey"]["key"]) if "ownerKey" in row else ""
 
 
+def _self_serve(row: Row) -> str:
+    return ", ".join(f"{name}={json.dumps(value)}" for name, value in row.get("selfServe", {}).items())
+
+
 COLUMNS = (
     Column("NAME", text_of("name"), is_whole=True),
     Column("ID", text_of("id"), is_whole=True, in_list=False),
@@ -44,6 +49,7 @@ COLUMNS = (
     Column("TAGS", pairs_of("tags")),
     Column("RETRIEVABLE", _retrievable),
     Column("PREFIX", text_of("keyPrefix"), in_list=False),
+    Column("SELF-SERVE", _self_serve, in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
     Column("OWNER KEY", _owner_key, is_whole=True, in_list=False),
@@ -121,12 +127,23 @@ def update_bucket(
     description: options.NewDescription = None,
     tag: options.NewTags = None,
     no_tags: options.NoTags = False,
+    self_serve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--self-serve",
+            metavar="NAME=VALUE",
+            help="What end users may do: enabled, createConsumers, deleteConsumers, createKeys (true or false), "
+            "maxConsumers, maxKeys; may be repeated.",
+        ),
+    ] = None,
     as_json: options.Json = False,
     url: options.Url = DEFAULT_URL,
     account: options.Account = None,
 ) -> None:
-    """Change the description or the tags of a bucket."""
-    body = changes(description, tag, no_tags=no_tags)
+    """Change the description or the tags of a bucket, or what end users may do in it."""
+    body = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
+    if description is not None or tag or no_tags or not body:
+        body |= changes(description, tag, no_tags=no_tags)
     with connect(url, account) as api:
         answer = api.patch(_BUCKETS, name, body=body)
     show_one(answer, COLUMNS, as_json=as_json)

@@ -8,6 +8,7 @@ import smtplib
 import ssl
 import sys
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -63,7 +64,7 @@ class Mailer:
         """Raises MailNotSent, and ValueError for an address that mail can't be sent to."""
         message = EmailMessage(policy=SMTP)
         message["From"] = Address(sender_name, addr_spec=self._sender)
-        message["To"] = Address(addr_spec=to)
+        message["To"] = _address(to)
         message["Subject"] = subject
         # RFC 3834: no out-of-office note in answer.
         message["Auto-Submitted"] = "auto-generated"
@@ -77,6 +78,14 @@ class Mailer:
         except (OSError, smtplib.SMTPException) as error:
             log.warning("mail could not be sent by way of %s: %s", self.server.host, type(error).__name__)
             raise MailNotSent from None
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address(addr_spec=text)
+    except (MessageError, IndexError):
+        # What the parser raises for some of what it can't read.
+        raise ValueError("is not an e-mail address") from None
 
 
 def _deliver(server: SmtpServer, message: EmailMessage) -> None:

@@ -18,9 +18,7 @@ def register(door: Door) -> None:
         brand = (await frame.look(visit)).brand
         if brand.logo is None:
             raise NotFound("This portal has no logo.")
-        return Response(
-            brand.logo, media_type=brand.logo_type, headers={**HEADERS, "X-Content-Type-Options": "nosniff"}
-        )
+        return Response(brand.logo, media_type=brand.logo_type, headers=HEADERS)
 
     @door.get("/colors.css", is_open=True)
     async def colours(visit: Visit) -> Response:
