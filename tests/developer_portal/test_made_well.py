@@ -26,7 +26,7 @@ def shown_pages(portal: Portal, page: Page, description: str) -> list[str]:
     email = page.locator(".hall-who .who").inner_text()
     made = portal.new_consumer(email, "fellow@example.com", description=description)
     page.goto(portal.url)
-    managers = portal.api.call("GET", f"{BUCKET_URL}/consumers/{made['name']}/managers")
+    managers = portal.api.call("GET", f"{BUCKET_URL}/consumers/{made['name']}/managers?include-manager-invites=true")
     return pages_of(portal, made["name"], made["apiKeys"][0]["id"], managers["data"][0]["id"])
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 READABLE = 4.5
-LIGHT_PAPER = "#ffffff"
-DARK_PAPER = "#171e25"
+# The least bright and the least dark of the papers that our pages have (portal/static/pages.css: --tint).
+LIGHT_PAPER = "#eff2f5"
+DARK_PAPER = "#1b232b"
 STEPS = 100
 
 Rgb = tuple[float, float, float]
