@@ -51,6 +51,7 @@ def test_no_page_has_a_barrier_in_either_theme(portal: Portal, viewport: dict[st
 def test_hostile_values_stay_text_on_every_page(portal: Portal) -> None:
     """The browser would tell of a dialog, a broken policy or a failing script."""
     ada = portal.new_address()
+    portal.allow(createConsumers=True)
     brand = {"name": HOSTILE[:60], "links": [{"text": HOSTILE[:40], "url": "https://example.com/?q=%22%3E"}]}
     portal.api.call("PATCH", f"{BUCKET_URL}/portal", json=brand)
     try:
