@@ -33,14 +33,14 @@ def test_everything_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             "KEYWRIGHT_OIDC_AUDIENCE": "https://a.example.com, https://b.example.com",
             "KEYWRIGHT_CORS_ORIGINS": "https://app.example.com,http://[::1]:3000",
             "KEYWRIGHT_PUBLIC_URL": "https://keys.example.com/",
-            "KEYWRIGHT_SMTP_URL": "smtps://me:secret@smtp.example.com:465",
+            "KEYWRIGHT_SMTP_URL": "smtps://me:hunter2@smtp.example.com:465",
         },
     )
     assert settings.oidc_audiences == ("https://a.example.com", "https://b.example.com")
     assert settings.cors_origins == ("https://app.example.com", "http://[::1]:3000")
     assert settings.public_url == "https://keys.example.com"
     assert settings.mail_from == "keywright@keys.example.com"
-    assert "secret" not in repr(settings)
+    assert "hunter2" not in repr(settings)
 
 
 def test_the_audience_is_the_client_where_none_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def _complete(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
     components["headers"] = HEADERS
     components["securitySchemes"] = {
         "managementKey": {"type": "http", "scheme": "bearer", "description": "A management key."},
-        "endUser": {
+        "endUserToken": {
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",

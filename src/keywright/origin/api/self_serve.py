@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 from keywright.origin.api.fields import Description, GivenMoment, Moment, Shape, given
 from keywright.origin.api.keys import KeyFormat, KeyShape, RollKey, rolled, show
 from keywright.origin.api.parameters import PathBucket, PathConsumer, PathKey
-from keywright.origin.api.refusals import problems
+from keywright.origin.api.refusals import problem_response, problems
 from keywright.origin.http import CurrentWork, wants_representation
 from keywright.origin.http.end_users import EndUserRoute
 from keywright.origin.service import self_serve as rules
@@ -49,10 +49,25 @@ router = APIRouter(
     generate_unique_id_function=_operation_id,
 )
 
-_NOTE: dict[str, Any] = {"security": [{"endUser": []}]}
+_REASONS = {
+    401: ("No token was sent, or it is refused.", "The token is refused: it has expired."),
+    403: ("The user's e-mail address is not verified, or the bucket's owner keeps this to themselves.", None),
+    404: ("There is no such thing, or the user does not manage it.", "You manage no such consumer."),
+    409: ("The user has as many of them as the bucket's owner allows.", None),
+    503: ("The identity provider or the database can't be reached.", None),
+}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of the Developer API, in the words of users."""
+    told = problems(401, *statuses)
+    return {int(status): problem_response(int(status), *_REASONS.get(int(status), ())) for status in told}
+
+
+_NOTE: dict[str, Any] = {"security": [{"endUserToken": []}]}
 _ROLLED: dict[int | str, dict[str, Any]] = {
     200: {"model": KeyShape, "description": "The new key, where `Prefer: return=representation` was sent."},
-    **problems(403, 404, 413, 415),
+    **_problems(403, 404, 413, 415),
 }
 
 
@@ -118,7 +133,7 @@ class ClientConsumerUpdate(Shape):
     BY_NAME + "/my",
     name="self-serve.consumer.list",
     summary="List my consumers",
-    responses=problems(403, 404),
+    responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
 async def list_my_consumers(work: CurrentWork, bucket: PathBucket) -> MyConsumers:
@@ -131,7 +146,7 @@ async def list_my_consumers(work: CurrentWork, bucket: PathBucket) -> MyConsumer
     BY_NAME + "/my",
     name="self-serve.consumer.create",
     summary="Create a consumer of mine",
-    responses=problems(403, 404, 409, 413, 415),
+    responses=_problems(403, 404, 409, 413, 415),
     openapi_extra=_NOTE,
 )
 async def create_my_consumer(work: CurrentWork, bucket: PathBucket, body: MyConsumerGiven) -> MyConsumer:
@@ -144,7 +159,7 @@ async def create_my_consumer(work: CurrentWork, bucket: PathBucket, body: MyCons
     BY_NAME + "/{consumerName}",
     name="self-serve.consumer.update",
     summary="Rename a consumer of mine",
-    responses=problems(403, 404, 413, 415),
+    responses=_problems(403, 404, 413, 415),
     openapi_extra=_NOTE,
 )
 async def update_my_consumer(
@@ -161,7 +176,7 @@ async def update_my_consumer(
     name="self-serve.consumer.delete",
     summary="Delete a consumer of mine",
     status_code=204,
-    responses=problems(403, 404),
+    responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
 async def delete_my_consumer(work: CurrentWork, bucket: PathBucket, consumer: PathConsumer) -> None:
@@ -193,7 +208,7 @@ async def roll_my_keys(
     BY_NAME + "/{consumerName}/keys",
     name="self-serve.key.create",
     summary="Create a key of mine",
-    responses=problems(403, 404, 409, 413, 415),
+    responses=_problems(403, 404, 409, 413, 415),
     openapi_extra=_NOTE,
 )
 async def create_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathConsumer, body: MyKeyCreate) -> KeyShape:
@@ -208,7 +223,7 @@ async def create_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathCon
     name="self-serve.key.delete",
     summary="Revoke a key of mine",
     status_code=204,
-    responses=problems(403, 404),
+    responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
 async def delete_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathConsumer, key_id: PathKey) -> None:
@@ -220,7 +235,7 @@ async def delete_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathCon
     BY_ID,
     name="self-serve.consumer.list",
     summary="List my consumers, by id",
-    responses=problems(403, 404),
+    responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
 async def list_client_consumers(work: CurrentWork, bucket: PathBucket) -> ClientConsumers:
@@ -233,7 +248,7 @@ async def list_client_consumers(work: CurrentWork, bucket: PathBucket) -> Client
     BY_ID + "/{consumerId}",
     name="self-serve.consumer.update",
     summary="Rename a consumer of mine, by id",
-    responses=problems(403, 404, 413, 415),
+    responses=_problems(403, 404, 413, 415),
     openapi_extra=_NOTE,
 )
 async def update_client_consumer(
@@ -270,7 +285,7 @@ async def roll_client_keys(
     name="self-serve.key.delete",
     summary="Revoke a key of mine, by id of its consumer",
     status_code=204,
-    responses=problems(403, 404),
+    responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
 async def delete_client_key(work: CurrentWork, bucket: PathBucket, consumer: PathConsumerId, key_id: PathKey) -> None:
