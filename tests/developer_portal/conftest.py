@@ -1,34 +1,17 @@
-"""A served Keywright whose developer portal sends its sign-in links to the console, a browser, and people in it."""
+"""A served Keywright whose developer portal sends its sign-in links to the console, and a browser."""
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
+from developer_portal import people
+from developer_portal.people import BRAND, Portal
 from support import browser as browsers
-from support.api import BUCKET, BUCKET_URL, VARIABLES, Api
-from support.process import ServeProcess, until
-
-LOGO = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKUlEQVR42mPgj7lOU8QwasGoBaMWjFowasGoBaMWjFow"
-    "asGoBaMWDGULAEJZhPBiVPq/AAAAAElFTkSuQmCC"
-)
-BRAND = {
-    "name": "Weather API",
-    "color": "#e8590c",
-    "supportEmail": "help@weather.example.com",
-    "apiUrl": "https://api.weather.example.com/v1/today",
-    "links": [{"text": "Documentation", "url": "https://docs.weather.example.com"}],
-    "logo": LOGO,
-}
-_numbers = itertools.count()
+from support.api import BUCKET_URL, ROOT_KEY, VARIABLES, Api
+from support.process import ServeProcess
 
 
 @pytest.fixture(scope="module")
@@ -46,55 +29,8 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@dataclass
-class Portal:
-    """People sign in by the link that is printed for them, each in a browser of their own."""
-
-    served: ServeProcess
-    api: Api
-    browser: Browser
-    open: ExitStack
-
-    @property
-    def url(self) -> str:
-        return f"{self.served.url}/portal/{BUCKET}"
-
-    def new_page(self, **options: Any) -> Page:
-        permissions = ["clipboard-read", "clipboard-write"]
-        _, page = self.open.enter_context(
-            browsers.watched(self.browser, self.served.url, permissions=permissions, **options)
-        )
-        return page
-
-    def new_address(self, name: str = "ada") -> str:
-        return f"{name}-{next(_numbers)}@example.com"
-
-    def link_for(self, email: str) -> str:
-        pattern = re.compile(rf"Mail to {re.escape(email)}:.*?(http\S+/sign-in/link\?token=\S+)", re.DOTALL)
-        until(lambda: pattern.search(self.served.output()), timeout=60)
-        return pattern.findall(self.served.output())[-1]
-
-    def sign_in(self, email: str, **options: Any) -> Page:
-        page = self.new_page(**options)
-        page.goto(self.url)
-        page.get_by_label("E-mail address").fill(email)
-        page.get_by_role("button", name="Send me a link").click()
-        page.get_by_role("heading", name="Look into your mail").wait_for()
-        page.goto(self.link_for(email))
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_role("heading", name="Your API keys").wait_for()
-        return page
-
-    def new_consumer(self, *emails: str, **fields: Any) -> Any:
-        return self.api.new_consumer(managers=list(emails), apiKeys=[{"description": "first"}], **fields)
-
-    def allow(self, **settings: Any) -> None:
-        self.api.call("PATCH", BUCKET_URL, json={"selfServe": settings})
-
-
 @pytest.fixture
 def portal(served: ServeProcess, browser: Browser) -> Iterator[Portal]:
-    with Api(served) as api:
-        with ExitStack() as open:
-            yield Portal(served, api, browser, open)
-        api.call("PATCH", BUCKET_URL, json={"selfServe": None})
+    with people.opened(served, ROOT_KEY, browser) as portal:
+        yield portal
+        portal.api.call("PATCH", BUCKET_URL, json={"selfServe": None})

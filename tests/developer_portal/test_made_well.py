@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page
 
-from developer_portal.conftest import BRAND, Portal
+from developer_portal.people import BRAND, Portal
 from support.api import BUCKET_URL
 from support.browser import DESKTOP, PHONE, find_barriers
 

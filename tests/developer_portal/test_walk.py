@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
-from developer_portal.conftest import Portal
+from developer_portal.people import Portal
 from support.api import CONSUMERS_URL
 
 
