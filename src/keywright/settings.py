@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from keywright.core.keyformat import Secret, is_possible
+from keywright.core.reports import NAME
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -96,6 +97,9 @@ class OriginSettings:
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
+    edge_name: str
+    region: str
+    min_revision_millis: int
     log_level: str
     end_users: EndUserSettings
     environment: Mapping[str, str] = field(repr=False)
@@ -118,6 +122,7 @@ class OriginSettings:
         data_dir: str | Path | None = None,
         database_url: str | None = None,
         workers: int | None = None,
+        region: str | None = None,
     ) -> OriginSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -126,6 +131,7 @@ class OriginSettings:
             "KEYWRIGHT_DATA_DIR": data_dir,
             "KEYWRIGHT_DATABASE_URL": database_url,
             "KEYWRIGHT_WORKERS": workers,
+            "KEYWRIGHT_REGION": region,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -151,6 +157,9 @@ class OriginSettings:
             tags=source.whole("KEYWRIGHT_TAGS", 5, 0, 100),
             session_idle_minutes=source.whole("KEYWRIGHT_SESSION_IDLE_MINUTES", 60, 5, 44_640),
             session_minutes=source.whole("KEYWRIGHT_SESSION_MINUTES", 720, 5, 44_640),
+            edge_name=source.edge_name(),
+            region=source.region(),
+            min_revision_millis=source.min_revision_millis(),
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
@@ -167,6 +176,8 @@ class EdgeSettings:
     origin: str
     token: Secret
     name: str
+    region: str
+    min_revision_millis: int
     host: str
     port: int
     data_dir: Path
@@ -193,6 +204,7 @@ class EdgeSettings:
         port: int | None = None,
         data_dir: str | Path | None = None,
         workers: int | None = None,
+        region: str | None = None,
     ) -> EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -201,6 +213,7 @@ class EdgeSettings:
             "KEYWRIGHT_PORT": port,
             "KEYWRIGHT_DATA_DIR": data_dir,
             "KEYWRIGHT_WORKERS": workers,
+            "KEYWRIGHT_REGION": region,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -211,7 +224,9 @@ class EdgeSettings:
         return cls(
             origin=_origin_url(source.text("KEYWRIGHT_ORIGIN", "")),
             token=token,
-            name=_edge_name(source.text("KEYWRIGHT_EDGE_NAME", socket.gethostname())),
+            name=source.edge_name(),
+            region=source.region(),
+            min_revision_millis=source.min_revision_millis(),
             host=source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
             port=source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),
             data_dir=data,
@@ -258,6 +273,16 @@ class _Source:
 
     def flag(self, name: str) -> bool:
         return self.choice(name, "false", ("true", "false", "1", "0", "yes", "no")) in {"true", "1", "yes"}
+
+    def edge_name(self) -> str:
+        return _named("KEYWRIGHT_EDGE_NAME", self.text("KEYWRIGHT_EDGE_NAME", _host_name()))
+
+    def region(self) -> str:
+        text = self.any_text("KEYWRIGHT_REGION", "")
+        return _named("KEYWRIGHT_REGION", text) if text else ""
+
+    def min_revision_millis(self) -> int:
+        return self.whole("KEYWRIGHT_MIN_REVISION_TIMEOUT", 500, 0, 10_000)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         text = self.text(name, default).lower()
@@ -312,10 +337,15 @@ def _web_origin(text: str) -> str:
     return text
 
 
-def _edge_name(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) is None:
-        raise SettingsError("KEYWRIGHT_EDGE_NAME must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
+def _named(setting: str, text: str) -> str:
+    if re.fullmatch(NAME, text) is None:
+        raise SettingsError(f"{setting} must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
     return text
+
+
+def _host_name() -> str:
+    """The host's name, as far as an edge can have it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "edge"
 
 
 def _origin_url(given: str) -> str:

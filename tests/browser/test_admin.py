@@ -34,38 +34,42 @@ def page(browser: Browser, portal: Portal) -> Iterator[Page]:
         yield page
 
 
-@pytest.mark.parametrize("view", [browsers.DESKTOP, browsers.PHONE], ids=["desktop", "phone"])
 def test_no_page_has_a_barrier_a_shift_or_a_part_out_of_sight(
-    browser: Browser, portal: Portal, pages: dict[str, str], view: dict[str, int]
+    browser: Browser, portal: Portal, pages: dict[str, str]
 ) -> None:
+    """Each page light on a desktop and dark on a phone, so that every colour and every layout is looked at once."""
     barriers = []
-    with watched(browser, portal.url, viewport=view) as (_, page):
+    with watched(browser, portal.url) as (_, page):
 
-        def look(path: str) -> None:
+        def look() -> None:
+            for view, scheme in ((browsers.DESKTOP, "light"), (browsers.PHONE, "dark")):
+                page.set_viewport_size(view)
+                page.emulate_media(color_scheme=scheme)
+                width = page.evaluate("document.documentElement.scrollWidth")
+                assert width <= view["width"], f"{page.url} is {width} wide"
+                barriers.append(browsers.find_barriers(page))
+            page.set_viewport_size(browsers.DESKTOP)
+
+        def visit(path: str) -> None:
             page.goto(path)
             assert page.evaluate(SHIFTS) == 0, path
-            width = page.evaluate("document.documentElement.scrollWidth")
-            assert width <= view["width"], f"{path} is {width} wide"
-            page.emulate_media(color_scheme="light")
-            barriers.append(browsers.find_barriers(page))
-            page.emulate_media(color_scheme="dark")
-            barriers.append(browsers.find_barriers(page, only="color-contrast"))
+            look()
 
         for path in OPEN_PAGES:
-            look(path)
+            visit(path)
         sign_in(page)
         for path in pages.values():
-            look(path)
+            visit(path)
         # A form that was refused, and a key that was just made.
         page.goto(pages["consumer-new"])
         page.get_by_label("Name").fill("Not A Name")
         page.get_by_role("button", name="Create consumer").click()
         expect(page.locator(".error")).to_have_count(1)
-        barriers.append(browsers.find_barriers(page))
+        look()
         page.goto(pages["owner-key-new"])
         page.get_by_role("button", name="Create owner key").click()
         expect(page.locator(".secret")).to_be_visible()
-        barriers.append(browsers.find_barriers(page))
+        look()
     assert "".join(barriers) == ""
 
 
@@ -156,7 +160,7 @@ def test_the_life_of_a_consumer_and_its_keys(page: Page, pages: dict[str, str], 
     ("way", "words", "found"),
     [
         ("Name", "harb", ["blue-harbor"]),
-        ("Tag", "plan=silver", ["orchard-bank", "kestrel-air", "hillcrest", "ember-studio", "blue-harbor"]),
+        ("Tag", "plan=silver", ["northwind", "kestrel-air", "hillcrest", "ember-studio", "blue-harbor"]),
         ("Manager", "Bob@Northwind.example", ["northwind"]),
         ("Name", "%", []),
     ],
@@ -168,7 +172,7 @@ def test_a_consumer_is_found(page: Page, pages: dict[str, str], way: str, words:
     page.get_by_role("button", name="Search").click()
     page.wait_for_url("**?by=*")
     names = page.locator("a.name").all_inner_texts()
-    assert set(found) <= set(names) if way == "Tag" else names == found
+    assert names == found
     page.get_by_role("link", name="Show all").first.click()
     page.wait_for_url(re.compile("production$"))
 
@@ -237,7 +241,7 @@ def test_accounts_projects_and_management_keys(page: Page, pages: dict[str, str]
     page.get_by_role("button", name="Revoke management key").click()
     expect(page.get_by_text("The management key is revoked")).to_be_visible()
 
-    page.locator(".switcher summary").first.click()
+    page.locator(".rail .switcher summary").click()
     page.get_by_role("link", name="my-account", exact=True).first.click()
     page.get_by_role("link", name="New project").click()
     page.get_by_label("Name").fill("walked")
@@ -303,36 +307,42 @@ def tab_to(page: Page, words: str) -> None:
     raise AssertionError(f"{words} can't be reached")
 
 
+def enter(page: Page) -> None:
+    """Presses Enter on what leads to another page, and waits for that."""
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+
+
 def test_the_main_ways_can_be_walked_by_keyboard_alone(browser: Browser, portal: Portal) -> None:
     with watched(browser, portal.url) as (_, page):
         page.goto("/admin/sign-in")
         page.keyboard.type(ROOT_KEY)
-        page.keyboard.press("Enter")
+        enter(page)
         page.wait_for_url("**/buckets")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
         page.keyboard.press("Enter")
         tab_to(page, "my-project-preview")
-        page.keyboard.press("Enter")
+        enter(page)
         page.wait_for_url("**/my-project-preview")
         tab_to(page, "New consumer")
-        page.keyboard.press("Enter")
+        enter(page)
         tab_to(page, "Name")
         page.keyboard.type("typed-consumer")
-        page.keyboard.press("Enter")
+        enter(page)
         expect(page.locator("#secret")).to_be_visible()
         tab_to(page, "Go to the consumer")
-        page.keyboard.press("Enter")
+        enter(page)
         tab_to(page, "Reveal")
         page.keyboard.press("Enter")
         expect(page.locator(".masked")).to_have_text(SECRET)
         tab_to(page, "Revoke")
-        page.keyboard.press("Enter")
+        enter(page)
         tab_to(page, "Revoke key")
-        page.keyboard.press("Enter")
+        enter(page)
         expect(page.get_by_text("The key is revoked")).to_be_visible()
         tab_to(page, "Sign out")
-        page.keyboard.press("Enter")
+        enter(page)
         expect(page.get_by_text("You have signed out.")).to_be_visible()
 
 

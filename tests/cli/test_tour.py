@@ -43,7 +43,17 @@ def test_help_is_a_tour_in_three_parts() -> None:
     text = run("--help").stdout
 
     assert text.index("─ Run it ─") < text.index("─ Look after it ─") < text.index("─ Manage keys ─")
-    for command in ("serve", "migrate", "rotate-master-key", "buckets", "consumers", "keys", "managers", "key"):
+    for command in (
+        "serve",
+        "migrate",
+        "rotate-master-key",
+        "edges",
+        "buckets",
+        "consumers",
+        "keys",
+        "managers",
+        "key",
+    ):
         assert f"│ {command} " in text
 
 

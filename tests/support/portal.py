@@ -96,6 +96,7 @@ def fill(portal: Portal) -> dict[str, str]:
         "management-key-new": f"{ACCOUNT}/management-keys/new",
         "audit-log": f"{ACCOUNT}/audit-log",
         "audit-log-none-fits": f"{ACCOUNT}/audit-log?action=none-such",
+        "edges": f"{ACCOUNT}/edges",
         "not-found": f"{ACCOUNT}/buckets/none-such",
     }
 

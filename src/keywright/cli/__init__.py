@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from keywright import __version__
-from keywright.cli import buckets, consumers, key, keys, managers, portal
+from keywright.cli import buckets, consumers, edges, key, keys, managers, portal
 from keywright.cli.options import example
 from keywright.cli.output import CommandFailed, fail
 
@@ -87,6 +87,14 @@ _DatabaseUrl = Annotated[
 ]
 
 
+_Region = Annotated[
+    str | None,
+    typer.Option(
+        "--region", envvar="KEYWRIGHT_REGION", metavar="REGION", help="Where it runs, for the list of edges: eu-north."
+    ),
+]
+
+
 def _print_version(is_asked: bool) -> None:
     if is_asked:
         typer.echo(f"keywright {__version__}")
@@ -122,6 +130,7 @@ def serve(
     data_dir: _DataDir = None,
     database_url: _DatabaseUrl = None,
     workers: _Workers = None,
+    region: _Region = None,
 ) -> None:
     """Run the service: the Developer API and the validation of keys.
 
@@ -131,7 +140,9 @@ def serve(
     from keywright import serve as planes  # Loads both planes.
 
     with _failing_clearly():
-        planes.serve(_load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers))
+        planes.serve(
+            _load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers, region=region)
+        )
 
 
 @app.command(
@@ -160,6 +171,7 @@ def edge(
         ),
     ] = None,
     workers: _Workers = None,
+    region: _Region = None,
 ) -> None:
     """Validate keys on this machine, from a replica that follows an origin.
 
@@ -171,7 +183,9 @@ def edge(
         from keywright.edge import start
         from keywright.settings import EdgeSettings
 
-        start.run(EdgeSettings.load(origin=origin, host=host, port=port, data_dir=data_dir, workers=workers))
+        start.run(
+            EdgeSettings.load(origin=origin, host=host, port=port, data_dir=data_dir, workers=workers, region=region)
+        )
 
 
 @app.command("migrate", rich_help_panel=_CARE, epilog=example("keywright migrate --data-dir /var/lib/keywright"))
@@ -211,6 +225,7 @@ app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
 app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)
 app.add_typer(portal.app, name="portal", rich_help_panel=_MANAGE)
+app.add_typer(edges.app, name="edges", rich_help_panel=_CARE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)
 
 

@@ -1,7 +1,7 @@
 """Owns `keywright buckets`."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from keywright.cli.output import (
     text_of,
     time_of,
 )
+from keywright.core.models import WhenStale
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,8 +31,28 @@ app = typer.Typer(
 _BUCKETS = "key-buckets"
 
 
+_MaxStaleness = Annotated[
+    int | None,
+    typer.Option(
+        "--max-staleness",
+        metavar="SECONDS",
+        min=0,
+        help="How long an edge may be out of step and not count as stale; 0 is for ever.",
+    ),
+]
+_Stale = Annotated[
+    WhenStale | None,
+    typer.Option("--when-stale", help="Whether a stale edge goes on judging keys, or refuses to answer (503)."),
+]
+
+
 def _retrievable(row: Row) -> str:
     return {True: "yes", False: "no"}.get(row.get("isRetrievable", ""), "")
+
+
+def _staleness(row: Row) -> str:
+    seconds = row.get("maxStalenessSeconds")
+    return "" if seconds is None else f"{seconds} s"
 
 
 def _owner_key(row: Row) -> str:
@@ -48,6 +69,8 @@ COLUMNS = (
     Column("DESCRIPTION", text_of("description")),
     Column("TAGS", pairs_of("tags")),
     Column("RETRIEVABLE", _retrievable),
+    Column("MAX STALENESS", _staleness, in_list=False),
+    Column("WHEN STALE", text_of("whenStale"), in_list=False),
     Column("PREFIX", text_of("keyPrefix"), in_list=False),
     Column("SELF-SERVE", _self_serve, in_list=False),
     Column("CREATED", time_of("createdOn")),
@@ -84,6 +107,8 @@ def create_bucket(
     not_retrievable: Annotated[
         bool, typer.Option("--not-retrievable", help="Keep digests only: a key is shown once, when it is made.")
     ] = False,
+    max_staleness: _MaxStaleness = None,
+    when_stale: _Stale = None,
     as_json: options.Json = False,
     url: options.Url = DEFAULT_URL,
     account: options.Account = None,
@@ -98,6 +123,8 @@ def create_bucket(
         tags=parse_tags(tag) or None,
         keyPrefix=key_prefix,
         isRetrievable=False if not_retrievable else None,
+        maxStalenessSeconds=max_staleness or None,
+        whenStale=when_stale,
     )
     with connect(url, account) as api:
         answer = api.post(_BUCKETS, body=body)
@@ -136,14 +163,19 @@ def update_bucket(
             "maxConsumers, maxKeys; may be repeated.",
         ),
     ] = None,
+    max_staleness: _MaxStaleness = None,
+    when_stale: _Stale = None,
     as_json: options.Json = False,
     url: options.Url = DEFAULT_URL,
     account: options.Account = None,
 ) -> None:
-    """Change the description or the tags of a bucket, or what end users may do in it."""
-    body = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
-    if description is not None or tag or no_tags or not body:
-        body |= changes(description, tag, no_tags=no_tags)
+    """Change a bucket: description, tags, what a stale edge does with it, what end users may do in it."""
+    body: dict[str, Any] = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
+    others = (description, tag, no_tags or None, max_staleness, when_stale)
+    if not body or any(other is not None for other in others):
+        body |= changes(description, tag, no_tags=no_tags, maxStalenessSeconds=max_staleness, whenStale=when_stale)
+    if max_staleness == 0:
+        body["maxStalenessSeconds"] = None
     with connect(url, account) as api:
         answer = api.patch(_BUCKETS, name, body=body)
     show_one(answer, COLUMNS, as_json=as_json)

@@ -13,6 +13,7 @@ from urllib.parse import quote_from_bytes
 from keywright.core.problems import Problem, Unauthorized
 from keywright.core.verdict import Verdict
 from keywright.edge import http
+from keywright.edge.min_revision import WAIT_SECONDS, MinRevision
 
 if TYPE_CHECKING:
     from keywright.core.verdict import Result
@@ -36,8 +37,10 @@ class ForwardAuth:
         auth_header: str = "authorization",
         auth_scheme: str = "Bearer",
         token_required: bool = False,
+        min_revision_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._validator = validator
+        self._min_revision = MinRevision(validator, min_revision_seconds)
         self._header = auth_header.lower().encode("ascii")
         self._scheme = auth_scheme.lower().encode("ascii")
         # A bare header has no registered scheme; RFC 9110 section 11.6.1 wants a challenge all the same.
@@ -48,20 +51,28 @@ class ForwardAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            headers = self._answer(scope)
+            values = []
+            is_minimum_asked = False
+            for name, value in scope["headers"]:
+                if name == self._header:
+                    values.append(value)
+                elif name == b"min-revision":
+                    is_minimum_asked = True
+            if is_minimum_asked:
+                await self._min_revision.reach(scope)
+            headers = self._answer(scope, values)
         except Problem as problem:
             await http.send_problem(scope, send, problem, _NO_IDENTITY)
             return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
-    def _answer(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+    def _answer(self, scope: Scope, values: list[bytes]) -> list[tuple[bytes, bytes]]:
         bucket = http.find_bucket_name(scope, PREFIX)
         if bucket is None:
             raise http.no_bucket()
         if self._token_required:
             http.require_token(self._validator, scope, bucket)
-        values = [value for name, value in scope["headers"] if name == self._header]
         credentials = self._find_credentials(values[0]) if len(values) == 1 else None
         # Without credentials there is still the bucket to look for, which a text that is too short does.
         result = self._validator.validate((credentials or b"").decode("latin-1"), bucket)

@@ -17,13 +17,17 @@ from keywright.edge import http
 from keywright.edge.app import EdgeApp
 from keywright.edge.election import Member
 from keywright.edge.http_feed import HttpFeed
+from keywright.edge.identity import Identity
+from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica
+from keywright.edge.reporting import HttpReports, Reporter
 from keywright.edge.sync import Follower
 from keywright.edge.validator import Validator
 from keywright.settings import EdgeSettings
 from keywright.telemetry import configure_logs
 
 if TYPE_CHECKING:
+    from keywright.core.reports import Report
     from keywright.edge.http import Receive, Scope, Send
 
 log = logging.getLogger("keywright.edge")
@@ -37,9 +41,21 @@ class StandaloneApp:
 
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
-        self._replica = Replica.open_or_replace(settings.replica_dir, digester.pepper_check())
+        self._in_step = InStep(settings.replica_dir / "in-step.json")
+        self._replica = Replica.open_or_replace(
+            settings.replica_dir, digester.pepper_check(), lag_seconds=self._in_step.lag_seconds
+        )
         self._feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
-        self._member = Member(self._replica, settings.replica_dir / "standing.json", self._new_follower)
+        self._identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
+        self._reports = HttpReports(settings.origin, settings.token, digester, edge_name=settings.name)
+        self._reporter = Reporter(self._reports, self._new_report)
+        self._member = Member(
+            self._replica,
+            settings.replica_dir / "standing.json",
+            self._new_follower,
+            self._in_step,
+            report=self._reporter.run,
+        )
         self._edge = EdgeApp(
             Validator(self._replica, digester),
             self._member,
@@ -47,6 +63,7 @@ class StandaloneApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            min_revision_seconds=settings.min_revision_millis / 1000,
         )
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -67,12 +84,27 @@ class StandaloneApp:
         if self._running is not None:
             await self._running
         await self._feed.close()
+        await self._reports.close()
         self._replica.close()
+
+    def _new_report(self) -> Report:
+        member = self._member
+        # Behind the deployment stands what the token may see of it.
+        deployment_id = (self._replica.deployment_id or "none").partition("/")[0]
+        return self._identity.report(
+            deployment_id,
+            cursor=member.cursor,
+            is_synced=member.is_synced,
+            since=member.since,
+            lag_seconds=member.lag_seconds,
+        )
 
     def _new_follower(self) -> Follower:
         return Follower(
             self._replica,
             self._feed,
+            in_step=self._in_step,
+            on_news=self._reporter.ring,
             poll_seconds=FIRST_PAUSE_SECONDS,
             longest_pause_seconds=LONGEST_PAUSE_SECONDS,
         )

@@ -8,7 +8,18 @@ from fastapi import FastAPI
 
 from keywright import __version__
 from keywright.origin import http
-from keywright.origin.api import accounts, audit, buckets, consumers, keys, managers, openapi, portals, self_serve
+from keywright.origin.api import (
+    accounts,
+    audit,
+    buckets,
+    consumers,
+    edges,
+    keys,
+    managers,
+    openapi,
+    portals,
+    self_serve,
+)
 from keywright.origin.feed.door import FeedDoor
 from keywright.origin.http import Services, cors
 from keywright.origin.portal import admin, assets, developer, reference
@@ -32,7 +43,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = replace(services, bell=feed.before(services.bell))
     http.install(app)
     cors.install(app, services.cors_origins)
-    for noun in (accounts, buckets, consumers, keys, managers, audit, portals, self_serve):
+    for noun in (accounts, buckets, consumers, keys, managers, edges, audit, portals, self_serve):
         app.include_router(noun.router)
     app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
     app.include_router(reference.new_router(app.openapi))

@@ -223,7 +223,7 @@ async def test_a_bug_is_a_page_without_detail(shared: Service, monkeypatch: pyte
 
 async def test_a_notice_that_the_session_did_not_leave_is_not_shown(shared: Service) -> None:
     async with visiting(shared) as visitor, visiting(shared) as other:
-        await other.send(f"{BUCKET}/settings", description="x")
+        await other.send(f"{BUCKET}/settings", description="x", whenStale="serve")
         planted = other.client.cookies["keywright-admin-notice"]
         for cookie in (planted, planted[:-1] + "x", "x.y", "."):
             visitor.client.cookies.set("keywright-admin-notice", cookie, domain="keywright.test")
@@ -232,7 +232,7 @@ async def test_a_notice_that_the_session_did_not_leave_is_not_shown(shared: Serv
 
 async def test_a_notice_is_shown_once(shared: Service) -> None:
     async with visiting(shared) as visitor:
-        answer = await visitor.send(f"{BUCKET}/settings", description="changed")
+        answer = await visitor.send(f"{BUCKET}/settings", description="changed", whenStale="serve")
         assert "settings are saved" in await visitor.open(answer.headers["location"])
         assert "settings are saved" not in await visitor.open(answer.headers["location"])
 
@@ -282,7 +282,7 @@ async def test_who_may_only_read_sees_no_button_and_can_forge_nothing(
             assert not re.search(r'href="[^"]*/(new|edit|delete|revoke|roll|remove|end)"', text), page
         fields = {
             **await visitor.hidden(BUCKET), "form": "forged", "name": "forged-name", "typed": "x", "account": "read",
-            "access": "write", "expires": "now", "email": "eve@example.com", "key_prefix": "zpka",
+            "access": "write", "expires": "now", "email": "eve@example.com", "key_prefix": "zpka", "whenStale": "serve",
         }  # fmt: skip
         routes = post_routes()
         assert len(routes) >= 18
@@ -338,7 +338,9 @@ async def test_a_refused_form_stands_in_the_audit_log(shared: Service) -> None:
     key = await shared.new_management_key(account="read")
     async with visiting(shared, key) as visitor:
         fields = await visitor.hidden(BUCKET)
-        await visitor.send_again(f"{BUCKET}/settings", {**fields, "form": "x", "description": "forged"}, 403)
+        await visitor.send_again(
+            f"{BUCKET}/settings", {**fields, "form": "x", "description": "forged", "whenStale": "serve"}, 403
+        )
     entry = (await shared.call("GET", f"{shared.account_url}/audit-logs"))["data"][0]
     assert (entry["action"], entry["success"], entry["route"]["source"]) == ("bucket.update", False, "portal")
     assert Access.WRITE.label in entry["error"]

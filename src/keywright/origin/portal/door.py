@@ -12,7 +12,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Request, Response
@@ -28,11 +28,15 @@ from keywright.origin.portal.forms import Form
 from keywright.origin.portal.visit import Visit
 from keywright.origin.service import audit, sessions
 from keywright.origin.service.actor import NOBODY, Actor, Attempt, Tools, Work
+from keywright.origin.service.edges import Outcome
 from keywright.origin.service.sessions import Session
 
 Handler = Callable[[Visit], Awaitable[Response]]
 Resume = Callable[[Transaction, str, Tools, bool], Awaitable[tuple[Session, Actor] | None]]
 """Who acts in the session of a token, or None if it is over; with `True` they are held until the transaction ends."""
+
+EDGES_SECONDS = 2.0
+"""For how long a page waits for edges to apply what was done."""
 
 SHOWN_AGAIN = frozenset({400, 403, 409, 429})
 """Refusals after which the form is shown again, with what was typed."""
@@ -198,7 +202,9 @@ class Door:
                 led_to = await sessions.claim_form(tx, visit.session, number)
                 if led_to is not None:
                     text = "This form was sent twice. It was done once."
-                    return visit.go(self.safe(request, led_to), text, kind="warning")
+                    response = visit.go(self.safe(request, led_to), text, kind="warning")
+                    visit.leave_notice(response)
+                    return response
             response = await post.handler(visit)
             if is_once and visit.session is not None:
                 await sessions.note_location(tx, visit.session, number, visit.resend_url)
@@ -206,8 +212,14 @@ class Door:
                     await sessions.touch(tx, visit.session, visit.work.now)
             origin = origin_of(request, "portal")
             await audit.write(tx, actor=visit.work.actor, attempt=attempt, origin=origin, now=visit.work.now)
+            tx.is_awaited = visit.is_awaited
         if tx.revision is not None:
             await services.bell(tx.revision)
+            if visit.is_awaited and visit.notice is not None:
+                outcome = await services.edges.wait(tx.revision, None, EDGES_SECONDS)
+                text = f"{visit.notice.text} {_applied(outcome)}"
+                visit.notice = replace(visit.notice, text=text, kind="done" if outcome.is_reached else "warning")
+        visit.leave_notice(response)
         return response
 
     async def _refuse(
@@ -284,6 +296,16 @@ class Door:
         # A challenge would have the browser ask for a password that nobody has.
         headers.pop("WWW-Authenticate", None)
         return Response(body, problem.status, headers=headers, media_type="text/html")
+
+
+def _applied(outcome: Outcome) -> str:
+    """How far a change has got among the edges that are connected."""
+    if outcome.is_reached:
+        return "Every edge has applied it." if outcome.wanted != 1 else "The edge has applied it."
+    if not outcome.is_known:
+        return "Whether every edge has applied it could not be learnt in time: see Edges."
+    behind = outcome.wanted - outcome.applied
+    return f"{behind} of {outcome.wanted} edges had not applied it after {EDGES_SECONDS:g} s: see Edges."
 
 
 def limit(limiter: RateLimiter, name: str, words: str) -> None:

@@ -84,6 +84,10 @@ class Form:
     def is_on(self, name: str) -> bool:
         return bool(self.get(name))
 
+    def empty(self, name: str) -> None:
+        """Forgets what was typed: a browser complains of a date field that holds no date."""
+        self._fields = {**self._fields, name: [""]}
+
     def fail(self, name: str, message: str) -> None:
         """The first complaint about a field stands."""
         self.errors.setdefault(name, message)
@@ -107,6 +111,16 @@ class Form:
         elif not is_name(pattern, value):
             self.fail(name, f"must be {words}")
         return value
+
+    def whole(self, name: str, *, least: int, most: int) -> int | None:
+        """A whole number; None if nothing was typed."""
+        typed = self.get(name).strip()
+        if not typed:
+            return None
+        if not (typed.isascii() and typed.isdecimal() and len(typed) < 18 and least <= int(typed) <= most):
+            self.fail(name, f"must be a whole number from {least:,} to {most:,}")
+            return None
+        return int(typed)
 
     def choice(self, name: str, choices: Iterable[str]) -> str:
         value, allowed = self.get(name), list(choices)

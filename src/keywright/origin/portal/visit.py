@@ -9,11 +9,13 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
+from keywright.origin.http import Services
 from keywright.origin.portal import cookies, pages
 from keywright.origin.portal.cookies import Notice
 from keywright.origin.portal.forms import Form
 from keywright.origin.service import sessions
 from keywright.origin.service.actor import Actor, Work
+from keywright.origin.service.edges import Edges
 from keywright.origin.service.sessions import Session, SignedIn
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ class Visit:
     form: Form
     resend_url: str = ""
     """Where to lead whoever sends the same form again; set by `go`, and by hand where a page is answered at once."""
+    notice: Notice | None = None
+    """What the next page tells; its cookie is written when all is done."""
+    is_awaited: bool = False
+    """Whether the answer waits until the edges have applied what was done, and says so in the notice."""
     _is_new_visitor: bool = field(default=False)
 
     def at(self, name: str) -> str:
@@ -81,11 +87,19 @@ class Visit:
         """Sends the browser on after something was done, and has the next page tell what."""
         self.resend_url = url
         response = RedirectResponse(url, 303, headers=pages.HEADERS)
-        if text:
-            notice = Notice(text, href, link, kind)
-            cookies.write_notice(self.request, response, self.door.notice_cookie, self.token, notice)
+        self.notice = Notice(text, href, link, kind) if text else None
         self._keep_visitor(response)
         return response
+
+    def leave_notice(self, response: Response) -> None:
+        """Has the next page tell what `go` was given, and how many edges have applied it."""
+        if self.notice is not None:
+            cookies.write_notice(self.request, response, self.door.notice_cookie, self.token, self.notice)
+
+    @property
+    def edges(self) -> Edges:
+        services: Services = self.request.app.state.services
+        return services.edges
 
     def json(self, **values: Any) -> Response:
         return JSONResponse(values, headers=pages.HEADERS)

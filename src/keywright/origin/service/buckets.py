@@ -8,7 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from keywright.core.keyformat import DEFAULT_PREFIX
-from keywright.core.models import BASE62, DEFAULT_SELF_SERVE, Account, Bucket, Environment, IdKind, SelfServe, new_id
+from keywright.core.models import (
+    BASE62,
+    DEFAULT_SELF_SERVE,
+    Account,
+    Bucket,
+    Environment,
+    IdKind,
+    SelfServe,
+    WhenStale,
+    new_id,
+)
 from keywright.core.permissions import EVERY_BUCKET, Access
 from keywright.core.problems import BadRequest, Conflict, NotFound
 from keywright.origin.service import management
@@ -28,6 +38,8 @@ from keywright.origin.service.keys import MadeKey
 from keywright.origin.store import buckets as rows
 from keywright.origin.store.database import MissingReference, UniqueViolation
 
+MAX_STALENESS_SECONDS = 3_155_760_000
+
 
 @dataclass(frozen=True, slots=True)
 class BucketDraft:
@@ -38,6 +50,8 @@ class BucketDraft:
     tags: Mapping[str, str] = field(default_factory=dict)
     is_retrievable: bool = True
     key_prefix: str = DEFAULT_PREFIX
+    max_staleness_seconds: int | None = None
+    when_stale: WhenStale = WhenStale.SERVE
     self_serve: SelfServe = DEFAULT_SELF_SERVE
 
 
@@ -64,6 +78,7 @@ async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Buc
     account = await get_account(work, account_name, Access.WRITE)
     problems: list[dict[str, str]] = []
     check_tags(work, draft.tags, problems)
+    _check_staleness(draft.max_staleness_seconds, draft.when_stale, problems)
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     bucket = await make(work, account, draft)
@@ -88,6 +103,8 @@ async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
             tags=draft.tags,
             is_retrievable=draft.is_retrievable,
             key_prefix=draft.key_prefix,
+            max_staleness_seconds=draft.max_staleness_seconds,
+            when_stale=draft.when_stale,
             self_serve=draft.self_serve,
             now=work.now,
         )
@@ -155,6 +172,8 @@ async def update(
     *,
     description: str | Unset | None,
     tags: Mapping[str, str] | Unset | None,
+    max_staleness_seconds: int | Unset | None = UNSET,
+    when_stale: WhenStale | Unset | None = UNSET,
     self_serve: Mapping[str, Any] | Unset | None = UNSET,
 ) -> Bucket:
     """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
@@ -163,6 +182,9 @@ async def update(
     new_tags = replaced(tags, bucket.tags, {})
     problems: list[dict[str, str]] = []
     check_tags(work, new_tags, problems)
+    new_staleness = replaced(max_staleness_seconds, bucket.max_staleness_seconds)
+    new_when_stale = replaced(when_stale, bucket.when_stale, WhenStale.SERVE)
+    _check_staleness(new_staleness, new_when_stale, problems)
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     new_description = replaced(description, bucket.description)
@@ -170,7 +192,14 @@ async def update(
     if not isinstance(self_serve, Unset):
         new_self_serve = replace(new_self_serve, **(self_serve or {}))
     return await rows.update(
-        work.tx, bucket, description=new_description, tags=new_tags, self_serve=new_self_serve, now=work.now
+        work.tx,
+        bucket,
+        description=new_description,
+        tags=new_tags,
+        max_staleness_seconds=new_staleness,
+        when_stale=new_when_stale,
+        self_serve=new_self_serve,
+        now=work.now,
     )
 
 
@@ -213,6 +242,12 @@ async def unshare(work: Work, account_name: str, name: str, *, with_account: str
     if other.id not in bucket.grants:
         raise NotFound("The bucket is not shared with that account.")
     await rows.delete_grant(work.tx, bucket, other)
+
+
+def _check_staleness(seconds: int | None, when_stale: WhenStale, problems: list[dict[str, str]]) -> None:
+    if when_stale is WhenStale.REFUSE and seconds is None:
+        # Taken as it is, it would be a wish to be safe that does nothing.
+        problems.append({"field": "body.maxStalenessSeconds", "message": "is required where whenStale is refuse"})
 
 
 def _own_account_error() -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from keywright.core.changes import BucketDelete, BucketPut
-from keywright.core.models import Account, Bucket, Environment, SelfServe
+from keywright.core.models import DEFAULT_SELF_SERVE, Account, Bucket, Environment, SelfServe, WhenStale
 from keywright.core.permissions import Access
 from keywright.origin.store.database import MissingReference, Transaction
 from keywright.origin.store.tables import (
@@ -25,8 +25,8 @@ from keywright.origin.store.tables import (
 
 _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
-    buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.self_serve,
-    buckets.c.created_at, buckets.c.updated_at,
+    buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
+    buckets.c.max_staleness_seconds, buckets.c.when_stale, buckets.c.self_serve,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
 
@@ -41,7 +41,9 @@ async def insert(
     tags: Mapping[str, str],
     is_retrievable: bool,
     key_prefix: str,
-    self_serve: SelfServe,
+    max_staleness_seconds: int | None = None,
+    when_stale: WhenStale = WhenStale.SERVE,
+    self_serve: SelfServe = DEFAULT_SELF_SERVE,
     now: datetime,
 ) -> Bucket:
     """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
@@ -54,20 +56,40 @@ async def insert(
         tags=tags,
         is_retrievable=is_retrievable,
         key_prefix=key_prefix,
-        self_serve=asdict(self_serve),
         created_at=now,
         updated_at=now,
+        max_staleness_seconds=max_staleness_seconds,
+        when_stale=when_stale,
+        self_serve=asdict(self_serve),
     )
-    account_id = account.id if account else None
-    own = (number, id, account_id, name, description, tags, is_retrievable, key_prefix, now, now)
-    bucket = Bucket(*own, self_serve=self_serve)
+    bucket = Bucket(
+        number=number,
+        id=id,
+        account_id=account.id if account else None,
+        name=name,
+        description=description,
+        tags=tags,
+        is_retrievable=is_retrievable,
+        key_prefix=key_prefix,
+        created_at=now,
+        updated_at=now,
+        max_staleness_seconds=max_staleness_seconds,
+        when_stale=when_stale,
+        self_serve=self_serve,
+    )
     tx.record(put(bucket))
     return bucket
 
 
 def put(bucket: Bucket) -> BucketPut:
     """The change that brings a replica's record of this bucket up to date."""
-    return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants)
+    limit = refuse_after(bucket.max_staleness_seconds, bucket.when_stale)
+    return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants, limit)
+
+
+def refuse_after(max_staleness_seconds: int | None, when_stale: str) -> int | None:
+    """How many seconds a replica may be out of step and still judge the bucket's keys; None for ever."""
+    return max_staleness_seconds if when_stale == WhenStale.REFUSE else None
 
 
 async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bucket | None:
@@ -135,13 +157,25 @@ async def update(
     *,
     description: str | None,
     tags: Mapping[str, str],
+    max_staleness_seconds: int | None,
+    when_stale: WhenStale,
     self_serve: SelfServe,
     now: datetime,
 ) -> Bucket:
-    values = {"description": description, "tags": tags, "self_serve": asdict(self_serve), "updated_at": now}
-    await tx.execute(sa.update(buckets).where(buckets.c.number == bucket.number).values(**values))
-    # None of this is for validations: no edge needs to hear of it.
-    return replace(bucket, description=description, tags=tags, self_serve=self_serve, updated_at=now)
+    values: dict[str, Any] = {
+        "description": description,
+        "tags": tags,
+        "max_staleness_seconds": max_staleness_seconds,
+        "when_stale": when_stale,
+        "updated_at": now,
+    }
+    statement = sa.update(buckets).where(buckets.c.number == bucket.number)
+    await tx.execute(statement.values(**values, self_serve=asdict(self_serve)))
+    changed = replace(bucket, **values, self_serve=self_serve)
+    # Description, tags and self-serve are for management only: no edge needs to hear of them.
+    if put(changed) != put(bucket):
+        tx.record(put(changed))
+    return changed
 
 
 async def delete(tx: Transaction, bucket: Bucket) -> None:
@@ -255,6 +289,6 @@ async def _with_grants(tx: Transaction, rows: Sequence[Any]) -> list[Bucket]:
         held[bucket_number][account_id] = Access(access)
     found = []
     for row in rows:
-        values = {**row._mapping, "self_serve": SelfServe(**row.self_serve)}
-        found.append(Bucket(**values, grants=held[row.number]))
+        typed = {"when_stale": WhenStale(row.when_stale), "self_serve": SelfServe(**row.self_serve)}
+        found.append(Bucket(**{**row._mapping, **typed}, grants=held[row.number]))
     return found

@@ -10,6 +10,7 @@ from keywright.origin.portal.admin import (
     bucket_list,
     buckets,
     consumers,
+    edges,
     keys,
     management_keys,
     sign_in,
@@ -19,6 +20,6 @@ from keywright.origin.portal.door import Door
 
 def new_router() -> APIRouter:
     door = Door("admin", "/admin", sign_in.resume)
-    for noun in (sign_in, accounts, bucket_list, buckets, consumers, keys, management_keys, audit_log):
+    for noun in (sign_in, accounts, bucket_list, buckets, consumers, keys, management_keys, audit_log, edges):
         noun.register(door)
     return door.close()

@@ -53,4 +53,5 @@ def _day(form: Form, name: str) -> datetime | None:
         return datetime.strptime(form.get(name), "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
         form.fail(name, "must be a date, such as 2027-01-31")
+        form.empty(name)
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Response
 
+from keywright.core.models import WhenStale
 from keywright.core.permissions import Access
 from keywright.origin.portal.admin.frame import (
     NO_WRITE,
@@ -30,6 +31,12 @@ ACCESS = {
 }
 
 
+WHEN_STALE = {
+    WhenStale.SERVE.value: "Goes on answering from what it has",
+    WhenStale.REFUSE.value: "Refuses to answer, with 503",
+}
+
+
 def register(door: Door) -> None:
     _register_settings(door)
     _register_sharing(door)
@@ -41,15 +48,31 @@ def _register_settings(door: Door) -> None:
     async def settings(visit: Visit) -> Response:
         place = await find_bucket(visit)
         bucket = place.bucket
-        form = visit.form.or_of(description=bucket.description, tags=tags_text(bucket.tags))
-        return await bucket_page(visit, "bucket_settings.html", place, form=form)
+        seconds = bucket.max_staleness_seconds
+        form = visit.form.or_of(
+            description=bucket.description,
+            tags=tags_text(bucket.tags),
+            maxStalenessSeconds="" if seconds is None else str(seconds),
+            whenStale=bucket.when_stale.value,
+        )
+        return await bucket_page(visit, "bucket_settings.html", place, form=form, when_stale=WHEN_STALE)
 
     @door.post(BUCKET + "/settings", form=settings, action="bucket.update")
     async def update(visit: Visit) -> Response:
-        description, tags = visit.form.description(), visit.form.tags()
-        visit.form.check()
-        account, name = visit.at("accountName"), visit.at("bucketName")
-        await buckets.update(visit.work, account, name, description=description, tags=tags)
+        form = visit.form
+        description, tags = form.description(), form.tags()
+        seconds = form.whole("maxStalenessSeconds", least=1, most=buckets.MAX_STALENESS_SECONDS)
+        when_stale = WhenStale(form.choice("whenStale", WHEN_STALE))
+        form.check()
+        await buckets.update(
+            visit.work,
+            visit.at("accountName"),
+            visit.at("bucketName"),
+            description=description,
+            tags=tags,
+            max_staleness_seconds=seconds,
+            when_stale=when_stale,
+        )
         return visit.go(bucket_url(visit, "settings"), "The bucket's settings are saved.")
 
     @door.get(BUCKET + "/delete")
@@ -72,6 +95,7 @@ def _register_settings(door: Door) -> None:
     async def delete(visit: Visit) -> Response:
         visit.form.typed(visit.at("bucketName"))
         await buckets.delete(visit.work, visit.at("accountName"), visit.at("bucketName"))
+        visit.is_awaited = True
         text = f"Bucket {visit.at('bucketName')} is deleted with all that was in it. There is no way back."
         if visit.work.actor.grantee.owned_bucket_id is not None:
             # Whoever came in with the bucket's own key has ended that key, and with it the session.
@@ -168,5 +192,6 @@ def _register_owner_keys(door: Door) -> None:
     async def revoke(visit: Visit) -> Response:
         account, name = visit.at("accountName"), visit.at("bucketName")
         await management.delete_owner_key(visit.work, account, name, visit.at("keyId"))
+        visit.is_awaited = True
         text = "The owner key is revoked: it is refused from now on. This can't be undone."
         return visit.go(bucket_url(visit, "owner-keys"), text)

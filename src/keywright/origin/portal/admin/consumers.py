@@ -159,6 +159,7 @@ def _register_one(door: Door) -> None:
     async def delete(visit: Visit) -> Response:
         visit.form.typed(visit.at("consumerName"))
         await consumers.delete(visit.work, path_of(visit))
+        visit.is_awaited = True
         text = f"Consumer {visit.at('consumerName')} is deleted, and its keys are refused. There is no way back."
         return visit.go(bucket_url(visit), text)
 

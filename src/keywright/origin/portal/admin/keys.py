@@ -153,6 +153,7 @@ def _register_changes(door: Door) -> None:
     @door.post(KEY + "/revoke", form=ask_revoke, action="key.delete")
     async def revoke(visit: Visit) -> Response:
         await keys.delete(visit.work, path_of(visit), visit.at("keyId"))
+        visit.is_awaited = True
         return visit.go(
             consumer_url(visit),
             "The key is revoked: it is refused from now on. This can't be undone.",

@@ -84,6 +84,7 @@ def register(door: Door) -> None:
     @door.post(MANAGEMENT_KEYS + "/{keyId}/revoke", form=ask_revoke, action="management-key.delete")
     async def revoke(visit: Visit) -> Response:
         await management.delete(visit.work, visit.at("accountName"), visit.at("keyId"))
+        visit.is_awaited = True
         url = account_url(visit, visit.at("accountName"), "management-keys")
         return visit.go(url, "The management key is revoked: it is refused from now on. This can't be undone.")
 
