@@ -130,7 +130,7 @@ async def authenticate_end_user(token: str, end_users: EndUsers | None, now: dat
     except ProviderUnavailable:
         detail = "The identity provider can't be reached or answers garbage; nothing was changed."
         raise ServiceUnavailable(detail, headers={"Retry-After": "10"}) from None
-    return EndUser(claims.sub, claims.email)
+    return EndUser.of_provider(claims.sub, claims.email)
 
 
 def _invalid() -> Unauthorized:

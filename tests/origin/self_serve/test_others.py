@@ -108,6 +108,15 @@ async def test_an_invite_is_accepted_by_the_verified_address_and_stays_with_the_
     assert len((await world.call("GET", f"{world.by_name}/my", moved))["data"]) == 1
 
 
+async def test_a_provider_takes_over_what_was_accepted_by_link_and_never_names_such_a_user(world: World) -> None:
+    email = world.ada["email"]
+    made = await world.service.new_consumer(managers=[{"email": email, "sub": f"email-link|{email}"}])
+    imposter = {**world.bob, "sub": f"email-link|{email}"}
+    await world.call("GET", f"{world.by_name}/my", imposter, expect=403)
+    assert (await world.call("GET", f"{world.by_name}/my", world.bob))["data"] == []
+    assert [one["name"] for one in (await world.call("GET", f"{world.by_name}/my"))["data"]] == [made["name"]]
+
+
 async def test_an_invite_is_not_accepted_by_an_address_that_is_not_verified(world: World) -> None:
     made = await world.service.new_consumer(managers=[world.ada["email"]])
     await world.call("GET", f"{world.by_name}/my", {**world.ada, "email_verified": False}, expect=403)

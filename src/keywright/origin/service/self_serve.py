@@ -48,6 +48,14 @@ class EndUser:
     connection: str = "oidc"
 
     @classmethod
+    def of_provider(cls, sub: str, email: str) -> EndUser:
+        """Whom the identity provider vouches for. Raises Forbidden."""
+        if sub.startswith(rows.WEAK):
+            # Subjects of this form are of users who came by link; no provider may name one of them.
+            raise Forbidden("The identity provider names a user in a way that is kept for sign-in links.")
+        return cls(sub, email)
+
+    @classmethod
     def of_link(cls, email: str) -> EndUser:
         """Whoever opened a link that was sent to this address."""
         return cls(rows.WEAK + email.lower(), email.lower(), E_MAIL_LINK)

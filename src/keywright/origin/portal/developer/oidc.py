@@ -67,7 +67,7 @@ def register(door: Door, services: Services, begin_session: Begin) -> None:
         async with services.database.write() as tx:
             visit = await door.open_visit(request, tx, attempt)
             place = await frame.look(visit)
-            user = EndUser(claims.sub, claims.email)
+            user = EndUser.of_provider(claims.sub, claims.email)
             response = await begin_session(visit, place, user, door.safe(request, journey.next))
             origin = origin_of(request, "portal")
             await audit.write(tx, actor=visit.work.actor, attempt=attempt, origin=origin, now=visit.work.now)
