@@ -117,7 +117,13 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "managers delete acme eusr_1 --yes": ("DELETE", f"{ACME}/managers/eusr_1", {}, None),
 }  # fmt: skip
 PORTAL = {"name": "Example", "color": None, "supportEmail": None, "apiUrl": None, "links": [], "logoUrl": None}
-THINGS = {"portal": PORTAL, "buckets": BUCKET, "consumers": CONSUMER, "keys": KEY, "managers": MANAGER}
+EDGE = {
+    "name": "edge-1", "region": None, "version": "0.1.0", "state": "live", "revision": 7, "lagSeconds": 0.1,
+    "since": "2026-11-23T10:26:05.123Z", "seenOn": "2026-11-23T10:26:05.123Z",
+}  # fmt: skip
+THINGS = {
+    "portal": PORTAL, "buckets": BUCKET, "consumers": CONSUMER, "keys": KEY, "managers": MANAGER, "edges": EDGE,
+}  # fmt: skip
 
 
 def answer_of(command: str, method: str) -> tuple[int, Any]:

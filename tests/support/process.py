@@ -43,7 +43,7 @@ class ServeProcess:
                 start_new_session=True,
             )
 
-    def wait_until_ready(self, timeout: float = 30) -> Self:
+    def wait_until_ready(self, timeout: float = 90) -> Self:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -110,6 +110,18 @@ class EdgeProcess(ServeProcess):
     ) -> None:
         variables |= {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
         super().__init__(data_dir, "--origin", origin, *arguments, port=port, **variables)
+
+
+class BrokerEdgeProcess(ServeProcess):
+    """`keywright edge`, following a broker."""
+
+    command = "edge"
+
+    def __init__(
+        self, data_dir: Path, broker: str, pepper_file: Path, *arguments: str, port: int | None = None, **variables: str
+    ) -> None:
+        variables = {"KEYWRIGHT_PEPPER_FILE": str(pepper_file), **variables}
+        super().__init__(data_dir, "--nats", broker, *arguments, port=port, **variables)
 
 
 def until(is_true: Callable[[], object], timeout: float = 15) -> None:

@@ -85,6 +85,15 @@ _DatabaseUrl = Annotated[
         help="PostgreSQL as postgresql://..., instead of SQLite. With a password in it, better use the variable.",
     ),
 ]
+_Nats = Annotated[
+    str | None,
+    typer.Option(
+        "--nats",
+        envvar="KEYWRIGHT_NATS_URL",
+        metavar="URL",
+        help="NATS JetStream that carries changes to edges, as nats://host:4222.",
+    ),
+]
 
 
 _Region = Annotated[
@@ -131,6 +140,7 @@ def serve(
     database_url: _DatabaseUrl = None,
     workers: _Workers = None,
     region: _Region = None,
+    nats: _Nats = None,
 ) -> None:
     """Run the service: the Developer API and the validation of keys.
 
@@ -141,7 +151,15 @@ def serve(
 
     with _failing_clearly():
         planes.serve(
-            _load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers, region=region)
+            _load(
+                host=host,
+                port=port,
+                data_dir=data_dir,
+                database_url=database_url,
+                workers=workers,
+                region=region,
+                nats=nats,
+            )
         )
 
 
@@ -159,6 +177,7 @@ def edge(
         str | None,
         typer.Option("--origin", envvar="KEYWRIGHT_ORIGIN", metavar="URL", help="Address of the origin to follow."),
     ] = None,
+    nats: _Nats = None,
     host: _Host = None,
     port: _Port = None,
     data_dir: Annotated[
@@ -177,14 +196,17 @@ def edge(
 
     It goes on answering when the origin is away, also after a restart. It needs
     the origin's pepper, and in KEYWRIGHT_EDGE_TOKEN a management key that may
-    follow the feed.
+    follow the feed. With --nats it follows a broker that the origin relays to,
+    instead of the origin, and needs no such key.
     """
     with _failing_clearly():
         from keywright.edge import start
         from keywright.settings import EdgeSettings
 
         start.run(
-            EdgeSettings.load(origin=origin, host=host, port=port, data_dir=data_dir, workers=workers, region=region)
+            EdgeSettings.load(
+                origin=origin, nats=nats, host=host, port=port, data_dir=data_dir, workers=workers, region=region
+            )
         )
 
 

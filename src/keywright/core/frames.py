@@ -116,6 +116,11 @@ class FrameSplitter:
     def __init__(self) -> None:
         self._data = bytearray()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for the rest of its frame."""
+        return not self._data
+
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The frames, without their lengths, that are whole with these bytes."""
         self._data += data

@@ -95,14 +95,19 @@ class HttpReports:
             answer = await self._client.post("/v1/feed/acknowledgements", content=self._signer.encode(report))
             if answer.status_code != 200:
                 raise NotTaken(f"the origin answered {answer.status_code}")
-            pause = float(answer.json()["pauseSeconds"])
+            return checked_pause(answer.json()["pauseSeconds"])
         except httpx2.HTTPError as error:
             raise NotTaken(f"{type(error).__name__}: {error}") from error
         except (ValueError, LookupError, TypeError) as error:
             raise NotTaken("the origin's answer is none to a report") from error
-        if not 0 <= pause <= LONGEST_PAUSE_SECONDS:
-            raise NotTaken(f"the origin asks for a pause of {pause} s")
-        return pause
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def checked_pause(told: float) -> float:
+    """The pause that an origin asks for, in seconds. Raises ValueError, TypeError."""
+    pause = float(told)
+    if not 0 <= pause <= LONGEST_PAUSE_SECONDS:
+        raise ValueError(f"a pause of {pause} s")
+    return pause

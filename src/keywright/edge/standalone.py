@@ -16,11 +16,12 @@ from keywright.core.problems import NotFound
 from keywright.edge import http
 from keywright.edge.app import EdgeApp
 from keywright.edge.election import Member
-from keywright.edge.http_feed import HttpFeed
+from keywright.edge.following import new_feed, new_reports
 from keywright.edge.identity import Identity
 from keywright.edge.in_step import InStep
+from keywright.edge.nats_feed import NatsFeed
 from keywright.edge.replica import Replica
-from keywright.edge.reporting import HttpReports, Reporter
+from keywright.edge.reporting import Reporter
 from keywright.edge.sync import Follower
 from keywright.edge.validator import Validator
 from keywright.settings import EdgeSettings
@@ -45,9 +46,9 @@ class StandaloneApp:
         self._replica = Replica.open_or_replace(
             settings.replica_dir, digester.pepper_check(), lag_seconds=self._in_step.lag_seconds
         )
-        self._feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
+        self._feed = new_feed(settings, digester)
         self._identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
-        self._reports = HttpReports(settings.origin, settings.token, digester, edge_name=settings.name)
+        self._reports = new_reports(settings, digester)
         self._reporter = Reporter(self._reports, self._new_report)
         self._member = Member(
             self._replica,
@@ -100,7 +101,7 @@ class StandaloneApp:
         )
 
     def _new_follower(self) -> Follower:
-        return Follower(
+        follower = Follower(
             self._replica,
             self._feed,
             in_step=self._in_step,
@@ -108,6 +109,9 @@ class StandaloneApp:
             poll_seconds=FIRST_PAUSE_SECONDS,
             longest_pause_seconds=LONGEST_PAUSE_SECONDS,
         )
+        if isinstance(self._feed, NatsFeed):
+            self._feed.ring = follower.ring
+        return follower
 
 
 def create_app() -> StandaloneApp:

@@ -27,6 +27,7 @@ from keywright.edge.sync import POLL_SECONDS, Follower
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth import EndUsers
+from keywright.origin.feed.relay import Relay
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.oidc.provider import Provider
@@ -150,9 +151,18 @@ class EmbeddedApp:
                 public_url=settings.end_users.public_url,
             )
         )
+        self._relay = None
+        if settings.broker is not None:
+            tail, digester = self._origin.state.feed.tail, tools.digester
+            changes = settings.snapshot_changes
+            self._relay = Relay(
+                tail, self._database, digester, settings.broker, self._edges.acknowledge, snapshot_changes=changes
+            )
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
-        self._listening: asyncio.Task[None] | None = None
+        """What ends when `_stop` is set."""
+        self._endless: list[asyncio.Task[None]] = []
+        """What ends when it is cancelled."""
         self._is_worker = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -178,15 +188,17 @@ class EmbeddedApp:
             asyncio.create_task(self._follower.run(self._stop)),
             asyncio.create_task(self._edges.run(self._stop)),
         ]
-        self._listening = asyncio.create_task(self._database.commits.listen())
+        self._endless = [asyncio.create_task(self._database.commits.listen())]
+        if self._relay is not None:
+            self._endless.append(asyncio.create_task(self._relay.run()))
 
     async def stop(self) -> None:
         self._stop.set()
+        for task in self._endless:
+            task.cancel()
+        await asyncio.gather(*self._endless, return_exceptions=True)
         self._stop_answers()
         await asyncio.gather(*self._running)
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
         await self._follower.close()
         self._replica.close()
         await self._database.close()

@@ -87,6 +87,11 @@ class FeedDoor:
         reports = Acknowledgements(services, self._authenticate)
         self.router.add_api_route("/acknowledgements", reports.answer, methods=["POST"], response_model=None)
 
+    @property
+    def tail(self) -> Tail:
+        """The end of the log, for whoever else in this process follows it."""
+        return self._tail
+
     def before(self, bell: Callable[[int], Awaitable[None]]) -> Callable[[int], Awaitable[None]]:
         """A bell that wakes the readers of the feed, then does what the given one does."""
 
