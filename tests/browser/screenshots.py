@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from developer_portal import people  # noqa: E402
 from support import browser as browsers  # noqa: E402
 from support import portal as portals  # noqa: E402
 from support.portal import Portal  # noqa: E402
@@ -35,6 +36,10 @@ def main(wanted: list[str]) -> None:
                 portals.sign_in(page)
                 for name in pages.keys() - OPEN_PAGES.keys():
                     picture(page, name, pages[name], view, wanted)
+            with people.opened(process, portals.ROOT_KEY, browser) as portal:
+                page, found = portal.guided_tour(viewport)
+                for name, path in found.items():
+                    picture(page, f"portal-{name}", path, view, wanted)
 
 
 def picture(page: browsers.Page, name: str, path: str, view: str, wanted: list[str]) -> None:

@@ -288,7 +288,7 @@ async def test_a_curl_example_reaches_the_server_as_it_stands(client: httpx2.Asy
     ran = subprocess.run(
         ["sh", "-eu"],
         input=script,
-        env={"API_KEY": "k", "CONSUMER_KEY": "c"},
+        env={"API_KEY": "k", "CONSUMER_KEY": "c", "END_USER_TOKEN": "t"},
         text=True,
         capture_output=True,
         check=True,

@@ -110,6 +110,22 @@ class Door:
 
         return register
 
+    def bare(self, path: str, handler: Callable[[Request], Awaitable[Response]]) -> None:
+        """A page at a whole address that opens transactions of its own, since it waits for others meanwhile."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Exception as error:  # noqa: BLE001
+                return await self._tell(request, refusals.to_problem(error, request))
+
+        self.router.add_route(path, endpoint, methods=["GET"], include_in_schema=False)
+
+    async def open_visit(self, request: Request, tx: Transaction, attempt: Attempt) -> Visit:
+        """For a bare page: the visit in the transaction that it has opened."""
+        services: Services = request.app.state.services
+        return await self._visit(request, services, tx, attempt)
+
     def close(self) -> APIRouter:
         """The routes, with a page for every other address under the prefix."""
 
@@ -121,7 +137,9 @@ class Door:
         return self.router
 
     def base_of(self, request: Request) -> str:
-        """Where the portal begins for this request."""
+        """Where the portal begins for this request; the root where its address does not tell."""
+        if not all(f"{{{name}}}" not in self.prefix or name in request.path_params for name in ("bucketName",)):
+            return "/"
         return self.prefix.format_map({name: quote(str(value), safe="") for name, value in request.path_params.items()})
 
     def safe(self, request: Request, url: str) -> str:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from keywright.core.keyformat import DEFAULT_PREFIX
-from keywright.core.models import BASE62, Account, Bucket, Environment, IdKind, WhenStale, new_id
+from keywright.core.models import (
+    BASE62,
+    DEFAULT_SELF_SERVE,
+    Account,
+    Bucket,
+    Environment,
+    IdKind,
+    SelfServe,
+    WhenStale,
+    new_id,
+)
 from keywright.core.permissions import EVERY_BUCKET, Access
 from keywright.core.problems import BadRequest, Conflict, NotFound
 from keywright.origin.service import management
@@ -41,6 +52,7 @@ class BucketDraft:
     key_prefix: str = DEFAULT_PREFIX
     max_staleness_seconds: int | None = None
     when_stale: WhenStale = WhenStale.SERVE
+    self_serve: SelfServe = DEFAULT_SELF_SERVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,7 @@ async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
             key_prefix=draft.key_prefix,
             max_staleness_seconds=draft.max_staleness_seconds,
             when_stale=draft.when_stale,
+            self_serve=draft.self_serve,
             now=work.now,
         )
     except UniqueViolation:
@@ -161,7 +174,9 @@ async def update(
     tags: Mapping[str, str] | Unset | None,
     max_staleness_seconds: int | Unset | None = UNSET,
     when_stale: WhenStale | Unset | None = UNSET,
+    self_serve: Mapping[str, Any] | Unset | None = UNSET,
 ) -> Bucket:
+    """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
     work.attempt.concerns("bucket", bucket.id, name=bucket.name)
     new_tags = replaced(tags, bucket.tags, {})
@@ -173,6 +188,9 @@ async def update(
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     new_description = replaced(description, bucket.description)
+    new_self_serve = DEFAULT_SELF_SERVE if self_serve is None else bucket.self_serve
+    if not isinstance(self_serve, Unset):
+        new_self_serve = replace(new_self_serve, **(self_serve or {}))
     return await rows.update(
         work.tx,
         bucket,
@@ -180,6 +198,7 @@ async def update(
         tags=new_tags,
         max_staleness_seconds=new_staleness,
         when_stale=new_when_stale,
+        self_serve=new_self_serve,
         now=work.now,
     )
 

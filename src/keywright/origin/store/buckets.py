@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from keywright.core.changes import BucketDelete, BucketPut
-from keywright.core.models import Account, Bucket, Environment, WhenStale
+from keywright.core.models import DEFAULT_SELF_SERVE, Account, Bucket, Environment, SelfServe, WhenStale
 from keywright.core.permissions import Access
 from keywright.origin.store.database import MissingReference, Transaction
 from keywright.origin.store.tables import (
@@ -26,7 +26,7 @@ from keywright.origin.store.tables import (
 _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
     buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
-    buckets.c.max_staleness_seconds, buckets.c.when_stale,
+    buckets.c.max_staleness_seconds, buckets.c.when_stale, buckets.c.self_serve,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
 
@@ -43,6 +43,7 @@ async def insert(
     key_prefix: str,
     max_staleness_seconds: int | None = None,
     when_stale: WhenStale = WhenStale.SERVE,
+    self_serve: SelfServe = DEFAULT_SELF_SERVE,
     now: datetime,
 ) -> Bucket:
     """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
@@ -59,6 +60,7 @@ async def insert(
         updated_at=now,
         max_staleness_seconds=max_staleness_seconds,
         when_stale=when_stale,
+        self_serve=asdict(self_serve),
     )
     bucket = Bucket(
         number=number,
@@ -73,6 +75,7 @@ async def insert(
         updated_at=now,
         max_staleness_seconds=max_staleness_seconds,
         when_stale=when_stale,
+        self_serve=self_serve,
     )
     tx.record(put(bucket))
     return bucket
@@ -156,6 +159,7 @@ async def update(
     tags: Mapping[str, str],
     max_staleness_seconds: int | None,
     when_stale: WhenStale,
+    self_serve: SelfServe,
     now: datetime,
 ) -> Bucket:
     values: dict[str, Any] = {
@@ -165,9 +169,10 @@ async def update(
         "when_stale": when_stale,
         "updated_at": now,
     }
-    await tx.execute(sa.update(buckets).where(buckets.c.number == bucket.number).values(**values))
-    changed = replace(bucket, **values)
-    # Description and tags are for management only: no edge needs to hear of them.
+    statement = sa.update(buckets).where(buckets.c.number == bucket.number)
+    await tx.execute(statement.values(**values, self_serve=asdict(self_serve)))
+    changed = replace(bucket, **values, self_serve=self_serve)
+    # Description, tags and self-serve are for management only: no edge needs to hear of them.
     if put(changed) != put(bucket):
         tx.record(put(changed))
     return changed
@@ -282,6 +287,8 @@ async def _with_grants(tx: Transaction, rows: Sequence[Any]) -> list[Bucket]:
     )
     for bucket_number, account_id, access in await tx.all(joined):
         held[bucket_number][account_id] = Access(access)
-    return [
-        Bucket(**{**row._mapping, "when_stale": WhenStale(row.when_stale)}, grants=held[row.number]) for row in rows
-    ]
+    found = []
+    for row in rows:
+        typed = {"when_stale": WhenStale(row.when_stale), "self_serve": SelfServe(**row.self_serve)}
+        found.append(Bucket(**{**row._mapping, **typed}, grants=held[row.number]))
+    return found

@@ -55,7 +55,7 @@ async def find(
     if row is None:
         return None
     # The tags are read once the row is held: those of a moment before could belong to another writer's past.
-    (consumer,) = await _with_tags(tx, [row])
+    (consumer,) = await with_tags(tx, [row])
     return consumer if tags.items() <= consumer.tags.items() else None
 
 
@@ -70,7 +70,7 @@ async def list_of(
     newest = sa.select(consumers).where(*conditions).order_by(consumers.c.number.desc())
     rows = await tx.all(newest.limit(limit).offset(offset))
     total = await tx.scalar(sa.select(sa.func.count()).select_from(consumers).where(*conditions))
-    return await _with_tags(tx, rows), total
+    return await with_tags(tx, rows), total
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ async def search(
         older = page if place.older_than is None else page.where(number < place.older_than)
         rows = await tx.all(older.order_by(number.desc()))
     total = await tx.scalar(sa.select(sa.func.count()).select_from(consumers).where(*conditions))
-    return await _with_tags(tx, rows), total
+    return await with_tags(tx, rows), total
 
 
 async def update(
@@ -226,7 +226,7 @@ async def _insert_tags(tx: Transaction, consumer_number: int, tags: Tags) -> Non
         await tx.execute(sa.insert(consumer_tags), rows)
 
 
-async def _with_tags(tx: Transaction, rows: Sequence[Any]) -> list[Consumer]:
+async def with_tags(tx: Transaction, rows: Sequence[Any]) -> list[Consumer]:
     tags: dict[int, dict[str, str]] = {row.number: {} for row in rows}
     statement = sa.select(consumer_tags).where(consumer_tags.c.consumer_number.in_(tags))
     for row in await tx.all(statement.order_by(consumer_tags.c.consumer_number, consumer_tags.c.position)):

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.core.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -133,6 +133,7 @@ buckets = _table(
     sa.Column("key_prefix", sa.Text, nullable=False),
     sa.Column("master_key_id", sa.Text),
     sa.Column("sealed_data_key", sa.LargeBinary),
+    sa.Column("self_serve", JsonText, nullable=False, server_default="{}"),
     *_times(),
     sa.Column("max_staleness_seconds", sa.BigInteger),
     sa.Column("when_stale", sa.Text, nullable=False, server_default="serve"),
@@ -214,8 +215,30 @@ managers = _table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.UniqueConstraint("consumer_number", "email"),
     sa.Index(None, "email"),
+    sa.Index(None, "sub"),
 )
 
+portals = _table(
+    "portals",
+    _reference("bucket_number", "buckets", primary_key=True),
+    sa.Column("settings", JsonText, nullable=False),
+    sa.Column("logo", sa.LargeBinary),
+    sa.Column("logo_type", sa.Text),
+    sa.Column("updated_at", UtcTime, nullable=False),
+)
+"""How the developer portal of a bucket looks."""
+
+sign_in_links = _table(
+    "sign_in_links",
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("visitor_digest", sa.LargeBinary, nullable=False),
+    _reference("bucket_number", "buckets"),
+    sa.Column("email", sa.Text, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.Index(None, "bucket_number"),
+    sa.Index(None, "ends_at"),
+)
+"""Links that were sent to sign somebody in, each for one browser; a row is deleted when its link is used."""
 edges = _table(
     "edges",
     sa.Column("account_id", sa.Text, primary_key=True),
