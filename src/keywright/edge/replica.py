@@ -23,11 +23,14 @@ from keywright.edge.store import ReplicaBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from keywright.core.changes import Batch, Change
     from keywright.core.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.records import BucketRecord
+
+    Guard = AbstractContextManager[object]
 
 __all__ = ["Gap", "NotReady", "Replica", "ReplicaBroken", "WrongPepper"]
 
@@ -48,12 +51,17 @@ class WrongPepper(Exception):
 
 
 class Replica:
-    """Reads from any thread; writes from any thread, each transaction on one."""
+    """Reads from any thread; writes from any thread, each transaction on one.
 
-    def __init__(self, files: store.Files, pepper_check: str) -> None:
-        """Use `Replica.open` or `Replica.open_or_replace`."""
+    Nobody may be reading when the files are closed. Where readers are on other threads than whoever closes, they hold
+    `guard` while they read.
+    """
+
+    def __init__(self, files: store.Files, pepper_check: str, guard: Guard | None = None) -> None:
+        """Use `Replica.open`, `Replica.open_or_replace` or `Replica.open_to_read`."""
         self._files = files
         self._pepper_check = pepper_check
+        self._guard = guard or contextlib.nullcontext()
         self._view = _View(-1, is_ready=False)
 
     @classmethod
@@ -62,19 +70,27 @@ class Replica:
         return cls(store.Files.open(path, map_size, _probe), pepper_check)
 
     @classmethod
-    def open_or_replace(cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE) -> Replica:
+    def open_or_replace(
+        cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, guard: Guard | None = None
+    ) -> Replica:
         """Open the replica; an empty one takes the place of a broken one, unless another process still uses that."""
-        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check)
+        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check, guard)
+
+    @classmethod
+    def open_to_read(cls, path: Path, pepper_check: str, *, guard: Guard | None = None) -> Replica:
+        """Open a replica that another process keeps, to read it. Raises ReplicaBroken, OSError when there is none."""
+        return cls(store.Files.open_to_read(path, _probe), pepper_check, guard)
 
     def close(self) -> None:
-        self._files.close()
+        with self._guard:
+            self._files.close()
 
     def reopen(self) -> None:
         """Close, and open or replace again: the cure when the files turned out to be broken while in use.
 
         Raises ReplicaBroken while other processes still use the broken files.
         """
-        self._files.close()
+        self.close()
         # Before the files: the new ones count their transactions anew, and might come by the old view's number.
         self._view = _View(-1, is_ready=False)
         self._files = store.Files.open(self._files.path, self._files.map_size, _probe, replace=True)
@@ -91,6 +107,10 @@ class Replica:
             tx = files.begin(files.keys)
         except lmdb.MapResizedError:
             files.adopt_map()
+            tx = files.begin(files.keys)
+        except lmdb.BadRslotError:
+            # A child that was forked from this process has ended, and gave up this process's place among the readers
+            # as if it were its own. LMDB has noticed, and takes another.
             tx = files.begin(files.keys)
         # Decoded records are kept as long as no transaction commits, in this process or another: what is found under
         # the id of this very transaction is what the transaction itself would find.
@@ -150,6 +170,11 @@ class Replica:
     def is_condemned(self) -> bool:
         """Whether this or another process met broken pages: `reopen` is called for."""
         return self._files.is_condemned
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the files that are open here are no longer those in the directory."""
+        return self._files.is_replaced
 
     def condemn(self) -> None:
         """Say that the files are broken, to every process that uses them. They go on being read until `reopen`."""
