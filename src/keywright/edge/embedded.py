@@ -19,6 +19,7 @@ from keywright.edge.http_feed import HttpFeed
 from keywright.edge.replica import Replica
 from keywright.edge.source import READY_SECONDS, ReplicaSource
 from keywright.edge.sync import Follower
+from keywright.edge.validator import now_millis
 
 if TYPE_CHECKING:
     import threading
@@ -48,10 +49,11 @@ class EmbeddedReplica(ReplicaSource):
         pepper: str | None = None,
         pepper_file: str | Path | None = None,
         ready_seconds: float = READY_SECONDS,
+        clock: Callable[[], int] = now_millis,
     ) -> None:
         """`new_feed` is called in the thread that follows. The pepper is the origin's, `pepper.key` in the directory
         unless it is said where else. Raises KeyFileError."""
-        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
+        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, clock=clock)
         self._new_feed = new_feed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._member: Member | None = None

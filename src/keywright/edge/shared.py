@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from keywright.edge.replica import Replica
 from keywright.edge.source import READY_SECONDS, RETRY_SECONDS, ReplicaSource
+from keywright.edge.validator import now_millis
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -26,12 +28,13 @@ class SharedReplica(ReplicaSource):
         pepper: str | None = None,
         pepper_file: str | Path | None = None,
         ready_seconds: float = READY_SECONDS,
+        clock: Callable[[], int] = now_millis,
     ) -> None:
         """`directory` is the data directory of the edge, in which its pepper is, too, unless it is said where else.
 
         Raises KeyFileError.
         """
-        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
+        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, clock=clock)
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         return Replica.open_to_read(self.replica_directory, self._digester.pepper_check(), guard=guard)

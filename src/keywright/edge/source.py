@@ -26,6 +26,8 @@ from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keywright.core.verdict import Result
 
 _log = logging.getLogger(__name__)
@@ -40,9 +42,16 @@ class ReplicaSource(ABC):
     """A source for a policy. May be shared by threads, and be made before a fork."""
 
     def __init__(
-        self, directory: str | Path, *, pepper: str | None, pepper_file: str | Path | None, ready_seconds: float
+        self,
+        directory: str | Path,
+        *,
+        pepper: str | None,
+        pepper_file: str | Path | None,
+        ready_seconds: float,
+        clock: Callable[[], int],
     ) -> None:
         """`ready_seconds` is how long `open` waits for a replica that holds a snapshot. Raises KeyFileError."""
+        self._clock = clock
         self.directory = Path(directory).expanduser().absolute()
         secret = None if pepper is None else Secret(pepper)
         self._digester = secretfiles.load_digester(secret, Path(pepper_file or self.directory / "pepper.key"))
@@ -121,7 +130,7 @@ class ReplicaSource(ABC):
                 self._stopping.wait(RETRY_SECONDS)
                 continue
             with self._reading:
-                self._replica, self._validator = replica, Validator(replica, self._digester)
+                self._replica, self._validator = replica, Validator(replica, self._digester, self._clock)
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001

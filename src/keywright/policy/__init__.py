@@ -1,1 +1,1 @@
-"""The API Key Authentication policy, for other people's apps. Never imports origin or edge, nor what an app may not have."""
+"""The API Key Authentication policy, for other people's apps. Imports neither origin nor edge."""

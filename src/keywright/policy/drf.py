@@ -3,8 +3,9 @@
     KEYWRIGHT = {"SOURCE": source, "BUCKET_NAME": "my-bucket"}
     REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": ["keywright.policy.drf.ApiKeyAuthentication"]}
 
-`request.user` is the consumer and `request.auth` the key. With the EXCEPTION_HANDLER "keywright.policy.drf.handle_exception"
-a refusal has the problem document that it has at every other door; without it, the framework's own form.
+`request.user` is the consumer and `request.auth` the key. With the EXCEPTION_HANDLER
+"keywright.policy.drf.handle_exception" a refusal has the problem document that it has at other doors; without it, the
+framework's own form.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from django.http import HttpResponse
 from django.utils.module_loading import import_string
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
-from rest_framework.views import exception_handler
 
 from keywright.policy import wsgi
 from keywright.policy.gate import Gate, Refused
@@ -94,6 +94,9 @@ class ApiKeyAuthentication(BaseAuthentication):
 def handle_exception(error: Exception, context: dict[str, Any]) -> Any:
     """The framework's own exception handler, but for refused keys."""
     if not isinstance(error, KeyRefused):
+        # That module imports this one, by the settings.
+        from rest_framework.views import exception_handler
+
         return exception_handler(error, context)
     request = context["request"]
     headers, body = render(error.problem, request.path, request.META.get("HTTP_X_REQUEST_ID"))

@@ -35,7 +35,7 @@ __all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "User", "answer_problem"]
 
 
 class KeyRefused(HTTPException):
-    """FastAPI's own answer to it is a problem document already, but a short one: `{"detail": "The key is unknown."}`."""
+    """FastAPI's own answer to it is a problem document already, if a short one: `{"detail": "The key is unknown."}`"""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.status, problem.detail, {**problem.headers, "content-type": CONTENT_TYPE})

@@ -1,7 +1,7 @@
 """Owns the remote source: an edge on another machine, asked over HTTP for every key. Nothing is cached.
 
-When the edge does not answer, answers late or answers anything but a verdict, the verdict is UNAVAILABLE, of which every
-door of the policy makes a 503. Silence is never a yes.
+When the edge does not answer, answers late or answers anything but a verdict, the verdict is UNAVAILABLE, and the doors of
+the policy make a 503 of that. Silence is never a yes.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class RemoteEdge:
         connections: int = CONNECTIONS,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """`url` is the address of an edge, or of `keywright serve`. `token` is a management key with `validate` access, for
-        edges that want one. `timeout_seconds` is for the whole of a question. Raises ValueError.
+        """`url` is the address of an edge, or of `keywright serve`. `token` is a management key with `validate` access,
+        for edges that want one. `timeout_seconds` is for the whole of a question. Raises ValueError.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
@@ -66,7 +66,8 @@ class RemoteEdge:
             "follow_redirects": False,
             # A proxy from the environment of the application is not for its keys.
             "trust_env": False,
-            "verify": ssl_context if ssl_context is not None else True,
+            # Without TLS there is nothing to verify, and reading all certificates takes a while.
+            "verify": ssl_context or parts.scheme == "https",
         }
         self._client: tuple[int, httpx2.Client] | None = None
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = (
