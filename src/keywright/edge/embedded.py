@@ -70,7 +70,12 @@ class EmbeddedReplica(ReplicaSource):
         ready_seconds: float = READY_SECONDS,
         name: str | None = None,
     ) -> EmbeddedReplica:
-        """Follows the origin at this address over HTTP. `token` is a management key with `feed: true`."""
+        """Follows the origin at this address over HTTP. `token` is a management key with `feed: true`.
+
+        Raises KeyFileError, ValueError.
+        """
+        if not origin.startswith(("https://", "http://")) or "@" in origin:
+            raise ValueError("the origin is an address, such as https://keys.internal")
         secret, edge_name = Secret(token), name or socket.gethostname()
 
         def new_feed(digester: Digester) -> OpenFeed:
