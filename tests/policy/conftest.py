@@ -35,7 +35,7 @@ class Origin:
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     data_dir = tmp_path_factory.mktemp("origin") / "data"
-    with ServeProcess(data_dir, **VARIABLES).wait_until_ready(60) as served:
+    with ServeProcess(data_dir, **VARIABLES).wait_until_ready(120) as served:
         api = Api(served)
         made = api.call("POST", "/v1/accounts/my-account/management-keys", json={"permissions": FOLLOW})
         yield Origin(served, data_dir, api, made["key"])
