@@ -87,7 +87,7 @@ async def _fastapi(source: Source, bucket: str, headers: Headers) -> Answer:
     policy = fastapi.ApiKeyPolicy(source, bucket_name=bucket)
 
     @app.put("/")
-    async def hello(user: fastapi.User = Security(policy)) -> str:
+    async def hello(user: fastapi.User = Security(policy)) -> str:  # noqa: B008
         return user.sub
 
     answer = await _closing(source, call(app, "PUT", "/", headers=headers))
@@ -104,9 +104,10 @@ async def _wsgi(source: Source, bucket: str, headers: Headers) -> Answer:
 
 
 async def _drf(source: Source, bucket: str, headers: Headers) -> Answer:
-    from policy import django_site  # noqa: F401
     from django.core.handlers.wsgi import WSGIHandler
     from django.test import override_settings
+
+    from policy import django_site  # noqa: F401
 
     with override_settings(KEYWRIGHT={"SOURCE": source, "BUCKET_NAME": bucket}):
         answer = call_wsgi(WSGIHandler(), "PUT", "/", headers=headers, is_checked=False)

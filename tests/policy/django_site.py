@@ -1,4 +1,4 @@
-"""The one Django site of the tests: Django's settings are made once in a process. Views tell whom a request comes from."""
+"""The one Django site of the tests: its settings are made once in a process. Views tell whom a request comes from."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if not settings.configured:
     )
     django.setup()
 
-from django.http import HttpRequest, JsonResponse  # noqa: E402
-from django.urls import path  # noqa: E402
-from rest_framework.permissions import AllowAny  # noqa: E402
-from rest_framework.response import Response  # noqa: E402
-from rest_framework.throttling import UserRateThrottle  # noqa: E402
-from rest_framework.views import APIView  # noqa: E402
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from rest_framework.permissions import AllowAny
+from rest_framework.response import Response
+from rest_framework.throttling import UserRateThrottle
+from rest_framework.views import APIView
 
-from keywright.policy.drf import ApiKeyAuthentication  # noqa: E402
+from keywright.policy.drf import ApiKeyAuthentication
 
 
 def plain(request: HttpRequest) -> JsonResponse:

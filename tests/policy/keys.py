@@ -1,4 +1,4 @@
-"""A source of three keys, for tests of what a door does around a verdict. The sources themselves are in test_sources.py."""
+"""A source of three keys, for tests of what a door does around a verdict; real sources are in test_sources.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class Keys:
     def validate(self, secret: str, bucket: str) -> Result:
         self.asked.append(secret)
         if secret == GOLD:
-            return Result(Verdict.VALID, KeyRecord("key_1", 1, 4102444800000), ConsumerRecord("csmr_1", "acme", METADATA))
+            return Result(
+                Verdict.VALID, KeyRecord("key_1", 1, 4102444800000), ConsumerRecord("csmr_1", "acme", METADATA)
+            )
         return {EXPIRED: verdict.EXPIRED, LOST: verdict.UNAVAILABLE}.get(secret, verdict.UNKNOWN)
 
     def open(self) -> None:

@@ -35,7 +35,9 @@ def protected(**options: Any) -> tuple[Probe, Keys, ApiKeyPolicy]:
     return probe, keys, ApiKeyPolicy(probe, keys, **{"bucket_name": "my-bucket", **options})
 
 
-async def ask(policy: Any, path: str = "/", headers: Headers | None = None, method: str = "GET", **scope: Any) -> Answer:
+async def ask(
+    policy: Any, path: str = "/", headers: Headers | None = None, method: str = "GET", **scope: Any
+) -> Answer:
     raw, _, query = path.partition("?")
 
     async def app(given: Any, receive: Any, send: Any) -> None:
@@ -90,7 +92,9 @@ async def test_a_good_key_gives_the_app_its_consumer() -> None:
     assert GOLD not in repr((user, auth))
 
 
-@pytest.mark.parametrize("name", [b"x-consumer-name", b"x_consumer_name", b"x-consumer_id", b"x-key-id", b"x-consumer-token"])
+@pytest.mark.parametrize(
+    "name", [b"x-consumer-name", b"x_consumer_name", b"x-consumer_id", b"x-key-id", b"x-consumer-token"]
+)
 @pytest.mark.parametrize("path", ["/", "/health"])
 async def test_an_identity_that_a_client_made_up_never_reaches_the_app(name: bytes, path: str) -> None:
     probe, _, policy = protected(exempt_paths=["/health"])
@@ -188,7 +192,12 @@ async def test_cors_preflights_pass_by_option_only_and_nothing_else_does() -> No
     assert (await ask(policy, headers=preflight, method="OPTIONS")).status == 401
     _, _, policy = protected(allow_cors_preflight=True)
     assert (await ask(policy, headers=preflight, method="OPTIONS")).status == 200
-    for headers, method in ((preflight, "GET"), (preflight[:1], "OPTIONS"), (preflight[1:], "OPTIONS"), ([], "OPTIONS")):
+    for headers, method in (
+        (preflight, "GET"),
+        (preflight[:1], "OPTIONS"),
+        (preflight[1:], "OPTIONS"),
+        ([], "OPTIONS"),
+    ):
         assert (await ask(policy, headers=headers, method=method)).status == 401
 
 
@@ -254,7 +263,10 @@ async def test_a_websocket_without_a_good_key_is_refused_at_the_handshake(has_ex
 
     await policy(scope, receive, send)
     if has_extension:
-        assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+        assert [message["type"] for message in sent] == [
+            "websocket.http.response.start",
+            "websocket.http.response.body",
+        ]
         assert sent[0]["status"] == 401
         assert (b"www-authenticate", b'Bearer realm="my-bucket"') in sent[0]["headers"]
     else:

@@ -12,7 +12,17 @@ import pytest
 OURS_BARE = {"keywright.core", "keywright.policy"}
 OURS_REPLICA = {"keywright.core", "keywright.edge", "keywright.secretfiles"}
 HTTPX = {"httpx2", "httpcore2", "anyio", "idna", "certifi", "h11", "truststore", "sniffio", "typing_extensions"}
-ORIGIN = {"sqlalchemy", "alembic", "jinja2", "granian", "prometheus_client", "typer", "rich", "cryptography", "aiosqlite"}
+ORIGIN = {
+    "sqlalchemy",
+    "alembic",
+    "jinja2",
+    "granian",
+    "prometheus_client",
+    "typer",
+    "rich",
+    "cryptography",
+    "aiosqlite",
+}
 
 
 def loaded(module: str) -> tuple[set[str], set[str]]:
@@ -21,7 +31,9 @@ def loaded(module: str) -> tuple[set[str], set[str]]:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     names = json.loads(done.stdout)
     ours = {".".join(name.split(".")[:2]) for name in names if name.startswith("keywright.")}
-    bare = subprocess.run([sys.executable, "-c", script.replace(module, "this")], capture_output=True, text=True, check=True)
+    bare = subprocess.run(
+        [sys.executable, "-c", script.replace(module, "this")], capture_output=True, text=True, check=True
+    )
     already = {name.split(".")[0] for name in json.loads(bare.stdout.splitlines()[-1])}
     roots = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - already - {"keywright"}
     return {root for root in roots if not root.startswith("_")}, ours

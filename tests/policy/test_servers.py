@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from policy.conftest import Origin
+from support.origin import Origin
 from support.postgres import free_port
 from support.process import until
 
@@ -28,7 +28,17 @@ def serving(server: str, source: str, origin: Origin, directory: Path) -> Iterat
     command = {
         "granian-asgi": [BIN / "granian", "--interface", "asgi", "--ws", *bound, "policy.apps:ASGI"],
         "granian-wsgi": [BIN / "granian", "--interface", "wsgi", *bound, "policy.apps:WSGI"],
-        "gunicorn": [BIN / "gunicorn", "--preload", "--threads", "2", "-w", "2", "-b", f"127.0.0.1:{port}", "policy.apps:WSGI"],
+        "gunicorn": [
+            BIN / "gunicorn",
+            "--preload",
+            "--threads",
+            "2",
+            "-w",
+            "2",
+            "-b",
+            f"127.0.0.1:{port}",
+            "policy.apps:WSGI",
+        ],
     }[server]
     environment = {
         **os.environ,

@@ -23,8 +23,8 @@ from keywright.edge.embedded import EmbeddedReplica
 from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.edge.shared import SharedReplica
 from keywright.secretfiles import KeyFileError
-from policy.conftest import Origin
 from support.api import BUCKET
+from support.origin import Origin
 from support.process import EdgeProcess, until
 
 PEPPER = base64.b64encode(b"pepper of the tests, 32 bytes ok").decode()
@@ -243,7 +243,9 @@ def test_a_shared_replica_lets_go_of_broken_files_so_that_they_can_be_replaced(
     assert done.returncode == 0, done.stderr
     assert 0 < int(done.stdout) < 399
     until(lambda: verdict(shared) == "UNAVAILABLE")
-    fill_elsewhere = "import sys; from pathlib import Path; from policy.test_sources import fill; fill(Path(sys.argv[1]))"
+    fill_elsewhere = (
+        "import sys; from pathlib import Path; from policy.test_sources import fill; fill(Path(sys.argv[1]))"
+    )
     done = run(fill_elsewhere, tmp_path)
     assert done.returncode == 0, done.stderr
     until(lambda: verdict(shared) == "VALID")
@@ -251,7 +253,12 @@ def test_a_shared_replica_lets_go_of_broken_files_so_that_they_can_be_replaced(
 
 def test_a_reader_makes_nothing_and_judges_nothing(tmp_path: Path, shared: SharedReplica) -> None:
     path = tmp_path / "replica"
-    for spoil in (lambda: None, path.mkdir, (path / "in-use.lock").touch, lambda: (path / "data.mdb").write_bytes(b"x" * 20_000)):
+    for spoil in (
+        lambda: None,
+        path.mkdir,
+        (path / "in-use.lock").touch,
+        lambda: (path / "data.mdb").write_bytes(b"x" * 20_000),
+    ):
         spoil()
         before = sorted(path.iterdir()) if path.exists() else None
         assert verdict(shared) == "UNAVAILABLE"
@@ -322,13 +329,22 @@ def test_several_processes_on_one_directory_elect_one_that_follows(origin: Origi
         from keywright.edge.embedded import EmbeddedReplica
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         url, token, directory, pepper = sys.argv[1:]
-        source = EmbeddedReplica.from_origin(url, token=token, directory=directory, pepper_file=pepper, ready_seconds=30)
+        options = {"directory": directory, "pepper_file": pepper, "ready_seconds": 30}
+        source = EmbeddedReplica.from_origin(url, token=token, **options)
         source.open()
         print("open", flush=True)
         for line in sys.stdin:
             print(source.validate(line.strip(), "my-project-production").verdict, flush=True)
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), origin.url, origin.token, str(tmp_path), str(origin.pepper_file)]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(script),
+        origin.url,
+        origin.token,
+        str(tmp_path),
+        str(origin.pepper_file),
+    ]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
     logs = [(tmp_path / f"{number}.log").open("w+") for number in range(2)]
     processes = [subprocess.Popen(command, stderr=log, **pipes) for log in logs]
@@ -362,5 +378,3 @@ def test_several_processes_on_one_directory_elect_one_that_follows(origin: Origi
 
 def _keys_url(consumer: str) -> str:
     return f"/v1/accounts/my-account/key-buckets/{BUCKET}/consumers/{consumer}/keys"
-
-

@@ -1,12 +1,11 @@
-"""One real origin for all tests of the policy that need one."""
+"""A real origin that many tests share, with what an application beside it needs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from support.api import VARIABLES, Api
 from support.process import ServeProcess
@@ -32,9 +31,8 @@ class Origin:
         return self.data_dir / "pepper.key"
 
 
-@pytest.fixture(scope="session")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
-    data_dir = tmp_path_factory.mktemp("origin") / "data"
+@contextmanager
+def running(data_dir: Path) -> Iterator[Origin]:
     with ServeProcess(data_dir, **VARIABLES).wait_until_ready(120) as served:
         api = Api(served)
         made = api.call("POST", "/v1/accounts/my-account/management-keys", json={"permissions": FOLLOW})
