@@ -102,7 +102,7 @@ def _fastapi(keys: Keys, **options: Any) -> FastAPI:
     @app.get("/hello")
     async def hello(
         request: Request,
-        user: fastapi.User = Security(policy),
+        user: fastapi.User = Security(policy),  # noqa: B008
         x_consumer_name: str | None = Header(None),
     ) -> dict[str, Any]:
         return {
