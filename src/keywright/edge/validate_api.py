@@ -7,7 +7,8 @@ the consumer's metadata goes out as the bytes that came in.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
 PREFIX = "/v1/validate/"
 MAX_BODY_BYTES = 64 * 1024
+ANSWERS_KEPT = 20_000
 _JSON = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 _encode = http.encode_json
+Message = dict[str, Any]
 
 
 class _Question(msgspec.Struct):
@@ -51,51 +54,42 @@ class ValidateApi:
         self.counts: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # In one piece: a call that is saved here is one for each validation.
         try:
-            body = await self._answer(scope, receive)
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("A key is validated by POST.", headers={"allow": "POST"})
+            bucket = http.find_bucket_name(scope, PREFIX)
+            if bucket is None:
+                raise http.no_bucket()
+            length = _declared_length(scope)
+            if self._token_required:
+                http.require_token(self._validator, scope, bucket)
+            if length > MAX_BODY_BYTES:
+                raise _too_large()
+            message = await receive()
+            data = message.get("body", b"")
+            # Granian says that more may come even where the whole body is there.
+            if len(data) != length and message.get("more_body", False):
+                data = await _read_on(data, receive)
+            verdict, key, consumer = self._validate(_secret_in(data), bucket)
+            if key is not None and consumer is not None:
+                self.valid_count += 1
+                start, body = _valid(key, consumer)
+            else:
+                start, body = self._refuse(verdict)
         except Problem as problem:
             await http.send_problem(scope, send, problem)
             return
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"cache-control", b"no-store"),
-            (b"content-length", b"%d" % len(body)),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send(start)
+        await send(body)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
-        if scope["method"] != "POST":
-            raise MethodNotAllowed("A key is validated by POST.", headers={"allow": "POST"})
-        bucket = http.find_bucket_name(scope, PREFIX)
-        if bucket is None:
-            raise http.no_bucket()
-        length = _declared_length(scope)
-        if self._token_required:
-            http.require_token(self._validator, scope, bucket)
-        if length > MAX_BODY_BYTES:
-            raise _too_large()
-        message = await receive()
-        data = message.get("body", b"")
-        # Granian says that more may come even where the whole body is there.
-        if message.get("more_body", False) and len(data) != length:
-            data = await _read_on(data, receive)
-        if len(data) > MAX_BODY_BYTES:
-            raise _too_large()
-        try:
-            secret = _decode(data).key
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _bad_body(error) from None
-        verdict, key, consumer = self._validate(secret, bucket)
-        if key is not None and consumer is not None:
-            self.valid_count += 1
-            return _valid(key, consumer)
+    def _refuse(self, verdict: Verdict) -> tuple[Message, Message]:
         self.counts[verdict] = self.counts.get(verdict, 0) + 1
         if verdict is Verdict.NO_BUCKET:
             raise http.no_bucket()
         if verdict is Verdict.UNAVAILABLE:
             raise http.not_ready()
-        return b'{"valid":false,"code":"%b"}' % verdict.encode()
+        return _answer(b'{"valid":false,"code":"%b"}' % verdict.encode())
 
 
 def _declared_length(scope: Scope) -> int:
@@ -113,13 +107,38 @@ def _declared_length(scope: Scope) -> int:
     return length
 
 
-def _valid(key: KeyRecord, consumer: ConsumerRecord) -> bytes:
+# What is kept here is a function of its arguments alone, so it can't go stale; at most some 600 bytes each.
+@lru_cache(maxsize=ANSWERS_KEPT)
+def _valid(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Message, Message]:
     consumer_id, name, metadata = consumer
     sub = _encode(name)
-    return b'{"valid":true,"code":"VALID","user":{"sub":%b,"data":%b},"consumer":{"id":"%b","name":%b},"key":{"id":"%b","expiresOn":%b}}' % (  # noqa: E501
-        sub, metadata, consumer_id.encode(), sub, key.key_id.encode(),
-        b"null" if key.expires_at is None else b'"%b"' % models.to_iso(models.from_millis(key.expires_at)).encode(),
+    return _answer(
+        b'{"valid":true,"code":"VALID","user":{"sub":%b,"data":%b},"consumer":{"id":"%b","name":%b},"key":{"id":"%b","expiresOn":%b}}' % (  # noqa: E501
+            sub, metadata, consumer_id.encode(), sub, key.key_id.encode(),
+            b"null" if key.expires_at is None else b'"%b"' % models.to_iso(models.from_millis(key.expires_at)).encode(),
+        )
     )  # fmt: skip
+
+
+def _answer(body: bytes) -> tuple[Message, Message]:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    return {"type": "http.response.start", "status": 200, "headers": headers}, {
+        "type": "http.response.body",
+        "body": body,
+    }
+
+
+def _secret_in(data: bytes) -> str:
+    if len(data) > MAX_BODY_BYTES:
+        raise _too_large()
+    try:
+        return _decode(data).key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _bad_body(error) from None
 
 
 async def _read_on(data: bytes, receive: Receive) -> bytes:
