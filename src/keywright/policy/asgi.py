@@ -112,7 +112,7 @@ async def authenticate(gate: Gate, scope: Scope) -> None:
     request = Request(
         scope.get("method", "GET"), path, values, scope["query_string"], has_origin and has_requested_method
     )
-    user, auth = await gate.check_async(request)
+    user, auth = gate.check(request) if gate.is_immediate else await gate.check_async(request)
     scope["user"] = user
     scope["auth"] = auth
     scope.setdefault("state", {})["user"] = user

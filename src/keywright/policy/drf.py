@@ -10,7 +10,7 @@ framework's own form.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -41,6 +41,10 @@ class DjangoUser(User):
     is_anonymous = False
     is_staff = False
     is_superuser = False
+
+    @classmethod
+    def of(cls, user: User) -> Self:
+        return cls(user.sub, user._metadata, user.consumer_id, user.key_id)
 
     @property
     def pk(self) -> str:
@@ -84,7 +88,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             http_request.__dict__.pop("headers", None)
         if not isinstance(user, User):
             return None
-        return DjangoUser(user.sub, user.data, user.consumer_id, user.key_id), auth
+        return DjangoUser.of(user), auth
 
     def authenticate_header(self, request: Request) -> str:
         """The challenge of a 401 that permissions ask for."""

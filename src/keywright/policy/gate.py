@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from keywright.core.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, IDENTITY_HEADERS, AuthHeader, Fault
 from keywright.core.problems import ServiceUnavailable
 from keywright.core.verdict import Verdict
-from keywright.policy.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of, user_of
+from keywright.policy.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -114,6 +114,11 @@ class Gate:
         self._is_open = not hasattr(source, "open")
         self._has_logged = False
 
+    @property
+    def is_immediate(self) -> bool:
+        """Whether `check` will not hold up an event loop."""
+        return self._is_open and self._validate_async is None
+
     def check(self, request: Request) -> tuple[User | Anonymous, Credential]:
         """Who is let in. Raises Refused."""
         if self._is_exempt(request):
@@ -191,7 +196,8 @@ class Gate:
     def _admit(self, result: Result) -> tuple[User, Credential]:
         code, key, consumer = result
         if key is not None and consumer is not None:
-            return user_of(key, consumer), credential_of(key)
+            user = User(consumer.name, consumer.metadata, consumer.consumer_id, key.key_id)
+            return user, credential_of(key)
         if code is Verdict.UNAVAILABLE or code is Verdict.NO_BUCKET:
             if code is Verdict.NO_BUCKET and not self._has_logged:
                 self._has_logged = True

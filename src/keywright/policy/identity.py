@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from keywright.core import models
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from keywright.core.verdict import ConsumerRecord, KeyRecord
+    from keywright.core.verdict import KeyRecord
 
 
-@dataclass(frozen=True, slots=True)
 class User:
     """The consumer whose key the request has shown: `sub` is its name, `data` its metadata."""
 
-    sub: str
-    data: dict[str, Any]
-    consumer_id: str
-    key_id: str
+    __slots__ = ("_data", "_metadata", "consumer_id", "key_id", "sub")
 
     is_authenticated: ClassVar[bool] = True
+
+    def __init__(self, sub: str, metadata: bytes, consumer_id: str, key_id: str) -> None:
+        self.sub = sub
+        self.consumer_id = consumer_id
+        self.key_id = key_id
+        self._metadata = metadata
+        self._data: dict[str, Any] | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Decoded when it is asked for: it takes as long as the validation."""
+        if self._data is None:
+            self._data = json.loads(self._metadata)
+        return self._data
 
     # Starlette's BaseUser.
     @property
@@ -33,6 +43,9 @@ class User:
     @property
     def display_name(self) -> str:
         return self.sub
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sub={self.sub!r}, consumer_id={self.consumer_id!r}, key_id={self.key_id!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +66,7 @@ class Anonymous:
     display_name: ClassVar[str] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(NamedTuple):
     """The key by which the request was authenticated. `scopes` is what Starlette's `requires` looks at."""
 
     key_id: str | None
@@ -64,10 +76,6 @@ class Credential:
 
 NO_CREDENTIAL = Credential(None, None, ())
 _AUTHENTICATED = ("authenticated",)
-
-
-def user_of(key: KeyRecord, consumer: ConsumerRecord) -> User:
-    return User(consumer.name, json.loads(consumer.metadata), consumer.consumer_id, key.key_id)
 
 
 def credential_of(key: KeyRecord) -> Credential:
