@@ -22,6 +22,7 @@ import http_doors
 import in_process
 import load
 import machine
+import python_apps
 import report
 import servers
 import start_up
@@ -33,6 +34,7 @@ SECTIONS = {
     "http": http_doors.run,
     "in-process": in_process.run,
     "creation": creation.run,
+    "python-apps": python_apps.run,
     "start-up": start_up.run,
 }
 
@@ -42,7 +44,7 @@ def main() -> int:
     # The settings under measurement are the defaults, whatever this shell has been used for.
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         del os.environ[name]
-    if "http" in options.only:
+    if "http" in options.only or "python-apps" in options.only:
         _install_tools()
     with tempfile.TemporaryDirectory(prefix="keywright-bench-", dir=options.directory) as name:
         directory = Path(name)
