@@ -203,6 +203,25 @@ def test_connections_are_kept_and_one_that_the_edge_has_closed_costs_nothing() -
     assert ports[0] == ports[1] != ports[2] == ports[3]
 
 
+def test_a_kept_connection_that_breaks_under_a_question_is_asked_again_on_another() -> None:
+    seen: list[bytes] = []
+
+    def edge(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        seen.append(body)
+        # One question of a thread, and one of an event loop, meets an edge that goes away just then.
+        if len(seen) in (2, 5):
+            reset(handler, body)
+        else:
+            answering(b'{"valid":false,"code":"UNKNOWN"}')(handler, body)
+
+    with serving(edge) as url:
+        remote = RemoteEdge(url, timeout_seconds=10)
+        assert [remote.validate(SECRET, "my-bucket").verdict for _ in range(2)] == [Verdict.UNKNOWN] * 2
+        remote.close()
+        assert verdicts(url) == ["UNKNOWN"] * 2
+    assert len(seen) == 6
+
+
 async def test_the_policy_answers_503_whatever_is_wrong_and_says_so_once_without_the_key(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
