@@ -8,9 +8,14 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from keywright.core.keyformat import Secret, is_possible
+from keywright.core.reports import edge_name_of, is_edge_name
+
+if TYPE_CHECKING:
+    from keywright.broker import BrokerOptions
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -46,7 +51,14 @@ class OriginSettings:
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
+    edge_name: str
+    region: str
+    min_revision_millis: int
     log_level: str
+    broker: BrokerOptions | None
+    """The broker that the log is relayed to, if any."""
+    snapshot_changes: int
+    """After how many changes the broker gets a new snapshot."""
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
 
@@ -67,6 +79,8 @@ class OriginSettings:
         data_dir: str | Path | None = None,
         database_url: str | None = None,
         workers: int | None = None,
+        region: str | None = None,
+        nats: str | None = None,
     ) -> OriginSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -75,6 +89,8 @@ class OriginSettings:
             "KEYWRIGHT_DATA_DIR": data_dir,
             "KEYWRIGHT_DATABASE_URL": database_url,
             "KEYWRIGHT_WORKERS": workers,
+            "KEYWRIGHT_REGION": region,
+            "KEYWRIGHT_NATS_URL": nats,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -98,21 +114,28 @@ class OriginSettings:
             management_rate_limit=source.whole("KEYWRIGHT_MANAGEMENT_RATE_LIMIT", 100, 0, 1_000_000),
             metadata_bytes=source.whole("KEYWRIGHT_METADATA_BYTES", 1024, 2, 65536),
             tags=source.whole("KEYWRIGHT_TAGS", 5, 0, 100),
+            edge_name=source.edge_name(),
+            region=source.region(),
+            min_revision_millis=source.min_revision_millis(),
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            broker=_broker(source),
+            snapshot_changes=source.whole("KEYWRIGHT_NATS_SNAPSHOT_CHANGES", 100_000, 1, 100_000_000),
             environment=flags,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """What `keywright edge` needs to know. `token` is a management key that may follow the feed."""
+    """What `keywright edge` needs to know: an origin and a management key that may follow its feed, or a broker."""
 
     origin: str
-    token: Secret
+    token: Secret | None
     name: str
+    region: str
+    min_revision_millis: int
     host: str
     port: int
     data_dir: Path
@@ -123,12 +146,18 @@ class EdgeSettings:
     forward_auth_header: str
     forward_auth_scheme: str
     log_level: str
+    broker: BrokerOptions | None
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
 
     @property
     def replica_dir(self) -> Path:
         return self.data_dir / "replica"
+
+    @property
+    def followed(self) -> str:
+        """Where the record is followed, to be shown."""
+        return self.origin if self.broker is None else ", ".join(self.broker.servers)
 
     @classmethod
     def load(
@@ -139,6 +168,8 @@ class EdgeSettings:
         port: int | None = None,
         data_dir: str | Path | None = None,
         workers: int | None = None,
+        region: str | None = None,
+        nats: str | None = None,
     ) -> EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -147,17 +178,25 @@ class EdgeSettings:
             "KEYWRIGHT_PORT": port,
             "KEYWRIGHT_DATA_DIR": data_dir,
             "KEYWRIGHT_WORKERS": workers,
+            "KEYWRIGHT_REGION": region,
+            "KEYWRIGHT_NATS_URL": nats,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
         data = Path(source.text("KEYWRIGHT_DATA_DIR", DEFAULT_EDGE_DATA_DIR)).expanduser().absolute()
         token = source.secret("KEYWRIGHT_EDGE_TOKEN")
-        if token is None or not is_possible(token.reveal()):
+        following = _broker(source)
+        followed = source.text("KEYWRIGHT_ORIGIN", "")
+        if followed and following is not None:
+            raise SettingsError("KEYWRIGHT_ORIGIN (--origin) and KEYWRIGHT_NATS_URL (--nats) are both set: follow one")
+        if following is None and (token is None or not is_possible(token.reveal())):
             raise SettingsError("KEYWRIGHT_EDGE_TOKEN must be a management key whose permissions have feed: true")
         return cls(
-            origin=_origin_url(source.text("KEYWRIGHT_ORIGIN", "")),
+            origin=_origin_url(followed) if following is None else "",
             token=token,
-            name=_edge_name(source.text("KEYWRIGHT_EDGE_NAME", socket.gethostname())),
+            name=source.edge_name(),
+            region=source.region(),
+            min_revision_millis=source.min_revision_millis(),
             host=source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
             port=source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),
             data_dir=data,
@@ -168,6 +207,7 @@ class EdgeSettings:
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            broker=following,
             environment=flags,
         )
 
@@ -200,16 +240,38 @@ class _Source:
     def flag(self, name: str) -> bool:
         return self.choice(name, "false", ("true", "false", "1", "0", "yes", "no")) in {"true", "1", "yes"}
 
+    def edge_name(self) -> str:
+        return _named("KEYWRIGHT_EDGE_NAME", self.text("KEYWRIGHT_EDGE_NAME", edge_name_of(socket.gethostname())))
+
+    def region(self) -> str:
+        text = self.any_text("KEYWRIGHT_REGION", "")
+        return _named("KEYWRIGHT_REGION", text) if text else ""
+
+    def min_revision_millis(self) -> int:
+        return self.whole("KEYWRIGHT_MIN_REVISION_TIMEOUT", 500, 0, 10_000)
+
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         text = self.text(name, default).lower()
         if text not in choices:
             raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {text[:40]!r}")
         return text
 
+    def name(self, name: str, default: str) -> str:
+        """A name such as the broker has for what is in it."""
+        text = self.text(name, default)
+        if text and re.fullmatch(r"[A-Za-z0-9_-]{1,32}", text) is None:
+            raise SettingsError(f"{name} must be 1 to 32 of A-Z, a-z, 0-9, _ and -, not {text[:40]!r}")
+        return text
 
-def _edge_name(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) is None:
-        raise SettingsError("KEYWRIGHT_EDGE_NAME must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
+    def names(self, name: str) -> tuple[str, ...]:
+        """Such names with commas between."""
+        parts = (part.strip() for part in self.any_text(name, "").split(","))
+        return tuple(_Source({name: part}).name(name, "") for part in parts if part)
+
+
+def _named(setting: str, text: str) -> str:
+    if not is_edge_name(text):
+        raise SettingsError(f"{setting} must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
     return text
 
 
@@ -219,6 +281,47 @@ def _origin_url(given: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in given:
         raise SettingsError("KEYWRIGHT_ORIGIN (--origin) must be the origin's address, such as https://keys.internal")
     return given.rstrip("/")
+
+
+def _broker(source: _Source) -> BrokerOptions | None:
+    given = source.text("KEYWRIGHT_NATS_URL", "")
+    if not given:
+        return None
+    from keywright.broker import BrokerOptions
+
+    def file(name: str) -> Path | None:
+        text = source.optional(name)
+        return None if text is None else Path(text).expanduser().absolute()
+
+    options = BrokerOptions(
+        servers=tuple(_broker_url(part.strip()) for part in given.split(",")),
+        credentials=file("KEYWRIGHT_NATS_CREDENTIALS"),
+        user=source.optional("KEYWRIGHT_NATS_USER"),
+        password=source.secret("KEYWRIGHT_NATS_PASSWORD"),
+        token=source.secret("KEYWRIGHT_NATS_TOKEN"),
+        ca_file=file("KEYWRIGHT_NATS_CA_FILE"),
+        certificate_file=file("KEYWRIGHT_NATS_CERTIFICATE_FILE"),
+        key_file=file("KEYWRIGHT_NATS_KEY_FILE"),
+        domain=source.name("KEYWRIGHT_NATS_DOMAIN", ""),
+        mirrors=source.names("KEYWRIGHT_NATS_MIRRORS"),
+        prefix=source.name("KEYWRIGHT_NATS_PREFIX", "keywright"),
+        replicas=source.whole("KEYWRIGHT_NATS_REPLICAS", 1, 1, 5),
+    )
+    if options.mirrors and (not options.domain or options.domain in options.mirrors):
+        raise SettingsError("KEYWRIGHT_NATS_MIRRORS needs KEYWRIGHT_NATS_DOMAIN, the domain that they are mirrors of")
+    if (options.certificate_file is None) is not (options.key_file is None):
+        raise SettingsError("KEYWRIGHT_NATS_CERTIFICATE_FILE and KEYWRIGHT_NATS_KEY_FILE go together")
+    if (options.user is None) is not (options.password is None):
+        raise SettingsError("KEYWRIGHT_NATS_USER and KEYWRIGHT_NATS_PASSWORD go together")
+    return options
+
+
+def _broker_url(given: str) -> str:
+    parts = urlsplit(given)
+    if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.path or parts.query or "@" in given:
+        message = "must be one or more of nats://host:4222 and tls://host:4222 with commas between"
+        raise SettingsError(f"KEYWRIGHT_NATS_URL (--nats) {message}, without a user: KEYWRIGHT_NATS_USER is for that")
+    return given
 
 
 def _database_url(given: str, data_dir: Path) -> str:

@@ -44,6 +44,13 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "buckets update my-bucket --tag a=b --tag c=d": (
         "PATCH", f"{BUCKETS}/my-bucket", {}, {"tags": {"a": "b", "c": "d"}},
     ),
+    "buckets create b-new --max-staleness 300 --when-stale refuse": (
+        "POST", BUCKETS, {}, {"name": "b-new", "maxStalenessSeconds": 300, "whenStale": "refuse"},
+    ),
+    "buckets update my-bucket --max-staleness 0 --when-stale serve": (
+        "PATCH", f"{BUCKETS}/my-bucket", {}, {"maxStalenessSeconds": None, "whenStale": "serve"},
+    ),
+    "edges list": ("GET", "/v1/accounts/my-account/edges", {"limit": "1000", "offset": "0"}, None),
     "buckets update my-bucket --no-tags": ("PATCH", f"{BUCKETS}/my-bucket", {}, {"tags": {}}),
     "buckets delete my-bucket --yes": ("DELETE", f"{BUCKETS}/my-bucket", {}, None),
     "consumers list --limit 10 --offset 20": ("GET", CONSUMERS, {"limit": "10", "offset": "20"}, None),

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import pytest
 
-from edge.world import DIGESTER, PEPPER_CHECK, bucket, consumer, key
-from keywright.core.changes import Batch
+from edge.world import DIGESTER, PEPPER_CHECK, at, batch, bucket, consumer, key
 from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 
@@ -30,7 +29,7 @@ TESTS = Path(__file__).parent.parent
 def filled(path: Path) -> None:
     replica = Replica.open(path, PEPPER_CHECK)
     consumers, keys = [consumer(n, 1) for n in range(2000)], [key(s, 1, n) for n, s in enumerate(SECRETS)]
-    replica.load("dep_1", PEPPER_CHECK, 5, [bucket(1, "my-bucket"), *consumers, *keys])
+    replica.load("dep_1", PEPPER_CHECK, at(5), [bucket(1, "my-bucket"), *consumers, *keys])
     replica.close()
 
 
@@ -84,7 +83,7 @@ def test_broken_files_are_refused_and_replaced_by_an_empty_replica(
         replica = Replica.open_or_replace(tmp_path, PEPPER_CHECK)
     assert "it is replaced" in caplog.text
     assert replica.revision is None
-    replica.load("dep_1", PEPPER_CHECK, 1, [])
+    replica.load("dep_1", PEPPER_CHECK, at(1), [])
     assert replica.revision == 1
     replica.close()
 
@@ -146,7 +145,7 @@ def test_two_processes_write_and_each_sees_the_others_commits_at_once(tmp_path: 
     assert other.stdin is not None
     assert other.stdout is not None
     for turn in range(30):
-        replica.apply(Batch(5 + 2 * turn, [consumer(turn, 1, f"ours-{turn}")]))
+        replica.apply(batch(5 + 2 * turn, [consumer(turn, 1, f"ours-{turn}")]))
         other.stdin.write(f"{turn}\n")
         other.stdin.flush()
         assert other.stdout.readline().strip() == f"ours-{turn}"
@@ -179,7 +178,7 @@ def test_a_writer_that_is_killed_loses_nothing_acknowledged_and_blocks_nobody(tm
         assert record[1] is not None
         # Records and cursor moved together: the consumer's name is the revision that wrote it.
         assert record[1].name == f"at-{revision}"
-        assert replica.apply(Batch(revision, [consumer(0, 1, f"at-{revision + 1}")])) == revision + 1
+        assert replica.apply(batch(revision, [consumer(0, 1, f"at-{revision + 1}")])) == at(revision + 1)
     replica.close()
 
 
@@ -220,12 +219,12 @@ def _main(path: Path, task: str) -> None:
             found = replica.find("my-bucket", DIGESTER.digest(SECRETS[turn]))
             assert found is not None
             assert found[1] is not None
-            replica.apply(Batch(6 + 2 * turn, [consumer(turn, 1, f"theirs-{turn}")]))
+            replica.apply(batch(6 + 2 * turn, [consumer(turn, 1, f"theirs-{turn}")]))
             print(found[1].name, flush=True)
     elif task == "write":
         while True:
             revision = replica.revision or 0
-            print(replica.apply(Batch(revision, [consumer(0, 1, f"at-{revision + 1}")])), flush=True)
+            print(replica.apply(batch(revision, [consumer(0, 1, f"at-{revision + 1}")])).revision, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edge.asgi import call
-from edge.world import PEPPER_CHECK, bucket, consumer, key
+from edge.world import PEPPER_CHECK, at, bucket, consumer, key
 from keywright import server
 from keywright.edge import standalone, start
 from keywright.edge.feeds import OtherPepper
@@ -41,7 +41,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EdgeSettings:
 
 def fill(settings: EdgeSettings) -> None:
     replica = Replica.open(settings.replica_dir, PEPPER_CHECK)
-    replica.load("dply_1/everything", PEPPER_CHECK, 3, RECORDS)
+    replica.load("dply_1/everything", PEPPER_CHECK, at(3), RECORDS)
     replica.close()
 
 

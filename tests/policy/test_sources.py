@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from edge.world import PEPPER_CHECK, MemoryFeed, bucket, consumer, key
+from edge.world import PEPPER_CHECK, MemoryFeed, at, bucket, consumer, key
 from keywright.core.keyformat import Digester
 from keywright.edge.embedded import EmbeddedReplica
 from keywright.edge.replica import Replica, ReplicaBroken
@@ -41,7 +42,7 @@ class ClosableFeed(MemoryFeed):
 
 def fill(path: Path) -> None:
     replica = Replica.open(path / "replica", PEPPER_CHECK)
-    replica.load("dep_1", PEPPER_CHECK, 3, CHANGES)
+    replica.load("dep_1", PEPPER_CHECK, at(3), CHANGES)
     replica.close()
 
 
@@ -80,13 +81,13 @@ def test_an_embedded_replica_is_ready_at_the_first_question_and_follows_the_reco
     consumer = origin.api.new_consumer(metadata={"plan": "gold"})["name"]
     secret = origin.api.new_key(consumer)["key"]
     source = embedded(origin, tmp_path)
-    assert (source.is_ready, source.is_synced, source.lag_seconds, source.reason) == (False, False, None, None)
+    assert (source.is_ready, source.is_synced, source.lag_seconds, source.reason) == (False, False, math.inf, None)
     try:
         result = source.validate(secret, BUCKET)
         assert result.consumer is not None
         assert (result.consumer.name, result.consumer.metadata) == (consumer, b'{"plan":"gold"}')
         until(lambda: source.is_synced)
-        assert source.lag_seconds is not None
+        assert source.lag_seconds < math.inf
         later = origin.api.new_key(consumer)
         until(lambda: verdict(source, later["key"]) == "VALID")
         origin.api.call("DELETE", f"{_keys_url(consumer)}/{later['id']}", expect=204)
@@ -122,7 +123,7 @@ def test_threads_that_ask_first_open_one_replica(tmp_path: Path) -> None:
     made: list[Digester] = []
     closed = ClosableFeed.closed
 
-    def new_feed(digester: Digester) -> ClosableFeed:
+    def new_feed(digester: Digester, name: str) -> ClosableFeed:
         made.append(digester)
         return feed
 
@@ -144,7 +145,7 @@ def test_threads_that_ask_first_open_one_replica(tmp_path: Path) -> None:
 def test_questions_go_on_while_broken_files_are_replaced_under_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = EmbeddedReplica(tmp_path, lambda _: ClosableFeed(log=list(CHANGES)), pepper=PEPPER, ready_seconds=30)
+    source = EmbeddedReplica(tmp_path, lambda *_: ClosableFeed(log=list(CHANGES)), pepper=PEPPER, ready_seconds=30)
     assert verdict(source) == "VALID"
     stop = threading.Event()
     seen: set[str] = set()

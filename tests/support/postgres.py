@@ -71,6 +71,23 @@ class Postgres:
         )
 
     def start(self) -> None:
+        self._launch()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            ready = subprocess.run(
+                [self._binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port)],
+                capture_output=True,
+                check=False,
+            )
+            if ready.returncode == 0:
+                return
+            if self._process is not None and self._process.poll() is not None:
+                # What a killed server left running must be gone first.
+                self._launch()
+            time.sleep(0.05)
+        raise RuntimeError((self._base / "server.log").read_text())
+
+    def _launch(self) -> None:
         settings = {
             "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self._base,
             "fsync": "off", "max_connections": 200, "deadlock_timeout": "200ms",
@@ -80,17 +97,19 @@ class Postgres:
             self._process = subprocess.Popen(
                 [self._binaries / "postgres", "-D", self._data, *flags], stdout=log, stderr=log, **self._as
             )
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            ready = subprocess.run(
-                [self._binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port)],
-                capture_output=True,
-                check=False,
-            )
-            if ready.returncode == 0:
-                return
-            time.sleep(0.05)
-        raise RuntimeError((self._base / "server.log").read_text())
+
+    def save(self) -> None:
+        """Keep a copy of everything as it is now: a standby that gets nothing from here on."""
+        self.stop()
+        subprocess.run(["cp", "-a", self._data, self._base / "standby"], check=True)
+        self.start()
+
+    def fail_over(self) -> None:
+        """Die, and go on as that standby."""
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self._data)
+        (self._base / "standby").rename(self._data)
+        self.start()
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         if self._process is not None:

@@ -14,6 +14,7 @@ import httpx2
 from keywright.core.keyformat import Digester, Secret
 from keywright.origin.http import Services
 from keywright.origin.service.actor import Limits, Tools
+from keywright.origin.store.database import Database
 from keywright.serve import first_start
 from keywright.serve.embedded import EmbeddedApp
 from keywright.settings import OriginSettings
@@ -84,7 +85,8 @@ def bare_services() -> Services:
     """What an origin is built from, with nothing behind it: for its document and its pages, which ask for nothing."""
     nothing: Any = None
     tools = Tools(nothing, Digester(bytes(32)), nothing, nothing, Limits())
-    return Services(nothing, tools, nothing, nothing, nothing)
+    # Opened by its first query, which nobody asks.
+    return Services(Database("sqlite+aiosqlite:////nowhere"), tools, nothing, nothing, nothing, nothing)
 
 
 @asynccontextmanager

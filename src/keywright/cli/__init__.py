@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from keywright import __version__
-from keywright.cli import buckets, consumers, key, keys, managers
+from keywright.cli import buckets, consumers, edges, key, keys, managers
 from keywright.cli.options import example
 from keywright.cli.output import CommandFailed, fail
 
@@ -85,6 +85,23 @@ _DatabaseUrl = Annotated[
         help="PostgreSQL as postgresql://..., instead of SQLite. With a password in it, better use the variable.",
     ),
 ]
+_Nats = Annotated[
+    str | None,
+    typer.Option(
+        "--nats",
+        envvar="KEYWRIGHT_NATS_URL",
+        metavar="URL",
+        help="NATS JetStream that carries changes to edges, as nats://host:4222.",
+    ),
+]
+
+
+_Region = Annotated[
+    str | None,
+    typer.Option(
+        "--region", envvar="KEYWRIGHT_REGION", metavar="REGION", help="Where it runs, for the list of edges: eu-north."
+    ),
+]
 
 
 def _print_version(is_asked: bool) -> None:
@@ -122,6 +139,8 @@ def serve(
     data_dir: _DataDir = None,
     database_url: _DatabaseUrl = None,
     workers: _Workers = None,
+    region: _Region = None,
+    nats: _Nats = None,
 ) -> None:
     """Run the service: the Developer API and the validation of keys.
 
@@ -131,7 +150,17 @@ def serve(
     from keywright import serve as planes  # Loads both planes.
 
     with _failing_clearly():
-        planes.serve(_load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers))
+        planes.serve(
+            _load(
+                host=host,
+                port=port,
+                data_dir=data_dir,
+                database_url=database_url,
+                workers=workers,
+                region=region,
+                nats=nats,
+            )
+        )
 
 
 @app.command(
@@ -148,6 +177,7 @@ def edge(
         str | None,
         typer.Option("--origin", envvar="KEYWRIGHT_ORIGIN", metavar="URL", help="Address of the origin to follow."),
     ] = None,
+    nats: _Nats = None,
     host: _Host = None,
     port: _Port = None,
     data_dir: Annotated[
@@ -160,18 +190,24 @@ def edge(
         ),
     ] = None,
     workers: _Workers = None,
+    region: _Region = None,
 ) -> None:
     """Validate keys on this machine, from a replica that follows an origin.
 
     It goes on answering when the origin is away, also after a restart. It needs
     the origin's pepper, and in KEYWRIGHT_EDGE_TOKEN a management key that may
-    follow the feed.
+    follow the feed. With --nats it follows a broker that the origin relays to,
+    instead of the origin, and needs no such key.
     """
     with _failing_clearly():
         from keywright.edge import start
         from keywright.settings import EdgeSettings
 
-        start.run(EdgeSettings.load(origin=origin, host=host, port=port, data_dir=data_dir, workers=workers))
+        start.run(
+            EdgeSettings.load(
+                origin=origin, nats=nats, host=host, port=port, data_dir=data_dir, workers=workers, region=region
+            )
+        )
 
 
 @app.command("migrate", rich_help_panel=_CARE, epilog=example("keywright migrate --data-dir /var/lib/keywright"))
@@ -210,6 +246,7 @@ app.add_typer(buckets.app, name="buckets", rich_help_panel=_MANAGE)
 app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
 app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)
+app.add_typer(edges.app, name="edges", rich_help_panel=_CARE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)
 
 

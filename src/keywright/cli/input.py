@@ -94,7 +94,7 @@ def given(**fields: Any) -> dict[str, Any]:
 
 
 def changes(
-    description: str | None, tags: list[str] | None, *, no_tags: bool, metadata: str | None = None
+    description: str | None, tags: list[str] | None, *, no_tags: bool, metadata: str | None = None, **more: Any
 ) -> dict[str, Any]:
     """The body of an update. An empty description takes the old one away. Raises BadParameter if nothing changes."""
     if tags and no_tags:
@@ -103,6 +103,7 @@ def changes(
         description=description,
         tags=parse_tags(tags) if tags or no_tags else None,
         metadata=None if metadata is None else parse_metadata(metadata),
+        **more,
     )
     require_changes(body)
     if description == "":

@@ -65,6 +65,13 @@ class Account:
     updated_at: datetime
 
 
+class WhenStale(StrEnum):
+    """What an edge does with a bucket's keys when its replica has been out of step for longer than the owner allows."""
+
+    SERVE = "serve"
+    REFUSE = "refuse"
+
+
 class Environment(StrEnum):
     PRODUCTION = "production"
     PREVIEW = "preview"
@@ -85,7 +92,10 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """`grants` holds the access of other accounts by account id. `account_id` is None for the system bucket alone."""
+    """`grants` holds the access of other accounts by account id. `account_id` is None for the system bucket alone.
+
+    `when_stale` counts for replicas that have been out of step for more than `max_staleness_seconds`.
+    """
 
     number: int
     id: str
@@ -97,6 +107,8 @@ class Bucket:
     key_prefix: str
     created_at: datetime
     updated_at: datetime
+    max_staleness_seconds: int | None = None
+    when_stale: WhenStale = WhenStale.SERVE
     grants: Mapping[str, Access] = field(default_factory=dict)
 
 

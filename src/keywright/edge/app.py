@@ -5,6 +5,7 @@ serve puts it beside the origin: `find_door` gives what answers at a path that i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,7 @@ from keywright.core.problems import MethodNotAllowed, NotFound, Problem
 from keywright.core.verdict import Verdict
 from keywright.edge import forward_auth, http, validate_api
 from keywright.edge.forward_auth import ForwardAuth
+from keywright.edge.min_revision import WAIT_SECONDS
 from keywright.edge.validate_api import ValidateApi
 
 if TYPE_CHECKING:
@@ -60,12 +62,19 @@ class EdgeApp:
         token_required: bool = False,
         auth_header: str = "authorization",
         auth_scheme: str = "Bearer",
+        min_revision_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._status = status
         self._registry = registry
-        self._validate_api = ValidateApi(validator, token_required=token_required)
+        self._validate_api = ValidateApi(
+            validator, token_required=token_required, min_revision_seconds=min_revision_seconds
+        )
         self._forward_auth = ForwardAuth(
-            validator, auth_header=auth_header, auth_scheme=auth_scheme, token_required=token_required
+            validator,
+            auth_header=auth_header,
+            auth_scheme=auth_scheme,
+            token_required=token_required,
+            min_revision_seconds=min_revision_seconds,
         )
         self._pages: dict[str, Door] = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
         if registry is not None:
@@ -95,12 +104,12 @@ class EdgeApp:
     async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 when keys can be judged, in step with the record or not; 503 before the first snapshot."""
         status = self._status
-        revision = status.revision
+        revision, lag = status.revision, status.lag_seconds
         told = {
             "ready": revision is not None,
             "synced": status.is_synced,
             "revision": revision,
-            "lag_seconds": round(status.lag_seconds, 3),
+            "lag_seconds": round(lag, 3) if math.isfinite(lag) else None,
             "since": models.to_iso(status.since),
         }
         if status.reason is not None:
@@ -132,7 +141,12 @@ class _EdgeMetrics(Collector):
         yield validations
         status = self._status
         yield GaugeMetricFamily("keywright_replica_synced", "1 if the replica is in step.", int(status.is_synced))
-        yield GaugeMetricFamily("keywright_replica_lag_seconds", "Time since it was.", status.lag_seconds)
+        yield GaugeMetricFamily(
+            "keywright_replica_lag_seconds", "Time since it was; +Inf if that is not known.", status.lag_seconds
+        )
+        yield GaugeMetricFamily(
+            "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
+        )
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
 
 

@@ -14,6 +14,7 @@ from keywright.core.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, IDENTITY_
 from keywright.core.problems import Problem
 from keywright.core.verdict import Verdict
 from keywright.edge import http
+from keywright.edge.min_revision import WAIT_SECONDS, MinRevision
 
 if TYPE_CHECKING:
     from keywright.core.verdict import Result
@@ -37,30 +38,40 @@ class ForwardAuth:
         auth_header: str = DEFAULT_HEADER,
         auth_scheme: str = DEFAULT_SCHEME,
         token_required: bool = False,
+        min_revision_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._validator = validator
         self._header = AuthHeader(auth_header, auth_scheme)
         self._header_name = self._header.name
+        self._min_revision = MinRevision(validator, min_revision_seconds)
         self._token_required = token_required
         self.valid_count = 0
         self.counts: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            headers = self._answer(scope)
+            values = []
+            is_minimum_asked = False
+            for name, value in scope["headers"]:
+                if name == self._header_name:
+                    values.append(value)
+                elif name == b"min-revision":
+                    is_minimum_asked = True
+            if is_minimum_asked:
+                await self._min_revision.reach(scope)
+            headers = self._answer(scope, values)
         except Problem as problem:
             await http.send_problem(scope, send, problem, _NO_IDENTITY)
             return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
-    def _answer(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+    def _answer(self, scope: Scope, values: list[bytes]) -> list[tuple[bytes, bytes]]:
         bucket = http.find_bucket_name(scope, PREFIX)
         if bucket is None:
             raise http.no_bucket()
         if self._token_required:
             http.require_token(self._validator, scope, bucket)
-        values = [value for name, value in scope["headers"] if name == self._header_name]
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
         # Without a secret there is still the bucket to look for, which a text that is too short does.
         result = self._validator.validate((secret or b"").decode("latin-1"), bucket)

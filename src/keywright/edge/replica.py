@@ -1,6 +1,7 @@
 """Owns the replica: what an edge knows of buckets, consumers and keys, in one LMDB environment on its own disk.
 
-Records and cursor move in one transaction, so a replica is at one revision or at another and never between. Several
+Records and cursor move in one transaction, so a replica is at one revision or at another and never between; and only a
+batch that follows that very cursor moves them, so it is never of two histories. Several
 processes may share a replica: each opens it itself, after the fork; any may write, LMDB's writer lock puts them in a
 row; each sees a commit of any other at its very next look-up. What a key is worth is judged elsewhere (validator.py),
 where changes come from is known elsewhere (sync.py, feeds.py), how files are guarded and laid out too (store.py,
@@ -13,16 +14,27 @@ leave behind are *garbage*, which `sweep` takes away bit by bit.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, assert_never
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import lmdb
 
-from keywright.core.changes import BucketDelete, BucketPut, ConsumerDelete, ConsumerPut, Hidden, KeyDelete, KeyPut
+from keywright.core.changes import (
+    BucketDelete,
+    BucketPut,
+    ConsumerDelete,
+    ConsumerPut,
+    Cursor,
+    Hidden,
+    KeyDelete,
+    KeyPut,
+)
 from keywright.edge import records, store
 from keywright.edge.store import ReplicaBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -32,14 +44,22 @@ if TYPE_CHECKING:
 
     Guard = AbstractContextManager[object]
 
-__all__ = ["Gap", "NotReady", "Replica", "ReplicaBroken", "WrongPepper"]
+__all__ = ["Gap", "NotReady", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
+
+Lag = Callable[[], float]
+
+_T = TypeVar("_T")
 
 CACHED_RECORDS = 20_000
 """How many decoded records one process keeps in memory, at most 2 KiB each and mostly far smaller."""
 
 
+def _unknown_lag() -> float:
+    return math.inf
+
+
 class Gap(Exception):
-    """A batch follows a revision that this replica has not reached: changes between are missing."""
+    """A batch follows a cursor that this replica has not been at: changes are missing, or are of another past."""
 
 
 class NotReady(Exception):
@@ -50,36 +70,56 @@ class WrongPepper(Exception):
     """The snapshot's digests were made under another pepper: this process could recognise none of its keys."""
 
 
+class Stale(Exception):
+    """The replica has been out of step for longer than the bucket's owner allows."""
+
+
 class Replica:
     """Reads from any thread; writes from any thread, each transaction on one.
 
     Nobody may be reading when the files are closed. Where readers are on other threads than whoever closes, they hold
     `guard` while they read.
+
+    `lag_seconds` tells how long it may have been out of step; without it that is not known, and so endless.
     """
 
-    def __init__(self, files: store.Files, pepper_check: str, guard: Guard | None = None) -> None:
+    def __init__(
+        self, files: store.Files, pepper_check: str, *, lag_seconds: Lag = _unknown_lag, guard: Guard | None = None
+    ) -> None:
         """Use `Replica.open`, `Replica.open_or_replace` or `Replica.open_to_read`."""
         self._files = files
         self._pepper_check = pepper_check
+        self._lag_seconds = lag_seconds
         self._guard = guard or contextlib.nullcontext()
         self._view = _View(-1, is_ready=False)
 
     @classmethod
-    def open(cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE) -> Replica:
+    def open(
+        cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, lag_seconds: Lag = _unknown_lag
+    ) -> Replica:
         """Open what is in the directory, or make it. Raises ReplicaBroken when that can't be trusted."""
-        return cls(store.Files.open(path, map_size, _probe), pepper_check)
+        return cls(store.Files.open(path, map_size, _probe), pepper_check, lag_seconds=lag_seconds)
 
     @classmethod
     def open_or_replace(
-        cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, guard: Guard | None = None
+        cls,
+        path: Path,
+        pepper_check: str,
+        *,
+        map_size: int = store.MAP_SIZE,
+        lag_seconds: Lag = _unknown_lag,
+        guard: Guard | None = None,
     ) -> Replica:
         """Open the replica; an empty one takes the place of a broken one, unless another process still uses that."""
-        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check, guard)
+        files = store.Files.open(path, map_size, _probe, replace=True)
+        return cls(files, pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     @classmethod
-    def open_to_read(cls, path: Path, pepper_check: str, *, guard: Guard | None = None) -> Replica:
+    def open_to_read(
+        cls, path: Path, pepper_check: str, *, lag_seconds: Lag = _unknown_lag, guard: Guard | None = None
+    ) -> Replica:
         """Open a replica that another process keeps, to read it. Raises ReplicaBroken, OSError when there is none."""
-        return cls(store.Files.open_to_read(path, _probe), pepper_check, guard)
+        return cls(store.Files.open_to_read(path, _probe), pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     def close(self) -> None:
         with self._guard:
@@ -100,7 +140,8 @@ class Replica:
     def find(self, bucket: str, digest: bytes) -> tuple[KeyRecord | None, ConsumerRecord | None] | None:
         """The key with this digest and its consumer, each None when there is none; None when there is no such bucket.
 
-        Raises NotReady without a snapshot, lmdb.Error or ValueError when the files can't be read.
+        Raises NotReady without a snapshot, Stale when the bucket's owner would rather have no answer, lmdb.Error or
+        ValueError when the files can't be read.
         """
         files = self._files
         try:
@@ -123,6 +164,7 @@ class Replica:
             if record is None:
                 return None
             prefix = record.prefix
+            self.check_fresh(record)
         name = prefix + digest
         found = view.found.get(name)
         if found is not None:
@@ -150,9 +192,21 @@ class Replica:
                 view = self._new_view(tx)
             return self._find_bucket(tx, view, name)
 
+    def check_fresh(self, bucket: BucketRecord) -> None:
+        """Raise Stale when the replica has been out of step for longer than the bucket allows."""
+        limit = bucket.refuse_after
+        if limit is not None and self._lag_seconds() > limit:
+            raise Stale(f"out of step for more than {limit} s")
+
     @property
     def revision(self) -> int | None:
         """The revision that the replica is at; None before its first snapshot (or if that is of another pepper)."""
+        cursor = self.cursor
+        return None if cursor is None else cursor.revision
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Where the replica is; None as for `revision`. An older version left no stamp: nothing leads on from there."""
         with self._files.read() as tx:
             return self._cursor(tx)
 
@@ -204,14 +258,15 @@ class Replica:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def apply(self, batch: Batch) -> int:
-        """Apply the changes that are new to this replica, in one transaction; returns the revision it is at afterwards.
+    def apply(self, batch: Batch) -> Cursor:
+        """Apply a batch that follows this replica's cursor, in one transaction; returns the cursor it has afterwards.
 
-        A repeat is ignored. Raises Gap when changes before the batch are missing.
+        A batch that follows an earlier revision is a repeat, or another process was faster: it is ignored, and what to
+        ask for next is seen from the cursor. Raises Gap when changes before the batch are missing.
         """
         return self._write(lambda tx: self._apply(tx, batch))
 
-    def load(self, deployment_id: str, pepper_check: str, revision: int, changes: Iterable[Change]) -> None:
+    def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
         """Replace everything by a snapshot, in one transaction: until it is whole, all readers keep what was there.
 
         Fastest with consumers in order of number and keys in order of bucket number and digest. `changes` may block,
@@ -229,7 +284,7 @@ class Replica:
                 self._change(tx, change, append=True)
             tx.put(b"deployment", deployment_id.encode(), db=files.meta)
             tx.put(b"pepper", pepper_check.encode(), db=files.meta)
-            tx.put(b"revision", records.pack_number(revision), db=files.meta)
+            self._move(tx, cursor)
 
     def sweep(self, limit: int = 1000) -> int:
         """Look at up to `limit` records for garbage and remove it, going on where the last sweep stopped.
@@ -260,12 +315,16 @@ class Replica:
         view = self._view = _View(tx.id(), is_ready=self._cursor(tx) is not None)
         return view
 
-    def _cursor(self, tx: Any) -> int | None:
+    def _cursor(self, tx: Any) -> Cursor | None:
         meta = self._files.meta
         revision = tx.get(b"revision", db=meta)
         if revision is None or tx.get(b"pepper", db=meta) != self._pepper_check.encode():
             return None
-        return records.unpack_number(revision)
+        return Cursor(records.unpack_number(revision), *records.decode_stamp(tx.get(b"stamp", b"", db=meta)))
+
+    def _move(self, tx: Any, cursor: Cursor) -> None:
+        tx.put(b"revision", records.pack_number(cursor.revision), db=self._files.meta)
+        tx.put(b"stamp", records.encode_stamp(cursor), db=self._files.meta)
 
     def _find_bucket(self, tx: Any, view: _View, name: str) -> BucketRecord | None:
         if not view.is_ready:
@@ -277,10 +336,12 @@ class Replica:
             if value is None:
                 return None
             record = view.buckets[name] = records.decode_bucket(name, value)
-            view.prefixes[name] = record.prefix
+            # The short way is for buckets that nothing else has to be asked of.
+            if record.refuse_after is None:
+                view.prefixes[name] = record.prefix
         return record
 
-    def _write(self, change: Callable[[Any], int]) -> int:
+    def _write(self, change: Callable[[Any], _T]) -> _T:
         while True:
             try:
                 with self._files.write() as tx:
@@ -288,16 +349,16 @@ class Replica:
             except lmdb.MapFullError:
                 continue  # The map has been doubled.
 
-    def _apply(self, tx: Any, batch: Batch) -> int:
+    def _apply(self, tx: Any, batch: Batch) -> Cursor:
         cursor = self._cursor(tx)
-        if cursor is None or batch.follows > cursor:
-            raise Gap(f"a batch follows revision {batch.follows}, the replica is at {cursor}")
-        if batch.revision <= cursor:
+        if cursor is None or (cursor != batch.follows and cursor.revision <= batch.follows.revision):
+            raise Gap(f"a batch follows {batch.follows}, the replica is at {cursor}")
+        if cursor != batch.follows:
             return cursor
-        for change in batch.changes[cursor - batch.follows :]:
+        for change in batch.changes:
             self._change(tx, change)
-        tx.put(b"revision", records.pack_number(batch.revision), db=self._files.meta)
-        return batch.revision
+        self._move(tx, batch.cursor)
+        return batch.cursor
 
     def _change(self, tx: Any, change: Change, *, append: bool = False) -> None:
         files = self._files
@@ -407,6 +468,7 @@ def _probe(files: store.Files) -> None:
         revision = tx.get(b"revision")
         if revision is not None and len(revision) != 8:
             raise ValueError("a revision of another length")
+        records.decode_stamp(tx.get(b"stamp", b""))
         for name, value in tx.cursor(files.buckets):
             records.decode_bucket(name.decode(), value)
         for db, decode in ((files.consumers, records.consumer_put), (files.keys, records.key_put)):

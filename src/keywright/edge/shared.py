@@ -1,7 +1,7 @@
 """Owns the shared replica: an application reads the replica that `keywright edge` or `serve` keeps on the same machine.
 
-It never writes there. But LMDB's readers enter themselves in the replica's lock file, so the application runs as the
-user that the edge runs as.
+It never writes there; how far the replica is behind is known from what the edge notes beside it (in_step.py). But
+LMDB's readers enter themselves in the replica's lock file, so the application runs as the user that the edge runs as.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class SharedReplica(ReplicaSource):
-    """A source for a policy. It answers for what the replica holds, also while the edge is down."""
+    """A source for a policy. It answers for what the replica holds, also while the edge is down.
+
+    But not for a bucket whose owner wants no answers from a replica that is as far behind as this one by then.
+    """
 
     def __init__(
         self,
@@ -37,7 +40,8 @@ class SharedReplica(ReplicaSource):
         super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, clock=clock)
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
-        return Replica.open_to_read(self.replica_directory, self._digester.pepper_check(), guard=guard)
+        pepper_check, lag_seconds = self._digester.pepper_check(), self._in_step.lag_seconds
+        return Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     def _wake(self) -> None:
         """Nothing to do: what `_keep` waits for is `_stopping` itself."""

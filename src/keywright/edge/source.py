@@ -22,6 +22,7 @@ import lmdb
 from keywright import secretfiles
 from keywright.core import verdict
 from keywright.core.keyformat import Secret
+from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 
@@ -62,6 +63,7 @@ class ReplicaSource(ABC):
         self._validator: Validator | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._in_step = self._new_in_step()
         self._is_open = False
         self._told = ""
         os.register_at_fork(after_in_child=functools.partial(_tell_of_fork, weakref.ref(self)))
@@ -109,6 +111,11 @@ class ReplicaSource(ABC):
             except (lmdb.Error, ReplicaBroken):
                 return False
 
+    @property
+    def lag_seconds(self) -> float:
+        """How long the replica may have been out of step: little when all is well, inf while it is not known."""
+        return self._in_step.lag_seconds()
+
     @abstractmethod
     def _open_replica(self, guard: threading.Lock) -> Replica:
         """Raises ReplicaBroken or OSError."""
@@ -123,6 +130,8 @@ class ReplicaSource(ABC):
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            # With each opening anew: what was known of other files says nothing of these.
+            self._in_step = self._new_in_step()
             try:
                 replica = self._open_replica(self._reading)
             except (ReplicaBroken, OSError, lmdb.Error) as error:
@@ -140,6 +149,9 @@ class ReplicaSource(ABC):
                 with self._reading:
                     self._replica = self._validator = None
                 replica.close()
+
+    def _new_in_step(self) -> InStep:
+        return InStep(self.replica_directory / "in-step.json")
 
     def _tell(self, reason: str) -> None:
         """Once, not at every attempt."""

@@ -15,10 +15,11 @@ from keywright import secretfiles, server
 from keywright.core.problems import NotFound
 from keywright.edge import http
 from keywright.edge.app import EdgeApp
-from keywright.edge.election import Member
-from keywright.edge.http_feed import HttpFeed
+from keywright.edge.following import new_feed, new_reports
+from keywright.edge.identity import Identity
+from keywright.edge.in_step import InStep
+from keywright.edge.membership import new_member
 from keywright.edge.replica import Replica
-from keywright.edge.sync import Follower
 from keywright.edge.validator import Validator
 from keywright.settings import EdgeSettings
 from keywright.telemetry import configure_logs
@@ -28,18 +29,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("keywright.edge")
 
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 10.0
-
 
 class StandaloneApp:
     """ASGI: the edge's doors and the pages that tell how it is doing."""
 
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
-        self._replica = Replica.open_or_replace(settings.replica_dir, digester.pepper_check())
-        self._feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
-        self._member = Member(self._replica, settings.replica_dir / "standing.json", self._new_follower)
+        in_step = InStep(settings.replica_dir / "in-step.json")
+        self._replica = Replica.open_or_replace(
+            settings.replica_dir, digester.pepper_check(), lag_seconds=in_step.lag_seconds
+        )
+        self._feed = new_feed(settings, digester)
+        self._reports = new_reports(settings, digester)
+        identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
+        self._member = new_member(self._replica, settings.replica_dir, self._feed, in_step, identity, self._reports)
         self._edge = EdgeApp(
             Validator(self._replica, digester),
             self._member,
@@ -47,6 +50,7 @@ class StandaloneApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            min_revision_seconds=settings.min_revision_millis / 1000,
         )
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -67,15 +71,8 @@ class StandaloneApp:
         if self._running is not None:
             await self._running
         await self._feed.close()
+        await self._reports.close()
         self._replica.close()
-
-    def _new_follower(self) -> Follower:
-        return Follower(
-            self._replica,
-            self._feed,
-            poll_seconds=FIRST_PAUSE_SECONDS,
-            longest_pause_seconds=LONGEST_PAUSE_SECONDS,
-        )
 
 
 def create_app() -> StandaloneApp:

@@ -7,8 +7,9 @@ import contextlib
 import os
 
 from keywright import __version__, secretfiles, server
+from keywright.core.keyformat import Digester
 from keywright.edge.feeds import OtherPepper
-from keywright.edge.http_feed import HttpFeed
+from keywright.edge.following import new_feed
 from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.secretfiles import KeyFileError
 from keywright.server import StartError
@@ -26,7 +27,7 @@ def run(settings: EdgeSettings) -> None:
     server.check_port(settings.host, settings.port)
     _check(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.origin}", flush=True)  # noqa: T201
+    print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
     os.environ.update(settings.environment)
     server.run("keywright.edge.standalone:create_app", settings.host, settings.port, settings.workers)
@@ -40,17 +41,17 @@ def _check(settings: EdgeSettings) -> None:
         raise StartError(f"can't use the data directory {settings.data_dir}: {str(error.strerror).lower()}") from None
     except KeyFileError as error:
         raise StartError(f"{error}; an edge has the pepper of its origin") from None
-    feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
     try:
-        asyncio.run(_look(feed))
+        asyncio.run(_look(settings, digester))
     except OtherPepper as error:
         # An edge that has answers goes on giving them: what came over the wire doesn't stop it, only the loop's log.
         if not _has_answers(settings, digester.pepper_check()):
             raise StartError(str(error)) from None
 
 
-async def _look(feed: HttpFeed) -> None:
+async def _look(settings: EdgeSettings, digester: Digester) -> None:
     """Raises OtherPepper. Whatever else is in the way now may be gone later; the follower says it if not."""
+    feed = new_feed(settings, digester)
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             await feed.deployment_id()

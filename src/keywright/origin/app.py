@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from keywright import __version__
 from keywright.origin import http
-from keywright.origin.api import accounts, audit, buckets, consumers, keys, managers, openapi
+from keywright.origin.api import accounts, audit, buckets, consumers, edges, keys, managers, openapi
 from keywright.origin.feed.door import FeedDoor
 from keywright.origin.http import Services
 from keywright.origin.portal import reference
@@ -31,7 +31,7 @@ def create_app(services: Services) -> FastAPI:
     feed = app.state.feed = FeedDoor(services)
     app.state.services = replace(services, bell=feed.before(services.bell))
     http.install(app)
-    for noun in (accounts, buckets, consumers, keys, managers, audit):
+    for noun in (accounts, buckets, consumers, keys, managers, edges, audit):
         app.include_router(noun.router)
     app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
     app.include_router(reference.new_router(app.openapi))

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from keywright.core.keyformat import MAX_LENGTH, MIN_LENGTH, PREFIX_PATTERN, Secret, is_valid_custom
 from keywright.core.models import to_iso
 from keywright.origin.http import MAX_OFFSET, MAX_TAGS
+from keywright.origin.http.wait import MAX_COUNT, MAX_MILLIS
 from keywright.origin.service.actor import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME, UNSET, Page
 
 Item = TypeVar("Item")
@@ -24,6 +25,7 @@ MOMENT = (
 # One @ with something on both sides: whether mail arrives is for the invite to show, not for a pattern.
 EMAIL = r"^[^@\s\x00-\x1f\x7f-\x9f]{1,64}@[^@\s\x00-\x1f\x7f-\x9f]{1,255}$"
 BUCKET_OR_ALL = r"^(\*|[a-z0-9-]{5,128})$"
+WAIT_COUNT = r"^(all|[1-9][0-9]{0,2}|1000)$"
 CUSTOM_KEY = r"^[!-~]{8,512}$"
 LIMIT = "x-limit"
 """Marks, until the document is made, a schema whose limit is a setting: see openapi.py."""
@@ -71,6 +73,12 @@ def _whole_number(value: Any) -> Any:
     return value
 
 
+def _wait_count(value: Any) -> Any:
+    if not isinstance(value, str) or not is_whole(WAIT_COUNT, value):
+        raise ValueError(f"must be all, or a whole number from 1 to {MAX_COUNT}")
+    return value
+
+
 def _flag(value: Any) -> Any:
     # `True` is what Python clients send.
     if not isinstance(value, str) or value.lower() not in {"true", "false"}:
@@ -87,6 +95,8 @@ GivenMoment = Annotated[
 Limit = Annotated[int, Field(ge=1), BeforeValidator(_whole_number)]
 AuditLimit = Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole_number)]
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET), BeforeValidator(_whole_number)]
+WaitCount = Annotated[str, BeforeValidator(_wait_count), Field(json_schema_extra={"pattern": WAIT_COUNT})]
+WaitMillis = Annotated[int, Field(ge=1, le=MAX_MILLIS), BeforeValidator(_whole_number)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 AccountName = Annotated[str, _matching(ACCOUNT_NAME), Field(json_schema_extra={"pattern": ACCOUNT_NAME})]
 ProjectName = Annotated[str, _matching(PROJECT_NAME), Field(json_schema_extra={"pattern": PROJECT_NAME})]

@@ -38,14 +38,33 @@ from keywright.origin.http.query import (
 )
 from keywright.origin.http.rate import RateLimiter
 from keywright.origin.http.refusals import NotAppliedHere
+from keywright.origin.http.wait import Wait, acknowledge, ask_to_wait, find_wait
 from keywright.origin.service import audit
 from keywright.origin.service.actor import ACCOUNT_NAME, NOBODY, Actor, Attempt, Tools, Work, is_name
+from keywright.origin.service.edges import Edges
 from keywright.origin.store import accounts as account_rows
+from keywright.origin.store import logs
 from keywright.origin.store.database import Database, DatabaseUnavailable, Transaction
 
 __all__ = [
-    "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "Bell", "CurrentWork", "NotAppliedHere", "OriginRoute",
-    "RateLimiter", "RequestContext", "Services", "WantedTags", "install", "page_of", "wants_representation",
+    "MAX_BODY_BYTES",
+    "MAX_LIMIT",
+    "MAX_OFFSET",
+    "MAX_TAGS",
+    "Bell",
+    "CurrentEdges",
+    "CurrentWork",
+    "NotAppliedHere",
+    "OriginRoute",
+    "RateLimiter",
+    "RequestContext",
+    "Services",
+    "Wait",
+    "WantedTags",
+    "ask_to_wait",
+    "install",
+    "page_of",
+    "wants_representation",
 ]  # fmt: skip
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -63,6 +82,7 @@ class Services:
     management_rate: RateLimiter
     refusal_rate: RateLimiter
     """How many refused attempts of strangers are written to an account's audit log in a second."""
+    edges: Edges
 
 
 class OriginRoute(APIRoute):
@@ -117,10 +137,18 @@ async def _work(
         now = services.tools.clock()
         request.state.work = Work(tx, actor, now, services.tools, attempt)
         response = await endpoint(request)
+        head = 0
         if is_write:
             await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now)
+            tx.is_awaited = find_wait(request) is not None
+            if not (tx.has_changes or tx.is_awaited):
+                # Nothing for an edge to hear of; all that it could is in here.
+                head = await logs.get_revision(tx)
     if tx.revision is not None:
         await services.bell(tx.revision)
+    if is_write:
+        revision = head if tx.revision is None else tx.revision
+        await acknowledge(response, services.edges, revision, find_wait(request), actor, attempt.account_id)
     return response
 
 
@@ -130,7 +158,13 @@ def current_work(request: Request) -> Work:
     return work
 
 
+def current_edges(request: Request) -> Edges:
+    services: Services = request.app.state.services
+    return services.edges
+
+
 CurrentWork = Annotated[Work, Depends(current_work)]
+CurrentEdges = Annotated[Edges, Depends(current_edges)]
 
 
 def install(app: FastAPI) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from keywright.core.keyformat import DEFAULT_PREFIX
-from keywright.core.models import BASE62, Account, Bucket, Environment, IdKind, new_id
+from keywright.core.models import BASE62, Account, Bucket, Environment, IdKind, WhenStale, new_id
 from keywright.core.permissions import Access
 from keywright.core.problems import BadRequest, Conflict, NotFound
 from keywright.origin.service import management
 from keywright.origin.service.actor import (
+    UNSET,
     Page,
     Unset,
     Work,
@@ -35,6 +36,8 @@ class BucketDraft:
     tags: Mapping[str, str] = field(default_factory=dict)
     is_retrievable: bool = True
     key_prefix: str = DEFAULT_PREFIX
+    max_staleness_seconds: int | None = None
+    when_stale: WhenStale = WhenStale.SERVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Buc
     account = await get_account(work, account_name, Access.WRITE)
     problems: list[dict[str, str]] = []
     check_tags(work, draft.tags, problems)
+    _check_staleness(draft.max_staleness_seconds, draft.when_stale, problems)
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     bucket = await make(work, account, draft)
@@ -75,6 +79,8 @@ async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
             tags=draft.tags,
             is_retrievable=draft.is_retrievable,
             key_prefix=draft.key_prefix,
+            max_staleness_seconds=draft.max_staleness_seconds,
+            when_stale=draft.when_stale,
             now=work.now,
         )
     except UniqueViolation:
@@ -115,16 +121,29 @@ async def update(
     *,
     description: str | Unset | None,
     tags: Mapping[str, str] | Unset | None,
+    max_staleness_seconds: int | Unset | None = UNSET,
+    when_stale: WhenStale | Unset | None = UNSET,
 ) -> Bucket:
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
     work.attempt.concerns("bucket", bucket.id, name=bucket.name)
     new_tags = replaced(tags, bucket.tags, {})
     problems: list[dict[str, str]] = []
     check_tags(work, new_tags, problems)
+    new_staleness = replaced(max_staleness_seconds, bucket.max_staleness_seconds)
+    new_when_stale = replaced(when_stale, bucket.when_stale, WhenStale.SERVE)
+    _check_staleness(new_staleness, new_when_stale, problems)
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     new_description = replaced(description, bucket.description)
-    return await rows.update(work.tx, bucket, description=new_description, tags=new_tags, now=work.now)
+    return await rows.update(
+        work.tx,
+        bucket,
+        description=new_description,
+        tags=new_tags,
+        max_staleness_seconds=new_staleness,
+        when_stale=new_when_stale,
+        now=work.now,
+    )
 
 
 async def delete(work: Work, account_name: str, name: str) -> None:
@@ -166,6 +185,12 @@ async def unshare(work: Work, account_name: str, name: str, *, with_account: str
     if other.id not in bucket.grants:
         raise NotFound("The bucket is not shared with that account.")
     await rows.delete_grant(work.tx, bucket, other)
+
+
+def _check_staleness(seconds: int | None, when_stale: WhenStale, problems: list[dict[str, str]]) -> None:
+    if when_stale is WhenStale.REFUSE and seconds is None:
+        # Taken as it is, it would be a wish to be safe that does nothing.
+        problems.append({"field": "body.maxStalenessSeconds", "message": "is required where whenStale is refuse"})
 
 
 def _own_account_error() -> dict[str, str]:

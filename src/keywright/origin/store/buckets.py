@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from keywright.core.changes import BucketDelete, BucketPut
-from keywright.core.models import Account, Bucket
+from keywright.core.models import Account, Bucket, WhenStale
 from keywright.core.permissions import Access
 from keywright.origin.store.database import MissingReference, Transaction
 from keywright.origin.store.tables import accounts, buckets, consumers, grants, retired_bucket_names
@@ -18,6 +18,7 @@ from keywright.origin.store.tables import accounts, buckets, consumers, grants, 
 _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
     buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
+    buckets.c.max_staleness_seconds, buckets.c.when_stale,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
 
@@ -32,6 +33,8 @@ async def insert(
     tags: Mapping[str, str],
     is_retrievable: bool,
     key_prefix: str,
+    max_staleness_seconds: int | None = None,
+    when_stale: WhenStale = WhenStale.SERVE,
     now: datetime,
 ) -> Bucket:
     """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
@@ -46,16 +49,36 @@ async def insert(
         key_prefix=key_prefix,
         created_at=now,
         updated_at=now,
+        max_staleness_seconds=max_staleness_seconds,
+        when_stale=when_stale,
     )
-    account_id = account.id if account else None
-    bucket = Bucket(number, id, account_id, name, description, tags, is_retrievable, key_prefix, now, now)
+    bucket = Bucket(
+        number=number,
+        id=id,
+        account_id=account.id if account else None,
+        name=name,
+        description=description,
+        tags=tags,
+        is_retrievable=is_retrievable,
+        key_prefix=key_prefix,
+        created_at=now,
+        updated_at=now,
+        max_staleness_seconds=max_staleness_seconds,
+        when_stale=when_stale,
+    )
     tx.record(put(bucket))
     return bucket
 
 
 def put(bucket: Bucket) -> BucketPut:
     """The change that brings a replica's record of this bucket up to date."""
-    return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants)
+    limit = refuse_after(bucket.max_staleness_seconds, bucket.when_stale)
+    return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants, limit)
+
+
+def refuse_after(max_staleness_seconds: int | None, when_stale: str) -> int | None:
+    """How many seconds a replica may be out of step and still judge the bucket's keys; None for ever."""
+    return max_staleness_seconds if when_stale == WhenStale.REFUSE else None
 
 
 async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bucket | None:
@@ -77,12 +100,28 @@ async def list_of(tx: Transaction, account: Account, *, limit: int, offset: int)
 
 
 async def update(
-    tx: Transaction, bucket: Bucket, *, description: str | None, tags: Mapping[str, str], now: datetime
+    tx: Transaction,
+    bucket: Bucket,
+    *,
+    description: str | None,
+    tags: Mapping[str, str],
+    max_staleness_seconds: int | None,
+    when_stale: WhenStale,
+    now: datetime,
 ) -> Bucket:
-    values = {"description": description, "tags": tags, "updated_at": now}
+    values: dict[str, Any] = {
+        "description": description,
+        "tags": tags,
+        "max_staleness_seconds": max_staleness_seconds,
+        "when_stale": when_stale,
+        "updated_at": now,
+    }
     await tx.execute(sa.update(buckets).where(buckets.c.number == bucket.number).values(**values))
+    changed = replace(bucket, **values)
     # Description and tags are for management only: no edge needs to hear of them.
-    return replace(bucket, description=description, tags=tags, updated_at=now)
+    if put(changed) != put(bucket):
+        tx.record(put(changed))
+    return changed
 
 
 async def delete(tx: Transaction, bucket: Bucket) -> None:
@@ -194,4 +233,6 @@ async def _with_grants(tx: Transaction, rows: Sequence[Any]) -> list[Bucket]:
     )
     for bucket_number, account_id, access in await tx.all(joined):
         held[bucket_number][account_id] = Access(access)
-    return [Bucket(**row._mapping, grants=held[row.number]) for row in rows]
+    return [
+        Bucket(**{**row._mapping, "when_stale": WhenStale(row.when_stale)}, grants=held[row.number]) for row in rows
+    ]

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.core.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0003"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -78,22 +78,30 @@ def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
     return sa.Table(name, metadata, *items, sqlite_autoincrement=autoincrement)
 
 
+def _stamp() -> tuple[sa.Column[str], sa.Column[int]]:
+    return sa.Column("stamp", sa.Text, nullable=False), sa.Column("stamped_at", sa.BigInteger, nullable=False)
+
+
 deployment = _table(
     "deployment",
     sa.Column("single", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("id", sa.Text, nullable=False),
     sa.Column("pepper_check", sa.Text, nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),
+    *_stamp(),
     sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("awaited_revision", sa.BigInteger, nullable=False, server_default="0"),
     sa.CheckConstraint("single = 1", name="one_row"),
 )
-"""One row: who this deployment is, and the head revision, whose row lock puts commits into one order."""
+"""One row: who this deployment is, and the head of the log, whose row lock puts commits into one order."""
 
 changes = _table(
     "changes",
     sa.Column("revision", sa.BigInteger, primary_key=True, autoincrement=False),
+    *_stamp(),
     sa.Column("body", sa.Text, nullable=False),
 )
+"""`stamp` and `stamped_at` are the transaction's (core/changes.py: Cursor). The newest row must be kept, always."""
 
 accounts = _table(
     "accounts",
@@ -126,6 +134,8 @@ buckets = _table(
     sa.Column("master_key_id", sa.Text),
     sa.Column("sealed_data_key", sa.LargeBinary),
     *_times(),
+    sa.Column("max_staleness_seconds", sa.BigInteger),
+    sa.Column("when_stale", sa.Text, nullable=False, server_default="serve"),
     sa.CheckConstraint("(sealed_data_key IS NULL) = (master_key_id IS NULL)", name="data_key_names_its_master_key"),
     sa.Index(None, "account_number"),
 )
@@ -204,6 +214,25 @@ managers = _table(
     sa.UniqueConstraint("consumer_number", "email"),
     sa.Index(None, "email"),
 )
+
+edges = _table(
+    "edges",
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("region", sa.Text),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+    sa.Column("revision", sa.BigInteger),
+    sa.Column("lag_millis", sa.BigInteger),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "seen_at"),
+)
+"""What each edge said last, for the origins that did not hear it themselves. No part of the record: it may be emptied.
+
+`account_id` is text, and "" for edges of the deployment itself. `seen_at` is by the database's clock, in milliseconds.
+"""
 
 audit_logs = _table(
     "audit_logs",
