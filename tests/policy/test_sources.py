@@ -24,7 +24,7 @@ from keywright.edge.embedded import EmbeddedReplica
 from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.edge.shared import SharedReplica
 from keywright.secretfiles import KeyFileError
-from support.api import BUCKET
+from support.api import ACCOUNT_URL, BUCKET
 from support.origin import Origin
 from support.process import EdgeProcess, until
 
@@ -330,7 +330,7 @@ def test_several_processes_on_one_directory_elect_one_that_follows(origin: Origi
         from keywright.edge.embedded import EmbeddedReplica
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         url, token, directory, pepper = sys.argv[1:]
-        options = {"directory": directory, "pepper_file": pepper, "ready_seconds": 30}
+        options = {"directory": directory, "pepper_file": pepper, "ready_seconds": 30, "name": "two-workers"}
         source = EmbeddedReplica.from_origin(url, token=token, **options)
         source.open()
         print("open", flush=True)
@@ -364,11 +364,19 @@ def test_several_processes_on_one_directory_elect_one_that_follows(origin: Origi
         for process in processes:
             until(lambda process=process: ask(process, secret) == "VALID", timeout=60)  # type: ignore[misc]
         (first,) = followers()
+
+        def edges() -> list[str]:
+            listed = origin.api.call("GET", f"{ACCOUNT_URL}/edges")["data"]
+            return [edge["state"] for edge in listed if edge["name"] == "two-workers"]
+
+        until(edges, timeout=60)
         processes[first].send_signal(signal.SIGKILL)
         processes[first].wait()
         another = origin.api.new_key(consumer)["key"]
         until(lambda: ask(processes[1 - first], another) == "VALID", timeout=60)
         assert followers() == [0, 1]
+        # To the origin they are one edge, whichever of them speaks for it.
+        assert len(edges()) == 1
     finally:
         for process in processes:
             process.kill()
@@ -378,4 +386,4 @@ def test_several_processes_on_one_directory_elect_one_that_follows(origin: Origi
 
 
 def _keys_url(consumer: str) -> str:
-    return f"/v1/accounts/my-account/key-buckets/{BUCKET}/consumers/{consumer}/keys"
+    return f"{ACCOUNT_URL}/key-buckets/{BUCKET}/consumers/{consumer}/keys"

@@ -32,8 +32,8 @@ class Origin:
 
 
 @contextmanager
-def running(data_dir: Path) -> Iterator[Origin]:
-    with ServeProcess(data_dir, **VARIABLES).wait_until_ready(120) as served:
+def running(data_dir: Path, *arguments: str) -> Iterator[Origin]:
+    with ServeProcess(data_dir, *arguments, **VARIABLES).wait_until_ready(120) as served:
         api = Api(served)
         made = api.call("POST", "/v1/accounts/my-account/management-keys", json={"permissions": FOLLOW})
         yield Origin(served, data_dir, api, made["key"])
