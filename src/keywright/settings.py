@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from keywright.core.keyformat import Secret, is_possible
-from keywright.core.reports import NAME
+from keywright.core.reports import edge_name_of, is_edge_name
 
 if TYPE_CHECKING:
     from keywright.broker import BrokerOptions
@@ -317,7 +317,7 @@ class _Source:
         return self.choice(name, "false", ("true", "false", "1", "0", "yes", "no")) in {"true", "1", "yes"}
 
     def edge_name(self) -> str:
-        return _named("KEYWRIGHT_EDGE_NAME", self.text("KEYWRIGHT_EDGE_NAME", _host_name()))
+        return _named("KEYWRIGHT_EDGE_NAME", self.text("KEYWRIGHT_EDGE_NAME", edge_name_of(socket.gethostname())))
 
     def region(self) -> str:
         text = self.any_text("KEYWRIGHT_REGION", "")
@@ -392,14 +392,9 @@ def _web_origin(text: str) -> str:
 
 
 def _named(setting: str, text: str) -> str:
-    if re.fullmatch(NAME, text) is None:
+    if not is_edge_name(text):
         raise SettingsError(f"{setting} must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
     return text
-
-
-def _host_name() -> str:
-    """The host's name, as far as an edge can have it."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "edge"
 
 
 def _origin_url(given: str) -> str:
