@@ -64,7 +64,7 @@ def source(request: pytest.FixtureRequest, filled: Path, tmp_path_factory: pytes
     opened: EmbeddedReplica | SharedReplica
     if request.param == "embedded":
         feed = ClosableFeed(start=4)
-        opened = EmbeddedReplica(directory, lambda _: feed, pepper=PEPPER, ready_seconds=60, clock=lambda: NOW)
+        opened = EmbeddedReplica(directory, lambda *_: feed, pepper=PEPPER, ready_seconds=60, clock=lambda: NOW)
     else:
         opened = SharedReplica(directory, pepper=PEPPER, ready_seconds=60, clock=lambda: NOW)
     yield opened

@@ -27,23 +27,23 @@ class Fault(StrEnum):
 class AuthHeader:
     """Where the key is: in the header `name`, after `scheme` (in any case) and one space; "" for the bare header."""
 
-    __slots__ = ("_challenge", "_scheme", "name")
+    __slots__ = ("_beginnings", "_challenge", "_length", "name")
 
     def __init__(self, name: str = DEFAULT_HEADER, scheme: str = DEFAULT_SCHEME) -> None:
         self.name = name.lower().encode("ascii")
-        self._scheme = scheme.lower().encode("ascii")
+        spoken = scheme.lower().encode("ascii")
+        self._beginnings = (spoken + b" ", spoken + b"\t")
+        self._length = len(spoken) + 1 if spoken else 0
         # A bare header has no registered scheme; RFC 9110 section 11.6.1 wants a challenge all the same.
         self._challenge = scheme or "ApiKey"
 
     def find_secret(self, value: bytes) -> bytes | None:
         """What follows the scheme in a value of the header; None when there is nothing, or another scheme's."""
-        length = len(self._scheme)
-        if not length:
-            return value or None
-        if value[:length].lower() != self._scheme or value[length : length + 1] not in (b" ", b"\t"):
+        length = self._length
+        if length and value[:length].lower() not in self._beginnings:
             return None
         # More spaces, and tabs, are left in: no key has them, so they are refused as malformed.
-        return value[length + 1 :] or None
+        return value[length:] or None
 
     def refuse(self, code: Fault | Verdict, bucket: str) -> Unauthorized:
         """The 401 for a request without a good key; for the verdicts on the key itself only."""

@@ -8,7 +8,8 @@ Whom a request comes from is in `scope["user"]` and `scope["auth"]`, which Starl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
@@ -26,6 +27,17 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1. Before the handshake has been answered, servers make a 403 of it."""
+
+
+def _spellings(name: bytes) -> Iterator[bytes]:
+    """With a hyphen or an underscore at each place."""
+    first, *parts = name.split(b"-")
+    for joints in itertools.product((b"-", b"_"), repeat=len(parts)):
+        yield first + b"".join(joint + part for joint, part in zip(joints, parts, strict=True))
+
+
+_FORGEABLE = frozenset(spelling for name in FORGEABLE_HEADERS for spelling in _spellings(name))
+_OF_PREFLIGHTS = {b"origin", b"access-control-request-method"}
 
 
 class ApiKeyPolicy:
@@ -93,33 +105,24 @@ async def authenticate(gate: Gate, scope: Scope) -> None:
     if not isinstance(headers, list):
         headers = scope["headers"] = list(headers)
     values = []
-    is_forged = has_origin = has_requested_method = False
+    is_forged = False
     for name, value in headers:
         if name == wanted:
             values.append(value)
-        elif name[:1] == b"x":
-            is_forged = is_forged or _is_forgeable(name)
-        elif name == b"origin":
-            has_origin = True
-        elif name == b"access-control-request-method":
-            has_requested_method = True
+        elif name in _FORGEABLE:
+            is_forged = True
     if is_forged:
         # In place: a framework may have made its own view of this very list.
-        headers[:] = [(name, value) for name, value in headers if name == wanted or not _is_forgeable(name)]
+        headers[:] = [(name, value) for name, value in headers if name == wanted or name not in _FORGEABLE]
     path, root = scope["path"], scope.get("root_path", "")
     if root and path.startswith(root):
         path = path[len(root) :] or "/"
-    request = Request(
-        scope.get("method", "GET"), path, values, scope["query_string"], has_origin and has_requested_method
-    )
+    is_preflight = scope.get("method") == "OPTIONS" and {name for name, _ in headers} >= _OF_PREFLIGHTS
+    request = Request(path, values, scope["query_string"], is_preflight)
     user, auth = gate.check(request) if gate.is_immediate else await gate.check_async(request)
     scope["user"] = user
     scope["auth"] = auth
     scope.setdefault("state", {})["user"] = user
-
-
-def _is_forgeable(name: bytes) -> bool:
-    return name.replace(b"_", b"-") in FORGEABLE_HEADERS
 
 
 async def _answer(scope: Scope, send: Send, problem: Problem) -> None:

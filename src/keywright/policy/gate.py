@@ -59,12 +59,11 @@ class Options(TypedDict, total=False):
 class Request(NamedTuple):
     """What of a request the policy looks at. `path` is decoded, without what the application is mounted under."""
 
-    method: str
     path: str
     auth_values: Sequence[bytes]
     query: bytes
-    is_cors: bool
-    """Whether it has `Origin` and `Access-Control-Request-Method`."""
+    is_preflight: bool
+    """Whether it is an OPTIONS with `Origin` and `Access-Control-Request-Method`."""
 
 
 class Refused(Exception):
@@ -109,6 +108,7 @@ class Gate:
         self._lets_all_in = allow_unauthenticated_requests
         self._allows_preflight = allow_cors_preflight
         self._paths, self._prefixes = _parse_paths(exempt_paths)
+        self._has_exemptions = bool(exempt_paths) or allow_cors_preflight
         self._validate = source.validate
         self._validate_async: Callable[[str, str], Awaitable[Result]] | None = getattr(source, "validate_async", None)
         self._is_open = not hasattr(source, "open")
@@ -121,7 +121,7 @@ class Gate:
 
     def check(self, request: Request) -> tuple[User | Anonymous, Credential]:
         """Who is let in. Raises Refused."""
-        if self._is_exempt(request):
+        if self._has_exemptions and self._is_exempt(request):
             return _QUIET, NO_CREDENTIAL
         try:
             return self._admit(self._validate(self._find_secret(request), self._bucket_name))
@@ -130,7 +130,7 @@ class Gate:
 
     async def check_async(self, request: Request) -> tuple[User | Anonymous, Credential]:
         """Who is let in, without holding up the event loop. Raises Refused."""
-        if self._is_exempt(request):
+        if self._has_exemptions and self._is_exempt(request):
             return _QUIET, NO_CREDENTIAL
         try:
             secret = self._find_secret(request)
@@ -175,7 +175,7 @@ class Gate:
             return True
         if self._prefixes and request.path.startswith(self._prefixes) and _is_plain(request.path):
             return True
-        return self._allows_preflight and request.is_cors and request.method == "OPTIONS"
+        return self._allows_preflight and request.is_preflight
 
     def _find_secret(self, request: Request) -> str:
         """The one secret in the request. Raises Refused when there is none, or more than one."""

@@ -54,11 +54,10 @@ def authenticate(gate: Gate, environ: MutableMapping[str, Any]) -> tuple[User | 
     # PEP 3333: these texts stand for bytes.
     return gate.check(
         Request(
-            environ["REQUEST_METHOD"],
             _path_of(environ),
             [] if value is None else gate.split_joined(value.encode("latin-1", "replace")),
             environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
-            is_cors,
+            is_cors and environ["REQUEST_METHOD"] == "OPTIONS",
         )
     )
 
