@@ -49,7 +49,7 @@ class World:
     def __init__(self, directory: Path, engine: Engine, postgres: Postgres | None, nats: NatsServer | None) -> None:
         """What is not ours is running already. It is killed and stopped, so it is for this world alone."""
         self.engine = engine
-        directory.mkdir()
+        directory.mkdir(parents=True)
         data = directory / "origin"
         self._url = f"sqlite+aiosqlite:///{data}/keywright.db"
         self._backings: dict[str, Backing] = {}
