@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check bench format requirements clean
+.PHONY: help run test test-faults check bench screenshots format requirements clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,12 +31,16 @@ format: $(VENV)/.dev ## Let ruff lay out the code
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix-only src tests
 
-bench: $(VENV)/.dev ## Measure: throughput, latency, memory, start-up (a few minutes)
+bench: $(VENV)/.bench ## Measure: throughput, latency, memory, start-up (a few minutes)
 	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+screenshots: $(VENV)/.dev ## Take a picture of every page into screenshots/ (needs Chromium)
+	@$(BIN)/python tests/browser/screenshots.py $(ARGS)
 
 requirements: $(VENV)/.uv ## Pin the dependencies anew, by name, version and hash
 	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes pyproject.toml -o requirements/run.txt $(ARGS)
 	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt $(ARGS)
+	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes --group bench -c requirements/dev.txt -o requirements/bench.txt $(ARGS)
 
 clean: ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
@@ -56,4 +60,8 @@ $(VENV)/.run: $(VENV)/.uv requirements/run.txt pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/bench.txt
 	@touch $@

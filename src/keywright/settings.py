@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from keywright.core.keyformat import Secret, is_possible
-from keywright.core.reports import NAME
+from keywright.core.reports import edge_name_of, is_edge_name
 
 if TYPE_CHECKING:
     from keywright.broker import BrokerOptions
@@ -21,10 +21,58 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEFAULT_DATA_DIR = "./keywright-data"
 DEFAULT_EDGE_DATA_DIR = "./keywright-edge"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SettingsError(Exception):
     """A setting that can't be used; the message names it and says what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndUserSettings:
+    """How end users sign in, and what their browsers may do."""
+
+    oidc_issuer: str | None
+    oidc_audiences: tuple[str, ...]
+    oidc_client_id: str | None
+    oidc_client_secret: Secret | None
+    cors_origins: tuple[str, ...]
+    rate_limit: float
+    public_url: str
+    smtp_url: Secret | None
+    mail_from: str
+
+    @classmethod
+    def of(cls, source: _Source, here: str) -> EndUserSettings:
+        """`here` is the address that this service listens on."""
+        issuer = source.optional("KEYWRIGHT_OIDC_ISSUER")
+        if issuer is not None:
+            _check_issuer(issuer)
+        client_id = source.optional("KEYWRIGHT_OIDC_CLIENT_ID")
+        public_url = _public_url(source.optional("KEYWRIGHT_PUBLIC_URL"))
+        smtp_url = source.secret("KEYWRIGHT_SMTP_URL")
+        if smtp_url is not None and public_url is None:
+            message = "KEYWRIGHT_SMTP_URL needs KEYWRIGHT_PUBLIC_URL: where the links in mails lead, such as"
+            raise SettingsError(f"{message} https://keys.example.com")
+        if smtp_url is not None:
+            _check_smtp_url(smtp_url.reveal())
+        audiences = source.listed("KEYWRIGHT_OIDC_AUDIENCE") or ((client_id,) if client_id else ())
+        if issuer and not audiences:
+            message = "KEYWRIGHT_OIDC_ISSUER needs KEYWRIGHT_OIDC_AUDIENCE or KEYWRIGHT_OIDC_CLIENT_ID: whom its tokens"
+            raise SettingsError(f"{message} are for. A token for somebody else's service would be good here, too.")
+        return cls(
+            oidc_issuer=issuer,
+            oidc_audiences=audiences,
+            oidc_client_id=client_id,
+            oidc_client_secret=source.secret("KEYWRIGHT_OIDC_CLIENT_SECRET"),
+            cors_origins=tuple(_web_origin(one) for one in source.listed("KEYWRIGHT_CORS_ORIGINS")),
+            rate_limit=source.whole("KEYWRIGHT_SELF_SERVE_RATE_LIMIT", 20, 0, 1_000_000),
+            public_url=public_url or here,
+            smtp_url=smtp_url,
+            mail_from=_mail_from(
+                source.text("KEYWRIGHT_MAIL_FROM", f"keywright@{urlsplit(public_url or here).hostname}")
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +96,8 @@ class OriginSettings:
     management_rate_limit: float
     metadata_bytes: int
     tags: int
+    session_idle_minutes: int
+    session_minutes: int
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
@@ -55,6 +105,7 @@ class OriginSettings:
     region: str
     min_revision_millis: int
     log_level: str
+    end_users: EndUserSettings
     broker: BrokerOptions | None
     """The broker that the log is relayed to, if any."""
     snapshot_changes: int
@@ -114,6 +165,8 @@ class OriginSettings:
             management_rate_limit=source.whole("KEYWRIGHT_MANAGEMENT_RATE_LIMIT", 100, 0, 1_000_000),
             metadata_bytes=source.whole("KEYWRIGHT_METADATA_BYTES", 1024, 2, 65536),
             tags=source.whole("KEYWRIGHT_TAGS", 5, 0, 100),
+            session_idle_minutes=source.whole("KEYWRIGHT_SESSION_IDLE_MINUTES", 60, 5, 44_640),
+            session_minutes=source.whole("KEYWRIGHT_SESSION_MINUTES", 720, 5, 44_640),
             edge_name=source.edge_name(),
             region=source.region(),
             min_revision_millis=source.min_revision_millis(),
@@ -121,6 +174,7 @@ class OriginSettings:
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            end_users=EndUserSettings.of(source, _here(source)),
             broker=_broker(source),
             snapshot_changes=source.whole("KEYWRIGHT_NATS_SNAPSHOT_CHANGES", 100_000, 1, 100_000_000),
             environment=flags,
@@ -244,6 +298,11 @@ class _Source:
     def optional(self, name: str) -> str | None:
         return self.any_text(name, "") or None
 
+    def listed(self, name: str) -> tuple[str, ...]:
+        """What stands between commas."""
+        parts = (part.strip() for part in self.any_text(name, "").split(","))
+        return tuple(part for part in parts if part)
+
     def secret(self, name: str) -> Secret | None:
         text = self.optional(name)
         return Secret(text) if text is not None else None
@@ -258,7 +317,7 @@ class _Source:
         return self.choice(name, "false", ("true", "false", "1", "0", "yes", "no")) in {"true", "1", "yes"}
 
     def edge_name(self) -> str:
-        return _named("KEYWRIGHT_EDGE_NAME", self.text("KEYWRIGHT_EDGE_NAME", _host_name()))
+        return _named("KEYWRIGHT_EDGE_NAME", self.text("KEYWRIGHT_EDGE_NAME", edge_name_of(socket.gethostname())))
 
     def region(self) -> str:
         text = self.any_text("KEYWRIGHT_REGION", "")
@@ -286,15 +345,56 @@ class _Source:
         return tuple(_Source({name: part}).name(name, "") for part in parts if part)
 
 
-def _named(setting: str, text: str) -> str:
-    if re.fullmatch(NAME, text) is None:
-        raise SettingsError(f"{setting} must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
+def _check_issuer(url: str) -> None:
+    parts = urlsplit(url)
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    if not is_safe or not parts.hostname or parts.query or parts.fragment or "@" in url:
+        message = "must be the issuer exactly as the provider writes it, such as https://id.example.com/realms/main"
+        raise SettingsError(f"KEYWRIGHT_OIDC_ISSUER {message}; without TLS it may only be on this machine")
+
+
+def _here(source: _Source) -> str:
+    host = source.text("KEYWRIGHT_HOST", DEFAULT_HOST)
+    port = source.text("KEYWRIGHT_PORT", str(DEFAULT_PORT))
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _public_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    if re.fullmatch(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?/?", url) is None:
+        raise SettingsError("KEYWRIGHT_PUBLIC_URL must be where browsers reach this service: https://keys.example.com")
+    return url.rstrip("/")
+
+
+def _check_smtp_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_good = False
+    if not is_good or parts.path.strip("/") or parts.query:
+        # The URL itself is not repeated: it may hold a password.
+        raise SettingsError("KEYWRIGHT_SMTP_URL must look like smtps://user:password@smtp.example.com:465")
+
+
+def _mail_from(address: str) -> str:
+    if re.fullmatch(r"[^@\s<>]{1,64}@[^@\s<>]{1,255}", address) is None or not address.isascii():
+        raise SettingsError("KEYWRIGHT_MAIL_FROM must be an e-mail address, such as keys@example.com")
+    return address
+
+
+def _web_origin(text: str) -> str:
+    if re.fullmatch(r"\*|https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", text) is None:
+        message = "must be origins between commas, such as https://app.example.com, in lower case and without a path"
+        raise SettingsError(f"KEYWRIGHT_CORS_ORIGINS {message}, not {text[:80]!r}")
     return text
 
 
-def _host_name() -> str:
-    """The host's name, as far as an edge can have it."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "edge"
+def _named(setting: str, text: str) -> str:
+    if not is_edge_name(text):
+        raise SettingsError(f"{setting} must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
+    return text
 
 
 def _origin_url(given: str) -> str:

@@ -17,7 +17,8 @@ from keywright.origin.service.actor import Limits, Tools
 from keywright.origin.store.database import Database
 from keywright.serve import first_start
 from keywright.serve.embedded import EmbeddedApp
-from keywright.settings import OriginSettings
+from keywright.settings import EndUserSettings, OriginSettings
+from support.identity import AUDIENCE, CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
 ROOT_KEY = "root-key-of-the-test-deployment"
 
@@ -79,6 +80,22 @@ class Service:
     async def verdict(self, key: str, bucket: str | None = None) -> str:
         answer = await self.call("POST", f"/v1/validate/{bucket or self.bucket}", json={"key": key})
         return str(answer["code"])
+
+
+def end_users_of(provider: IdentityProvider, **changes: Any) -> EndUserSettings:
+    """Settings for end users who come from this identity provider."""
+    settings = EndUserSettings(
+        oidc_issuer=provider.url,
+        oidc_audiences=(AUDIENCE,),
+        oidc_client_id=CLIENT_ID,
+        oidc_client_secret=Secret(CLIENT_SECRET),
+        cors_origins=("https://app.example.com",),
+        rate_limit=0,
+        public_url="http://keywright.test",
+        smtp_url=None,
+        mail_from="keys@keywright.test",
+    )
+    return replace(settings, **changes)
 
 
 def bare_services() -> Services:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from keywright import __version__
-from keywright.cli import buckets, consumers, edges, key, keys, managers, snapshot
+from keywright.cli import buckets, consumers, edges, key, keys, managers, portal, snapshot
 from keywright.cli.options import DatabaseUrl, DataDir, example
 from keywright.cli.output import CommandFailed, fail, failing_clearly
 
@@ -242,6 +242,7 @@ app.add_typer(buckets.app, name="buckets", rich_help_panel=_MANAGE)
 app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
 app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)
+app.add_typer(portal.app, name="portal", rich_help_panel=_MANAGE)
 app.add_typer(edges.app, name="edges", rich_help_panel=_CARE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)
 

@@ -1,11 +1,12 @@
 """Owns `keywright buckets`."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
 
 from keywright.cli import options
-from keywright.cli.input import Page, changes, confirm, given, parse_tags
+from keywright.cli.input import Page, changes, confirm, given, parse_self_serve, parse_tags
 from keywright.cli.options import DEFAULT_URL, connect, example
 from keywright.cli.output import (
     Column,
@@ -58,6 +59,10 @@ def _owner_key(row: Row) -> str:
     return plain(row["ownerKey"]["key"]) if "ownerKey" in row else ""
 
 
+def _self_serve(row: Row) -> str:
+    return ", ".join(f"{name}={json.dumps(value)}" for name, value in row.get("selfServe", {}).items())
+
+
 COLUMNS = (
     Column("NAME", text_of("name"), is_whole=True),
     Column("ID", text_of("id"), is_whole=True, in_list=False),
@@ -67,6 +72,7 @@ COLUMNS = (
     Column("MAX STALENESS", _staleness, in_list=False),
     Column("WHEN STALE", text_of("whenStale"), in_list=False),
     Column("PREFIX", text_of("keyPrefix"), in_list=False),
+    Column("SELF-SERVE", _self_serve, in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
     Column("OWNER KEY", _owner_key, is_whole=True, in_list=False),
@@ -148,14 +154,26 @@ def update_bucket(
     description: options.NewDescription = None,
     tag: options.NewTags = None,
     no_tags: options.NoTags = False,
+    self_serve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--self-serve",
+            metavar="NAME=VALUE",
+            help="What end users may do: enabled, createConsumers, deleteConsumers, createKeys (true or false), "
+            "maxConsumers, maxKeys; may be repeated.",
+        ),
+    ] = None,
     max_staleness: _MaxStaleness = None,
     when_stale: _Stale = None,
     as_json: options.Json = False,
     url: options.Url = DEFAULT_URL,
     account: options.Account = None,
 ) -> None:
-    """Change the description or the tags of a bucket, or what a stale edge does with it."""
-    body = changes(description, tag, no_tags=no_tags, maxStalenessSeconds=max_staleness, whenStale=when_stale)
+    """Change a bucket: description, tags, what a stale edge does with it, what end users may do in it."""
+    body: dict[str, Any] = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
+    others = (description, tag, no_tags or None, max_staleness, when_stale)
+    if not body or any(other is not None for other in others):
+        body |= changes(description, tag, no_tags=no_tags, maxStalenessSeconds=max_staleness, whenStale=when_stale)
     if max_staleness == 0:
         body["maxStalenessSeconds"] = None
     with connect(url, account) as api:

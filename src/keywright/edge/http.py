@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 encode_json = msgspec.json.Encoder().encode
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:-]{1,128}")
 
 
 def find_bucket_name(scope: Scope, prefix: str) -> str | None:
@@ -73,10 +71,8 @@ def require_token(validator: Validator, scope: Scope, bucket: str) -> None:
 
 async def send_problem(scope: Scope, send: Send, problem: Problem, extra_headers: Headers = ()) -> None:
     given = find_header(scope, b"x-request-id")
-    # What a client sends is repeated only if it can't be anything but an id.
-    sane = given is not None and _REQUEST_ID.fullmatch(given) is not None
-    request_id = given.decode("ascii") if given is not None and sane else secrets.token_hex(16)
-    body = encode_json(problem.to_document(instance=_printable(scope["path"]), request_id=request_id))
+    request_id = problems.find_request_id(None if given is None else given.decode("latin-1")) or secrets.token_hex(16)
+    body = encode_json(problem.to_document(instance=problems.instance_of(scope["path"]), request_id=request_id))
     headers = [
         (b"content-type", problems.CONTENT_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),
@@ -87,7 +83,3 @@ async def send_problem(scope: Scope, send: Send, problem: Problem, extra_headers
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-
-
-def _printable(path: str) -> str:
-    return path[:1024].encode("utf-8", "replace").decode()

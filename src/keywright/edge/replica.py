@@ -35,11 +35,14 @@ from keywright.edge.store import ReplicaBroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from keywright.core.changes import Batch, Change
     from keywright.core.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.records import BucketRecord
+
+    Guard = AbstractContextManager[object]
 
 __all__ = ["Gap", "NotReady", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
 
@@ -74,14 +77,20 @@ class Stale(Exception):
 class Replica:
     """Reads from any thread; writes from any thread, each transaction on one.
 
+    Nobody may be reading when the files are closed. Where readers are on other threads than whoever closes, they hold
+    `guard` while they read.
+
     `lag_seconds` tells how long it may have been out of step; without it that is not known, and so endless.
     """
 
-    def __init__(self, files: store.Files, pepper_check: str, lag_seconds: Lag = _unknown_lag) -> None:
-        """Use `Replica.open` or `Replica.open_or_replace`."""
+    def __init__(
+        self, files: store.Files, pepper_check: str, *, lag_seconds: Lag = _unknown_lag, guard: Guard | None = None
+    ) -> None:
+        """Use `Replica.open`, `Replica.open_or_replace` or `Replica.open_to_read`."""
         self._files = files
         self._pepper_check = pepper_check
         self._lag_seconds = lag_seconds
+        self._guard = guard or contextlib.nullcontext()
         self._view = _View(-1, is_ready=False)
         self._audit_place = (0, b"")
         """Which database, and the name to begin with."""
@@ -91,24 +100,39 @@ class Replica:
         cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, lag_seconds: Lag = _unknown_lag
     ) -> Replica:
         """Open what is in the directory, or make it. Raises ReplicaBroken when that can't be trusted."""
-        return cls(store.Files.open(path, map_size, _probe), pepper_check, lag_seconds)
+        return cls(store.Files.open(path, map_size, _probe), pepper_check, lag_seconds=lag_seconds)
 
     @classmethod
     def open_or_replace(
-        cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, lag_seconds: Lag = _unknown_lag
+        cls,
+        path: Path,
+        pepper_check: str,
+        *,
+        map_size: int = store.MAP_SIZE,
+        lag_seconds: Lag = _unknown_lag,
+        guard: Guard | None = None,
     ) -> Replica:
         """Open the replica; an empty one takes the place of a broken one, unless another process still uses that."""
-        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check, lag_seconds)
+        files = store.Files.open(path, map_size, _probe, replace=True)
+        return cls(files, pepper_check, lag_seconds=lag_seconds, guard=guard)
+
+    @classmethod
+    def open_to_read(
+        cls, path: Path, pepper_check: str, *, lag_seconds: Lag = _unknown_lag, guard: Guard | None = None
+    ) -> Replica:
+        """Open a replica that another process keeps, to read it. Raises ReplicaBroken, OSError when there is none."""
+        return cls(store.Files.open_to_read(path, _probe), pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     def close(self) -> None:
-        self._files.close()
+        with self._guard:
+            self._files.close()
 
     def reopen(self) -> None:
         """Close, and open or replace again: the cure when the files turned out to be broken while in use.
 
         Raises ReplicaBroken while other processes still use the broken files.
         """
-        self._files.close()
+        self.close()
         # Before the files: the new ones count their transactions anew, and might come by the old view's number.
         self._view = _View(-1, is_ready=False)
         self._audit_place = (0, b"")
@@ -127,6 +151,10 @@ class Replica:
             tx = files.begin(files.keys)
         except lmdb.MapResizedError:
             files.adopt_map()
+            tx = files.begin(files.keys)
+        except lmdb.BadRslotError:
+            # A child that was forked from this process has ended, and gave up this process's place among the readers
+            # as if it were its own. LMDB has noticed, and takes another.
             tx = files.begin(files.keys)
         # Decoded records are kept as long as no transaction commits, in this process or another: what is found under
         # the id of this very transaction is what the transaction itself would find.
@@ -210,6 +238,11 @@ class Replica:
     def is_condemned(self) -> bool:
         """Whether this or another process met broken pages: `reopen` is called for."""
         return self._files.is_condemned
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the files that are open here are no longer those in the directory."""
+        return self._files.is_replaced
 
     def condemn(self) -> None:
         """Say that the files are broken, to every process that uses them. They go on being read until `reopen`."""

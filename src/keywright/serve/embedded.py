@@ -26,14 +26,18 @@ from keywright.edge.replica import Replica
 from keywright.edge.sync import POLL_SECONDS, Follower
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
+from keywright.origin.auth import EndUsers
 from keywright.origin.feed.relay import Relay
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
+from keywright.origin.mail import Mailer, SmtpServer
+from keywright.origin.oidc.provider import Provider
+from keywright.origin.oidc.sign_in import Client
 from keywright.origin.service.edges import Edges
 from keywright.origin.store import logs
 from keywright.origin.store.database import Database
 from keywright.origin.store.logs import Deployment, NotKept
 from keywright.serve.first_start import make_tools
-from keywright.settings import OriginSettings
+from keywright.settings import EndUserSettings, OriginSettings
 from keywright.telemetry import configure_logs
 
 log = logging.getLogger("keywright.serve")
@@ -140,6 +144,11 @@ class EmbeddedApp:
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
                 self._edges,
+                end_users=_end_users(settings.end_users),
+                end_user_rate=RateLimiter(settings.end_users.rate_limit),
+                cors_origins=settings.end_users.cors_origins,
+                mailer=_mailer(settings.end_users),
+                public_url=settings.end_users.public_url,
             )
         )
         self._relay = None
@@ -231,6 +240,21 @@ def create_app() -> EmbeddedApp:
     settings = OriginSettings.load()
     configure_logs(settings.log_level)
     return EmbeddedApp(settings)
+
+
+def _end_users(settings: EndUserSettings) -> EndUsers | None:
+    if settings.oidc_issuer is None:
+        return None
+    provider = Provider(settings.oidc_issuer)
+    client = None
+    if settings.oidc_client_id is not None:
+        client = Client(provider, settings.oidc_client_id, settings.oidc_client_secret)
+    return EndUsers(provider, frozenset(settings.oidc_audiences), client)
+
+
+def _mailer(settings: EndUserSettings) -> Mailer:
+    server = SmtpServer.of(settings.smtp_url.reveal()) if settings.smtp_url is not None else None
+    return Mailer(server, settings.mail_from)
 
 
 def _known(found: Deployment | None) -> Deployment:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -115,7 +115,12 @@ def make_tools(settings: OriginSettings) -> Tools:
         vault = Vault(lambda: keyfiles.load_ring(settings), secrets.token_bytes)
     except KeyFileError as error:
         raise StartError(f"{error}; restore it from your backup: this deployment was made with it") from None
-    limits = Limits(metadata_bytes=settings.metadata_bytes, tags=settings.tags)
+    limits = Limits(
+        metadata_bytes=settings.metadata_bytes,
+        tags=settings.tags,
+        session_idle=timedelta(minutes=settings.session_idle_minutes),
+        session_life=timedelta(minutes=settings.session_minutes),
+    )
     return Tools(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits)
 
 

@@ -10,7 +10,7 @@ import secrets
 import pytest
 
 from keywright.core.changes import BucketDelete, Change, ConsumerDelete, ConsumerPut, Cursor, KeyPut, encode
-from keywright.core.models import Consumer, IdKind, Key, new_id
+from keywright.core.models import Consumer, IdKind, Key, SelfServe, new_id
 from keywright.origin.store import buckets, consumers, keys, logs, tables
 from keywright.origin.store.database import Database, Transaction, UniqueViolation
 from keywright.origin.store.keys import NewKey
@@ -84,7 +84,17 @@ async def test_what_changes_nothing_for_the_edges_takes_no_revision(record: Reco
     async with record.database.write() as tx:
         await consumers.update(tx, consumer, description="d", tags={"a": "b"}, metadata={}, now=now())
         await keys.update(tx, key, description="d", expires_at=None, now=now())
-        await buckets.update(tx, record.bucket, description="d", tags={"a": "b"}, now=now())
+        own = record.bucket
+        await buckets.update(
+            tx,
+            own,
+            description="d",
+            tags={"a": "b"},
+            max_staleness_seconds=own.max_staleness_seconds,
+            when_stale=own.when_stale,
+            self_serve=SelfServe(enabled=False),
+            now=now(),
+        )
 
     assert tx.revision is None
     assert await head_of(record.database) == before

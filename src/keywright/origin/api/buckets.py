@@ -27,6 +27,13 @@ from keywright.origin.api.fields import (
 from keywright.origin.api.keys import KeyFormat, KeyShape, show
 from keywright.origin.api.parameters import AskedPage, PathAccount, PathBucket, PathKey, new_router
 from keywright.origin.api.refusals import problems
+from keywright.origin.api.self_serve_settings import (
+    SelfServeShape,
+    SelfServeUpdate,
+    members,
+    show_self_serve,
+    with_members,
+)
 from keywright.origin.http import CurrentWork
 from keywright.origin.service import buckets as rules
 from keywright.origin.service import management
@@ -34,7 +41,7 @@ from keywright.origin.service.buckets import BucketDraft, Grant
 
 router = new_router("Buckets")
 # A century: more is never, which null says.
-Staleness = Annotated[int, Field(ge=1, le=3_155_760_000, examples=[300])]
+Staleness = Annotated[int, Field(ge=1, le=rules.MAX_STALENESS_SECONDS, examples=[300])]
 BUCKETS = "/accounts/{accountName}/key-buckets"
 BUCKET = BUCKETS + "/{bucketName}"
 
@@ -56,6 +63,7 @@ class BucketShape(Shape):
     when_stale: WhenStale = Field(
         description="Whether a stale edge goes on judging this bucket's keys (`serve`) or answers 503 (`refuse`)."
     )
+    self_serve: SelfServeShape
 
 
 class NewBucketShape(BucketShape):
@@ -79,6 +87,7 @@ class BucketCreate(Shape):
         default=WhenStale.SERVE,
         description="Whether a stale edge goes on judging this bucket's keys (`serve`) or answers 503 (`refuse`).",
     )
+    self_serve: SelfServeUpdate | None = Field(default=None, description="What end users may do by themselves.")
 
 
 class BucketUpdate(Shape):
@@ -91,6 +100,9 @@ class BucketUpdate(Shape):
     )
     when_stale: Annotated[WhenStale, Field(strict=False)] | None = Field(
         default=None, description="What a stale edge does with this bucket's keys; null is `serve`."
+    )
+    self_serve: SelfServeUpdate | None = Field(
+        default=None, description="What end users may do by themselves; null sets all of it to the defaults."
     )
 
 
@@ -140,6 +152,7 @@ def _fields(bucket: Bucket) -> dict[str, object]:
         "tags": dict(bucket.tags),
         "max_staleness_seconds": bucket.max_staleness_seconds,
         "when_stale": bucket.when_stale,
+        "self_serve": show_self_serve(bucket.self_serve),
     }
 
 
@@ -169,6 +182,7 @@ async def create_bucket(work: CurrentWork, account: PathAccount, body: BucketCre
         body.key_prefix,
         body.max_staleness_seconds,
         body.when_stale,
+        with_members(body.self_serve),
     )
     bucket, made = await rules.create(work, account, draft)
     owner_key = show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
@@ -183,7 +197,7 @@ async def get_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket
 
 @router.patch(BUCKET, name="bucket.update", summary="Update a bucket", responses=problems(403, 404, 413, 415))
 async def update_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: BucketUpdate) -> BucketShape:
-    """Replaces what is sent. What is left out stays; null empties."""
+    """Replaces what is sent, of `selfServe` the members that are. What is left out stays; null empties."""
     changed = await rules.update(
         work,
         account,
@@ -192,6 +206,7 @@ async def update_bucket(work: CurrentWork, account: PathAccount, bucket: PathBuc
         tags=given(body, "tags"),
         max_staleness_seconds=given(body, "max_staleness_seconds"),
         when_stale=given(body, "when_stale"),
+        self_serve=members(given(body, "self_serve")),
     )
     return _show(changed)
 

@@ -28,6 +28,7 @@ TAGS = [
     {"name": "Consumers", "description": "The identities that keys authenticate as."},
     {"name": "Keys", "description": "The credentials of a consumer."},
     {"name": "Managers", "description": "End users who look after a consumer's keys, and invites."},
+    {"name": "Self-serve", "description": "For an end user's own browser, with a token of the identity provider."},
     {"name": "Edges", "description": "The replicas that judge keys, and how far each has got."},
     {"name": "Audit log", "description": "Every change, and every attempt that was refused."},
     {"name": "Validation", "description": "For the provider's gateways: whether a key is good, and whose it is."},
@@ -106,6 +107,12 @@ def _complete(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
     components["headers"] = HEADERS
     components["securitySchemes"] = {
         "managementKey": {"type": "http", "scheme": "bearer", "description": "A management key."},
+        "endUserToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "A token of the identity provider, for an end user whose e-mail address is verified.",
+        },
         "consumerKey": {"type": "http", "scheme": "bearer", "description": "A key of a consumer."},
         "validationToken": {
             "type": "apiKey",

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.core.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0005"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -133,6 +133,7 @@ buckets = _table(
     sa.Column("key_prefix", sa.Text, nullable=False),
     sa.Column("master_key_id", sa.Text),
     sa.Column("sealed_data_key", sa.LargeBinary),
+    sa.Column("self_serve", JsonText, nullable=False, server_default="{}"),
     *_times(),
     sa.Column("max_staleness_seconds", sa.BigInteger),
     sa.Column("when_stale", sa.Text, nullable=False, server_default="serve"),
@@ -201,6 +202,7 @@ keys = _table(
     sa.CheckConstraint("length(digest) = 32", name="digest_length"),
     sa.UniqueConstraint("bucket_number", "digest"),
     sa.Index(None, "consumer_number", "number"),
+    sa.Index(None, "bucket_number", "hint"),
 )
 
 managers = _table(
@@ -213,8 +215,30 @@ managers = _table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.UniqueConstraint("consumer_number", "email"),
     sa.Index(None, "email"),
+    sa.Index(None, "sub"),
 )
 
+portals = _table(
+    "portals",
+    _reference("bucket_number", "buckets", primary_key=True),
+    sa.Column("settings", JsonText, nullable=False),
+    sa.Column("logo", sa.LargeBinary),
+    sa.Column("logo_type", sa.Text),
+    sa.Column("updated_at", UtcTime, nullable=False),
+)
+"""How the developer portal of a bucket looks."""
+
+sign_in_links = _table(
+    "sign_in_links",
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("visitor_digest", sa.LargeBinary, nullable=False),
+    _reference("bucket_number", "buckets"),
+    sa.Column("email", sa.Text, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.Index(None, "bucket_number"),
+    sa.Index(None, "ends_at"),
+)
+"""Links that were sent to sign somebody in, each for one browser; a row is deleted when its link is used."""
 edges = _table(
     "edges",
     sa.Column("account_id", sa.Text, primary_key=True),
@@ -248,3 +272,31 @@ audit_logs = _table(
     sa.Index(None, "account_id", "number"),
 )
 """`account_id` is text and no reference: the log outlives what it tells of. `body` holds the rest of the entry."""
+
+sessions = _table(
+    "sessions",
+    _number(),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("portal", sa.Text, nullable=False),
+    _reference("key_number", "keys", nullable=True),
+    _reference("bucket_number", "buckets", nullable=True),
+    sa.Column("sub", sa.Text),
+    sa.Column("email", sa.Text),
+    sa.Column("connection", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.CheckConstraint("length(digest) = 32", name="digest_length"),
+    sa.Index(None, "key_number"),
+    sa.Index(None, "bucket_number"),
+    sa.Index(None, "ends_at"),
+)
+"""Who is signed in to a portal. The digest is that of the cookie; the session ends with its key or its bucket."""
+
+sent_forms = _table(
+    "sent_forms",
+    _reference("session_number", "sessions", primary_key=True),
+    sa.Column("form", sa.Text, primary_key=True),
+    sa.Column("location", sa.Text, nullable=False),
+)
+"""Forms that a session has sent, by the number that each was given: one that is sent twice is done once."""
