@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from keywright import broker
@@ -246,6 +246,8 @@ class NatsFeed:
 
     def _weigh(self, frame: Frame) -> None:
         """Take the frame's word for where the record is, if it is the newest."""
+        # A time that has yet to come was told by a wrong clock; it must not outlast what the right one says later.
+        frame = replace(frame, time=min(frame.time, int(self._clock() * 1000)))
         if self._word is None or _newness(frame) > _newness(self._word.frame):
             ago = max(0.0, self._clock() - frame.time / 1000)
             self._word = Word(frame, self._monotonic() - ago)
