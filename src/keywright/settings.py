@@ -46,6 +46,7 @@ class OriginSettings:
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
+    grpc_port: int | None
     log_level: str
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
@@ -67,6 +68,7 @@ class OriginSettings:
         data_dir: str | Path | None = None,
         database_url: str | None = None,
         workers: int | None = None,
+        grpc_port: int | None = None,
     ) -> OriginSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -75,6 +77,7 @@ class OriginSettings:
             "KEYWRIGHT_DATA_DIR": data_dir,
             "KEYWRIGHT_DATABASE_URL": database_url,
             "KEYWRIGHT_WORKERS": workers,
+            "KEYWRIGHT_GRPC_PORT": grpc_port,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -101,6 +104,7 @@ class OriginSettings:
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             environment=flags,
         )
@@ -122,6 +126,7 @@ class EdgeSettings:
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
+    grpc_port: int | None
     log_level: str
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
@@ -139,6 +144,7 @@ class EdgeSettings:
         port: int | None = None,
         data_dir: str | Path | None = None,
         workers: int | None = None,
+        grpc_port: int | None = None,
     ) -> EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -147,6 +153,7 @@ class EdgeSettings:
             "KEYWRIGHT_PORT": port,
             "KEYWRIGHT_DATA_DIR": data_dir,
             "KEYWRIGHT_WORKERS": workers,
+            "KEYWRIGHT_GRPC_PORT": grpc_port,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -167,6 +174,7 @@ class EdgeSettings:
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             environment=flags,
         )

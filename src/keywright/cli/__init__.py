@@ -66,6 +66,17 @@ _Workers = Annotated[
         "--workers", envvar="KEYWRIGHT_WORKERS", metavar="N", min=1, help="Processes that answer; 1 by default."
     ),
 ]
+_GrpcPort = Annotated[
+    int | None,
+    typer.Option(
+        "--grpc-port",
+        envvar="KEYWRIGHT_GRPC_PORT",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Port of Envoy's ext_authz over gRPC; off by default. Needs the extra keywright[grpc].",
+    ),
+]
 _DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -122,6 +133,7 @@ def serve(
     data_dir: _DataDir = None,
     database_url: _DatabaseUrl = None,
     workers: _Workers = None,
+    grpc_port: _GrpcPort = None,
 ) -> None:
     """Run the service: the Developer API and the validation of keys.
 
@@ -131,7 +143,15 @@ def serve(
     from keywright import serve as planes  # Loads both planes.
 
     with _failing_clearly():
-        planes.serve(_load(host=host, port=port, data_dir=data_dir, database_url=database_url, workers=workers))
+        settings = _load(
+            host=host,
+            port=port,
+            data_dir=data_dir,
+            database_url=database_url,
+            workers=workers,
+            grpc_port=grpc_port,
+        )
+        planes.serve(settings)
 
 
 @app.command(
@@ -160,6 +180,7 @@ def edge(
         ),
     ] = None,
     workers: _Workers = None,
+    grpc_port: _GrpcPort = None,
 ) -> None:
     """Validate keys on this machine, from a replica that follows an origin.
 
@@ -171,7 +192,10 @@ def edge(
         from keywright.edge import start
         from keywright.settings import EdgeSettings
 
-        start.run(EdgeSettings.load(origin=origin, host=host, port=port, data_dir=data_dir, workers=workers))
+        settings = EdgeSettings.load(
+            origin=origin, host=host, port=port, data_dir=data_dir, workers=workers, grpc_port=grpc_port
+        )
+        start.run(settings)
 
 
 @app.command("migrate", rich_help_panel=_CARE, epilog=example("keywright migrate --data-dir /var/lib/keywright"))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
+    from keywright.edge.ext_authz import GrpcServer
     from keywright.edge.http import Receive, Scope, Send
     from keywright.edge.validator import Validator
 
@@ -64,21 +65,25 @@ class EdgeApp:
         self._status = status
         self._registry = registry
         self._validate_api = ValidateApi(validator, token_required=token_required)
-        self._forward_auth = ForwardAuth(
+        self.forward_auth = ForwardAuth(
             validator, auth_header=auth_header, auth_scheme=auth_scheme, token_required=token_required
         )
         self._pages: dict[str, Door] = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
         if registry is not None:
-            registry.register(
-                _EdgeMetrics({"validate": self._validate_api, "forward-auth": self._forward_auth}, status)
-            )
+            registry.register(_EdgeMetrics({"validate": self._validate_api, "forward-auth": self.forward_auth}, status))
+
+    def new_grpc_server(self, host: str, port: int) -> GrpcServer:
+        """The door for Envoy over gRPC, to be started and stopped by whoever runs this app."""
+        from keywright.edge.ext_authz import GrpcServer  # Loads grpcio, which not everybody has.
+
+        return GrpcServer(self.forward_auth, host, port)
 
     def find_door(self, path: str) -> Door | None:
         """What answers at this path, None where that is not the edge's to say."""
         if path.startswith(validate_api.PREFIX):
             return self._validate_api
         if path.startswith(forward_auth.PREFIX):
-            return self._forward_auth
+            return self.forward_auth
         return self._pages.get(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

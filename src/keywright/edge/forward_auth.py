@@ -1,8 +1,9 @@
 """Owns the door for gateways: ANY /v1/forward-auth/{bucketName}, the key in a header of the request they ask about.
 
-For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy's ext_authz over HTTP. Whatever the answer is,
-it has all four identity headers, empty ones unless the key is valid: some gateways copy what they get and leave alone
-what they don't get, so that a header which the client made up would pass.
+For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy's ext_authz over HTTP, which puts the path
+that it asks about behind ours. Whatever the answer is, it has all the identity headers, empty ones unless the key is
+valid: some gateways copy what they get and leave alone what they don't get, so that a header which the client made up
+would pass. `judge` is the same without HTTP, for ext_authz.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from keywright.edge.validator import Validator
 
 PREFIX = "/v1/forward-auth/"
-_NO_IDENTITY = [(b"x-consumer-name", b""), (b"x-consumer-id", b""), (b"x-key-id", b""), (b"x-consumer-metadata", b"")]
+_EMPTY_BODY = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
+_NO_IDENTITY = [
+    (b"x-consumer-name", b""),
+    (b"x-consumer-id", b""),
+    (b"x-key-id", b""),
+    (b"x-consumer-metadata", b""),
+    (b"x-consumer-token", b""),
+]
 
 
 class ForwardAuth:
@@ -38,7 +46,8 @@ class ForwardAuth:
         token_required: bool = False,
     ) -> None:
         self._validator = validator
-        self._header = auth_header.lower().encode("ascii")
+        self.auth_header = auth_header.lower()
+        self._header = self.auth_header.encode("ascii")
         self._scheme = auth_scheme.lower().encode("ascii")
         # A bare header has no registered scheme; RFC 9110 section 11.6.1 wants a challenge all the same.
         self._challenge = auth_scheme or "ApiKey"
@@ -48,20 +57,21 @@ class ForwardAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            headers = self._answer(scope)
+            values = [value for name, value in scope["headers"] if name == self._header]
+            headers = self._answer(scope, values)
         except Problem as problem:
             await http.send_problem(scope, send, problem, _NO_IDENTITY)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": [*_EMPTY_BODY, *headers]})
         await send({"type": "http.response.body", "body": b""})
 
-    def _answer(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        bucket = http.find_bucket_name(scope, PREFIX)
-        if bucket is None:
-            raise http.no_bucket()
+    def require_token(self, scope: Scope, bucket: str) -> None:
+        """Raise Forbidden if a token of the gateway's own is wanted and missing."""
         if self._token_required:
             http.require_token(self._validator, scope, bucket)
-        values = [value for name, value in scope["headers"] if name == self._header]
+
+    def judge(self, bucket: str, values: list[bytes]) -> list[tuple[bytes, bytes]]:
+        """Who asks, as headers. `values` are all headers with a key that the request has. Raises Problem."""
         credentials = self._find_credentials(values[0]) if len(values) == 1 else None
         # Without credentials there is still the bucket to look for, which a text that is too short does.
         result = self._validator.validate((credentials or b"").decode("latin-1"), bucket)
@@ -69,14 +79,20 @@ class ForwardAuth:
         if key is not None and consumer is not None:
             self.valid_count += 1
             return [
-                (b"content-length", b"0"),
-                (b"cache-control", b"no-store"),
                 (b"x-consumer-name", consumer.name.encode()),
                 (b"x-consumer-id", consumer.consumer_id.encode()),
                 (b"x-key-id", key.key_id.encode()),
                 (b"x-consumer-metadata", _percent_encode(consumer.metadata)),
+                (b"x-consumer-token", b""),
             ]
         raise self._refusal(result, bucket, len(values), has_credentials=credentials is not None)
+
+    def _answer(self, scope: Scope, values: list[bytes]) -> list[tuple[bytes, bytes]]:
+        bucket = http.find_bucket_name(scope, PREFIX, has_rest=True)
+        if bucket is None:
+            raise http.no_bucket()
+        self.require_token(scope, bucket)
+        return self.judge(bucket, values)
 
     def _find_credentials(self, value: bytes) -> bytes | None:
         """What follows the scheme; None when there is none, or another scheme's."""

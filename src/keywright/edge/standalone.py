@@ -48,6 +48,7 @@ class StandaloneApp:
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
         )
+        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -60,9 +61,13 @@ class StandaloneApp:
             await http.send_problem(scope, send, NotFound("There is nothing at this address."))
 
     async def start(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.start()
         self._running = asyncio.create_task(self._member.run(self._stop))
 
     async def stop(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop()
         self._stop.set()
         if self._running is not None:
             await self._running

@@ -24,6 +24,7 @@ def run(settings: EdgeSettings) -> None:
     server.raise_file_limit()
     configure_logs(settings.log_level)
     server.check_port(settings.host, settings.port)
+    server.check_grpc(settings.host, settings.grpc_port)
     _check(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.origin}", flush=True)  # noqa: T201

@@ -24,6 +24,7 @@ def serve(settings: OriginSettings) -> None:
     server.raise_file_limit()
     configure_logs(settings.log_level)
     server.check_port(settings.host, settings.port)
+    server.check_grpc(settings.host, settings.grpc_port)
     started = asyncio.run(first_start.prepare(settings))
     print(first_start.banner(settings, started), flush=True)  # noqa: T201
     os.environ.update(settings.environment)

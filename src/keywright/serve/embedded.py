@@ -117,6 +117,7 @@ class EmbeddedApp:
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
             )
         )
+        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
         self._stop = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._is_worker = False
@@ -141,8 +142,12 @@ class EmbeddedApp:
         except Exception as error:  # noqa: BLE001
             log.warning("started without the record: %s", error)
         self._following = asyncio.create_task(self._follower.run(self._stop))
+        if self._grpc is not None:
+            await self._grpc.start()
 
     async def stop(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop()
         self._stop.set()
         self._origin.state.feed.stop()
         if self._following is not None:
