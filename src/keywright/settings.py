@@ -127,6 +127,8 @@ class EdgeSettings:
     forward_auth_header: str
     forward_auth_scheme: str
     grpc_port: int | None
+    haproxy: Path | None
+    haproxy_lease_seconds: int
     log_level: str
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
@@ -145,6 +147,7 @@ class EdgeSettings:
         data_dir: str | Path | None = None,
         workers: int | None = None,
         grpc_port: int | None = None,
+        haproxy: str | Path | None = None,
     ) -> EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -154,6 +157,7 @@ class EdgeSettings:
             "KEYWRIGHT_DATA_DIR": data_dir,
             "KEYWRIGHT_WORKERS": workers,
             "KEYWRIGHT_GRPC_PORT": grpc_port,
+            "KEYWRIGHT_HAPROXY": haproxy,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -161,6 +165,7 @@ class EdgeSettings:
         token = source.secret("KEYWRIGHT_EDGE_TOKEN")
         if token is None or not is_possible(token.reveal()):
             raise SettingsError("KEYWRIGHT_EDGE_TOKEN must be a management key whose permissions have feed: true")
+        haproxy_socket = source.optional("KEYWRIGHT_HAPROXY")
         return cls(
             origin=_origin_url(source.text("KEYWRIGHT_ORIGIN", "")),
             token=token,
@@ -175,6 +180,8 @@ class EdgeSettings:
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
             grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
+            haproxy=Path(haproxy_socket).expanduser().absolute() if haproxy_socket is not None else None,
+            haproxy_lease_seconds=source.whole("KEYWRIGHT_HAPROXY_LEASE_SECONDS", 5, 2, 86_400),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             environment=flags,
         )

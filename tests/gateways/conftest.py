@@ -11,14 +11,15 @@ import pytest
 
 from doors import table
 from edge.world import DIGESTER
-from gateways.gateway import Gateway, Kind
+from gateways.gateway import Gateway, Kind, with_key
 from gateways.upstream import Upstream
 from keywright.edge.replica import Replica
 from support.postgres import free_port
-from support.process import ServeProcess
+from support.process import ServeProcess, until
 
 PEPPER = base64.b64encode(b"pepper of the tests, 32 bytes ok").decode()
 HOUR = 3600_000
+KNOWN_KEYS = {table.BUCKET: table.VALID, "other-bucket": table.FOREIGN}
 
 
 class TableEdge(ServeProcess):
@@ -63,14 +64,18 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TableEdge]:
 def new_gateway(
     upstream: Upstream, edge: TableEdge, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Gateway]]:
-    """Starts a gateway before the API and the edge, and keeps it for the tests of this module that want the same."""
+    """Starts a gateway before the API and the edge, and keeps it for the tests of this module that want the same.
+
+    A gateway that is its own judge gets an edge of its own, which keeps its maps.
+    """
     started: dict[object, Gateway] = {}
+    keepers: list[TableEdge] = []
 
     def start(kind: Kind, *, bucket: str = table.BUCKET, preflight: bool = False) -> Gateway:
         wanted = (kind.name, bucket, preflight)
         if wanted not in started:
             directory = tmp_path_factory.mktemp(kind.name) / "gateway"
-            started[wanted] = Gateway(
+            gateway = started[wanted] = Gateway(
                 kind,
                 directory,
                 api=upstream.port,
@@ -78,9 +83,17 @@ def new_gateway(
                 grpc=edge.grpc_port,
                 bucket=bucket,
                 preflight=preflight,
+                variables={"KEYWRIGHT_PEPPER": PEPPER},
             )
+            if kind.is_own_judge:
+                fill_with_table(directory.with_name("data"))
+                keepers.append(TableEdge(directory.with_name("data"), "--haproxy", str(directory / "haproxy.sock")))
+                until(lambda: "filled HAProxy" in keepers[-1].output(), 60)
+                secret = KNOWN_KEYS.get(bucket)
+                if secret is not None:
+                    until(lambda: gateway.ask("GET", "/", with_key(secret)).status == 200, 60)
         return started[wanted]
 
     yield start
-    for gateway in started.values():
-        gateway.kill()
+    for running in (*keepers, *started.values()):
+        running.kill()

@@ -52,7 +52,7 @@ ENVOY = Kind("envoy", "envoy", [*_ENVOY, "envoy.yaml"])
 ENVOY_GRPC = Kind("envoy-grpc", "envoy", [*_ENVOY, "envoy-grpc.yaml"])
 HAPROXY = Kind("haproxy", "haproxy", ["haproxy", "-f", "haproxy.cfg"], is_own_judge=True)
 ASKING = [NGINX, TRAEFIK, CADDY, ENVOY, ENVOY_GRPC]
-KINDS = [*ASKING]
+KINDS = [*ASKING, HAPROXY]
 
 
 @dataclass
@@ -79,6 +79,7 @@ class Gateway:
         variables: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.kind = kind
+        self.bucket = bucket
         self.directory = directory
         self.port = free_port()
         ports = {"8000": self.port, "8001": free_port(), "8080": edge, "8090": grpc, "9000": api}

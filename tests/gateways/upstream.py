@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Upstream:
@@ -53,6 +57,9 @@ class Upstream:
                 self.send_response(101)
                 self.send_header("Upgrade", self.headers["Upgrade"])
                 self.send_header("Connection", "Upgrade")
+                # RFC 6455 section 4.2.2; HAProxy lets nothing through without it.
+                proof = hashlib.sha1(self.headers["Sec-WebSocket-Key"].encode() + WEBSOCKET).digest()
+                self.send_header("Sec-WebSocket-Accept", base64.b64encode(proof).decode())
                 self.end_headers()
                 self.wfile.write(f"{self.headers.get('X-Consumer-Name')}:".encode())
                 while piece := self.rfile.read1(65536):

@@ -96,10 +96,17 @@ class EdgeProcess(ServeProcess):
     command = "edge"
 
     def __init__(
-        self, data_dir: Path, origin: str, token: str, pepper_file: Path, *arguments: str, port: int | None = None
+        self,
+        data_dir: Path,
+        origin: str,
+        token: str,
+        pepper_file: Path,
+        *arguments: str,
+        port: int | None = None,
+        **variables: str,
     ) -> None:
-        variables = {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
-        super().__init__(data_dir, "--origin", origin, *arguments, port=port, **variables)
+        given = {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
+        super().__init__(data_dir, "--origin", origin, *arguments, port=port, **{**given, **variables})
 
 
 def until(is_true: Callable[[], object], timeout: float = 15) -> None:

@@ -181,6 +181,15 @@ def edge(
     ] = None,
     workers: _Workers = None,
     grpc_port: _GrpcPort = None,
+    haproxy: Annotated[
+        Path | None,
+        typer.Option(
+            "--haproxy",
+            envvar="KEYWRIGHT_HAPROXY",
+            metavar="SOCKET",
+            help="Admin socket of a HAProxy whose maps are kept in step, so that it decides by itself.",
+        ),
+    ] = None,
 ) -> None:
     """Validate keys on this machine, from a replica that follows an origin.
 
@@ -193,7 +202,13 @@ def edge(
         from keywright.settings import EdgeSettings
 
         settings = EdgeSettings.load(
-            origin=origin, host=host, port=port, data_dir=data_dir, workers=workers, grpc_port=grpc_port
+            origin=origin,
+            host=host,
+            port=port,
+            data_dir=data_dir,
+            workers=workers,
+            grpc_port=grpc_port,
+            haproxy=haproxy,
         )
         start.run(settings)
 

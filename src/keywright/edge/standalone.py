@@ -16,10 +16,11 @@ from keywright.core.problems import NotFound
 from keywright.edge import http
 from keywright.edge.app import EdgeApp
 from keywright.edge.election import Member
+from keywright.edge.haproxy import HaproxyMaps
 from keywright.edge.http_feed import HttpFeed
 from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
-from keywright.edge.validator import Validator
+from keywright.edge.validator import Validator, now_millis
 from keywright.settings import EdgeSettings
 from keywright.telemetry import configure_logs
 
@@ -49,8 +50,10 @@ class StandaloneApp:
             auth_scheme=settings.forward_auth_scheme,
         )
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
+        self._haproxy = self._new_haproxy_maps(settings)
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._mirroring: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -64,15 +67,31 @@ class StandaloneApp:
         if self._grpc is not None:
             await self._grpc.start()
         self._running = asyncio.create_task(self._member.run(self._stop))
+        if self._haproxy is not None:
+            self._mirroring = asyncio.create_task(self._haproxy.run(self._stop))
 
     async def stop(self) -> None:
         if self._grpc is not None:
             await self._grpc.stop()
         self._stop.set()
-        if self._running is not None:
-            await self._running
+        for task in (self._mirroring, self._running):
+            if task is not None:
+                await task
         await self._feed.close()
         self._replica.close()
+
+    def _new_haproxy_maps(self, settings: EdgeSettings) -> HaproxyMaps | None:
+        if settings.haproxy is None:
+            return None
+        maps = HaproxyMaps(
+            settings.haproxy,
+            self._replica,
+            is_following=lambda: self._member.is_following,
+            lease_seconds=settings.haproxy_lease_seconds,
+            clock=now_millis,
+        )
+        self._replica.observer = maps
+        return maps
 
     def _new_follower(self) -> Follower:
         return Follower(
