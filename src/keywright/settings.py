@@ -47,6 +47,9 @@ class OriginSettings:
     forward_auth_header: str
     forward_auth_scheme: str
     grpc_port: int | None
+    identity_token_seconds: int
+    identity_issuer: str
+    identity_key_file: Path | None
     log_level: str
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
@@ -105,6 +108,9 @@ class OriginSettings:
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
             grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
+            identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
+            identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
+            identity_key_file=source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             environment=flags,
         )
@@ -127,6 +133,9 @@ class EdgeSettings:
     forward_auth_header: str
     forward_auth_scheme: str
     grpc_port: int | None
+    identity_token_seconds: int
+    identity_issuer: str
+    identity_key_file: Path | None
     haproxy: Path | None
     haproxy_lease_seconds: int
     log_level: str
@@ -165,7 +174,6 @@ class EdgeSettings:
         token = source.secret("KEYWRIGHT_EDGE_TOKEN")
         if token is None or not is_possible(token.reveal()):
             raise SettingsError("KEYWRIGHT_EDGE_TOKEN must be a management key whose permissions have feed: true")
-        haproxy_socket = source.optional("KEYWRIGHT_HAPROXY")
         return cls(
             origin=_origin_url(source.text("KEYWRIGHT_ORIGIN", "")),
             token=token,
@@ -180,7 +188,10 @@ class EdgeSettings:
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
             grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
-            haproxy=Path(haproxy_socket).expanduser().absolute() if haproxy_socket is not None else None,
+            identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
+            identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
+            identity_key_file=source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
+            haproxy=source.path("KEYWRIGHT_HAPROXY"),
             haproxy_lease_seconds=source.whole("KEYWRIGHT_HAPROXY_LEASE_SECONDS", 5, 2, 86_400),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             environment=flags,
@@ -201,6 +212,10 @@ class _Source:
 
     def optional(self, name: str) -> str | None:
         return self.any_text(name, "") or None
+
+    def path(self, name: str) -> Path | None:
+        text = self.optional(name)
+        return None if text is None else Path(text).expanduser().absolute()
 
     def secret(self, name: str) -> Secret | None:
         text = self.optional(name)

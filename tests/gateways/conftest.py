@@ -34,6 +34,7 @@ class TableEdge(ServeProcess):
             "KEYWRIGHT_EDGE_TOKEN": "token-of-an-edge-without-an-origin",
             "KEYWRIGHT_PEPPER": PEPPER,
             "KEYWRIGHT_GRPC_PORT": str(self.grpc_port),
+            "KEYWRIGHT_IDENTITY_TOKEN_SECONDS": "60",
         }
         super().__init__(data_dir, *arguments, port=port, **{**given, **variables})
 

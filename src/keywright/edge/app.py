@@ -18,16 +18,20 @@ from keywright.core.verdict import Verdict
 from keywright.edge import forward_auth, http, validate_api
 from keywright.edge.forward_auth import ForwardAuth
 from keywright.edge.validate_api import ValidateApi
+from keywright.edge.validator import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
+    from keywright.core.keyformat import Digester
     from keywright.edge.ext_authz import GrpcServer
     from keywright.edge.http import Receive, Scope, Send
+    from keywright.edge.identity import IdentitySigner
     from keywright.edge.validator import Validator
 
 
@@ -49,6 +53,17 @@ class SyncStatus(Protocol):
     def reason(self) -> str | None: ...
 
 
+class IdentitySettings(Protocol):
+    """What the settings of both planes say of the identity token."""
+
+    @property
+    def identity_token_seconds(self) -> int: ...
+    @property
+    def identity_issuer(self) -> str: ...
+    @property
+    def identity_key_file(self) -> Path | None: ...
+
+
 class EdgeApp:
     """ASGI for the paths that it owns."""
 
@@ -61,14 +76,18 @@ class EdgeApp:
         token_required: bool = False,
         auth_header: str = "authorization",
         auth_scheme: str = "Bearer",
+        signer: IdentitySigner | None = None,
     ) -> None:
         self._status = status
         self._registry = registry
         self._validate_api = ValidateApi(validator, token_required=token_required)
         self.forward_auth = ForwardAuth(
-            validator, auth_header=auth_header, auth_scheme=auth_scheme, token_required=token_required
+            validator, auth_header=auth_header, auth_scheme=auth_scheme, token_required=token_required, signer=signer
         )
         self._pages: dict[str, Door] = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
+        if signer is not None:
+            self._jwks = signer.jwks
+            self._pages["/.well-known/jwks.json"] = self.jwks
         if registry is not None:
             registry.register(_EdgeMetrics({"validate": self._validate_api, "forward-auth": self.forward_auth}, status))
 
@@ -113,6 +132,10 @@ class EdgeApp:
         body = http.encode_json(told)
         await _send_page(scope, send, 503 if revision is None else 200, b"application/json", body)
 
+    async def jwks(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The public keys by which a backend verifies X-Consumer-Token."""
+        await _send_page(scope, send, 200, b"application/json", self._jwks)
+
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything in the registry, in Prometheus' text format."""
         body = b"" if self._registry is None else generate_latest(self._registry)
@@ -139,6 +162,21 @@ class _EdgeMetrics(Collector):
         yield GaugeMetricFamily("keywright_replica_synced", "1 if the replica is in step.", int(status.is_synced))
         yield GaugeMetricFamily("keywright_replica_lag_seconds", "Time since it was.", status.lag_seconds)
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
+
+
+def new_signer(settings: IdentitySettings, digester: Digester) -> IdentitySigner | None:
+    """What makes X-Consumer-Token; None where that is off. Raises KeyFileError."""
+    if not settings.identity_token_seconds:
+        return None
+    from keywright.edge.identity import load_signer  # Loads joserfc and cryptography.
+
+    return load_signer(
+        digester,
+        seconds=settings.identity_token_seconds,
+        issuer=settings.identity_issuer,
+        key_file=settings.identity_key_file,
+        clock=now_millis,
+    )
 
 
 async def _send_page(scope: Scope, send: Send, status: int, content_type: bytes, body: bytes) -> None:

@@ -18,6 +18,7 @@ from keywright.edge import http
 if TYPE_CHECKING:
     from keywright.core.verdict import Result
     from keywright.edge.http import Receive, Scope, Send
+    from keywright.edge.identity import IdentitySigner
     from keywright.edge.validator import Validator
 
 PREFIX = "/v1/forward-auth/"
@@ -44,8 +45,10 @@ class ForwardAuth:
         auth_header: str = "authorization",
         auth_scheme: str = "Bearer",
         token_required: bool = False,
+        signer: IdentitySigner | None = None,
     ) -> None:
         self._validator = validator
+        self._signer = signer
         self.auth_header = auth_header.lower()
         self._header = self.auth_header.encode("ascii")
         self._scheme = auth_scheme.lower().encode("ascii")
@@ -83,7 +86,7 @@ class ForwardAuth:
                 (b"x-consumer-id", consumer.consumer_id.encode()),
                 (b"x-key-id", key.key_id.encode()),
                 (b"x-consumer-metadata", _percent_encode(consumer.metadata)),
-                (b"x-consumer-token", b""),
+                (b"x-consumer-token", self._signer.sign(bucket, key, consumer) if self._signer else b""),
             ]
         raise self._refusal(result, bucket, len(values), has_credentials=credentials is not None)
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from keywright import secretfiles, server
 from keywright.core.problems import NotFound
 from keywright.edge import http
-from keywright.edge.app import EdgeApp
+from keywright.edge.app import EdgeApp, new_signer
 from keywright.edge.election import Member
 from keywright.edge.haproxy import HaproxyMaps
 from keywright.edge.http_feed import HttpFeed
@@ -48,6 +48,7 @@ class StandaloneApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            signer=new_signer(settings, digester),
         )
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
         self._haproxy = self._new_haproxy_maps(settings)

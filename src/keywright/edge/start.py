@@ -7,6 +7,7 @@ import contextlib
 import os
 
 from keywright import __version__, secretfiles, server
+from keywright.edge.app import new_signer
 from keywright.edge.feeds import OtherPepper
 from keywright.edge.http_feed import HttpFeed
 from keywright.edge.replica import Replica, ReplicaBroken
@@ -41,6 +42,10 @@ def _check(settings: EdgeSettings) -> None:
         raise StartError(f"can't use the data directory {settings.data_dir}: {str(error.strerror).lower()}") from None
     except KeyFileError as error:
         raise StartError(f"{error}; an edge has the pepper of its origin") from None
+    try:
+        new_signer(settings, digester)
+    except KeyFileError as error:
+        raise StartError(str(error)) from None
     feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
     try:
         asyncio.run(_look(feed))

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from keywright import server
 from keywright.core.changes import Batch, Change
-from keywright.edge.app import EdgeApp
+from keywright.edge.app import EdgeApp, new_signer
 from keywright.edge.feeds import Snapshot, SnapshotNeeded
 from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
@@ -107,6 +107,7 @@ class EmbeddedApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            signer=new_signer(settings, tools.digester),
         )
         self._origin = create_origin(
             Services(
