@@ -28,9 +28,12 @@ import start_up
 from plan import Plan, progress
 from report import Table
 
+import gateways
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "performance.md"
 SECTIONS = {
     "http": http_doors.run,
+    "gateways": gateways.run,
     "in-process": in_process.run,
     "creation": creation.run,
     "start-up": start_up.run,
@@ -42,7 +45,7 @@ def main() -> int:
     # The settings under measurement are the defaults, whatever this shell has been used for.
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         del os.environ[name]
-    if "http" in options.only:
+    if {"http", "gateways"} & set(options.only):
         _install_tools()
     with tempfile.TemporaryDirectory(prefix="keywright-bench-", dir=options.directory) as name:
         directory = Path(name)
