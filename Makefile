@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format requirements clean
+.PHONY: help run test test-faults check bench screenshots format requirements clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -17,6 +17,9 @@ run: $(VENV)/.run ## Set up and start the service on http://127.0.0.1:8080 (ARGS
 
 test: $(VENV)/.dev ## Set up and run every test, with coverage (ARGS="-k doors" for some of them)
 	@$(BIN)/python tests/run.py $(ARGS)
+
+test-faults: $(VENV)/.dev ## Kill, stop, cut and fill what runs, 200 times over (ARGS="--seed 123 --schedules 1" for one again)
+	@$(BIN)/python tests/faults/run.py $(ARGS)
 
 check: $(VENV)/.dev ## Lint, types, import rules
 	$(BIN)/ruff format --check src tests
@@ -30,6 +33,9 @@ format: $(VENV)/.dev ## Let ruff lay out the code
 
 bench: $(VENV)/.dev ## Measure: throughput, latency, memory, start-up (a few minutes)
 	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+screenshots: $(VENV)/.dev ## Take a picture of every page into screenshots/ (needs Chromium)
+	@$(BIN)/python tests/browser/screenshots.py $(ARGS)
 
 requirements: $(VENV)/.uv ## Pin the dependencies anew, by name, version and hash
 	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes pyproject.toml -o requirements/run.txt $(ARGS)

@@ -8,18 +8,71 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from keywright.core.keyformat import Secret, is_possible
+from keywright.core.reports import NAME
+
+if TYPE_CHECKING:
+    from keywright.broker import BrokerOptions
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEFAULT_DATA_DIR = "./keywright-data"
 DEFAULT_EDGE_DATA_DIR = "./keywright-edge"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SettingsError(Exception):
     """A setting that can't be used; the message names it and says what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndUserSettings:
+    """How end users sign in, and what their browsers may do."""
+
+    oidc_issuer: str | None
+    oidc_audiences: tuple[str, ...]
+    oidc_client_id: str | None
+    oidc_client_secret: Secret | None
+    cors_origins: tuple[str, ...]
+    rate_limit: float
+    public_url: str
+    smtp_url: Secret | None
+    mail_from: str
+
+    @classmethod
+    def of(cls, source: _Source, here: str) -> EndUserSettings:
+        """`here` is the address that this service listens on."""
+        issuer = source.optional("KEYWRIGHT_OIDC_ISSUER")
+        if issuer is not None:
+            _check_issuer(issuer)
+        client_id = source.optional("KEYWRIGHT_OIDC_CLIENT_ID")
+        public_url = _public_url(source.optional("KEYWRIGHT_PUBLIC_URL"))
+        smtp_url = source.secret("KEYWRIGHT_SMTP_URL")
+        if smtp_url is not None and public_url is None:
+            message = "KEYWRIGHT_SMTP_URL needs KEYWRIGHT_PUBLIC_URL: where the links in mails lead, such as"
+            raise SettingsError(f"{message} https://keys.example.com")
+        if smtp_url is not None:
+            _check_smtp_url(smtp_url.reveal())
+        audiences = source.listed("KEYWRIGHT_OIDC_AUDIENCE") or ((client_id,) if client_id else ())
+        if issuer and not audiences:
+            message = "KEYWRIGHT_OIDC_ISSUER needs KEYWRIGHT_OIDC_AUDIENCE or KEYWRIGHT_OIDC_CLIENT_ID: whom its tokens"
+            raise SettingsError(f"{message} are for. A token for somebody else's service would be good here, too.")
+        return cls(
+            oidc_issuer=issuer,
+            oidc_audiences=audiences,
+            oidc_client_id=client_id,
+            oidc_client_secret=source.secret("KEYWRIGHT_OIDC_CLIENT_SECRET"),
+            cors_origins=tuple(_web_origin(one) for one in source.listed("KEYWRIGHT_CORS_ORIGINS")),
+            rate_limit=source.whole("KEYWRIGHT_SELF_SERVE_RATE_LIMIT", 20, 0, 1_000_000),
+            public_url=public_url or here,
+            smtp_url=smtp_url,
+            mail_from=_mail_from(
+                source.text("KEYWRIGHT_MAIL_FROM", f"keywright@{urlsplit(public_url or here).hostname}")
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +96,24 @@ class OriginSettings:
     management_rate_limit: float
     metadata_bytes: int
     tags: int
+    session_idle_minutes: int
+    session_minutes: int
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
+    edge_name: str
+    region: str
+    min_revision_millis: int
     grpc_port: int | None
     identity_token_seconds: int
     identity_issuer: str
     identity_key_file: Path | None
     log_level: str
+    end_users: EndUserSettings
+    broker: BrokerOptions | None
+    """The broker that the log is relayed to, if any."""
+    snapshot_changes: int
+    """After how many changes the broker gets a new snapshot."""
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
 
@@ -71,6 +134,8 @@ class OriginSettings:
         data_dir: str | Path | None = None,
         database_url: str | None = None,
         workers: int | None = None,
+        region: str | None = None,
+        nats: str | None = None,
         grpc_port: int | None = None,
     ) -> OriginSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
@@ -80,6 +145,8 @@ class OriginSettings:
             "KEYWRIGHT_DATA_DIR": data_dir,
             "KEYWRIGHT_DATABASE_URL": database_url,
             "KEYWRIGHT_WORKERS": workers,
+            "KEYWRIGHT_REGION": region,
+            "KEYWRIGHT_NATS_URL": nats,
             "KEYWRIGHT_GRPC_PORT": grpc_port,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
@@ -104,6 +171,11 @@ class OriginSettings:
             management_rate_limit=source.whole("KEYWRIGHT_MANAGEMENT_RATE_LIMIT", 100, 0, 1_000_000),
             metadata_bytes=source.whole("KEYWRIGHT_METADATA_BYTES", 1024, 2, 65536),
             tags=source.whole("KEYWRIGHT_TAGS", 5, 0, 100),
+            session_idle_minutes=source.whole("KEYWRIGHT_SESSION_IDLE_MINUTES", 60, 5, 44_640),
+            session_minutes=source.whole("KEYWRIGHT_SESSION_MINUTES", 720, 5, 44_640),
+            edge_name=source.edge_name(),
+            region=source.region(),
+            min_revision_millis=source.min_revision_millis(),
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
@@ -112,17 +184,26 @@ class OriginSettings:
             identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
             identity_key_file=source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            end_users=EndUserSettings.of(source, _here(source)),
+            broker=_broker(source),
+            snapshot_changes=source.whole("KEYWRIGHT_NATS_SNAPSHOT_CHANGES", 100_000, 1, 100_000_000),
             environment=flags,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """What `keywright edge` needs to know. `token` is a management key that may follow the feed."""
+    """What `keywright edge` needs to know: an origin and a management key that may follow its feed, or a broker.
 
-    origin: str
-    token: Secret
+    Without either there is a snapshot file, which is all that the edge will ever know.
+    """
+
+    origin: str | None
+    token: Secret | None
+    snapshot: Path | None
     name: str
+    region: str
+    min_revision_millis: int
     host: str
     port: int
     data_dir: Path
@@ -139,6 +220,7 @@ class EdgeSettings:
     haproxy: Path | None
     haproxy_lease_seconds: int
     log_level: str
+    broker: BrokerOptions | None
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
 
@@ -146,38 +228,66 @@ class EdgeSettings:
     def replica_dir(self) -> Path:
         return self.data_dir / "replica"
 
+    @property
+    def in_step_file(self) -> Path:
+        return self.replica_dir / "in-step.json"
+
+    @property
+    def is_following(self) -> bool:
+        return self.origin is not None or self.broker is not None
+
+    @property
+    def followed(self) -> str:
+        """Where the record is followed, to be shown."""
+        return ", ".join(self.broker.servers) if self.broker is not None else self.origin or "nothing"
+
     @classmethod
     def load(
         cls,
         *,
         origin: str | None = None,
+        snapshot: str | Path | None = None,
         host: str | None = None,
         port: int | None = None,
         data_dir: str | Path | None = None,
         workers: int | None = None,
+        region: str | None = None,
+        nats: str | None = None,
         grpc_port: int | None = None,
         haproxy: str | Path | None = None,
     ) -> EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
             "KEYWRIGHT_ORIGIN": origin,
+            "KEYWRIGHT_SNAPSHOT": snapshot,
             "KEYWRIGHT_HOST": host,
             "KEYWRIGHT_PORT": port,
             "KEYWRIGHT_DATA_DIR": data_dir,
             "KEYWRIGHT_WORKERS": workers,
+            "KEYWRIGHT_REGION": region,
+            "KEYWRIGHT_NATS_URL": nats,
             "KEYWRIGHT_GRPC_PORT": grpc_port,
             "KEYWRIGHT_HAPROXY": haproxy,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
         data = Path(source.text("KEYWRIGHT_DATA_DIR", DEFAULT_EDGE_DATA_DIR)).expanduser().absolute()
+        address, file = source.optional("KEYWRIGHT_ORIGIN"), source.optional("KEYWRIGHT_SNAPSHOT")
         token = source.secret("KEYWRIGHT_EDGE_TOKEN")
-        if token is None or not is_possible(token.reveal()):
+        following = _broker(source)
+        if address is not None and following is not None:
+            raise SettingsError("KEYWRIGHT_ORIGIN (--origin) and KEYWRIGHT_NATS_URL (--nats) are both set: follow one")
+        if address is None and following is None and file is None:
+            raise SettingsError("give KEYWRIGHT_ORIGIN (--origin), KEYWRIGHT_NATS_URL (--nats) or --snapshot, a file")
+        if address is not None and (token is None or not is_possible(token.reveal())):
             raise SettingsError("KEYWRIGHT_EDGE_TOKEN must be a management key whose permissions have feed: true")
         return cls(
-            origin=_origin_url(source.text("KEYWRIGHT_ORIGIN", "")),
+            origin=None if address is None else _origin_url(address),
             token=token,
-            name=_edge_name(source.text("KEYWRIGHT_EDGE_NAME", socket.gethostname())),
+            snapshot=None if file is None else Path(file).expanduser().absolute(),
+            name=source.edge_name(),
+            region=source.region(),
+            min_revision_millis=source.min_revision_millis(),
             host=source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
             port=source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),
             data_dir=data,
@@ -194,6 +304,7 @@ class EdgeSettings:
             haproxy=source.path("KEYWRIGHT_HAPROXY"),
             haproxy_lease_seconds=source.whole("KEYWRIGHT_HAPROXY_LEASE_SECONDS", 5, 2, 86_400),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            broker=following,
             environment=flags,
         )
 
@@ -217,6 +328,11 @@ class _Source:
         text = self.optional(name)
         return None if text is None else Path(text).expanduser().absolute()
 
+    def listed(self, name: str) -> tuple[str, ...]:
+        """What stands between commas."""
+        parts = (part.strip() for part in self.any_text(name, "").split(","))
+        return tuple(part for part in parts if part)
+
     def secret(self, name: str) -> Secret | None:
         text = self.optional(name)
         return Secret(text) if text is not None else None
@@ -230,17 +346,90 @@ class _Source:
     def flag(self, name: str) -> bool:
         return self.choice(name, "false", ("true", "false", "1", "0", "yes", "no")) in {"true", "1", "yes"}
 
+    def edge_name(self) -> str:
+        return _named("KEYWRIGHT_EDGE_NAME", self.text("KEYWRIGHT_EDGE_NAME", _host_name()))
+
+    def region(self) -> str:
+        text = self.any_text("KEYWRIGHT_REGION", "")
+        return _named("KEYWRIGHT_REGION", text) if text else ""
+
+    def min_revision_millis(self) -> int:
+        return self.whole("KEYWRIGHT_MIN_REVISION_TIMEOUT", 500, 0, 10_000)
+
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         text = self.text(name, default).lower()
         if text not in choices:
             raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {text[:40]!r}")
         return text
 
+    def name(self, name: str, default: str) -> str:
+        """A name such as the broker has for what is in it."""
+        text = self.text(name, default)
+        if text and re.fullmatch(r"[A-Za-z0-9_-]{1,32}", text) is None:
+            raise SettingsError(f"{name} must be 1 to 32 of A-Z, a-z, 0-9, _ and -, not {text[:40]!r}")
+        return text
 
-def _edge_name(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) is None:
-        raise SettingsError("KEYWRIGHT_EDGE_NAME must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
+    def names(self, name: str) -> tuple[str, ...]:
+        """Such names with commas between."""
+        parts = (part.strip() for part in self.any_text(name, "").split(","))
+        return tuple(_Source({name: part}).name(name, "") for part in parts if part)
+
+
+def _check_issuer(url: str) -> None:
+    parts = urlsplit(url)
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    if not is_safe or not parts.hostname or parts.query or parts.fragment or "@" in url:
+        message = "must be the issuer exactly as the provider writes it, such as https://id.example.com/realms/main"
+        raise SettingsError(f"KEYWRIGHT_OIDC_ISSUER {message}; without TLS it may only be on this machine")
+
+
+def _here(source: _Source) -> str:
+    host = source.text("KEYWRIGHT_HOST", DEFAULT_HOST)
+    port = source.text("KEYWRIGHT_PORT", str(DEFAULT_PORT))
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _public_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    if re.fullmatch(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?/?", url) is None:
+        raise SettingsError("KEYWRIGHT_PUBLIC_URL must be where browsers reach this service: https://keys.example.com")
+    return url.rstrip("/")
+
+
+def _check_smtp_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_good = False
+    if not is_good or parts.path.strip("/") or parts.query:
+        # The URL itself is not repeated: it may hold a password.
+        raise SettingsError("KEYWRIGHT_SMTP_URL must look like smtps://user:password@smtp.example.com:465")
+
+
+def _mail_from(address: str) -> str:
+    if re.fullmatch(r"[^@\s<>]{1,64}@[^@\s<>]{1,255}", address) is None or not address.isascii():
+        raise SettingsError("KEYWRIGHT_MAIL_FROM must be an e-mail address, such as keys@example.com")
+    return address
+
+
+def _web_origin(text: str) -> str:
+    if re.fullmatch(r"\*|https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", text) is None:
+        message = "must be origins between commas, such as https://app.example.com, in lower case and without a path"
+        raise SettingsError(f"KEYWRIGHT_CORS_ORIGINS {message}, not {text[:80]!r}")
     return text
+
+
+def _named(setting: str, text: str) -> str:
+    if re.fullmatch(NAME, text) is None:
+        raise SettingsError(f"{setting} must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
+    return text
+
+
+def _host_name() -> str:
+    """The host's name, as far as an edge can have it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "edge"
 
 
 def _origin_url(given: str) -> str:
@@ -249,6 +438,47 @@ def _origin_url(given: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in given:
         raise SettingsError("KEYWRIGHT_ORIGIN (--origin) must be the origin's address, such as https://keys.internal")
     return given.rstrip("/")
+
+
+def _broker(source: _Source) -> BrokerOptions | None:
+    given = source.text("KEYWRIGHT_NATS_URL", "")
+    if not given:
+        return None
+    from keywright.broker import BrokerOptions
+
+    def file(name: str) -> Path | None:
+        text = source.optional(name)
+        return None if text is None else Path(text).expanduser().absolute()
+
+    options = BrokerOptions(
+        servers=tuple(_broker_url(part.strip()) for part in given.split(",")),
+        credentials=file("KEYWRIGHT_NATS_CREDENTIALS"),
+        user=source.optional("KEYWRIGHT_NATS_USER"),
+        password=source.secret("KEYWRIGHT_NATS_PASSWORD"),
+        token=source.secret("KEYWRIGHT_NATS_TOKEN"),
+        ca_file=file("KEYWRIGHT_NATS_CA_FILE"),
+        certificate_file=file("KEYWRIGHT_NATS_CERTIFICATE_FILE"),
+        key_file=file("KEYWRIGHT_NATS_KEY_FILE"),
+        domain=source.name("KEYWRIGHT_NATS_DOMAIN", ""),
+        mirrors=source.names("KEYWRIGHT_NATS_MIRRORS"),
+        prefix=source.name("KEYWRIGHT_NATS_PREFIX", "keywright"),
+        replicas=source.whole("KEYWRIGHT_NATS_REPLICAS", 1, 1, 5),
+    )
+    if options.mirrors and (not options.domain or options.domain in options.mirrors):
+        raise SettingsError("KEYWRIGHT_NATS_MIRRORS needs KEYWRIGHT_NATS_DOMAIN, the domain that they are mirrors of")
+    if (options.certificate_file is None) is not (options.key_file is None):
+        raise SettingsError("KEYWRIGHT_NATS_CERTIFICATE_FILE and KEYWRIGHT_NATS_KEY_FILE go together")
+    if (options.user is None) is not (options.password is None):
+        raise SettingsError("KEYWRIGHT_NATS_USER and KEYWRIGHT_NATS_PASSWORD go together")
+    return options
+
+
+def _broker_url(given: str) -> str:
+    parts = urlsplit(given)
+    if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.path or parts.query or "@" in given:
+        message = "must be one or more of nats://host:4222 and tls://host:4222 with commas between"
+        raise SettingsError(f"KEYWRIGHT_NATS_URL (--nats) {message}, without a user: KEYWRIGHT_NATS_USER is for that")
+    return given
 
 
 def _database_url(given: str, data_dir: Path) -> str:

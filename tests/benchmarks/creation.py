@@ -53,12 +53,8 @@ def run(plan: Plan) -> list[Table]:
     )
     progress("creating keys: starting")
     made = record.make(plan.directory / "creation", keys=1)
-    os.environ["KEYWRIGHT_MANAGEMENT_RATE_LIMIT"] = "0"
-    try:
-        with on_cores(SERVER_CORES):
-            server = servers.keywright(made.data_dir)
-    finally:
-        del os.environ["KEYWRIGHT_MANAGEMENT_RATE_LIMIT"]
+    with on_cores(SERVER_CORES), servers.without_rate_limit():
+        server = servers.keywright(made.data_dir)
     try:
         with on_cores(LOAD_CORES):
             _measure(plan, server, made, table)

@@ -63,7 +63,7 @@ def run(plan: Plan) -> list[Table]:
     if load.find_wrk() is None:
         return [Table.not_measured("Validations over HTTP", "wrk is not installed (Debian: `apt-get install wrk`).")]
     with _servers(plan) as world:
-        validate = _candidates(plan, world, VALIDATE, _validate_request)
+        validate = _candidates(plan, world, VALIDATE, validate_request)
         forward_auth = _candidates(plan, world, FORWARD_AUTH, _forward_auth_request)
         _measure_rates(plan, [*validate, *forward_auth])
         _measure_latencies(plan, validate)
@@ -141,7 +141,7 @@ def _answers(server: ServerProcess, made: Record) -> dict[str, Answer]:
     return answers
 
 
-def _validate_request(secret: str) -> bytes:
+def validate_request(secret: str) -> bytes:
     body = json.dumps({"key": secret})
     lines = [f"POST {VALIDATE} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", body]).encode()

@@ -21,6 +21,10 @@ class Plan:
     calls: int
     """In-process validations of each round."""
 
+    def seconds_of(self, each: int) -> int:
+        """A length or count of `each` for every second of a round: 2 in a full run, 1 to try the benchmark itself."""
+        return round(each * self.seconds) if self.seconds > 1 else max(1, each // 20)
+
     @classmethod
     def full(cls, directory: Path, rounds: int) -> Plan:
         return cls(directory, rounds, seconds=2, sizes=(SMALL, LARGE), calls=100_000)

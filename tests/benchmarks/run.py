@@ -17,14 +17,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import bootstrap
 import creation
+import fleet
 import http_doors
 import in_process
 import load
 import machine
+import propagation
 import report
 import servers
 import start_up
+import stream
 from plan import Plan, progress
 from report import Table
 
@@ -37,6 +41,10 @@ SECTIONS = {
     "in-process": in_process.run,
     "creation": creation.run,
     "start-up": start_up.run,
+    "propagation": propagation.run,
+    "bootstrap": bootstrap.run,
+    "stream": stream.run,
+    "fleet": fleet.run,
 }
 
 
@@ -45,7 +53,7 @@ def main() -> int:
     # The settings under measurement are the defaults, whatever this shell has been used for.
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         del os.environ[name]
-    if {"http", "gateways"} & set(options.only):
+    if {"http", "stream", "gateways"} & set(options.only):
         _install_tools()
     with tempfile.TemporaryDirectory(prefix="keywright-bench-", dir=options.directory) as name:
         directory = Path(name)

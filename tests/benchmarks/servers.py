@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from processes import ServerProcess, free_port
+from record import Record
 
 COMMAND = Path(sys.executable).with_name("keywright")
 # What a server says of itself, or of the connection; the rest of the headers is the answer's.
@@ -34,6 +37,40 @@ def keywright(data_dir: Path, *, ready_timeout: float = 60) -> ServerProcess:
     command: list[str | Path] = [COMMAND, "serve", "--data-dir", data_dir, "--port", str(port), "--workers", "1"]
     log = data_dir.with_name(f"{data_dir.name}.{port}.log")
     return ServerProcess(command, port=port, log=log, ready_path="/readyz").wait_until_ready(ready_timeout)
+
+
+def edge(
+    made: Record, origin: ServerProcess, name: str, *, snapshot: Path | None = None, ready_timeout: float = 60
+) -> ServerProcess:
+    """`keywright edge` behind an origin over HTTP, with everything at its default. It follows all there is."""
+    port = free_port()
+    data_dir = made.data_dir.with_name(name)
+    command: list[str | Path] = [
+        COMMAND, "edge", "--origin", f"http://127.0.0.1:{origin.port}", "--data-dir", data_dir, "--port", str(port),
+    ]  # fmt: skip
+    if snapshot is not None:
+        command += ["--snapshot", snapshot]
+    secrets = {"KEYWRIGHT_EDGE_TOKEN": made.root_key, "KEYWRIGHT_PEPPER_FILE": str(made.data_dir / "pepper.key")}
+    with _environment(secrets):
+        server = ServerProcess(command, port=port, log=data_dir.with_name(f"{name}.{port}.log"), ready_path="/readyz")
+    return server.wait_until_ready(ready_timeout)
+
+
+@contextmanager
+def without_rate_limit() -> Iterator[None]:
+    """For servers that are started meanwhile."""
+    with _environment({"KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0"}):
+        yield
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
 
 
 def bare(answers: Mapping[str, Answer], directory: Path) -> ServerProcess:

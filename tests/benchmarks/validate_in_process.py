@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keywright.core import keyformat, models
-from keywright.core.changes import BucketPut, ConsumerPut, KeyPut
+from keywright.core.changes import BucketPut, ConsumerPut, Cursor, KeyPut
 from keywright.core.keyformat import Digester
 from keywright.edge.replica import Replica
 from keywright.edge.validator import Validator
@@ -41,7 +41,7 @@ def measure(keys: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory:
         replica = Replica.open(Path(directory), digester.pepper_check())
         started = time.perf_counter()
-        replica.load("benchmark", digester.pepper_check(), 1, _changes(texts, digester))
+        replica.load("benchmark", digester.pepper_check(), Cursor(1, "0" * 16, 1), _changes(texts, digester))
         load_seconds = time.perf_counter() - started
         sample = random.choices(texts, k=SAMPLE)
         size = replica.used_bytes

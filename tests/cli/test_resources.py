@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,7 +45,26 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "buckets update my-bucket --tag a=b --tag c=d": (
         "PATCH", f"{BUCKETS}/my-bucket", {}, {"tags": {"a": "b", "c": "d"}},
     ),
+    "buckets create b-new --max-staleness 300 --when-stale refuse": (
+        "POST", BUCKETS, {}, {"name": "b-new", "maxStalenessSeconds": 300, "whenStale": "refuse"},
+    ),
+    "buckets update my-bucket --max-staleness 0 --when-stale serve": (
+        "PATCH", f"{BUCKETS}/my-bucket", {}, {"maxStalenessSeconds": None, "whenStale": "serve"},
+    ),
+    "edges list": ("GET", "/v1/accounts/my-account/edges", {"limit": "1000", "offset": "0"}, None),
     "buckets update my-bucket --no-tags": ("PATCH", f"{BUCKETS}/my-bucket", {}, {"tags": {}}),
+    "buckets update my-bucket --self-serve createConsumers=true --self-serve maxKeys=5": (
+        "PATCH", f"{BUCKETS}/my-bucket", {}, {"selfServe": {"createConsumers": True, "maxKeys": 5}},
+    ),
+    "portal get my-bucket": ("GET", f"{BUCKETS}/my-bucket/portal", {}, None),
+    "portal update my-bucket --name Example --color #0f5c6e --support-email  --link Docs=https://a.bc --no-logo": (
+        "PATCH", f"{BUCKETS}/my-bucket/portal", {},
+        {
+            "name": "Example", "color": "#0f5c6e", "supportEmail": None, "logo": None,
+            "links": [{"text": "Docs", "url": "https://a.bc"}],
+        },
+    ),
+    "portal update my-bucket --no-links": ("PATCH", f"{BUCKETS}/my-bucket/portal", {}, {"links": []}),
     "buckets delete my-bucket --yes": ("DELETE", f"{BUCKETS}/my-bucket", {}, None),
     "consumers list --limit 10 --offset 20": ("GET", CONSUMERS, {"limit": "10", "offset": "20"}, None),
     "consumers list --tag a=b --tag c=d --manager-email jo@example.com": (
@@ -96,7 +116,14 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     ),
     "managers delete acme eusr_1 --yes": ("DELETE", f"{ACME}/managers/eusr_1", {}, None),
 }  # fmt: skip
-THINGS = {"buckets": BUCKET, "consumers": CONSUMER, "keys": KEY, "managers": MANAGER}
+PORTAL = {"name": "Example", "color": None, "supportEmail": None, "apiUrl": None, "links": [], "logoUrl": None}
+EDGE = {
+    "name": "edge-1", "region": None, "version": "0.1.0", "state": "live", "revision": 7, "lagSeconds": 0.1,
+    "since": "2026-11-23T10:26:05.123Z", "seenOn": "2026-11-23T10:26:05.123Z",
+}  # fmt: skip
+THINGS = {
+    "portal": PORTAL, "buckets": BUCKET, "consumers": CONSUMER, "keys": KEY, "managers": MANAGER, "edges": EDGE,
+}  # fmt: skip
 
 
 def answer_of(command: str, method: str) -> tuple[int, Any]:
@@ -121,6 +148,28 @@ def test_a_command_is_one_request(keywright: CommandLine, command: str) -> None:
     assert result.stdout
     asked = keywright.api.last
     assert (asked.method, asked.path, asked.query, asked.body) == (method, path, query, body)
+
+
+def test_a_logo_is_read_from_its_file(keywright: CommandLine, tmp_path: Path) -> None:
+    picture = tmp_path / "logo.png"
+    picture.write_bytes(b"picture")
+    keywright.api.answer("PATCH", f"{BUCKETS}/my-bucket/portal", PORTAL)
+
+    assert keywright("portal", "update", "my-bucket", "--logo", str(picture)).exit_code == 0
+    assert keywright.api.last.body == {"logo": "data:image/png;base64,cGljdHVyZQ=="}
+
+    missing = keywright("portal", "update", "my-bucket", "--logo", str(tmp_path / "none.png"))
+    assert missing.exit_code == 1
+    assert "no such file" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["portal update b", "portal update b --link Docs", "buckets update b --self-serve x", "buckets update b"],
+)
+def test_a_change_that_says_nothing_is_refused_before_anything_is_sent(keywright: CommandLine, command: str) -> None:
+    assert keywright(*command.split(" ")).exit_code == 2
+    assert not keywright.api.requests
 
 
 @pytest.mark.parametrize("command", REQUESTS)

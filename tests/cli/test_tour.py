@@ -43,7 +43,17 @@ def test_help_is_a_tour_in_three_parts() -> None:
     text = run("--help").stdout
 
     assert text.index("─ Run it ─") < text.index("─ Look after it ─") < text.index("─ Manage keys ─")
-    for command in ("serve", "migrate", "rotate-master-key", "buckets", "consumers", "keys", "managers", "key"):
+    for command in (
+        "serve",
+        "migrate",
+        "rotate-master-key",
+        "edges",
+        "buckets",
+        "consumers",
+        "keys",
+        "managers",
+        "key",
+    ):
         assert f"│ {command} " in text
 
 
@@ -113,7 +123,10 @@ def test_serve_hands_over_what_was_given_and_none_for_the_rest(service: Callable
     result = run("serve", "--port", "9000", env={"KEYWRIGHT_WORKERS": "4", "KEYWRIGHT_DATA_DIR": "/srv/keys"})
 
     assert result.exit_code == 0
-    given = {"host": None, "port": 9000, "data_dir": Path("/srv/keys"), "database_url": None, "workers": 4}
+    given = {
+        "host": None, "port": 9000, "data_dir": Path("/srv/keys"), "database_url": None, "workers": 4, "region": None,
+            "nats": None,
+    }  # fmt: skip
     assert calls == [("serve", given, {})]
 
 

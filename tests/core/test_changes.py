@@ -17,6 +17,7 @@ from keywright.core.changes import (
     Change,
     ConsumerDelete,
     ConsumerPut,
+    Cursor,
     KeyDelete,
     KeyPut,
     decode,
@@ -30,6 +31,7 @@ SAMPLES = Path(__file__).parent / "samples" / f"format-{FORMAT_VERSION}.jsonl"
 WRITTEN: list[Change] = [
     BucketPut(7, "bckt_pCcNMjERFSoh5xIQir7o99Z6KDoLp36e", "my-bucket", "acct_a", {"acct_b": Access.READ}),
     BucketPut(1, "bckt_00000000000000000000000000000000", "_system", None, {}),
+    BucketPut(9, "bckt_99999999999999999999999999999999", "my-strict-bucket", "acct_a", {}, 300),
     ConsumerPut(12, "csmr_brw0leTAVw478VFKD4F6OqVI", 7, "my-consumer", '{"plan":"gold","ключ":"\\"é"}'),
     KeyPut(bytes(range(32)), 7, 12, "key_m1m4ol223R0kGHGZY7tPQMQl", 1801396800000),
     KeyPut(bytes(32), 7, 12, "key_000000000000000000000000", None),
@@ -42,7 +44,15 @@ NUMBERS = st.integers(min_value=1, max_value=2**63 - 1)
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
 DIGESTS = st.binary(min_size=32, max_size=32)
 CHANGES = st.one_of(
-    st.builds(BucketPut, NUMBERS, TEXTS, TEXTS, st.none() | TEXTS, st.dictionaries(TEXTS, st.sampled_from(Access))),
+    st.builds(
+        BucketPut,
+        NUMBERS,
+        TEXTS,
+        TEXTS,
+        st.none() | TEXTS,
+        st.dictionaries(TEXTS, st.sampled_from(Access)),
+        st.none() | NUMBERS,
+    ),
     st.builds(BucketDelete, NUMBERS),
     st.builds(ConsumerPut, NUMBERS, TEXTS, NUMBERS, TEXTS, TEXTS),
     st.builds(ConsumerDelete, NUMBERS),
@@ -90,6 +100,10 @@ KINDS = st.sampled_from(["key", "-key", "consumer", "-consumer", "bucket", "-buc
         '["bucket",1,"bckt_1","name","acct_a",{"acct_b":"all"}]',
         '["bucket",1,"bckt_1","name","acct_a",{"acct_b":3}]',
         '["bucket",1,"bckt_1","name","acct_a",{"acct_b":null}]',
+        '["bucket",1,"bckt_1","name","acct_a",{},null]',
+        '["bucket",1,"bckt_1","name","acct_a",{},0]',
+        '["bucket",1,"bckt_1","name","acct_a",{},true]',
+        '["bucket",1,"bckt_1","name","acct_a",{},300,1]',
         '["-consumer",1]x',
         '["-consumer",' + "9" * 5000 + "]",
         "[" * 100_000,
@@ -125,6 +139,12 @@ def test_a_change_survives_being_written_and_read(change: Change) -> None:
     assert decode(line.encode()) == change
 
 
+def test_what_format_1_could_say_is_still_said_and_understood_as_it_was() -> None:
+    lines = SAMPLES.with_name("format-1.jsonl").read_text("utf-8").splitlines()
+    assert [decode(line) for line in lines] == [one for one in WRITTEN if getattr(one, "refuse_after", None) is None]
+    assert [encode(decode(line)) for line in lines] == lines
+
+
 def test_lines_that_were_stored_in_this_format_are_understood_for_ever() -> None:
     lines = SAMPLES.read_text("utf-8").splitlines()
     assert [decode(line) for line in lines] == WRITTEN
@@ -135,5 +155,36 @@ def test_lines_that_were_stored_in_this_format_are_understood_for_ever() -> None
 
 
 def test_a_batch_ends_one_revision_per_change_after_the_one_it_follows() -> None:
-    assert Batch(7, []).revision == 7
-    assert Batch(7, [ConsumerDelete(1), ConsumerDelete(2)]).revision == 9
+    stamp = "0123456789abcdef"
+    assert Batch(Cursor(7, stamp, 1), [], Cursor(7, stamp, 1)).revision == 7
+    assert Batch(Cursor(7, stamp, 1), [ConsumerDelete(1), ConsumerDelete(2)], Cursor(9, stamp, 2)).revision == 9
+    with pytest.raises(ValueError, match="one change for each revision"):
+        Batch(Cursor(7, stamp, 1), [ConsumerDelete(1)], Cursor(9, stamp, 2))
+
+
+def test_a_cursor_survives_being_written_and_read() -> None:
+    cursor = Cursor(41, "9f86d081884c7d65", 1_763_900_000_000)
+    assert str(cursor) == "41.9f86d081884c7d65.1763900000000"
+    assert Cursor.parse(str(cursor)) == cursor
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "41", "41.9f86d081884c7d65", "41..1", "-1.9f86d081884c7d65.1", "41.9F86D081884C7D65.1", "41.9f86d081884c7d6.1",
+     "41.9f86d081884c7d65.1.1", "41.9f86d081884c7d65.1\n", "٣.9f86d081884c7d65.1", "1" * 19 + ".9f86d081884c7d65.1"],
+    ids=ascii,
+)  # fmt: skip
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a cursor"):
+        Cursor.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("revision", "stamped_at", "may"),
+    [(9, 900, True), (9, 1000, False), (9, 1100, False), (10, 900, False), (11, 900, False), (11, 1100, False)],
+    ids=["behind", "as-late", "later", "another-at-the-same", "ahead-but-earlier", "ahead"],
+)
+def test_a_record_may_get_to_a_cursor_only_from_a_lower_revision_of_an_earlier_time(
+    revision: int, stamped_at: int, may: bool
+) -> None:
+    assert Cursor(revision, "1" * 16, stamped_at).may_become(Cursor(10, "2" * 16, 1000)) is may

@@ -15,6 +15,7 @@ from keywright.core.changes import (
     Change,
     ConsumerDelete,
     ConsumerPut,
+    Cursor,
     Hidden,
     KeyDelete,
     KeyPut,
@@ -25,7 +26,8 @@ from keywright.core.permissions import Access
 
 DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
 SIGNER = FrameSigner(DIGESTER)
-SAMPLE = Path(__file__).parent / "samples" / "frame-1.bin"
+SAMPLES = Path(__file__).parent / "samples"
+SAMPLE = SAMPLES / "frame-2.bin"
 CHANGES: list[Change] = [
     BucketPut(1, "bckt_" + "a" * 32, "my-bucket", "acct_1", {"acct_2": Access.VALIDATE}),
     ConsumerPut(2, "csmr_" + "b" * 24, 1, "müller", '{"name":"línea\\n","at":"\u2028"}'),
@@ -35,7 +37,9 @@ CHANGES: list[Change] = [
     BucketDelete(1),
     Hidden(),
 ]
-FRAME = Frame("dply_1", FrameKind.CHANGES, "everything", "nonce-of-16-chars", 3, 10, 17, 20, 1_234_567, CHANGES)
+FOLLOWS, CURSOR = Cursor(10, "0123456789abcdef", 1_763_900_000_000), Cursor(17, "fedcba9876543210", 1_763_900_000_123)
+PLACES = (3, FOLLOWS, CURSOR, 20, 1_234_567)
+FRAME = Frame("dply_1", FrameKind.CHANGES, "everything", "nonce-of-16-chars", *PLACES, CHANGES)
 
 
 def framed(data: bytes) -> bytes:
@@ -44,11 +48,16 @@ def framed(data: bytes) -> bytes:
     return frame
 
 
-def test_a_stored_sample_of_format_1_is_still_understood() -> None:
+def test_a_stored_sample_of_format_2_is_still_understood() -> None:
     assert SIGNER.decode(framed(SAMPLE.read_bytes())) == FRAME
 
 
-def test_what_is_written_now_is_format_1() -> None:
+def test_a_stored_sample_of_format_1_which_had_no_stamps_is_refused_and_named() -> None:
+    with pytest.raises(FrameError, match="different versions"):
+        SIGNER.decode(framed((SAMPLES / "frame-1.bin").read_bytes()))
+
+
+def test_what_is_written_now_is_format_2() -> None:
     assert SIGNER.encode(FRAME) == SAMPLE.read_bytes()
 
 
@@ -56,7 +65,9 @@ def test_what_is_written_now_is_format_1() -> None:
     "change",
     [
         {"deployment_id": "dply_2"}, {"kind": FrameKind.PAGE}, {"scope": "other"}, {"nonce": "nonce-of-another"},
-        {"number": 4}, {"follows": 9}, {"revision": 18}, {"head": 21}, {"time": 1}, {"changes": CHANGES[:-1]},
+        {"number": 4}, {"follows": FOLLOWS._replace(revision=9)}, {"follows": FOLLOWS._replace(stamp="0" * 16)},
+        {"cursor": CURSOR._replace(stamp="0" * 16)}, {"cursor": CURSOR._replace(stamped_at=0)},
+        {"head": 21}, {"time": 1}, {"changes": CHANGES[:-1]},
         {"changes": [*CHANGES[1:], CHANGES[0]]},
     ],
     ids=lambda change: next(iter(change)),
@@ -88,18 +99,21 @@ def test_a_frame_under_another_pepper_is_refused() -> None:
 
 def test_a_frame_of_a_newer_format_is_refused_and_named() -> None:
     with pytest.raises(FrameError, match="different versions"):
-        SIGNER.decode(framed(SIGNER.encode(FRAME)).replace(b"kwf1", b"kwf2"))
+        SIGNER.decode(framed(SIGNER.encode(FRAME)).replace(b"kwf2", b"kwf3"))
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "[" * 5000, '["d","changes","s","n",1,2,3,4]', '["d","changes","s","n",1,2,3,4,true]',
-     '["d","other","s","n",1,2,3,4,5]', '["d","changes","s","n",1,2,3,4,5]\n["news",1]', "\ud800"],
+    ["", "[]", "{}", "[" * 5000, '["d","changes","s","n",1,2,3,4,5]', '["d","changes","s","n",1,[2,"a",3],[4,"b",5],6]',
+     '["d","changes","s","n",1,[2,"a",3],[4,"b",5],6,true]', '["d","changes","s","n",1,[2,"a",3],[4,"b"],6,7]',
+     '["d","changes","s","n",1,[2,"a",3],[4,5,6],6,7]', '["d","changes","s","n",1,[true,"a",3],[4,"b",5],6,7]',
+     '["d","other","s","n",1,[2,"a",3],[4,"b",5],6,7]', '["d","changes","s","n",1,[2,"a",3],[4,"b",5],6,7]\n["news",1]',
+     "\ud800"],
 )  # fmt: skip
 def test_what_the_origin_signed_but_no_reader_knows_is_refused(text: str) -> None:
     signed = text.encode("utf-8", "surrogatepass")
     with pytest.raises(FrameError):
-        SIGNER.decode(b"kwf1" + SIGNER._mac(signed) + signed)
+        SIGNER.decode(b"kwf2" + SIGNER._mac(signed) + signed)
 
 
 def test_no_api_key_can_have_the_digest_that_signs_frames() -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edge.world import DIGESTER, NOW, PEPPER_CHECK, bucket, consumer, key
+from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from keywright.core import keyformat
-from keywright.core.changes import Batch, BucketDelete, ConsumerDelete
+from keywright.core.changes import BucketDelete, ConsumerDelete
 
 if TYPE_CHECKING:
     from keywright.edge.replica import Replica
@@ -64,7 +64,7 @@ def fill(replica: Replica, *, now: int = NOW, still: int = 1) -> None:
     replica.load(
         "dep_1",
         PEPPER_CHECK,
-        0,
+        at(0),
         [
             bucket(1, BUCKET),
             bucket(2, "other-bucket"),
@@ -87,7 +87,7 @@ def fill(replica: Replica, *, now: int = NOW, still: int = 1) -> None:
     )
     # A roll makes a new key, and gives the old one an end.
     rolled = [key(SUCCESSOR, 1, 1), key(ROLLED, 1, 1, now)]
-    replica.apply(Batch(0, [ConsumerDelete(2), BucketDelete(3), *rolled]))
+    replica.apply(batch(0, [ConsumerDelete(2), BucketDelete(3), *rolled]))
 
 
 _OK = Outcome("VALID", "my-consumer")

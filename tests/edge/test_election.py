@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from edge.world import MemoryFeed, bucket, consumer, key
 from keywright.edge import election
 from keywright.edge.election import NOBODY, Member
+from keywright.edge.in_step import InStep, elapsed_seconds
 from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
 
@@ -24,12 +24,14 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 class Process:
     """One member, as a worker process has it; LMDB lets one process open a replica once, so here they share it."""
 
-    def __init__(self, replica: Replica, feed: MemoryFeed, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, replica: Replica, feed: MemoryFeed, *, clock: Callable[[], float] = elapsed_seconds) -> None:
         self.replica = replica
+        in_step = InStep(replica._files.path / "in-step.json", elapsed=clock)
         self.member = Member(
             replica,
             replica._files.path / "standing.json",
-            lambda: Follower(replica, feed, poll_seconds=0.01),
+            lambda: Follower(replica, feed, in_step=in_step, poll_seconds=0.01),
+            in_step,
             monotonic=clock,
         )
         self.stop = asyncio.Event()

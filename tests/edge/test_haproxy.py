@@ -11,11 +11,10 @@ from urllib.parse import quote
 
 import pytest
 
-from edge.world import NOW, PEPPER_CHECK, bucket, consumer, key
+from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from gateways.conftest import PEPPER
 from gateways.gateway import HAPROXY, Gateway
 from keywright.core.changes import (
-    Batch,
     BucketDelete,
     BucketPut,
     Change,
@@ -91,7 +90,7 @@ class Mirror:
 
     async def until_in_step(self) -> dict[Map, dict[str, str]]:
         """The maps, as soon as HAProxy is told that they are at the replica's revision."""
-        mark = f"{self.replica.deployment_id}:{self.replica.revision}"
+        mark = f"{self.replica.deployment_id}:{self.replica.cursor}"
         return await self.until(lambda found: found[Map.STATE].get("at") == mark and "lease" in found[Map.STATE])
 
     async def until(self, is_true: Callable[[dict[Map, dict[str, str]]], object]) -> dict[Map, dict[str, str]]:
@@ -135,13 +134,13 @@ async def mirror(gateway: Gateway, replica: Replica) -> AsyncIterator[Mirror]:
 
 
 async def test_without_a_snapshot_nothing_is_promised(mirror: Mirror) -> None:
-    mirror.maps.applied(Batch(0, []))
+    mirror.maps.applied(batch(0, []))
     await asyncio.sleep(0.1)
     assert await mirror.look() == {map_: {} for map_ in Map}
 
 
 async def test_the_maps_follow_every_change(mirror: Mirror, replica: Replica) -> None:
-    replica.load("dep_1", PEPPER_CHECK, 10, START)
+    replica.load("dep_1", PEPPER_CHECK, at(10), START)
     assert without_state(await mirror.until_in_step()) == expected(replica)
     # Each change once, in an order that meets every case: a name that moves on to a newer bucket, a bucket renamed.
     changes: list[Change] = [
@@ -151,8 +150,8 @@ async def test_the_maps_follow_every_change(mirror: Mirror, replica: Replica) ->
         consumer(6, 5, "sixth"), key("secret-6", 5, 6), BucketDelete(4), consumer(7, 3), key("secret-7", 3, 7),
         KeyDelete(bytes(32), 1), ConsumerDelete(99), BucketDelete(99),
     ]  # fmt: skip
-    for at, change in enumerate(changes):
-        replica.apply(Batch(10 + at, [change]))
+    for number, change in enumerate(changes):
+        replica.apply(batch(10 + number, [change]))
         found = await mirror.until_in_step()
         # What can't be reached any more goes with the next sweep.
         wanted = expected(replica)
@@ -166,7 +165,7 @@ async def test_the_maps_follow_every_change(mirror: Mirror, replica: Replica) ->
 
 async def test_random_histories_come_out_as_the_replica_has_them(mirror: Mirror, replica: Replica) -> None:
     rng = random.Random(4)
-    replica.load("dep_1", PEPPER_CHECK, 0, START)
+    replica.load("dep_1", PEPPER_CHECK, at(0), START)
     revision = 0
     for _ in range(12):
         changes: list[Change] = []
@@ -178,7 +177,7 @@ async def test_random_histories_come_out_as_the_replica_has_them(mirror: Mirror,
             changes.append(
                 rng.choice([put, consumer(number, 1), KeyDelete(put.digest, 1), ConsumerDelete(number), put])
             )
-        replica.apply(Batch(revision, changes))
+        replica.apply(batch(revision, changes))
         revision += len(changes)
         if rng.random() < 0.3:
             replica.sweep()
@@ -189,9 +188,11 @@ async def test_random_histories_come_out_as_the_replica_has_them(mirror: Mirror,
 
 
 async def test_another_deployment_takes_the_lease_before_its_records_come(mirror: Mirror, replica: Replica) -> None:
-    replica.load("dep_1", PEPPER_CHECK, 5, START)
+    replica.load("dep_1", PEPPER_CHECK, at(5), START)
     await mirror.until_in_step()
-    replica.load("dep_2", PEPPER_CHECK, 5, [bucket(1, "my-bucket"), consumer(1, 1, "another"), key("secret-9", 1, 1)])
+    replica.load(
+        "dep_2", PEPPER_CHECK, at(5), [bucket(1, "my-bucket"), consumer(1, 1, "another"), key("secret-9", 1, 1)]
+    )
     assert without_state(await mirror.until_in_step()) == expected(replica)
 
 
@@ -202,7 +203,7 @@ async def test_more_than_a_page_and_more_than_a_buffer(mirror: Mirror, replica: 
     too_long = f'{{"text":"{"x" * MAX_VALUE_BYTES}"}}'
     consumers = [consumer(number, 1, f"consumer-{number}", long) for number in range(1, 9)]
     replica.load(
-        "dep_1", PEPPER_CHECK, 0, [bucket(1, "my-bucket"), *consumers, consumer(9, 1, "long", too_long), *many]
+        "dep_1", PEPPER_CHECK, at(0), [bucket(1, "my-bucket"), *consumers, consumer(9, 1, "long", too_long), *many]
     )
     found = without_state(await mirror.until_in_step())
     wanted = expected(replica)
@@ -210,7 +211,7 @@ async def test_more_than_a_page_and_more_than_a_buffer(mirror: Mirror, replica: 
     assert found[Map.CONSUMERS].pop("9") == "-"
     wanted[Map.CONSUMERS].pop("9")
     assert found == wanted
-    replica.apply(Batch(0, [consumer(9, 1, "long", "{}")]))
+    replica.apply(batch(0, [consumer(9, 1, "long", "{}")]))
     assert (await mirror.until_in_step())[Map.CONSUMERS]["9"].endswith("|long|%7B%7D")
 
 
@@ -218,7 +219,7 @@ async def test_the_next_edge_takes_over_what_is_in_step_and_fills_what_is_not(
     mirror: Mirror, gateway: Gateway, replica: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    replica.load("dep_1", PEPPER_CHECK, 5, START)
+    replica.load("dep_1", PEPPER_CHECK, at(5), START)
     await mirror.until_in_step()
     await mirror.stop()
     assert caplog.text.count("filled HAProxy") == 1
@@ -226,23 +227,23 @@ async def test_the_next_edge_takes_over_what_is_in_step_and_fills_what_is_not(
     second = Mirror(gateway, replica)
     second.now = NOW + 1
     await second.until(lambda found: found[Map.STATE].get("lease") == str(NOW + 5001))
-    replica.apply(Batch(5, [BucketDelete(2)]))
+    replica.apply(batch(5, [BucketDelete(2)]))
     assert "other-bucket" not in (await second.until_in_step())[Map.BUCKETS]
     await second.stop()
     assert caplog.text.count("filled HAProxy") == 1
     # A change that nobody mirrored.
     replica.observer = None
-    replica.apply(Batch(6, [ConsumerDelete(1)]))
+    replica.apply(batch(6, [ConsumerDelete(1)]))
     third = Mirror(gateway, replica)
     assert "1" not in (await third.until_in_step())[Map.CONSUMERS]
     assert caplog.text.count("filled HAProxy") == 2
     # And one that comes while this edge is at work, of which it hears nothing: no lease before it is there.
     replica.observer = None
-    replica.apply(Batch(7, [BucketDelete(1)]))
+    replica.apply(batch(7, [BucketDelete(1)]))
     assert (await third.until_in_step())[Map.BUCKETS] == {}
     replica.observer = third.maps
     # A batch that leaves a gap: what is missing can't be known.
-    third.maps.applied(Batch(20, [ConsumerDelete(1)]))
+    third.maps.applied(batch(20, [ConsumerDelete(1)]))
     await third.until_in_step()
     await third.stop()
 
@@ -250,7 +251,7 @@ async def test_the_next_edge_takes_over_what_is_in_step_and_fills_what_is_not(
 async def test_a_process_that_does_not_follow_leaves_haproxy_alone(mirror: Mirror, replica: Replica) -> None:
     mirror.is_following = False
     await asyncio.sleep(0.3)
-    replica.load("dep_1", PEPPER_CHECK, 5, START)
+    replica.load("dep_1", PEPPER_CHECK, at(5), START)
     await asyncio.sleep(0.1)
     assert await mirror.look() == {map_: {} for map_ in Map}
     mirror.is_following = True
@@ -261,10 +262,10 @@ async def test_a_haproxy_that_is_killed_is_filled_again(
     mirror: Mirror, gateway: Gateway, replica: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    replica.load("dep_1", PEPPER_CHECK, 5, START)
+    replica.load("dep_1", PEPPER_CHECK, at(5), START)
     await mirror.until_in_step()
     await asyncio.to_thread(gateway.kill)
-    replica.apply(Batch(5, [ConsumerDelete(1)]))
+    replica.apply(batch(5, [ConsumerDelete(1)]))
     async with asyncio.timeout(30):
         while "can't keep HAProxy" not in caplog.text:
             await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from doors.table import BUCKET, EXPIRED, EXPIRING, VALID, fill
 from edge.asgi import call
-from edge.world import DIGESTER, NOW, PEPPER_CHECK, bucket, consumer, key
+from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from keywright.edge.app import EdgeApp
 from keywright.edge.forward_auth import ForwardAuth
 from keywright.edge.validate_api import MAX_BODY_BYTES, ValidateApi
@@ -53,7 +53,7 @@ def api(validator: Validator) -> ValidateApi:
 async def test_a_valid_key_is_answered_to_the_letter(replica: Replica) -> None:
     owner = consumer(1, 1, "my-consumer", '{"testId":"1234"}')
     put = key(VALID, 1, 1, NOW + 1)
-    replica.load("dep_1", PEPPER_CHECK, 1, [bucket(1, BUCKET), owner, put])
+    replica.load("dep_1", PEPPER_CHECK, at(1), [bucket(1, BUCKET), owner, put])
     answer = await call(ValidateApi(Validator(replica, DIGESTER, clock=lambda: NOW)), "POST", PATH, body=ASK)
     assert answer.body.decode() == (
         '{"valid":true,"code":"VALID","user":{"sub":"my-consumer","data":{"testId":"1234"}},'
@@ -242,9 +242,7 @@ async def test_the_token_is_asked_for_when_required(replica: Replica) -> None:
 
 
 def _token_changes(replica: Replica, token: str) -> object:
-    from keywright.core.changes import Batch
-
-    return Batch(replica.revision or 0, [key(token, 4, 5)])
+    return batch(replica.revision or 0, [key(token, 4, 5)])
 
 
 async def test_the_header_and_the_scheme_are_options(validator: Validator) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from edge.world import DIGESTER, PEPPER_CHECK, bucket, consumer, key, state
-from keywright.core.changes import Change, ConsumerDelete
+from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key, state
+from keywright.core.changes import Change, ConsumerDelete, Cursor
 from keywright.core.frames import Frame, FrameKind, FrameSigner
 from keywright.core.keyformat import Digester, Secret
 from keywright.edge import http_feed
-from keywright.edge.feeds import LiveFeed, OtherPepper, Refused, SnapshotNeeded, Untrusted
+from keywright.edge.feeds import LiveFeed, OtherPepper, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.http_feed import HttpFeed, OriginUnavailable
+from keywright.edge.in_step import elapsed_seconds
 from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
 
@@ -31,7 +32,9 @@ class ScriptedOrigin:
     log: list[Change] = field(default_factory=lambda: list(LOG))
     deployment: str = "dply_1"
     scope: str = "everything"
+    history: int = 1
     status: int = 200
+    refuses: Callable[[str], int] | None = None
     pepper_check: str | None = PEPPER_CHECK
     alter: Callable[[Frame], Frame] = lambda frame: frame
     damage: Callable[[bytes], bytes] = lambda data: data
@@ -45,33 +48,38 @@ class ScriptedOrigin:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
         path = request.split(" ")[1]
         self.requests.append(path)
+        status = self.refuses(path) if self.refuses else self.status
         nonce = next(
             line.split(": ")[1] for line in request.split("\r\n") if line.lower().startswith("keywright-nonce")
         )
         check = "" if self.pepper_check is None else f"keywright-pepper-check: {self.pepper_check}\r\n"
-        writer.write(f"HTTP/1.1 {self.status} Answer\r\n{check}connection: close\r\n\r\n".encode())
-        if self.status == 200:
+        writer.write(f"HTTP/1.1 {status} Answer\r\n{check}connection: close\r\n\r\n".encode())
+        if status == 200:
             for number, frame in enumerate(self.frames(path)):
                 honest = replace(frame, nonce=nonce, number=number, deployment_id=self.deployment, scope=self.scope)
                 writer.write(self.damage(SIGNER.encode(self.alter(honest))))
         await writer.drain()
-        if self.status != 200 or self.ends_at_once or not path.startswith("/v1/feed/changes"):
+        if status != 200 or self.ends_at_once or not path.startswith("/v1/feed/changes"):
             writer.close()
 
     def frames(self, path: str) -> Sequence[Frame]:
         head = len(self.log)
-        blank = Frame("", FrameKind.END, "", "", 0, 0, head, head, 1000)
+        blank = Frame("", FrameKind.END, "", "", 0, self.at(0), self.at(head), head, 1000)
         if path == "/v1/feed":
             return [blank]
         if path == "/v1/feed/snapshot":
             puts = state(self.log)
             return [replace(blank, kind=FrameKind.PAGE, changes=puts[:2]),
                     replace(blank, kind=FrameKind.PAGE, changes=puts[2:]), blank]  # fmt: skip
-        after = int(path.partition("after=")[2])
-        follows = range(after, head)
-        kind = FrameKind.CHANGES
-        frames = [replace(blank, kind=kind, follows=at, revision=at + 1, changes=[self.log[at]]) for at in follows]
-        return [*frames, replace(blank, kind=kind, follows=head, revision=head)]
+        after = Cursor.parse(path.partition("after=")[2])
+        frames = [
+            replace(blank, kind=FrameKind.CHANGES, follows=self.at(place), cursor=self.at(place + 1), changes=[change])
+            for place, change in enumerate(self.log)
+        ]
+        return [*frames[after.revision :], replace(blank, kind=FrameKind.CHANGES, follows=self.at(head))]
+
+    def at(self, revision: int) -> Cursor:
+        return at(revision, self.history)
 
     def close(self) -> None:
         for writer in self._writers:
@@ -106,17 +114,17 @@ async def test_an_edge_takes_a_snapshot_then_changes_and_is_in_step(
     origin: ScriptedOrigin, replica: Replica, follower: Follower, feed: HttpFeed
 ) -> None:
     assert isinstance(feed, LiveFeed)
-    before = time.monotonic()
+    before = elapsed_seconds()
     await follower.catch_up()
     assert replica.records() == state(origin.log)
     assert replica.deployment_id == "dply_1/everything"
     assert (follower.revision, follower.is_synced, follower.reason) == (4, True, None)
-    assert before <= follower.in_step_at <= time.monotonic()
+    assert follower.lag_seconds <= elapsed_seconds() - before
     await break_off(origin, feed)
     origin.log.append(ConsumerDelete(1))
     await follower.catch_up()
     assert (follower.revision, replica.records()) == (5, state(origin.log))
-    assert origin.requests[-1] == "/v1/feed/changes?after=4"
+    assert origin.requests[-1] == f"/v1/feed/changes?after={at(4)}"
 
 
 ALTERED: dict[str, dict[str, Any]] = {
@@ -125,8 +133,9 @@ ALTERED: dict[str, dict[str, Any]] = {
     "another-deployment": {"deployment_id": "dply_2"},
     "another-scope": {"scope": "narrow"},
     "a-page-among-changes": {"kind": FrameKind.PAGE},
-    "changes-that-follow-something-else": {"follows": 3},
-    "a-revision-without-its-change": {"revision": 9},
+    "changes-that-follow-something-else": {"follows": at(3)},
+    "changes-that-follow-another-past": {"follows": at(4, 2)},
+    "a-revision-without-its-change": {"cursor": at(9)},
     "a-head-in-the-past": {"head": 1},
 }
 
@@ -140,19 +149,19 @@ async def test_a_frame_that_the_origin_made_for_something_else_is_refused(
     origin.log += [ConsumerDelete(1)]
     origin.alter = lambda frame: replace(frame, **change) if frame.kind is FrameKind.CHANGES else frame
     with pytest.raises(Untrusted):
-        await feed.changes(4)
+        await feed.changes(at(4))
     assert replica.revision == 4
     assert feed.in_step_at is None
     # A question without an answer is asked anew.
     origin.alter = lambda frame: frame
-    assert list((await feed.changes(4)).changes) == [ConsumerDelete(1)]
+    assert list((await feed.changes(at(4))).changes) == [ConsumerDelete(1)]
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         lambda data: data[:-1] + bytes([data[-1] ^ 1]),
-        lambda data: data.replace(b"kwf1", b"kwf2"),
+        lambda data: data.replace(b"kwf2", b"kwf3"),
         lambda _: b"\xff" * 99,
     ],
     ids=["a-flipped-bit", "a-newer-format", "no-frame-at-all"],
@@ -161,14 +170,14 @@ async def test_bytes_that_are_not_the_origins_are_refused(
     origin: ScriptedOrigin, feed: HttpFeed, damage: Callable[[bytes], bytes]
 ) -> None:
     origin.damage = damage
-    for question in (feed.deployment_id(), feed.snapshot(), feed.changes(0)):
+    for question in (feed.deployment_id(), feed.snapshot(), feed.changes(at(0))):
         with pytest.raises(Untrusted):
             await question
 
 
 STATUSES: dict[int, tuple[type[Exception], str]] = {
     401: (Refused, "token"), 403: (Refused, "feed"), 404: (Refused, "KEYWRIGHT_ORIGIN"), 307: (Refused, "307"),
-    410: (SnapshotNeeded, "keep"), 429: (OriginUnavailable, "429"), 500: (OriginUnavailable, "500"),
+    410: (SnapshotNeeded, "stamp"), 429: (OriginUnavailable, "429"), 500: (OriginUnavailable, "500"),
     503: (OriginUnavailable, "503"),
 }  # fmt: skip
 
@@ -179,7 +188,7 @@ async def test_a_refusal_is_told_from_an_absence(
 ) -> None:
     origin.status = status
     with pytest.raises(meaning[0], match=meaning[1]):
-        await feed.changes(0)
+        await feed.changes(at(0))
 
 
 async def test_another_pepper_is_named_and_so_is_what_is_no_origin(origin: ScriptedOrigin, feed: HttpFeed) -> None:
@@ -203,7 +212,7 @@ async def test_silence_is_not_taken_for_quiet(
     origin: ScriptedOrigin, feed: HttpFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await feed.deployment_id()
-    await feed.changes(4)
+    await feed.changes(at(4))
     monkeypatch.setattr(http_feed, "SILENCE_SECONDS", 0.05)
     with pytest.raises(OriginUnavailable, match="nothing was heard"):
         await feed.wait_for_news()
@@ -221,7 +230,7 @@ async def test_a_part_of_a_snapshot_is_never_taken_for_the_whole(
 
 
 async def test_pages_of_two_snapshots_are_not_one(origin: ScriptedOrigin, replica: Replica, follower: Follower) -> None:
-    origin.alter = lambda frame: replace(frame, revision=frame.revision + frame.number)
+    origin.alter = lambda frame: replace(frame, cursor=at(4, frame.number))
     with pytest.raises(Untrusted):
         await follower.catch_up()
     origin.alter = lambda frame: replace(frame, kind=FrameKind.END)
@@ -230,30 +239,26 @@ async def test_pages_of_two_snapshots_are_not_one(origin: ScriptedOrigin, replic
     assert replica.revision is None
 
 
-async def test_an_older_record_of_the_same_deployment_is_refused_and_of_another_one_taken(
-    origin: ScriptedOrigin, replica: Replica, feed: HttpFeed, follower: Follower
+@pytest.mark.parametrize(
+    ("change", "is_taken"),
+    [({}, False), ({"history": 50_000}, True), ({"deployment": "dply_2"}, True)],
+    ids=["behind", "of-another-past", "of-another-deployment"],
+)
+async def test_an_older_record_is_waited_for_unless_it_is_another_one(
+    origin: ScriptedOrigin, replica: Replica, feed: HttpFeed, follower: Follower, change: dict[str, Any], is_taken: bool
 ) -> None:
     await follower.catch_up()
-    origin.close()
+    await break_off(origin, feed)
     del origin.log[2:]
-
-    async def ask() -> None:
-        await feed.deployment_id()
-        origin.status = 410
-        with pytest.raises(SnapshotNeeded):
-            await feed.changes(4)
-        origin.status = 200
-
-    await ask()
-    with pytest.raises(Refused, match="older"):
-        await feed.snapshot()
-    assert replica.revision == 4
-    origin.deployment = "dply_2"
-    await follower.close()
-    again = Follower(replica, feed)
-    await again.catch_up()
-    assert (again.revision, replica.deployment_id) == (2, "dply_2/everything")
-    await again.close()
+    for name, value in change.items():
+        setattr(origin, name, value)
+    origin.refuses = lambda path: 410 if f"after={at(4)}" in path else 200
+    with contextlib.suppress(RecordBehind, Untrusted):
+        await follower.catch_up()
+    with contextlib.suppress(RecordBehind):
+        await follower.catch_up()
+    assert follower.is_synced is is_taken
+    assert replica.cursor == (origin.at(2) if is_taken else at(4))
 
 
 async def test_a_reader_that_may_see_more_takes_a_snapshot(
@@ -263,12 +268,12 @@ async def test_a_reader_that_may_see_more_takes_a_snapshot(
     await break_off(origin, feed)
     origin.log.append(ConsumerDelete(1))
     origin.alter = lambda frame: (
-        replace(frame, kind=FrameKind.SNAPSHOT, changes=(), revision=4)
-        if frame.kind is FrameKind.CHANGES and frame.follows == 4
+        replace(frame, kind=FrameKind.SNAPSHOT, changes=())
+        if frame.kind is FrameKind.CHANGES and frame.follows == at(4)
         else frame
     )
     await follower.catch_up()
-    assert origin.requests[-2:] == ["/v1/feed/snapshot", "/v1/feed/changes?after=5"]
+    assert origin.requests[-2:] == ["/v1/feed/snapshot", f"/v1/feed/changes?after={at(5)}"]
     assert follower.revision == 5
 
 

@@ -18,7 +18,7 @@ from edge.world import DIGESTER, NOW, PEPPER_CHECK
 from keywright.core.keyformat import Digester
 from keywright.core.verdict import ConsumerRecord, KeyRecord
 from keywright.edge.app import EdgeApp
-from keywright.edge.identity import IdentitySigner, key_from_pepper, load_signer
+from keywright.edge.identity_token import IdentitySigner, key_from_pepper, load_signer
 from keywright.edge.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.secretfiles import KeyFileError
@@ -83,7 +83,7 @@ def test_a_token_is_kept_for_a_quarter_of_its_life_and_not_beyond_a_change() -> 
 
 
 def test_memory_for_kept_tokens_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keywright.edge.identity.KEPT", 3)
+    monkeypatch.setattr("keywright.edge.identity_token.KEPT", 3)
     signer = new_signer()
     for number in range(10):
         signer.sign("b", KEY._replace(key_id=f"key_{number}"), CONSUMER)

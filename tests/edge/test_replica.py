@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import lmdb
 import pytest
 
-from edge.world import DIGESTER, PEPPER_CHECK, bucket, consumer, key, state
-from keywright.core.changes import Batch, BucketDelete, Change, ConsumerDelete, KeyDelete
+from edge.world import DIGESTER, PEPPER_CHECK, at, batch, bucket, consumer, key, state
+from keywright.core.changes import Batch, BucketDelete, Change, ConsumerDelete, Cursor, KeyDelete
 from keywright.core.permissions import Access
 from keywright.edge import replica as replica_module
 from keywright.edge.replica import Gap, NotReady, Replica, WrongPepper
@@ -22,7 +22,7 @@ A, B = "zpka_first-secret", "zpka_second-secret"
 
 
 def load(replica: Replica, *changes: Change, revision: int = 10, deployment_id: str = "dep_1") -> None:
-    replica.load(deployment_id, PEPPER_CHECK, revision, changes)
+    replica.load(deployment_id, PEPPER_CHECK, at(revision), changes)
 
 
 def owner_of(replica: Replica, secret: str, name: str = "my-bucket") -> str | None:
@@ -39,7 +39,7 @@ def test_without_a_snapshot_there_is_no_revision_and_no_answer(replica: Replica)
     with pytest.raises(NotReady):
         replica.find_bucket("my-bucket")
     with pytest.raises(Gap):
-        replica.apply(Batch(0, [bucket(1, "my-bucket")]))
+        replica.apply(batch(0, [bucket(1, "my-bucket")]))
 
 
 def test_an_empty_snapshot_is_valid(replica: Replica) -> None:
@@ -91,14 +91,14 @@ def test_a_snapshot_that_fails_half_way_changes_nothing(replica: Replica) -> Non
         raise OSError("connection lost")
 
     with pytest.raises(OSError, match="connection lost"):
-        replica.load("dep_2", PEPPER_CHECK, 99, broken())  # type: ignore[arg-type]
+        replica.load("dep_2", PEPPER_CHECK, at(99), broken())  # type: ignore[arg-type]
     assert replica.records() == puts
     assert (replica.revision, replica.deployment_id) == (10, "dep_1")
 
 
 def test_a_snapshot_of_another_pepper_is_refused(replica: Replica) -> None:
     with pytest.raises(WrongPepper):
-        replica.load("dep_1", "0" * 16, 1, [])
+        replica.load("dep_1", "0" * 16, at(1), [])
     assert replica.revision is None
 
 
@@ -115,33 +115,49 @@ def test_a_replica_of_another_pepper_answers_nothing(tmp_path: Path) -> None:
 
 def test_a_batch_moves_records_and_cursor(replica: Replica) -> None:
     load(replica)
-    assert replica.apply(Batch(10, [bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1)])) == 13
+    assert replica.apply(batch(10, [bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1)])) == at(13)
     assert replica.revision == 13
     assert owner_of(replica, A) == "my-consumer"
 
 
-def test_a_repeat_is_ignored_whole_or_in_part(replica: Replica) -> None:
+def test_what_follows_an_earlier_revision_is_ignored_also_where_it_leads_further(replica: Replica) -> None:
     load(replica)
     changes = [bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1), KeyDelete(DIGESTER.digest(A), 1)]
-    replica.apply(Batch(10, changes))
-    assert replica.apply(Batch(10, changes[:3])) == 14
+    replica.apply(batch(10, changes))
+    assert replica.apply(batch(10, changes[:3])) == at(14)
     assert owner_of(replica, A) is None
-    assert replica.apply(Batch(12, [*changes[2:], key(B, 1, 1)])) == 15
-    assert owner_of(replica, A) is None
-    assert owner_of(replica, B) == "my-consumer"
+    # Whether the part that is new follows this replica's past, nothing in the batch tells.
+    assert replica.apply(batch(12, [*changes[2:], key(B, 1, 1)])) == at(14)
+    assert (replica.cursor, owner_of(replica, B)) == (at(14), None)
+
+
+def test_a_batch_that_follows_another_past_is_refused_and_changes_nothing(replica: Replica) -> None:
+    load(replica, bucket(1, "my-bucket"))
+    for history in (0, 2):
+        with pytest.raises(Gap):
+            replica.apply(Batch(at(10, history), [BucketDelete(1)], at(11, history)))
+    assert (replica.cursor, len(replica.records())) == (at(10), 1)
+
+
+def test_a_replica_of_the_version_before_stamps_answers_and_has_a_revision_but_no_stamp(replica: Replica) -> None:
+    load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
+    with replica._files.write() as tx:
+        tx.delete(b"stamp", db=replica._files.meta)
+    assert (replica.cursor, replica.revision) == (Cursor(10, "", 0), 10)
+    assert owner_of(replica, A) == "my-consumer"
 
 
 def test_a_gap_is_seen_and_changes_nothing(replica: Replica) -> None:
     load(replica)
     with pytest.raises(Gap):
-        replica.apply(Batch(11, [bucket(1, "my-bucket")]))
+        replica.apply(batch(11, [bucket(1, "my-bucket")]))
     assert (replica.revision, replica.records()) == (10, [])
 
 
 def test_a_batch_with_a_change_that_cannot_be_stored_changes_nothing(replica: Replica) -> None:
     load(replica)
     with pytest.raises(ValueError, match="not an id"):
-        replica.apply(Batch(10, [bucket(1, "my-bucket"), key(A, 1, 1), consumer(1, 1), _with_short_id()]))
+        replica.apply(batch(10, [bucket(1, "my-bucket"), key(A, 1, 1), consumer(1, 1), _with_short_id()]))
     assert (replica.revision, replica.records()) == (10, [])
 
 
@@ -155,7 +171,7 @@ def test_what_is_deleted_is_not_found_from_the_next_look_up(replica: Replica, ch
     load(replica, bucket(1, "my-bucket"), bucket(2, "other-bucket"), consumer(1, 1), key(A, 1, 1))
     for _ in range(5):
         assert owner_of(replica, A) == "my-consumer"
-    replica.apply(Batch(10, [change]))
+    replica.apply(batch(10, [change]))
     found = replica.find("my-bucket", DIGESTER.digest(A))
     assert found is None or found[1] is None
     assert not any(row.__class__.__name__ == "KeyPut" for row in replica.records())
@@ -163,10 +179,10 @@ def test_what_is_deleted_is_not_found_from_the_next_look_up(replica: Replica, ch
 
 def test_a_new_bucket_of_an_old_name_has_none_of_its_keys(replica: Replica) -> None:
     load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
-    replica.apply(Batch(10, [BucketDelete(1), bucket(2, "my-bucket")]))
+    replica.apply(batch(10, [BucketDelete(1), bucket(2, "my-bucket")]))
     assert owner_of(replica, A) is None
     # The old bucket's end may come late: it must not take the new bucket's name with it.
-    replica.apply(Batch(12, [bucket(3, "my-bucket"), BucketDelete(2)]))
+    replica.apply(batch(12, [bucket(3, "my-bucket"), BucketDelete(2)]))
     record = replica.find_bucket("my-bucket")
     assert record is not None
     assert record.number == 3
@@ -174,14 +190,14 @@ def test_a_new_bucket_of_an_old_name_has_none_of_its_keys(replica: Replica) -> N
 
 def test_a_renamed_bucket_gives_its_name_back(replica: Replica) -> None:
     load(replica, bucket(1, "my-bucket"))
-    replica.apply(Batch(10, [bucket(1, "new-name")]))
+    replica.apply(batch(10, [bucket(1, "new-name")]))
     assert replica.find_bucket("my-bucket") is None
     assert replica.find_bucket("new-name") is not None
 
 
 def test_a_key_brought_to_a_new_consumer_is_that_consumers(replica: Replica) -> None:
     load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
-    replica.apply(Batch(10, [ConsumerDelete(1), consumer(2, 1, "heir"), key(A, 1, 2)]))
+    replica.apply(batch(10, [ConsumerDelete(1), consumer(2, 1, "heir"), key(A, 1, 2)]))
     assert owner_of(replica, A) == "heir"
 
 
@@ -190,7 +206,7 @@ def test_new_metadata_is_seen_by_the_next_look_up(replica: Replica) -> None:
     for plan in ("gold", "silver", "none"):
         for _ in range(5):
             replica.find("my-bucket", DIGESTER.digest(A))
-        replica.apply(Batch(replica.revision or 0, [consumer(1, 1, metadata=f'{{"plan":"{plan}"}}')]))
+        replica.apply(batch(replica.revision or 0, [consumer(1, 1, metadata=f'{{"plan":"{plan}"}}')]))
         found = replica.find("my-bucket", DIGESTER.digest(A))
         assert found is not None
         assert found[1] is not None
@@ -207,11 +223,11 @@ def test_any_text_may_be_asked_for_as_a_bucket(replica: Replica, name: str) -> N
 def test_the_sweep_removes_garbage_and_nothing_else(replica: Replica) -> None:
     kept = [bucket(2, "other-bucket"), consumer(3, 2), *(key(f"kept-{n}", 2, 3) for n in range(20))]
     load(replica, *kept, bucket(1, "my-bucket"), consumer(1, 1), consumer(2, 2), key(B, 2, 2))
-    replica.apply(Batch(10, [key(f"gone-{n}", 1, 1) for n in range(50)]))
+    replica.apply(batch(10, [key(f"gone-{n}", 1, 1) for n in range(50)]))
     assert replica.sweep() == 0
-    replica.apply(Batch(60, [ConsumerDelete(2)]))
+    replica.apply(batch(60, [ConsumerDelete(2)]))
     assert replica.sweep(5) <= 5
-    replica.apply(Batch(61, [BucketDelete(1)]))
+    replica.apply(batch(61, [BucketDelete(1)]))
     removed = 0
     for _ in range(100):
         removed += replica.sweep(5)
@@ -241,17 +257,17 @@ def test_a_random_history_leads_to_the_same_records_as_the_plain_model(replica: 
                 ]
             )()
         )
-        replica.apply(Batch(number - 1, log[-1:]))
+        replica.apply(batch(number - 1, log[-1:]))
         if number % 10 == 0:
             assert replica.records() == state(log)
-    replica.apply(Batch(0, log))
+    replica.apply(batch(0, log))
     assert replica.records() == state(log)
 
 
 def test_a_full_map_is_doubled_and_the_batch_applied(tmp_path: Path) -> None:
     replica = Replica.open(tmp_path, PEPPER_CHECK, map_size=128 * 1024)
     load(replica, bucket(1, "my-bucket"), revision=0)
-    replica.apply(Batch(0, [consumer(n, 1, metadata=f'{{"x":"{"y" * 900}"}}') for n in range(1, 600)]))
+    replica.apply(batch(0, [consumer(n, 1, metadata=f'{{"x":"{"y" * 900}"}}') for n in range(1, 600)]))
     assert replica.revision == 599
     assert len(replica.records()) == 600
     with pytest.raises(lmdb.MapFullError):
@@ -287,7 +303,7 @@ def test_threads_that_read_while_another_writes_see_only_whole_states(replica: R
     for reader in readers:
         reader.start()
     for n in range(1, 100):
-        replica.apply(Batch(n - 1, [consumer(1, 1, metadata=str(n))]))
+        replica.apply(batch(n - 1, [consumer(1, 1, metadata=str(n))]))
         if owner_metadata(replica) != str(n).encode():
             wrong.append(n)
     done.set()

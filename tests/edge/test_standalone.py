@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from edge.asgi import call
-from edge.world import PEPPER_CHECK, bucket, consumer, key
+from edge.world import PEPPER_CHECK, at, bucket, consumer, key
 from keywright import server
 from keywright.edge import standalone, start
 from keywright.edge.feeds import OtherPepper
@@ -42,7 +43,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EdgeSettings:
 
 def fill(settings: EdgeSettings) -> None:
     replica = Replica.open(settings.replica_dir, PEPPER_CHECK)
-    replica.load("dply_1/everything", PEPPER_CHECK, 3, RECORDS)
+    replica.load("dply_1/everything", PEPPER_CHECK, at(3), RECORDS)
     replica.close()
 
 
@@ -106,6 +107,48 @@ def test_it_starts_though_the_origin_is_away(
     assert "following http://127.0.0.1:1\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("beside", ["an-origin", "answers"])
+def test_a_file_that_is_refused_does_not_stop_an_edge_that_has_something_else(
+    settings: EdgeSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], beside: str
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(server, "run", lambda *arguments: started.append(arguments))
+    os.environ["KEYWRIGHT_SNAPSHOT"] = "/none"
+    if beside == "answers":
+        os.environ["KEYWRIGHT_ORIGIN"] = ""
+        fill(settings)
+    start.run(EdgeSettings.load())
+    assert (len(started), "the snapshot file is refused: /none can't be read" in "".join(capfd.readouterr())) == (
+        1,
+        True,
+    )
+
+
+def test_a_file_is_left_alone_while_another_process_follows_into_the_replica(
+    settings: EdgeSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(server, "run", lambda *_: None)
+    os.environ["KEYWRIGHT_SNAPSHOT"] = "/none"
+    settings.replica_dir.mkdir()
+    with (settings.replica_dir / "following.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        start.run(EdgeSettings.load())
+    assert "another process follows" in "".join(capfd.readouterr())
+
+
+async def test_an_edge_without_an_origin_says_so_and_is_never_in_step(settings: EdgeSettings) -> None:
+    os.environ.update(KEYWRIGHT_ORIGIN="", KEYWRIGHT_SNAPSHOT="/none")
+    fill(settings)
+    app = standalone.create_app()
+    await app.start()
+    validated = await call(app, "POST", "/v1/validate/my-bucket", body=b'{"key":"zpka_secret-1"}')
+    assert validated.json()["code"] == "VALID"
+    while "reason" not in (ready := (await call(app, "GET", "/readyz")).json()) or "origin" not in ready["reason"]:
+        await asyncio.sleep(0.01)
+    assert (ready["ready"], ready["synced"], ready["revision"]) == (True, False, 3)
+    await app.stop()
+
+
 @pytest.mark.parametrize("has_answers", [False, True], ids=["a-new-edge", "an-edge-with-answers"])
 def test_another_pepper_stops_a_new_edge_and_not_one_that_has_answers(
     settings: EdgeSettings, monkeypatch: pytest.MonkeyPatch, has_answers: bool
@@ -132,7 +175,8 @@ def test_another_pepper_stops_a_new_edge_and_not_one_that_has_answers(
         ({"KEYWRIGHT_PEPPER": "AAAA"}, StartError, "32 are needed"),
         ({"KEYWRIGHT_DATA_DIR": "/proc/none"}, StartError, "can't use the data directory"),
         ({"KEYWRIGHT_EDGE_TOKEN": ""}, SettingsError, "feed: true"),
-        ({"KEYWRIGHT_ORIGIN": ""}, SettingsError, "--origin"),
+        ({"KEYWRIGHT_ORIGIN": ""}, SettingsError, "--origin.*--snapshot"),
+        ({"KEYWRIGHT_ORIGIN": "", "KEYWRIGHT_SNAPSHOT": "/none"}, StartError, "/none can't be read: no such file"),
         ({"KEYWRIGHT_ORIGIN": "nats://hub"}, SettingsError, "--origin"),
         ({"KEYWRIGHT_ORIGIN": "https://user:word@hub"}, SettingsError, "--origin"),
         ({"KEYWRIGHT_EDGE_NAME": "with space"}, SettingsError, "KEYWRIGHT_EDGE_NAME"),

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 import lmdb
 import pytest
 
-from edge.world import PEPPER_CHECK, MemoryFeed, bucket, consumer, key, state
-from keywright.core.changes import Batch, Change, ConsumerDelete
+from edge.world import PEPPER_CHECK, MemoryFeed, at, batch, bucket, consumer, key, state
+from keywright.core.changes import Change, ConsumerDelete, Cursor
+from keywright.edge.feeds import RecordBehind
 from keywright.edge.replica import Replica, ReplicaBroken, WrongPepper
 from keywright.edge.sync import Follower
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from keywright.core.changes import Batch
 
 
 def start_of_log() -> list[Change]:
@@ -66,7 +70,7 @@ async def test_calls_at_the_same_time_share_one_round_and_none_misses_its_change
     gate, entered = asyncio.Event(), asyncio.Event()
     answer = feed.changes
 
-    async def slow(after: int) -> Batch:
+    async def slow(after: Cursor) -> Batch:
         batch = await answer(after)
         entered.set()
         await gate.wait()
@@ -95,26 +99,74 @@ async def test_one_who_gives_up_waiting_does_not_stop_the_round_for_others(
     assert follower.revision == 4
 
 
-@pytest.mark.parametrize("start", [2, 9], ids=["too-old", "ahead-of-the-record"])
+LATER = 50_000
+"""A history in which everything happens later than in the others of these tests."""
+
+
+@pytest.mark.parametrize(
+    ("cursor", "is_loud"),
+    [(at(1), False), (at(9, 2), False), (at(13, 2), True), (at(20), True), (Cursor(13, "", 0), False)],
+    ids=["too-old", "another-past", "another-past-at-the-same-revision", "ahead-in-another-past", "without-a-stamp"],
+)
 async def test_a_cursor_that_the_record_cannot_lead_on_from_is_answered_with_a_snapshot(
-    replica: Replica, start: int
+    replica: Replica, cursor: Cursor, is_loud: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    replica.load("dep_1", PEPPER_CHECK, 20 if start == 9 else 1, [bucket(9, "stale-bucket")])
-    feed = MemoryFeed(start=start, log=start_of_log())
+    replica.load("dep_1", PEPPER_CHECK, cursor, [bucket(9, "stale-bucket")])
+    if not cursor.stamp:
+        with replica._files.write() as tx:
+            tx.delete(b"stamp", db=replica._files.meta)
+    feed = MemoryFeed(start=9, log=start_of_log(), history=LATER)
     follower = Follower(replica, feed)
     await follower.catch_up()
     assert replica.records() == state(feed.log)
-    assert follower.revision == start + 4
+    assert replica.cursor == at(13, LATER)
+    assert "a new snapshot is needed" in caplog.text
+    assert ("the record has another past" in caplog.text) is is_loud
     await follower.close()
+
+
+async def test_a_record_that_is_merely_behind_is_waited_for(replica: Replica, feed: MemoryFeed) -> None:
+    """What answers for it has yet to catch up, as far as can be told: its newest change is of before the replica's."""
+    kept = [bucket(9, "newer-bucket")]
+    replica.load("dep_1", PEPPER_CHECK, at(6), kept)
+    follower = Follower(replica, feed)
+    for _ in range(2):
+        with pytest.raises(RecordBehind, match="revision 4 and this replica at 6"):
+            await follower.catch_up()
+    assert (replica.records(), replica.cursor, follower.is_synced) == (kept, at(6), False)
+    feed.log += [key(f"zpka_other-{n}", 1, 1) for n in range(3)]
+    await follower.catch_up()
+    assert (replica.cursor, follower.is_synced) == (at(7), True)
+    await follower.close()
+
+
+async def test_a_batch_that_another_process_overtook_is_asked_for_again(
+    replica: Replica, feed: MemoryFeed, follower: Follower
+) -> None:
+    await follower.catch_up()
+    answer = feed.changes
+
+    async def slow(after: Cursor) -> Batch:
+        found = await answer(after)
+        feed.changes = answer  # type: ignore[method-assign]
+        replica.apply(batch(4, feed.log[4:5]))
+        return found
+
+    feed.changes = slow  # type: ignore[method-assign]
+    feed.log += [consumer(2, 1), consumer(3, 1)]
+    feed.calls.clear()
+    await follower.catch_up()
+    assert replica.records() == state(feed.log)
+    assert feed.calls == ["changes 4", "changes 5"]
 
 
 async def test_a_gap_is_answered_with_a_snapshot(replica: Replica, feed: MemoryFeed, follower: Follower) -> None:
     await follower.catch_up()
     answer = feed.changes
 
-    async def gap(after: int) -> Batch:
+    async def gap(after: Cursor) -> Batch:
         feed.changes = answer  # type: ignore[method-assign]
-        return Batch(after + 3, [bucket(5, "too-far")])
+        return batch(after.revision + 3, [bucket(5, "too-far")])
 
     feed.changes = gap  # type: ignore[method-assign]
     feed.log.append(consumer(2, 1))
@@ -123,7 +175,7 @@ async def test_a_gap_is_answered_with_a_snapshot(replica: Replica, feed: MemoryF
 
 
 async def test_a_replica_of_another_deployment_is_replaced(replica: Replica, feed: MemoryFeed) -> None:
-    replica.load("dep_0", PEPPER_CHECK, 4, [bucket(9, "their-bucket")])
+    replica.load("dep_0", PEPPER_CHECK, at(4), [bucket(9, "their-bucket")])
     follower = Follower(replica, feed)
     await follower.catch_up()
     assert replica.deployment_id == "dep_1"
@@ -146,7 +198,7 @@ async def test_a_failure_reaches_who_waits_and_the_next_call_recovers(feed: Memo
 
 async def test_a_snapshot_that_breaks_off_leaves_the_old_state(replica: Replica, feed: MemoryFeed) -> None:
     old = [bucket(9, "old-bucket")]
-    replica.load("dep_0", PEPPER_CHECK, 4, old)
+    replica.load("dep_0", PEPPER_CHECK, at(4), old)
 
     async def torn(_: Sequence[Change]) -> AsyncIterator[Sequence[Change]]:
         yield feed.log[:2]
@@ -199,7 +251,7 @@ async def test_only_one_of_the_followers_of_a_replica_loads_the_snapshot(
         waiting = asyncio.create_task(follower.catch_up())
         await asyncio.sleep(0.05)
         assert "snapshot" not in feed.calls
-        replica.load("dep_1", PEPPER_CHECK, 4, state(feed.log))
+        replica.load("dep_1", PEPPER_CHECK, at(4), state(feed.log))
     await waiting
     assert "snapshot" not in feed.calls
     await follower.close()
@@ -279,7 +331,7 @@ async def test_the_status_tells_since_when_and_how_far_behind(replica: Replica, 
     now, seconds = datetime(2026, 1, 1, tzinfo=UTC), 100.0
     follower = Follower(replica, feed, clock=lambda: now, monotonic=lambda: seconds)
     seconds = 130.0
-    assert follower.lag_seconds == 30.0
+    assert follower.lag_seconds == float("inf")
     now = datetime(2026, 1, 2, tzinfo=UTC)
     await follower.catch_up()
     assert (follower.lag_seconds, follower.since) == (0.0, now)
@@ -312,3 +364,30 @@ async def _until(is_true: object) -> None:
 
 def test_lmdb_is_the_engine_whose_files_we_describe() -> None:
     assert lmdb.version()[:2] == (0, 9)
+
+
+async def test_a_replica_that_was_damaged_while_nobody_ran_is_replaced_and_filled_again(tmp_path: Path) -> None:
+    feed = MemoryFeed(log=[bucket(1, "my-bucket"), *[consumer(n, 1) for n in range(300)]])
+    replica = Replica.open(tmp_path, PEPPER_CHECK)
+    follower = Follower(replica, feed)
+    await follower.catch_up()
+    await follower.close()
+    records = replica.records()
+    replica.close()
+    data = (tmp_path / "data.mdb").read_bytes()
+    # In the middle of a value that is neither the first nor the last: no start looks at it.
+    name = records[150].consumer_id.removeprefix("csmr_").encode()  # type: ignore[union-attr]
+    (tmp_path / "data.mdb").write_bytes(data.replace(name, name[::-1]))
+
+    feed.calls.clear()
+    replica = Replica.open_or_replace(tmp_path, PEPPER_CHECK)
+    follower, stop = Follower(replica, feed), asyncio.Event()
+    running = asyncio.create_task(follower.run(stop))
+    async with asyncio.timeout(30):
+        while "snapshot" not in feed.calls or not follower.is_synced:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    await follower.close()
+    assert replica.records() == records
+    replica.close()

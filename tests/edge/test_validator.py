@@ -9,8 +9,8 @@ import lmdb
 import pytest
 
 from doors.table import BUCKET, VALID, fill
-from edge.world import DIGESTER, NOW, PEPPER_CHECK, bucket, consumer, key
-from keywright.core.changes import Batch, ConsumerDelete
+from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
+from keywright.core.changes import ConsumerDelete
 from keywright.core.permissions import Access
 from keywright.core.verdict import Verdict
 from keywright.edge.replica import Replica
@@ -78,13 +78,13 @@ def test_a_deleted_consumers_key_is_unknown_at_the_very_next_call(replica: Repli
     fill(replica)
     for _ in range(10):
         assert validator.validate(VALID, BUCKET).is_valid
-    replica.apply(Batch(replica.revision or 0, [ConsumerDelete(1)]))
+    replica.apply(batch(replica.revision or 0, [ConsumerDelete(1)]))
     assert validator.validate(VALID, BUCKET).verdict is Verdict.UNKNOWN
 
 
 def test_the_clock_decides_to_the_millisecond(replica: Replica) -> None:
     now = NOW
-    replica.load("dep_1", PEPPER_CHECK, 1, [bucket(1, BUCKET), consumer(1, 1), key(VALID, 1, 1, NOW + 2)])
+    replica.load("dep_1", PEPPER_CHECK, at(1), [bucket(1, BUCKET), consumer(1, 1), key(VALID, 1, 1, NOW + 2)])
     validator = Validator(replica, DIGESTER, clock=lambda: now)
     verdicts = []
     for now in (NOW, NOW + 1, NOW + 2, NOW + 3, NOW):  # noqa: B007
@@ -161,7 +161,7 @@ def test_a_token_is_a_management_key_with_access_to_the_bucket(
 ) -> None:
     system: list[Change] = [bucket(2, "_system", None), consumer(2, 2, "token", metadata), key(TOKEN, 2, 2)]
     ours: list[Change] = [bucket(1, BUCKET, "acct_1", acct_2=Access.VALIDATE), consumer(1, 1), key(VALID, 1, 1)]
-    replica.load("dep_1", PEPPER_CHECK, 1, [*ours, *system])
+    replica.load("dep_1", PEPPER_CHECK, at(1), [*ours, *system])
     assert validator.authorise(TOKEN, BUCKET) is expected
     # A consumer's key is no management key, and a management key is no consumer's key.
     assert not validator.authorise(VALID, BUCKET)
@@ -175,7 +175,9 @@ def test_a_token_is_a_management_key_with_access_to_the_bucket(
 def test_a_token_cannot_be_judged_when_its_bucket_cannot_be_read(
     replica: Replica, validator: Validator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replica.load("dep_1", PEPPER_CHECK, 1, [bucket(2, "_system", None), consumer(2, 2, "t", ROOT), key(TOKEN, 2, 2)])
+    replica.load(
+        "dep_1", PEPPER_CHECK, at(1), [bucket(2, "_system", None), consumer(2, 2, "t", ROOT), key(TOKEN, 2, 2)]
+    )
 
     def fail(*_: object) -> None:
         raise lmdb.Error("racing")

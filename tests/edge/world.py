@@ -14,6 +14,7 @@ from keywright.core.changes import (
     Change,
     ConsumerDelete,
     ConsumerPut,
+    Cursor,
     KeyDelete,
     KeyPut,
 )
@@ -47,6 +48,15 @@ def key(secret: str, bucket_number: int, consumer_number: int, expires_at: int |
     return KeyPut(DIGESTER.digest(secret), bucket_number, consumer_number, new_id(models.IdKind.KEY), expires_at)
 
 
+def at(revision: int, history: int = 1) -> Cursor:
+    """A revision's cursor in the one history of these tests, or in another."""
+    return Cursor(revision, f"{history:08x}{revision:08x}", 1000 * revision + history)
+
+
+def batch(follows: int, changes: Sequence[Change]) -> Batch:
+    return Batch(at(follows), changes, at(follows + len(changes)))
+
+
 @dataclass
 class MemoryFeed:
     """The Feed's contract over a list. `log` holds every change since revision `start`."""
@@ -58,6 +68,7 @@ class MemoryFeed:
     batch_size: int = 3
     calls: list[str] = field(default_factory=list)
     error: Exception | None = None
+    history: int = 1
 
     @property
     def revision(self) -> int:
@@ -71,19 +82,22 @@ class MemoryFeed:
     async def snapshot(self) -> Snapshot:
         self.calls.append("snapshot")
         self._fail()
-        return Snapshot(self.deployment, self.pepper_check, self.revision, self.pages(state(self.log)))
+        cursor = at(self.revision, self.history)
+        return Snapshot(self.deployment, self.pepper_check, cursor, self.pages(state(self.log)))
 
     async def pages(self, changes: Sequence[Change]) -> AsyncIterator[Sequence[Change]]:
         for page in _batched(changes, 2):
             yield page
 
-    async def changes(self, after: int) -> Batch:
-        self.calls.append(f"changes {after}")
+    async def changes(self, after: Cursor) -> Batch:
+        self.calls.append(f"changes {after.revision}")
+        assert after.stamp, "nobody is asked to lead on from what has no stamp"
         self._fail()
-        if not self.start <= after <= self.revision:
+        if not self.start <= after.revision <= self.revision or after != at(after.revision, self.history):
             raise SnapshotNeeded
-        at = after - self.start
-        return Batch(after, self.log[at : at + self.batch_size])
+        first = after.revision - self.start
+        changes = self.log[first : first + self.batch_size]
+        return Batch(after, changes, at(after.revision + len(changes), self.history))
 
     def _fail(self) -> None:
         if self.error is not None:

@@ -20,8 +20,9 @@ BUCKET = "my-project-production"
 class Origin:
     """A real origin on a fixed port, with what tests do to it."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *arguments: str, **variables: str) -> None:
         self.data_dir = data_dir
+        self._arguments, self._variables = arguments, variables
         self.process = self._new(None)
         self.client = httpx2.Client(
             base_url=self.process.url, headers={"authorization": f"Bearer {ROOT_KEY}"}, timeout=10
@@ -43,8 +44,10 @@ class Origin:
         made: dict[str, Any] = self.call("POST", f"{BUCKETS}/{BUCKET}/consumers/one/keys", json={})
         return made
 
-    def revoke(self, key: dict[str, Any]) -> None:
-        self.call("DELETE", f"{BUCKETS}/{BUCKET}/consumers/one/keys/{key['id']}")
+    def revoke(self, key: dict[str, Any], query: str = "") -> httpx2.Response:
+        answer = self.client.delete(f"{BUCKETS}/{BUCKET}/consumers/one/keys/{key['id']}?{query}")
+        assert answer.status_code == 204, answer.text
+        return answer
 
     @property
     def revision(self) -> int:
@@ -54,8 +57,8 @@ class Origin:
         self.process = self._new(self.process.port)
 
     def _new(self, port: int | None) -> ServeProcess:
-        variables = {"KEYWRIGHT_BOOTSTRAP_KEY": ROOT_KEY, "KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0"}
-        return ServeProcess(self.data_dir, port=port, **variables).wait_until_ready()
+        variables = {"KEYWRIGHT_BOOTSTRAP_KEY": ROOT_KEY, "KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0", **self._variables}
+        return ServeProcess(self.data_dir, *self._arguments, port=port, **variables).wait_until_ready()
 
 
 FOLLOW = {"account": "none", "buckets": {"*": "validate"}, "feed": True}

@@ -17,6 +17,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from keywright.cli import app
+from keywright.origin.store.tables import SCHEMA_VERSION
 from support.api import ACCOUNT_URL, Api
 from support.postgres import Postgres, free_port
 from support.process import COMMAND, ServeProcess
@@ -293,8 +294,8 @@ async def test_many_that_bootstrap_one_record_at_once_all_succeed_and_one_makes_
 
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     arguments = ("migrate", "--data-dir", str(tmp_path / "data"))
-    assert run(*arguments).stdout == "The database was migrated from schema none to 0001.\n"
-    assert run(*arguments).stdout == "The database is up to date (schema 0001).\n"
+    assert run(*arguments).stdout == f"The database was migrated from schema none to {SCHEMA_VERSION}.\n"
+    assert run(*arguments).stdout == f"The database is up to date (schema {SCHEMA_VERSION}).\n"
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         arguments = ("migrate", "--data-dir", str(tmp_path / "other"))
         said = [done.stdout for done in pool.map(lambda _: run(*arguments), range(3))]

@@ -51,7 +51,7 @@ class Postgres:
         self._data = base / "data"
         self._base = base
         self._numbers = count(1)
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root.
@@ -71,16 +71,8 @@ class Postgres:
         )
 
     def start(self) -> None:
-        settings = {
-            "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self._base,
-            "fsync": "off", "max_connections": 200, "deadlock_timeout": "200ms",
-        }  # fmt: skip
-        flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (self._base / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._data, *flags], stdout=log, stderr=log, **self._as
-            )
-        deadline = time.monotonic() + 30
+        self._launch()
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             ready = subprocess.run(
                 [self._binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port)],
@@ -89,14 +81,41 @@ class Postgres:
             )
             if ready.returncode == 0:
                 return
+            if self.process is not None and self.process.poll() is not None:
+                # What a killed server left running must be gone first.
+                self._launch()
             time.sleep(0.05)
         raise RuntimeError((self._base / "server.log").read_text())
 
+    def _launch(self) -> None:
+        settings = {
+            "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self._base,
+            "fsync": "off", "max_connections": 200, "deadlock_timeout": "200ms",
+        }  # fmt: skip
+        flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with (self._base / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self._data, *flags], stdout=log, stderr=log, **self._as
+            )
+
+    def save(self) -> None:
+        """Keep a copy of everything as it is now: a standby that gets nothing from here on."""
+        self.stop()
+        subprocess.run(["cp", "-a", self._data, self._base / "standby"], check=True)
+        self.start()
+
+    def fail_over(self) -> None:
+        """Die, and go on as that standby."""
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self._data)
+        (self._base / "standby").rename(self._data)
+        self.start()
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait()
-            self._process = None
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait()
+            self.process = None
 
     def run(self, statement: str, database: str = "postgres") -> str:
         command = [self._binaries / "psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database]

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ import httpx2
 
 from support.postgres import free_port
 
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For each call on its own, which would else read all certificates of this machine: more work than the call is."""
 COMMAND = str(Path(sys.executable).with_name("keywright"))
 
 
@@ -40,13 +43,13 @@ class ServeProcess:
                 start_new_session=True,
             )
 
-    def wait_until_ready(self, timeout: float = 30) -> Self:
+    def wait_until_ready(self, timeout: float = 90) -> Self:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
             try:
-                if httpx2.get(f"{self.url}/readyz", timeout=1).status_code == 200:
+                if httpx2.get(f"{self.url}/readyz", timeout=1, verify=NO_TLS).status_code == 200:
                     return self
             except httpx2.TransportError:
                 pass
@@ -82,11 +85,11 @@ class ServeProcess:
 
     def get(self, path: str) -> Any:
         """The parsed answer to a GET, whatever its status."""
-        return httpx2.get(f"{self.url}{path}", timeout=5).json()
+        return httpx2.get(f"{self.url}{path}", timeout=5, verify=NO_TLS).json()
 
     def verdict(self, key: str, bucket: str = "my-project-production") -> str:
         """What this process says of a key: the verdict, or the status of a refusal to answer."""
-        answer = httpx2.post(f"{self.url}/v1/validate/{bucket}", json={"key": key}, timeout=5)
+        answer = httpx2.post(f"{self.url}/v1/validate/{bucket}", json={"key": key}, timeout=5, verify=NO_TLS)
         return str(answer.json()["code"]) if answer.status_code == 200 else str(answer.status_code)
 
 
@@ -105,8 +108,20 @@ class EdgeProcess(ServeProcess):
         port: int | None = None,
         **variables: str,
     ) -> None:
-        given = {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
-        super().__init__(data_dir, "--origin", origin, *arguments, port=port, **{**given, **variables})
+        variables |= {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
+        super().__init__(data_dir, "--origin", origin, *arguments, port=port, **variables)
+
+
+class BrokerEdgeProcess(ServeProcess):
+    """`keywright edge`, following a broker."""
+
+    command = "edge"
+
+    def __init__(
+        self, data_dir: Path, broker: str, pepper_file: Path, *arguments: str, port: int | None = None, **variables: str
+    ) -> None:
+        variables = {"KEYWRIGHT_PEPPER_FILE": str(pepper_file), **variables}
+        super().__init__(data_dir, "--nats", broker, *arguments, port=port, **variables)
 
 
 def until(is_true: Callable[[], object], timeout: float = 15) -> None:

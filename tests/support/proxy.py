@@ -1,8 +1,12 @@
-"""A TCP proxy that a test can make as bad as a network: cut, stalled, deaf in one direction, slow, or dishonest."""
+"""A TCP proxy that a test can make as bad as a network: cut, stalled, deaf in one direction, slow, or dishonest.
+
+Before several servers it is a load balancer: each connection goes to the next one that takes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import select
 import socket
 import threading
@@ -15,8 +19,9 @@ from support.postgres import free_port
 class Proxy:
     """Listens on a port of its own for as long as it is entered. What it does may be changed at any moment."""
 
-    def __init__(self, target_port: int) -> None:
-        self.target_port = target_port
+    def __init__(self, *target_ports: int) -> None:
+        self._targets = itertools.cycle(target_ports)
+        self._target_count = len(target_ports)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.is_cut = False
@@ -69,13 +74,18 @@ class Proxy:
             if self.is_cut:
                 near.close()
                 continue
-            try:
-                far = socket.create_connection(("127.0.0.1", self.target_port))
-            except OSError:
+            far = self._connect()
+            if far is None:
                 near.close()
                 continue
             self._open += [near, far]
             threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+
+    def _connect(self) -> socket.socket | None:
+        for port in itertools.islice(self._targets, self._target_count):
+            with contextlib.suppress(OSError):
+                return socket.create_connection(("127.0.0.1", port))
+        return None
 
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
         with near, far, contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,11 +18,13 @@ from keywright.core.changes import (
     Change,
     ConsumerDelete,
     ConsumerPut,
+    Cursor,
     KeyDelete,
     KeyPut,
 )
 from keywright.core.keyformat import Digester
 from keywright.core.models import Bucket
+from keywright.edge.replica import Replica
 from keywright.origin.service import deployment
 from keywright.origin.service.actor import Limits, Tools
 from keywright.origin.service.vault import KEY_BYTES, KeyRing, Vault
@@ -71,14 +74,18 @@ async def opened(url: str) -> AsyncIterator[Record]:
 
 async def log_of(database: Database) -> list[tuple[int, Change]]:
     async with database.read() as tx:
-        return await logs.list_changes(tx, after=0, limit=1_000_000)
+        return [(row.cursor.revision, row.change) for row in await logs.list_changes(tx, after=0, limit=1_000_000)]
 
 
-async def head_of(database: Database) -> int:
+async def cursor_of(database: Database) -> Cursor:
     async with database.read() as tx:
         found = await logs.find_deployment(tx)
     assert found is not None
-    return found.revision
+    return found.head
+
+
+async def head_of(database: Database) -> int:
+    return (await cursor_of(database)).revision
 
 
 async def snapshot_of(database: Database) -> list[Change]:
@@ -112,6 +119,15 @@ def replay(changes: Iterable[Change]) -> list[Change]:
         *(put for _, put in sorted(living.items())),
         *(put for _, put in sorted(key_puts.items()) if put.consumer_number in living),
     ]
+
+
+def replica_of(data_dir: Path, digester: Digester) -> list[Change]:
+    """Every record of the replica in a data directory, in the order of a snapshot; others may be using it."""
+    replica = Replica.open(data_dir / "replica", digester.pepper_check())
+    try:
+        return replica.records()
+    finally:
+        replica.close()
 
 
 async def count(tx: Transaction, table: sa.Table, *conditions: Any) -> int:

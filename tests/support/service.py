@@ -14,9 +14,11 @@ import httpx2
 from keywright.core.keyformat import Digester, Secret
 from keywright.origin.http import Services
 from keywright.origin.service.actor import Limits, Tools
+from keywright.origin.store.database import Database
 from keywright.serve import first_start
 from keywright.serve.embedded import EmbeddedApp
-from keywright.settings import OriginSettings
+from keywright.settings import EndUserSettings, OriginSettings
+from support.identity import AUDIENCE, CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
 ROOT_KEY = "root-key-of-the-test-deployment"
 
@@ -80,11 +82,28 @@ class Service:
         return str(answer["code"])
 
 
+def end_users_of(provider: IdentityProvider, **changes: Any) -> EndUserSettings:
+    """Settings for end users who come from this identity provider."""
+    settings = EndUserSettings(
+        oidc_issuer=provider.url,
+        oidc_audiences=(AUDIENCE,),
+        oidc_client_id=CLIENT_ID,
+        oidc_client_secret=Secret(CLIENT_SECRET),
+        cors_origins=("https://app.example.com",),
+        rate_limit=0,
+        public_url="http://keywright.test",
+        smtp_url=None,
+        mail_from="keys@keywright.test",
+    )
+    return replace(settings, **changes)
+
+
 def bare_services() -> Services:
     """What an origin is built from, with nothing behind it: for its document and its pages, which ask for nothing."""
     nothing: Any = None
     tools = Tools(nothing, Digester(bytes(32)), nothing, nothing, Limits())
-    return Services(nothing, tools, nothing, nothing, nothing)
+    # Opened by its first query, which nobody asks.
+    return Services(Database("sqlite+aiosqlite:////nowhere"), tools, nothing, nothing, nothing, nothing)
 
 
 @asynccontextmanager

@@ -5,8 +5,6 @@ looks at one secret, client.py talks to the API, output.py prints. It imports li
 `keywright serve` waits for it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from keywright import __version__
-from keywright.cli import buckets, consumers, key, keys, managers
-from keywright.cli.options import example
-from keywright.cli.output import CommandFailed, fail
+from keywright.cli import buckets, consumers, edges, key, keys, managers, portal, snapshot
+from keywright.cli.options import DatabaseUrl, DataDir, example
+from keywright.cli.output import CommandFailed, fail, failing_clearly
 
 if TYPE_CHECKING:
     from keywright.settings import OriginSettings
@@ -77,23 +75,19 @@ _GrpcPort = Annotated[
         help="Port of Envoy's ext_authz over gRPC; off by default. Needs the extra keywright[grpc].",
     ),
 ]
-_DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        envvar="KEYWRIGHT_DATA_DIR",
-        metavar="DIR",
-        help="Directory of the database, the replica and the key files; ./keywright-data by default.",
-    ),
-]
-_DatabaseUrl = Annotated[
+_Nats = Annotated[
     str | None,
     typer.Option(
-        "--database-url",
-        envvar="KEYWRIGHT_DATABASE_URL",
+        "--nats",
+        envvar="KEYWRIGHT_NATS_URL",
         metavar="URL",
-        # `ps` shows arguments to everybody.
-        help="PostgreSQL as postgresql://..., instead of SQLite. With a password in it, better use the variable.",
+        help="NATS JetStream that carries changes to edges, as nats://host:4222.",
+    ),
+]
+_Region = Annotated[
+    str | None,
+    typer.Option(
+        "--region", envvar="KEYWRIGHT_REGION", metavar="REGION", help="Where it runs, for the list of edges: eu-north."
     ),
 ]
 
@@ -130,10 +124,12 @@ def serve(
     *,
     host: _Host = None,
     port: _Port = None,
-    data_dir: _DataDir = None,
-    database_url: _DatabaseUrl = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
     workers: _Workers = None,
     grpc_port: _GrpcPort = None,
+    region: _Region = None,
+    nats: _Nats = None,
 ) -> None:
     """Run the service: the Developer API and the validation of keys.
 
@@ -142,16 +138,19 @@ def serve(
     """
     from keywright import serve as planes  # Loads both planes.
 
-    with _failing_clearly():
-        settings = _load(
-            host=host,
-            port=port,
-            data_dir=data_dir,
-            database_url=database_url,
-            workers=workers,
-            grpc_port=grpc_port,
+    with failing_clearly():
+        planes.serve(
+            _load(
+                host=host,
+                port=port,
+                data_dir=data_dir,
+                database_url=database_url,
+                workers=workers,
+                region=region,
+                nats=nats,
+                grpc_port=grpc_port,
+            )
         )
-        planes.serve(settings)
 
 
 @app.command(
@@ -160,6 +159,7 @@ def serve(
     epilog=example(
         "export KEYWRIGHT_EDGE_TOKEN=...    # a management key with feed: true",
         "keywright edge --origin https://keys.internal --data-dir /var/lib/keywright-edge",
+        "keywright edge --snapshot edge.snapshot    # no origin at all",
     ),
 )
 def edge(
@@ -168,6 +168,16 @@ def edge(
         str | None,
         typer.Option("--origin", envvar="KEYWRIGHT_ORIGIN", metavar="URL", help="Address of the origin to follow."),
     ] = None,
+    snapshot: Annotated[
+        Path | None,
+        typer.Option(
+            "--snapshot",
+            envvar="KEYWRIGHT_SNAPSHOT",
+            metavar="FILE",
+            help="File of `keywright snapshot export` to begin with; used if newer than the replica.",
+        ),
+    ] = None,
+    nats: _Nats = None,
     host: _Host = None,
     port: _Port = None,
     data_dir: Annotated[
@@ -190,35 +200,42 @@ def edge(
             help="Admin socket of a HAProxy whose maps are kept in step, so that it decides by itself.",
         ),
     ] = None,
+    region: _Region = None,
 ) -> None:
     """Validate keys on this machine, from a replica that follows an origin.
 
     It goes on answering when the origin is away, also after a restart. It needs
     the origin's pepper, and in KEYWRIGHT_EDGE_TOKEN a management key that may
-    follow the feed.
+    follow the feed. With --nats it follows a broker that the origin relays to,
+    instead of the origin, and needs no such key. With a snapshot file it needs
+    neither to begin with, and without them it answers from that file alone.
     """
-    with _failing_clearly():
+    with failing_clearly():
         from keywright.edge import start
         from keywright.settings import EdgeSettings
 
-        settings = EdgeSettings.load(
-            origin=origin,
-            host=host,
-            port=port,
-            data_dir=data_dir,
-            workers=workers,
-            grpc_port=grpc_port,
-            haproxy=haproxy,
+        start.run(
+            EdgeSettings.load(
+                origin=origin,
+                nats=nats,
+                snapshot=snapshot,
+                host=host,
+                port=port,
+                data_dir=data_dir,
+                workers=workers,
+                region=region,
+                grpc_port=grpc_port,
+                haproxy=haproxy,
+            )
         )
-        start.run(settings)
 
 
 @app.command("migrate", rich_help_panel=_CARE, epilog=example("keywright migrate --data-dir /var/lib/keywright"))
-def migrate(*, data_dir: _DataDir = None, database_url: _DatabaseUrl = None) -> None:
+def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Bring the database up to this version. (`serve` does so, too, when it starts.)"""
     from keywright import serve as planes  # Loads both planes.
 
-    with _failing_clearly():
+    with failing_clearly():
         planes.migrate(_load(data_dir=data_dir, database_url=database_url))
 
 
@@ -232,8 +249,8 @@ def rotate_master_key(
     discard_old: Annotated[
         bool, typer.Option("--discard-old", help="Drop the older master keys once nothing is sealed with them.")
     ] = False,
-    data_dir: _DataDir = None,
-    database_url: _DatabaseUrl = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Make a new master key and seal every bucket's data key with it, while the service runs.
 
@@ -241,14 +258,17 @@ def rotate_master_key(
     """
     from keywright import serve as planes  # Loads both planes.
 
-    with _failing_clearly():
+    with failing_clearly():
         planes.rotate_master_key(_load(data_dir=data_dir, database_url=database_url), discard_old=discard_old)
 
 
+app.add_typer(snapshot.app, name="snapshot", rich_help_panel=_CARE)
 app.add_typer(buckets.app, name="buckets", rich_help_panel=_MANAGE)
 app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
 app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)
+app.add_typer(portal.app, name="portal", rich_help_panel=_MANAGE)
+app.add_typer(edges.app, name="edges", rich_help_panel=_CARE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)
 
 
@@ -260,15 +280,3 @@ def _load(**given: Any) -> "OriginSettings":
     from keywright.settings import OriginSettings
 
     return OriginSettings.load(**given)
-
-
-@contextmanager
-def _failing_clearly() -> Iterator[None]:
-    """Turn what keeps the service from starting into its line."""
-    from keywright.server import StartError
-    from keywright.settings import SettingsError
-
-    try:
-        yield
-    except (SettingsError, StartError) as error:
-        raise CommandFailed(str(error)) from None

@@ -1,11 +1,12 @@
 """Owns `keywright buckets`."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
 
 from keywright.cli import options
-from keywright.cli.input import Page, changes, confirm, given, parse_tags
+from keywright.cli.input import Page, changes, confirm, given, parse_self_serve, parse_tags
 from keywright.cli.options import DEFAULT_URL, connect, example
 from keywright.cli.output import (
     Column,
@@ -19,6 +20,7 @@ from keywright.cli.output import (
     text_of,
     time_of,
 )
+from keywright.core.models import WhenStale
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,12 +31,36 @@ app = typer.Typer(
 _BUCKETS = "key-buckets"
 
 
+_MaxStaleness = Annotated[
+    int | None,
+    typer.Option(
+        "--max-staleness",
+        metavar="SECONDS",
+        min=0,
+        help="How long an edge may be out of step and not count as stale; 0 is for ever.",
+    ),
+]
+_Stale = Annotated[
+    WhenStale | None,
+    typer.Option("--when-stale", help="Whether a stale edge goes on judging keys, or refuses to answer (503)."),
+]
+
+
 def _retrievable(row: Row) -> str:
     return {True: "yes", False: "no"}.get(row.get("isRetrievable", ""), "")
 
 
+def _staleness(row: Row) -> str:
+    seconds = row.get("maxStalenessSeconds")
+    return "" if seconds is None else f"{seconds} s"
+
+
 def _owner_key(row: Row) -> str:
     return plain(row["ownerKey"]["key"]) if "ownerKey" in row else ""
+
+
+def _self_serve(row: Row) -> str:
+    return ", ".join(f"{name}={json.dumps(value)}" for name, value in row.get("selfServe", {}).items())
 
 
 COLUMNS = (
@@ -43,7 +69,10 @@ COLUMNS = (
     Column("DESCRIPTION", text_of("description")),
     Column("TAGS", pairs_of("tags")),
     Column("RETRIEVABLE", _retrievable),
+    Column("MAX STALENESS", _staleness, in_list=False),
+    Column("WHEN STALE", text_of("whenStale"), in_list=False),
     Column("PREFIX", text_of("keyPrefix"), in_list=False),
+    Column("SELF-SERVE", _self_serve, in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
     Column("OWNER KEY", _owner_key, is_whole=True, in_list=False),
@@ -78,6 +107,8 @@ def create_bucket(
     not_retrievable: Annotated[
         bool, typer.Option("--not-retrievable", help="Keep digests only: a key is shown once, when it is made.")
     ] = False,
+    max_staleness: _MaxStaleness = None,
+    when_stale: _Stale = None,
     as_json: options.Json = False,
     url: options.Url = DEFAULT_URL,
     account: options.Account = None,
@@ -92,6 +123,8 @@ def create_bucket(
         tags=parse_tags(tag) or None,
         keyPrefix=key_prefix,
         isRetrievable=False if not_retrievable else None,
+        maxStalenessSeconds=max_staleness or None,
+        whenStale=when_stale,
     )
     with connect(url, account) as api:
         answer = api.post(_BUCKETS, body=body)
@@ -121,12 +154,28 @@ def update_bucket(
     description: options.NewDescription = None,
     tag: options.NewTags = None,
     no_tags: options.NoTags = False,
+    self_serve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--self-serve",
+            metavar="NAME=VALUE",
+            help="What end users may do: enabled, createConsumers, deleteConsumers, createKeys (true or false), "
+            "maxConsumers, maxKeys; may be repeated.",
+        ),
+    ] = None,
+    max_staleness: _MaxStaleness = None,
+    when_stale: _Stale = None,
     as_json: options.Json = False,
     url: options.Url = DEFAULT_URL,
     account: options.Account = None,
 ) -> None:
-    """Change the description or the tags of a bucket."""
-    body = changes(description, tag, no_tags=no_tags)
+    """Change a bucket: description, tags, what a stale edge does with it, what end users may do in it."""
+    body: dict[str, Any] = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
+    others = (description, tag, no_tags or None, max_staleness, when_stale)
+    if not body or any(other is not None for other in others):
+        body |= changes(description, tag, no_tags=no_tags, maxStalenessSeconds=max_staleness, whenStale=when_stale)
+    if max_staleness == 0:
+        body["maxStalenessSeconds"] = None
     with connect(url, account) as api:
         answer = api.patch(_BUCKETS, name, body=body)
     show_one(answer, COLUMNS, as_json=as_json)

@@ -56,6 +56,18 @@ def parse_tags(pairs: list[str] | None) -> dict[str, str]:
     return tags
 
 
+def parse_self_serve(pairs: list[str]) -> dict[str, Any]:
+    """`name=value` pairs with true, false or whole numbers. Raises BadParameter."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        is_number = value.isascii() and value.isdecimal()
+        if not (name and equals) or not (value in {"true", "false"} or is_number):
+            raise typer.BadParameter("given as NAME=VALUE, such as createConsumers=true", param_hint="--self-serve")
+        settings[name] = json.loads(value) if not is_number else int(value)
+    return settings
+
+
 def parse_metadata(text: str) -> dict[str, Any]:
     """A JSON object. Raises BadParameter."""
     try:
@@ -94,7 +106,7 @@ def given(**fields: Any) -> dict[str, Any]:
 
 
 def changes(
-    description: str | None, tags: list[str] | None, *, no_tags: bool, metadata: str | None = None
+    description: str | None, tags: list[str] | None, *, no_tags: bool, metadata: str | None = None, **more: Any
 ) -> dict[str, Any]:
     """The body of an update. An empty description takes the old one away. Raises BadParameter if nothing changes."""
     if tags and no_tags:
@@ -103,6 +115,7 @@ def changes(
         description=description,
         tags=parse_tags(tags) if tags or no_tags else None,
         metadata=None if metadata is None else parse_metadata(metadata),
+        **more,
     )
     require_changes(body)
     if description == "":

@@ -1,5 +1,6 @@
 """Owns the options that commands share, and opening the API that they name. What values mean is read in input.py."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,3 +57,22 @@ All = Annotated[bool, typer.Option("--all", help="All, however many requests tha
 BucketName = Annotated[str, typer.Argument(metavar="BUCKET", help="Name of the bucket.", show_default=False)]
 ConsumerName = Annotated[str, typer.Argument(metavar="CONSUMER", help="Name of the consumer.", show_default=False)]
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="Id of the key: key_...", show_default=False)]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="KEYWRIGHT_DATA_DIR",
+        metavar="DIR",
+        help="Directory of the database, the replica and the key files; ./keywright-data by default.",
+    ),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        envvar="KEYWRIGHT_DATABASE_URL",
+        metavar="URL",
+        # `ps` shows arguments to everybody.
+        help="PostgreSQL as postgresql://..., instead of SQLite. With a password in it, better use the variable.",
+    ),
+]

@@ -8,7 +8,8 @@ were chosen by others: whatever could steer a terminal is shown as an escape.
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -117,6 +118,18 @@ def note(text: str) -> None:
 def fail(message: str) -> None:
     """Tell a failure. Only the first line carries the program's name."""
     typer.echo(f"keywright: {message}", err=True)
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """Turn what keeps the service from starting into its line."""
+    from keywright.server import StartError
+    from keywright.settings import SettingsError
+
+    try:
+        yield
+    except (SettingsError, StartError) as error:
+        raise CommandFailed(str(error)) from None
 
 
 def plain(text: str) -> str:

@@ -6,29 +6,38 @@ metadata is one change however many keys a consumer has, and deleting a consumer
 
 A change is encoded as one line of JSON: an array whose first item names its kind. `decode` refuses a kind or a shape
 that it does not know, with ValueError: a change is understood or refused, never guessed at.
+
+A revision alone does not say which history it is of: a record that was restored from a backup counts on from there. So
+the transaction that makes changes draws a *stamp* for them, and a place in a history is a `Cursor`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from keywright.core.keyformat import DIGEST_BYTES
 from keywright.core.permissions import Access
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Goes up when an older reader could misunderstand what is written."""
+STAMP_BYTES = 8
+_CURSOR = re.compile(rf"([0-9]{{1,18}})\.([0-9a-f]{{{2 * STAMP_BYTES}}})\.([0-9]{{1,18}})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class BucketPut:
+    """`refuse_after` is how many seconds a replica may be out of step and still judge its keys; None for ever."""
+
     number: int
     bucket_id: str
     name: str
     account_id: str | None
     grants: Mapping[str, Access] = field(default_factory=dict)
+    refuse_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +86,55 @@ class Hidden:
 Change = BucketPut | BucketDelete | ConsumerPut | ConsumerDelete | KeyPut | KeyDelete | Hidden
 
 
+class Cursor(NamedTuple):
+    """A place in a history: two records that have the same cursor share all that led to it.
+
+    That is so because a stamp is random and drawn once, by the transaction that made the revision. `stamped_at` is in
+    milliseconds since the epoch; along one history each transaction's is later than the one's before, whatever clocks
+    say. The stamp is empty where there is none: before the first change.
+    """
+
+    revision: int
+    stamp: str
+    stamped_at: int
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """The cursor that `str` wrote. Raises ValueError."""
+        match = _CURSOR.fullmatch(text)
+        if match is None:
+            raise ValueError("not a cursor: revision.stamp.milliseconds")
+        return cls(int(match[1]), match[2], int(match[3]))
+
+    def __str__(self) -> str:
+        return f"{self.revision}.{self.stamp}.{self.stamped_at}"
+
+    def may_become(self, other: Cursor) -> bool:
+        """Whether a record that is here may be one that has yet to come to `other`.
+
+        If not, it never will: in the history of `other` nothing of a lower revision was stamped as late as this.
+        """
+        return self.revision < other.revision and self.stamped_at < other.stamped_at
+
+
+NOWHERE = Cursor(0, "", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Changes `follows + 1` to `revision`, in order, one for each revision."""
+    """The changes that lead from one cursor to another, in order, one for each revision: ValueError if there aren't."""
 
-    follows: int
+    follows: Cursor
     changes: Sequence[Change]
+    cursor: Cursor
+
+    def __post_init__(self) -> None:
+        if self.cursor.revision != self.follows.revision + len(self.changes):
+            raise ValueError("there is not one change for each revision")
 
     @property
     def revision(self) -> int:
-        return self.follows + len(self.changes)
+        return self.cursor.revision
 
 
 def encode(change: Change) -> str:
@@ -103,6 +151,10 @@ def encode(change: Change) -> str:
         case BucketPut():
             grants = {account_id: access.label for account_id, access in change.grants.items()}
             row = ["bucket", change.number, change.bucket_id, change.name, change.account_id, grants]
+            # As in format 1 where there is nothing new to say: a reader of that format refuses a limit, rather than
+            # judge the keys of such a bucket for ever.
+            if change.refuse_after is not None:
+                row.append(change.refuse_after)
         case BucketDelete():
             row = ["-bucket", change.number]
         case Hidden():
@@ -129,8 +181,19 @@ def decode(line: str | bytes) -> Change:  # noqa: PLR0911
             case ["-consumer", int(number)]:
                 return ConsumerDelete(number)
             case ["bucket", int(number), str(bucket_id), str(name), str() | None as account_id, dict(grants)]:
-                held = {account: Access.of(access) for account, access in grants.items()}
-                return BucketPut(number, bucket_id, name, account_id, held)
+                return BucketPut(number, bucket_id, name, account_id, _grants(grants))
+            case [
+                "bucket",
+                int(number),
+                str(bucket_id),
+                str(name),
+                str() | None as account_id,
+                dict(grants),
+                int(limit),
+            ]:
+                if limit < 1:
+                    raise ValueError("not a limit")
+                return BucketPut(number, bucket_id, name, account_id, _grants(grants), limit)
             case ["-bucket", int(number)]:
                 return BucketDelete(number)
             case ["-"]:
@@ -138,6 +201,10 @@ def decode(line: str | bytes) -> Change:  # noqa: PLR0911
     except (KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a change of this format") from error
     raise ValueError("not a change of this format")
+
+
+def _grants(value: Mapping[str, Any]) -> dict[str, Access]:
+    return {account: Access.of(access) for account, access in value.items()}
 
 
 def _digest(text: str) -> bytes:

@@ -4,7 +4,7 @@ A frame's MAC is HMAC-SHA-256 under a key derived from the deployment's pepper, 
 every byte of the frame: whose record it is, for which reader and which request (the nonce) it was made, its place in
 the answer, the revisions and the changes. So whoever holds the wire can't mint, alter, reorder, leave out or replay.
 
-On the wire: length (4 bytes, big-endian, of what follows), `kwf1`, the MAC (32 bytes), a JSON array in one line, and
+On the wire: length (4 bytes, big-endian, of what follows), `kwf2`, the MAC (32 bytes), a JSON array in one line, and
 the changes, one line each (core/changes.py). What is wrong in any way is refused with FrameError, never guessed at.
 """
 
@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from keywright.core.changes import Change, decode, encode
+from keywright.core.changes import Change, Cursor, decode, encode
 from keywright.core.keyformat import Digester
 
-FORMAT_VERSION = 1
-"""Goes up when an older reader could misunderstand a frame."""
+FORMAT_VERSION = 2
+"""Goes up when an older reader could misunderstand a frame. Format 1 had revisions without stamps."""
 MAX_BYTES = 8 * 1024 * 1024
 """A longer frame is refused before it is read; `pack` stays far below."""
 BODY_BYTES = 256 * 1024
@@ -40,9 +40,9 @@ class FrameError(ValueError):
 
 class FrameKind(StrEnum):
     CHANGES = "changes"
-    """Changes `follows + 1` to `revision`; without any it is a heartbeat."""
+    """The changes that lead from `follows` to `cursor`; without any it is a heartbeat."""
     PAGE = "page"
-    """Part of a snapshot at `revision`."""
+    """Part of a snapshot at `cursor`."""
     END = "end"
     """The snapshot was whole."""
     SNAPSHOT = "snapshot"
@@ -53,8 +53,9 @@ class FrameKind(StrEnum):
 class Frame:
     """`scope` stands for what the reader may see, `nonce` is the request's own, `number` counts the answer's frames.
 
-    `follows`, `revision` and `head` are revisions: what the changes lead on from and to, and the newest one there was.
-    `time` is in milliseconds and only ever compared with that of another frame of the same answer.
+    `follows` and `cursor` are what the changes lead on from and to, `head` is the newest revision there was. `time` is
+    in milliseconds and only ever compared with that of another frame of the same answer; in a snapshot file it is when
+    that was made.
     """
 
     deployment_id: str
@@ -62,8 +63,8 @@ class Frame:
     scope: str
     nonce: str
     number: int
-    follows: int
-    revision: int
+    follows: Cursor
+    cursor: Cursor
     head: int
     time: int
     changes: Sequence[Change] = ()
@@ -78,7 +79,7 @@ class FrameSigner:
     def encode(self, frame: Frame) -> bytes:
         head = [
             frame.deployment_id, frame.kind, frame.scope, frame.nonce,
-            frame.number, frame.follows, frame.revision, frame.head, frame.time,
+            frame.number, frame.follows, frame.cursor, frame.head, frame.time,
         ]  # fmt: skip
         lines = [json.dumps(head, separators=(",", ":")), *(encode(change) for change in frame.changes)]
         signed = "\n".join(lines).encode()
@@ -95,12 +96,13 @@ class FrameSigner:
         try:
             head, *lines = signed.decode().split("\n")
             match json.loads(head):
-                case [str(deployment), str(kind), str(scope), str(nonce), *counts] if _are_counts(counts):
-                    number, follows, revision, newest, time = counts
+                case [
+                    str(deployment), str(kind), str(scope), str(nonce),
+                    int(number), list(follows), list(cursor), int(newest), int(time),
+                ] if not any(isinstance(count, bool) for count in (number, newest, time)):  # fmt: skip
+                    places = _cursor(follows), _cursor(cursor)
                     changes = [decode(line) for line in lines]
-                    return Frame(
-                        deployment, FrameKind(kind), scope, nonce, number, follows, revision, newest, time, changes
-                    )
+                    return Frame(deployment, FrameKind(kind), scope, nonce, number, *places, newest, time, changes)
         except (ValueError, RecursionError) as error:
             raise FrameError(f"the frame can't be read: {error}") from None
         raise FrameError("the frame can't be read: its head is of another shape")
@@ -114,6 +116,11 @@ class FrameSplitter:
 
     def __init__(self) -> None:
         self._data = bytearray()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for the rest of its frame."""
+        return not self._data
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The frames, without their lengths, that are whole with these bytes."""
@@ -144,5 +151,8 @@ def pack(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
         yield part
 
 
-def _are_counts(values: list[object]) -> bool:
-    return len(values) == 5 and all(type(value) is int for value in values)
+def _cursor(values: list[object]) -> Cursor:
+    match values:
+        case [int(revision), str(stamp), int(stamped_at)] if not isinstance(revision, bool):
+            return Cursor(revision, stamp, stamped_at)
+    raise ValueError("a cursor of another shape")

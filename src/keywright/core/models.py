@@ -65,6 +65,13 @@ class Account:
     updated_at: datetime
 
 
+class WhenStale(StrEnum):
+    """What an edge does with a bucket's keys when its replica has been out of step for longer than the owner allows."""
+
+    SERVE = "serve"
+    REFUSE = "refuse"
+
+
 class Environment(StrEnum):
     PRODUCTION = "production"
     PREVIEW = "preview"
@@ -84,8 +91,30 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfServe:
+    """What end users may do in a bucket by themselves, with the consumers that they manage.
+
+    They may always look, rename, roll and revoke. The two numbers bound what one user makes: consumers that the user
+    manages, and keys of a consumer that are good.
+    """
+
+    enabled: bool = True
+    create_consumers: bool = False
+    delete_consumers: bool = True
+    create_keys: bool = True
+    max_consumers: int = 10
+    max_keys: int = 20
+
+
+DEFAULT_SELF_SERVE = SelfServe()
+
+
+@dataclass(frozen=True, slots=True)
 class Bucket:
-    """`grants` holds the access of other accounts by account id. `account_id` is None for the system bucket alone."""
+    """`grants` holds the access of other accounts by account id. `account_id` is None for the system bucket alone.
+
+    `when_stale` counts for replicas that have been out of step for more than `max_staleness_seconds`.
+    """
 
     number: int
     id: str
@@ -97,7 +126,10 @@ class Bucket:
     key_prefix: str
     created_at: datetime
     updated_at: datetime
+    max_staleness_seconds: int | None = None
+    when_stale: WhenStale = WhenStale.SERVE
     grants: Mapping[str, Access] = field(default_factory=dict)
+    self_serve: SelfServe = DEFAULT_SELF_SERVE
 
 
 @dataclass(frozen=True, slots=True)

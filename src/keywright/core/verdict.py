@@ -16,7 +16,9 @@ class Verdict(StrEnum):
     NO_BUCKET = "NO_BUCKET"
     """There is no such bucket: the question was wrong, not the key."""
     UNAVAILABLE = "UNAVAILABLE"
-    """This replica can't say (it has no snapshot yet). Never a no: the caller answers 503, not 401."""
+    """This replica can't say: it has no snapshot yet, or is further behind than the bucket's owner allows. Never a no:
+    the caller answers 503, not 401.
+    """
 
 
 class KeyRecord(NamedTuple):

@@ -5,6 +5,7 @@ serve puts it beside the origin: `find_door` gives what answers at a path that i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,7 @@ from keywright.core.problems import MethodNotAllowed, NotFound, Problem
 from keywright.core.verdict import Verdict
 from keywright.edge import forward_auth, http, validate_api
 from keywright.edge.forward_auth import ForwardAuth
+from keywright.edge.min_revision import WAIT_SECONDS
 from keywright.edge.validate_api import ValidateApi
 from keywright.edge.validator import now_millis
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from keywright.core.keyformat import Digester
     from keywright.edge.ext_authz import GrpcServer
     from keywright.edge.http import Receive, Scope, Send
-    from keywright.edge.identity import IdentitySigner
+    from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.validator import Validator
 
 
@@ -76,13 +78,21 @@ class EdgeApp:
         token_required: bool = False,
         auth_header: str = "authorization",
         auth_scheme: str = "Bearer",
+        min_revision_seconds: float = WAIT_SECONDS,
         signer: IdentitySigner | None = None,
     ) -> None:
         self._status = status
         self._registry = registry
-        self._validate_api = ValidateApi(validator, token_required=token_required)
+        self._validate_api = ValidateApi(
+            validator, token_required=token_required, min_revision_seconds=min_revision_seconds
+        )
         self.forward_auth = ForwardAuth(
-            validator, auth_header=auth_header, auth_scheme=auth_scheme, token_required=token_required, signer=signer
+            validator,
+            auth_header=auth_header,
+            auth_scheme=auth_scheme,
+            token_required=token_required,
+            min_revision_seconds=min_revision_seconds,
+            signer=signer,
         )
         self._pages: dict[str, Door] = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
         if signer is not None:
@@ -119,12 +129,12 @@ class EdgeApp:
     async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 when keys can be judged, in step with the record or not; 503 before the first snapshot."""
         status = self._status
-        revision = status.revision
+        revision, lag = status.revision, status.lag_seconds
         told = {
             "ready": revision is not None,
             "synced": status.is_synced,
             "revision": revision,
-            "lag_seconds": round(status.lag_seconds, 3),
+            "lag_seconds": round(lag, 3) if math.isfinite(lag) else None,
             "since": models.to_iso(status.since),
         }
         if status.reason is not None:
@@ -160,7 +170,12 @@ class _EdgeMetrics(Collector):
         yield validations
         status = self._status
         yield GaugeMetricFamily("keywright_replica_synced", "1 if the replica is in step.", int(status.is_synced))
-        yield GaugeMetricFamily("keywright_replica_lag_seconds", "Time since it was.", status.lag_seconds)
+        yield GaugeMetricFamily(
+            "keywright_replica_lag_seconds", "Time since it was; +Inf if that is not known.", status.lag_seconds
+        )
+        yield GaugeMetricFamily(
+            "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
+        )
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
 
 
@@ -168,7 +183,7 @@ def new_signer(settings: IdentitySettings, digester: Digester) -> IdentitySigner
     """What makes X-Consumer-Token; None where that is off. Raises KeyFileError."""
     if not settings.identity_token_seconds:
         return None
-    from keywright.edge.identity import load_signer  # Loads joserfc and cryptography.
+    from keywright.edge.identity_token import load_signer  # Loads joserfc and cryptography.
 
     return load_signer(
         digester,

@@ -12,19 +12,21 @@ import contextlib
 import json
 import logging
 import os
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import lmdb
 
 from keywright.core.models import to_iso
+from keywright.edge.in_step import elapsed_seconds
 from keywright.edge.replica import ReplicaBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from keywright.core.changes import Cursor
+    from keywright.edge.in_step import InStep
     from keywright.edge.replica import Replica
     from keywright.edge.sync import Follower
 
@@ -37,21 +39,28 @@ NOBODY = "no process follows the record"
 
 
 class Member:
-    """One process's part. Its standing is its own follower's while it follows, else what it reads of the others."""
+    """One process's part. Its standing is its own follower's while it follows, else what it reads of the others.
+
+    `report` runs for as long as this process follows: an edge speaks with one voice, however many processes it has.
+    """
 
     def __init__(
         self,
         replica: Replica,
         path: Path,
         new_follower: Callable[[], Follower],
+        in_step: InStep,
         *,
-        monotonic: Callable[[], float] = time.monotonic,
+        report: Callable[[], Awaitable[None]] | None = None,
+        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._replica = replica
         self._path = path
         self._new_follower = new_follower
+        self._in_step = in_step
+        self._report = report
         self._monotonic = monotonic
-        self._started = (datetime.now(UTC), monotonic())
+        self._started = datetime.now(UTC)
         self._follower: Follower | None = None
 
     @property
@@ -68,9 +77,7 @@ class Member:
 
     @property
     def lag_seconds(self) -> float:
-        if self._follower:
-            return self._follower.lag_seconds
-        return max(0.0, self._monotonic() - float(self._read()["in_step_at"]))
+        return self._in_step.lag_seconds()
 
     @property
     def reason(self) -> str | None:
@@ -80,11 +87,16 @@ class Member:
         return None if reason is None else str(reason)
 
     @property
-    def revision(self) -> int | None:
+    def cursor(self) -> Cursor | None:
         try:
-            return self._replica.revision
+            return self._replica.cursor
         except (lmdb.Error, ReplicaBroken):
             return None
+
+    @property
+    def revision(self) -> int | None:
+        cursor = self.cursor
+        return None if cursor is None else cursor.revision
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow, or wait for the turn to, until `stop` is set."""
@@ -102,12 +114,15 @@ class Member:
     async def _follow(self, stop: asyncio.Event) -> None:
         _log.info("process %d follows the record", os.getpid())
         follower = self._follower = self._new_follower()
-        writing = asyncio.create_task(self._keep_writing(follower))
+        beside = [asyncio.ensure_future(self._keep_writing(follower))]
+        if self._report is not None:
+            beside.append(asyncio.ensure_future(self._report()))
         try:
             await follower.run(stop)
         finally:
-            writing.cancel()
-            await asyncio.wait([writing])
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
             await follower.close()
             self._follower = None
 
@@ -131,7 +146,6 @@ class Member:
         standing = {
             "synced": follower.is_synced,
             "since": to_iso(follower.since),
-            "in_step_at": follower.in_step_at,
             "reason": follower.reason,
             "written_at": self._monotonic(),
         }
@@ -150,8 +164,7 @@ class Member:
             if now - standing["written_at"] > STALE_SECONDS:
                 standing.update(synced=False, reason=NOBODY)
         except (OSError, ValueError, LookupError, TypeError):
-            since, in_step_at = self._started
-            return {"synced": False, "since": to_iso(since), "in_step_at": in_step_at, "reason": NOBODY}
+            return {"synced": False, "since": to_iso(self._started), "reason": NOBODY}
         else:
             found: dict[str, Any] = standing
             return found

@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from keywright.core.changes import Batch, Change
+from keywright.core.changes import Batch, Change, Cursor
 
 
 class SnapshotNeeded(Exception):
-    """The record can't lead on from that revision: it is older than the kept changes, or newer than the record."""
+    """The record can't lead on from that cursor: its change is not kept, or this record was never there."""
+
+
+class RecordBehind(Exception):
+    """The record, as this feed sees it, may merely have yet to come to where the replica is: it is waited for."""
 
 
 class Refused(Exception):
@@ -30,7 +34,7 @@ class Untrusted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole record at one revision.
+    """The whole record at one moment.
 
     `changes` gives pages of puts: buckets, then consumers in order of number, then keys in order of bucket number and
     digest. It may be empty. It is read once, by one reader, and closed (`aclose`) if it has that method.
@@ -38,7 +42,7 @@ class Snapshot:
 
     deployment_id: str
     pepper_check: str
-    revision: int
+    cursor: Cursor
     changes: AsyncIterator[Sequence[Change]]
 
 
@@ -59,10 +63,11 @@ class Feed(Protocol):
 
     async def snapshot(self) -> Snapshot: ...
 
-    async def changes(self, after: int) -> Batch:
-        """The changes after a revision, in order; an empty batch when there are none. Raises SnapshotNeeded.
+    async def changes(self, after: Cursor) -> Batch:
+        """The changes after a cursor, in order; an empty batch when there are none. Raises SnapshotNeeded.
 
-        It holds every change that was committed before the call, up to `batch_size` of them.
+        It holds every change that was committed before the call, up to `batch_size` of them. That the record has the
+        cursor is made sure of even when nothing follows it: an equal revision proves nothing.
         """
         ...
 
@@ -79,3 +84,22 @@ class LiveFeed(Feed, Protocol):
     async def wait_for_news(self) -> None:
         """Return when `changes` should be asked again; raises what `changes` raises. May be cancelled."""
         ...
+
+
+class NoFeed:
+    """What an edge follows that was started without an origin: nothing, and it says so instead of looking in step."""
+
+    batch_size = 1
+
+    async def deployment_id(self) -> str:
+        raise Refused(
+            "this edge has no origin or broker: what changed since its snapshot file was made is not known here"
+        )
+
+    async def snapshot(self) -> Snapshot:
+        raise NotImplementedError
+
+    async def changes(self, after: Cursor) -> Batch:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...

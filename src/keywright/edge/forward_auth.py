@@ -14,11 +14,12 @@ from urllib.parse import quote_from_bytes
 from keywright.core.problems import Problem, Unauthorized
 from keywright.core.verdict import Verdict
 from keywright.edge import http
+from keywright.edge.min_revision import WAIT_SECONDS, MinRevision
 
 if TYPE_CHECKING:
     from keywright.core.verdict import Result
     from keywright.edge.http import Receive, Scope, Send
-    from keywright.edge.identity import IdentitySigner
+    from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.validator import Validator
 
 PREFIX = "/v1/forward-auth/"
@@ -45,9 +46,11 @@ class ForwardAuth:
         auth_header: str = "authorization",
         auth_scheme: str = "Bearer",
         token_required: bool = False,
+        min_revision_seconds: float = WAIT_SECONDS,
         signer: IdentitySigner | None = None,
     ) -> None:
         self._validator = validator
+        self._min_revision = MinRevision(validator, min_revision_seconds)
         self._signer = signer
         self.auth_header = auth_header.lower()
         self._header = self.auth_header.encode("ascii")
@@ -60,7 +63,15 @@ class ForwardAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            values = [value for name, value in scope["headers"] if name == self._header]
+            values = []
+            is_minimum_asked = False
+            for name, value in scope["headers"]:
+                if name == self._header:
+                    values.append(value)
+                elif name == b"min-revision":
+                    is_minimum_asked = True
+            if is_minimum_asked:
+                await self._min_revision.reach(scope)
             headers = self._answer(scope, values)
         except Problem as problem:
             await http.send_problem(scope, send, problem, _NO_IDENTITY)

@@ -2,13 +2,13 @@
 
 HAProxy forgets what it was told when it restarts, and knows nothing of an edge that has died. So its configuration
 believes the maps only until the moment in the entry `lease`, which is written anew every second, and only while the
-maps hold all that the replica holds. The entry `at` says which revision of which deployment that is: where it is
+maps hold all that the replica holds. The entry `at` says which cursor of which deployment that is: where it is
 missing (a new HAProxy), or is not where this edge left it, everything is filled in again.
 
     buckets     name                    -> number
     keys        bucket's number.digest  -> key id | consumer's number | end in milliseconds
     consumers   number                  -> consumer id | name | metadata, percent-encoded
-    state       lease, at               -> milliseconds since the epoch; deployment:revision
+    state       lease, at               -> milliseconds since the epoch; deployment:cursor
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from keywright.core.changes import Batch, Change
+    from keywright.core.changes import Batch, Change, Cursor
     from keywright.edge.replica import Replica
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class HaproxyMaps:
         replica: Replica,
         *,
         is_following: Callable[[], bool],
-        lease_seconds: float,
+        lease_seconds: int,
         clock: Callable[[], int],
     ) -> None:
         self._socket_path = socket_path
@@ -74,8 +74,8 @@ class HaproxyMaps:
         self._events: collections.deque[_Event] = collections.deque()
         self._bell = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._revision: int | None = None
-        """What the maps are at, as far as this process knows; None when it doesn't."""
+        self._cursor: Cursor | None = None
+        """Where the maps are, as far as this process knows; None when it doesn't."""
         self._buckets: dict[int, str] = {}
         self._failure: str | None = None
 
@@ -116,7 +116,7 @@ class HaproxyMaps:
                 else:
                     # Another process follows, and mirrors.
                     self._events.clear()
-                    self._revision = None
+                    self._cursor = None
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._bell.wait(), RENEW_SECONDS)
         finally:
@@ -128,7 +128,7 @@ class HaproxyMaps:
                 await self._round(socket)
         except (OSError, EOFError, TimeoutError, HaproxyError, lmdb.Error, ReplicaBroken) as error:
             # What was half done is not known; the mark in HAProxy tells what is to be believed.
-            self._revision = None
+            self._cursor = None
             failure = f"{type(error).__name__}: {error}"
             if failure != self._failure:
                 _log.warning("can't keep HAProxy at %s in step: %s", self._socket_path, failure)
@@ -139,42 +139,41 @@ class HaproxyMaps:
             self._failure = None
 
     async def _round(self, socket: Socket) -> None:
-        if self._replica.revision is None:
+        cursor = self._replica.cursor
+        if cursor is None:
             return
         mark = await socket.get(Map.STATE, "at")
-        if self._revision is None and mark == self._mark(self._replica.revision):
+        if self._cursor is None and mark == self._mark(cursor):
             # An edge before this one left it so, and nothing has happened since.
-            self._revision = self._replica.revision
+            self._cursor = cursor
             self._buckets = {put.number: put.name for put in self._replica.buckets() if put.name != SYSTEM_BUCKET}
-        elif self._revision is None or mark != self._mark(self._revision):
+        elif self._cursor is None or mark != self._mark(self._cursor):
             await self._fill(socket, mark)
         while self._events:
             await self._take(socket, self._events.popleft())
-            if self._revision is None:
+            if self._cursor is None:
                 await self._fill(socket, mark)
-        if self._revision == self._replica.revision:
-            await socket.put(Map.STATE, "at", self._mark(self._revision))
-            # From the moment on at which everything was there.
-            await socket.put(Map.STATE, "lease", str(self._clock() + int(self._lease_seconds * 1000)))
+        if self._cursor is not None and self._cursor == self._replica.cursor:
+            await socket.put(Map.STATE, "at", self._mark(self._cursor))
+            await socket.put(Map.STATE, "lease", str(self._clock() + self._lease_seconds * 1000))
         elif not self._events:
             # A change of which nobody told; without a lease until it is in the maps.
-            self._revision = None
+            self._cursor = None
 
     async def _take(self, socket: Socket, event: _Event) -> None:
         match event:
             case ("new", _):
-                self._revision = None
+                self._cursor = None
             case ("entries", gone):
                 for map_, name in gone:
                     await socket.delete(map_, name)
             case ("batch", batch):
-                at = self._revision
-                if at is None or batch.follows > at:
-                    self._revision = None
-                elif batch.revision > at:
-                    for change in batch.changes[at - batch.follows :]:
+                if batch.follows == self._cursor:
+                    for change in batch.changes:
                         await self._apply(socket, change)
-                    self._revision = batch.revision
+                    self._cursor = batch.cursor
+                elif self._cursor is None or batch.follows.revision >= self._cursor.revision:
+                    self._cursor = None
 
     async def _apply(self, socket: Socket, change: Change) -> None:
         """What is put in comes first: a bucket that was only changed is never without its entry."""
@@ -201,13 +200,10 @@ class HaproxyMaps:
 
     async def _fill(self, socket: Socket, mark: str | None) -> None:
         """Put everything in anew, beside what is there, which goes on being believed until its lease ends."""
-        revision = self._replica.revision
-        if revision is None:
-            return
         self._events.clear()
         # Asked after that: what is applied from here on is in the events, and what was applied before in the pages.
-        revision = self._replica.revision
-        if revision is None:
+        cursor = self._replica.cursor
+        if cursor is None:
             return
         if mark is not None and not mark.startswith(f"{self._replica.deployment_id}:"):
             # Numbers of another deployment would be taken for ours while one map is new and the next one still old.
@@ -226,8 +222,10 @@ class HaproxyMaps:
             count += len(page)
         for map_ in _MIRRORED:
             await socket.commit(map_, versions[map_])
-        self._revision = revision
-        _log.info("filled HAProxy at %s with %d keys and consumers, revision %d", self._socket_path, count, revision)
+        self._cursor = cursor
+        _log.info(
+            "filled HAProxy at %s with %d keys and consumers, revision %d", self._socket_path, count, cursor.revision
+        )
 
     async def _add(self, socket: Socket, versions: dict[Map, int], changes: list[Change]) -> None:
         rows: dict[Map, list[str]] = {map_: [] for map_ in _MIRRORED}
@@ -257,8 +255,8 @@ class HaproxyMaps:
             case _:
                 return []
 
-    def _mark(self, revision: int) -> str:
-        return f"{self._replica.deployment_id}:{revision}"
+    def _mark(self, cursor: Cursor) -> str:
+        return f"{self._replica.deployment_id}:{cursor}"
 
 
 def _key_name(bucket_number: int, digest: bytes) -> str:

@@ -58,7 +58,8 @@ def find_header(scope: Scope, name: bytes) -> bytes | None:
 
 
 def not_ready() -> Problem:
-    return ServiceUnavailable("This replica has no snapshot of the record yet.", headers={"retry-after": "1"})
+    detail = "This replica has no snapshot of the record yet, or is further behind than the bucket's owner allows."
+    return ServiceUnavailable(detail, headers={"retry-after": "1"})
 
 
 def no_bucket() -> Problem:

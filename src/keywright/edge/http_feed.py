@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -19,9 +18,10 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from keywright import __version__
-from keywright.core.changes import Batch, Change
+from keywright.core.changes import NOWHERE, Batch, Change, Cursor
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
 from keywright.edge.feeds import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted
+from keywright.edge.in_step import elapsed_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ class HttpFeed:
         digester: Digester,
         *,
         edge_name: str = "edge",
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._signer = FrameSigner(digester)
         self._pepper_check = digester.pepper_check()
@@ -69,7 +69,6 @@ class HttpFeed:
             follow_redirects=False,
         )
         self._record: str | None = None
-        self._at = 0
         self._answer: _Answer | None = None
 
     @property
@@ -85,13 +84,10 @@ class HttpFeed:
             frame = await answer.next()
         finally:
             await answer.close()
-        record = _record_of(frame)
-        if record != self._record:
-            self._record, self._at = record, 0
-        return record
+        self._record = _record_of(frame)
+        return self._record
 
-    async def changes(self, after: int) -> Batch:
-        self._at = after
+    async def changes(self, after: Cursor) -> Batch:
         try:
             answer = self._answer
             if answer is None or answer.handed_on != after:
@@ -104,8 +100,8 @@ class HttpFeed:
             for frame in answer.take():
                 self._check(frame, answer.handed_on)
                 changes += frame.changes
-                answer.handed_on = frame.revision
-            return Batch(after, changes)
+                answer.handed_on = frame.cursor
+            return Batch(after, changes, answer.handed_on)
         except BaseException:
             await self._give_up()
             raise
@@ -126,29 +122,24 @@ class HttpFeed:
             first = await answer.next()
             if first.kind is not FrameKind.PAGE:
                 raise Untrusted("the snapshot does not begin with a page")
-            record = _record_of(first)
-            if record == self._record and first.revision < self._at:
-                raise Refused(
-                    f"the origin's record is older (revision {first.revision}) than this replica ({self._at}): was it "
-                    "restored from a backup? If so, remove the replica's directory and start this edge again"
-                )
         except BaseException:
             await answer.close()
             raise
-        return Snapshot(record, self._pepper_check, first.revision, _pages(answer, first))
+        return Snapshot(_record_of(first), self._pepper_check, first.cursor, _pages(answer, first))
 
     async def close(self) -> None:
         await self._give_up()
         await self._client.aclose()
 
-    def _check(self, frame: Frame, follows: int) -> None:
+    def _check(self, frame: Frame, follows: Cursor) -> None:
         if _record_of(frame) != self._record:
             raise Untrusted("the record has become another one")
         if frame.kind is FrameKind.SNAPSHOT:
             raise SnapshotNeeded("this edge may see more than it did")
         if frame.kind is not FrameKind.CHANGES or frame.follows != follows:
             raise Untrusted("the changes do not follow each other")
-        if frame.revision != follows + len(frame.changes) or frame.head < frame.revision:
+        revision = frame.cursor.revision
+        if revision != follows.revision + len(frame.changes) or frame.head < revision:
             raise Untrusted("there is not one change for each revision")
 
     async def _give_up(self) -> None:
@@ -156,7 +147,7 @@ class HttpFeed:
         if answer is not None:
             await answer.close()
 
-    async def _ask(self, path: str, after: int | None = None) -> _Answer:
+    async def _ask(self, path: str, after: Cursor | None = None) -> _Answer:
         """The answer to a request of its own nonce. Raises what the origin's refusal means."""
         nonce = secrets.token_urlsafe(24)
         parameters = {} if after is None else {"after": str(after)}
@@ -186,7 +177,7 @@ class HttpFeed:
                 )
             return
         if status == 410:
-            raise SnapshotNeeded("the origin does not keep the changes since then")
+            raise SnapshotNeeded("the origin does not have this replica's revision with its stamp, or no longer (410)")
         if status == 401:
             raise Refused("the origin does not know the edge token (401): it was revoked, has expired or is mistyped")
         if status == 403:
@@ -202,7 +193,7 @@ class _Answer:
     def __init__(
         self, response: httpx2.Response, stack: AsyncExitStack, signer: FrameSigner, nonce: str, asked_at: float
     ) -> None:
-        self.handed_on = 0
+        self.handed_on = NOWHERE
         self.in_step_at = asked_at
         self._stack = stack
         self._signer = signer
@@ -218,7 +209,7 @@ class _Answer:
     @property
     def is_in_step(self) -> bool:
         """Whether everything that the origin knew of at its last frame has been handed on."""
-        return not self._arrived and self.handed_on == self._head
+        return not self._arrived and self.handed_on.revision == self._head
 
     async def hear(self) -> None:
         """Return when a frame has arrived. Raises OriginUnavailable when there are no more, or none for too long."""
@@ -270,7 +261,7 @@ class _Answer:
         # The first frame was made after the question, so this is never later than the moment that the origin means,
         # however long the frame was held up and whatever the two clocks say.
         since = (frame.time - self._first_time) / 1000
-        self.in_step_at = max(self.in_step_at, min(self._asked_at + since, time.monotonic()))
+        self.in_step_at = max(self.in_step_at, min(self._asked_at + since, elapsed_seconds()))
         self._head = frame.head
         self._arrived.append(frame)
 
@@ -282,7 +273,7 @@ async def _pages(answer: _Answer, first: Frame) -> AsyncIterator[Sequence[Change
         while frame.kind is not FrameKind.END:
             if (
                 frame.kind is not FrameKind.PAGE
-                or frame.revision != first.revision
+                or frame.cursor != first.cursor
                 or _record_of(frame) != _record_of(first)
             ):
                 raise Untrusted("the snapshot's frames are not of one snapshot")

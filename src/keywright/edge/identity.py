@@ -1,99 +1,93 @@
-"""Owns the identity token: a short-lived JWT (ES256) by which a backend trusts who asks, without trusting the network.
+"""Owns who an edge is: the name and region that it was given, and the instance that tells two edges of one name apart.
 
-All edges of a deployment sign with one key, so a backend needs to know one set of public keys, whichever edge it is
-behind. The key is drawn from the pepper, which they all have, unless a PEM file gives another one.
+The instance is drawn once and kept in the data directory. The machine's name and the directory are mixed in, so that a
+copied directory is another edge: taken for one, the copy that is ahead would hide the one that is behind.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import hashlib
+import logging
+import math
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey
-
-from keywright.edge import http
-from keywright.secretfiles import KeyFileError, text_of
+from keywright import __version__
+from keywright.core.models import to_millis
+from keywright.core.reports import EdgeState, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
-    from keywright.core.keyformat import Digester
-    from keywright.core.verdict import ConsumerRecord, KeyRecord
+    from keywright.core.changes import Cursor
 
-# No API key can hold a NUL, so no key's digest can be this one.
-_LABEL = "keywright\0identity token"
-_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-"""Of the curve P-256 (SEC 2 section 2.4.2)."""
-KEPT = 10_000
+_log = logging.getLogger(__name__)
 
 
-class IdentitySigner:
-    """Makes tokens; each is given out for a quarter of its life, so that a key in use costs few signatures."""
+@dataclass(slots=True)
+class Identity:
+    """One for each process; `instance` is the same for all processes on one data directory."""
 
-    def __init__(self, pem: bytes, *, issuer: str, seconds: int, clock: Callable[[], int]) -> None:
-        """`clock` gives milliseconds since the epoch. Raises ValueError if the PEM is no private key on P-256."""
-        key = ECKey.import_key(pem)
-        if not key.is_private or key.curve_name != "P-256":
-            raise ValueError("not a private key on the curve P-256")
-        self._key = key
-        self._issuer = issuer
-        self._seconds = seconds
-        self._clock = clock
-        self._header = {"alg": "ES256", "typ": "JWT", "kid": key.thumbprint()}
-        self._kept: dict[tuple[str, str], tuple[int, KeyRecord, ConsumerRecord, bytes]] = {}
-        public = {**key.as_dict(private=False), "kid": key.thumbprint(), "use": "sig", "alg": "ES256"}
-        self.jwks = http.encode_json({"keys": [public]})
+    name: str
+    region: str
+    instance: str
+    start: str = field(default_factory=lambda: secrets.token_hex(8))
+    _number: int = 0
 
-    def sign(self, bucket: str, key: KeyRecord, consumer: ConsumerRecord) -> bytes:
-        """A token that says whose key it is, for backends of this bucket. It never outlives the key."""
-        now = self._clock()
-        kept = self._kept.get((bucket, key.key_id))
-        if kept is not None:
-            made_at, for_key, for_consumer, token = kept
-            is_fresh = 0 <= now - made_at < self._seconds * 250
-            if is_fresh and for_key == key and for_consumer == consumer:
-                return token
-        token = self._sign(bucket, key, consumer, now)
-        if len(self._kept) >= KEPT:
-            self._kept.clear()
-        self._kept[bucket, key.key_id] = (now, key, consumer, token)
-        return token
+    @classmethod
+    def load(cls, data_dir: Path, *, name: str, region: str) -> Identity:
+        """With the instance that is kept in this directory; it is drawn when there is none."""
+        drawn = _load_or_draw(data_dir / "instance")
+        place = f"{drawn}\n{socket.gethostname()}\n{data_dir.resolve()}"
+        return cls(name, region, hashlib.sha256(place.encode()).hexdigest()[:32])
 
-    def _sign(self, bucket: str, key: KeyRecord, consumer: ConsumerRecord, now: int) -> bytes:
-        end = now // 1000 + self._seconds
-        claims = {
-            "iss": self._issuer,
-            "aud": bucket,
-            "sub": consumer.name,
-            "data": json.loads(consumer.metadata),
-            "consumer": {"id": consumer.consumer_id},
-            "key": {"id": key.key_id},
-            "iat": now // 1000,
-            "exp": end if key.expires_at is None else min(end, key.expires_at // 1000),
-        }
-        return jwt.encode(self._header, claims, self._key).encode()
+    def report(
+        self,
+        deployment_id: str,
+        *,
+        cursor: Cursor | None,
+        is_synced: bool,
+        since: datetime,
+        lag_seconds: float,
+    ) -> Report:
+        """What this edge says of itself now."""
+        self._number += 1
+        state = EdgeState.SYNCED if is_synced else EdgeState.BEHIND
+        return Report(
+            deployment_id=deployment_id,
+            instance=self.instance,
+            start=self.start,
+            number=self._number,
+            name=self.name,
+            region=self.region,
+            version=__version__,
+            state=EdgeState.STARTING if cursor is None else state,
+            since=max(0, to_millis(since)),
+            # An older version left no stamp: nobody can tell which history that is.
+            cursor=cursor if cursor is not None and cursor.stamp else None,
+            lag=int(lag_seconds * 1000) if math.isfinite(lag_seconds) else None,
+        )
 
 
-def key_from_pepper(digester: Digester) -> bytes:
-    """The deployment's signing key, as PEM."""
-    scalar = int.from_bytes(digester.digest(_LABEL), "big") % (_ORDER - 1) + 1
-    private = ec.derive_private_key(scalar, ec.SECP256R1())
-    return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def load_signer(
-    digester: Digester, *, seconds: int, issuer: str, key_file: Path | None, clock: Callable[[], int]
-) -> IdentitySigner:
-    """Raises KeyFileError."""
-    if key_file is None:
-        return IdentitySigner(key_from_pepper(digester), issuer=issuer, seconds=seconds, clock=clock)
-    _, text = text_of(None, "KEYWRIGHT_IDENTITY_KEY_FILE", key_file)
+def _load_or_draw(path: Path) -> str:
+    """Of several processes that start at once one draws, and all read that."""
+    drawn = secrets.token_hex(16)
+    waiting = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        return IdentitySigner(text.encode(), issuer=issuer, seconds=seconds, clock=clock)
-    except (ValueError, JoseError) as error:
-        raise KeyFileError(f"the identity key in {key_file} is not a private key on P-256, as PEM") from error
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            waiting.write_text(drawn)
+            with contextlib.suppress(FileExistsError):
+                os.link(waiting, path)
+        return path.read_text().strip() or drawn
+    except (OSError, UnicodeDecodeError) as error:
+        _log.warning("can't keep %s, so this edge is a new one at each start: %s", path, error)
+        return drawn
+    finally:
+        with contextlib.suppress(OSError):
+            waiting.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 Records are kept apart and small. A key is 36 bytes of name (bucket number, digest) and 32 of value (consumer number, id
 without its prefix), 8 more if it expires; numbers are big-endian, so that the order of bytes is the order of numbers.
+Behind each value stands a checksum of name and value: LMDB has none, and a disk may err.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import json
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from zlib import crc32
 
-from keywright.core.changes import BucketPut, ConsumerPut, KeyPut
+from keywright.core.changes import STAMP_BYTES, BucketPut, ConsumerPut, KeyPut
 from keywright.core.models import IdKind
 from keywright.core.permissions import Access
 from keywright.core.verdict import ConsumerRecord, KeyRecord
@@ -19,11 +21,15 @@ from keywright.core.verdict import ConsumerRecord, KeyRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keywright.core.changes import Cursor
+
 KEY_PREFIX = f"{IdKind.KEY}_"
 CONSUMER_PREFIX = f"{IdKind.CONSUMER}_"
 BUCKET_NUMBER_BYTES = 4
 ID_LENGTH = 24
+CHECK_BYTES = 4
 _KEY_LENGTH = 8 + ID_LENGTH
+_STAMP_LENGTH = 8 + 2 * STAMP_BYTES
 _KEY = struct.Struct(f">Q{ID_LENGTH}s")
 _CONSUMER_HEAD = struct.Struct(f">4x{ID_LENGTH}sB")
 # Half the time of the named tuples' own constructors, which are Python functions around this one.
@@ -44,6 +50,7 @@ class BucketRecord:
     name: str
     account_id: str | None
     grants: Mapping[str, Access] = field(default_factory=dict)
+    refuse_after: int | None = None
 
     @property
     def prefix(self) -> bytes:
@@ -54,15 +61,30 @@ def unpack_number(value: bytes) -> int:
     return int.from_bytes(value, "big")
 
 
+def with_check(name: bytes, value: bytes) -> bytes:
+    """The value as it is kept under this name."""
+    return value + _U32.pack(crc32(value, crc32(name)))
+
+
+def checked(name: bytes, kept: bytes) -> bytes:
+    """The value, if it and its name are what was written. Raises ValueError."""
+    value = kept[:-CHECK_BYTES]
+    if kept[-CHECK_BYTES:] != _U32.pack(crc32(value, crc32(name))):
+        raise ValueError("a record is not as it was written")
+    return value
+
+
 def encode_bucket(put: BucketPut) -> bytes:
     grants = {account_id: access.label for account_id, access in put.grants.items()}
-    return json.dumps([put.number, put.bucket_id, put.account_id, grants], separators=(",", ":")).encode()
+    row = [put.number, put.bucket_id, put.account_id, grants, put.refuse_after]
+    return json.dumps(row, separators=(",", ":")).encode()
 
 
 def decode_bucket(name: str, value: bytes) -> BucketRecord:
-    number, bucket_id, account_id, grants = json.loads(value)
+    # What an earlier version wrote ends with the grants.
+    number, bucket_id, account_id, grants, *rest = json.loads(value)
     held = {account: Access.of(access) for account, access in grants.items()}
-    return BucketRecord(number, bucket_id, name, account_id, held)
+    return BucketRecord(number, bucket_id, name, account_id, held, *rest)
 
 
 def encode_consumer(put: ConsumerPut) -> bytes:
@@ -96,8 +118,21 @@ def decode_key(value: bytes) -> KeyRecord:
     return _new(KeyRecord, (KEY_PREFIX + bare_id.decode(), number, expires_at))
 
 
+def encode_stamp(cursor: Cursor) -> bytes:
+    return pack_number(cursor.stamped_at) + cursor.stamp.encode()
+
+
+def decode_stamp(value: bytes) -> tuple[str, int]:
+    """The stamp and its time; nothing stands for no stamp, as versions before stamps left it."""
+    if value and len(value) != _STAMP_LENGTH:
+        raise ValueError("a stamp of another length")
+    return value[8:].decode(), unpack_number(value[:8])
+
+
 def bucket_put(record: BucketRecord) -> BucketPut:
-    return BucketPut(record.number, record.bucket_id, record.name, record.account_id, record.grants)
+    return BucketPut(
+        record.number, record.bucket_id, record.name, record.account_id, record.grants, record.refuse_after
+    )
 
 
 def consumer_put(name: bytes, value: bytes) -> ConsumerPut:

@@ -1,6 +1,7 @@
 """Owns the replica: what an edge knows of buckets, consumers and keys, in one LMDB environment on its own disk.
 
-Records and cursor move in one transaction, so a replica is at one revision or at another and never between. Several
+Records and cursor move in one transaction, so a replica is at one revision or at another and never between; and only a
+batch that follows that very cursor moves them, so it is never of two histories. Several
 processes may share a replica: each opens it itself, after the fork; any may write, LMDB's writer lock puts them in a
 row; each sees a commit of any other at its very next look-up. What a key is worth is judged elsewhere (validator.py),
 where changes come from is known elsewhere (sync.py, feeds.py), how files are guarded and laid out too (store.py,
@@ -14,32 +15,49 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, assert_never
 
 import lmdb
 
-from keywright.core.changes import BucketDelete, BucketPut, ConsumerDelete, ConsumerPut, Hidden, KeyDelete, KeyPut
+from keywright.core.changes import (
+    BucketDelete,
+    BucketPut,
+    ConsumerDelete,
+    ConsumerPut,
+    Cursor,
+    Hidden,
+    KeyDelete,
+    KeyPut,
+)
 from keywright.edge import records, store
 from keywright.edge.store import ReplicaBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from keywright.core.changes import Batch, Change
     from keywright.core.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.records import BucketRecord
 
-_T = TypeVar("_T")
+__all__ = ["Gap", "NotReady", "Observer", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
 
-__all__ = ["Gap", "NotReady", "Observer", "Replica", "ReplicaBroken", "WrongPepper"]
+Lag = Callable[[], float]
+
+_T = TypeVar("_T")
 
 CACHED_RECORDS = 20_000
 """How many decoded records one process keeps in memory, at most 2 KiB each and mostly far smaller."""
 
 
+def _unknown_lag() -> float:
+    return math.inf
+
+
 class Gap(Exception):
-    """A batch follows a revision that this replica has not reached: changes between are missing."""
+    """A batch follows a cursor that this replica has not been at: changes are missing, or are of another past."""
 
 
 class NotReady(Exception):
@@ -58,26 +76,40 @@ class Observer(Protocol):
     def swept(self, *, is_keys: bool, names: list[bytes]) -> None: ...
 
 
+class Stale(Exception):
+    """The replica has been out of step for longer than the bucket's owner allows."""
+
+
 class Replica:
-    """Reads from any thread; writes from any thread, each transaction on one."""
+    """Reads from any thread; writes from any thread, each transaction on one.
+
+    `lag_seconds` tells how long it may have been out of step; without it that is not known, and so endless.
+    """
 
     observer: Observer | None = None
 
-    def __init__(self, files: store.Files, pepper_check: str) -> None:
+    def __init__(self, files: store.Files, pepper_check: str, lag_seconds: Lag = _unknown_lag) -> None:
         """Use `Replica.open` or `Replica.open_or_replace`."""
         self._files = files
         self._pepper_check = pepper_check
+        self._lag_seconds = lag_seconds
         self._view = _View(-1, is_ready=False)
+        self._audit_place = (0, b"")
+        """Which database, and the name to begin with."""
 
     @classmethod
-    def open(cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE) -> Replica:
+    def open(
+        cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, lag_seconds: Lag = _unknown_lag
+    ) -> Replica:
         """Open what is in the directory, or make it. Raises ReplicaBroken when that can't be trusted."""
-        return cls(store.Files.open(path, map_size, _probe), pepper_check)
+        return cls(store.Files.open(path, map_size, _probe), pepper_check, lag_seconds)
 
     @classmethod
-    def open_or_replace(cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE) -> Replica:
+    def open_or_replace(
+        cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, lag_seconds: Lag = _unknown_lag
+    ) -> Replica:
         """Open the replica; an empty one takes the place of a broken one, unless another process still uses that."""
-        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check)
+        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check, lag_seconds)
 
     def close(self) -> None:
         self._files.close()
@@ -90,6 +122,7 @@ class Replica:
         self._files.close()
         # Before the files: the new ones count their transactions anew, and might come by the old view's number.
         self._view = _View(-1, is_ready=False)
+        self._audit_place = (0, b"")
         self._files = store.Files.open(self._files.path, self._files.map_size, _probe, replace=True)
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -97,7 +130,8 @@ class Replica:
     def find(self, bucket: str, digest: bytes) -> tuple[KeyRecord | None, ConsumerRecord | None] | None:
         """The key with this digest and its consumer, each None when there is none; None when there is no such bucket.
 
-        Raises NotReady without a snapshot, lmdb.Error or ValueError when the files can't be read.
+        Raises NotReady without a snapshot, Stale when the bucket's owner would rather have no answer, lmdb.Error or
+        ValueError when the files can't be read.
         """
         files = self._files
         try:
@@ -116,6 +150,7 @@ class Replica:
             if record is None:
                 return None
             prefix = record.prefix
+            self.check_fresh(record)
         name = prefix + digest
         found = view.found.get(name)
         if found is not None:
@@ -123,9 +158,12 @@ class Replica:
         value = tx.get(name)
         if value is None:
             return _NOTHING
-        key = records.decode_key(value)
-        owner = tx.get(value[:8], None, files.consumers)
-        consumer = records.decode_consumer(owner) if owner is not None and owner[:4] == prefix else None
+        key = records.decode_key(records.checked(name, value))
+        number = value[:8]
+        owner = tx.get(number, None, files.consumers)
+        consumer = None
+        if owner is not None and owner[:4] == prefix:
+            consumer = records.decode_consumer(records.checked(number, owner))
         found = (key, consumer)
         view.misses += 1
         # One in four is kept: keys in use get there soon, and a stream of keys that are seen once costs little.
@@ -143,9 +181,21 @@ class Replica:
                 view = self._new_view(tx)
             return self._find_bucket(tx, view, name)
 
+    def check_fresh(self, bucket: BucketRecord) -> None:
+        """Raise Stale when the replica has been out of step for longer than the bucket allows."""
+        limit = bucket.refuse_after
+        if limit is not None and self._lag_seconds() > limit:
+            raise Stale(f"out of step for more than {limit} s")
+
     @property
     def revision(self) -> int | None:
         """The revision that the replica is at; None before its first snapshot (or if that is of another pepper)."""
+        cursor = self.cursor
+        return None if cursor is None else cursor.revision
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Where the replica is; None as for `revision`. An older version left no stamp: nothing leads on from there."""
         with self._files.read() as tx:
             return self._cursor(tx)
 
@@ -154,6 +204,14 @@ class Replica:
         with self._files.read() as tx:
             value = tx.get(b"deployment", db=self._files.meta)
             return None if value is None else value.decode()
+
+    @property
+    def path(self) -> Path:
+        return self._files.path
+
+    @property
+    def pepper_check(self) -> str:
+        return self._pepper_check
 
     @property
     def is_open(self) -> bool:
@@ -180,7 +238,7 @@ class Replica:
     def buckets(self) -> list[BucketPut]:
         """Every bucket, in order of number."""
         with self._files.read() as tx:
-            rows = [records.decode_bucket(name.decode(), value) for name, value in tx.cursor(self._files.buckets)]
+            rows = [_bucket(name, kept) for name, kept in tx.cursor(self._files.buckets)]
         return [records.bucket_put(row) for row in sorted(rows, key=lambda row: row.number)]
 
     def page(self, place: tuple[bool, bytes], limit: int) -> tuple[list[Change], tuple[bool, bytes] | None]:
@@ -195,11 +253,41 @@ class Replica:
         with files.read() as tx:
             rows = self._rows_from(tx, db, start, limit)
             puts: list[Change] = [
-                decode(name, value) for name, value in rows[:limit] if not self._is_garbage(tx, db, name, value)
+                decode(name, records.checked(name, kept))
+                for name, kept in rows[:limit]
+                if not self._is_garbage(tx, db, name, kept)
             ]
         if len(rows) > limit:
             return puts, (is_keys, rows[limit][0])
         return puts, None if is_keys else (True, b"")
+
+    def audit(self, limit: int) -> bool:
+        """Look at up to `limit` records for damage, going on where the last look stopped; whether all were looked at.
+
+        `find` sees damage in what it finds; but a record whose own name is damaged is not found, and to say UNKNOWN of
+        its key would be wrong. Raises ReplicaBroken.
+        """
+        files = self._files
+        if self._audit_place == (0, b""):
+            files.walk()
+        databases = (files.bucket_names, files.buckets, files.consumers, files.keys)
+        number, start = self._audit_place
+        if number == len(databases):
+            return True
+        db, count, last = databases[number], 0, b""
+        with files.read() as tx, tx.cursor(db) as cursor:
+            if cursor.set_range(start):
+                for name, kept in cursor:
+                    if count == limit:
+                        self._audit_place = (number, name)
+                        return False
+                    records.checked(name, kept)
+                    # In its place, and found from above: so are the pages between.
+                    if name <= last or tx.get(name, db=db) != kept:
+                        raise ReplicaBroken("a record is not in its place")
+                    count, last = count + 1, name
+        self._audit_place = (number + 1, b"")
+        return False
 
     @property
     def used_bytes(self) -> int:
@@ -212,17 +300,18 @@ class Replica:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def apply(self, batch: Batch) -> int:
-        """Apply the changes that are new to this replica, in one transaction; returns the revision it is at afterwards.
+    def apply(self, batch: Batch) -> Cursor:
+        """Apply a batch that follows this replica's cursor, in one transaction; returns the cursor it has afterwards.
 
-        A repeat is ignored. Raises Gap when changes before the batch are missing.
+        A batch that follows an earlier revision is a repeat, or another process was faster: it is ignored, and what to
+        ask for next is seen from the cursor. Raises Gap when changes before the batch are missing.
         """
-        revision = self._write(lambda tx: self._apply(tx, batch))
+        cursor = self._write(lambda tx: self._apply(tx, batch))
         if self.observer is not None:
             self.observer.applied(batch)
-        return revision
+        return cursor
 
-    def load(self, deployment_id: str, pepper_check: str, revision: int, changes: Iterable[Change]) -> None:
+    def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
         """Replace everything by a snapshot, in one transaction: until it is whole, all readers keep what was there.
 
         Fastest with consumers in order of number and keys in order of bucket number and digest. `changes` may block,
@@ -240,7 +329,7 @@ class Replica:
                 self._change(tx, change, append=True)
             tx.put(b"deployment", deployment_id.encode(), db=files.meta)
             tx.put(b"pepper", pepper_check.encode(), db=files.meta)
-            tx.put(b"revision", records.pack_number(revision), db=files.meta)
+            self._move(tx, cursor)
         if self.observer is not None:
             self.observer.replaced()
 
@@ -270,18 +359,28 @@ class Replica:
         with self._files.try_lock("following.lock") as is_ours:
             yield is_ours
 
+    @contextlib.contextmanager
+    def auditing(self) -> Iterator[bool]:
+        """Ask to be the one process that looks for damage; yields False, at once, when another one does."""
+        with self._files.try_lock("audit.lock") as is_ours:
+            yield is_ours
+
     # -- private ------------------------------------------------------------------------------------------------------
 
     def _new_view(self, tx: Any) -> _View:
         view = self._view = _View(tx.id(), is_ready=self._cursor(tx) is not None)
         return view
 
-    def _cursor(self, tx: Any) -> int | None:
+    def _cursor(self, tx: Any) -> Cursor | None:
         meta = self._files.meta
         revision = tx.get(b"revision", db=meta)
         if revision is None or tx.get(b"pepper", db=meta) != self._pepper_check.encode():
             return None
-        return records.unpack_number(revision)
+        return Cursor(records.unpack_number(revision), *records.decode_stamp(tx.get(b"stamp", b"", db=meta)))
+
+    def _move(self, tx: Any, cursor: Cursor) -> None:
+        tx.put(b"revision", records.pack_number(cursor.revision), db=self._files.meta)
+        tx.put(b"stamp", records.encode_stamp(cursor), db=self._files.meta)
 
     def _find_bucket(self, tx: Any, view: _View, name: str) -> BucketRecord | None:
         if not view.is_ready:
@@ -292,8 +391,10 @@ class Replica:
             value = tx.get(name.encode(), db=self._files.buckets) if name.isascii() and 0 < len(name) <= 255 else None
             if value is None:
                 return None
-            record = view.buckets[name] = records.decode_bucket(name, value)
-            view.prefixes[name] = record.prefix
+            record = view.buckets[name] = _bucket(name.encode(), value)
+            # The short way is for buckets that nothing else has to be asked of.
+            if record.refuse_after is None:
+                view.prefixes[name] = record.prefix
         return record
 
     def _write(self, change: Callable[[Any], _T]) -> _T:
@@ -304,35 +405,36 @@ class Replica:
             except lmdb.MapFullError:
                 continue  # The map has been doubled.
 
-    def _apply(self, tx: Any, batch: Batch) -> int:
+    def _apply(self, tx: Any, batch: Batch) -> Cursor:
         cursor = self._cursor(tx)
-        if cursor is None or batch.follows > cursor:
-            raise Gap(f"a batch follows revision {batch.follows}, the replica is at {cursor}")
-        if batch.revision <= cursor:
+        if cursor is None or (cursor != batch.follows and cursor.revision <= batch.follows.revision):
+            raise Gap(f"a batch follows {batch.follows}, the replica is at {cursor}")
+        if cursor != batch.follows:
             return cursor
-        for change in batch.changes[cursor - batch.follows :]:
+        for change in batch.changes:
             self._change(tx, change)
-        tx.put(b"revision", records.pack_number(batch.revision), db=self._files.meta)
-        return batch.revision
+        self._move(tx, batch.cursor)
+        return batch.cursor
 
     def _change(self, tx: Any, change: Change, *, append: bool = False) -> None:
         files = self._files
         match change:
             case KeyPut():
                 name = records.pack_bucket_number(change.bucket_number) + change.digest
-                self._put(tx, files.keys, name, records.encode_key(change), append)
+                self._put(tx, files.keys, name, records.with_check(name, records.encode_key(change)), append)
             case KeyDelete():
                 tx.delete(records.pack_bucket_number(change.bucket_number) + change.digest, db=files.keys)
             case ConsumerPut():
                 name = records.pack_number(change.number)
-                self._put(tx, files.consumers, name, records.encode_consumer(change), append)
+                self._put(tx, files.consumers, name, records.with_check(name, records.encode_consumer(change)), append)
             case ConsumerDelete():
                 if tx.delete(records.pack_number(change.number), db=files.consumers):
                     self._ask_for_sweep(tx)
             case BucketPut():
                 self._delete_bucket_name(tx, change.number)
-                tx.put(change.name.encode(), records.encode_bucket(change), db=files.buckets)
-                tx.put(records.pack_bucket_number(change.number), change.name.encode(), db=files.bucket_names)
+                name, number = change.name.encode(), records.pack_bucket_number(change.number)
+                tx.put(name, records.with_check(name, records.encode_bucket(change)), db=files.buckets)
+                tx.put(number, records.with_check(number, name), db=files.bucket_names)
             case BucketDelete():
                 self._delete_bucket_name(tx, change.number)
                 if tx.delete(records.pack_bucket_number(change.number), db=files.bucket_names):
@@ -348,9 +450,13 @@ class Replica:
 
     def _delete_bucket_name(self, tx: Any, number: int) -> None:
         """Free the name of a bucket, unless a newer bucket has taken it already."""
-        name = tx.get(records.pack_bucket_number(number), db=self._files.bucket_names)
-        value = None if name is None else tx.get(name, db=self._files.buckets)
-        if name is not None and value is not None and records.decode_bucket(name.decode(), value).number == number:
+        packed = records.pack_bucket_number(number)
+        kept = tx.get(packed, db=self._files.bucket_names)
+        if kept is None:
+            return
+        name = records.checked(packed, kept)
+        value = tx.get(name, db=self._files.buckets)
+        if value is not None and _bucket(name, value).number == number:
             tx.delete(name, db=self._files.buckets)
 
     def _rows_from(self, tx: Any, db: Any, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
@@ -418,16 +524,22 @@ class _View:
 _NOTHING = (None, None)
 
 
+def _bucket(name: bytes, kept: bytes) -> BucketRecord:
+    return records.decode_bucket(name.decode(), records.checked(name, kept))
+
+
 def _probe(files: store.Files) -> None:
     """Read the first and the last record of each kind; raises one of store.BROKEN if they are none."""
     with files.begin(files.meta) as tx:
         revision = tx.get(b"revision")
         if revision is not None and len(revision) != 8:
             raise ValueError("a revision of another length")
-        for name, value in tx.cursor(files.buckets):
-            records.decode_bucket(name.decode(), value)
+        records.decode_stamp(tx.get(b"stamp", b""))
+        for name, kept in tx.cursor(files.buckets):
+            _bucket(name, kept)
         for db, decode in ((files.consumers, records.consumer_put), (files.keys, records.key_put)):
             with tx.cursor(db) as cursor:
                 for move in (cursor.first, cursor.last):
                     if move():
-                        decode(*cursor.item())
+                        name, kept = cursor.item()
+                        decode(name, records.checked(name, kept))

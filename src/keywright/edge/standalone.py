@@ -16,15 +16,20 @@ from keywright.core.problems import NotFound
 from keywright.edge import http
 from keywright.edge.app import EdgeApp, new_signer
 from keywright.edge.election import Member
+from keywright.edge.following import new_feed, new_reports
 from keywright.edge.haproxy import HaproxyMaps
-from keywright.edge.http_feed import HttpFeed
+from keywright.edge.identity import Identity
+from keywright.edge.in_step import InStep
+from keywright.edge.nats_feed import NatsFeed
 from keywright.edge.replica import Replica
+from keywright.edge.reporting import Reporter
 from keywright.edge.sync import Follower
 from keywright.edge.validator import Validator, now_millis
 from keywright.settings import EdgeSettings
 from keywright.telemetry import configure_logs
 
 if TYPE_CHECKING:
+    from keywright.core.reports import Report
     from keywright.edge.http import Receive, Scope, Send
 
 log = logging.getLogger("keywright.edge")
@@ -38,9 +43,21 @@ class StandaloneApp:
 
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
-        self._replica = Replica.open_or_replace(settings.replica_dir, digester.pepper_check())
-        self._feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
-        self._member = Member(self._replica, settings.replica_dir / "standing.json", self._new_follower)
+        self._in_step = InStep(settings.in_step_file)
+        self._replica = Replica.open_or_replace(
+            settings.replica_dir, digester.pepper_check(), lag_seconds=self._in_step.lag_seconds
+        )
+        self._feed = new_feed(settings, digester)
+        self._identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
+        self._reports = new_reports(settings, digester)
+        self._reporter = Reporter(self._reports, self._new_report)
+        self._member = Member(
+            self._replica,
+            settings.replica_dir / "standing.json",
+            self._new_follower,
+            self._in_step,
+            report=self._reporter.run,
+        )
         self._edge = EdgeApp(
             Validator(self._replica, digester),
             self._member,
@@ -48,6 +65,7 @@ class StandaloneApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            min_revision_seconds=settings.min_revision_millis / 1000,
             signer=new_signer(settings, digester),
         )
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
@@ -79,7 +97,20 @@ class StandaloneApp:
             if task is not None:
                 await task
         await self._feed.close()
+        await self._reports.close()
         self._replica.close()
+
+    def _new_report(self) -> Report:
+        member = self._member
+        # Behind the deployment stands what the token may see of it.
+        deployment_id = (self._replica.deployment_id or "none").partition("/")[0]
+        return self._identity.report(
+            deployment_id,
+            cursor=member.cursor,
+            is_synced=member.is_synced,
+            since=member.since,
+            lag_seconds=member.lag_seconds,
+        )
 
     def _new_haproxy_maps(self, settings: EdgeSettings) -> HaproxyMaps | None:
         if settings.haproxy is None:
@@ -95,12 +126,17 @@ class StandaloneApp:
         return maps
 
     def _new_follower(self) -> Follower:
-        return Follower(
+        follower = Follower(
             self._replica,
             self._feed,
+            in_step=self._in_step,
+            on_news=self._reporter.ring,
             poll_seconds=FIRST_PAUSE_SECONDS,
             longest_pause_seconds=LONGEST_PAUSE_SECONDS,
         )
+        if isinstance(self._feed, NatsFeed):
+            self._feed.ring = follower.ring
+        return follower
 
 
 def create_app() -> StandaloneApp:

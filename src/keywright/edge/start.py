@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+from typing import TYPE_CHECKING
+
+import lmdb
 
 from keywright import __version__, secretfiles, server
+from keywright.core.snapshotfile import SnapshotFileError
+from keywright.edge import snapshot_file
 from keywright.edge.app import new_signer
 from keywright.edge.feeds import OtherPepper
-from keywright.edge.http_feed import HttpFeed
+from keywright.edge.following import new_feed
+from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.secretfiles import KeyFileError
 from keywright.server import StartError
 from keywright.settings import EdgeSettings
 from keywright.telemetry import configure_logs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from keywright.core.keyformat import Digester
+
+_log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 
@@ -28,7 +42,7 @@ def run(settings: EdgeSettings) -> None:
     server.check_grpc(settings.host, settings.grpc_port)
     _check(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.origin}", flush=True)  # noqa: T201
+    print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
     os.environ.update(settings.environment)
     server.run("keywright.edge.standalone:create_app", settings.host, settings.port, settings.workers)
@@ -46,17 +60,42 @@ def _check(settings: EdgeSettings) -> None:
         new_signer(settings, digester)
     except KeyFileError as error:
         raise StartError(str(error)) from None
-    feed = HttpFeed(settings.origin, settings.token, digester, edge_name=settings.name)
+    _check_pepper(settings, digester)
+    if settings.snapshot is not None:
+        _begin_with(settings.snapshot, settings, digester)
+
+
+def _check_pepper(settings: EdgeSettings, digester: Digester) -> None:
     try:
-        asyncio.run(_look(feed))
+        asyncio.run(_look(settings, digester))
     except OtherPepper as error:
         # An edge that has answers goes on giving them: what came over the wire doesn't stop it, only the loop's log.
         if not _has_answers(settings, digester.pepper_check()):
             raise StartError(str(error)) from None
 
 
-async def _look(feed: HttpFeed) -> None:
+def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
+    """Fill the replica from the snapshot file if that is newer. Raises StartError where there is nothing else."""
+    try:
+        opened = contextlib.closing(Replica.open_or_replace(settings.replica_dir, digester.pepper_check()))
+        with opened as replica, replica.following() as is_ours:
+            if not is_ours:
+                _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
+                return
+            try:
+                _log.info(snapshot_file.load(path, digester, replica, InStep(settings.in_step_file)))
+            except SnapshotFileError as error:
+                # It must not take away what there is: the answers on this disk, or the way to the origin.
+                if replica.revision is None and not settings.is_following:
+                    raise StartError(str(error)) from None
+                _log.error("the snapshot file is refused: %s", error)
+    except (ReplicaBroken, lmdb.Error) as error:
+        raise StartError(f"can't use the replica in {settings.replica_dir}: {error}") from None
+
+
+async def _look(settings: EdgeSettings, digester: Digester) -> None:
     """Raises OtherPepper. Whatever else is in the way now may be gone later; the follower says it if not."""
+    feed = new_feed(settings, digester)
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             await feed.deployment_id()

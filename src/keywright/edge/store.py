@@ -24,10 +24,11 @@ _log = logging.getLogger(__name__)
 
 MAP_SIZE = 64 * 1024**3
 """Address space, not disk or memory: LMDB's file grows as it is filled. It is doubled when it is full."""
-FORMAT = b"1"
+FORMAT = b"2"
 BROKEN = (
     lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError,
-    lmdb.IncompatibleError, lmdb.NotFoundError, ValueError, LookupError, TypeError,
+    lmdb.IncompatibleError, lmdb.NotFoundError, lmdb.BadTxnError, lmdb.BadDbiError, lmdb.CursorFullError,
+    lmdb.BadValsizeError, ValueError, LookupError, TypeError,
 )  # fmt: skip
 """What LMDB, or the decoding of a record, raises on bytes that neither of them wrote."""
 _DATABASES = (b"meta", b"buckets", b"bucket_names", b"consumers", b"keys")
@@ -141,6 +142,14 @@ class Files:
     @property
     def used_bytes(self) -> int:
         return int((self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
+
+    def walk(self) -> None:
+        """Go over every page there is, those for reuse too, in one read transaction. Raises lmdb.Error for damage.
+
+        LMDB's own compacting copy does so, and compares the pages it met with those that there should be.
+        """
+        with open(os.devnull, "wb") as nowhere:
+            self._env.copyfd(nowhere.fileno(), compact=True)
 
     def reader_check(self) -> int:
         return int(self._env.reader_check())

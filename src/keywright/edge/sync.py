@@ -11,27 +11,29 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import lmdb
 
-from keywright.edge.feeds import LiveFeed, Refused, SnapshotNeeded, Untrusted
+from keywright.edge import audit
+from keywright.edge.feeds import LiveFeed, RecordBehind, Refused, SnapshotNeeded, Untrusted
+from keywright.edge.in_step import InStep, elapsed_seconds
 from keywright.edge.replica import Gap, ReplicaBroken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from keywright.core.changes import Change
+    from keywright.core.changes import Change, Cursor
     from keywright.edge.feeds import Feed, Snapshot
     from keywright.edge.replica import Replica
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+POLL_SECONDS = 0.25
 SWEEP_SIZE = 1000
 READER_CHECK_SECONDS = 60.0
 LOCK_SECONDS = 0.05
@@ -40,22 +42,27 @@ REFUSED_PAUSE_SECONDS = 30.0
 
 
 class Follower:
-    """Follows a feed into a replica. `run` is the background loop; `catch_up` may be called at any time beside it."""
+    """Follows a feed into a replica. `run` is the background loop; `catch_up` may be called at any time beside it.
+
+    `on_news` is called, on the loop's thread, when something was applied and when `is_synced` changed.
+    """
 
     def __init__(
         self,
         replica: Replica,
         feed: Feed,
         *,
-        poll_seconds: float = 0.25,
+        in_step: InStep | None = None,
+        on_news: Callable[[], None] = lambda: None,
+        poll_seconds: float | Callable[[], float] = POLL_SECONDS,
         longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._replica = replica
         self._feed = feed
         self._live = feed if isinstance(feed, LiveFeed) else None
-        self._poll_seconds = poll_seconds
+        self._poll_seconds = poll_seconds if callable(poll_seconds) else lambda: poll_seconds
         self._longest_pause_seconds = longest_pause_seconds
         self._clock = clock
         self._monotonic = monotonic
@@ -66,7 +73,8 @@ class Follower:
         self._is_known_deployment = False
         self._is_synced = False
         self._since = clock()
-        self._in_step_at = monotonic()
+        self._in_step = in_step or InStep(elapsed=monotonic)
+        self._on_news = on_news
         self._failures: set[str] = set()
         self._reason: str | None = None
 
@@ -82,8 +90,8 @@ class Follower:
 
     @property
     def lag_seconds(self) -> float:
-        """How long ago the replica was last known to be in step: 0 to `poll_seconds` when all is well."""
-        return max(0.0, self._monotonic() - self._in_step_at)
+        """How long ago the replica was last known to be in step: little when all is well, inf when it is not known."""
+        return self._in_step.lag_seconds()
 
     @property
     def reason(self) -> str | None:
@@ -91,17 +99,17 @@ class Follower:
         return None if self._is_synced else self._reason
 
     @property
-    def in_step_at(self) -> float:
-        """When (monotonic) the replica was last known to be in step."""
-        return self._in_step_at
+    def cursor(self) -> Cursor | None:
+        """Where the replica is; None before the first snapshot, or when the replica can't be read."""
+        try:
+            return self._replica.cursor
+        except (lmdb.Error, ReplicaBroken):
+            return None
 
     @property
     def revision(self) -> int | None:
-        """The replica's revision; None before the first snapshot, or when the replica can't be read."""
-        try:
-            return self._replica.revision
-        except (lmdb.Error, ReplicaBroken):
-            return None
+        cursor = self.cursor
+        return None if cursor is None else cursor.revision
 
     def ring(self) -> None:
         """Say that there may be something new. From the event loop's own thread."""
@@ -124,6 +132,7 @@ class Follower:
         """
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._bell.set())
+        auditing = asyncio.create_task(self._audit())
         pause = 0.0
         checked_at = self._monotonic()
         try:
@@ -140,7 +149,7 @@ class Follower:
                     if self._live is not None:
                         await self._until_news(self._live)
                         continue
-                    await self._until_rung(self._poll_seconds)
+                    await self._until_rung(self._poll_seconds())
                 except Exception as error:  # noqa: BLE001
                     self._is_known_deployment = False
                     self._mark(is_synced=False)
@@ -148,12 +157,26 @@ class Follower:
                     if isinstance(error, Refused):
                         await self._until_rung(REFUSED_PAUSE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
                         continue
-                    pause = min(max(pause * 2, self._poll_seconds), self._longest_pause_seconds)
+                    pause = min(max(pause * 2, self._poll_seconds()), self._longest_pause_seconds)
                     # Random, so that many edges don't ask a record that is back all at once, nor several processes
                     # try for the same lock in step.
                     await self._until_rung(pause * random.uniform(0.0 if self._live else 0.5, 1.0))  # noqa: S311
         finally:
             stopping.cancel()
+            auditing.cancel()
+            await asyncio.wait([auditing])
+
+    async def _audit(self) -> None:
+        """Have every record looked at once: the files may have been damaged while nobody ran."""
+        replica = self._replica
+        try:
+            if replica.revision is None or not await audit.is_damaged(replica.path, replica.pepper_check):
+                return
+            _log.error("the replica in %s is damaged: it will be replaced, and filled again", replica.path)
+            replica.condemn()
+            self.ring()
+        except (OSError, lmdb.Error, ReplicaBroken) as error:
+            _log.warning("the replica can't be looked through for damage: %s", error)
 
     async def _until_rung(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -196,31 +219,47 @@ class Follower:
     async def _round(self) -> None:
         replica = self._replica
         if not replica.is_open or replica.is_condemned:
-            # On the loop's thread, where the validations run: none of them is reading while the map goes away.
-            replica.close()
-            await self._on_writer(replica.reopen)
+            await self._reopen()
         if not self._is_known_deployment:
             deployment_id = await self._feed.deployment_id()
             if replica.deployment_id != deployment_id:
                 await self._take_snapshot(lambda: replica.deployment_id != deployment_id)
             self._is_known_deployment = True
         while True:
-            revision = replica.revision
+            cursor = replica.cursor
             asked_at = self._monotonic()
             try:
-                if revision is None:
+                if cursor is None:
                     raise SnapshotNeeded("nothing here yet")
-                batch = await self._feed.changes(revision)
+                if not cursor.stamp:
+                    raise SnapshotNeeded("an older version left no stamp here")
+                batch = await self._feed.changes(cursor)
                 if batch.changes:
-                    await self._on_writer(replica.apply, batch)
-            except (SnapshotNeeded, Gap):
-                await self._take_snapshot(lambda seen=revision: replica.revision == seen)  # type: ignore[misc]
+                    reached = await self._on_writer(replica.apply, batch)
+                    self._on_news()
+                    if reached != batch.cursor:
+                        # Another process was faster. It was at most twice so: whoever comes after that saw what is
+                        # here.
+                        continue
+            except (SnapshotNeeded, Gap) as error:
+                if cursor is not None:
+                    _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, error)
+                await self._take_snapshot(lambda seen=cursor: replica.cursor == seen)  # type: ignore[misc]
                 continue
             if len(batch.changes) < self._feed.batch_size:
                 # What a live feed says of its last moment is not what is true now.
                 in_step_at = asked_at if self._live is None else self._live.in_step_at
-                self._in_step_at = max(self._in_step_at, in_step_at or 0.0)
+                if in_step_at is not None:
+                    self._in_step.advance(in_step_at)
                 return
+
+    async def _reopen(self) -> None:
+        if self._replica.is_open:
+            # What can still be read goes on being answered until there is something to fill a new one from.
+            await self._feed.deployment_id()
+        # On the loop's thread, where the validations run: none of them is reading while the map goes away.
+        self._replica.close()
+        await self._on_writer(self._replica.reopen)
 
     async def _take_snapshot(self, is_needed: Callable[[], bool]) -> None:
         """Load a snapshot, or wait for another process on this replica that is loading one already."""
@@ -233,10 +272,15 @@ class Follower:
             await asyncio.sleep(LOCK_SECONDS)
 
     async def _load(self, snapshot: Snapshot) -> None:
+        try:
+            self._compare(snapshot)
+        except BaseException:
+            await _close(snapshot)
+            raise
         pages = _Pages(asyncio.get_running_loop(), snapshot.changes)
         loaded = asyncio.ensure_future(
             self._on_writer(
-                self._replica.load, snapshot.deployment_id, snapshot.pepper_check, snapshot.revision, iter(pages)
+                self._replica.load, snapshot.deployment_id, snapshot.pepper_check, snapshot.cursor, iter(pages)
             )
         )
         try:
@@ -245,10 +289,26 @@ class Follower:
             pages.stop()
             # The transaction must have ended before anything else is done, even if this task was cancelled.
             await asyncio.wait([loaded])
-            close = getattr(snapshot.changes, "aclose", None)
-            if close is not None:
-                await close()
-        _log.info("took a snapshot of deployment %s at revision %d", snapshot.deployment_id, snapshot.revision)
+            await _close(snapshot)
+        _log.info("took a snapshot of deployment %s at revision %d", snapshot.deployment_id, snapshot.cursor.revision)
+
+    def _compare(self, snapshot: Snapshot) -> None:
+        """Say what a snapshot means that is no later than the replica. Raises RecordBehind if it must not be taken."""
+        here, there = self._replica.cursor, snapshot.cursor
+        if here is None or here.revision < there.revision or snapshot.deployment_id != self._replica.deployment_id:
+            return
+        if there.may_become(here):
+            raise RecordBehind(
+                f"the record is at revision {there.revision} and this replica at {here.revision}: what answers for it "
+                "is behind, or it was restored from a backup and not written to since. Waiting for it, or a change"
+            )
+        if here.stamp and there != here:
+            _log.error(
+                "the record has another past than this replica: revision %d here, %d there, and it will not get here. "
+                "Was it restored from a backup, or did it fail over? What only this replica had is lost",
+                here.revision,
+                there.revision,
+            )
 
     async def _on_writer(self, function: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, function, *arguments)
@@ -257,6 +317,7 @@ class Follower:
         if is_synced is not self._is_synced:
             self._is_synced = is_synced
             self._since = self._clock()
+            self._on_news()
 
     def _note_failure(self, error: Exception) -> None:
         """Log the first failure of each kind since all was well; the others would only say it again."""
@@ -295,6 +356,12 @@ class _Pages:
 
     async def _next_page(self) -> Sequence[Change] | None:
         return await anext(self._pages, None)
+
+
+async def _close(snapshot: Snapshot) -> None:
+    close = getattr(snapshot.changes, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

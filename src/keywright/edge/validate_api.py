@@ -22,6 +22,7 @@ from keywright.core.problems import (
 )  # fmt: skip
 from keywright.core.verdict import Verdict
 from keywright.edge import http
+from keywright.edge.min_revision import WAIT_SECONDS, MinRevision
 
 if TYPE_CHECKING:
     from keywright.core.verdict import ConsumerRecord, KeyRecord
@@ -46,8 +47,11 @@ _decode = msgspec.json.Decoder(_Question).decode
 class ValidateApi:
     """ASGI for requests whose path begins with PREFIX. `counts` tells how often each verdict was given."""
 
-    def __init__(self, validator: Validator, *, token_required: bool = False) -> None:
+    def __init__(
+        self, validator: Validator, *, token_required: bool = False, min_revision_seconds: float = WAIT_SECONDS
+    ) -> None:
         self._validator = validator
+        self._min_revision = MinRevision(validator, min_revision_seconds)
         self._validate = validator.validate
         self._token_required = token_required
         self.valid_count = 0
@@ -61,11 +65,13 @@ class ValidateApi:
             bucket = http.find_bucket_name(scope, PREFIX)
             if bucket is None:
                 raise http.no_bucket()
-            length = _declared_length(scope)
+            length, is_minimum_asked = _read_headers(scope)
             if self._token_required:
                 http.require_token(self._validator, scope, bucket)
             if length > MAX_BODY_BYTES:
                 raise _too_large()
+            if is_minimum_asked:
+                await self._min_revision.reach(scope)
             message = await receive()
             data = message.get("body", b"")
             # Granian says that more may come even where the whole body is there.
@@ -92,19 +98,23 @@ class ValidateApi:
         return _answer(b'{"valid":false,"code":"%b"}' % verdict.encode())
 
 
-def _declared_length(scope: Scope) -> int:
-    """The length that the body is said to have, -1 if it isn't. Raises UnsupportedMediaType for another type than JSON.
+def _read_headers(scope: Scope) -> tuple[int, bool]:
+    """The length that the body is said to have, -1 if it isn't, and whether there is a Min-Revision.
 
-    A body of no declared type is taken for JSON, which is what it is decoded as anyway.
+    Raises UnsupportedMediaType for another type than JSON. A body of no declared type is taken for JSON, which is what
+    it is decoded as anyway.
     """
     length = -1
+    is_minimum_asked = False
     for name, value in scope["headers"]:
         if name == b"content-type":
             if value != b"application/json" and _JSON.fullmatch(value) is None:
                 raise UnsupportedMediaType("The body must be application/json.")
         elif name == b"content-length":
             length = int(value) if value.isdigit() and len(value) < 20 else -1
-    return length
+        elif name == b"min-revision":
+            is_minimum_asked = True
+    return length, is_minimum_asked
 
 
 # What is kept here is a function of its arguments alone, so it can't go stale; at most some 600 bytes each.

@@ -17,7 +17,7 @@ from keywright.core import keyformat, verdict
 from keywright.core.permissions import SYSTEM_BUCKET, Access, Grantee
 from keywright.core.verdict import Result, Verdict
 from keywright.edge import store
-from keywright.edge.replica import NotReady, ReplicaBroken
+from keywright.edge.replica import NotReady, ReplicaBroken, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,15 @@ class Validator:
         )
         return access >= Access.VALIDATE
 
+    @property
+    def revision(self) -> int | None:
+        """How far the replica is; None when it has no snapshot, or can't be read."""
+        try:
+            return self._replica.revision
+        except _UNREADABLE as error:
+            self._log_once(error)
+            return None
+
     def has_bucket(self, bucket: str) -> bool | None:
         """Whether there is such a bucket; None when the replica can't say."""
         found = self.validate("", bucket).verdict
@@ -86,12 +95,15 @@ class Validator:
                     return verdict.decide(key, consumer, self._clock())
                 if keyformat.is_possible(secret):
                     return verdict.UNKNOWN
-            elif self._replica.find_bucket(bucket) is None:
-                return verdict.NO_BUCKET
+            else:
+                record = self._replica.find_bucket(bucket)
+                if record is None:
+                    return verdict.NO_BUCKET
+                self._replica.check_fresh(record)
         except UnicodeEncodeError:
             # A lone surrogate, which no key can hold.
             return self._validate("", bucket)
-        except NotReady:
+        except (NotReady, Stale):
             return verdict.UNAVAILABLE
         except _UNREADABLE as error:
             self._log_once(error)

@@ -1,35 +1,63 @@
-"""Owns authentication: a credential becomes an Actor, judged like every other key (core/verdict.py)."""
+"""Owns authentication: a credential becomes an Actor.
+
+A credential is a management key, judged like every other key (core/verdict.py), the session of a portal that somebody
+began with one, or an end user's token, judged by what the identity provider publishes (oidc/tokens.py).
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from keywright.core import keyformat
 from keywright.core.keyformat import Digester
-from keywright.core.models import to_millis
+from keywright.core.models import Key, to_millis
 from keywright.core.permissions import Grantee
-from keywright.core.problems import Unauthorized
+from keywright.core.problems import Forbidden, ServiceUnavailable, Unauthorized
 from keywright.core.verdict import ConsumerRecord, KeyRecord, Verdict, decide
-from keywright.origin.service.actor import Actor, ActorKind
+from keywright.origin.oidc import tokens
+from keywright.origin.oidc.provider import Provider, ProviderUnavailable
+from keywright.origin.oidc.sign_in import Client
+from keywright.origin.oidc.tokens import EmailNotVerified, TokenRefused
+from keywright.origin.service import sessions
+from keywright.origin.service.actor import Actor, ActorKind, Tools
+from keywright.origin.service.self_serve import EndUser
+from keywright.origin.service.sessions import Session, SignedIn
 from keywright.origin.store import keys as key_rows
 from keywright.origin.store.database import Transaction
 
 CHALLENGE = 'Bearer realm="keywright"'
 
 
+@dataclass(frozen=True, slots=True)
+class EndUsers:
+    """How end users prove who they are: the identity provider, and for whom its tokens must be meant."""
+
+    provider: Provider
+    audiences: frozenset[str]
+    client: Client | None = None
+    """How the developer portal signs users in; None where it sends links by e-mail."""
+
+
 def secret_in(authorization: str | None) -> str:
     """The management key in an Authorization header. Raises Unauthorized for what can be none; asks no database."""
-    if authorization is None:
-        # RFC 6750 section 3.1: no error code where no credential was shown.
-        raise Unauthorized("Send a management key: Authorization: Bearer <key>.", headers=_challenge())
-    scheme, _, secret = authorization.partition(" ")
-    secret = secret.strip(" ")
-    if scheme.lower() != "bearer" or not secret:
-        raise Unauthorized("The Authorization header must be: Bearer <management key>.", headers=_challenge())
+    secret = bearer_in(authorization, "management key")
     # A root key that was brought along may have any form, a wrong checksum among them.
     if not keyformat.is_valid_custom(secret):
         raise _invalid()
     return secret
+
+
+def bearer_in(authorization: str | None, what: str) -> str:
+    """What an Authorization header bears (RFC 6750 section 2.1). Raises Unauthorized."""
+    if authorization is None:
+        # RFC 6750 section 3.1: no error code where no credential was shown.
+        raise Unauthorized(f"Send a {what}: Authorization: Bearer <{what}>.", headers=_challenge())
+    scheme, _, borne = authorization.partition(" ")
+    borne = borne.strip(" ")
+    if scheme.lower() != "bearer" or not borne:
+        raise Unauthorized(f"The Authorization header must be: Bearer <{what}>.", headers=_challenge())
+    return borne
 
 
 async def authenticate(
@@ -39,17 +67,46 @@ async def authenticate(
 
     With `is_held` the key can't be revoked until the transaction ends: what is done with it was done before.
     """
-    found = await key_rows.find_management_key(tx, digester.digest(secret), is_held=is_held)
+    found = await _find_actor(tx, digester.digest(secret), now, is_held=is_held)
     if found is None:
         raise _invalid()
+    return found[0]
+
+
+async def sign_in(tx: Transaction, secret: str, tools: Tools) -> tuple[Actor, SignedIn] | None:
+    """Who a management key signs in to a portal, and what the session is to stand on; None if it is no good."""
+    if not keyformat.is_valid_custom(secret):
+        return None
+    found = await _find_actor(tx, tools.digester.digest(secret), tools.clock(), is_held=True)
+    return None if found is None else (found[0], SignedIn(found[0].connection or "", key_number=found[1].number))
+
+
+async def resume(
+    tx: Transaction, portal: str, token: str, tools: Tools, *, is_held: bool = False
+) -> tuple[Session, Actor] | None:
+    """The session of a cookie and who acts in it; None if it is over, or the key that it stands on."""
+    session = await sessions.find(tx, tools, portal, token)
+    if session is None or session.key_number is None:
+        return None
+    found = await _find_actor(tx, session.key_number, tools.clock(), is_held=is_held)
+    return None if found is None else (session, found[0])
+
+
+async def _find_actor(
+    tx: Transaction, digest_or_number: bytes | int, now: datetime, *, is_held: bool
+) -> tuple[Actor, Key] | None:
+    """The actor behind a management key, if the key is good now."""
+    found = await key_rows.find_management_key(tx, digest_or_number, is_held=is_held)
+    if found is None:
+        return None
     key, name, metadata = found
     expires_at = None if key.expires_at is None else to_millis(key.expires_at)
     record = KeyRecord(key.id, key.consumer_number, expires_at)
     result = decide(record, ConsumerRecord(name, name, b""), to_millis(now))
     if result.verdict is not Verdict.VALID:
-        raise _invalid()
+        return None
     grantee = Grantee.from_json(metadata)
-    return Actor(
+    actor = Actor(
         key.id,
         ActorKind.SERVICE,
         grantee,
@@ -57,6 +114,23 @@ async def authenticate(
         description=key.description,
         expires_at=key.expires_at,
     )
+    return actor, key
+
+
+async def authenticate_end_user(token: str, end_users: EndUsers | None, now: datetime) -> EndUser:
+    """The user whom the identity provider vouches for. Raises Unauthorized, Forbidden and ServiceUnavailable."""
+    if end_users is None:
+        raise ServiceUnavailable("This deployment has no identity provider for end users (KEYWRIGHT_OIDC_ISSUER).")
+    try:
+        claims = await tokens.verify(token, end_users.provider, end_users.audiences, now)
+    except TokenRefused as error:
+        raise Unauthorized(f"The token is refused: {error}.", headers=_challenge("invalid_token")) from None
+    except EmailNotVerified as error:
+        raise Forbidden(str(error)) from None
+    except ProviderUnavailable:
+        detail = "The identity provider can't be reached or answers garbage; nothing was changed."
+        raise ServiceUnavailable(detail, headers={"Retry-After": "10"}) from None
+    return EndUser.of_provider(claims.sub, claims.email)
 
 
 def _invalid() -> Unauthorized:

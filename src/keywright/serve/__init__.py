@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 from keywright import server
 from keywright.edge.app import new_signer
-from keywright.serve import first_start, keyfiles
+from keywright.serve import first_start, keyfiles, snapshots
 from keywright.server import StartError
 from keywright.settings import OriginSettings
 from keywright.telemetry import configure_logs
 
-__all__ = ["StartError", "migrate", "rotate_master_key", "serve"]
+__all__ = ["StartError", "export_snapshot", "migrate", "rotate_master_key", "serve"]
 
 
 def serve(settings: OriginSettings) -> None:
@@ -51,3 +53,9 @@ def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> None:
     os.umask(0o077)
     configure_logs(settings.log_level)
     print(asyncio.run(first_start.rotate_master_key(settings, discard_old=discard_old)))  # noqa: T201
+
+
+def export_snapshot(settings: OriginSettings, path: Path, token_id: str | None, progress: Callable[[int], None]) -> int:
+    """Writes the record to a snapshot file; how many records that are. Raises StartError."""
+    configure_logs(settings.log_level)
+    return asyncio.run(snapshots.export(settings, path, token_id, progress))

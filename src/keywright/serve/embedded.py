@@ -16,19 +16,28 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from keywright import server
-from keywright.core.changes import Batch, Change
+from keywright.core.changes import Batch, Change, Cursor
+from keywright.core.reports import Report
 from keywright.edge.app import EdgeApp, new_signer
 from keywright.edge.feeds import Snapshot, SnapshotNeeded
+from keywright.edge.identity import Identity
+from keywright.edge.in_step import InStep
 from keywright.edge.replica import Replica
-from keywright.edge.sync import Follower
+from keywright.edge.sync import POLL_SECONDS, Follower
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
+from keywright.origin.auth import EndUsers
+from keywright.origin.feed.relay import Relay
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
+from keywright.origin.mail import Mailer, SmtpServer
+from keywright.origin.oidc.provider import Provider
+from keywright.origin.oidc.sign_in import Client
+from keywright.origin.service.edges import Edges
 from keywright.origin.store import logs
 from keywright.origin.store.database import Database
-from keywright.origin.store.logs import Deployment
+from keywright.origin.store.logs import Deployment, NotKept
 from keywright.serve.first_start import make_tools
-from keywright.settings import OriginSettings
+from keywright.settings import EndUserSettings, OriginSettings
 from keywright.telemetry import configure_logs
 
 log = logging.getLogger("keywright.serve")
@@ -55,13 +64,19 @@ class RecordFeed:
             found = await logs.find_deployment(tx)
             return _known(found).id
 
-    async def changes(self, after: int) -> Batch:
+    async def changes(self, after: Cursor) -> Batch:
         async with self._database.read() as tx:
-            head = _known(await logs.find_deployment(tx)).revision
-            rows = await logs.list_changes(tx, after=after, limit=self.batch_size)
-        if after > head or (not rows and after < head) or (rows and rows[0][0] != after + 1):
-            raise SnapshotNeeded(f"the record can't lead on from revision {after}")
-        return Batch(after, [change for _, change in rows])
+            try:
+                rows = await logs.lead_on(tx, after, limit=self.batch_size)
+            except NotKept as error:
+                reason = str(error)
+            else:
+                cursor = rows[-1].cursor if rows else after
+                return Batch(after, [change for _, change in rows], cursor)
+        async with self._database.write() as tx:
+            if await logs.note_loss(tx, after):
+                log.error("the record went back to before revision %d: it was restored, or failed over", after.revision)
+        raise SnapshotNeeded(reason)
 
     async def snapshot(self) -> Snapshot:
         stack = AsyncExitStack()
@@ -72,7 +87,7 @@ class RecordFeed:
             await stack.aclose()
             raise
         pages = _Pages(logs.stream_snapshot(tx), stack)
-        return Snapshot(found.id, found.pepper_check, found.revision, pages)
+        return Snapshot(found.id, found.pepper_check, found.head, pages)
 
 
 class _Pages:
@@ -98,8 +113,20 @@ class EmbeddedApp:
     def __init__(self, settings: OriginSettings) -> None:
         tools = make_tools(settings)
         self._database = Database(settings.database_url)
-        self._replica = Replica.open_or_replace(settings.replica_dir, tools.digester.pepper_check())
-        self._follower = Follower(self._replica, RecordFeed(self._database))
+        in_step = InStep(settings.replica_dir / "in-step.json")
+        self._replica = Replica.open_or_replace(
+            settings.replica_dir, tools.digester.pepper_check(), lag_seconds=in_step.lag_seconds
+        )
+        commits = self._database.commits
+        self._follower = Follower(
+            self._replica,
+            RecordFeed(self._database),
+            in_step=in_step,
+            poll_seconds=lambda: commits.poll_seconds(POLL_SECONDS),
+        )
+        commits.subscribe(self._follower.ring)
+        self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
+        self._edges = Edges(self._database, self._report)
         self._edge = EdgeApp(
             Validator(self._replica, tools.digester),
             self._follower,
@@ -107,6 +134,7 @@ class EmbeddedApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            min_revision_seconds=settings.min_revision_millis / 1000,
             signer=new_signer(settings, tools.digester),
         )
         self._origin = create_origin(
@@ -116,11 +144,27 @@ class EmbeddedApp:
                 self._apply,
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
+                self._edges,
+                end_users=_end_users(settings.end_users),
+                end_user_rate=RateLimiter(settings.end_users.rate_limit),
+                cors_origins=settings.end_users.cors_origins,
+                mailer=_mailer(settings.end_users),
+                public_url=settings.end_users.public_url,
             )
         )
+        self._relay = None
+        if settings.broker is not None:
+            tail, digester = self._origin.state.feed.tail, tools.digester
+            changes = settings.snapshot_changes
+            self._relay = Relay(
+                tail, self._database, digester, settings.broker, self._edges.acknowledge, snapshot_changes=changes
+            )
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
         self._stop = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
+        """What ends when `_stop` is set."""
+        self._endless: list[asyncio.Task[None]] = []
+        """What ends when it is cancelled."""
         self._is_worker = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,7 +186,13 @@ class EmbeddedApp:
             await asyncio.wait_for(self._follower.catch_up(), FIRST_LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001
             log.warning("started without the record: %s", error)
-        self._following = asyncio.create_task(self._follower.run(self._stop))
+        self._running = [
+            asyncio.create_task(self._follower.run(self._stop)),
+            asyncio.create_task(self._edges.run(self._stop)),
+        ]
+        self._endless = [asyncio.create_task(self._database.commits.listen())]
+        if self._relay is not None:
+            self._endless.append(asyncio.create_task(self._relay.run()))
         if self._grpc is not None:
             await self._grpc.start()
 
@@ -150,9 +200,11 @@ class EmbeddedApp:
         if self._grpc is not None:
             await self._grpc.stop()
         self._stop.set()
-        self._origin.state.feed.stop()
-        if self._following is not None:
-            await self._following
+        for task in self._endless:
+            task.cancel()
+        await asyncio.gather(*self._endless, return_exceptions=True)
+        self._stop_answers()
+        await asyncio.gather(*self._running)
         await self._follower.close()
         self._replica.close()
         await self._database.close()
@@ -165,8 +217,24 @@ class EmbeddedApp:
             log.exception("revision %d is committed but not applied here", revision)
             raise NotAppliedHere from error
 
+    def _report(self) -> Report:
+        """What the edge beside this origin says of itself."""
+        follower = self._follower
+        return self._identity.report(
+            "",
+            cursor=follower.cursor,
+            is_synced=follower.is_synced,
+            since=follower.since,
+            lag_seconds=follower.lag_seconds,
+        )
+
+    def _stop_answers(self) -> None:
+        """End what would answer for long: streams of the feed, and writes that wait for edges."""
+        self._origin.state.feed.stop()
+        self._edges.stop()
+
     def _end_streams(self) -> None:
-        self._loop.call_soon_threadsafe(self._origin.state.feed.stop)
+        self._loop.call_soon_threadsafe(self._stop_answers)
 
     async def _start_worker(self) -> None:
         self._loop, self._is_worker = asyncio.get_running_loop(), True
@@ -178,6 +246,21 @@ def create_app() -> EmbeddedApp:
     settings = OriginSettings.load()
     configure_logs(settings.log_level)
     return EmbeddedApp(settings)
+
+
+def _end_users(settings: EndUserSettings) -> EndUsers | None:
+    if settings.oidc_issuer is None:
+        return None
+    provider = Provider(settings.oidc_issuer)
+    client = None
+    if settings.oidc_client_id is not None:
+        client = Client(provider, settings.oidc_client_id, settings.oidc_client_secret)
+    return EndUsers(provider, frozenset(settings.oidc_audiences), client)
+
+
+def _mailer(settings: EndUserSettings) -> Mailer:
+    server = SmtpServer.of(settings.smtp_url.reveal()) if settings.smtp_url is not None else None
+    return Mailer(server, settings.mail_from)
 
 
 def _known(found: Deployment | None) -> Deployment:

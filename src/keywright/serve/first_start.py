@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,6 +20,7 @@ from keywright.origin.service.vault import KEY_BYTES, MasterKeyMissing, SealBrok
 from keywright.origin.store import migrations
 from keywright.origin.store.database import Database, DatabaseUnavailable
 from keywright.origin.store.migrations import NewerSchema
+from keywright.origin.store.tables import SCHEMA_VERSION
 from keywright.serve import keyfiles
 from keywright.serve.keyfiles import KeyFileError
 from keywright.server import StartError
@@ -90,6 +91,23 @@ async def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> s
         return f"{said} The old ones are discarded: backups made before now can't show their keys."
 
 
+@asynccontextmanager
+async def reading(settings: OriginSettings) -> AsyncIterator[Database]:
+    """The database of this version's shape, for a command that changes nothing, beside everything else.
+
+    Raises StartError.
+    """
+    async with _reaching(settings) as database:
+        version = await migrations.get_version(database)
+        if version is None:
+            raise StartError("there is no deployment here yet; `keywright serve` makes one")
+        if version > SCHEMA_VERSION:
+            raise NewerSchema(version)
+        if version < SCHEMA_VERSION:
+            raise StartError(f"the database has schema {version}, of an older Keywright: run `keywright migrate`")
+        yield database
+
+
 def make_tools(settings: OriginSettings) -> Tools:
     """What the rules need of this machine. Raises StartError."""
     try:
@@ -97,7 +115,12 @@ def make_tools(settings: OriginSettings) -> Tools:
         vault = Vault(lambda: keyfiles.load_ring(settings), secrets.token_bytes)
     except KeyFileError as error:
         raise StartError(f"{error}; restore it from your backup: this deployment was made with it") from None
-    limits = Limits(metadata_bytes=settings.metadata_bytes, tags=settings.tags)
+    limits = Limits(
+        metadata_bytes=settings.metadata_bytes,
+        tags=settings.tags,
+        session_idle=timedelta(minutes=settings.session_idle_minutes),
+        session_life=timedelta(minutes=settings.session_minutes),
+    )
     return Tools(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits)
 
 
@@ -132,19 +155,25 @@ def banner(settings: OriginSettings, started: Started) -> str:
 
 @asynccontextmanager
 async def _open(settings: OriginSettings) -> AsyncIterator[Database]:
-    """The database, with everything that can go wrong on the way said in one line."""
+    """The database, for one process at a time that may change more than rows."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"can't use the data directory {settings.data_dir}: {_reason(error)}") from None
+    async with _reaching(settings) as database, keyfiles.alone_in(settings.data_dir):
+        yield database
+
+
+@asynccontextmanager
+async def _reaching(settings: OriginSettings) -> AsyncIterator[Database]:
+    """The database, with everything that can go wrong on the way said in one line."""
     try:
         database = Database(settings.database_url)
     except ValueError as error:
         raise StartError(f"KEYWRIGHT_DATABASE_URL {error}") from None
     place = str(settings.data_dir) if settings.is_sqlite else _without_password(database)
     try:
-        async with keyfiles.alone_in(settings.data_dir):
-            yield database
+        yield database
     except NewerSchema as error:
         message = f"the database has schema {error}, of a newer Keywright than this ({__version__}): upgrade Keywright"
         raise StartError(message) from None

@@ -23,6 +23,8 @@ INTEGERS = ["", "x", "1.5", "1.0", "1e3", "-1", "--1", "%2B1", "%201", "1_000", 
 BY_NAME = {
     "limit": [*INTEGERS, "0"],
     "offset": [*INTEGERS, "9223372036854775807", "9" * 30],
+    "wait": ["", "0", "-1", "1001", "ALL", "all%00", "1.5", "%D9%A3"],
+    "timeout": ["", "0", "-1", "30001", "1.5", "x", "9" * 400],
     "key-format": ["", "None", "VISIBLE", "visible%00", "null", "1", "none,visible"],
     "manager-email": ["", "x", "@", "a@", "a@b@c", "a%00@b", "a%20b@c", "x" * 65 + "@a", "a@" + "b" * 256],
     "action": ["%00", "x" * 321],

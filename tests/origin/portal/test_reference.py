@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from keywright.origin import http
 from keywright.origin.app import create_app
-from keywright.origin.portal import reference
+from keywright.origin.portal import assets, reference
 from keywright.origin.portal.schemas import Schemas
 from support.service import Service, bare_services
 
@@ -59,6 +59,7 @@ async def open_page(document: Mapping[str, Any], url: str = "/docs", **headers: 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     http.install(app)
     app.include_router(reference.new_router(lambda: document))
+    app.include_router(assets.new_router())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://keywright.test") as client:
         return await client.get(url, headers=headers)
 
@@ -205,7 +206,7 @@ async def test_an_asset_is_kept_for_ever_under_the_hash_of_its_bytes(
 ) -> None:
     page = Elements((await client.get("/docs")).text)
     (url,) = {one for one in page.values("href") if one.endswith(suffix)}
-    assert re.fullmatch(rf"/docs/assets/\w+\.[0-9a-f]{{16}}\{suffix}", url)
+    assert re.fullmatch(rf"/assets/\w+\.[0-9a-f]{{16}}\{suffix}", url)
     answer = await client.get(url)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == media_type
@@ -225,7 +226,7 @@ async def test_an_asset_is_kept_for_ever_under_the_hash_of_its_bytes(
     ],
 )  # fmt: skip
 async def test_nothing_else_is_served_beside_the_assets(name: str) -> None:
-    answer = await open_page({"paths": {}}, f"/docs/assets/{name}")
+    answer = await open_page({"paths": {}}, f"/assets/{name}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -287,7 +288,7 @@ async def test_a_curl_example_reaches_the_server_as_it_stands(client: httpx2.Asy
     ran = subprocess.run(
         ["sh", "-eu"],
         input=script,
-        env={"API_KEY": "k", "CONSUMER_KEY": "c"},
+        env={"API_KEY": "k", "CONSUMER_KEY": "c", "END_USER_TOKEN": "t"},
         text=True,
         capture_output=True,
         check=True,

@@ -14,7 +14,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from keywright.origin.store import migrations, tables
+from keywright.core.changes import Cursor, Hidden
+from keywright.origin.store import logs, migrations, tables
 from keywright.origin.store.database import Database
 from keywright.origin.store.migrations import NewerSchema
 from support.postgres import Postgres
@@ -93,6 +94,27 @@ async def test_a_fresh_upgrade_is_what_the_tables_say(database: Database) -> Non
         for constraint in table.constraints
         if not isinstance(constraint, sa.PrimaryKeyConstraint)
     }
+
+
+async def test_changes_of_before_stamps_get_one_that_no_other_copy_of_the_record_has(database: Database) -> None:
+    async with database.engine.begin() as connection:
+        await connection.run_sync(migrations._upgrade, "0001")
+        for revision in (1, 2):
+            await connection.execute(sa.text(f"INSERT INTO changes VALUES ({revision}, '[\"-\"]')"))
+        columns = "(single, id, pepper_check, revision, created_at)"
+        await connection.execute(sa.text(f"INSERT INTO deployment {columns} VALUES (1, 'dply_1', 'check', 2, 0)"))
+    await migrations.upgrade(database)
+    async with database.write() as tx:
+        assert await tx.all(sa.select(tables.deployment.c.id)) == [("dply_1",)]
+        found = await logs.find_deployment(tx)
+        assert found is not None
+        assert str(Cursor.parse(str(found.head))) == str(found.head)
+        assert await logs.list_changes(tx, after=1, limit=9) == [(found.head, Hidden())]
+        tx.record(Hidden())
+    async with database.read() as tx:
+        (row,) = await logs.lead_on(tx, found.head, limit=9)
+    assert row.cursor.stamp != found.head.stamp
+    assert row.cursor.stamped_at > found.head.stamped_at
 
 
 async def test_numbers_of_deleted_rows_are_never_given_again(database: Database) -> None:

@@ -9,12 +9,13 @@ import secrets
 
 import pytest
 
-from keywright.core.changes import BucketDelete, Change, ConsumerDelete, ConsumerPut, KeyPut, encode
-from keywright.core.models import Consumer, IdKind, Key, new_id
+from keywright.core.changes import BucketDelete, Change, ConsumerDelete, ConsumerPut, Cursor, KeyPut, encode
+from keywright.core.models import Consumer, IdKind, Key, SelfServe, new_id
 from keywright.origin.store import buckets, consumers, keys, logs, tables
 from keywright.origin.store.database import Database, Transaction, UniqueViolation
 from keywright.origin.store.keys import NewKey
-from support.record import Record, count, head_of, log_of, now, replay, snapshot_of
+from keywright.origin.store.logs import NotKept
+from support.record import Record, count, cursor_of, head_of, log_of, now, replay, snapshot_of
 
 
 async def new_consumer(tx: Transaction, record: Record, name: str | None = None) -> Consumer:
@@ -83,7 +84,17 @@ async def test_what_changes_nothing_for_the_edges_takes_no_revision(record: Reco
     async with record.database.write() as tx:
         await consumers.update(tx, consumer, description="d", tags={"a": "b"}, metadata={}, now=now())
         await keys.update(tx, key, description="d", expires_at=None, now=now())
-        await buckets.update(tx, record.bucket, description="d", tags={"a": "b"}, now=now())
+        own = record.bucket
+        await buckets.update(
+            tx,
+            own,
+            description="d",
+            tags={"a": "b"},
+            max_staleness_seconds=own.max_staleness_seconds,
+            when_stale=own.when_stale,
+            self_serve=SelfServe(enabled=False),
+            now=now(),
+        )
 
     assert tx.revision is None
     assert await head_of(record.database) == before
@@ -104,6 +115,44 @@ async def test_the_changes_of_one_transaction_follow_each_other_in_the_order_in_
     assert [revision for revision, _ in log] == list(range(before + 1, before + 6))
     assert [encode(change).split('"')[1] for _, change in log] == kinds
     assert tx.revision == before + 5 == await head_of(record.database)
+
+
+async def test_each_transaction_draws_one_stamp_for_its_changes_later_than_all_before_whatever_the_clock_says(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await cursor_of(record.database)
+    for seconds in (0, -3600, 3600, -3600):
+        monkeypatch.setattr("time.time_ns", lambda seconds=seconds: int((now().timestamp() + seconds) * 1e9))
+        await write_two(record, secrets.token_hex(4), secrets.token_hex(4))
+
+    async with record.database.read() as tx:
+        rows = await logs.lead_on(tx, before, limit=100)
+        # Without it nothing leads on, and nothing is said of what does not follow.
+        for other in (
+            before._replace(stamp="0" * 16),
+            rows[-1].cursor._replace(stamp="0" * 16),
+            before._replace(revision=99),
+        ):
+            with pytest.raises(NotKept):
+                await logs.lead_on(tx, other, limit=100)
+    places = [(row.cursor.stamp, row.cursor.stamped_at) for row in rows]
+    assert len(rows) == 8
+    assert places[0::2] == places[1::2]
+    assert len({stamp for stamp, _ in places}) == 4
+    times = [before.stamped_at, *(at for _, at in places[0::2])]
+    assert times == sorted(set(times))
+    assert rows[-1].cursor == await cursor_of(record.database)
+
+
+async def test_a_loss_is_noted_once_and_later_than_what_was_lost(record: Record) -> None:
+    head = await cursor_of(record.database)
+    lost = Cursor(head.revision + 5, "f" * 16, head.stamped_at + 3_600_000)
+    for cursor, is_lost in ((head, False), (lost, True)):
+        async with record.database.write() as tx:
+            assert await logs.note_loss(tx, cursor) is is_lost
+    found = await cursor_of(record.database)
+    assert (found.revision, found.stamped_at) == (head.revision + 1, lost.stamped_at + 1)
+    assert not found.may_become(lost)
 
 
 async def test_new_metadata_of_a_consumer_with_many_keys_is_one_change(record: Record) -> None:
@@ -190,7 +239,7 @@ async def test_a_snapshot_sees_one_moment_whatever_is_committed_while_it_is_read
                 await new_keys(writing, await new_consumer(writing, record), 2)
 
     assert deployment is not None
-    assert deployment.revision == head
+    assert deployment.head.revision == head
     assert found == expected
 
 
@@ -240,23 +289,23 @@ class Writer:
         return [*living, (consumer, held)]
 
 
-async def tail(database: Database, start: int, done: asyncio.Event, limit: int) -> list[tuple[int, Change]]:
+async def tail(database: Database, start: Cursor, done: asyncio.Event, limit: int) -> list[tuple[int, Change]]:
     """What a reader sees who asks for what is after the last that it saw, all the while."""
     seen: list[tuple[int, Change]] = []
     cursor = start
     while True:
         is_last = done.is_set()
         async with database.read() as tx:
-            rows = await logs.list_changes(tx, after=cursor, limit=limit)
-        seen += rows
-        cursor = rows[-1][0] if rows else cursor
+            rows = await logs.lead_on(tx, cursor, limit=limit)
+        seen += [(row.cursor.revision, row.change) for row in rows]
+        cursor = rows[-1].cursor if rows else cursor
         if is_last and not rows:
             return seen
         await asyncio.sleep(0)
 
 
 async def test_readers_see_every_revision_once_and_in_order_while_many_write(record: Record) -> None:
-    start, before = await head_of(record.database), await log_of(record.database)
+    start, before = await cursor_of(record.database), await log_of(record.database)
     # SQLite has one writer at a time, and waits for its disk at each commit.
     engines, writers_each, transactions = (2, 2, 15) if record.database.is_sqlite else (4, 4, 40)
     databases = [record.another_database() for _ in range(engines)]
@@ -277,8 +326,8 @@ async def test_readers_see_every_revision_once_and_in_order_while_many_write(rec
         assert not skipped, "committed after a reader had passed them by"
         assert seen == written
     head = await head_of(record.database)
-    assert [revision for revision, _ in written] == list(range(start + 1, head + 1))
-    assert head == start + sum(writer.changes for writer in writers)
+    assert [revision for revision, _ in written] == list(range(start.revision + 1, head + 1))
+    assert head == start.revision + sum(writer.changes for writer in writers)
     # One writer's transactions are numbered in the order in which it was told that they had committed.
     assert all(writer.committed == sorted(writer.committed) for writer in writers)
     assert replay(change for _, change in [*before, *logs_seen[0]]) == await snapshot_of(record.database)

@@ -9,7 +9,7 @@ from fastapi import Path
 from pydantic import Field
 
 from keywright.core.keyformat import DEFAULT_PREFIX
-from keywright.core.models import Bucket
+from keywright.core.models import Bucket, WhenStale
 from keywright.core.permissions import Access
 from keywright.origin.api.fields import (
     AccountName,
@@ -27,12 +27,21 @@ from keywright.origin.api.fields import (
 from keywright.origin.api.keys import KeyFormat, KeyShape, show
 from keywright.origin.api.parameters import AskedPage, PathAccount, PathBucket, PathKey, new_router
 from keywright.origin.api.refusals import problems
+from keywright.origin.api.self_serve_settings import (
+    SelfServeShape,
+    SelfServeUpdate,
+    members,
+    show_self_serve,
+    with_members,
+)
 from keywright.origin.http import CurrentWork
 from keywright.origin.service import buckets as rules
 from keywright.origin.service import management
 from keywright.origin.service.buckets import BucketDraft, Grant
 
 router = new_router("Buckets")
+# A century: more is never, which null says.
+Staleness = Annotated[int, Field(ge=1, le=rules.MAX_STALENESS_SECONDS, examples=[300])]
 BUCKETS = "/accounts/{accountName}/key-buckets"
 BUCKET = BUCKETS + "/{bucketName}"
 
@@ -48,6 +57,13 @@ class BucketShape(Shape):
     is_retrievable: bool = Field(description="Whether keys can be shown again after they were made.")
     key_prefix: str = Field(examples=[DEFAULT_PREFIX], description="What its generated keys begin with.")
     tags: Tags
+    max_staleness_seconds: int | None = Field(
+        description="For how long an edge may be out of step and not be stale; null is for ever.", examples=[300]
+    )
+    when_stale: WhenStale = Field(
+        description="Whether a stale edge goes on judging this bucket's keys (`serve`) or answers 503 (`refuse`)."
+    )
+    self_serve: SelfServeShape
 
 
 class NewBucketShape(BucketShape):
@@ -64,6 +80,14 @@ class BucketCreate(Shape):
     tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
     is_retrievable: bool = Field(default=True, description="With false only digests of its keys are kept.")
     key_prefix: KeyPrefix = Field(default=DEFAULT_PREFIX, description="What generated keys begin with.")
+    max_staleness_seconds: Staleness | None = Field(
+        default=None, description="For how long an edge may be out of step and not be stale; null is for ever."
+    )
+    when_stale: Annotated[WhenStale, Field(strict=False)] = Field(
+        default=WhenStale.SERVE,
+        description="Whether a stale edge goes on judging this bucket's keys (`serve`) or answers 503 (`refuse`).",
+    )
+    self_serve: SelfServeUpdate | None = Field(default=None, description="What end users may do by themselves.")
 
 
 class BucketUpdate(Shape):
@@ -71,6 +95,15 @@ class BucketUpdate(Shape):
 
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
     tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
+    max_staleness_seconds: Staleness | None = Field(
+        default=None, description="For how long an edge may be out of step and not be stale; null is for ever."
+    )
+    when_stale: Annotated[WhenStale, Field(strict=False)] | None = Field(
+        default=None, description="What a stale edge does with this bucket's keys; null is `serve`."
+    )
+    self_serve: SelfServeUpdate | None = Field(
+        default=None, description="What end users may do by themselves; null sets all of it to the defaults."
+    )
 
 
 class OwnerKeyCreate(Shape):
@@ -117,6 +150,9 @@ def _fields(bucket: Bucket) -> dict[str, object]:
         "is_retrievable": bucket.is_retrievable,
         "key_prefix": bucket.key_prefix,
         "tags": dict(bucket.tags),
+        "max_staleness_seconds": bucket.max_staleness_seconds,
+        "when_stale": bucket.when_stale,
+        "self_serve": show_self_serve(bucket.self_serve),
     }
 
 
@@ -138,7 +174,16 @@ async def list_buckets(work: CurrentWork, account: PathAccount, page: AskedPage)
 @router.post(BUCKETS, name="bucket.create", summary="Create a bucket", responses=problems(403, 404, 409, 413, 415))
 async def create_bucket(work: CurrentWork, account: PathAccount, body: BucketCreate) -> NewBucketShape:
     """A new bucket, born with its owner key."""
-    draft = BucketDraft(body.name, body.description, body.tags or {}, body.is_retrievable, body.key_prefix)
+    draft = BucketDraft(
+        body.name,
+        body.description,
+        body.tags or {},
+        body.is_retrievable,
+        body.key_prefix,
+        body.max_staleness_seconds,
+        body.when_stale,
+        with_members(body.self_serve),
+    )
     bucket, made = await rules.create(work, account, draft)
     owner_key = show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
     return NewBucketShape.model_validate({**_fields(bucket), "owner_key": owner_key})
@@ -152,9 +197,16 @@ async def get_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket
 
 @router.patch(BUCKET, name="bucket.update", summary="Update a bucket", responses=problems(403, 404, 413, 415))
 async def update_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: BucketUpdate) -> BucketShape:
-    """Replaces description or tags. What is left out stays; null empties."""
+    """Replaces what is sent, of `selfServe` the members that are. What is left out stays; null empties."""
     changed = await rules.update(
-        work, account, bucket, description=given(body, "description"), tags=given(body, "tags")
+        work,
+        account,
+        bucket,
+        description=given(body, "description"),
+        tags=given(body, "tags"),
+        max_staleness_seconds=given(body, "max_staleness_seconds"),
+        when_stale=given(body, "when_stale"),
+        self_serve=members(given(body, "self_serve")),
     )
     return _show(changed)
 

@@ -12,6 +12,8 @@ from pydantic.alias_generators import to_camel
 from keywright.core.keyformat import MAX_LENGTH, MIN_LENGTH, PREFIX_PATTERN, Secret, is_valid_custom
 from keywright.core.models import to_iso
 from keywright.origin.http import MAX_OFFSET, MAX_TAGS
+from keywright.origin.http.wait import MAX_COUNT, MAX_MILLIS
+from keywright.origin.service import text
 from keywright.origin.service.actor import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME, UNSET, Page
 
 Item = TypeVar("Item")
@@ -21,17 +23,16 @@ MOMENT = (
     r"^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
-# One @ with something on both sides: whether mail arrives is for the invite to show, not for a pattern.
-EMAIL = r"^[^@\s\x00-\x1f\x7f-\x9f]{1,64}@[^@\s\x00-\x1f\x7f-\x9f]{1,255}$"
 BUCKET_OR_ALL = r"^(\*|[a-z0-9-]{5,128})$"
+WAIT_COUNT = r"^(all|[1-9][0-9]{0,2}|1000)$"
 CUSTOM_KEY = r"^[!-~]{8,512}$"
 LIMIT = "x-limit"
 """Marks, until the document is made, a schema whose limit is a setting: see openapi.py."""
 
 
-def is_whole(pattern: str, text: str) -> bool:
+def is_whole(pattern: str, value: str) -> bool:
     """Whether all of a text matches; `$` would let a trailing line feed pass."""
-    return re.fullmatch(pattern[1:-1], text) is not None
+    return re.fullmatch(pattern[1:-1], value) is not None
 
 
 def parse_moment(value: Any) -> datetime:
@@ -49,17 +50,17 @@ def _custom_key(value: Any) -> Secret:
     return Secret(value)
 
 
-def _email(text: str) -> str:
-    if not is_whole(EMAIL, text):
+def _email(address: str) -> str:
+    if not text.is_email(address):
         raise ValueError("must be an e-mail address")
-    return text
+    return address
 
 
 def _matching(pattern: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not is_whole(pattern, text):
+    def check(value: str) -> str:
+        if not is_whole(pattern, value):
             raise ValueError(f"must match {pattern}")
-        return text
+        return value
 
     return AfterValidator(check)
 
@@ -68,6 +69,12 @@ def _whole_number(value: Any) -> Any:
     # The framework would take 1_000, 10.0 and surrounding spaces, too.
     if isinstance(value, str) and not is_whole("^-?[0-9]{1,400}$", value):
         raise ValueError("must be a whole number")
+    return value
+
+
+def _wait_count(value: Any) -> Any:
+    if not isinstance(value, str) or not is_whole(WAIT_COUNT, value):
+        raise ValueError(f"must be all, or a whole number from 1 to {MAX_COUNT}")
     return value
 
 
@@ -87,6 +94,8 @@ GivenMoment = Annotated[
 Limit = Annotated[int, Field(ge=1), BeforeValidator(_whole_number)]
 AuditLimit = Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole_number)]
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET), BeforeValidator(_whole_number)]
+WaitCount = Annotated[str, BeforeValidator(_wait_count), Field(json_schema_extra={"pattern": WAIT_COUNT})]
+WaitMillis = Annotated[int, Field(ge=1, le=MAX_MILLIS), BeforeValidator(_whole_number)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 AccountName = Annotated[str, _matching(ACCOUNT_NAME), Field(json_schema_extra={"pattern": ACCOUNT_NAME})]
 ProjectName = Annotated[str, _matching(PROJECT_NAME), Field(json_schema_extra={"pattern": PROJECT_NAME})]
@@ -94,9 +103,9 @@ BucketName = Annotated[str, _matching(BUCKET_NAME), Field(json_schema_extra={"pa
 ConsumerName = Annotated[str, _matching(CONSUMER_NAME), Field(json_schema_extra={"pattern": CONSUMER_NAME})]
 BucketNameOrAll = Annotated[str, _matching(BUCKET_OR_ALL), Field(json_schema_extra={"pattern": BUCKET_OR_ALL})]
 KeyPrefix = Annotated[str, _matching(PREFIX_PATTERN), Field(json_schema_extra={"pattern": PREFIX_PATTERN})]
-Description = Annotated[str, Field(max_length=1000)]
-TagName = Annotated[str, Field(min_length=1, max_length=128)]
-TagValue = Annotated[str, Field(max_length=256)]
+Description = Annotated[str, Field(max_length=text.DESCRIPTION)]
+TagName = Annotated[str, Field(min_length=1, max_length=text.TAG_NAME)]
+TagValue = Annotated[str, Field(max_length=text.TAG_VALUE)]
 GivenTags = Annotated[
     dict[TagName, TagValue],
     Field(max_length=MAX_TAGS, examples=[{"plan": "gold"}], json_schema_extra={LIMIT: "tags"}),
@@ -109,9 +118,9 @@ Metadata = Annotated[dict[str, Any], Field(examples=[{"plan": "gold", "orgId": "
 Email = Annotated[
     str,
     AfterValidator(_email),
-    Field(max_length=320, examples=["ada@example.com"], json_schema_extra={"pattern": EMAIL}),
+    Field(max_length=text.EMAIL_LENGTH, examples=["ada@example.com"], json_schema_extra={"pattern": text.EMAIL}),
 ]
-Subject = Annotated[str, Field(min_length=1, max_length=255, examples=["auth0|5f7c8ec7c33c6c004bbafe82"])]
+Subject = Annotated[str, Field(min_length=1, max_length=text.SUBJECT, examples=["auth0|5f7c8ec7c33c6c004bbafe82"])]
 CustomKey = Annotated[
     Secret,
     BeforeValidator(_custom_key),

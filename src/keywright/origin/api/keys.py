@@ -34,7 +34,7 @@ from keywright.origin.api.parameters import (
 from keywright.origin.api.refusals import problems
 from keywright.origin.http import CurrentWork, WantedTags, wants_representation
 from keywright.origin.service import keys as rules
-from keywright.origin.service.keys import ConsumerPath, KeyDraft
+from keywright.origin.service.keys import ConsumerPath, KeyDraft, MadeKey
 
 MAX_BULK = 1000
 
@@ -221,6 +221,11 @@ async def roll_keys(
 ) -> Response:
     """Makes a new key without expiry; every other key ends at `expiresOn`, or at once, unless it ends sooner."""
     _, made = await rules.roll(work, path, expires_at=body.expires_on if body else None)
+    return rolled(request, made)
+
+
+def rolled(request: Request, made: MadeKey) -> Response:
+    """204, or the new key where the caller prefers to see it."""
     if not wants_representation(request):
         return Response(status_code=204)
     shape = show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})

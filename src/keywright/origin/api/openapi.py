@@ -19,7 +19,8 @@ DESCRIPTION = """Manage buckets, consumers and API keys.
 Every request carries a management key: `Authorization: Bearer <key>`. A key sees its own account; what belongs to
 another account is answered with 404. Lists are answered newest first as `{data, limit, offset, total}`. Refusals are
 problem documents (RFC 9457) whose `errors` name the fields. A change has happened when the call returns: a revoked key
-is refused from the next request on. No text may hold NUL characters or lone surrogates."""
+is refused from the next request on, on the machine that answers; `?wait=all` waits until all connected edges refuse it,
+too. No text may hold NUL characters or lone surrogates."""
 
 TAGS = [
     {"name": "Accounts", "description": "Tenants, their projects and management keys."},
@@ -27,6 +28,8 @@ TAGS = [
     {"name": "Consumers", "description": "The identities that keys authenticate as."},
     {"name": "Keys", "description": "The credentials of a consumer."},
     {"name": "Managers", "description": "End users who look after a consumer's keys, and invites."},
+    {"name": "Self-serve", "description": "For an end user's own browser, with a token of the identity provider."},
+    {"name": "Edges", "description": "The replicas that judge keys, and how far each has got."},
     {"name": "Audit log", "description": "Every change, and every attempt that was refused."},
     {"name": "Validation", "description": "For the provider's gateways: whether a key is good, and whose it is."},
     {"name": "Health", "description": "For whatever keeps the service running."},
@@ -35,6 +38,18 @@ TAGS = [
 HEADERS = {
     "x-request-id": {
         "description": "The id of this request: the one that was sent, or a new one. It is in the audit log, too.",
+        "schema": {"type": "string"},
+    },
+    "Keywright-Revision": {
+        "description": "The newest change of the record once this was written: what `Min-Revision` may ask for.",
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    },
+    "Keywright-Applied": {
+        "description": "Where `wait` was sent: how many edges have applied it, of how many that were waited for.",
+        "schema": {"type": "string", "pattern": "^[0-9]+/[0-9]+$"},
+    },
+    "Keywright-Pending": {
+        "description": "Where the time ran out: the names of connected edges that have not, at most 50 of them.",
         "schema": {"type": "string"},
     },
     "Retry-After": {
@@ -92,6 +107,12 @@ def _complete(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
     components["headers"] = HEADERS
     components["securitySchemes"] = {
         "managementKey": {"type": "http", "scheme": "bearer", "description": "A management key."},
+        "endUserToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "A token of the identity provider, for an end user whose e-mail address is verified.",
+        },
         "consumerKey": {"type": "http", "scheme": "bearer", "description": "A key of a consumer."},
         "validationToken": {
             "type": "apiKey",
@@ -126,6 +147,9 @@ def _complete_operation(operation: dict[str, Any], schemas: dict[str, Any]) -> N
     bodies = list(operation.get("requestBody", {}).get("content", {}).values())
     for status, response in operation["responses"].items():
         response.setdefault("headers", {})["x-request-id"] = {"$ref": "#/components/headers/x-request-id"}
+        if status.startswith("2") and any(one["name"] == "wait" for one in operation.get("parameters", [])):
+            for name in ("Keywright-Revision", "Keywright-Applied", "Keywright-Pending"):
+                response["headers"][name] = {"$ref": f"#/components/headers/{name}"}
         if status.startswith("2"):
             bodies += response.get("content", {}).values()
     for body in bodies:

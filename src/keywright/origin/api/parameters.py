@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Path, Query
+from fastapi import Depends, Path, Query, Request
 from fastapi.routing import APIRoute, APIRouter
 from pydantic.alias_generators import to_camel
 from starlette.convertors import StringConvertor, register_url_convertor
 
-from keywright.origin.api.fields import Limit, Offset
-from keywright.origin.http import MAX_LIMIT, OriginRoute, page_of
+from keywright.origin.api.fields import Limit, Offset, WaitCount, WaitMillis
+from keywright.origin.http import MAX_LIMIT, READING, OriginRoute, Wait, ask_to_wait, page_of
+from keywright.origin.http.wait import DEFAULT_MILLIS
 from keywright.origin.service.actor import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME, Page
 
 TEXT_LENGTH = 320
@@ -25,11 +26,40 @@ class KeyIdConvertor(StringConvertor):
 register_url_convertor("key_id", KeyIdConvertor())
 
 
+def _wait(
+    request: Request,
+    wait: Annotated[
+        WaitCount | None,
+        Query(
+            description="`all`, or how many: answers when all connected edges, or so many, have applied the change.",
+            examples=["all"],
+        ),
+    ] = None,
+    timeout: Annotated[
+        WaitMillis, Query(description="With `wait`: how many milliseconds at most. The change holds all the same.")
+    ] = DEFAULT_MILLIS,
+) -> None:
+    if wait is not None:
+        ask_to_wait(request, Wait(None if wait == "all" else int(wait), timeout))
+
+
+class ApiRoute(OriginRoute):
+    """A route of the Developer API; every one that writes may be asked to wait for the edges."""
+
+    def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
+        dependencies = list(options.pop("dependencies", None) or [])
+        is_write = not READING.issuperset(options.get("methods") or ["GET"])
+        # A route is made again when its router is included.
+        if is_write and all(one.dependency is not _wait for one in dependencies):
+            dependencies.append(Depends(_wait))
+        super().__init__(path, endpoint, dependencies=dependencies, **options)
+
+
 def new_router(tag: str) -> APIRouter:
     return APIRouter(
         prefix="/v1",
         tags=[tag],
-        route_class=OriginRoute,
+        route_class=ApiRoute,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
     )

@@ -19,8 +19,19 @@ _NO_TOKEN = problem_response(
     "A management key that may validate in this bucket is required in Keywright-Token.",
 )
 _NOT_READY = problem_response(
-    503, "The replica has no snapshot yet.", "This replica has no snapshot of the record yet."
+    503,
+    "The replica has no snapshot yet, is further behind than the bucket's owner allows, or has not applied what "
+    "`Min-Revision` asks for.",
+    "This replica has no snapshot of the record yet, or is further behind than the bucket's owner allows.",
 )
+_MIN_REVISION = {
+    "name": "Min-Revision",
+    "in": "header",
+    "required": False,
+    "description": "Answer only from a replica that has applied this change, as `Keywright-Revision` named it. "
+    "One that has not is waited for, a moment; then the answer is 503.",
+    "schema": {"type": "integer", "minimum": 0, "examples": [42]},
+}
 _BUCKET = {
     "name": "bucketName",
     "in": "path",
@@ -70,7 +81,11 @@ SCHEMAS: dict[str, Any] = {
         ready={"type": "boolean", "examples": [True]},
         synced={"type": "boolean", "examples": [True]},
         revision={"type": ["integer", "null"], "description": "The newest change that it has.", "examples": [42]},
-        lag_seconds={"type": "number", "description": "How long it has been out of step.", "examples": [0]},
+        lag_seconds={
+            "type": ["number", "null"],
+            "description": "For how long it may have been out of step; null while that is not known.",
+            "examples": [0],
+        },
         since={**_MOMENT, "description": "Since when it is as it is."},
     ),
     "Liveness": _object("The process answers.", alive={"const": True}),
@@ -103,7 +118,7 @@ PATHS: dict[str, Any] = {
             "summary": "Validate a key",
             "description": "Whether a key is good in a bucket, and whose it is. Answered from this machine's replica: "
             "no database is asked. A key of another bucket is unknown in this one.",
-            "parameters": [_BUCKET],
+            "parameters": [_BUCKET, _MIN_REVISION],
             "security": _TOKEN,
             "requestBody": {
                 "required": True,
@@ -131,7 +146,7 @@ PATHS: dict[str, Any] = {
             "description": "For nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth` and Envoy `ext_authz` "
             "over HTTP, with any method. The key is in the `Authorization: Bearer` header of the request that the "
             "gateway asks about; the deployment may choose another header and scheme.",
-            "parameters": [_BUCKET],
+            "parameters": [_BUCKET, _MIN_REVISION],
             "security": [{"consumerKey": []}, {"consumerKey": [], "validationToken": []}],
             "responses": {
                 "200": {
@@ -143,6 +158,7 @@ PATHS: dict[str, Any] = {
                         "X-Consumer-Metadata": _identity("The consumer's metadata: JSON, percent-encoded UTF-8"),
                     },
                 },
+                "400": problem_response(400, "`Min-Revision` is no revision."),
                 "401": problem_response(401, "There is no key, or it is refused.", "The key is unknown."),
                 "403": _NO_TOKEN,
                 "404": _NO_BUCKET,

@@ -2,7 +2,8 @@
 
     GET /v1/feed                      one frame: whose record this is
     GET /v1/feed/snapshot             the record at one revision: pages, then an end frame
-    GET /v1/feed/changes?after=N      changes from then on, for ever; a heartbeat when there are none
+    GET /v1/feed/changes?after=CURSOR changes from then on, for ever; a heartbeat when there are none
+    POST /v1/feed/acknowledgements    what an edge has applied (acknowledgements.py)
 
 A request carries an edge token and a nonce of its own, which every frame of the answer repeats. No transaction is open
 while an answer of changes waits for its reader; a snapshot holds one, for a limited time and for few readers at once.
@@ -15,23 +16,24 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from keywright.core.changes import Change
+from keywright.core.changes import NOWHERE, Change, Cursor
 from keywright.core.frames import Frame, FrameKind, FrameSigner, pack
 from keywright.core.problems import BadRequest, Forbidden, Gone, Problem, ServiceUnavailable, Unauthorized
 from keywright.origin import auth
 from keywright.origin.feed import scope
+from keywright.origin.feed.acknowledgements import Acknowledgements
 from keywright.origin.feed.scope import Sight, SightChanged
 from keywright.origin.feed.streams import FrameStream
-from keywright.origin.feed.tail import NotKept, Stretch, Tail
+from keywright.origin.feed.tail import Stretch, Tail
 from keywright.origin.http import Services
 from keywright.origin.http.refusals import render, to_problem
 from keywright.origin.service.actor import Actor
 from keywright.origin.store import logs
 from keywright.origin.store.database import DatabaseUnavailable
+from keywright.origin.store.logs import NotKept
 
 log = logging.getLogger("keywright.origin")
 
@@ -55,20 +57,18 @@ class Answer:
     number: int = field(default=0)
 
     def frame(
-        self, kind: FrameKind, *, follows: int, revision: int, head: int, at: float, changes: Sequence[Change] = ()
+        self,
+        kind: FrameKind,
+        *,
+        at: float,
+        cursor: Cursor = NOWHERE,
+        follows: Cursor | None = None,
+        head: int = 0,
+        changes: Sequence[Change] = (),
     ) -> bytes:
-        frame = Frame(
-            self.deployment_id,
-            kind,
-            self.scope,
-            self.nonce,
-            self.number,
-            follows,
-            revision,
-            head,
-            int(at * 1000),
-            changes,
-        )
+        places = (cursor if follows is None else follows), cursor, max(head, cursor.revision)
+        common = self.deployment_id, kind, self.scope, self.nonce, self.number
+        frame = Frame(*common, *places, int(at * 1000), changes)
         self.number += 1
         return self.signer.encode(frame)
 
@@ -84,6 +84,13 @@ class FeedDoor:
         self.router = APIRouter(prefix="/v1/feed", include_in_schema=False)
         for path, frames in (("", self._about), ("/snapshot", self._snapshot), ("/changes", self._changes)):
             self.router.add_api_route(path, self._endpoint(frames), methods=["GET"], response_model=None)
+        reports = Acknowledgements(services, self._authenticate)
+        self.router.add_api_route("/acknowledgements", reports.answer, methods=["POST"], response_model=None)
+
+    @property
+    def tail(self) -> Tail:
+        """The end of the log, for whoever else in this process follows it."""
+        return self._tail
 
     def before(self, bell: Callable[[int], Awaitable[None]]) -> Callable[[int], Awaitable[None]]:
         """A bell that wakes the readers of the feed, then does what the given one does."""
@@ -102,7 +109,7 @@ class FeedDoor:
         async def answer(request: Request) -> Response:
             try:
                 nonce = _nonce_of(request)
-                after = _after_of(request) if frames == self._changes else 0
+                after = _cursor_of(request) if frames == self._changes else NOWHERE
                 actor = await self._authenticate(request)
                 async with self._services.database.read() as tx:
                     deployment = await logs.find_deployment(tx)
@@ -114,8 +121,9 @@ class FeedDoor:
                 first = await anext(running, None)
                 if first is None:
                     raise ServiceUnavailable("This process is about to end.", headers={"retry-after": "1"})
-            except NotKept:
-                problem: Exception = Gone("The changes after that revision are not kept. Take a snapshot.")
+            except NotKept as error:
+                log.warning("a reader needs a snapshot: %s", error)
+                problem: Exception = Gone("The record does not have that revision with that stamp. Take a snapshot.")
             except Exception as error:  # noqa: BLE001
                 problem = error
             else:
@@ -138,10 +146,10 @@ class FeedDoor:
             raise Forbidden("This management key may not follow the feed.")
         return actor
 
-    async def _about(self, request: Request, actor: Actor, answer: Answer, after: int) -> AsyncIterator[bytes]:
-        yield answer.frame(FrameKind.END, follows=0, revision=0, head=0, at=time.monotonic())
+    async def _about(self, request: Request, actor: Actor, answer: Answer, after: Cursor) -> AsyncIterator[bytes]:
+        yield answer.frame(FrameKind.END, at=time.monotonic())
 
-    async def _snapshot(self, request: Request, actor: Actor, answer: Answer, after: int) -> AsyncIterator[bytes]:
+    async def _snapshot(self, request: Request, actor: Actor, answer: Answer, after: Cursor) -> AsyncIterator[bytes]:
         if self._snapshots >= SNAPSHOTS_AT_ONCE:
             raise ServiceUnavailable("Enough snapshots are under way.", headers={"retry-after": "5"})
         self._snapshots += 1
@@ -150,19 +158,18 @@ class FeedDoor:
             sight = Sight(actor.grantee)
             async with self._services.database.read(is_snapshot=True) as tx:
                 deployment = await logs.find_deployment(tx)
-                revision = deployment.revision if deployment is not None else 0
-                places: dict[str, Any] = {"follows": 0, "revision": revision, "head": revision}
-                yield answer.frame(FrameKind.PAGE, at=time.monotonic(), **places)
+                cursor = deployment.head if deployment is not None else NOWHERE
+                yield answer.frame(FrameKind.PAGE, at=time.monotonic(), cursor=cursor)
                 async for page in logs.stream_snapshot(tx):
                     for part in pack([put for put in page if sight.shows(put)]):
-                        yield answer.frame(FrameKind.PAGE, at=time.monotonic(), changes=part, **places)
+                        yield answer.frame(FrameKind.PAGE, at=time.monotonic(), cursor=cursor, changes=part)
                         if time.monotonic() > deadline or self._tail.is_stopped:
                             return
-            yield answer.frame(FrameKind.END, at=time.monotonic(), **places)
+            yield answer.frame(FrameKind.END, at=time.monotonic(), cursor=cursor)
         finally:
             self._snapshots -= 1
 
-    async def _changes(self, request: Request, actor: Actor, answer: Answer, after: int) -> AsyncIterator[bytes]:
+    async def _changes(self, request: Request, actor: Actor, answer: Answer, after: Cursor) -> AsyncIterator[bytes]:
         async with self._tail.reading():
             sight = await self._sight_of(actor)
             stretch = await self._tail.read(after)
@@ -173,9 +180,8 @@ class FeedDoor:
                     try:
                         frames = self._frames(answer, sight, stretch)
                     except SightChanged:
-                        revision = stretch.follows
-                        places: dict[str, Any] = {"follows": revision, "revision": revision, "head": stretch.head}
-                        yield answer.frame(FrameKind.SNAPSHOT, at=stretch.as_of, **places)
+                        place = stretch.follows
+                        yield answer.frame(FrameKind.SNAPSHOT, at=stretch.as_of, cursor=place, head=stretch.head)
                         return
                     for frame in frames:
                         yield frame
@@ -187,7 +193,7 @@ class FeedDoor:
                     checked_at = now
                 next_check, next_heartbeat = checked_at + TOKEN_CHECK_SECONDS, sent_at + HEARTBEAT_SECONDS
                 try:
-                    stretch = await self._tail.after(stretch.revision, max(0.0, min(next_check, next_heartbeat) - now))
+                    stretch = await self._tail.after(stretch.cursor, max(0.0, min(next_check, next_heartbeat) - now))
                 except (NotKept, DatabaseUnavailable) as error:
                     log.warning("a stream of changes ends: %s", error)
                     return
@@ -198,13 +204,17 @@ class FeedDoor:
 
     def _frames(self, answer: Answer, sight: Sight, stretch: Stretch) -> list[bytes]:
         """The frames of a stretch, the empty one too: that is a heartbeat. Raises SightChanged."""
-        passed = [sight.pass_on(change) for change in stretch.changes]
+        passed = [sight.pass_on(change) for _, change in stretch.changes]
+        cursors = [stretch.follows, *(cursor for cursor, _ in stretch.changes)]
         frames = []
-        follows = stretch.follows
+        place = 0
         for part in pack(passed) if passed else [()]:
-            places: dict[str, Any] = {"follows": follows, "revision": follows + len(part), "head": stretch.head}
-            frames.append(answer.frame(FrameKind.CHANGES, at=stretch.as_of, changes=part, **places))
-            follows += len(part)
+            follows, cursor = cursors[place], cursors[place + len(part)]
+            at, head = stretch.as_of, stretch.head
+            frames.append(
+                answer.frame(FrameKind.CHANGES, at=at, follows=follows, cursor=cursor, head=head, changes=part)
+            )
+            place += len(part)
         return frames
 
     async def _sight_of(self, actor: Actor) -> Sight:
@@ -233,9 +243,9 @@ def _nonce_of(request: Request) -> str:
     return nonce
 
 
-def _after_of(request: Request) -> int:
-    text = request.query_params.get("after", "")
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        message = "must be the revision that the reader is at, a whole number"
-        raise BadRequest("The request is not valid.", errors=[{"field": "query.after", "message": message}])
-    return int(text)
+def _cursor_of(request: Request) -> Cursor:
+    try:
+        return Cursor.parse(request.query_params.get("after", ""))
+    except ValueError as error:
+        message = "must be the cursor that the reader is at: revision.stamp.milliseconds"
+        raise BadRequest("The request is not valid.", errors=[{"field": "query.after", "message": message}]) from error

@@ -1,8 +1,9 @@
 """Owns hearing of commits: one look at the record for all readers of this process, and the newest changes in memory.
 
-The bell rings after each commit of this process; what other processes commit is found by a poll. Both only wake: what
-is new is read from the log after the last revision seen, so a lost bell costs time and never a change. Nothing is
-looked at while nobody follows.
+The bell rings after each commit of this process, and where the record tells of them (store/commits.py) of others; what
+no bell rang for is found by a poll. Both only wake: what is new is read from the log after the last cursor seen, so a
+lost bell costs time and never a change. If the log does not have that cursor any more, the record is of another past,
+and every stream ends. Nothing is looked at while nobody follows.
 """
 
 from __future__ import annotations
@@ -16,34 +17,31 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from keywright.core.changes import Change
+from keywright.core.changes import Cursor, Hidden
 from keywright.origin.store import logs
 from keywright.origin.store.database import Database, DatabaseUnavailable
+from keywright.origin.store.logs import Logged, NotKept
 
 log = logging.getLogger("keywright.origin")
 
 BATCH_SIZE = 1000
-KEPT_CHANGES = 1000
+KEPT_CHANGES = 1001
 POLL_SECONDS = 0.05
 AWAY_SECONDS = 0.5
 
 
-class NotKept(Exception):
-    """The log can't lead on from that revision: it is older than the kept changes, or newer than the record."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Changes `follows + 1` to `revision` of the log, and the newest revision that was known at `as_of` (monotonic)."""
+    """Changes of the log that follow a cursor, and the newest revision that was known at `as_of` (monotonic)."""
 
-    follows: int
-    changes: Sequence[Change]
+    follows: Cursor
+    changes: Sequence[Logged]
     head: int
     as_of: float
 
     @property
-    def revision(self) -> int:
-        return self.follows + len(self.changes)
+    def cursor(self) -> Cursor:
+        return self.changes[-1].cursor if self.changes else self.follows
 
 
 class Tail:
@@ -51,8 +49,9 @@ class Tail:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._recent: deque[Change] = deque(maxlen=KEPT_CHANGES)
-        self._head = -1
+        database.commits.subscribe(self.ring)
+        self._recent: deque[Logged] = deque(maxlen=KEPT_CHANGES)
+        self._head: Cursor | None = None
         self._readers = 0
         self._looking: asyncio.Task[None] | None = None
         self._bell = asyncio.Event()
@@ -79,8 +78,7 @@ class Tail:
         self._readers += 1
         if self._looking is None:
             # Who looks again after a pause begins with the record as it is now.
-            self._head = -1
-            self._recent.clear()
+            self._forget()
             self._looking = asyncio.create_task(self._look())
         try:
             yield
@@ -90,43 +88,41 @@ class Tail:
                 self._looking.cancel()
                 self._looking = None
 
-    async def after(self, revision: int, seconds: float) -> Stretch:
-        """What follows a revision, as soon as there is anything; nothing when the time is up, or at the stop.
+    async def after(self, cursor: Cursor, seconds: float) -> Stretch:
+        """What follows a cursor, as soon as there is anything; nothing when the time is up, or at the stop.
 
         Raises NotKept, DatabaseUnavailable.
         """
-        if self._head <= revision and not self._is_stopped:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    while self._head <= revision and not self._is_stopped:
-                        await self._news.wait()
-        back = self._head - revision
-        if back <= 0:
-            return Stretch(revision, (), revision, self._looked_at)
-        if back <= len(self._recent):
-            recent = list(self._recent)[len(self._recent) - back :]
-            return Stretch(revision, recent[:BATCH_SIZE], self._head, self._looked_at)
-        return await self.read(revision)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # A reader that asked the record itself may be ahead of the last look.
+                while not self._is_stopped and (self._head is None or self._head.revision <= cursor.revision):
+                    await self._news.wait()
+        if self._is_stopped or self._head == cursor:
+            return Stretch(cursor, (), cursor.revision, self._looked_at)
+        if self._head is not None:
+            back = self._head.revision - cursor.revision
+            recent = list(self._recent)[-back - 1 :] if 0 < back < len(self._recent) else []
+            if recent and recent[0].cursor == cursor:
+                return Stretch(cursor, recent[1 : BATCH_SIZE + 1], self._head.revision, self._looked_at)
+        return await self.read(cursor)
 
-    async def read(self, revision: int) -> Stretch:
-        """What follows a revision, from the record itself. Raises NotKept, DatabaseUnavailable."""
+    async def read(self, cursor: Cursor) -> Stretch:
+        """What follows a cursor, from the record itself. Raises NotKept, DatabaseUnavailable."""
         as_of = time.monotonic()
         async with self._database.read() as tx:
             found = await logs.find_deployment(tx)
-            rows = await logs.list_changes(tx, after=revision, limit=BATCH_SIZE)
-        head = found.revision if found is not None else 0
+            rows = await logs.lead_on(tx, cursor, limit=BATCH_SIZE)
+        head = found.head.revision if found is not None else 0
         # On PostgreSQL the two look-ups may see two moments; the later one saw at least as much.
-        head = max(head, rows[-1][0]) if rows else head
-        if revision > head or (not rows and revision < head) or (rows and rows[0][0] != revision + 1):
-            raise NotKept
-        return Stretch(revision, [change for _, change in rows], head, as_of)
+        return Stretch(cursor, rows, max(head, rows[-1].cursor.revision if rows else cursor.revision), as_of)
 
     async def _look(self) -> None:
         while True:
             self._bell.clear()
             try:
                 is_more = await self._look_once()
-                pause = 0.0 if is_more else POLL_SECONDS
+                pause = 0.0 if is_more else self._database.commits.poll_seconds(POLL_SECONDS)
             except DatabaseUnavailable as error:
                 log.warning("the feed can't read the record: %s", error)
                 pause = AWAY_SECONDS
@@ -142,23 +138,33 @@ class Tail:
         """Take in what is new; whether there may be more."""
         looked_at = time.monotonic()
         async with self._database.read() as tx:
-            if self._head < 0:
+            if self._head is None:
                 found = await logs.find_deployment(tx)
                 if found is not None:
-                    self._head, self._looked_at = found.revision, looked_at
+                    self._head, self._looked_at = found.head, looked_at
+                    # Only for its cursor, from which the next ones lead on.
+                    self._recent.append(Logged(found.head, Hidden()))
                     self._tell()
                 return False
-            rows = await logs.list_changes(tx, after=self._head, limit=BATCH_SIZE)
+            try:
+                rows = await logs.lead_on(tx, self._head, limit=BATCH_SIZE)
+            except NotKept as error:
+                log.error("the record is not the one that it was, streams of changes end: %s", error)  # noqa: TRY400
+                self._forget()
+                return True
         # Fewer than that: everything that was committed before the look is known.
         if len(rows) < BATCH_SIZE:
             self._looked_at = looked_at
         if rows:
-            if rows[0][0] != self._head + 1:
-                self._recent.clear()
-            self._recent.extend(change for _, change in rows)
-            self._head = rows[-1][0]
+            self._recent.extend(rows)
+            self._head = rows[-1].cursor
             self._tell()
         return len(rows) == BATCH_SIZE
+
+    def _forget(self) -> None:
+        """Begin with the record as it is at the next look."""
+        self._head = None
+        self._recent.clear()
 
     def _tell(self) -> None:
         self._news.set()

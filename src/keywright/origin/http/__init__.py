@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -24,6 +24,7 @@ from starlette.requests import ClientDisconnect
 
 from keywright.core.problems import Problem, TooManyRequests, Unauthorized
 from keywright.origin import auth
+from keywright.origin.auth import EndUsers
 from keywright.origin.http import refusals
 from keywright.origin.http.body import MAX_BODY_BYTES, admit_body
 from keywright.origin.http.context import RequestContext, origin_of
@@ -38,17 +39,25 @@ from keywright.origin.http.query import (
 )
 from keywright.origin.http.rate import RateLimiter
 from keywright.origin.http.refusals import NotAppliedHere
+from keywright.origin.http.wait import Wait, acknowledge, ask_to_wait, find_wait
+from keywright.origin.mail import Mailer
 from keywright.origin.service import audit
 from keywright.origin.service.actor import ACCOUNT_NAME, NOBODY, Actor, Attempt, Tools, Work, is_name
+from keywright.origin.service.edges import Edges
 from keywright.origin.store import accounts as account_rows
+from keywright.origin.store import logs
 from keywright.origin.store.database import Database, DatabaseUnavailable, Transaction
 
 __all__ = [
-    "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "Bell", "CurrentWork", "NotAppliedHere", "OriginRoute",
-    "RateLimiter", "RequestContext", "Services", "WantedTags", "install", "page_of", "wants_representation",
+    "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "UNLOGGED", "Bell", "CurrentEdges", "CurrentWork",
+    "DatabaseUnavailable", "NotAppliedHere", "OriginRoute", "RateLimiter", "RequestContext", "Services", "Transaction",
+    "Wait", "WantedTags", "ask_to_wait", "install", "limit_rate", "log_refusal", "page_of", "wants_representation",
 ]  # fmt: skip
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+UNLOGGED = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
+"""What no audit entry is written for: a flood, what was done after all, what could not be written now either."""
 
 Bell = Callable[[int], Awaitable[None]]
 
@@ -63,6 +72,15 @@ class Services:
     management_rate: RateLimiter
     refusal_rate: RateLimiter
     """How many refused attempts of strangers are written to an account's audit log in a second."""
+    edges: Edges
+    end_users: EndUsers | None = None
+    """The identity provider of the end users; None where the deployment has none."""
+    end_user_rate: RateLimiter = field(default_factory=lambda: RateLimiter(0))
+    cors_origins: tuple[str, ...] = ()
+    """Which web pages may call the Self-serve API."""
+    mailer: Mailer | None = None
+    public_url: str = ""
+    """Where browsers reach this service; links in mails lead there, whatever host a request names."""
 
 
 class OriginRoute(APIRoute):
@@ -78,50 +96,69 @@ class OriginRoute(APIRoute):
             attempt = Attempt(self.name)
             actor = NOBODY
             try:
-                secret = _secret_of(request)
-                async with services.database.read() as tx:
-                    actor = await _authenticate(tx, secret, services)
-                _limit_rate(actor, services)
+                actor = await self.admit(request, services)
                 check_query(request, parameters)
                 if has_body:
                     await admit_body(request)
-                return await _work(request, services, actor, attempt, endpoint)
+                return await self._work(request, services, actor, attempt, endpoint)
             except ClientDisconnect:
                 # Nothing was done, and nobody is there to be told.
                 return Response(status_code=400)
             except Exception as error:  # noqa: BLE001
                 problem = refusals.to_problem(error, request)
-                # What is not logged: a flood, what was done after all, and what could not be written now either.
-                unlogged = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
-                if request.method not in READING and not isinstance(error, unlogged):
-                    await _log_refusal(request, services, actor, attempt, problem)
+                if request.method not in READING and not isinstance(error, UNLOGGED):
+                    await log_refusal(request, services, actor, attempt, problem)
                 return refusals.render(problem, request)
 
         return handle
 
+    async def admit(self, request: Request, services: Services) -> Actor:
+        """Who asks, before anything of the request is looked at. Raises what they are to be told if they may not."""
+        secret = auth.secret_in(authorization_of(request))
+        async with services.database.read() as tx:
+            actor = await _authenticate(tx, secret, services)
+        limit_rate(actor, services)
+        return actor
 
-async def _work(
-    request: Request,
-    services: Services,
-    actor: Actor,
-    attempt: Attempt,
-    endpoint: Callable[[Request], Coroutine[Any, Any, Response]],
-) -> Response:
-    is_write = request.method not in READING
-    transaction: AbstractAsyncContextManager[Transaction]
-    transaction = services.database.write() if is_write else services.database.read()
-    async with transaction as tx:
+    async def readmit(self, tx: Transaction, request: Request, services: Services, actor: Actor) -> Actor:
+        """Who asks, in the transaction that changes something."""
+        # Once more, and held: the key may have been revoked while the body came in or the lock was waited for.
+        secret = auth.secret_in(authorization_of(request))
+        return await _authenticate(tx, secret, services, is_held=True)
+
+    async def _work(
+        self,
+        request: Request,
+        services: Services,
+        actor: Actor,
+        attempt: Attempt,
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]],
+    ) -> Response:
+        is_write = request.method not in READING
+        transaction: AbstractAsyncContextManager[Transaction]
+        transaction = services.database.write() if is_write else services.database.read()
+        async with transaction as tx:
+            if is_write:
+                actor = await self.readmit(tx, request, services, actor)
+            now = services.tools.clock()
+            request.state.work = Work(tx, actor, now, services.tools, attempt)
+            response = await endpoint(request)
+            if response.status_code == 204:
+                # There is no content to have a type, and front ends that see one try to parse it.
+                del response.headers["content-type"]
+            head = 0
+            if is_write:
+                await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now)
+                tx.is_awaited = find_wait(request) is not None
+                if not (tx.has_changes or tx.is_awaited):
+                    # Nothing for an edge to hear of; all that it could is in here.
+                    head = await logs.get_revision(tx)
+        if tx.revision is not None:
+            await services.bell(tx.revision)
         if is_write:
-            # Once more, and held: the key may have been revoked while the body came in or the lock was waited for.
-            actor = await _authenticate(tx, _secret_of(request), services, is_held=True)
-        now = services.tools.clock()
-        request.state.work = Work(tx, actor, now, services.tools, attempt)
-        response = await endpoint(request)
-        if is_write:
-            await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now)
-    if tx.revision is not None:
-        await services.bell(tx.revision)
-    return response
+            revision = head if tx.revision is None else tx.revision
+            await acknowledge(response, services.edges, revision, find_wait(request), actor, attempt.account_id)
+        return response
 
 
 def current_work(request: Request) -> Work:
@@ -130,7 +167,13 @@ def current_work(request: Request) -> Work:
     return work
 
 
+def current_edges(request: Request) -> Edges:
+    services: Services = request.app.state.services
+    return services.edges
+
+
 CurrentWork = Annotated[Work, Depends(current_work)]
+CurrentEdges = Annotated[Edges, Depends(current_edges)]
 
 
 def install(app: FastAPI) -> None:
@@ -150,13 +193,13 @@ def _query_parameters(dependant: Dependant) -> frozenset[str]:
     return own.union(*(_query_parameters(one) for one in dependant.dependencies))
 
 
-def _secret_of(request: Request) -> str:
-    """The management key that the request bears. Raises Unauthorized."""
+def authorization_of(request: Request) -> str | None:
+    """The one Authorization header, if there is one. Raises Unauthorized for several."""
     headers = request.headers.getlist("authorization")
     if len(headers) > 1:
         challenge = f'{auth.CHALLENGE}, error="invalid_request"'
         raise Unauthorized("Send one Authorization header, not several.", headers={"WWW-Authenticate": challenge})
-    return auth.secret_in(headers[0] if headers else None)
+    return headers[0] if headers else None
 
 
 async def _authenticate(tx: Transaction, secret: str, services: Services, *, is_held: bool = False) -> Actor:
@@ -164,8 +207,10 @@ async def _authenticate(tx: Transaction, secret: str, services: Services, *, is_
     return await auth.authenticate(tx, secret, tools.digester, tools.clock(), is_held=is_held)
 
 
-def _limit_rate(actor: Actor, services: Services) -> None:
-    wait = services.management_rate.take(actor.grantee.account_id, time.monotonic())
+def limit_rate(actor: Actor, services: Services) -> None:
+    """Raises TooManyRequests when the account of the actor asks for too much at once."""
+    # An end user has no account: one user's haste is not another's.
+    wait = services.management_rate.take(actor.grantee.account_id or actor.sub, time.monotonic())
     if wait > 0:
         raise TooManyRequests(
             f"At most {services.management_rate.rate:g} management requests a second are answered for an account.",
@@ -173,7 +218,9 @@ def _limit_rate(actor: Actor, services: Services) -> None:
         )
 
 
-async def _log_refusal(request: Request, services: Services, actor: Actor, attempt: Attempt, problem: Problem) -> None:
+async def log_refusal(
+    request: Request, services: Services, actor: Actor, attempt: Attempt, problem: Problem, *, source: str = "api"
+) -> None:
     """Writes a refused attempt to the audit log of the account that it was aimed at."""
     try:
         if attempt.account_id is None:
@@ -187,7 +234,8 @@ async def _log_refusal(request: Request, services: Services, actor: Actor, attem
         async with services.database.write() as tx:
             now = services.tools.clock()
             error = refusals.in_one_line(problem)
-            await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now, error=error)
+            origin = origin_of(request, source)
+            await audit.write(tx, actor=actor, attempt=attempt, origin=origin, now=now, error=error)
     except DatabaseUnavailable as error:
         refusals.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)
 

@@ -61,8 +61,8 @@ class RequestContext:
             await response(inner, receive, send_with_headers)
 
 
-def origin_of(request: Request) -> Origin:
-    """Where a request came from, for the audit log."""
+def origin_of(request: Request, source: str = "api") -> Origin:
+    """Where a request came from, for the audit log; `source` is the door that it came in by."""
     user_agent = request.headers.get("user-agent")
     return Origin(
         request_id=request.state.request_id,
@@ -70,6 +70,7 @@ def origin_of(request: Request) -> Origin:
         user_agent=user_agent[:512] if user_agent is not None else None,
         method=request.method,
         url=path_of(request.scope),
+        source=source,
     )
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+MAX_NAMES = 10_000
+
 
 @dataclass(slots=True)
 class RateLimiter:
-    """A token bucket for each name: `rate` a second, and as many at once. 0 lets everything pass.
+    """A token bucket for each name: `rate` a second, and `burst` (or as many) at once. At rate 0 everything passes.
 
-    Counted in this process: with several workers, each of them has its own. Names are those of things that exist, so
-    that nobody can fill the memory with them.
+    Counted in this process: with several workers, each of them has its own. Names that anybody may invent, such as
+    addresses, can't fill the memory: of too many, the first to come are forgotten.
     """
 
     rate: float
+    burst: float = 0
     _levels: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def take(self, name: str, now: float) -> float:
@@ -21,7 +24,9 @@ class RateLimiter:
         if self.rate <= 0:
             return 0.0
         # Slower than one a second, too, there is room for one.
-        most = max(self.rate, 1.0)
+        most = max(self.burst or self.rate, 1.0)
+        if name not in self._levels and len(self._levels) >= MAX_NAMES:
+            del self._levels[next(iter(self._levels))]
         level, then = self._levels.get(name, (most, now))
         level = min(most, level + (now - then) * self.rate)
         if level < 1:

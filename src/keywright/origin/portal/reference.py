@@ -2,7 +2,7 @@
 
 Both are rendered here from our own OpenAPI document. They load nothing but their own style sheet and icon, run no
 script and name no other host, so that they work wherever the service does. Operations are read in operations.py,
-schemas in schemas.py.
+schemas in schemas.py. Light or dark is as the reader chose in a portal.
 """
 
 from __future__ import annotations
@@ -13,16 +13,11 @@ from asyncio import to_thread
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from keywright.core.problems import NotFound
-
-HERE = Path(__file__).parent
-ASSETS_URL = "/docs/assets/"
-MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+from keywright.origin.portal import cookies, pages
 
 SECURITY = {
     "Content-Security-Policy": (
@@ -42,15 +37,6 @@ _DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 
 
 @dataclass(frozen=True, slots=True)
-class Asset:
-    """A file that pages load. Its address holds the hash of its bytes, so that it can be kept for ever."""
-
-    url: str
-    media_type: str
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """A rendered page, whose examples lead to `_BASE_URL` until it is answered."""
 
@@ -62,22 +48,23 @@ class Page:
 
 def new_router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
     """The routes of the pages; `document` gives the OpenAPI document, and is called at the first request."""
-    assets = _load_assets()
-    by_url = {asset.url: asset for asset in assets.values()}
 
     @cache
     def render(template: str) -> Page:
-        return _render(template, document(), {name: asset.url for name, asset in assets.items()})
+        return _render(template, document())
 
     async def page(request: Request, template: str) -> Response:
         # In a thread: validations go on while the template engine is loaded and the page is made.
         found = await to_thread(render, template)
         base_url = found.base_url or base_url_of(request)
-        etag = f'"{found.digest}-{hashlib.sha256(base_url.encode()).hexdigest()[:8]}"'
-        headers = {**SECURITY, "Cache-Control": "no-cache", "ETag": etag}
+        theme = cookies.theme_of(request)
+        etag = f'"{found.digest}-{hashlib.sha256(f"{base_url} {theme}".encode()).hexdigest()[:8]}"'
+        headers = {**SECURITY, "Cache-Control": "no-cache", "ETag": etag, "Vary": "Cookie"}
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
         body = found.body.replace(_BASE_URL.encode(), base_url.encode())
+        if theme != "system":
+            body = body.replace(b'<html lang="en">', f'<html lang="en" data-theme="{theme}">'.encode(), 1)
         return Response(body, media_type="text/html", headers=headers)
 
     async def landing(request: Request) -> Response:
@@ -86,18 +73,10 @@ def new_router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
     async def reference(request: Request) -> Response:
         return await page(request, "reference.html")
 
-    async def asset(request: Request) -> Response:
-        found = by_url.get(ASSETS_URL + request.path_params["name"])
-        if found is None:
-            raise NotFound("There is nothing at this address.")
-        headers = {**SECURITY, "Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(found.body, media_type=found.media_type, headers=headers)
-
     router = APIRouter()
     # Plain routes: no transaction, no actor, no place in the schema. Those of GET answer HEAD, too.
     router.add_route("/", landing, methods=["GET"], include_in_schema=False)
     router.add_route("/docs", reference, methods=["GET"], include_in_schema=False)
-    router.add_route(ASSETS_URL + "{name:path}", asset, methods=["GET"], include_in_schema=False)
     return router
 
 
@@ -106,35 +85,14 @@ def base_url_of(request: Request) -> str:
     host = request.headers.get("host", "")
     if not _HOST.fullmatch(host):
         return _DEFAULT_BASE_URL
-    # TLS that ends at a proxy is still TLS: no example may send the reader's key without it.
-    is_secure = request.scope["scheme"] == "https" or request.headers.get("x-forwarded-proto", "").lower() == "https"
-    return f"{'https' if is_secure else 'http'}://{host.lower()}"
+    # No example may send the reader's key without TLS.
+    return f"{'https' if cookies.is_secure(request) else 'http'}://{host.lower()}"
 
 
-def _render(template: str, document: Mapping[str, Any], assets: Mapping[str, str]) -> Page:
+def _render(template: str, document: Mapping[str, Any]) -> Page:
     # Only who reads a page pays for what makes it.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from keywright.origin.portal import operations
 
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     model = operations.read(document, base_url=_BASE_URL, anchors=ANCHORS)
-    body = environment.get_template(template).render(reference=model, base_url=_BASE_URL, assets=assets).encode()
+    body = pages.environment().get_template(template).render(reference=model, base_url=_BASE_URL).encode()
     return Page(body, hashlib.sha256(body).hexdigest()[:32], model.server)
-
-
-def _load_assets() -> dict[str, Asset]:
-    """By file name."""
-    assets = {}
-    for path in sorted((HERE / "static").iterdir()):
-        if path.suffix in MEDIA_TYPES:
-            body = path.read_bytes()
-            digest = hashlib.sha256(body).hexdigest()[:16]
-            assets[path.name] = Asset(f"{ASSETS_URL}{path.stem}.{digest}{path.suffix}", MEDIA_TYPES[path.suffix], body)
-    return assets

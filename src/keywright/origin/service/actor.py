@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -53,10 +53,13 @@ SYSTEM = Actor("system", ActorKind.SYSTEM, Grantee("", Permissions(), is_root=Tr
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes that a deployment may set. `metadata_bytes` counts the encoded JSON object."""
+    """Sizes and times that a deployment may set. `metadata_bytes` counts the encoded JSON object."""
 
     metadata_bytes: int = 1024
     tags: int = 5
+    session_idle: timedelta = timedelta(minutes=60)
+    """How long nobody may use a portal's session before it ends."""
+    session_life: timedelta = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Origin:
     user_agent: str | None = None
     method: str | None = None
     url: str | None = None
+    source: str = "api"
+    """The door: `api` or `portal`."""
 
 
 @dataclass(slots=True)

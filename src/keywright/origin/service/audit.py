@@ -65,7 +65,11 @@ async def write(
                 "userAgent": origin.user_agent and mask_in(origin.user_agent),
                 **dict.fromkeys(("country", "region", "city", "postalCode", "metroCode", "asOrg")),
             },
-            "route": {"source": "api", "url": origin.url and _without_secrets(origin.url), "method": origin.method},
+            "route": {
+                "source": origin.source,
+                "url": origin.url and _without_secrets(origin.url),
+                "method": origin.method,
+            },
             "error": error,
         },
     )

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from keywright.core.keyformat import DEFAULT_PREFIX
-from keywright.core.models import BASE62, Account, Bucket, Environment, IdKind, new_id
-from keywright.core.permissions import Access
+from keywright.core.models import (
+    BASE62,
+    DEFAULT_SELF_SERVE,
+    Account,
+    Bucket,
+    Environment,
+    IdKind,
+    SelfServe,
+    WhenStale,
+    new_id,
+)
+from keywright.core.permissions import EVERY_BUCKET, Access
 from keywright.core.problems import BadRequest, Conflict, NotFound
 from keywright.origin.service import management
 from keywright.origin.service.actor import (
+    UNSET,
     Page,
     Unset,
     Work,
+    access_to,
     check_tags,
     get_account,
     get_bucket,
@@ -24,6 +37,8 @@ from keywright.origin.service.actor import (
 from keywright.origin.service.keys import MadeKey
 from keywright.origin.store import buckets as rows
 from keywright.origin.store.database import MissingReference, UniqueViolation
+
+MAX_STALENESS_SECONDS = 3_155_760_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,9 @@ class BucketDraft:
     tags: Mapping[str, str] = field(default_factory=dict)
     is_retrievable: bool = True
     key_prefix: str = DEFAULT_PREFIX
+    max_staleness_seconds: int | None = None
+    when_stale: WhenStale = WhenStale.SERVE
+    self_serve: SelfServe = DEFAULT_SELF_SERVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +64,21 @@ class Grant:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class BucketView:
+    """A bucket as the actor sees it: how far they may go in it, and the projects that use it, each as what."""
+
+    bucket: Bucket
+    access: Access
+    places: Sequence[tuple[str, Environment]]
+
+
 async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Bucket, MadeKey]:
     """A new bucket, born with its owner key."""
     account = await get_account(work, account_name, Access.WRITE)
     problems: list[dict[str, str]] = []
     check_tags(work, draft.tags, problems)
+    _check_staleness(draft.max_staleness_seconds, draft.when_stale, problems)
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     bucket = await make(work, account, draft)
@@ -75,6 +103,9 @@ async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
             tags=draft.tags,
             is_retrievable=draft.is_retrievable,
             key_prefix=draft.key_prefix,
+            max_staleness_seconds=draft.max_staleness_seconds,
+            when_stale=draft.when_stale,
+            self_serve=draft.self_serve,
             now=work.now,
         )
     except UniqueViolation:
@@ -103,6 +134,32 @@ async def list_of(work: Work, account_name: str, page: Page) -> tuple[list[Bucke
     return await rows.list_of(work.tx, account, limit=page.limit, offset=page.offset)
 
 
+async def search(
+    work: Work, account_name: str, *, project: str | None, environment: Environment | None, page: Page
+) -> tuple[list[BucketView], int]:
+    """The buckets of an account that the actor may know of, its own and those shared with it.
+
+    Who may not read the account as a whole sees those that its permissions reach by name, or by way of `*`.
+    """
+    account = await get_account(work, account_name, Access.NONE)
+    grantee = work.actor.grantee
+    held = grantee.permissions.buckets
+    names = None
+    if grantee.owned_bucket_id is None and grantee.on_account(account.id) < Access.READ:
+        names = None if held.get(EVERY_BUCKET, Access.NONE) >= Access.READ else list(held)
+    wanted = rows.BucketSearch(project, environment, names, grantee.owned_bucket_id)
+    found, total = await rows.search(work.tx, account, wanted, limit=page.limit, offset=page.offset)
+    places = await rows.list_places(work.tx, account, found)
+    return [BucketView(one, access_to(work, one), places[one.number]) for one in found], total
+
+
+async def view(work: Work, account_name: str, name: str) -> tuple[Account, BucketView]:
+    """A bucket with what the actor may do in it, and the account that looks at it."""
+    account, bucket = await get_bucket(work, account_name, name, Access.READ)
+    places = await rows.list_places(work.tx, account, [bucket])
+    return account, BucketView(bucket, access_to(work, bucket), places[bucket.number])
+
+
 async def get(work: Work, account_name: str, name: str) -> Bucket:
     _, bucket = await get_bucket(work, account_name, name, Access.READ)
     return bucket
@@ -115,16 +172,35 @@ async def update(
     *,
     description: str | Unset | None,
     tags: Mapping[str, str] | Unset | None,
+    max_staleness_seconds: int | Unset | None = UNSET,
+    when_stale: WhenStale | Unset | None = UNSET,
+    self_serve: Mapping[str, Any] | Unset | None = UNSET,
 ) -> Bucket:
+    """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
     work.attempt.concerns("bucket", bucket.id, name=bucket.name)
     new_tags = replaced(tags, bucket.tags, {})
     problems: list[dict[str, str]] = []
     check_tags(work, new_tags, problems)
+    new_staleness = replaced(max_staleness_seconds, bucket.max_staleness_seconds)
+    new_when_stale = replaced(when_stale, bucket.when_stale, WhenStale.SERVE)
+    _check_staleness(new_staleness, new_when_stale, problems)
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     new_description = replaced(description, bucket.description)
-    return await rows.update(work.tx, bucket, description=new_description, tags=new_tags, now=work.now)
+    new_self_serve = DEFAULT_SELF_SERVE if self_serve is None else bucket.self_serve
+    if not isinstance(self_serve, Unset):
+        new_self_serve = replace(new_self_serve, **(self_serve or {}))
+    return await rows.update(
+        work.tx,
+        bucket,
+        description=new_description,
+        tags=new_tags,
+        max_staleness_seconds=new_staleness,
+        when_stale=new_when_stale,
+        self_serve=new_self_serve,
+        now=work.now,
+    )
 
 
 async def delete(work: Work, account_name: str, name: str) -> None:
@@ -166,6 +242,12 @@ async def unshare(work: Work, account_name: str, name: str, *, with_account: str
     if other.id not in bucket.grants:
         raise NotFound("The bucket is not shared with that account.")
     await rows.delete_grant(work.tx, bucket, other)
+
+
+def _check_staleness(seconds: int | None, when_stale: WhenStale, problems: list[dict[str, str]]) -> None:
+    if when_stale is WhenStale.REFUSE and seconds is None:
+        # Taken as it is, it would be a wish to be safe that does nothing.
+        problems.append({"field": "body.maxStalenessSeconds", "message": "is required where whenStale is refuse"})
 
 
 def _own_account_error() -> dict[str, str]:

@@ -15,8 +15,14 @@ from keywright.origin.service.actor import Page, Unset, Work, check_tags, get_bu
 from keywright.origin.service.keys import ConsumerPath, KeyDraft, Tags, get_consumer
 from keywright.origin.store import consumers as rows
 from keywright.origin.store import keys as key_rows
+from keywright.origin.store.consumers import ConsumerSearch, Place
 from keywright.origin.store.database import MissingReference, UniqueViolation
 from keywright.origin.store.tables import to_json
+
+__all__ = [
+    "ConsumerDraft", "ConsumerSearch", "ConsumerView", "Include", "ManagerDraft", "Place", "add_manager", "create",
+    "delete", "delete_manager", "get", "get_manager", "list_managers", "list_of", "search", "update",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,23 @@ async def list_of(
     return list(views.values()), total
 
 
+async def search(
+    work: Work, account_name: str, bucket_name: str, wanted: ConsumerSearch, *, place: Place, limit: int
+) -> tuple[list[ConsumerView], int]:
+    """The consumers that are looked for, from a place in the list on: newest first, with keys, managers and invites.
+
+    One more than `limit` is returned where there are more; and how many there are in all.
+    """
+    _, bucket = await get_bucket(work, account_name, bucket_name, Access.READ)
+    found, total = await rows.search(work.tx, bucket, wanted, place=place, limit=limit + 1)
+    numbers = [consumer.number for consumer in found]
+    keys = await key_rows.list_of_all(work.tx, numbers)
+    managers = await rows.list_managers_of_all(work.tx, numbers)
+    views = (ConsumerView(consumer, keys=keys[consumer.number]) for consumer in found)
+    everybody = Include(managers=True, invites=True)
+    return [_with_managers(view, managers[view.consumer.number], everybody) for view in views], total
+
+
 async def get(work: Work, path: ConsumerPath, include: Include) -> ConsumerView:
     bucket, consumer = await get_consumer(work, path, Access.READ)
     view = ConsumerView(consumer)
@@ -170,7 +193,16 @@ async def list_managers(work: Work, path: ConsumerPath, *, with_invites: bool, p
     return await rows.list_managers(work.tx, consumer, with_invites=with_invites, limit=page.limit, offset=page.offset)
 
 
-async def delete_manager(work: Work, path: ConsumerPath, manager_id: str) -> None:
+async def get_manager(work: Work, path: ConsumerPath, manager_id: str) -> Manager:
+    """A manager or an invite by its id."""
+    _, consumer = await get_consumer(work, path, Access.READ)
+    for manager in (await rows.list_managers_of_all(work.tx, [consumer.number]))[consumer.number]:
+        if manager.id == manager_id:
+            return manager
+    raise NotFound("The consumer has no such manager.")
+
+
+async def delete_manager(work: Work, path: ConsumerPath, manager_id: str) -> Manager:
     _, consumer = await get_consumer(work, path, Access.WRITE)
     manager = None
     if manager_id.isascii() and manager_id.isprintable():
@@ -178,6 +210,7 @@ async def delete_manager(work: Work, path: ConsumerPath, manager_id: str) -> Non
     if manager is None:
         raise NotFound("The consumer has no such manager.")
     work.attempt.concerns("manager", manager.id)
+    return manager
 
 
 async def _make_manager(work: Work, consumer: Consumer, draft: ManagerDraft) -> Manager:

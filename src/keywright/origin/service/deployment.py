@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from keywright.core.keyformat import Digester, Secret
-from keywright.core.models import BASE62, IdKind, Project, new_id
+from keywright.core.models import BASE62, IdKind, Project, SelfServe, new_id
 from keywright.core.permissions import SYSTEM_BUCKET
 from keywright.origin.service import accounts as account_rules
 from keywright.origin.service import audit, management
@@ -62,6 +62,7 @@ async def bootstrap(
                 tags={},
                 is_retrievable=False,
                 key_prefix=management.KEY_PREFIX,
+                self_serve=SelfServe(enabled=False),
                 now=work.now,
             )
             name = account_name or DEFAULT_ACCOUNT

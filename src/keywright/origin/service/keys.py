@@ -134,6 +134,14 @@ async def reveal(work: Work, bucket: Bucket, consumers: Sequence[Consumer], keys
     }
 
 
+async def show(work: Work, path: ConsumerPath, key_id: str) -> Secret:
+    """The secret of one key. Raises BadRequest and Forbidden as `reveal` does."""
+    bucket, consumer = await get_consumer(work, path, Access.READ)
+    key = await _get(work, consumer, key_id, is_for_update=False)
+    work.attempt.concerns("key", key.id)
+    return (await reveal(work, bucket, [consumer], [key]))[key.id]
+
+
 async def update(
     work: Work,
     path: ConsumerPath,

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from keywright.core.changes import BucketDelete, BucketPut
-from keywright.core.models import Account, Bucket
+from keywright.core.models import DEFAULT_SELF_SERVE, Account, Bucket, Environment, SelfServe, WhenStale
 from keywright.core.permissions import Access
 from keywright.origin.store.database import MissingReference, Transaction
-from keywright.origin.store.tables import accounts, buckets, consumers, grants, retired_bucket_names
+from keywright.origin.store.tables import (
+    accounts,
+    buckets,
+    consumers,
+    environments,
+    grants,
+    projects,
+    retired_bucket_names,
+)
 
 _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
     buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
+    buckets.c.max_staleness_seconds, buckets.c.when_stale, buckets.c.self_serve,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
 
@@ -32,6 +41,9 @@ async def insert(
     tags: Mapping[str, str],
     is_retrievable: bool,
     key_prefix: str,
+    max_staleness_seconds: int | None = None,
+    when_stale: WhenStale = WhenStale.SERVE,
+    self_serve: SelfServe = DEFAULT_SELF_SERVE,
     now: datetime,
 ) -> Bucket:
     """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
@@ -46,16 +58,38 @@ async def insert(
         key_prefix=key_prefix,
         created_at=now,
         updated_at=now,
+        max_staleness_seconds=max_staleness_seconds,
+        when_stale=when_stale,
+        self_serve=asdict(self_serve),
     )
-    account_id = account.id if account else None
-    bucket = Bucket(number, id, account_id, name, description, tags, is_retrievable, key_prefix, now, now)
+    bucket = Bucket(
+        number=number,
+        id=id,
+        account_id=account.id if account else None,
+        name=name,
+        description=description,
+        tags=tags,
+        is_retrievable=is_retrievable,
+        key_prefix=key_prefix,
+        created_at=now,
+        updated_at=now,
+        max_staleness_seconds=max_staleness_seconds,
+        when_stale=when_stale,
+        self_serve=self_serve,
+    )
     tx.record(put(bucket))
     return bucket
 
 
 def put(bucket: Bucket) -> BucketPut:
     """The change that brings a replica's record of this bucket up to date."""
-    return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants)
+    limit = refuse_after(bucket.max_staleness_seconds, bucket.when_stale)
+    return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants, limit)
+
+
+def refuse_after(max_staleness_seconds: int | None, when_stale: str) -> int | None:
+    """How many seconds a replica may be out of step and still judge the bucket's keys; None for ever."""
+    return max_staleness_seconds if when_stale == WhenStale.REFUSE else None
 
 
 async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bucket | None:
@@ -69,20 +103,79 @@ async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bu
 
 async def list_of(tx: Transaction, account: Account, *, limit: int, offset: int) -> tuple[list[Bucket], int]:
     """The account's own buckets and those shared with it, newest first, and how many there are in all."""
+    return await search(tx, account, BucketSearch(), limit=limit, offset=offset)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSearch:
+    """Which of an account's buckets to list; None leaves a field out."""
+
+    project: str | None = None
+    environment: Environment | None = None
+    names: Collection[str] | None = None
+    id: str | None = None
+
+
+async def search(
+    tx: Transaction, account: Account, wanted: BucketSearch, *, limit: int, offset: int
+) -> tuple[list[Bucket], int]:
+    """As `list_of`, but only those that are wanted."""
     shared = sa.select(grants.c.bucket_number).where(grants.c.account_number == account.number)
-    visible = sa.or_(buckets.c.account_number == account.number, buckets.c.number.in_(shared))
-    rows = await tx.all(_SELECT.where(visible).order_by(buckets.c.number.desc()).limit(limit).offset(offset))
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(buckets).where(visible))
+    conditions = [sa.or_(buckets.c.account_number == account.number, buckets.c.number.in_(shared))]
+    if wanted.project is not None or wanted.environment is not None:
+        placed = sa.select(environments.c.bucket_number).join(projects)
+        placed = placed.where(projects.c.account_number == account.number)
+        if wanted.project is not None:
+            placed = placed.where(projects.c.name == wanted.project)
+        if wanted.environment is not None:
+            placed = placed.where(environments.c.environment == wanted.environment.value)
+        conditions.append(buckets.c.number.in_(placed))
+    if wanted.names is not None:
+        conditions.append(buckets.c.name.in_(wanted.names))
+    if wanted.id is not None:
+        conditions.append(buckets.c.id == wanted.id)
+    rows = await tx.all(_SELECT.where(*conditions).order_by(buckets.c.number.desc()).limit(limit).offset(offset))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(buckets).where(*conditions))
     return await _with_grants(tx, rows), total
 
 
+async def list_places(
+    tx: Transaction, account: Account, found: Sequence[Bucket]
+) -> dict[int, list[tuple[str, Environment]]]:
+    """The projects of the account that use each of these buckets, and as what."""
+    places: dict[int, list[tuple[str, Environment]]] = {bucket.number: [] for bucket in found}
+    statement = sa.select(environments.c.bucket_number, projects.c.name, environments.c.environment).join(projects)
+    statement = statement.where(projects.c.account_number == account.number, environments.c.bucket_number.in_(places))
+    for number, name, environment in await tx.all(statement.order_by(projects.c.name)):
+        places[number].append((name, Environment(environment)))
+    return places
+
+
 async def update(
-    tx: Transaction, bucket: Bucket, *, description: str | None, tags: Mapping[str, str], now: datetime
+    tx: Transaction,
+    bucket: Bucket,
+    *,
+    description: str | None,
+    tags: Mapping[str, str],
+    max_staleness_seconds: int | None,
+    when_stale: WhenStale,
+    self_serve: SelfServe,
+    now: datetime,
 ) -> Bucket:
-    values = {"description": description, "tags": tags, "updated_at": now}
-    await tx.execute(sa.update(buckets).where(buckets.c.number == bucket.number).values(**values))
-    # Description and tags are for management only: no edge needs to hear of them.
-    return replace(bucket, description=description, tags=tags, updated_at=now)
+    values: dict[str, Any] = {
+        "description": description,
+        "tags": tags,
+        "max_staleness_seconds": max_staleness_seconds,
+        "when_stale": when_stale,
+        "updated_at": now,
+    }
+    statement = sa.update(buckets).where(buckets.c.number == bucket.number)
+    await tx.execute(statement.values(**values, self_serve=asdict(self_serve)))
+    changed = replace(bucket, **values, self_serve=self_serve)
+    # Description, tags and self-serve are for management only: no edge needs to hear of them.
+    if put(changed) != put(bucket):
+        tx.record(put(changed))
+    return changed
 
 
 async def delete(tx: Transaction, bucket: Bucket) -> None:
@@ -194,4 +287,8 @@ async def _with_grants(tx: Transaction, rows: Sequence[Any]) -> list[Bucket]:
     )
     for bucket_number, account_id, access in await tx.all(joined):
         held[bucket_number][account_id] = Access(access)
-    return [Bucket(**row._mapping, grants=held[row.number]) for row in rows]
+    found = []
+    for row in rows:
+        typed = {"when_stale": WhenStale(row.when_stale), "self_serve": SelfServe(**row.self_serve)}
+        found.append(Bucket(**{**row._mapping, **typed}, grants=held[row.number]))
+    return found

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from keywright.core.changes import ConsumerDelete, ConsumerPut
+from keywright.core.keyformat import HINT_LENGTH
 from keywright.core.models import Bucket, Consumer, Manager
 from keywright.origin.store.database import Transaction
-from keywright.origin.store.tables import consumer_tags, consumers, managers, to_json
+from keywright.origin.store.tables import consumer_tags, consumers, keys, managers, to_json
 
 Tags = Mapping[str, str]
 
@@ -54,7 +55,7 @@ async def find(
     if row is None:
         return None
     # The tags are read once the row is held: those of a moment before could belong to another writer's past.
-    (consumer,) = await _with_tags(tx, [row])
+    (consumer,) = await with_tags(tx, [row])
     return consumer if tags.items() <= consumer.tags.items() else None
 
 
@@ -69,7 +70,47 @@ async def list_of(
     newest = sa.select(consumers).where(*conditions).order_by(consumers.c.number.desc())
     rows = await tx.all(newest.limit(limit).offset(offset))
     total = await tx.scalar(sa.select(sa.func.count()).select_from(consumers).where(*conditions))
-    return await _with_tags(tx, rows), total
+    return await with_tags(tx, rows), total
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSearch:
+    """What to look for; None leaves a field out. `name` is a part of a name, `hint` the end of a key.
+
+    A tag is a name and a value, or None for any value; `manager` is an e-mail address in lower case.
+    """
+
+    name: str | None = None
+    tag: tuple[str, str | None] | None = None
+    manager: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a list, newest first, a page begins: after a row, before one, or at the top.
+
+    A row's number rather than an offset: the thousandth page costs what the first does, and none shifts meanwhile.
+    """
+
+    older_than: int | None = None
+    newer_than: int | None = None
+
+
+async def search(
+    tx: Transaction, bucket: Bucket, wanted: ConsumerSearch, *, place: Place, limit: int
+) -> tuple[list[Consumer], int]:
+    """A page of what is looked for, newest first, and how many there are in all."""
+    conditions = [consumers.c.bucket_number == bucket.number, *_wanted(bucket, wanted)]
+    number = consumers.c.number
+    page = sa.select(consumers).where(*conditions).limit(limit)
+    if place.newer_than is not None:
+        rows = (await tx.all(page.where(number > place.newer_than).order_by(number)))[::-1]
+    else:
+        older = page if place.older_than is None else page.where(number < place.older_than)
+        rows = await tx.all(older.order_by(number.desc()))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(consumers).where(*conditions))
+    return await with_tags(tx, rows), total
 
 
 async def update(
@@ -146,6 +187,25 @@ async def delete_manager(tx: Transaction, consumer: Consumer, manager_id: str) -
     return Manager(**row._mapping) if row else None
 
 
+def _wanted(bucket: Bucket, wanted: ConsumerSearch) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = []
+    if wanted.name is not None:
+        found.append(consumers.c.name.contains(wanted.name, autoescape=True))
+    if wanted.tag is not None:
+        name, value = wanted.tag
+        tagged = sa.select(consumer_tags.c.consumer_number).where(consumer_tags.c.name == name)
+        found.append(consumers.c.number.in_(tagged if value is None else tagged.where(consumer_tags.c.value == value)))
+    if wanted.manager is not None:
+        managed = sa.select(managers.c.consumer_number).where(managers.c.email == wanted.manager)
+        found.append(consumers.c.number.in_(managed))
+    if wanted.hint is not None:
+        is_whole = len(wanted.hint) == HINT_LENGTH
+        ends = keys.c.hint == wanted.hint if is_whole else keys.c.hint.endswith(wanted.hint, autoescape=True)
+        held = sa.select(keys.c.consumer_number).where(keys.c.bucket_number == bucket.number, ends)
+        found.append(consumers.c.number.in_(held))
+    return found
+
+
 def _matching(tags: Tags) -> list[sa.ColumnElement[bool]]:
     return [
         sa.exists().where(
@@ -166,7 +226,7 @@ async def _insert_tags(tx: Transaction, consumer_number: int, tags: Tags) -> Non
         await tx.execute(sa.insert(consumer_tags), rows)
 
 
-async def _with_tags(tx: Transaction, rows: Sequence[Any]) -> list[Consumer]:
+async def with_tags(tx: Transaction, rows: Sequence[Any]) -> list[Consumer]:
     tags: dict[int, dict[str, str]] = {row.number: {} for row in rows}
     statement = sa.select(consumer_tags).where(consumer_tags.c.consumer_number.in_(tags))
     for row in await tx.all(statement.order_by(consumer_tags.c.consumer_number, consumer_tags.c.position)):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import secrets
 import socket
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -19,8 +21,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from keywright.core.changes import Change, encode
+from keywright.core.changes import STAMP_BYTES, Change, encode
 from keywright.origin.store import tables
+from keywright.origin.store.commits import CHANNEL, Commits
 
 SQLITE_BUSY_SECONDS = 10
 CONNECT_SECONDS = 10
@@ -41,18 +44,30 @@ class DatabaseUnavailable(Exception):
 class Transaction:
     """An open transaction; `revision` is set once it has committed changes for the edges."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, *, notifies: bool = False) -> None:
         self.connection = connection
+        self._notifies = notifies
         self.revision: int | None = None
+        self.is_awaited = False
+        """Whether somebody will wait to hear that edges have applied this: their origins are told by the commit."""
         self._changes: list[Change] = []
+        self._later_than = 0
 
     @property
     def is_postgresql(self) -> bool:
         return self.connection.dialect.name == "postgresql"
 
+    @property
+    def has_changes(self) -> bool:
+        return bool(self._changes)
+
     def record(self, *changes: Change) -> None:
         """Have these changes numbered and logged, in this order, when the transaction commits."""
         self._changes.extend(changes)
+
+    def stamp_later_than(self, stamped_at: int) -> None:
+        """Have the changes stamped later than that, whatever the clock says."""
+        self._later_than = stamped_at
 
     async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
         with _translating():
@@ -73,18 +88,39 @@ class Transaction:
         return number
 
     async def number_changes(self) -> None:
-        """Give the recorded changes their revisions; the last thing that a transaction does before it commits.
+        """Give the recorded changes revisions and a stamp; the last thing that a transaction does before it commits.
+
+        The stamp is drawn here and only here. So two records that have it at one revision had that very transaction
+        committed, and share all history before it: one of them is a copy of the other, of later than that.
 
         The head row stays locked from here to the commit (PostgreSQL: its row lock; SQLite: there is one writer), so
         no other transaction takes a later number before this one is seen: the order of revisions is that of commits.
         """
-        if not self._changes:
-            return
         head = tables.deployment
-        statement = sa.update(head).values(revision=head.c.revision + len(self._changes)).returning(head.c.revision)
-        last: int = await self.scalar(statement)
+        if not self._changes:
+            if self.is_awaited:
+                waiting = sa.update(head).values(awaited_revision=head.c.revision).returning(head.c.revision)
+                self.revision = await self.scalar(waiting)
+            return
+        now = max(time.time_ns() // 1_000_000, self._later_than + 1)
+        # Each transaction's time is later than that of the one before: an edge tells by it which past a record has.
+        stamped_at = sa.case((head.c.stamped_at >= now, head.c.stamped_at + 1), else_=now)
+        stamp = secrets.token_hex(STAMP_BYTES)
+        revision = head.c.revision + len(self._changes)
+        values: dict[str, Any] = {"revision": revision, "stamp": stamp, "stamped_at": stamped_at}
+        if self.is_awaited:
+            values["awaited_revision"] = revision
+        returned: list[sa.ColumnElement[Any]] = [head.c.revision, head.c.stamped_at]
+        if self._notifies:
+            # Delivered at the commit. Here, since a statement of its own would hold the lock for one more round trip.
+            returned.append(sa.func.pg_notify(CHANNEL, sa.cast(head.c.revision, sa.Text)))
+        row = await self.first(sa.update(head).values(**values).returning(*returned))
+        last, at = row.revision, row.stamped_at  # type: ignore[union-attr]
         first = last - len(self._changes) + 1
-        rows = [{"revision": first + offset, "body": encode(change)} for offset, change in enumerate(self._changes)]
+        rows = [
+            {"revision": first + offset, "stamp": stamp, "stamped_at": at, "body": encode(change)}
+            for offset, change in enumerate(self._changes)
+        ]
         await self.execute(sa.insert(tables.changes), rows)
         self.revision = last
 
@@ -94,6 +130,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _create_engine(url)
+        self.commits = Commits(self.engine)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # SQLite has one writer: waiting in line here beats polling its lock.
         self._writing = asyncio.Lock() if self.is_sqlite else None
@@ -130,7 +167,7 @@ class Database:
                 if self.is_sqlite:
                     await connection.execution_options(keywright_write=True)
                 async with connection.begin():
-                    tx = Transaction(connection)
+                    tx = Transaction(connection, notifies=self.commits.can_notify)
                     yield tx
                     await tx.number_changes()
 
@@ -151,7 +188,9 @@ def _create_engine(text: str) -> AsyncEngine:
         return engine
     # A connection that died with its server is replaced at check-out instead of failing a request.
     shared |= {"pool_size": 10, "max_overflow": 10, "pool_timeout": 5, "pool_pre_ping": True}
-    return create_async_engine(_for_asyncpg(url), connect_args={"timeout": CONNECT_SECONDS}, **shared)
+    engine = create_async_engine(_for_asyncpg(url), connect_args={"timeout": CONNECT_SECONDS}, **shared)
+    sa.event.listen(engine.sync_engine, "handle_error", _leave_standby)
+    return engine
 
 
 def _for_asyncpg(url: sa.URL) -> sa.URL:
@@ -166,6 +205,12 @@ def _for_asyncpg(url: sa.URL) -> sa.URL:
     if unknown:
         raise ValueError(f"has parameters that are not known: {', '.join(unknown)}")
     return url
+
+
+def _leave_standby(context: sa.engine.ExceptionContext) -> None:
+    # 25006: what takes no writes is a primary no more. Its connections live on, but the record is elsewhere.
+    if getattr(context.original_exception, "sqlstate", None) == "25006":
+        context.is_disconnect = True
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -96,16 +96,19 @@ async def delete(tx: Transaction, key: Key) -> None:
     tx.record(KeyDelete(key.digest, key.bucket_number))
 
 
-async def find_management_key(tx: Transaction, digest: bytes, *, is_held: bool = False) -> tuple[Key, str, Any] | None:
-    """A key of the system bucket by its digest, with the name and the metadata of its consumer.
+async def find_management_key(
+    tx: Transaction, digest_or_number: bytes | int, *, is_held: bool = False
+) -> tuple[Key, str, Any] | None:
+    """A key of the system bucket, with the name and the metadata of its consumer.
 
     With `is_held` nobody can delete it until the transaction ends.
     """
+    is_asked = keys.c.digest if isinstance(digest_or_number, bytes) else keys.c.number
     statement = (
         sa.select(*keys.c, consumers.c.name.label("consumer_name"), consumers.c.metadata.label("consumer_metadata"))
         .join(buckets, buckets.c.number == keys.c.bucket_number)
         .join(consumers, consumers.c.number == keys.c.consumer_number)
-        .where(buckets.c.name == SYSTEM_BUCKET, keys.c.digest == digest)
+        .where(buckets.c.name == SYSTEM_BUCKET, is_asked == digest_or_number)
     )
     if is_held:
         statement = statement.with_for_update(read=True, key_share=True, of=[keys, consumers])
@@ -115,3 +118,13 @@ async def find_management_key(tx: Transaction, digest: bytes, *, is_held: bool =
     values = dict(row._mapping)
     name, metadata = values.pop("consumer_name"), values.pop("consumer_metadata")
     return Key(**values), name, metadata
+
+
+async def find_management_metadata(tx: Transaction, key_id: str) -> Any | None:
+    """What the management key with this id may do: the metadata of its consumer."""
+    found = sa.select(consumers.c.metadata).select_from(
+        keys.join(consumers, consumers.c.number == keys.c.consumer_number).join(
+            buckets, buckets.c.number == keys.c.bucket_number
+        )
+    )
+    return await tx.scalar(found.where(buckets.c.name == SYSTEM_BUCKET, keys.c.id == key_id))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from keywright.core.changes import BucketPut, Change, ConsumerPut, KeyPut, decode
+from keywright.core.changes import NOWHERE, BucketPut, Change, ConsumerPut, Cursor, Hidden, KeyPut, decode
 from keywright.core.permissions import SYSTEM_BUCKET, Access
+from keywright.origin.store.buckets import refuse_after
 from keywright.origin.store.database import Transaction
 from keywright.origin.store.tables import (
     accounts,
@@ -27,30 +28,76 @@ from keywright.origin.store.tables import (
 SNAPSHOT_PAGE = 10_000
 
 
+class NotKept(Exception):
+    """The log can't lead on from that cursor: its change is not kept, was never made, or is of another past."""
+
+
+class Logged(NamedTuple):
+    """A change, and the cursor that it leads to."""
+
+    cursor: Cursor
+    change: Change
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """Who this deployment is, what tells whether a process has its pepper, and the newest change."""
 
     id: str
     pepper_check: str
-    revision: int
+    head: Cursor
 
 
 async def find_deployment(tx: Transaction) -> Deployment | None:
-    row = await tx.first(sa.select(deployment.c.id, deployment.c.pepper_check, deployment.c.revision))
-    return Deployment(**row._mapping) if row else None
+    row = await tx.first(sa.select(deployment))
+    return Deployment(row.id, row.pepper_check, _cursor_of(row)) if row else None
+
+
+async def get_revision(tx: Transaction) -> int:
+    """The newest revision."""
+    revision: int = await tx.scalar(sa.select(deployment.c.revision))
+    return revision
 
 
 async def insert_deployment(tx: Transaction, *, id: str, pepper_check: str, now: datetime) -> None:
     """Raises UniqueViolation when another process was first."""
-    values = {"single": 1, "id": id, "pepper_check": pepper_check, "revision": 0, "created_at": now}
+    values = {"single": 1, "id": id, "pepper_check": pepper_check, **NOWHERE._asdict(), "created_at": now}
     await tx.execute(sa.insert(deployment).values(**values))
 
 
-async def list_changes(tx: Transaction, *, after: int, limit: int) -> list[tuple[int, Change]]:
-    """Changes after a revision, each with its own, in order."""
+async def list_changes(tx: Transaction, *, after: int, limit: int) -> list[Logged]:
+    """Changes after a revision, in order."""
     statement = sa.select(changes).where(changes.c.revision > after).order_by(changes.c.revision).limit(limit)
-    return [(row.revision, decode(row.body)) for row in await tx.all(statement)]
+    return [Logged(_cursor_of(row), decode(row.body)) for row in await tx.all(statement)]
+
+
+async def lead_on(tx: Transaction, after: Cursor, *, limit: int) -> list[Logged]:
+    """Changes after a cursor, in order. Raises NotKept unless the log has that cursor, even if nothing follows it."""
+    # One query for both: on PostgreSQL two could see two moments.
+    found = await list_changes(tx, after=after.revision - 1, limit=limit + 1)
+    if not found or found[0].cursor != after:
+        raise NotKept(f"the log does not have revision {after.revision} with the stamp {after.stamp}")
+    return found[1:]
+
+
+async def has_cursor(tx: Transaction, cursor: Cursor) -> bool:
+    """Whether the record was once there, and has all that led to it. False, too, when that is no longer kept."""
+    place = sa.select(changes.c.stamp).where(changes.c.revision == cursor.revision)
+    return bool(await tx.scalar(place) == cursor.stamp)
+
+
+async def note_loss(tx: Transaction, lost: Cursor) -> bool:
+    """Make it plain that the record went back to before a cursor that it once had; whether it did.
+
+    A record that was restored, and then was not written to, looks like one that has yet to get there. A change that
+    nobody sees, stamped later than what was lost, tells every edge that it will not.
+    """
+    row = await tx.first(sa.select(deployment).with_for_update())
+    if row is None or row.revision >= lost.revision:
+        return False
+    tx.record(Hidden())
+    tx.stamp_later_than(lost.stamped_at)
+    return True
 
 
 async def list_bucket_puts(tx: Transaction) -> list[BucketPut]:
@@ -59,10 +106,13 @@ async def list_bucket_puts(tx: Transaction) -> list[BucketPut]:
     granted = sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access).join(accounts)
     for bucket_number, account_id, access in await tx.all(granted):
         held.setdefault(bucket_number, {})[account_id] = Access(access)
-    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"))
+    stale = (buckets.c.max_staleness_seconds, buckets.c.when_stale)
+    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"), *stale)
     owned = owned.select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
     rows = await tx.all(owned.order_by(buckets.c.number))
-    return [BucketPut(row.number, row.id, row.name, row.account_id, held.get(row.number, {})) for row in rows]
+    return [
+        BucketPut(row[0], row[1], row[2], row[3], held.get(row[0], {}), refuse_after(row[4], row[5])) for row in rows
+    ]
 
 
 async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
@@ -97,6 +147,10 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
     while rows := await tx.all(_page(selected, place > position, keys.c.bucket_number, keys.c.digest)):
         yield [KeyPut(bytes(row[0]), row[1], row[2], row[3], row[4]) for row in rows]
         position = (rows[-1].bucket_number, rows[-1].digest)
+
+
+def _cursor_of(row: Any) -> Cursor:
+    return Cursor(row.revision, row.stamp, row.stamped_at)
 
 
 def _page(selected: sa.Select[Any], after: sa.ColumnElement[bool], *order: sa.Column[Any]) -> sa.Select[Any]:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.core.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0005"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -78,22 +78,30 @@ def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
     return sa.Table(name, metadata, *items, sqlite_autoincrement=autoincrement)
 
 
+def _stamp() -> tuple[sa.Column[str], sa.Column[int]]:
+    return sa.Column("stamp", sa.Text, nullable=False), sa.Column("stamped_at", sa.BigInteger, nullable=False)
+
+
 deployment = _table(
     "deployment",
     sa.Column("single", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("id", sa.Text, nullable=False),
     sa.Column("pepper_check", sa.Text, nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),
+    *_stamp(),
     sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("awaited_revision", sa.BigInteger, nullable=False, server_default="0"),
     sa.CheckConstraint("single = 1", name="one_row"),
 )
-"""One row: who this deployment is, and the head revision, whose row lock puts commits into one order."""
+"""One row: who this deployment is, and the head of the log, whose row lock puts commits into one order."""
 
 changes = _table(
     "changes",
     sa.Column("revision", sa.BigInteger, primary_key=True, autoincrement=False),
+    *_stamp(),
     sa.Column("body", sa.Text, nullable=False),
 )
+"""`stamp` and `stamped_at` are the transaction's (core/changes.py: Cursor). The newest row must be kept, always."""
 
 accounts = _table(
     "accounts",
@@ -125,7 +133,10 @@ buckets = _table(
     sa.Column("key_prefix", sa.Text, nullable=False),
     sa.Column("master_key_id", sa.Text),
     sa.Column("sealed_data_key", sa.LargeBinary),
+    sa.Column("self_serve", JsonText, nullable=False, server_default="{}"),
     *_times(),
+    sa.Column("max_staleness_seconds", sa.BigInteger),
+    sa.Column("when_stale", sa.Text, nullable=False, server_default="serve"),
     sa.CheckConstraint("(sealed_data_key IS NULL) = (master_key_id IS NULL)", name="data_key_names_its_master_key"),
     sa.Index(None, "account_number"),
 )
@@ -191,6 +202,7 @@ keys = _table(
     sa.CheckConstraint("length(digest) = 32", name="digest_length"),
     sa.UniqueConstraint("bucket_number", "digest"),
     sa.Index(None, "consumer_number", "number"),
+    sa.Index(None, "bucket_number", "hint"),
 )
 
 managers = _table(
@@ -203,7 +215,48 @@ managers = _table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.UniqueConstraint("consumer_number", "email"),
     sa.Index(None, "email"),
+    sa.Index(None, "sub"),
 )
+
+portals = _table(
+    "portals",
+    _reference("bucket_number", "buckets", primary_key=True),
+    sa.Column("settings", JsonText, nullable=False),
+    sa.Column("logo", sa.LargeBinary),
+    sa.Column("logo_type", sa.Text),
+    sa.Column("updated_at", UtcTime, nullable=False),
+)
+"""How the developer portal of a bucket looks."""
+
+sign_in_links = _table(
+    "sign_in_links",
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("visitor_digest", sa.LargeBinary, nullable=False),
+    _reference("bucket_number", "buckets"),
+    sa.Column("email", sa.Text, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.Index(None, "bucket_number"),
+    sa.Index(None, "ends_at"),
+)
+"""Links that were sent to sign somebody in, each for one browser; a row is deleted when its link is used."""
+edges = _table(
+    "edges",
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("region", sa.Text),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+    sa.Column("revision", sa.BigInteger),
+    sa.Column("lag_millis", sa.BigInteger),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "seen_at"),
+)
+"""What each edge said last, for the origins that did not hear it themselves. No part of the record: it may be emptied.
+
+`account_id` is text, and "" for edges of the deployment itself. `seen_at` is by the database's clock, in milliseconds.
+"""
 
 audit_logs = _table(
     "audit_logs",
@@ -219,3 +272,31 @@ audit_logs = _table(
     sa.Index(None, "account_id", "number"),
 )
 """`account_id` is text and no reference: the log outlives what it tells of. `body` holds the rest of the entry."""
+
+sessions = _table(
+    "sessions",
+    _number(),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("portal", sa.Text, nullable=False),
+    _reference("key_number", "keys", nullable=True),
+    _reference("bucket_number", "buckets", nullable=True),
+    sa.Column("sub", sa.Text),
+    sa.Column("email", sa.Text),
+    sa.Column("connection", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.CheckConstraint("length(digest) = 32", name="digest_length"),
+    sa.Index(None, "key_number"),
+    sa.Index(None, "bucket_number"),
+    sa.Index(None, "ends_at"),
+)
+"""Who is signed in to a portal. The digest is that of the cookie; the session ends with its key or its bucket."""
+
+sent_forms = _table(
+    "sent_forms",
+    _reference("session_number", "sessions", primary_key=True),
+    sa.Column("form", sa.Text, primary_key=True),
+    sa.Column("location", sa.Text, nullable=False),
+)
+"""Forms that a session has sent, by the number that each was given: one that is sent twice is done once."""

@@ -43,7 +43,7 @@ async def upgrade(database: Database) -> bool:
     return True
 
 
-def _upgrade(connection: sa.Connection) -> None:
+def _upgrade(connection: sa.Connection, version: str = "head") -> None:
     # Loaded here: only a start that migrates pays for it.
     from alembic import command
     from alembic.config import Config
@@ -51,4 +51,4 @@ def _upgrade(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, version)

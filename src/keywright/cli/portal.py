@@ -1,0 +1,99 @@
+"""Owns `keywright portal`: how the developer portal of a bucket looks."""
+
+import base64
+import mimetypes
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keywright.cli import options
+from keywright.cli.input import given, require_changes
+from keywright.cli.options import DEFAULT_URL, connect, example
+from keywright.cli.output import Column, CommandFailed, Row, plain, show_one, text_of
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="How the developer portal of a bucket looks, where users look after their own keys.",
+    epilog=example("keywright portal update my-bucket --name 'Example API' --color '#0f5c6e'"),
+)
+
+
+def _links(row: Row) -> str:
+    return ", ".join(plain(f"{link['text']}={link['url']}") for link in row.get("links", []))
+
+
+COLUMNS = (
+    Column("NAME", text_of("name")),
+    Column("COLOR", text_of("color")),
+    Column("SUPPORT", text_of("supportEmail"), is_whole=True),
+    Column("API", text_of("apiUrl"), is_whole=True),
+    Column("LINKS", _links, is_whole=True),
+    Column("LOGO", text_of("logoUrl"), is_whole=True),
+)
+
+
+@app.command("get", epilog=example("keywright portal get my-bucket"))
+def get_portal(
+    bucket: options.BucketName,
+    *,
+    as_json: options.Json = False,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Show how a portal looks."""
+    with connect(url, account) as api:
+        answer = api.get("key-buckets", bucket, "portal")
+    show_one(answer, COLUMNS, as_json=as_json)
+
+
+@app.command("update", epilog=example("keywright portal update my-bucket --logo logo.png"))
+def update_portal(
+    bucket: options.BucketName,
+    *,
+    name: Annotated[str | None, typer.Option("--name", help="What the portal is called; '' takes it away.")] = None,
+    color: Annotated[
+        str | None, typer.Option("--color", metavar="#RRGGBB", help="Colour of buttons and links.")
+    ] = None,
+    support: Annotated[str | None, typer.Option("--support-email", help="Where users find help.")] = None,
+    api_url: Annotated[str | None, typer.Option("--api-url", help="Where the API is that the keys are for.")] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option("--link", metavar="TEXT=URL", help="Link below each page; may be repeated; they replace all."),
+    ] = None,
+    no_links: Annotated[bool, typer.Option("--no-links", help="Take all links away.")] = False,
+    logo: Annotated[Path | None, typer.Option("--logo", help="PNG, JPEG or WebP file of at most 64 KiB.")] = None,
+    no_logo: Annotated[bool, typer.Option("--no-logo", help="Take the logo away.")] = False,
+    as_json: options.Json = False,
+    url: options.Url = DEFAULT_URL,
+    account: options.Account = None,
+) -> None:
+    """Change how a portal looks."""
+    texts = {"name": name, "color": color, "supportEmail": support, "apiUrl": api_url}
+    body = given(**texts, links=_parse_links(link) if link or no_links else None)
+    require_changes({**body, **({"logo": True} if logo or no_logo else {})})
+    # What is empty is taken away.
+    body = {field: None if value == "" else value for field, value in body.items()}
+    if logo or no_logo:
+        body["logo"] = _data_url(logo) if logo else None
+    with connect(url, account) as api:
+        answer = api.patch("key-buckets", bucket, "portal", body=body)
+    show_one(answer, COLUMNS, as_json=as_json)
+
+
+def _parse_links(pairs: list[str] | None) -> list[dict[str, str]]:
+    links = []
+    for pair in pairs or []:
+        text, equals, url = pair.partition("=")
+        if not (text and equals and url):
+            raise typer.BadParameter("a link is given as TEXT=URL", param_hint="--link")
+        links.append({"text": text, "url": url})
+    return links
+
+
+def _data_url(path: Path) -> str:
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    try:
+        return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    except OSError as error:
+        raise CommandFailed(f"can't read {path}: {(error.strerror or str(error)).lower()}") from None

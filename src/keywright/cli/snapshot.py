@@ -1,0 +1,118 @@
+"""Owns `keywright snapshot`: the record in one file, from which an edge starts without an origin."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keywright.cli.options import DatabaseUrl, DataDir, example
+from keywright.cli.output import Answer, Column, CommandFailed, failing_clearly, note, show_one, text_of, time_of
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Take the record along in one file, from which an edge starts without an origin.",
+    epilog=example("keywright snapshot export --out edge.snapshot", "keywright snapshot verify edge.snapshot"),
+)
+
+NOTE_SECONDS = 10.0
+_COLUMNS = (
+    Column("DEPLOYMENT", text_of("deployment")),
+    Column("SCOPE", text_of("scope")),
+    Column("REVISION", text_of("revision")),
+    Column("MADE", time_of("madeAt")),
+    Column("BUCKETS", text_of("buckets")),
+    Column("CONSUMERS", text_of("consumers")),
+    Column("KEYS", text_of("keys")),
+)
+
+
+@app.command(
+    "export",
+    epilog=example(
+        "keywright snapshot export --out edge.snapshot",
+        "keywright snapshot export --out oslo.snapshot --token-id key_...    # what that edge token may see",
+    ),
+)
+def export(
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it; replaced when it is whole.")],
+    token_id: Annotated[
+        str | None,
+        typer.Option(
+            "--token-id",
+            metavar="KEY_ID",
+            help="Id of the edge's token: the file holds what that may see, and the edge follows on from it.",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write the record, as it is now, to a file, while the service runs.
+
+    It holds digests, and names and metadata of consumers; no key. Only who has
+    the deployment's pepper can make or use one.
+    """
+    from keywright import serve as planes  # Loads both planes.
+    from keywright.settings import OriginSettings
+
+    with failing_clearly():
+        settings = OriginSettings.load(data_dir=data_dir, database_url=database_url)
+        count = planes.export_snapshot(settings, out.absolute(), token_id, _progress())
+    note(f"{count:,} records written to {out}.")
+
+
+@app.command("verify", epilog=example("keywright snapshot verify edge.snapshot"))
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The snapshot file.", show_default=False)],
+    *,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whether a snapshot file is whole and of this deployment's pepper, and what it holds.
+
+    It reads pepper.key in the data directory, or KEYWRIGHT_PEPPER. Exit code 1
+    for a file that no edge would take.
+    """
+    from keywright import secretfiles
+    from keywright.core.models import from_millis, to_iso
+    from keywright.core.snapshotfile import SnapshotFileError
+    from keywright.edge import snapshot_file
+    from keywright.settings import OriginSettings
+
+    with failing_clearly():
+        settings = OriginSettings.load(data_dir=data_dir)
+    try:
+        found = snapshot_file.examine(file, secretfiles.load_digester(settings.pepper, settings.pepper_file))
+    except (SnapshotFileError, secretfiles.KeyFileError) as error:
+        raise CommandFailed(str(error)) from None
+    value = {
+        "deployment": found.head.deployment_id,
+        "scope": found.head.scope,
+        "revision": found.head.cursor.revision,
+        "madeAt": to_iso(from_millis(found.head.made_at)),
+        "buckets": found.buckets,
+        "consumers": found.consumers,
+        "keys": found.keys,
+    }
+    show_one(Answer(json.dumps(value), value), _COLUMNS, as_json=as_json)
+
+
+def _progress() -> Callable[[int], None]:
+    """Says how far it is: all the time on a terminal, else now and then."""
+    said_at = time.monotonic()
+    is_terminal = sys.stderr.isatty()
+
+    def say(count: int) -> None:
+        nonlocal said_at
+        now = time.monotonic()
+        if is_terminal:
+            typer.echo(f"\r{count:,} records", err=True, nl=False)
+        elif now - said_at >= NOTE_SECONDS:
+            said_at = now
+            note(f"{count:,} records so far")
+
+    return say

@@ -1,0 +1,121 @@
+"""Owns since when a replica is out of step, over restarts and for every process on it: the moment in step, on disk.
+
+Elapsed time is told by the machine's own count since it started (CLOCK_BOOTTIME: it goes on while the machine sleeps),
+which nobody can set. The moment is written down with that count, at most every second, so a process that starts, or
+that does not follow, knows it too. Over a start of the machine the count is lost. Then the wall clock is all there is:
+it is taken to be up to an hour slow, so the lag is counted an hour longer until the replica has been in step again.
+What can't be read is not known, and a lag that is not known is endless.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+WRITE_SECONDS = 1.0
+READ_SECONDS = 0.1
+SLOW_CLOCK_SECONDS = 3600.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def elapsed_seconds() -> float:
+    """Seconds since this machine started, its sleep included: for differences, as time.monotonic."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def find_boot_id() -> str | None:
+    """Which start of this machine it is; None where the system does not tell."""
+    with contextlib.suppress(OSError):
+        return _BOOT_ID.read_text().strip() or None
+    return None
+
+
+class InStep:
+    """The last moment of which it is known that everything committed by then is in the replica.
+
+    Without a path it is kept in memory only.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        elapsed: Callable[[], float] = elapsed_seconds,
+        wall: Callable[[], float] = time.time,
+        boot_id: str | None = None,
+    ) -> None:
+        self._path = path
+        self._elapsed = elapsed
+        self._wall = wall
+        self._boot_id = boot_id or find_boot_id()
+        self._at = -math.inf
+        self._written_at = self._read_at = -math.inf
+        self._has_warned = False
+
+    @property
+    def at(self) -> float:
+        """The moment, on the clock of `elapsed_seconds`; -inf when it is not known."""
+        now = self._elapsed()
+        # What this process learnt itself is newer than the file; if it is older, another process may follow.
+        is_old = now - self._at > WRITE_SECONDS and now - self._read_at >= READ_SECONDS
+        if self._path is not None and is_old:
+            self._read_at = now
+            self._at = max(self._at, self._read(self._path, now))
+        return self._at
+
+    def lag_seconds(self) -> float:
+        """How long the replica may have been out of step; inf when that is not known."""
+        return max(0.0, self._elapsed() - self.at)
+
+    def advance(self, at: float) -> None:
+        """Take note that the replica was in step at this moment."""
+        if at <= self._at:
+            return
+        self._at = at
+        now = self._elapsed()
+        if self._path is not None and now - self._written_at >= WRITE_SECONDS:
+            self._written_at = now
+            self._write(self._path, now)
+
+    def advance_to_wall(self, wall: float) -> None:
+        """Take note that it was in step at this time of day, by a clock that may be an hour off."""
+        self.advance(max(self.at, self._at_wall(wall, self._elapsed())))
+
+    def _write(self, path: Path, now: float) -> None:
+        noted = {"boot": self._boot_id, "elapsed": self._at, "wall": self._wall() - (now - self._at)}
+        # No fsync: what a power cut leaves of it is older, or unreadable, and so errs towards a longer lag.
+        waiting = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            waiting.write_text(json.dumps(noted))
+            waiting.replace(path)
+        except OSError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning("can't write %s: %s", path, error.strerror)
+
+    def _read(self, path: Path, now: float) -> float:
+        try:
+            noted = json.loads(path.read_text())
+            boot, at, wall = noted["boot"], float(noted["elapsed"]), float(noted["wall"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return -math.inf
+        if boot is not None and boot == self._boot_id:
+            return at if at <= now else -math.inf
+        return self._at_wall(wall, now)
+
+    def _at_wall(self, wall: float, now: float) -> float:
+        lag = self._wall() - wall
+        # Before that moment the clock has certainly been set back, nobody knows how far.
+        return now - lag - SLOW_CLOCK_SECONDS if 0 <= lag < math.inf else -math.inf

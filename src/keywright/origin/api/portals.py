@@ -1,0 +1,82 @@
+"""How the developer portal of a bucket looks."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from keywright.origin.api.buckets import BUCKET
+from keywright.origin.api.fields import Shape, given
+from keywright.origin.api.parameters import PathAccount, PathBucket, new_router
+from keywright.origin.api.refusals import problems
+from keywright.origin.http import CurrentWork
+from keywright.origin.service import branding as rules
+from keywright.origin.service.branding import COLOUR, MOST_LINKS, Branding
+
+router = new_router("Buckets")
+PORTAL = BUCKET + "/portal"
+
+
+class LinkShape(Shape):
+    """A link at the foot of the portal."""
+
+    text: str = Field(max_length=1000, examples=["Documentation"])
+    url: str = Field(max_length=1000, examples=["https://example.com/docs"])
+
+
+class PortalShape(Shape):
+    """How the developer portal of a bucket looks; null is left to the service."""
+
+    name: str | None = Field(examples=["Example API"])
+    color: str | None = Field(
+        description="It is made darker or lighter where it could not be read.", examples=["#0f5c6e"]
+    )
+    support_email: str | None = Field(examples=["help@example.com"])
+    api_url: str | None = Field(
+        description="Where the API is that the keys are for.", examples=["https://api.example.com"]
+    )
+    links: list[LinkShape]
+    logo_url: str | None = Field(description="Where the service shows the logo.", examples=[None])
+
+
+class PortalUpdate(Shape):
+    """What is to change; null empties a field."""
+
+    name: str | None = Field(default=None, max_length=1000, examples=["Example API"])
+    color: str | None = Field(default=None, json_schema_extra={"pattern": COLOUR}, examples=["#0f5c6e"])
+    support_email: str | None = Field(default=None, max_length=1000, examples=["help@example.com"])
+    api_url: str | None = Field(default=None, max_length=1000, examples=["https://api.example.com"])
+    links: list[LinkShape] | None = Field(default=None, max_length=MOST_LINKS)
+    logo: str | None = Field(
+        default=None,
+        max_length=100_000,
+        description="A picture as a data: URL (PNG, JPEG or WebP, at most 64 KiB). It is kept and shown from here.",
+        examples=[None],
+    )
+
+
+@router.get(PORTAL, name="portal.read", summary="Get the portal's looks", responses=problems(403, 404))
+async def get_portal(work: CurrentWork, account: PathAccount, bucket: PathBucket) -> PortalShape:
+    """How the developer portal of a bucket looks."""
+    return _show(bucket, await rules.get(work, account, bucket))
+
+
+@router.patch(PORTAL, name="portal.update", summary="Update the portal's looks", responses=problems(403, 404, 413, 415))
+async def update_portal(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: PortalUpdate) -> PortalShape:
+    """Replaces what is sent. What is left out stays; null empties."""
+    names = ("name", "color", "support_email", "api_url", "logo")
+    links = given(body, "links")
+    changes = {name: given(body, name) for name in names}
+    changes["links"] = [link.model_dump() for link in links] if isinstance(links, list) else links
+    return _show(bucket, await rules.update(work, account, bucket, changes))
+
+
+def _show(bucket_name: str, branding: Branding) -> PortalShape:
+    logo_url = f"/portal/{bucket_name}/logo?v={branding.logo_digest}" if branding.logo_digest else None
+    return PortalShape(
+        name=branding.name,
+        color=branding.color,
+        support_email=branding.support_email,
+        api_url=branding.api_url,
+        links=[LinkShape(text=link.text, url=link.url) for link in branding.links],
+        logo_url=logo_url,
+    )

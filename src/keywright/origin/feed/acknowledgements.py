@@ -1,0 +1,69 @@
+"""Owns hearing what edges have applied: at POST /v1/feed/acknowledgements, or over the broker that they follow.
+
+What comes is a report with its MAC (core/reports.py). The answer tells after how many seconds the next report of a mere
+change is welcome. At the address the caller's edge token says whose edge it is; at a broker edges are the deployment's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from keywright.core.keyformat import Digester
+from keywright.core.problems import BadRequest, PayloadTooLarge, Problem
+from keywright.core.reports import MAX_BYTES, Report, ReportError, ReportSigner
+from keywright.origin.http import Services
+from keywright.origin.http.refusals import render, to_problem
+from keywright.origin.service.actor import Actor
+from keywright.origin.service.edges import DEPLOYMENT
+from keywright.origin.store.database import DatabaseUnavailable
+
+
+class Acknowledgements:
+    """One for each process."""
+
+    def __init__(self, services: Services, authenticate: Callable[[Request], Awaitable[Actor]]) -> None:
+        self._edges = services.edges
+        self._signer = ReportSigner(services.tools.digester)
+        self._authenticate = authenticate
+
+    async def answer(self, request: Request) -> Response:
+        try:
+            actor = await self._authenticate(request)
+            report = self._signer.decode(await _body_of(request))
+            grantee = actor.grantee
+            pause = await self._edges.acknowledge(report, DEPLOYMENT if grantee.is_root else grantee.account_id)
+        except ReportError as error:
+            return render(BadRequest(f"{str(error)[:1].upper()}{str(error)[1:]}."), request)
+        except Exception as error:  # noqa: BLE001
+            return render(to_problem(error, request), request)
+        return JSONResponse({"pauseSeconds": pause})
+
+
+class Reports:
+    """Answers reports that come over a broker. One for each process."""
+
+    def __init__(self, digester: Digester, acknowledge: Callable[[Report], Awaitable[float]]) -> None:
+        self._signer = ReportSigner(digester)
+        self._acknowledge = acknowledge
+
+    async def answer(self, data: bytes) -> bytes | None:
+        """None while the record can't be asked: the edge tries again, and may find another origin."""
+        try:
+            return json.dumps({"pauseSeconds": await self._acknowledge(self._signer.decode(data))}).encode()
+        except (ReportError, Problem) as error:
+            return json.dumps({"refused": str(error)}).encode()
+        except DatabaseUnavailable:
+            return None
+
+
+async def _body_of(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise PayloadTooLarge(f"A report has at most {MAX_BYTES} bytes.")
+    return bytes(body)

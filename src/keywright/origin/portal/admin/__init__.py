@@ -1,0 +1,25 @@
+"""The admin portal at /admin: the provider's team manages buckets, consumers and keys. A module for each noun."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from keywright.origin.portal.admin import (
+    accounts,
+    audit_log,
+    bucket_list,
+    buckets,
+    consumers,
+    edges,
+    keys,
+    management_keys,
+    sign_in,
+)
+from keywright.origin.portal.door import Door
+
+
+def new_router() -> APIRouter:
+    door = Door("admin", "/admin", sign_in.resume)
+    for noun in (sign_in, accounts, bucket_list, buckets, consumers, keys, management_keys, audit_log, edges):
+        noun.register(door)
+    return door.close()

@@ -1,0 +1,76 @@
+"""Signing in to the admin portal with a management key, and where the portal begins."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import Response
+
+from keywright.core.permissions import Access
+from keywright.core.problems import BadRequest
+from keywright.origin import auth
+from keywright.origin.http import RateLimiter, Transaction
+from keywright.origin.portal.admin.frame import account_url
+from keywright.origin.portal.door import Door, limit
+from keywright.origin.portal.visit import Visit
+from keywright.origin.service import accounts
+from keywright.origin.service.actor import Actor, Tools
+from keywright.origin.service.sessions import Session
+
+log = logging.getLogger("keywright.origin")
+
+PORTAL = "admin"
+SIGN_INS_PER_SECOND = 1
+SIGN_INS_AT_ONCE = 20
+"""From one address. A key can't be guessed; this keeps strangers from making us work."""
+
+
+async def resume(tx: Transaction, token: str, tools: Tools, is_held: bool) -> tuple[Session, Actor] | None:
+    return await auth.resume(tx, PORTAL, token, tools, is_held=is_held)
+
+
+def register(door: Door) -> None:
+    attempts = RateLimiter(SIGN_INS_PER_SECOND, SIGN_INS_AT_ONCE)
+
+    @door.get("")
+    async def start(visit: Visit) -> Response:
+        work = visit.work
+        account = await accounts.get_own(work)
+        return visit.go(account_url(visit, account.name, "buckets"))
+
+    @door.get("/sign-in", is_open=True)
+    async def sign_in_page(visit: Visit) -> Response:
+        if visit.session is not None:
+            return visit.go(door.safe(visit.request, visit.ask("next")))
+        form = visit.form.or_of(next=visit.ask("next"))
+        has_ended, has_left = visit.ask("ended"), visit.ask("left")
+        return await visit.page("admin/sign_in.html", form=form, has_ended=has_ended, has_left=has_left)
+
+    @door.post("/sign-in", form=sign_in_page, action="admin.sign-in", is_open=True, is_once=False)
+    async def sign_in(visit: Visit) -> Response:
+        client = visit.request.client
+        limit(attempts, client.host if client else "", "Too many attempts to sign in from your address.")
+        secret = visit.form.line("key", most=512, is_required=True)
+        visit.form.check()
+        found = await auth.sign_in(visit.work.tx, secret or "", visit.work.tools)
+        if found is None:
+            log.warning("a sign-in to the admin portal was refused (request %s)", visit.request.state.request_id)
+            raise _refused("is not a management key, or has ended")
+        actor, who = found
+        if not may_look(actor):
+            raise _refused("may not read anything here: its permissions are for validating keys or for edges only")
+        visit.work.attempt.account_id = actor.grantee.account_id
+        return await visit.sign_in(who, door.safe(visit.request, visit.form.get("next")), actor)
+
+
+def may_look(actor: Actor) -> bool:
+    """Whether there is anything that the actor could see."""
+    grantee = actor.grantee
+    if grantee.is_root or grantee.owned_bucket_id is not None:
+        return True
+    permissions = grantee.permissions
+    return max([permissions.account, *permissions.buckets.values()]) >= Access.READ
+
+
+def _refused(message: str) -> BadRequest:
+    return BadRequest("The key was not accepted.", errors=[{"field": "body.key", "message": message}])

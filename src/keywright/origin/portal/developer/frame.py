@@ -1,0 +1,71 @@
+"""Owns what stands around every page of a developer portal: the bucket, its owner's brand, and who is signed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Response
+
+from keywright.core.models import Bucket
+from keywright.core.problems import Unauthorized
+from keywright.origin.http import Transaction
+from keywright.origin.portal.visit import Visit
+from keywright.origin.service import branding, self_serve, sessions
+from keywright.origin.service.actor import Actor, Tools
+from keywright.origin.service.branding import Branding
+from keywright.origin.service.self_serve import ConsumerRef, EndUser
+from keywright.origin.service.sessions import Session
+
+PORTAL = "portal"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The portal that a page belongs to. `name` is how it calls itself."""
+
+    bucket: Bucket
+    brand: Branding
+    name: str
+
+
+async def resume(tx: Transaction, token: str, tools: Tools, is_held: bool) -> tuple[Session, Actor] | None:
+    session = await sessions.find(tx, tools, PORTAL, token)
+    if session is None or session.sub is None or session.email is None:
+        return None
+    return session, EndUser(session.sub, session.email, session.connection).to_actor()
+
+
+async def look(visit: Visit) -> Place:
+    """The portal in the address, for anybody. Raises NotFound."""
+    bucket = await self_serve.get_bucket(visit.work, visit.at("bucketName"))
+    brand = await branding.of_bucket(visit.work, bucket)
+    return Place(bucket, brand, brand.name or bucket.name)
+
+
+def is_signed_in(visit: Visit, place: Place) -> bool:
+    """Whether the session was begun in this portal: one is good for one bucket."""
+    return visit.session is not None and visit.session.bucket_number == place.bucket.number
+
+
+async def enter(visit: Visit) -> Place:
+    """The portal in the address, for who is signed in to it. Raises NotFound and Unauthorized."""
+    place = await look(visit)
+    if not is_signed_in(visit, place):
+        raise Unauthorized("You are not signed in to this portal.")
+    return place
+
+
+async def page(visit: Visit, template: str, place: Place, /, **values: Any) -> Response:
+    return await visit.page(f"developer/{template}", place=place, brand=place.brand, **values)
+
+
+def ref(visit: Visit) -> ConsumerRef:
+    """The consumer in the address."""
+    return ConsumerRef(visit.at("bucketName"), name=visit.at("consumerName"))
+
+
+def consumer_url(visit: Visit, *parts: str) -> str:
+    names = (visit.at("consumerName"), *parts)
+    return "/".join([f"{visit.base}/consumers", *(quote(part, safe="") for part in names)])

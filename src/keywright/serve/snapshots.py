@@ -1,0 +1,112 @@
+"""Owns making a snapshot file from the record: what it shows, and that a file is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from keywright.core.permissions import Grantee, Permissions
+from keywright.core.snapshotfile import TITLE, SnapshotHead, SnapshotWriter
+from keywright.origin.feed import scope
+from keywright.origin.feed.scope import Sight
+from keywright.origin.store import keys as key_rows
+from keywright.origin.store import logs
+from keywright.origin.store.database import Transaction
+from keywright.serve import first_start, keyfiles
+from keywright.serve.keyfiles import KeyFileError
+from keywright.server import StartError
+from keywright.settings import OriginSettings
+
+EVERYTHING = Grantee("", Permissions(), is_root=True)
+
+
+async def export(settings: OriginSettings, path: Path, token_id: str | None, progress: Callable[[int], None]) -> int:
+    """Writes the record as of now to a file; how many records that are. Beside running traffic. Raises StartError.
+
+    With `token_id` it holds what the management key of this id may see, and an edge that has that key follows on from
+    it. `progress` is told now and then how many records have been written.
+    """
+    _check_place(path)
+    try:
+        digester = keyfiles.load_digester(settings)
+    except KeyFileError as error:
+        raise StartError(f"{error}; a snapshot file is made with the deployment's pepper") from None
+    async with first_start.reading(settings) as database, database.read(is_snapshot=True) as tx:
+        deployment = await logs.find_deployment(tx)
+        if deployment is None:
+            raise StartError("there is no deployment here yet; `keywright serve` makes one")
+        if deployment.pepper_check != digester.pepper_check():
+            raise StartError(
+                "the pepper is not the one that this deployment was made with: no edge would take the file"
+            )
+        grantee = EVERYTHING if token_id is None else await _grantee_of(tx, token_id)
+        head = SnapshotHead(deployment.id, scope.scope_id(grantee), deployment.head, time.time_ns() // 1_000_000)
+        writer = SnapshotWriter(digester, head, secrets.token_urlsafe(24))
+        sight = Sight(grantee)
+        count = 0
+        try:
+            with _Replacing(path) as file:
+                file.write(writer.begin())
+                async for page in logs.stream_snapshot(tx):
+                    shown = [put for put in page if sight.shows(put)]
+                    for part in writer.add(shown):
+                        file.write(part)
+                    count += len(shown)
+                    progress(count)
+                file.write(writer.end())
+        except OSError as error:
+            raise StartError(f"can't write {path}: {(error.strerror or str(error)).lower()}") from None
+        return count
+
+
+def _check_place(path: Path) -> None:
+    """Raises StartError where a file can't be, and where one is that is no snapshot: a slip must not destroy it."""
+    try:
+        with path.open("rb") as file:
+            is_other = file.read(len(TITLE)) != TITLE
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise StartError(f"can't write {path}: there is no directory {path.parent}") from None
+        return
+    except OSError as error:
+        raise StartError(f"can't write {path}: {(error.strerror or str(error)).lower()}") from None
+    if is_other:
+        raise StartError(f"{path} is there already, and is no snapshot file: choose another name")
+
+
+async def _grantee_of(tx: Transaction, token_id: str) -> Grantee:
+    metadata = await key_rows.find_management_metadata(tx, token_id)
+    if metadata is None:
+        raise StartError(f"there is no management key with the id {token_id!r}")
+    grantee = Grantee.from_json(metadata)
+    if not scope.may_follow(grantee):
+        raise StartError(f"the management key {token_id} may not follow the feed: its permissions lack feed")
+    return grantee
+
+
+class _Replacing:
+    """A new file beside `path`, readable by its owner alone, which takes its name when all went well."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> tempfile._TemporaryFileWrapper[bytes]:
+        self._file = tempfile.NamedTemporaryFile(
+            dir=self._path.parent, prefix=f".{self._path.name}.", suffix=".part", delete=False
+        )
+        return self._file
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        waiting = Path(self._file.name)
+        try:
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                waiting.replace(self._path)
+        finally:
+            self._file.close()
+            waiting.unlink(missing_ok=True)

@@ -1,0 +1,38 @@
+"""Many followers in one process: real feeds over HTTP into real replicas, without doors.
+
+Run as `python followers.py ORIGIN_PORT ORIGIN_DATA_DIR DIRECTORY COUNT`; prints `in step` once all of them are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from keywright import secretfiles
+from keywright.core.keyformat import Secret
+from keywright.edge.http_feed import HttpFeed
+from keywright.edge.replica import Replica
+from keywright.edge.sync import Follower
+
+MAP_SIZE = 1024**3
+
+
+async def main(port: str, data_dir: Path, directory: Path, count: int) -> None:
+    digester = secretfiles.load_digester(None, data_dir / "pepper.key")
+    token = Secret(os.environ["KEYWRIGHT_EDGE_TOKEN"])
+    followers = []
+    for number in range(count):
+        replica = Replica.open(directory / str(number), digester.pepper_check(), map_size=MAP_SIZE)
+        feed = HttpFeed(f"http://127.0.0.1:{port}", token, digester, edge_name=f"edge-{number}")
+        followers.append(Follower(replica, feed))
+    running = [asyncio.create_task(one.run(asyncio.Event())) for one in followers]
+    while not all(one.is_synced for one in followers):
+        await asyncio.sleep(0.05)
+    print("in step", flush=True)
+    await asyncio.gather(*running)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])))

@@ -1,0 +1,32 @@
+"""One browser and one filled deployment for each module of tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from support import browser as browsers
+from support import portal as portals
+from support.portal import Portal
+from support.process import ServeProcess
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsers.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
+    data = tmp_path_factory.mktemp("portal") / "data"
+    with ServeProcess(data, KEYWRIGHT_BOOTSTRAP_KEY=portals.ROOT_KEY) as process:
+        yield Portal(process.wait_until_ready(60))
+
+
+@pytest.fixture(scope="module")
+def pages(portal: Portal) -> dict[str, str]:
+    """The addresses of the admin portal's pages by name, with something on each of them."""
+    return portals.fill(portal)

@@ -1,0 +1,216 @@
+"""Holds a history against the rules. Each rule gives a sentence for everything that breaks it; none for a good history.
+
+The record's log is the truth: one change for each revision. Every answer must be one that some single revision gives.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+
+from faults.history import History, Write, WriteKind
+from keywright.core.changes import BucketDelete, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
+
+REFUSED = "503"
+
+
+def violations(history: History) -> list[str]:
+    return [f"{rule.__name__}: {said}" for rule in RULES for said in rule(history, Timeline(history))]
+
+
+class Timeline:
+    """The log, by key and consumer: what a replica at any revision must say."""
+
+    def __init__(self, history: History) -> None:
+        self.numbers: dict[str, int] = {}
+        self.keys: dict[bytes, list[tuple[int, int | None]]] = defaultdict(list)
+        """Of each digest: from which revision on it belongs to which consumer (None: to nobody)."""
+        self.consumers: dict[int, list[tuple[int, int | None]]] = defaultdict(list)
+        """Of each consumer: from which revision on its metadata says what (None: it is gone)."""
+        for revision, change in history.log:
+            match change:
+                case ConsumerPut():
+                    self.numbers[change.name] = change.number
+                    self.consumers[change.number].append((revision, json.loads(change.metadata).get("n", -1)))
+                case ConsumerDelete():
+                    self.consumers[change.number].append((revision, None))
+                case KeyPut():
+                    self.keys[change.digest].append((revision, change.consumer_number))
+                case KeyDelete():
+                    self.keys[change.digest].append((revision, None))
+                case BucketDelete():
+                    raise AssertionError("schedules delete no buckets")
+
+    def say(self, digest: bytes, revision: int) -> tuple[str, int | None]:
+        owner = _at(self.keys[digest], revision)
+        n = None if owner is None else _at(self.consumers[owner], revision)
+        return ("UNKNOWN", None) if n is None else ("VALID", n)
+
+    def moments(self, digest: bytes) -> list[int]:
+        """The revisions at which the answer for this key may become another one."""
+        owners = {owner for _, owner in self.keys[digest] if owner is not None}
+        return sorted(revision for rows in (self.keys[digest], *(self.consumers[owner] for owner in owners))
+                      for revision, _ in rows)  # fmt: skip
+
+    def revision_of(self, write: Write) -> int | None:
+        """The revision at which a write had happened; None if it has not."""
+        number = self.numbers.get(write.consumer)
+        match write.kind:
+            case WriteKind.CREATE:
+                found = [_first(self.keys[digest], number) for digest in write.digests]
+            case WriteKind.REVOKE:
+                found = [_first(self.keys[digest], None) for digest in write.digests]
+            case WriteKind.METADATA | WriteKind.END:
+                found = [None if number is None else _first(self.consumers[number], write.n)]
+        happened = [revision for revision in found if revision is not None]
+        return max(happened) if len(happened) == len(found) else None
+
+
+def nothing_acknowledged_is_lost(history: History, timeline: Timeline) -> Iterator[str]:
+    for write in history.writes:
+        if write.acknowledged_at is not None and timeline.revision_of(write) is None:
+            yield f"{write.kind} of {write.consumer} was acknowledged and is not in the log: {write}"
+    held = {(put.digest, put.consumer_number) for put in history.record.records if isinstance(put, KeyPut)}
+    for digest, rows in timeline.keys.items():
+        owner = rows[-1][1]
+        lives = owner is not None and timeline.say(digest, rows[-1][0] + 1_000_000)[0] == "VALID"
+        if lives != any(kept == digest for kept, _ in held):
+            yield f"the log says that key {digest.hex()[:8]} {'lives' if lives else 'is gone'}, the record does not"
+
+
+def nothing_is_half_done(history: History, timeline: Timeline) -> Iterator[str]:
+    for write in history.writes:
+        if write.kind is WriteKind.CREATE:
+            there = sum(bool(timeline.keys[digest]) for digest in write.digests)
+            if 0 < there < len(write.digests):
+                yield f"{there} of {len(write.digests)} keys of one request were made"
+
+
+def the_revision_that_was_told_is_the_one_of_the_change(history: History, timeline: Timeline) -> Iterator[str]:
+    for write in history.writes:
+        if write.revision is not None and write.revision != timeline.revision_of(write):
+            yield f"{write.kind} was told to be revision {write.revision} and is {timeline.revision_of(write)}"
+
+
+def revisions_are_in_the_order_of_acknowledgements(history: History, timeline: Timeline) -> Iterator[str]:
+    known = [(write, timeline.revision_of(write)) for write in history.writes]
+    ends = sorted((write.acknowledged_at, revision) for write, revision in known if write.acknowledged_at and revision)
+    highest, place = 0, 0
+    for write, revision in sorted(known, key=lambda item: item[0].asked_at):
+        while place < len(ends) and ends[place][0] < write.asked_at:
+            highest = max(highest, ends[place][1])
+            place += 1
+        if revision is not None and revision <= highest:
+            yield f"{write.kind} of {write.consumer} got revision {revision} after {highest} had been acknowledged"
+
+
+def no_reader_goes_back(history: History, _: Timeline) -> Iterator[str]:
+    reached: dict[str, int] = {}
+    for answer in sorted(history.answers, key=lambda answer: answer.asked_at):
+        for revision in (answer.low, answer.high):
+            if revision is not None:
+                if revision < reached.get(answer.reader, 0):
+                    yield f"{answer.reader} went back from revision {reached[answer.reader]} to {revision}"
+                reached[answer.reader] = revision
+    for name, held in history.edges.items():
+        if (held.revision or 0) < reached.get(name, 0):
+            yield f"{name} ended at revision {held.revision} and had been at {reached[name]}"
+
+
+def every_answer_is_that_of_one_revision(history: History, timeline: Timeline) -> Iterator[str]:
+    for answer in history.answers:
+        if answer.verdict == REFUSED:
+            continue
+        low, high = answer.low or 0, answer.high if answer.high is not None else 10**18
+        moments = [low, *(moment for moment in timeline.moments(answer.digest) if low < moment <= high)]
+        possible = {timeline.say(answer.digest, moment) for moment in moments}
+        if (answer.verdict, answer.n) not in possible:
+            yield (
+                f"{answer.reader} said {answer.verdict} {answer.n} of {answer.digest.hex()[:8]} between revisions "
+                f"{answer.low} and {answer.high}, where {sorted(map(str, possible))} is right"
+            )
+
+
+def who_has_answers_goes_on_answering(history: History, _: Timeline) -> Iterator[str]:
+    ready: set[str] = set()
+    lost = dict(history.lost_disks)
+    for answer in sorted(history.answers, key=lambda answer: answer.asked_at):
+        if answer.answered_at >= lost.get(answer.reader, answer.answered_at + 1):
+            del lost[answer.reader]
+            ready.discard(answer.reader)
+        if answer.verdict != REFUSED:
+            ready.add(answer.reader)
+        elif answer.reader in ready:
+            yield f"{answer.reader} had a replica and answered 503 at {answer.asked_at:.3f}"
+
+
+def an_origin_shows_its_own_writes(history: History, timeline: Timeline) -> Iterator[str]:
+    yield from _older_than_promised(history, timeline, lambda write, reader: reader == write.origin)
+
+
+def what_an_edge_has_applied_holds_there(history: History, timeline: Timeline) -> Iterator[str]:
+    """After `wait=all` was answered, no edge that it names accepts the revoked key."""
+    yield from _older_than_promised(history, timeline, lambda write, reader: reader in write.applied_by)
+
+
+def in_the_end_every_edge_equals_the_record(history: History, _: Timeline) -> Iterator[str]:
+    yield from history.unhealed
+    for name, held in history.edges.items():
+        if held.revision != history.record.revision:
+            yield f"{name} is at revision {held.revision}, the record at {history.record.revision}"
+        visible = history.visible[name]
+        if list(held.records) != list(visible):
+            missing = [put for put in visible if put not in held.records]
+            more = [put for put in held.records if put not in visible]
+            yield f"{name} lacks {missing[:3]} ({len(missing)}) and has {more[:3]} ({len(more)}) besides"
+
+
+RULES: tuple[Callable[[History, Timeline], Iterator[str]], ...] = (
+    nothing_acknowledged_is_lost,
+    nothing_is_half_done,
+    the_revision_that_was_told_is_the_one_of_the_change,
+    revisions_are_in_the_order_of_acknowledgements,
+    no_reader_goes_back,
+    every_answer_is_that_of_one_revision,
+    who_has_answers_goes_on_answering,
+    an_origin_shows_its_own_writes,
+    what_an_edge_has_applied_holds_there,
+    in_the_end_every_edge_equals_the_record,
+)
+
+
+def _older_than_promised(
+    history: History, timeline: Timeline, is_promised: Callable[[Write, str], bool]
+) -> Iterator[str]:
+    """Answers that were asked for after a write, which the reader was said to have, and show that it had it not."""
+    for reader in {answer.reader for answer in history.answers}:
+        promised = [
+            (write.acknowledged_at, revision, write)
+            for write in history.writes
+            if write.acknowledged_at is not None
+            and is_promised(write, reader)
+            and (revision := timeline.revision_of(write)) is not None
+        ]
+        promised.sort(key=lambda item: item[0])
+        newest = list(accumulate((revision for _, revision, _ in promised), max))
+        ended = {digest: at for at, _, write in promised if write.kind is WriteKind.REVOKE for digest in write.digests}
+        for answer in history.answers:
+            if answer.reader != reader:
+                continue
+            place = bisect_left(promised, answer.asked_at, key=lambda item: item[0])
+            if place and answer.low is not None and answer.low < newest[place - 1]:
+                yield f"{reader} was at {answer.low} when it had been said to be at {newest[place - 1]}"
+            if answer.verdict == "VALID" and ended.get(answer.digest, answer.asked_at) < answer.asked_at:
+                yield f"{reader} accepted {answer.digest.hex()[:8]} though it was said to know of its end"
+
+
+def _at(rows: list[tuple[int, int | None]], revision: int) -> int | None:
+    place = bisect_right(rows, revision, key=lambda row: row[0])
+    return rows[place - 1][1] if place else None
+
+
+def _first(rows: list[tuple[int, int | None]], value: int | None) -> int | None:
+    return next((revision for revision, found in rows if found == value), None)

@@ -1,0 +1,81 @@
+"""What happened in one schedule, as those who asked saw it: every write, every answer, and what all held in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from keywright.core.changes import Change
+
+
+class WriteKind(StrEnum):
+    CREATE = "create"
+    """Keys of a consumer, all at once."""
+    REVOKE = "revoke"
+    METADATA = "metadata"
+    END = "end"
+    """The consumer itself is deleted, and its keys with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What was asked of an origin. Callers bring the keys' secrets along, so they know them whatever comes back.
+
+    `acknowledged_at` is None where no answer told that it happened: then it may have, or not.
+    """
+
+    kind: WriteKind
+    consumer: str
+    asked_at: float
+    acknowledged_at: float | None
+    origin: str = "origin"
+    digests: tuple[bytes, ...] = ()
+    n: int | None = None
+    """The number that the metadata says from then on."""
+    revision: int | None = None
+    """What the answer called the revision of this change."""
+    applied_by: frozenset[str] = frozenset()
+    """The edges of which the answer said that they have applied it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reader (an edge, or an origin's own) said of a key between two looks at its revision."""
+
+    reader: str
+    digest: bytes
+    asked_at: float
+    answered_at: float
+    low: int | None
+    high: int | None
+    """The revision that the reader was at before and after; None when it had none."""
+    verdict: str
+    """A verdict, or the status of a refusal to answer."""
+    n: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What somebody holds in the end."""
+
+    revision: int | None
+    records: Sequence[Change]
+
+
+@dataclass(slots=True)
+class History:
+    base: int = 0
+    """The record's revision before any of it."""
+    writes: list[Write] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    log: list[tuple[int, Change]] = field(default_factory=list)
+    """The record's own log after `base`."""
+    record: Held = field(default_factory=lambda: Held(0, ()))
+    edges: dict[str, Held] = field(default_factory=dict)
+    visible: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    """Of the record, what each edge may see."""
+    lost_disks: dict[str, float] = field(default_factory=dict)
+    """Readers whose replica was destroyed, and since when: until it is filled again they can't answer."""
+    unhealed: list[str] = field(default_factory=list)
+    """Who did not come back in step after everything was healed, and what it said."""

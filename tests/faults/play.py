@@ -1,0 +1,64 @@
+"""Plays one schedule in a world, and holds what happened against the rules."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from dataclasses import dataclass
+
+from faults import checker
+from faults.history import History
+from faults.schedule import FAULT_SECONDS, Schedule, Step
+from faults.traffic import Traffic
+from faults.world import World
+
+SETTLE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    schedule: Schedule
+    violations: list[str]
+    writes: int
+    answers: int
+    heal_seconds: float
+    waited: int
+    """Writes of which an answer said which edges have them."""
+
+    def __str__(self) -> str:
+        counted = f"{self.writes} writes, {self.waited} of them waited for, {self.answers} answers"
+        counted += f", healed in {self.heal_seconds:.1f} s"
+        said = "".join(f"\n    {violation}" for violation in self.violations[:10])
+        return f"{'FAILED' if said else 'ok'}  {self.schedule}  ({counted}){said}"
+
+
+def play(world: World, schedule: Schedule) -> Outcome:
+    history = History(base=world.head())
+    traffic = Traffic(history, world.digester, schedule.seed)
+    traffic.start(world.origin.port, world.readers)
+    time.sleep(SETTLE_SECONDS)
+    started_at = time.monotonic()
+    moments: list[tuple[float, int, bool, Step]] = []
+    for number, step in enumerate(schedule.steps):
+        heapq.heappush(moments, (step.at, number, True, step))
+        heapq.heappush(moments, (step.at + step.seconds, number, False, step))
+    while moments:
+        at, _, is_begin, step = heapq.heappop(moments)
+        time.sleep(max(0.0, started_at + at - time.monotonic()))
+        if is_begin:
+            world.break_(step, history)
+        else:
+            world.mend(step)
+    time.sleep(max(0.0, started_at + FAULT_SECONDS - time.monotonic()))
+    healing_at = time.monotonic()
+    world.heal()
+    # Callers go on for a moment into the healed world.
+    time.sleep(SETTLE_SECONDS)
+    traffic.stop()
+    history.unhealed += world.wait_until_in_step()
+    heal_seconds = time.monotonic() - healing_at
+    history.unhealed += [f"a caller failed: {error!r}" for error in traffic.failures]
+    world.look(history)
+    waited = sum(bool(write.applied_by) for write in history.writes)
+    said = checker.violations(history)
+    return Outcome(schedule, said, len(history.writes), len(history.answers), heal_seconds, waited)

@@ -1,0 +1,84 @@
+"""What goes wrong in one run, and when: all of it follows from a seed, so that it can be had again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+FAULT_SECONDS = 2.0
+EDGES = ("edge-1", "edge-2")
+
+
+class Engine(StrEnum):
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
+class Fault(StrEnum):
+    KILL = "kill -9"
+    PAUSE = "SIGSTOP"
+    CLOCK = "kill -9, and back with a clock an hour off"
+    CORRUPT = "kill -9, and bytes of its replica overwritten"
+    FILL = "full"
+    CUT = "cut"
+    STALL = "silent"
+    DEAF = "carries requests only"
+    MUTE = "carries answers only"
+    SLOW = "slow"
+
+
+LINK_FAULTS = (Fault.CUT, Fault.STALL, Fault.DEAF, Fault.MUTE, Fault.SLOW)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A fault of `target` from `at` on, for some seconds. `seed` is for what it leaves to chance itself."""
+
+    at: float
+    seconds: float
+    fault: Fault
+    target: str
+    seed: int
+
+    @property
+    def owner(self) -> str:
+        """Whose link or disk it is, or the target itself."""
+        return self.target.partition("'")[0]
+
+    def __str__(self) -> str:
+        return f"{self.at:.2f} s: {self.target}: {self.fault}, for {self.seconds:.2f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    seed: int
+    engine: Engine
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def of(cls, seed: int, engine: Engine | None = None, *, has_clock: bool = True) -> Schedule:
+        """The schedule of a seed. The engine is the seed's, too, unless it is given."""
+        dice = random.Random(seed)
+        drawn = dice.choice(tuple(Engine))
+        engine = engine or drawn
+        targets = {"origin": (Fault.KILL, Fault.PAUSE, Fault.CLOCK)}
+        if engine is Engine.POSTGRESQL:
+            targets["database"] = (Fault.KILL, Fault.PAUSE)
+        for edge in EDGES:
+            targets[edge] = (Fault.KILL, Fault.PAUSE, Fault.CORRUPT, Fault.CLOCK)
+            # Things of their own: an edge may be killed, and started, while its disk is full or its link is cut.
+            targets[f"{edge}'s disk"] = (Fault.FILL,)
+            targets[f"{edge}'s link"] = LINK_FAULTS
+        steps: list[Step] = []
+        for _ in range(dice.randint(2, 6)):
+            target = dice.choice(sorted(targets))
+            fault = dice.choice([one for one in targets[target] if has_clock or one is not Fault.CLOCK])
+            at, seconds = dice.uniform(0, FAULT_SECONDS), dice.uniform(0.1, 1.2)
+            # One thing at a time of each: what is stopped can't be killed and started besides.
+            if all(step.target != target or step.at + step.seconds < at or at + seconds < step.at for step in steps):
+                steps.append(Step(at, seconds, fault, target, dice.randrange(2**32)))
+        return cls(seed, engine, tuple(sorted(steps, key=lambda step: step.at)))
+
+    def __str__(self) -> str:
+        return "; ".join([f"seed {self.seed} on {self.engine}", *map(str, self.steps)])

@@ -1,0 +1,96 @@
+"""The owner says how a portal looks, and can say nothing that would harm its readers."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from origin.developer_portal.people import LinkPortal
+from support.visitor import visiting
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+LOGO = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+NOTHING = {"name": None, "color": None, "supportEmail": None, "apiUrl": None, "links": [], "logoUrl": None}
+
+
+def url_of(links: LinkPortal) -> str:
+    return f"{links.service.account_url}/key-buckets/my-project-preview/portal"
+
+
+async def test_the_looks_are_kept_and_change_one_by_one(links: LinkPortal) -> None:
+    service, url = links.service, url_of(links)
+    assert await service.call("GET", url) == NOTHING
+    brand = {
+        "name": "Weather API",
+        "color": "#E8590C",
+        "supportEmail": "help@example.com",
+        "apiUrl": "https://api.example.com/v1",
+        "links": [{"text": "Docs", "url": "https://docs.example.com"}],
+        "logo": LOGO,
+    }
+    made = await service.call("PATCH", url, json=brand)
+    logo_url = made.pop("logoUrl")
+    assert made == {name: value for name, value in brand.items() if name != "logo"}
+
+    async with visiting(service, None) as visitor:
+        shown = await visitor.open("/portal/my-project-preview/sign-in")
+        assert "Weather API" in shown
+        assert logo_url in shown
+        picture = await visitor.client.get(logo_url)
+        assert (picture.content, picture.headers["content-type"]) == (PNG, "image/png")
+        assert picture.headers["x-content-type-options"] == "nosniff"
+        style = await visitor.open("/portal/my-project-preview/colors.css")
+        assert style.startswith(":root { --accent: light-dark(#")
+
+    changed = await service.call("PATCH", url, json={"name": "Climate API", "logo": None})
+    assert changed == {**made, "name": "Climate API", "logoUrl": None}
+    async with visiting(service, None) as visitor:
+        await visitor.open("/portal/my-project-preview/logo", expect=404)
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"name": ""}, "body.name"),
+        ({"name": "x" * 61}, "body.name"),
+        ({"name": "two\nlines"}, "body.name"),
+        ({"color": "red"}, "body.color"),
+        ({"color": "#fff"}, "body.color"),
+        ({"color": "#e8590c; } * { background: url(//evil) }"}, "body.color"),
+        ({"color": "#e8590c\n"}, "body.color"),
+        ({"supportEmail": "nobody"}, "body.supportEmail"),
+        ({"apiUrl": "javascript:alert(1)"}, "body.apiUrl"),
+        ({"apiUrl": "https://api.example.com/'; import os #"}, "body.apiUrl"),
+        ({"apiUrl": "https://api.example.com/$(reboot)"}, "body.apiUrl"),
+        ({"apiUrl": "https://user:secret@api.example.com"}, "body.apiUrl"),
+        ({"links": [{"text": "x", "url": "javascript:alert(1)"}]}, "body.links.0.url"),
+        ({"links": [{"text": "", "url": "https://example.com"}]}, "body.links.0.text"),
+        ({"links": [{"text": "x", "url": "https://example.com"}] * 7}, "body.links"),
+        ({"logo": "https://evil.example.com/logo.png"}, "body.logo"),
+        ({"logo": "data:image/svg+xml;base64," + base64.b64encode(b"<svg onload=alert(1)>").decode()}, "body.logo"),
+        ({"logo": "data:image/png;base64," + base64.b64encode(b"<html><script>").decode()}, "body.logo"),
+        ({"logo": "data:image/png;base64,!!!!"}, "body.logo"),
+        ({"logo": "data:image/png;base64," + base64.b64encode(PNG + bytes(65536)).decode()}, "body.logo"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+async def test_what_is_not_safe_to_show_is_refused_and_nothing_changes(
+    links: LinkPortal, value: dict[str, Any], field: str
+) -> None:
+    before = await links.service.call("GET", url_of(links))
+    problem = await links.service.call("PATCH", url_of(links), expect=400, json=value)
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert await links.service.call("GET", url_of(links)) == before
+
+
+async def test_only_the_owner_says_how_it_looks(links: LinkPortal) -> None:
+    service = links.service
+    reader = await service.new_management_key(buckets={"my-project-preview": "read"})
+    await service.call("GET", url_of(links), key=reader)
+    await service.call("PATCH", url_of(links), key=reader, json={"name": "x"}, expect=403)

@@ -1,0 +1,78 @@
+"""Real nats-servers for tests, among them hub and leaves as deploy/nats has them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import httpx2
+
+from support.postgres import free_port
+
+COMMAND = str(Path(sys.executable).with_name("nats-server"))
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "nats"
+BARE = 'listen: "0.0.0.0:4222"\njetstream { store_dir: "/var/lib/nats" }\n'
+PASSWORDS = {"RELAY_PASSWORD": "relay-secret", "EDGE_PASSWORD": "edge-secret", "LEAF_PASSWORD": "leaf-secret"}
+
+
+class NatsServer:
+    """A running server; `start`, `stop` and `kill` may be called at any time. What it keeps is in `base`."""
+
+    def __init__(self, base: Path, configuration: str = BARE, variables: Mapping[str, str] | None = None) -> None:
+        """Nothing of the configuration is changed but addresses and the place of what is kept."""
+        base.mkdir(parents=True)
+        self.base = base
+        self.port, self.leaf_port, self._monitor = free_port(), free_port(), free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        text = configuration.replace("0.0.0.0:4222", f"127.0.0.1:{self.port}")
+        text = text.replace("0.0.0.0:7422", f"127.0.0.1:{self.leaf_port}").replace("/var/lib/nats", str(base / "store"))
+        self._file = base / "nats.conf"
+        self._file.write_text(f'{text}\nhttp: "127.0.0.1:{self._monitor}"\n')
+        self._variables = {**os.environ, **(variables or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        with (self.base / "server.log").open("ab") as log:
+            command = [COMMAND, "-c", str(self._file)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._variables)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if httpx2.get(f"http://127.0.0.1:{self._monitor}/healthz", timeout=2).status_code == 200:
+                    return self
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError((self.base / "server.log").read_text())
+
+    def kill(self) -> None:
+        """kill -9"""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def hub(base: Path) -> NatsServer:
+    return NatsServer(base, (DEPLOY / "hub.conf").read_text(), PASSWORDS)
+
+
+def leaf(base: Path, region: str, hub_port: int) -> NatsServer:
+    """`hub_port` is that of the hub for leaves, or of what stands before it."""
+    url = f"nats-leaf://leaf:{PASSWORDS['LEAF_PASSWORD']}@127.0.0.1:{hub_port}"
+    return NatsServer(base, (DEPLOY / "leaf.conf").read_text(), {**PASSWORDS, "REGION": region, "HUB_URL": url})

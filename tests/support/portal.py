@@ -1,0 +1,108 @@
+"""A deployment with enough in it to fill every page of the admin portal, and the list of those pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+
+from keywright.core.models import to_iso
+from support.process import ServeProcess
+
+ROOT_KEY = "root-key-of-the-test-deployment"
+ACCOUNT = "/admin/accounts/my-account"
+BUCKET = ACCOUNT + "/buckets/my-project-production"
+
+COMPANIES = (
+    "acme-inc", "blue-harbor", "cedar-labs", "delta-freight", "ember-studio", "fjord-systems", "glasswing", "hillcrest",
+    "ironbark", "juniper-pay", "kestrel-air", "lumen-works", "mossy-oak", "northwind", "orchard-bank", "papertrail",
+)  # fmt: skip
+
+
+@dataclass
+class Portal:
+    """A running service with the root key, spoken to through the API."""
+
+    process: ServeProcess
+
+    @property
+    def url(self) -> str:
+        return self.process.url
+
+    def call(self, method: str, path: str, *, key: str = ROOT_KEY, **options: Any) -> Any:
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = httpx2.request(method, f"{self.url}/v1/accounts{path}", headers=headers, timeout=30, **options)
+        assert answer.status_code < 300, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def new_management_key(self, description: str = "For a test", /, **permissions: Any) -> str:
+        body = {"description": description, "permissions": permissions}
+        return str(self.call("POST", "/my-account/management-keys", json=body)["key"])
+
+
+def fill(portal: Portal) -> dict[str, str]:
+    """Puts things into the deployment; the addresses of the pages by name."""
+    soon = to_iso(datetime.now(UTC) + timedelta(days=12))
+    consumers = "/my-account/key-buckets/my-project-production/consumers"
+    for index, name in enumerate(COMPANIES):
+        body = {
+            "name": name,
+            "description": f"{name.replace('-', ' ').title()}, since 20{10 + index}" if index % 3 else None,
+            "tags": {"plan": ("gold", "silver", "free")[index % 3], **({"region": "eu"} if index % 2 else {})},
+            "metadata": {"plan": "gold", "orgId": f"org_{index}", "limits": {"perMinute": 600}},
+            "managers": [{"email": f"ada@{name}.example", "sub": f"user-{index}"}, {"email": f"bob@{name}.example"}],
+        }
+        portal.call("POST", consumers + "?with-api-key=true", json=body)
+    first = f"{consumers}/{COMPANIES[-1]}"
+    portal.call("POST", f"{first}/keys", json={"description": "Of the nightly export", "expiresOn": soon})
+    made = portal.call("POST", f"{first}/keys", json={"description": "Mobile app"})
+    portal.call("POST", "", json={"name": "partner-account"})
+    portal.call("POST", "/my-account/projects", json={"name": "payments"})
+    grants = "/my-account/key-buckets/my-project-production/grants"
+    portal.call("POST", grants, json={"account": "partner-account", "access": "read"})
+    archive = {"name": "archive-2025", "description": "Kept for the auditors", "tags": {"team": "legal"}}
+    portal.call("POST", "/my-account/key-buckets", json={**archive, "isRetrievable": False})
+    portal.new_management_key("Deploys from CI", account="write")
+    portal.new_management_key("Gateways in Frankfurt", buckets={"*": "validate"}, feed=True)
+    key = f"{BUCKET}/consumers/{COMPANIES[-1]}/keys/{made['id']}"
+    return {
+        "accounts": "/admin/accounts",
+        "account-new": "/admin/new-account",
+        "buckets": f"{ACCOUNT}/buckets",
+        "buckets-none-fits": f"{ACCOUNT}/buckets?project=none-such",
+        "bucket-new": f"{ACCOUNT}/buckets/new",
+        "project-new": f"{ACCOUNT}/projects/new",
+        "project-delete": f"{ACCOUNT}/projects/payments/delete",
+        "consumers": BUCKET,
+        "consumers-none": f"{ACCOUNT}/buckets/archive-2025",
+        "consumers-none-fits": f"{BUCKET}?by=name&q=none-such",
+        "consumer-new": f"{BUCKET}/consumers/new",
+        "consumer": f"{BUCKET}/consumers/{COMPANIES[-1]}",
+        "consumer-edit": f"{BUCKET}/consumers/{COMPANIES[-1]}/edit",
+        "consumer-delete": f"{BUCKET}/consumers/{COMPANIES[-1]}/delete",
+        "key-new": f"{BUCKET}/consumers/{COMPANIES[-1]}/keys/new",
+        "key-edit": f"{key}/edit",
+        "key-revoke": f"{key}/revoke",
+        "roll": f"{BUCKET}/consumers/{COMPANIES[-1]}/roll",
+        "sharing": f"{BUCKET}/sharing",
+        "sharing-end": f"{BUCKET}/sharing/partner-account/end",
+        "owner-keys": f"{BUCKET}/owner-keys",
+        "owner-key-new": f"{BUCKET}/owner-keys/new",
+        "settings": f"{BUCKET}/settings",
+        "bucket-delete": f"{BUCKET}/delete",
+        "management-keys": f"{ACCOUNT}/management-keys",
+        "management-key-new": f"{ACCOUNT}/management-keys/new",
+        "audit-log": f"{ACCOUNT}/audit-log",
+        "audit-log-none-fits": f"{ACCOUNT}/audit-log?action=none-such",
+        "edges": f"{ACCOUNT}/edges",
+        "not-found": f"{ACCOUNT}/buckets/none-such",
+    }
+
+
+def sign_in(page: Any, key: str = ROOT_KEY) -> None:
+    page.goto("/admin/sign-in")
+    page.get_by_label("Management key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/buckets")
