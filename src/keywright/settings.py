@@ -104,6 +104,10 @@ class OriginSettings:
     edge_name: str
     region: str
     min_revision_millis: int
+    grpc_port: int | None
+    identity_token_seconds: int
+    identity_issuer: str
+    identity_key_file: Path | None
     log_level: str
     end_users: EndUserSettings
     broker: BrokerOptions | None
@@ -132,6 +136,7 @@ class OriginSettings:
         workers: int | None = None,
         region: str | None = None,
         nats: str | None = None,
+        grpc_port: int | None = None,
     ) -> OriginSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -142,6 +147,7 @@ class OriginSettings:
             "KEYWRIGHT_WORKERS": workers,
             "KEYWRIGHT_REGION": region,
             "KEYWRIGHT_NATS_URL": nats,
+            "KEYWRIGHT_GRPC_PORT": grpc_port,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -173,6 +179,10 @@ class OriginSettings:
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
+            identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
+            identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
+            identity_key_file=source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             end_users=EndUserSettings.of(source, _here(source)),
             broker=_broker(source),
@@ -203,6 +213,12 @@ class EdgeSettings:
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
+    grpc_port: int | None
+    identity_token_seconds: int
+    identity_issuer: str
+    identity_key_file: Path | None
+    haproxy: Path | None
+    haproxy_lease_seconds: int
     log_level: str
     broker: BrokerOptions | None
     environment: Mapping[str, str] = field(repr=False)
@@ -237,6 +253,8 @@ class EdgeSettings:
         workers: int | None = None,
         region: str | None = None,
         nats: str | None = None,
+        grpc_port: int | None = None,
+        haproxy: str | Path | None = None,
     ) -> EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -248,6 +266,8 @@ class EdgeSettings:
             "KEYWRIGHT_WORKERS": workers,
             "KEYWRIGHT_REGION": region,
             "KEYWRIGHT_NATS_URL": nats,
+            "KEYWRIGHT_GRPC_PORT": grpc_port,
+            "KEYWRIGHT_HAPROXY": haproxy,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -277,6 +297,12 @@ class EdgeSettings:
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
+            identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
+            identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
+            identity_key_file=source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
+            haproxy=source.path("KEYWRIGHT_HAPROXY"),
+            haproxy_lease_seconds=source.whole("KEYWRIGHT_HAPROXY_LEASE_SECONDS", 5, 2, 86_400),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             broker=following,
             environment=flags,
@@ -297,6 +323,10 @@ class _Source:
 
     def optional(self, name: str) -> str | None:
         return self.any_text(name, "") or None
+
+    def path(self, name: str) -> Path | None:
+        text = self.optional(name)
+        return None if text is None else Path(text).expanduser().absolute()
 
     def listed(self, name: str) -> tuple[str, ...]:
         """What stands between commas."""

@@ -1,8 +1,9 @@
 """Owns the door for gateways: ANY /v1/forward-auth/{bucketName}, the key in a header of the request they ask about.
 
-For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy's ext_authz over HTTP. Whatever the answer is,
-it has all four identity headers, empty ones unless the key is valid: some gateways copy what they get and leave alone
-what they don't get, so that a header which the client made up would pass.
+For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy's ext_authz over HTTP, which puts the path
+that it asks about behind ours. Whatever the answer is, it has all the identity headers, empty ones unless the key is
+valid: some gateways copy what they get and leave alone what they don't get, so that a header which the client made up
+would pass. `judge` is the same without HTTP, for ext_authz.py.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from keywright.edge.min_revision import WAIT_SECONDS, MinRevision
 if TYPE_CHECKING:
     from keywright.core.verdict import Result
     from keywright.edge.http import Receive, Scope, Send
+    from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.validator import Validator
 
 PREFIX = "/v1/forward-auth/"
+_EMPTY_BODY = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
 _NO_IDENTITY = [(name.encode(), b"") for name in IDENTITY_HEADERS]
 
 
@@ -39,11 +42,14 @@ class ForwardAuth:
         auth_scheme: str = DEFAULT_SCHEME,
         token_required: bool = False,
         min_revision_seconds: float = WAIT_SECONDS,
+        signer: IdentitySigner | None = None,
     ) -> None:
         self._validator = validator
+        self.auth_header = auth_header.lower()
         self._header = AuthHeader(auth_header, auth_scheme)
         self._header_name = self._header.name
         self._min_revision = MinRevision(validator, min_revision_seconds)
+        self._signer = signer
         self._token_required = token_required
         self.valid_count = 0
         self.counts: dict[str, int] = {}
@@ -63,15 +69,16 @@ class ForwardAuth:
         except Problem as problem:
             await http.send_problem(scope, send, problem, _NO_IDENTITY)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": [*_EMPTY_BODY, *headers]})
         await send({"type": "http.response.body", "body": b""})
 
-    def _answer(self, scope: Scope, values: list[bytes]) -> list[tuple[bytes, bytes]]:
-        bucket = http.find_bucket_name(scope, PREFIX)
-        if bucket is None:
-            raise http.no_bucket()
+    def require_token(self, scope: Scope, bucket: str) -> None:
+        """Raise Forbidden if a token of the gateway's own is wanted and missing."""
         if self._token_required:
             http.require_token(self._validator, scope, bucket)
+
+    def judge(self, bucket: str, values: list[bytes]) -> list[tuple[bytes, bytes]]:
+        """Who asks, as headers. `values` are all headers with a key that the request has. Raises Problem."""
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
         # Without a secret there is still the bucket to look for, which a text that is too short does.
         result = self._validator.validate((secret or b"").decode("latin-1"), bucket)
@@ -79,14 +86,20 @@ class ForwardAuth:
         if key is not None and consumer is not None:
             self.valid_count += 1
             return [
-                (b"content-length", b"0"),
-                (b"cache-control", b"no-store"),
                 (b"x-consumer-name", consumer.name.encode()),
                 (b"x-consumer-id", consumer.consumer_id.encode()),
                 (b"x-key-id", key.key_id.encode()),
                 (b"x-consumer-metadata", _percent_encode(consumer.metadata)),
+                (b"x-consumer-token", self._signer.sign(bucket, key, consumer) if self._signer else b""),
             ]
         raise self._refusal(result, bucket, len(values), has_secret=secret is not None)
+
+    def _answer(self, scope: Scope, values: list[bytes]) -> list[tuple[bytes, bytes]]:
+        bucket = http.find_bucket_name(scope, PREFIX, has_rest=True)
+        if bucket is None:
+            raise http.no_bucket()
+        self.require_token(scope, bucket)
+        return self.judge(bucket, values)
 
     def _refusal(self, result: Result, bucket: str, header_count: int, *, has_secret: bool) -> Problem:
         code: Verdict | Fault = result.verdict

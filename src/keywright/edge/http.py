@@ -24,20 +24,25 @@ Headers = Iterable[tuple[bytes, bytes]]
 encode_json = msgspec.json.Encoder().encode
 
 
-def find_bucket_name(scope: Scope, prefix: str) -> str | None:
+def find_bucket_name(scope: Scope, prefix: str, *, has_rest: bool = False) -> str | None:
     """The one segment of the path after `prefix`, a trailing slash allowed; None when it is none or several.
 
-    Segments are told apart before they are decoded: `a%2Fb` is one segment, and no bucket's name.
+    With `has_rest` any path may follow that segment. Segments are told apart before they are decoded: `a%2Fb` is one
+    segment, and no bucket's name.
     """
     raw: bytes | None = scope.get("raw_path")
     path: str = scope["path"]
     if raw is not None and b"%" in raw:
         segment = raw.partition(b"?")[0][len(prefix) :].removesuffix(b"/")
+        if has_rest:
+            segment = segment.partition(b"/")[0]
         if b"/" in segment:
             return None
         path = prefix + unquote_to_bytes(segment).decode("utf-8", "replace")
         return path[len(prefix) :] or None
     name = path[len(prefix) :].removesuffix("/")
+    if has_rest:
+        name = name.partition("/")[0]
     return None if not name or "/" in name else name
 
 

@@ -14,9 +14,10 @@ leave behind are *garbage*, which `sweep` takes away bit by bit.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, assert_never
 
 import lmdb
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     Guard = AbstractContextManager[object]
 
-__all__ = ["Gap", "NotReady", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
+__all__ = ["Gap", "NotReady", "Observer", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
 
 Lag = Callable[[], float]
 
@@ -70,6 +71,14 @@ class WrongPepper(Exception):
     """The snapshot's digests were made under another pepper: this process could recognise none of its keys."""
 
 
+class Observer(Protocol):
+    """Somebody who is told, on the writer's thread, what this process has committed to the replica."""
+
+    def applied(self, batch: Batch) -> None: ...
+    def replaced(self) -> None: ...
+    def swept(self, *, is_keys: bool, names: list[bytes]) -> None: ...
+
+
 class Stale(Exception):
     """The replica has been out of step for longer than the bucket's owner allows."""
 
@@ -82,6 +91,8 @@ class Replica:
 
     `lag_seconds` tells how long it may have been out of step; without it that is not known, and so endless.
     """
+
+    observer: Observer | None = None
 
     def __init__(
         self, files: store.Files, pepper_check: str, *, lag_seconds: Lag = _unknown_lag, guard: Guard | None = None
@@ -250,18 +261,38 @@ class Replica:
 
     def records(self) -> list[Change]:
         """Every record that can be reached, as puts in the order of a snapshot: a list, for tests and tools."""
+        puts: list[Change] = [*self.buckets()]
+        place: tuple[bool, bytes] | None = (False, b"")
+        while place is not None:
+            page, place = self.page(place, 1000)
+            puts += page
+        return puts
+
+    def buckets(self) -> list[BucketPut]:
+        """Every bucket, in order of number."""
+        with self._files.read() as tx:
+            rows = [_bucket(name, kept) for name, kept in tx.cursor(self._files.buckets)]
+        return [records.bucket_put(row) for row in sorted(rows, key=lambda row: row.number)]
+
+    def page(self, place: tuple[bool, bytes], limit: int) -> tuple[list[Change], tuple[bool, bytes] | None]:
+        """Up to `limit` consumers, then keys, from a place on, and the place to go on from.
+
+        A place is (whether it is among the keys, the name there); (False, b"") is the beginning. Each page is read at
+        a moment of its own: what changes between two of them is among the changes since the first.
+        """
         files = self._files
+        is_keys, start = place
+        db, decode = (files.keys, records.key_put) if is_keys else (files.consumers, records.consumer_put)
         with files.read() as tx:
-            rows = [_bucket(name, kept) for name, kept in tx.cursor(files.buckets)]
-            rows.sort(key=lambda row: row.number)
-            puts: list[Change] = [records.bucket_put(row) for row in rows]
-            for db, decode in ((files.consumers, records.consumer_put), (files.keys, records.key_put)):
-                puts += [
-                    decode(name, records.checked(name, kept))
-                    for name, kept in tx.cursor(db)
-                    if not self._is_garbage(tx, db, name, kept)
-                ]
-            return puts
+            rows = self._rows_from(tx, db, start, limit)
+            puts: list[Change] = [
+                decode(name, records.checked(name, kept))
+                for name, kept in rows[:limit]
+                if not self._is_garbage(tx, db, name, kept)
+            ]
+        if len(rows) > limit:
+            return puts, (is_keys, rows[limit][0])
+        return puts, None if is_keys else (True, b"")
 
     def audit(self, limit: int) -> bool:
         """Look at up to `limit` records for damage, going on where the last look stopped; whether all were looked at.
@@ -308,7 +339,10 @@ class Replica:
         A batch that follows an earlier revision is a repeat, or another process was faster: it is ignored, and what to
         ask for next is seen from the cursor. Raises Gap when changes before the batch are missing.
         """
-        return self._write(lambda tx: self._apply(tx, batch))
+        cursor = self._write(lambda tx: self._apply(tx, batch))
+        if self.observer is not None:
+            self.observer.applied(batch)
+        return cursor
 
     def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
         """Replace everything by a snapshot, in one transaction: until it is whole, all readers keep what was there.
@@ -329,6 +363,8 @@ class Replica:
             tx.put(b"deployment", deployment_id.encode(), db=files.meta)
             tx.put(b"pepper", pepper_check.encode(), db=files.meta)
             self._move(tx, cursor)
+        if self.observer is not None:
+            self.observer.replaced()
 
     def sweep(self, limit: int = 1000) -> int:
         """Look at up to `limit` records for garbage and remove it, going on where the last sweep stopped.
@@ -339,7 +375,10 @@ class Replica:
         with self._files.read() as tx:
             if tx.get(b"sweep", db=self._files.meta) is None:
                 return 0
-        return self._write(lambda tx: self._sweep(tx, limit))
+        is_keys, names = self._write(lambda tx: self._sweep(tx, limit))
+        if names and self.observer is not None:
+            self.observer.swept(is_keys=is_keys, names=names)
+        return len(names)
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[bool]:
@@ -453,6 +492,11 @@ class Replica:
         if value is not None and _bucket(name, value).number == number:
             tx.delete(name, db=self._files.buckets)
 
+    def _rows_from(self, tx: Any, db: Any, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` rows, and the one after them, which tells where to go on."""
+        with tx.cursor(db) as cursor:
+            return list(itertools.islice(cursor, limit + 1)) if cursor.set_range(start) else []
+
     def _is_garbage(self, tx: Any, db: Any, name: bytes, value: bytes) -> bool:
         files = self._files
         bucket = (name if db is files.keys else value)[: records.BUCKET_NUMBER_BYTES]
@@ -468,21 +512,17 @@ class Replica:
         place = tx.get(b"sweep", db=self._files.meta)
         tx.put(b"sweep", b"kn" if place is None else place[:1] + b"a" + place[2:], db=self._files.meta)
 
-    def _sweep(self, tx: Any, limit: int) -> int:
-        """The place in `meta` is: which records (k, c), whether to go round again (a, n), the name to begin with."""
+    def _sweep(self, tx: Any, limit: int) -> tuple[bool, list[bytes]]:
+        """Returns whether it was at the keys, and the names that it removed.
+
+        The place in `meta` is: which records (k, c), whether to go round again (a, n), the name to begin with."""
         files = self._files
         place = tx.get(b"sweep", db=files.meta)
         if place is None:
-            return 0
+            return False, []
         is_keys, rest, start = place[:1] == b"k", place[1:2], place[2:]
         db = files.keys if is_keys else files.consumers
-        rows: list[tuple[bytes, bytes]] = []
-        with tx.cursor(db) as cursor:
-            if cursor.set_range(start):
-                for row in cursor:
-                    rows.append(row)
-                    if len(rows) > limit:
-                        break
+        rows = self._rows_from(tx, db, start, limit)
         garbage = [name for name, value in rows[:limit] if self._is_garbage(tx, db, name, value)]
         for name in garbage:
             tx.delete(name, db=db)
@@ -494,7 +534,7 @@ class Replica:
             tx.put(b"sweep", b"kn", db=files.meta)
         else:
             tx.delete(b"sweep", db=files.meta)
-        return len(garbage)
+        return is_keys, garbage
 
 
 class _View:

@@ -14,13 +14,14 @@ from prometheus_client import CollectorRegistry
 from keywright import secretfiles, server
 from keywright.core.problems import NotFound
 from keywright.edge import http
-from keywright.edge.app import EdgeApp
+from keywright.edge.app import EdgeApp, new_signer
 from keywright.edge.following import new_feed, new_reports
+from keywright.edge.haproxy import HaproxyMaps
 from keywright.edge.identity import Identity
 from keywright.edge.in_step import InStep
 from keywright.edge.membership import new_member
 from keywright.edge.replica import Replica
-from keywright.edge.validator import Validator
+from keywright.edge.validator import Validator, now_millis
 from keywright.settings import EdgeSettings
 from keywright.telemetry import configure_logs
 
@@ -51,9 +52,13 @@ class StandaloneApp:
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
             min_revision_seconds=settings.min_revision_millis / 1000,
+            signer=new_signer(settings, digester),
         )
+        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
+        self._haproxy = self._new_haproxy_maps(settings)
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._mirroring: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -64,15 +69,35 @@ class StandaloneApp:
             await http.send_problem(scope, send, NotFound("There is nothing at this address."))
 
     async def start(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.start()
         self._running = asyncio.create_task(self._member.run(self._stop))
+        if self._haproxy is not None:
+            self._mirroring = asyncio.create_task(self._haproxy.run(self._stop))
 
     async def stop(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop()
         self._stop.set()
-        if self._running is not None:
-            await self._running
+        for task in (self._mirroring, self._running):
+            if task is not None:
+                await task
         await self._feed.close()
         await self._reports.close()
         self._replica.close()
+
+    def _new_haproxy_maps(self, settings: EdgeSettings) -> HaproxyMaps | None:
+        if settings.haproxy is None:
+            return None
+        maps = HaproxyMaps(
+            settings.haproxy,
+            self._replica,
+            is_following=lambda: self._member.is_following,
+            lease_seconds=settings.haproxy_lease_seconds,
+            clock=now_millis,
+        )
+        self._replica.observer = maps
+        return maps
 
 
 def create_app() -> StandaloneApp:

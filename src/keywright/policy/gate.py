@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FORGEABLE_HEADERS = frozenset(name.encode() for name in (*IDENTITY_HEADERS, "x-consumer-token"))
+FORGEABLE_HEADERS = frozenset(name.encode() for name in IDENTITY_HEADERS)
 """Identity as gateways pass it on: whoever sends it past a gateway made it up. Doors take it out of the request."""
 MAX_QUERY_FIELDS = 1000
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
