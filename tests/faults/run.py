@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,8 @@ def describe(directory: Path) -> str:
 
 
 def main() -> int:
+    # An end that was asked for ends the processes, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description="Plays schedules of faults with real processes.")
     parser.add_argument("--seed", type=int, help="the first seed; the others count on from it (default: the time)")
     parser.add_argument("--schedules", type=int, default=200, help="how many (default 200)")

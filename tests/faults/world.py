@@ -41,6 +41,7 @@ from support.proxy import Proxy
 HEAL_SECONDS = 120.0
 """More than the longest pause of anybody who tries again, on a machine that is busy with other things."""
 LAG_SECONDS = 10.0
+ACT_SECONDS = 0.2
 _FOLLOW = {"account": "none", "buckets": {"*": "validate"}, "feed": True}
 _EVERYTHING = Grantee("", Permissions(), is_root=True)
 
@@ -160,10 +161,18 @@ class World:
             self.start_ended()
             head = self.origin.standing()["revision"]
             for name, server in list(waiting.items()):
-                if _is_in_step(server.standing(), head) and not _is_audited(server):
+                # In this order: damage that is found takes it out of step again.
+                if not _is_audited(server) and self._settles(server, head):
                     del waiting[name]
             time.sleep(0.02)
         return [f"{name} did not come back in step: {server.standing()}" for name, server in waiting.items()]
+
+    def _settles(self, server: Server, head: int | None) -> bool:
+        """Whether it is in step, and still is when it has had time to act on what it may just have found."""
+        if not _is_in_step(server.standing(), head):
+            return False
+        time.sleep(ACT_SECONDS)
+        return _is_in_step(server.standing(), head)
 
     def look(self, history: History) -> None:
         """Take down what all hold, when nothing changes any more."""
