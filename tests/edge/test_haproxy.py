@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -246,6 +247,20 @@ async def test_the_next_edge_takes_over_what_is_in_step_and_fills_what_is_not(
     third.maps.applied(batch(20, [ConsumerDelete(1)]))
     await third.until_in_step()
     await third.stop()
+
+
+async def test_a_bucket_that_wants_no_stale_answers_is_withheld_until_the_replica_is_in_step(
+    mirror: Mirror, replica: Replica
+) -> None:
+    lag = [0.0]
+    replica._lag_seconds = lambda: lag[0]
+    limited = replace(bucket(1, "my-bucket"), refuse_after=10)
+    replica.load("dep_1", PEPPER_CHECK, at(5), [limited, bucket(2, "other-bucket")])
+    assert (await mirror.until_in_step())[Map.BUCKETS] == {"my-bucket": "1", "other-bucket": "2"}
+    lag[0] = 11.0
+    await mirror.until(lambda found: found[Map.BUCKETS] == {"other-bucket": "2"})
+    lag[0] = 0.0
+    await mirror.until(lambda found: found[Map.BUCKETS] == {"my-bucket": "1", "other-bucket": "2"})
 
 
 async def test_a_process_that_does_not_follow_leaves_haproxy_alone(mirror: Mirror, replica: Replica) -> None:

@@ -26,7 +26,7 @@ from keywright.core.changes import BucketDelete, BucketPut, ConsumerDelete, Cons
 from keywright.core.permissions import SYSTEM_BUCKET
 from keywright.edge import haproxy_socket, records
 from keywright.edge.haproxy_socket import HaproxyError, Map, Socket
-from keywright.edge.replica import ReplicaBroken
+from keywright.edge.replica import ReplicaBroken, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class HaproxyMaps:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cursor: Cursor | None = None
         """Where the maps are, as far as this process knows; None when it doesn't."""
-        self._buckets: dict[int, str] = {}
+        self._buckets: dict[int, BucketPut] = {}
         self._failure: str | None = None
 
     # -- the replica's observer ---------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class HaproxyMaps:
         if self._cursor is None and mark == self._mark(cursor):
             # An edge before this one left it so, and nothing has happened since.
             self._cursor = cursor
-            self._buckets = {put.number: put.name for put in self._replica.buckets() if put.name != SYSTEM_BUCKET}
+            self._buckets = {put.number: put for put in self._replica.buckets() if put.name != SYSTEM_BUCKET}
         elif self._cursor is None or mark != self._mark(self._cursor):
             await self._fill(socket, mark)
         while self._events:
@@ -154,6 +154,7 @@ class HaproxyMaps:
             if self._cursor is None:
                 await self._fill(socket, mark)
         if self._cursor is not None and self._cursor == self._replica.cursor:
+            await self._withhold_stale(socket)
             await socket.put(Map.STATE, "at", self._mark(self._cursor))
             await socket.put(Map.STATE, "lease", str(self._clock() + self._lease_seconds * 1000))
         elif not self._events:
@@ -181,20 +182,32 @@ class HaproxyMaps:
         for map_, name, value in self._entries(change):
             await socket.put(map_, name, value)
         match change:
-            case BucketPut() if former not in (None, change.name):
-                await self._delete_bucket(socket, change.number, former)
+            case BucketPut() if former is not None and former.name != change.name:
+                await self._delete_bucket(socket, former)
             case BucketDelete():
                 self._buckets.pop(change.number, None)
-                await self._delete_bucket(socket, change.number, former)
+                await self._delete_bucket(socket, former)
             case ConsumerDelete():
                 await socket.delete(Map.CONSUMERS, str(change.number))
             case KeyDelete():
                 await socket.delete(Map.KEYS, _key_name(change.bucket_number, change.digest))
 
-    async def _delete_bucket(self, socket: Socket, number: int, name: str | None) -> None:
+    async def _delete_bucket(self, socket: Socket, bucket: BucketPut | None) -> None:
         """Free a bucket's name, unless a newer bucket has taken it already."""
-        if name is not None and await socket.get(Map.BUCKETS, name) == str(number):
-            await socket.delete(Map.BUCKETS, name)
+        if bucket is not None and await socket.get(Map.BUCKETS, bucket.name) == str(bucket.number):
+            await socket.delete(Map.BUCKETS, bucket.name)
+
+    async def _withhold_stale(self, socket: Socket) -> None:
+        """Take out the buckets whose owners want no answer from a replica that is out of step for too long."""
+        for bucket in self._buckets.values():
+            if bucket.refuse_after is None:
+                continue
+            try:
+                self._replica.check_fresh(bucket)
+            except Stale:
+                await self._delete_bucket(socket, bucket)
+            else:
+                await socket.put(Map.BUCKETS, bucket.name, str(bucket.number))
 
     # -- filling ------------------------------------------------------------------------------------------------------
 
@@ -239,7 +252,7 @@ class HaproxyMaps:
         """What a change puts into the maps; nothing for deletions, and for the hidden bucket, which no gateway asks."""
         match change:
             case BucketPut() if change.name != SYSTEM_BUCKET:
-                self._buckets[change.number] = change.name
+                self._buckets[change.number] = change
                 return [(Map.BUCKETS, change.name, str(change.number))]
             case ConsumerPut() if change.bucket_number in self._buckets:
                 value = f"{change.consumer_id}|{change.name}|{quote(change.metadata, safe='')}"

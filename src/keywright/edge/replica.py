@@ -209,7 +209,7 @@ class Replica:
                 view = self._new_view(tx)
             return self._find_bucket(tx, view, name)
 
-    def check_fresh(self, bucket: BucketRecord) -> None:
+    def check_fresh(self, bucket: BucketRecord | BucketPut) -> None:
         """Raise Stale when the replica has been out of step for longer than the bucket allows."""
         limit = bucket.refuse_after
         if limit is not None and self._lag_seconds() > limit:
