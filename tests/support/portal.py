@@ -91,6 +91,8 @@ def fill(portal: Portal) -> dict[str, str]:
         "owner-keys": f"{BUCKET}/owner-keys",
         "owner-key-new": f"{BUCKET}/owner-keys/new",
         "settings": f"{BUCKET}/settings",
+        "self-serve": f"{BUCKET}/self-serve",
+        "portal-looks": f"{BUCKET}/portal",
         "bucket-delete": f"{BUCKET}/delete",
         "management-keys": f"{ACCOUNT}/management-keys",
         "management-key-new": f"{ACCOUNT}/management-keys/new",

@@ -23,8 +23,10 @@ from support.visitor import ACCOUNT, BUCKET, Visitor, visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROLES = ("ada@example.com=admin", "Dev@Example.com=developer", "vic@example.com=viewer", "partner:pat@example.com=admin",
-         "gone:gus@example.com=admin")  # fmt: skip
+ROLES = (
+    "ada@example.com=admin", "Dev@Example.com=developer", "vic@example.com=viewer", "partner:pat@example.com=admin",
+    "gone:gus@example.com=admin",
+)  # fmt: skip
 ADMIN, DEVELOPER, VIEWER, PARTNER, GUS, NOBODY = (
     f"{name}@example.com" for name in ("ada", "dev", "vic", "pat", "gus", "eve")
 )
@@ -51,7 +53,7 @@ async def service(settings: OriginSettings) -> AsyncIterator[Service]:
 
 
 async def go(
-    visitor: Visitor, provider: IdentityProvider, email: str, next: str = "", **claims: Any
+    visitor: Visitor, provider: IdentityProvider, email: str, /, next: str = "", **claims: Any
 ) -> httpx2.Response:
     """To the provider, which signs this address in, and back."""
     provider.user = {"sub": f"auth0|{email}", "email": email, "email_verified": True, **claims}
