@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from keywright.core.roles import Membership, Role
 from keywright.settings import EndUserSettings, OriginSettings, SettingsError
 
 OIDC = {"KEYWRIGHT_OIDC_ISSUER": "https://id.example.com", "KEYWRIGHT_OIDC_CLIENT_ID": "keywright"}
@@ -31,12 +32,17 @@ def test_everything_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         {
             **OIDC,
             "KEYWRIGHT_OIDC_AUDIENCE": "https://a.example.com, https://b.example.com",
+            "KEYWRIGHT_ADMIN_ROLES": "ada@example.com=admin, partner:bo@example.com=viewer",
             "KEYWRIGHT_CORS_ORIGINS": "https://app.example.com,http://[::1]:3000",
             "KEYWRIGHT_PUBLIC_URL": "https://keys.example.com/",
             "KEYWRIGHT_SMTP_URL": "smtps://me:hunter2@smtp.example.com:465",
         },
     )
     assert settings.oidc_audiences == ("https://a.example.com", "https://b.example.com")
+    assert settings.admin_roles == {
+        "ada@example.com": Membership(Role.ADMIN),
+        "bo@example.com": Membership(Role.VIEWER, "partner"),
+    }
     assert settings.cors_origins == ("https://app.example.com", "http://[::1]:3000")
     assert settings.public_url == "https://keys.example.com"
     assert settings.mail_from == "keywright@keys.example.com"
@@ -63,6 +69,8 @@ def test_the_audience_is_the_client_where_none_is_named(monkeypatch: pytest.Monk
         ({"KEYWRIGHT_PUBLIC_URL": "keys.example.com"}, "KEYWRIGHT_PUBLIC_URL"),
         ({"KEYWRIGHT_PUBLIC_URL": "https://keys.example.com/path"}, "KEYWRIGHT_PUBLIC_URL"),
         ({"KEYWRIGHT_MAIL_FROM": "Keys <keys@example.com>"}, "KEYWRIGHT_MAIL_FROM"),
+        ({**OIDC, "KEYWRIGHT_ADMIN_ROLES": "ada@example.com=owner"}, "KEYWRIGHT_ADMIN_ROLES"),
+        ({"KEYWRIGHT_ADMIN_ROLES": "ada@example.com=admin"}, "KEYWRIGHT_OIDC_ISSUER and KEYWRIGHT_OIDC_CLIENT_ID"),
         ({"KEYWRIGHT_SELF_SERVE_RATE_LIMIT": "-1"}, "KEYWRIGHT_SELF_SERVE_RATE_LIMIT"),
     ],
     ids=str,

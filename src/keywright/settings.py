@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from keywright.core import roles
 from keywright.core.keyformat import Secret, is_possible
 from keywright.core.reports import edge_name_of, is_edge_name
 
@@ -30,12 +31,14 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EndUserSettings:
-    """How end users sign in, and what their browsers may do."""
+    """How people sign in: end users, and the provider's own; and what their browsers may do."""
 
     oidc_issuer: str | None
     oidc_audiences: tuple[str, ...]
     oidc_client_id: str | None
     oidc_client_secret: Secret | None
+    admin_roles: Mapping[str, roles.Membership]
+    """Who of the provider's own people may use the admin portal, by e-mail address."""
     cors_origins: tuple[str, ...]
     rate_limit: float
     public_url: str
@@ -60,11 +63,16 @@ class EndUserSettings:
         if issuer and not audiences:
             message = "KEYWRIGHT_OIDC_ISSUER needs KEYWRIGHT_OIDC_AUDIENCE or KEYWRIGHT_OIDC_CLIENT_ID: whom its tokens"
             raise SettingsError(f"{message} are for. A token for somebody else's service would be good here, too.")
+        admin_roles = _admin_roles(source.listed("KEYWRIGHT_ADMIN_ROLES"))
+        if admin_roles and not (issuer and client_id):
+            message = "KEYWRIGHT_ADMIN_ROLES needs KEYWRIGHT_OIDC_ISSUER and KEYWRIGHT_OIDC_CLIENT_ID"
+            raise SettingsError(f"{message}: where these people sign in")
         return cls(
             oidc_issuer=issuer,
             oidc_audiences=audiences,
             oidc_client_id=client_id,
             oidc_client_secret=source.secret("KEYWRIGHT_OIDC_CLIENT_SECRET"),
+            admin_roles=admin_roles,
             cors_origins=tuple(_web_origin(one) for one in source.listed("KEYWRIGHT_CORS_ORIGINS")),
             rate_limit=source.whole("KEYWRIGHT_SELF_SERVE_RATE_LIMIT", 20, 0, 1_000_000),
             public_url=public_url or here,
@@ -412,6 +420,13 @@ def _mail_from(address: str) -> str:
     if re.fullmatch(r"[^@\s<>]{1,64}@[^@\s<>]{1,255}", address) is None or not address.isascii():
         raise SettingsError("KEYWRIGHT_MAIL_FROM must be an e-mail address, such as keys@example.com")
     return address
+
+
+def _admin_roles(parts: tuple[str, ...]) -> Mapping[str, roles.Membership]:
+    try:
+        return roles.parse(parts)
+    except ValueError as error:
+        raise SettingsError(f"KEYWRIGHT_ADMIN_ROLES {error}") from None
 
 
 def _web_origin(text: str) -> str:

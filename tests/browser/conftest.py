@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Browser
 
 from support import browser as browsers
+from support import identity
 from support import portal as portals
 from support.portal import Portal
-from support.process import ServeProcess
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
     data = tmp_path_factory.mktemp("portal") / "data"
-    with ServeProcess(data, KEYWRIGHT_BOOTSTRAP_KEY=portals.ROOT_KEY) as process:
+    with identity.running() as provider, portals.served(data, provider.url) as process:
         yield Portal(process.wait_until_ready(60))
 
 

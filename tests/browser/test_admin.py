@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from developer_portal.people import LOGO
 from support import browser as browsers
 from support.browser import watched
 from support.portal import ACCOUNT, BUCKET, ROOT_KEY, Portal, sign_in
@@ -228,6 +230,52 @@ def test_the_life_of_a_bucket(page: Page, pages: dict[str, str]) -> None:
     expect(page.get_by_text("Bucket walked-bucket is deleted with all that was in it.")).to_be_visible()
 
 
+def test_what_users_see_and_may_do(page: Page, pages: dict[str, str]) -> None:
+    page.goto(pages["self-serve"])
+    page.get_by_label("Users may make consumers").check()
+    page.get_by_label("Most consumers of a user").fill("3")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("What users may do is saved.")).to_be_visible()
+    expect(page.get_by_label("Users may make consumers")).to_be_checked()
+    page.get_by_role("link", name="Portal", exact=True).click()
+    page.get_by_label("Name").fill("Weather API")
+    page.get_by_label("Colour").fill("blue")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#f-color-error")).to_have_text("Must be a colour such as #0f5c6e.")
+    page.get_by_label("Colour").fill("#e8590c")
+    large = {"name": "large.png", "mimeType": "image/png", "buffer": bytes(65 * 1024)}
+    page.get_by_label("Logo").set_input_files(large)
+    page.get_by_role("button", name="Save").click()
+    assert page.get_by_label("Logo").evaluate("(input) => input.validationMessage") == (
+        "Choose a picture of at most 64 KiB."
+    )
+    small = {"name": "small.png", "mimeType": "image/png", "buffer": base64.b64decode(LOGO.partition(",")[2])}
+    page.get_by_label("Logo").set_input_files(small)
+    expect(page.locator("#f-logo")).to_have_value(LOGO)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("The portal's looks are saved.")).to_be_visible()
+    assert page.get_by_role("img", name="The logo now").evaluate("(image) => image.naturalWidth") == 32
+    assert browsers.find_barriers(page) == ""
+    page.get_by_role("link", name="See the portal").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(page.get_by_text("Weather API").first).to_be_visible()
+
+
+def test_somebody_with_a_role_signs_in_with_the_provider(browser: Browser, portal: Portal) -> None:
+    # Not watched: the way leads to another host, and back.
+    with browser.new_context(base_url=portal.url) as context:
+        context.set_default_timeout(browsers.TIMEOUT_MS)
+        page = context.new_page()
+        page.goto(BUCKET)
+        page.get_by_role("link", name="Sign in with your account").click()
+        page.wait_for_url(f"**{BUCKET}")
+        expect(page.get_by_text("ada@example.com").first).to_be_visible()
+        expect(page.get_by_role("link", name="New consumer")).to_be_visible()
+        page.get_by_role("link", name="Settings").click()
+        expect(page.get_by_role("heading", name="About")).to_be_visible()
+        expect(page.get_by_role("link", name="Delete bucket")).to_have_count(0)
+
+
 def test_accounts_projects_and_management_keys(page: Page, pages: dict[str, str]) -> None:
     page.goto(pages["accounts"])
     page.get_by_role("link", name="New account").click()
@@ -318,6 +366,7 @@ def enter(page: Page) -> None:
 def test_the_main_ways_can_be_walked_by_keyboard_alone(browser: Browser, portal: Portal) -> None:
     with watched(browser, portal.url) as (_, page):
         page.goto("/admin/sign-in")
+        tab_to(page, "Management key")
         page.keyboard.type(ROOT_KEY)
         enter(page)
         page.wait_for_url("**/buckets")

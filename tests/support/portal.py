@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from keywright.core.models import to_iso
+from support.identity import ADA, CLIENT_ID, CLIENT_SECRET
 from support.process import ServeProcess
 
 ROOT_KEY = "root-key-of-the-test-deployment"
@@ -19,6 +21,18 @@ COMPANIES = (
     "acme-inc", "blue-harbor", "cedar-labs", "delta-freight", "ember-studio", "fjord-systems", "glasswing", "hillcrest",
     "ironbark", "juniper-pay", "kestrel-air", "lumen-works", "mossy-oak", "northwind", "orchard-bank", "papertrail",
 )  # fmt: skip
+
+
+def served(data_dir: Path, issuer: str) -> ServeProcess:
+    """A service with the root key, where Ada of the test's identity provider is a developer."""
+    return ServeProcess(
+        data_dir,
+        KEYWRIGHT_BOOTSTRAP_KEY=ROOT_KEY,
+        KEYWRIGHT_OIDC_ISSUER=issuer,
+        KEYWRIGHT_OIDC_CLIENT_ID=CLIENT_ID,
+        KEYWRIGHT_OIDC_CLIENT_SECRET=CLIENT_SECRET,
+        KEYWRIGHT_ADMIN_ROLES=f"{ADA['email']}=developer",
+    )
 
 
 @dataclass
@@ -91,6 +105,8 @@ def fill(portal: Portal) -> dict[str, str]:
         "owner-keys": f"{BUCKET}/owner-keys",
         "owner-key-new": f"{BUCKET}/owner-keys/new",
         "settings": f"{BUCKET}/settings",
+        "self-serve": f"{BUCKET}/self-serve",
+        "portal-looks": f"{BUCKET}/portal",
         "bucket-delete": f"{BUCKET}/delete",
         "management-keys": f"{ACCOUNT}/management-keys",
         "management-key-new": f"{ACCOUNT}/management-keys/new",

@@ -89,6 +89,7 @@ def end_users_of(provider: IdentityProvider, **changes: Any) -> EndUserSettings:
         oidc_audiences=(AUDIENCE,),
         oidc_client_id=CLIENT_ID,
         oidc_client_secret=Secret(CLIENT_SECRET),
+        admin_roles={},
         cors_origins=("https://app.example.com",),
         rate_limit=0,
         public_url="http://keywright.test",

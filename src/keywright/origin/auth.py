@@ -1,11 +1,13 @@
 """Owns authentication: a credential becomes an Actor.
 
-A credential is a management key, judged like every other key (core/verdict.py), the session of a portal that somebody
-began with one, or an end user's token, judged by what the identity provider publishes (oidc/tokens.py).
+A credential is a management key, judged like every other key (core/verdict.py); the session of a portal, which stands
+on such a key or on the role of somebody whom the identity provider vouches for; or an end user's token, judged by what
+that provider publishes (oidc/tokens.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +16,7 @@ from keywright.core.keyformat import Digester
 from keywright.core.models import Key, to_millis
 from keywright.core.permissions import Grantee
 from keywright.core.problems import Forbidden, ServiceUnavailable, Unauthorized
+from keywright.core.roles import Membership, Role
 from keywright.core.verdict import ConsumerRecord, KeyRecord, Verdict, decide
 from keywright.origin.oidc import tokens
 from keywright.origin.oidc.provider import Provider, ProviderUnavailable
@@ -23,8 +26,12 @@ from keywright.origin.service import sessions
 from keywright.origin.service.actor import Actor, ActorKind, Tools
 from keywright.origin.service.self_serve import EndUser
 from keywright.origin.service.sessions import Session, SignedIn
+from keywright.origin.store import accounts as account_rows
 from keywright.origin.store import keys as key_rows
 from keywright.origin.store.database import Transaction
+
+PROVIDER = "oidc"
+"""How somebody came in whom the identity provider vouches for."""
 
 CHALLENGE = 'Bearer realm="keywright"'
 
@@ -37,6 +44,14 @@ class EndUsers:
     audiences: frozenset[str]
     client: Client | None = None
     """How the developer portal signs users in; None where it sends links by e-mail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The provider's own people: how they sign in to the admin portal, and what each may do there, by e-mail."""
+
+    client: Client
+    members: Mapping[str, Membership]
 
 
 def secret_in(authorization: str | None) -> str:
@@ -82,14 +97,37 @@ async def sign_in(tx: Transaction, secret: str, tools: Tools) -> tuple[Actor, Si
 
 
 async def resume(
-    tx: Transaction, portal: str, token: str, tools: Tools, *, is_held: bool = False
+    tx: Transaction, portal: str, token: str, tools: Tools, team: Team | None, *, is_held: bool = False
 ) -> tuple[Session, Actor] | None:
-    """The session of a cookie and who acts in it; None if it is over, or the key that it stands on."""
+    """The session of a cookie and who acts in it; None if it is over, or the key or the role that it stands on."""
     session = await sessions.find(tx, tools, portal, token)
-    if session is None or session.key_number is None:
+    if session is None:
         return None
+    if session.key_number is None:
+        # Asked anew each time: a role that was changed or taken away is so from the next request on.
+        member = await find_member(tx, team, session.sub, session.email)
+        return None if member is None else (session, member)
     found = await _find_actor(tx, session.key_number, tools.clock(), is_held=is_held)
     return None if found is None else (session, found[0])
+
+
+async def find_member(tx: Transaction, team: Team | None, sub: str | None, email: str | None) -> Actor | None:
+    """The actor behind a verified e-mail address, if it has a role in an account that there is."""
+    membership = team.members.get(email) if team is not None and email is not None else None
+    if membership is None or sub is None:
+        return None
+    name = membership.account_name
+    account = await (account_rows.find_first(tx) if name is None else account_rows.find_account(tx, name))
+    if account is None:
+        return None
+    return Actor(
+        sub,
+        ActorKind.USER,
+        Grantee(account.id, membership.role.permissions),
+        email=email,
+        connection=PROVIDER,
+        owns_buckets=membership.role is Role.ADMIN,
+    )
 
 
 async def _find_actor(

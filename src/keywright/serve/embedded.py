@@ -26,7 +26,7 @@ from keywright.edge.replica import Replica
 from keywright.edge.sync import POLL_SECONDS, Follower
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
-from keywright.origin.auth import EndUsers
+from keywright.origin.auth import EndUsers, Team
 from keywright.origin.feed.relay import Relay
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
 from keywright.origin.mail import Mailer, SmtpServer
@@ -137,6 +137,7 @@ class EmbeddedApp:
             min_revision_seconds=settings.min_revision_millis / 1000,
             signer=new_signer(settings, tools.digester),
         )
+        end_users = _end_users(settings.end_users)
         self._origin = create_origin(
             Services(
                 self._database,
@@ -145,7 +146,8 @@ class EmbeddedApp:
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
                 self._edges,
-                end_users=_end_users(settings.end_users),
+                end_users=end_users,
+                team=_team(settings.end_users, end_users),
                 end_user_rate=RateLimiter(settings.end_users.rate_limit),
                 cors_origins=settings.end_users.cors_origins,
                 mailer=_mailer(settings.end_users),
@@ -256,6 +258,12 @@ def _end_users(settings: EndUserSettings) -> EndUsers | None:
     if settings.oidc_client_id is not None:
         client = Client(provider, settings.oidc_client_id, settings.oidc_client_secret)
     return EndUsers(provider, frozenset(settings.oidc_audiences), client)
+
+
+def _team(settings: EndUserSettings, end_users: EndUsers | None) -> Team | None:
+    if end_users is None or end_users.client is None or not settings.admin_roles:
+        return None
+    return Team(end_users.client, settings.admin_roles)
 
 
 def _mailer(settings: EndUserSettings) -> Mailer:

@@ -7,11 +7,10 @@ import re
 from typing import Any
 
 import pytest
-from starlette.routing import Route
 
 from keywright.core.permissions import Access
-from keywright.origin.portal import admin
 from keywright.origin.store.database import DatabaseUnavailable
+from support.forgery import forge, post_routes
 from support.service import Service
 from support.visitor import ACCOUNT, BUCKET, visiting
 
@@ -248,11 +247,6 @@ async def test_the_theme_that_was_chosen_lasts_on_every_page(shared: Service, th
             assert theme == "system" or f'<html lang="en" data-theme="{theme}">' in page
 
 
-def post_routes() -> list[str]:
-    routes = [route for route in admin.new_router().routes if isinstance(route, Route)]
-    return sorted(one.path for one in routes if one.methods == {"POST"} and one.path.startswith("/admin/accounts"))
-
-
 @pytest.mark.parametrize(
     "permissions",
     [{"account": "read"}, {"buckets": {"my-project-production": "read"}}, {"buckets": {"*": "read"}}],
@@ -262,53 +256,8 @@ async def test_who_may_only_read_sees_no_button_and_can_forge_nothing(
     shared: Service, permissions: dict[str, Any]
 ) -> None:
     key = await shared.new_management_key(**permissions)
-    consumer = await shared.new_consumer(managers=[{"email": "ada@example.com"}])
-    made = await shared.new_key(consumer["name"])
-    managers = await shared.call("GET", f"{shared.consumers_url}/{consumer['name']}/managers?include-invites=true")
-    owner = (await shared.call("GET", f"{shared.bucket_url}/owner-keys"))["data"][0]
-    management = (await shared.call("GET", f"{shared.account_url}/management-keys"))["data"][0]
-    before = await state(shared)
-    names = {
-        "accountName": shared.account, "bucketName": shared.bucket, "consumerName": consumer["name"],
-        "projectName": "my-project", "managerId": (managers["data"] or [{"id": "eusr_x"}])[0]["id"],
-        "otherAccount": "partner",
-    }  # fmt: skip
     async with visiting(shared, key) as visitor:
-        url = f"{BUCKET}/consumers/{consumer['name']}"
-        for page in (BUCKET, url, f"{BUCKET}/settings", f"{ACCOUNT}/buckets"):
-            text = await visitor.open(page)
-            forms = set(re.findall(r'<form[^>]*action="([^"]*)"', text))
-            assert forms <= {"/admin/theme", "/admin/sign-out", f"{BUCKET}/search", f"{ACCOUNT}/buckets"}, page
-            assert not re.search(r'href="[^"]*/(new|edit|delete|revoke|roll|remove|end)"', text), page
-        fields = {
-            **await visitor.hidden(BUCKET), "form": "forged", "name": "forged-name", "typed": "x", "account": "read",
-            "access": "write", "expires": "now", "email": "eve@example.com", "key_prefix": "zpka", "whenStale": "serve",
-        }  # fmt: skip
-        routes = post_routes()
-        assert len(routes) >= 18
-        for number, path in enumerate(routes):
-            if path.endswith("/search"):
-                continue
-            key_id = owner["id"] if "owner" in path else management["id"] if "management" in path else made["id"]
-            address = path.format(**names, keyId=key_id)
-            typed = consumer["name"] if "consumers" in path else "my-project" if "projects" in path else shared.bucket
-            sent = {**fields, "form": f"forged-{number}", "typed": typed}
-            assert (await visitor.client.post(address, data=sent)).status_code in {403, 404}, path
-            # The page that it would be sent from is refused, too, where there is one of its own.
-            assert (await visitor.client.get(address)).status_code in {200, 303, 403, 404}
-    assert await state(shared) == before
-
-
-async def state(service: Service) -> Any:
-    """What a forged form could have changed."""
-    found = []
-    for path in (
-        service.consumers_url + "?include-api-keys=true&include-managers=true",
-        f"{service.account_url}/key-buckets", f"{service.account_url}/projects",
-        f"{service.account_url}/management-keys", f"{service.bucket_url}/owner-keys", f"{service.bucket_url}/grants",
-    ):  # fmt: skip
-        found.append(await service.call("GET", path))
-    return found
+        await forge(shared, visitor, post_routes())
 
 
 async def test_another_accounts_pages_are_not_there(shared: Service) -> None:

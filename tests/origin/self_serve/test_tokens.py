@@ -111,6 +111,7 @@ async def test_a_refusal_names_the_scheme_and_no_token_is_asked_for_plainly(quic
         {"email": None},
         {"email": "nobody"},
         {"email": ["ada@example.com"]},
+        {"email": "\u212aate@example.com"},
     ],
     ids=str,
 )

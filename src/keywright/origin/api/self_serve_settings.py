@@ -10,8 +10,9 @@ from pydantic import Field
 from keywright.core.models import DEFAULT_SELF_SERVE, SelfServe
 from keywright.origin.api.fields import Shape, without_default
 from keywright.origin.service.actor import UNSET, Unset
+from keywright.origin.service.buckets import MAX_SELF_SERVE_COUNT
 
-Count = Annotated[int, Field(ge=1, le=1000)]
+Count = Annotated[int, Field(ge=1, le=MAX_SELF_SERVE_COUNT)]
 
 
 class SelfServeShape(Shape):

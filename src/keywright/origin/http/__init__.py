@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect
 
 from keywright.core.problems import Problem, TooManyRequests, Unauthorized
 from keywright.origin import auth
-from keywright.origin.auth import EndUsers
+from keywright.origin.auth import EndUsers, Team
 from keywright.origin.http import refusals
 from keywright.origin.http.body import MAX_BODY_BYTES, admit_body
 from keywright.origin.http.context import RequestContext, origin_of
@@ -75,6 +75,8 @@ class Services:
     edges: Edges
     end_users: EndUsers | None = None
     """The identity provider of the end users; None where the deployment has none."""
+    team: Team | None = None
+    """The provider's own people; None where they come in with management keys alone."""
     end_user_rate: RateLimiter = field(default_factory=lambda: RateLimiter(0))
     cors_origins: tuple[str, ...] = ()
     """Which web pages may call the Self-serve API."""

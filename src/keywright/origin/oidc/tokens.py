@@ -105,7 +105,11 @@ def verified_email(claims: Mapping[str, Any]) -> str:
     # Some providers send it as a text.
     if is_verified is not True and is_verified != "true":
         raise EmailNotVerified("The e-mail address of this user is not verified (claim email_verified).")
-    return email.lower()
+    lower = email.lower()
+    if lower.isascii() and not email.isascii():
+        # U+212A, the sign of the unit kelvin, is a `k` in lower case: somebody else's mailbox.
+        raise EmailNotVerified("The e-mail address of this user is written in a way that may be taken for another.")
+    return lower
 
 
 def _header(token: str) -> Mapping[str, Any]:

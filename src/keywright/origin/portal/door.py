@@ -27,12 +27,12 @@ from keywright.origin.portal import cookies, pages
 from keywright.origin.portal.forms import Form
 from keywright.origin.portal.visit import Visit
 from keywright.origin.service import audit, sessions
-from keywright.origin.service.actor import NOBODY, Actor, Attempt, Tools, Work
+from keywright.origin.service.actor import NOBODY, Actor, Attempt, Work
 from keywright.origin.service.edges import Outcome
 from keywright.origin.service.sessions import Session
 
 Handler = Callable[[Visit], Awaitable[Response]]
-Resume = Callable[[Transaction, str, Tools, bool], Awaitable[tuple[Session, Actor] | None]]
+Resume = Callable[[Transaction, str, Services, bool], Awaitable[tuple[Session, Actor] | None]]
 """Who acts in the session of a token, or None if it is over; with `True` they are held until the transaction ends."""
 
 EDGES_SECONDS = 2.0
@@ -250,7 +250,7 @@ class Door:
         is_held: bool = False,
     ) -> Visit:
         token = cookies.read(request, self.cookie)
-        found = await self._resume(tx, token, services.tools, is_held) if token else None
+        found = await self._resume(tx, token, services, is_held) if token else None
         now = services.tools.clock()
         if found is not None:
             session, actor = found

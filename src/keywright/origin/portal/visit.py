@@ -97,9 +97,13 @@ class Visit:
             cookies.write_notice(self.request, response, self.door.notice_cookie, self.token, self.notice)
 
     @property
-    def edges(self) -> Edges:
+    def services(self) -> Services:
         services: Services = self.request.app.state.services
-        return services.edges
+        return services
+
+    @property
+    def edges(self) -> Edges:
+        return self.services.edges
 
     def json(self, **values: Any) -> Response:
         return JSONResponse(values, headers=pages.HEADERS)

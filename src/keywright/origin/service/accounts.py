@@ -36,7 +36,7 @@ async def get_own(work: Work) -> Account:
     """The account that the actor belongs to."""
     account = await rows.find_account_by_id(work.tx, work.actor.grantee.account_id)
     if account is None:
-        raise NotFound("The account of this management key is gone.")
+        raise NotFound("The account is gone.")
     return account
 
 

@@ -45,6 +45,13 @@ class Actor:
     description: str | None = None
     expires_at: datetime | None = None
     """When the management key that acts ends."""
+    owns_buckets: bool = True
+    """Whether write access to a bucket reaches the bucket itself, and not only its consumers and their keys."""
+
+    @property
+    def holding(self) -> str:
+        """What the actor's rights come from, as a refusal calls it."""
+        return "Your role" if self.kind is ActorKind.USER else "This management key"
 
 
 NOBODY = Actor("anonymous", ActorKind.ANONYMOUS, Grantee("", Permissions()))
@@ -133,7 +140,7 @@ async def get_account(work: Work, name: str, need: Access) -> Account:
     account = await _find_visible(work, name)
     work.attempt.account_id = account.id
     if work.actor.grantee.on_account(account.id) < need:
-        raise Forbidden(f"This management key has no {need.label} access to the account.")
+        raise Forbidden(f"{work.actor.holding} has no {need.label} access to the account.")
     return account
 
 
@@ -154,9 +161,11 @@ async def get_bucket(
         # 404, not 403: a 403 would tell that the bucket exists.
         raise NotFound(f"The account has no bucket named {name!r}.")
     if access < need:
-        raise Forbidden(f"This management key has no {need.label} access to the bucket.")
+        raise Forbidden(f"{work.actor.holding} has no {need.label} access to the bucket.")
     if is_own and bucket.account_id != account.id:
         raise Forbidden("The bucket belongs to another account, which alone may do this.")
+    if is_own and need >= Access.WRITE and not work.actor.owns_buckets:
+        raise Forbidden("Your role reaches the bucket's consumers and keys, not the bucket itself.")
     return account, bucket
 
 
@@ -202,7 +211,7 @@ async def _find_visible(work: Work, name: str) -> Account:
     grantee = work.actor.grantee
     if account is None or not (grantee.is_root or account.id == grantee.account_id):
         # 404, not 403: a 403 would tell that the account exists.
-        raise NotFound("This management key knows no such account.")
+        raise NotFound(f"{work.actor.holding} knows no such account.")
     return account
 
 

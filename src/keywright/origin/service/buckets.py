@@ -39,6 +39,7 @@ from keywright.origin.store import buckets as rows
 from keywright.origin.store.database import MissingReference, UniqueViolation
 
 MAX_STALENESS_SECONDS = 3_155_760_000
+MAX_SELF_SERVE_COUNT = 1000
 
 
 @dataclass(frozen=True, slots=True)

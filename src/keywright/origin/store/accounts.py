@@ -29,6 +29,12 @@ async def find_account_by_id(tx: Transaction, id: str) -> Account | None:
     return Account(**row._mapping) if row else None
 
 
+async def find_first(tx: Transaction) -> Account | None:
+    """The account that the deployment was started with."""
+    row = await tx.first(sa.select(accounts).order_by(accounts.c.number).limit(1))
+    return Account(**row._mapping) if row else None
+
+
 async def list_accounts(tx: Transaction, *, limit: int, offset: int) -> tuple[list[Account], int]:
     """Newest first, and how many there are in all."""
     rows = await tx.all(sa.select(accounts).order_by(accounts.c.number.desc()).limit(limit).offset(offset))

@@ -13,6 +13,8 @@ from keywright.origin.portal.admin import (
     edges,
     keys,
     management_keys,
+    oidc,
+    self_serve,
     sign_in,
 )
 from keywright.origin.portal.door import Door
@@ -20,6 +22,8 @@ from keywright.origin.portal.door import Door
 
 def new_router() -> APIRouter:
     door = Door("admin", "/admin", sign_in.resume)
-    for noun in (sign_in, accounts, bucket_list, buckets, consumers, keys, management_keys, audit_log, edges):
+    for noun in (
+        sign_in, oidc, accounts, bucket_list, buckets, self_serve, consumers, keys, management_keys, audit_log, edges,
+    ):  # fmt: skip
         noun.register(door)
     return door.close()

@@ -7,7 +7,6 @@ from fastapi import Response
 from keywright.core.models import WhenStale
 from keywright.core.permissions import Access
 from keywright.origin.portal.admin.frame import (
-    NO_WRITE,
     NOT_OWN,
     account_url,
     bucket_page,
@@ -174,7 +173,7 @@ def _register_owner_keys(door: Door) -> None:
     @door.get(BUCKET + "/owner-keys/{keyId}/revoke")
     async def ask_revoke(visit: Visit) -> Response:
         place = await find_bucket(visit)
-        require(place.may_write, NO_WRITE)
+        require(place.may_own, NOT_OWN)
         account, name = visit.at("accountName"), visit.at("bucketName")
         key = await management.get_owner_key(visit.work, account, name, visit.at("keyId"))
         lines = ["It is refused from the next request on. There is no way back: make a new one when one is needed."]

@@ -88,7 +88,8 @@ async def find_bucket(visit: Visit) -> BucketPlace:
     may_write = view.access >= Access.WRITE
     is_own = view.bucket.account_id == account.id
     url = bucket_url(visit)
-    return BucketPlace(view.bucket, view.places, url, may_write, may_write and is_own)
+    may_own = may_write and is_own and visit.work.actor.owns_buckets
+    return BucketPlace(view.bucket, view.places, url, may_write, may_own)
 
 
 async def bucket_page(visit: Visit, template: str, place: BucketPlace, /, **values: Any) -> Response:

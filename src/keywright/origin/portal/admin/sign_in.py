@@ -1,4 +1,4 @@
-"""Signing in to the admin portal with a management key, and where the portal begins."""
+"""Signing in to the admin portal with a management key, and where the portal begins. oidc.py has the other way in."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from fastapi import Response
 from keywright.core.permissions import Access
 from keywright.core.problems import BadRequest
 from keywright.origin import auth
-from keywright.origin.http import RateLimiter, Transaction
+from keywright.origin.http import RateLimiter, Services, Transaction
+from keywright.origin.portal.admin import oidc
 from keywright.origin.portal.admin.frame import account_url
 from keywright.origin.portal.door import Door, limit
 from keywright.origin.portal.visit import Visit
 from keywright.origin.service import accounts
-from keywright.origin.service.actor import Actor, Tools
+from keywright.origin.service.actor import Actor
 from keywright.origin.service.sessions import Session
 
 log = logging.getLogger("keywright.origin")
@@ -25,8 +26,8 @@ SIGN_INS_AT_ONCE = 20
 """From one address. A key can't be guessed; this keeps strangers from making us work."""
 
 
-async def resume(tx: Transaction, token: str, tools: Tools, is_held: bool) -> tuple[Session, Actor] | None:
-    return await auth.resume(tx, PORTAL, token, tools, is_held=is_held)
+async def resume(tx: Transaction, token: str, services: Services, is_held: bool) -> tuple[Session, Actor] | None:
+    return await auth.resume(tx, PORTAL, token, services.tools, services.team, is_held=is_held)
 
 
 def register(door: Door) -> None:
@@ -43,8 +44,14 @@ def register(door: Door) -> None:
         if visit.session is not None:
             return visit.go(door.safe(visit.request, visit.ask("next")))
         form = visit.form.or_of(next=visit.ask("next"))
-        has_ended, has_left = visit.ask("ended"), visit.ask("left")
-        return await visit.page("admin/sign_in.html", form=form, has_ended=has_ended, has_left=has_left)
+        return await visit.page(
+            "admin/sign_in.html",
+            form=form,
+            # A link, not a form: browsers apply form-action to the redirects that follow, too.
+            provider_url=oidc.url_of(visit, form.get("next")) if visit.services.team is not None else "",
+            has_ended=visit.ask("ended"),
+            has_left=visit.ask("left"),
+        )
 
     @door.post("/sign-in", form=sign_in_page, action="admin.sign-in", is_open=True, is_once=False)
     async def sign_in(visit: Visit) -> Response:

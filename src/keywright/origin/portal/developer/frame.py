@@ -10,10 +10,10 @@ from fastapi import Response
 
 from keywright.core.models import Bucket
 from keywright.core.problems import Unauthorized
-from keywright.origin.http import Transaction
+from keywright.origin.http import Services, Transaction
 from keywright.origin.portal.visit import Visit
 from keywright.origin.service import branding, self_serve, sessions
-from keywright.origin.service.actor import Actor, Tools
+from keywright.origin.service.actor import Actor
 from keywright.origin.service.branding import Branding
 from keywright.origin.service.self_serve import ConsumerRef, EndUser
 from keywright.origin.service.sessions import Session
@@ -30,8 +30,8 @@ class Place:
     name: str
 
 
-async def resume(tx: Transaction, token: str, tools: Tools, is_held: bool) -> tuple[Session, Actor] | None:
-    session = await sessions.find(tx, tools, PORTAL, token)
+async def resume(tx: Transaction, token: str, services: Services, is_held: bool) -> tuple[Session, Actor] | None:
+    session = await sessions.find(tx, services.tools, PORTAL, token)
     if session is None or session.sub is None or session.email is None:
         return None
     return session, EndUser(session.sub, session.email, session.connection).to_actor()

@@ -104,7 +104,7 @@ def register(door: Door, services: Services) -> None:
         return await begin_session(visit, place, user, visit.base)
 
     if has_provider:
-        oidc.register(door, services, begin_session)
+        oidc.register(door, begin_session)
 
 
 async def begin_session(visit: Visit, place: Place, user: EndUser, url: str) -> Response:

@@ -124,6 +124,21 @@ function chooseTheme(form, chosen) {
   }
 }
 
+/** Puts the picture that was chosen into the field that is sent, unless it is too large to be taken. */
+function takePicture(input) {
+  const field = document.getElementById(input.dataset.picture);
+  const file = input.files[0];
+  const isTooLarge = file && file.size > Number(input.dataset.most);
+  input.setCustomValidity(isTooLarge ? `Choose a picture of at most ${input.dataset.most / 1024} KiB.` : "");
+  input.reportValidity();
+  field.value = "";
+  if (!file || isTooLarge) return;
+  const reader = new FileReader();
+  reader.addEventListener("load", () => { field.value = reader.result; });
+  reader.readAsDataURL(file);
+}
+
 document.addEventListener("change", (event) => {
+  if (event.target.matches("input[data-picture]")) takePicture(event.target);
   if (event.target.matches("select[data-auto]")) event.target.form.requestSubmit();
 });
