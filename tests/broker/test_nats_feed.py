@@ -347,6 +347,36 @@ async def test_a_cursor_that_is_older_than_the_kept_changes_takes_the_snapshot(
     assert (replica.revision, replica.records()) == (9, state(relay.log))
 
 
+async def test_an_edge_that_begins_anew_begins_with_the_present_and_not_with_the_snapshot(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first readers must not find what the changes behind the newest snapshot have ended."""
+    await relay.commit(key("zpka_made-behind-the-snapshot", 1, 1))
+    await relay.commit(ConsumerDelete(1))
+    seen: list[int | None] = []
+    load = replica.load
+
+    def look(*arguments: Any) -> None:
+        load(*arguments)
+        seen.append(replica.revision)
+
+    monkeypatch.setattr(replica, "load", look)
+    await bring_in_step(relay, follower)
+    assert (seen, replica.revision, replica.records()) == ([6], 6, state(relay.log))
+
+
+async def test_changes_that_do_not_lead_on_from_the_newest_snapshot_are_not_begun_with(
+    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, options: BrokerOptions
+) -> None:
+    await relay.commit(ConsumerDelete(1))
+    store = relay.connection.store()
+    await relay.commit(key("zpka_made-later", 1, 1))
+    await store.purge(options.changes, (await store.bounds(options.changes)).last)
+    await feed.deployment_id()
+    with pytest.raises(BrokerUnavailable, match="do not lead on"):
+        await feed.snapshot()
+
+
 async def test_another_pepper_is_named(relay: ScriptedRelay, options: BrokerOptions) -> None:
     feed = NatsFeed(options, Digester(bytes(32)))
     with pytest.raises(OtherPepper, match="pepper"):

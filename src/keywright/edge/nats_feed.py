@@ -133,13 +133,17 @@ class NatsFeed:
         async with self._connected():
             store, message, end = await self._newest_snapshot()
             record = _record_of(end)
-            changes, there = await self._first(lambda one: self._all_behind(one, end))
+            behind = await self._first(lambda one: self._all_behind(one, end))
+        there = end.cursor if behind is None else behind.cursor
         if record == self._record and _age(there) < _age(self._at):
             what = f"the newest snapshot at the broker (revision {there.revision}) is older than this replica"
             if there.may_become(self._at):
                 raise RecordBehind(f"{what} (revision {self._at.revision})")
             raise Untrusted(f"{what} (revision {self._at.revision}), and of a past that the record no longer has")
-        return Snapshot(record, self._pepper_check, there, self._pages(store, message, end, changes))
+        if behind is None:
+            # The relay is about to write one that they do lead on from.
+            raise BrokerUnavailable("the changes at the broker do not lead on from its newest snapshot")
+        return Snapshot(record, self._pepper_check, there, self._pages(store, message, end, behind.changes))
 
     async def close(self) -> None:
         connection, self._connection, self._reading = self._connection, None, None
@@ -331,8 +335,11 @@ class NatsFeed:
         bounds = await store.bounds(self._options.changes)
         return await store.bisect(self._options.changes, bounds, is_beyond), bounds.last
 
-    async def _all_behind(self, store: Store, end: Frame) -> tuple[list[Change], Cursor]:
-        """Every change behind a snapshot that is kept now; no more than the relay lets come between two of them."""
+    async def _all_behind(self, store: Store, end: Frame) -> Batch | None:
+        """Every change that is kept now behind a snapshot, no more than the relay lets come between two of them.
+
+        None if they do not lead on from it.
+        """
         changes: list[Change] = []
         cursor = end.cursor
         place, last = await self._place_behind(store, cursor)
@@ -340,11 +347,10 @@ class NatsFeed:
             async for message in broker.pages(store, self._options.changes, place, last):
                 frame = self._changes_in(message)
                 if frame.follows != cursor or _record_of(frame) != _record_of(end):
-                    # The relay is about to put a snapshot there that they do lead on from.
-                    raise BrokerUnavailable("the changes at the broker do not lead on from its newest snapshot")
+                    return None
                 changes += frame.changes
                 cursor = frame.cursor
-        return changes, cursor
+        return Batch(end.cursor, changes, cursor)
 
     async def _newest_snapshot(self) -> tuple[Store, Message, Frame]:
         found: list[tuple[Store, Message, Frame]] = []
