@@ -31,7 +31,7 @@ format: $(VENV)/.dev ## Let ruff lay out the code
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix-only src tests
 
-bench: $(VENV)/.dev ## Measure: throughput, latency, memory, start-up (a few minutes)
+bench: $(VENV)/.bench ## Measure: throughput, latency, memory, start-up (a few minutes)
 	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
 screenshots: $(VENV)/.dev ## Take a picture of every page into screenshots/ (needs Chromium)
@@ -40,6 +40,7 @@ screenshots: $(VENV)/.dev ## Take a picture of every page into screenshots/ (nee
 requirements: $(VENV)/.uv ## Pin the dependencies anew, by name, version and hash
 	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes pyproject.toml -o requirements/run.txt $(ARGS)
 	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt $(ARGS)
+	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes --group bench -c requirements/dev.txt -o requirements/bench.txt $(ARGS)
 
 clean: ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
@@ -59,4 +60,8 @@ $(VENV)/.run: $(VENV)/.uv requirements/run.txt pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/bench.txt
 	@touch $@

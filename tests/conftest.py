@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from support import origin as origins
 from support import postgres as postgres_server
 from support import service as services
+from support.origin import Origin
 from support.postgres import Postgres
 from support.service import Service
 
@@ -17,6 +19,13 @@ from support.service import Service
 def postgres() -> Iterator[Postgres]:
     with postgres_server.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
+    """A real `keywright serve` that many tests share: they make consumers and keys, and end only their own."""
+    with origins.running(tmp_path_factory.mktemp("origin") / "data") as running:
+        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

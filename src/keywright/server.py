@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
@@ -76,7 +77,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, option: str = "--port") -> None:
     """Raises StartError, in words, when nobody could listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -86,7 +87,16 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise StartError(f"can't listen on {host}:{port}: {reason}; choose another --port or --host") from None
+        raise StartError(f"can't listen on {host}:{port}: {reason}; choose another {option} or --host") from None
+
+
+def check_grpc(host: str, port: int | None) -> None:
+    """Raises StartError, in words, when there could be no gRPC server there. Without a port there is to be none."""
+    if port is None:
+        return
+    if find_spec("grpc") is None or find_spec("google.protobuf") is None:
+        raise StartError("--grpc-port needs grpcio and protobuf: pip install 'keywright[grpc]'")
+    check_port(host, port, "--grpc-port")
 
 
 def when_stopping(call: Callable[[], None]) -> None:

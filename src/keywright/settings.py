@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from keywright.core import roles
 from keywright.core.keyformat import Secret, is_possible
-from keywright.core.reports import NAME
+from keywright.core.reports import edge_name_of, is_edge_name
 
 if TYPE_CHECKING:
     from keywright.broker import BrokerOptions
@@ -112,6 +112,10 @@ class OriginSettings:
     edge_name: str
     region: str
     min_revision_millis: int
+    grpc_port: int | None
+    identity_token_seconds: int
+    identity_issuer: str
+    identity_key_file: Path | None
     log_level: str
     end_users: EndUserSettings
     broker: BrokerOptions | None
@@ -140,6 +144,7 @@ class OriginSettings:
         workers: int | None = None,
         region: str | None = None,
         nats: str | None = None,
+        grpc_port: int | None = None,
     ) -> OriginSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -150,6 +155,7 @@ class OriginSettings:
             "KEYWRIGHT_WORKERS": workers,
             "KEYWRIGHT_REGION": region,
             "KEYWRIGHT_NATS_URL": nats,
+            "KEYWRIGHT_GRPC_PORT": grpc_port,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -181,6 +187,10 @@ class OriginSettings:
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
+            identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
+            identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
+            identity_key_file=source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             end_users=EndUserSettings.of(source, _here(source)),
             broker=_broker(source),
@@ -211,6 +221,12 @@ class EdgeSettings:
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
+    grpc_port: int | None
+    identity_token_seconds: int
+    identity_issuer: str
+    identity_key_file: Path | None
+    haproxy: Path | None
+    haproxy_lease_seconds: int
     log_level: str
     broker: BrokerOptions | None
     environment: Mapping[str, str] = field(repr=False)
@@ -245,6 +261,8 @@ class EdgeSettings:
         workers: int | None = None,
         region: str | None = None,
         nats: str | None = None,
+        grpc_port: int | None = None,
+        haproxy: str | Path | None = None,
     ) -> EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
         given = {
@@ -256,6 +274,8 @@ class EdgeSettings:
             "KEYWRIGHT_WORKERS": workers,
             "KEYWRIGHT_REGION": region,
             "KEYWRIGHT_NATS_URL": nats,
+            "KEYWRIGHT_GRPC_PORT": grpc_port,
+            "KEYWRIGHT_HAPROXY": haproxy,
         }
         flags = {name: str(value) for name, value in given.items() if value is not None}
         source = _Source({**os.environ, **flags})
@@ -285,6 +305,12 @@ class EdgeSettings:
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
             forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
+            identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
+            identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
+            identity_key_file=source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
+            haproxy=source.path("KEYWRIGHT_HAPROXY"),
+            haproxy_lease_seconds=source.whole("KEYWRIGHT_HAPROXY_LEASE_SECONDS", 5, 2, 86_400),
             log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             broker=following,
             environment=flags,
@@ -306,6 +332,10 @@ class _Source:
     def optional(self, name: str) -> str | None:
         return self.any_text(name, "") or None
 
+    def path(self, name: str) -> Path | None:
+        text = self.optional(name)
+        return None if text is None else Path(text).expanduser().absolute()
+
     def listed(self, name: str) -> tuple[str, ...]:
         """What stands between commas."""
         parts = (part.strip() for part in self.any_text(name, "").split(","))
@@ -325,7 +355,7 @@ class _Source:
         return self.choice(name, "false", ("true", "false", "1", "0", "yes", "no")) in {"true", "1", "yes"}
 
     def edge_name(self) -> str:
-        return _named("KEYWRIGHT_EDGE_NAME", self.text("KEYWRIGHT_EDGE_NAME", _host_name()))
+        return _named("KEYWRIGHT_EDGE_NAME", self.text("KEYWRIGHT_EDGE_NAME", edge_name_of(socket.gethostname())))
 
     def region(self) -> str:
         text = self.any_text("KEYWRIGHT_REGION", "")
@@ -407,14 +437,9 @@ def _web_origin(text: str) -> str:
 
 
 def _named(setting: str, text: str) -> str:
-    if re.fullmatch(NAME, text) is None:
+    if not is_edge_name(text):
         raise SettingsError(f"{setting} must be 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
     return text
-
-
-def _host_name() -> str:
-    """The host's name, as far as an edge can have it."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "edge"
 
 
 def _origin_url(given: str) -> str:

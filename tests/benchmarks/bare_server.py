@@ -58,11 +58,16 @@ async def _live(receive: Receive, send: Send) -> None:
 
 def main(port: int, answers: str) -> None:
     os.environ[ANSWERS_VARIABLE] = answers
+    serve("bare_server:create_app", port)
+
+
+def serve(factory: str, port: int, interface: Interfaces = Interfaces.ASGI) -> None:
+    """One worker, as `keywright serve --workers 1` has it."""
     server = Server(
-        "bare_server:create_app",
+        factory,
         address="127.0.0.1",
         port=port,
-        interface=Interfaces.ASGI,
+        interface=interface,
         workers=1,
         http=HTTPModes.auto,
         websockets=False,

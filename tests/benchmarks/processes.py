@@ -27,12 +27,21 @@ class Memory:
 
 
 class ServerProcess:
-    """A command with a port, in a session of its own; `ready_path` answers 200 as soon as it may be measured."""
+    """A command with a port, in a session of its own; `ready_path` answers `ready_status` once it may be measured."""
 
-    def __init__(self, command: Sequence[str | Path], *, port: int, log: Path, ready_path: str = "/") -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        port: int,
+        log: Path,
+        ready_path: str = "/",
+        ready_status: bytes = b"200",
+    ) -> None:
         self.port = port
         self.ready_seconds = 0.0
         self._ready_path = ready_path
+        self._ready_status = ready_status
         self._log = log
         self._started_at = time.perf_counter()
         with log.open("wb") as output:
@@ -81,7 +90,7 @@ class ServerProcess:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
                 request = f"GET {self._ready_path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
                 connection.sendall(request.encode())
-                return connection.recv(64).startswith(b"HTTP/1.1 200")
+                return connection.recv(64).startswith(b"HTTP/1.1 " + self._ready_status)
         except OSError:
             return False
 

@@ -25,6 +25,7 @@ import in_process
 import load
 import machine
 import propagation
+import python_apps
 import report
 import servers
 import start_up
@@ -32,11 +33,15 @@ import stream
 from plan import Plan, progress
 from report import Table
 
+import gateways
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "performance.md"
 SECTIONS = {
     "http": http_doors.run,
+    "gateways": gateways.run,
     "in-process": in_process.run,
     "creation": creation.run,
+    "python-apps": python_apps.run,
     "start-up": start_up.run,
     "propagation": propagation.run,
     "bootstrap": bootstrap.run,
@@ -50,7 +55,7 @@ def main() -> int:
     # The settings under measurement are the defaults, whatever this shell has been used for.
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         del os.environ[name]
-    if {"http", "stream"} & set(options.only):
+    if {"http", "stream", "python-apps", "gateways"} & set(options.only):
         _install_tools()
     with tempfile.TemporaryDirectory(prefix="keywright-bench-", dir=options.directory) as name:
         directory = Path(name)

@@ -287,6 +287,22 @@ async def test_a_heartbeat_of_another_hour_proves_nothing_and_changes_are_applie
     await running
 
 
+async def test_a_change_from_a_clock_an_hour_ahead_does_not_hold_up_the_lag_once_the_clock_is_right(
+    relay: ScriptedRelay, follower: Follower
+) -> None:
+    await bring_in_step(relay, follower)
+    relay.clock = lambda: time.time() + 3600
+    await relay.commit(ConsumerDelete(1))
+    async with asyncio.timeout(20):
+        while follower.revision != len(relay.log):
+            await follower.catch_up()
+    relay.clock = time.time
+    right_at = time.monotonic()
+    async with asyncio.timeout(20):
+        while follower.lag_seconds > time.monotonic() - right_at:
+            await bring_in_step(relay, follower)
+
+
 async def test_a_frozen_or_repeating_broker_shows_as_lag(
     relay: ScriptedRelay, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,8 +56,11 @@ class Door(Protocol):
     async def ask(self, row: Row) -> Outcome: ...
 
 
-def fill(replica: Replica) -> None:
-    """Bring a replica into the state that the table speaks of, by a snapshot and the changes after it."""
+def fill(replica: Replica, *, now: int = NOW, still: int = 1) -> None:
+    """Bring a replica into the state that the table speaks of, by a snapshot and the changes after it.
+
+    `still` is how many milliseconds the key that is about to expire has left: more for doors with a clock of their own.
+    """
     replica.load(
         "dep_1",
         PEPPER_CHECK,
@@ -73,8 +76,8 @@ def fill(replica: Replica) -> None:
             consumer(4, 3, "homeless-consumer"),
             consumer(5, 4, "root", '{"account":"acct_1","permissions":{"account":"write"},"root":true}'),
             key(VALID, 1, 1),
-            key(EXPIRING, 1, 1, NOW + 1),
-            key(EXPIRED, 1, 1, NOW),
+            key(EXPIRING, 1, 1, now + still),
+            key(EXPIRED, 1, 1, now),
             key(FOREIGN, 2, 3),
             key(ORPHAN, 1, 2),
             key(HOMELESS, 3, 4),
@@ -83,7 +86,7 @@ def fill(replica: Replica) -> None:
         ],
     )
     # A roll makes a new key, and gives the old one an end.
-    rolled = [key(SUCCESSOR, 1, 1), key(ROLLED, 1, 1, NOW)]
+    rolled = [key(SUCCESSOR, 1, 1), key(ROLLED, 1, 1, now)]
     replica.apply(batch(0, [ConsumerDelete(2), BucketDelete(3), *rolled]))
 
 

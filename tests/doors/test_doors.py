@@ -10,6 +10,8 @@ import pytest
 from doors.table import METADATA, NOW, ROWS, Door, Outcome, Row, fill
 from edge.asgi import Answer, call
 from edge.world import DIGESTER, PEPPER_CHECK
+from keywright.edge.ext_authz import ExtAuthz
+from keywright.edge.ext_authz_pb2 import CheckRequest
 from keywright.edge.forward_auth import ForwardAuth
 from keywright.edge.replica import Replica
 from keywright.edge.validate_api import ValidateApi
@@ -88,7 +90,40 @@ class ForwardAuthDoor:
         return Outcome(code)
 
 
-DOORS = [ValidatorDoor, ValidateApiDoor, ForwardAuthDoor]
+class ExtAuthzDoor:
+    name, has_headers = "ext-authz", True
+
+    def __init__(self, validator: Validator) -> None:
+        self._door = ExtAuthz(ForwardAuth(validator))
+
+    async def ask(self, row: Row) -> Outcome:
+        request = CheckRequest()
+        request.attributes.context_extensions["bucket"] = row.bucket
+        headers = row.headers
+        if headers is None:
+            headers = [(b"authorization", b"Bearer " + row.secret.encode())]
+        for name, value in headers:
+            request.attributes.request.http.header_map.headers.add(key=name.decode(), raw_value=value)
+        response = self._door.check(request)
+        if response.HasField("ok_response"):
+            given = {option.header.key: option.header.value for option in response.ok_response.headers}
+            assert response.status.code == 0
+            assert {*given, *response.ok_response.headers_to_remove} == {*IDENTITY, "authorization", "x-consumer-token"}
+            return Outcome("VALID", given["x-consumer-name"])
+        denied = response.denied_response
+        document = json.loads(denied.body)
+        assert response.status.code != 0
+        assert document["status"] == denied.status.code
+        if denied.status.code == 404:
+            return Outcome("NO_BUCKET")
+        code = REASONS[document["detail"]]
+        told = {option.header.key: option.header.value for option in denied.headers}
+        assert told["www-authenticate"] == CHALLENGES.get(code, 'Bearer error="invalid_token"')
+        assert told["content-type"] == "application/problem+json"
+        return Outcome(code)
+
+
+DOORS = [ValidatorDoor, ValidateApiDoor, ForwardAuthDoor, ExtAuthzDoor]
 
 
 @pytest.fixture(scope="module")

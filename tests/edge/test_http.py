@@ -181,6 +181,20 @@ async def test_the_bucket_is_one_segment_of_the_path(
 ) -> None:
     assert (await call(api, "POST", f"/v1/validate/{bucket_path}", body=ASK)).status == status
     answer = await call(ForwardAuth(validator), "GET", f"/v1/forward-auth/{bucket_path}", headers=BEARER)
+    # Envoy puts the path that it asks about behind ours.
+    assert answer.status == (200 if bucket_path in ("my-bucket//", "my-bucket/x") else status)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("my-bucket/../other-bucket", 200), ("my-bucket/%2e%2e/nowhere", 200), ("my-bucket/a%2Fb?c=%2F", 200),
+        ("nowhere/../my-bucket", 404), ("/my-bucket", 404), ("nowhere/my-bucket", 404),
+        ("nowhere%2f..%2fmy-bucket", 404),
+    ],
+)  # fmt: skip
+async def test_the_path_that_envoy_asks_about_chooses_no_bucket(validator: Validator, path: str, status: int) -> None:
+    answer = await call(ForwardAuth(validator), "GET", f"/v1/forward-auth/{path}", headers=BEARER)
     assert answer.status == status
 
 

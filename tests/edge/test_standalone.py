@@ -73,6 +73,30 @@ async def test_it_lives_and_ends_with_its_server(settings: EdgeSettings) -> None
     assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
+async def test_beside_its_doors_it_serves_grpc_and_looks_for_its_haproxy(
+    settings: EdgeSettings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fill(settings)
+    port = free_port()
+    os.environ.update(
+        KEYWRIGHT_GRPC_PORT=str(port),
+        KEYWRIGHT_HAPROXY=str(tmp_path / "none.sock"),
+        KEYWRIGHT_IDENTITY_TOKEN_SECONDS="60",
+    )
+    app = standalone.create_app()
+    await app.start()
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+    await writer.wait_closed()
+    assert (await call(app, "GET", "/.well-known/jwks.json")).json()["keys"][0]["crv"] == "P-256"
+    told = ""
+    async with asyncio.timeout(30):
+        while "can't keep HAProxy" not in told:
+            told += capfd.readouterr().err
+            await asyncio.sleep(0.01)
+    await app.stop()
+
+
 def test_it_starts_though_the_origin_is_away(
     settings: EdgeSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +180,13 @@ def test_another_pepper_stops_a_new_edge_and_not_one_that_has_answers(
         ({"KEYWRIGHT_ORIGIN": "nats://hub"}, SettingsError, "--origin"),
         ({"KEYWRIGHT_ORIGIN": "https://user:word@hub"}, SettingsError, "--origin"),
         ({"KEYWRIGHT_EDGE_NAME": "with space"}, SettingsError, "KEYWRIGHT_EDGE_NAME"),
+        (
+            {"KEYWRIGHT_IDENTITY_TOKEN_SECONDS": "60", "KEYWRIGHT_IDENTITY_KEY_FILE": "/none.pem"},
+            StartError,
+            "/none.pem is missing",
+        ),
+        ({"KEYWRIGHT_GRPC_PORT": "65536"}, SettingsError, "KEYWRIGHT_GRPC_PORT"),
+        ({"KEYWRIGHT_HAPROXY_LEASE_SECONDS": "1"}, SettingsError, "KEYWRIGHT_HAPROXY_LEASE_SECONDS"),
     ],
 )
 def test_what_keeps_an_edge_from_starting_is_named(

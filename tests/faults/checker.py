@@ -11,10 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from faults.history import History, Write, WriteKind
+from faults.history import REFUSED, History, Write, WriteKind
 from keywright.core.changes import BucketDelete, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
-
-REFUSED = "503"
 
 
 def violations(history: History) -> list[str]:

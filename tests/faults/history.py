@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from keywright.core.changes import Change
 
+REFUSED = "503"
+"""The verdict of who has no replica to answer from."""
+
 
 class WriteKind(StrEnum):
     CREATE = "create"

@@ -10,9 +10,7 @@ from faults import checker
 from faults.history import History
 from faults.schedule import FAULT_SECONDS, Schedule, Step
 from faults.traffic import Traffic
-from faults.world import World
-
-SETTLE_SECONDS = 0.2
+from faults.world import HEAL_SECONDS, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def play(world: World, schedule: Schedule) -> Outcome:
     history = History(base=world.head())
     traffic = Traffic(history, world.digester, schedule.seed)
     traffic.start(world.origin.port, world.readers)
-    time.sleep(SETTLE_SECONDS)
+    history.unhealed += _wait_until_served(world, traffic, "before anything went wrong")
     started_at = time.monotonic()
     moments: list[tuple[float, int, bool, Step]] = []
     for number, step in enumerate(schedule.steps):
@@ -52,8 +50,8 @@ def play(world: World, schedule: Schedule) -> Outcome:
     time.sleep(max(0.0, started_at + FAULT_SECONDS - time.monotonic()))
     healing_at = time.monotonic()
     world.heal()
-    # Callers go on for a moment into the healed world.
-    time.sleep(SETTLE_SECONDS)
+    # Callers go on into the healed world, and must get somewhere there.
+    history.unhealed += _wait_until_served(world, traffic, "after everything was healed")
     traffic.stop()
     history.unhealed += world.wait_until_in_step()
     heal_seconds = time.monotonic() - healing_at
@@ -62,3 +60,13 @@ def play(world: World, schedule: Schedule) -> Outcome:
     waited = sum(bool(write.applied_by) for write in history.writes)
     said = checker.violations(history)
     return Outcome(schedule, said, len(history.writes), len(history.answers), heal_seconds, waited)
+
+
+def _wait_until_served(world: World, traffic: Traffic, when: str) -> list[str]:
+    since = time.monotonic()
+    while not traffic.is_served(since):
+        if time.monotonic() > since + HEAL_SECONDS:
+            return [f"not everybody was served {when}"]
+        world.start_ended()
+        time.sleep(0.02)
+    return []

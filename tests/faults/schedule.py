@@ -13,6 +13,8 @@ EDGES = ("edge-1", "edge-2")
 class Engine(StrEnum):
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
+    NATS = "nats"
+    """PostgreSQL, two workers, and a broker: the one edge follows that, the other the origin."""
 
 
 class Fault(StrEnum):
@@ -29,6 +31,22 @@ class Fault(StrEnum):
 
 
 LINK_FAULTS = (Fault.CUT, Fault.STALL, Fault.DEAF, Fault.MUTE, Fault.SLOW)
+
+
+def targets_of(engine: Engine) -> dict[str, tuple[Fault, ...]]:
+    """What may be harmed, and how."""
+    targets: dict[str, tuple[Fault, ...]] = {"origin": (Fault.KILL, Fault.PAUSE, Fault.CLOCK)}
+    if engine is not Engine.SQLITE:
+        targets["database"] = (Fault.KILL, Fault.PAUSE)
+    if engine is Engine.NATS:
+        targets["broker"] = (Fault.KILL, Fault.PAUSE)
+        targets["origin's link"] = LINK_FAULTS
+    for edge in EDGES:
+        targets[edge] = (Fault.KILL, Fault.PAUSE, Fault.CORRUPT, Fault.CLOCK)
+        # Things of their own: an edge may be killed, and started, while its disk is full or its link is cut.
+        targets[f"{edge}'s disk"] = (Fault.FILL,)
+        targets[f"{edge}'s link"] = LINK_FAULTS
+    return targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +80,7 @@ class Schedule:
         dice = random.Random(seed)
         drawn = dice.choice(tuple(Engine))
         engine = engine or drawn
-        targets = {"origin": (Fault.KILL, Fault.PAUSE, Fault.CLOCK)}
-        if engine is Engine.POSTGRESQL:
-            targets["database"] = (Fault.KILL, Fault.PAUSE)
-        for edge in EDGES:
-            targets[edge] = (Fault.KILL, Fault.PAUSE, Fault.CORRUPT, Fault.CLOCK)
-            # Things of their own: an edge may be killed, and started, while its disk is full or its link is cut.
-            targets[f"{edge}'s disk"] = (Fault.FILL,)
-            targets[f"{edge}'s link"] = LINK_FAULTS
+        targets = targets_of(engine)
         steps: list[Step] = []
         for _ in range(dice.randint(2, 6)):
             target = dice.choice(sorted(targets))
@@ -79,6 +90,11 @@ class Schedule:
             if all(step.target != target or step.at + step.seconds < at or at + seconds < step.at for step in steps):
                 steps.append(Step(at, seconds, fault, target, dice.randrange(2**32)))
         return cls(seed, engine, tuple(sorted(steps, key=lambda step: step.at)))
+
+    @property
+    def arguments(self) -> str:
+        """What `make test-faults` is told to play it again."""
+        return f"--seed {self.seed} --schedules 1 --engine {self.engine}"
 
     def __str__(self) -> str:
         return "; ".join([f"seed {self.seed} on {self.engine}", *map(str, self.steps)])

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from faults.history import Answer, History, Write, WriteKind
+from faults.history import REFUSED, Answer, History, Write, WriteKind
 from faults.schedule import EDGES
 from keywright.core.keyformat import Digester
 
@@ -22,6 +22,7 @@ ANSWER_SECONDS = 3.0
 WAIT_MILLIS = 400
 WRITE_PAUSE_SECONDS = 0.02
 ASK_PAUSE_SECONDS = 0.01
+FEWEST_WRITES = 3
 
 
 class Caller:
@@ -64,12 +65,14 @@ class Traffic:
         self._secrets: list[str] = []
         self._threads: list[threading.Thread] = []
         self._writers = writers
+        self._readers: set[str] = set()
         self.failures: list[BaseException] = []
 
     def start(self, origin_port: int, readers: dict[str, int]) -> None:
         for number in range(self._writers):
             caller = Caller(origin_port)
             self._run(caller, _Writer(self, caller, f"faults-{self._seed}-{number}", self._seed + number).write)
+        self._readers = set(readers)
         for name, port in readers.items():
             caller = Caller(port)
             self._run(caller, _Asker(self, caller, name, self._seed).ask)
@@ -78,6 +81,12 @@ class Traffic:
         self._over.set()
         for thread in self._threads:
             thread.join()
+
+    def is_served(self, since: float) -> bool:
+        """Whether some writes that were asked for after a moment were acknowledged, and every reader answered."""
+        writes = sum(write.acknowledged_at is not None for write in self._history.writes if write.asked_at > since)
+        readers = {one.reader for one in self._history.answers if one.asked_at > since and one.verdict != REFUSED}
+        return writes >= FEWEST_WRITES and readers >= self._readers
 
     def _run(self, caller: Caller, step: Callable[[], None]) -> None:
         def again_and_again() -> None:
@@ -183,7 +192,8 @@ class _Writer:
     ) -> Any | None:
         """The answer's value ({} for none) if it was acknowledged."""
         asked_at = time.monotonic()
-        acknowledged_at, value, told = None, None, {}
+        acknowledged_at, value = None, None
+        told: dict[str, str] = {}
         with contextlib.suppress(OSError, http.client.HTTPException):
             status, told, value = self._caller.call(method, path, body)
             if status < 300:

@@ -1,4 +1,4 @@
-"""The processes that schedules play with: a database, an origin, and edges behind links that can be spoilt.
+"""The processes that schedules play with: an origin, what is behind it, and edges behind links that can be spoilt.
 
 It lives on from schedule to schedule: what one leaves behind is the ground of the next. `heal` brings everybody back,
 as process managers and people would, and nothing more.
@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,11 @@ import httpx2
 import lmdb
 
 from faults import clock
+from faults.backing import Backing
 from faults.disk import Disk
 from faults.history import Held, History
 from faults.schedule import EDGES, LINK_FAULTS, Engine, Fault, Step
+from faults.server import Server
 from faults.traffic import ROOT_KEY
 from keywright import secretfiles
 from keywright.core.changes import Change
@@ -32,96 +33,58 @@ from keywright.edge.replica import Replica, ReplicaBroken
 from keywright.origin.feed.scope import Sight
 from keywright.origin.store import accounts, logs
 from keywright.origin.store.database import Database
-from support.postgres import Postgres, free_port
-from support.process import ServeProcess, until
+from support.nats import NatsServer
+from support.postgres import Postgres
+from support.process import until
 from support.proxy import Proxy
 
-HEAL_SECONDS = 60.0
+HEAL_SECONDS = 120.0
+"""More than the longest pause of anybody who tries again, on a machine that is busy with other things."""
+LAG_SECONDS = 10.0
+ACT_SECONDS = 0.2
 _FOLLOW = {"account": "none", "buckets": {"*": "validate"}, "feed": True}
 _EVERYTHING = Grantee("", Permissions(), is_root=True)
 
 
-class Server:
-    """One of our processes, on a port that it keeps over its lives."""
-
-    def __init__(self, command: str, data_dir: Path, variables: Mapping[str, str], *arguments: str) -> None:
-        self.data_dir = data_dir
-        self.port = free_port()
-        self._command = command
-        self._arguments = arguments
-        self._variables = dict(variables)
-        self._process: ServeProcess | None = None
-        self._is_paused = False
-        self.is_shifted = False
-
-    @property
-    def is_up(self) -> bool:
-        return self._process is not None and self._process.process.poll() is None
-
-    def start(self, offset: int = 0) -> None:
-        shift = clock.variables(offset) if offset else {}
-        self.is_shifted = bool(offset)
-        kind = type("Process", (ServeProcess,), {"command": self._command})
-        self._process = kind(self.data_dir, *self._arguments, port=self.port, **self._variables, **shift)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-
-    def pause(self) -> None:
-        self._is_paused = True
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        if self._is_paused:
-            self._is_paused = False
-            self._signal(signal.SIGCONT)
-
-    def pids(self) -> list[int]:
-        return [] if self._process is None else [self._process.process.pid, *_children(self._process.process.pid)]
-
-    def standing(self) -> dict[str, Any]:
-        """What `/readyz` says, or what is in the way of asking."""
-        try:
-            found: dict[str, Any] = httpx2.get(f"http://127.0.0.1:{self.port}/readyz", timeout=3).json()
-        except (httpx2.HTTPError, ValueError) as error:
-            return {"ready": False, "synced": False, "revision": None, "reason": f"{type(error).__name__}: {error}"}
-        return found
-
-    def output(self) -> str:
-        return "" if self._process is None else self._process.output()
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.process.pid, number)
-
-
 class World:
-    def __init__(self, directory: Path, engine: Engine, postgres: Postgres | None) -> None:
+    def __init__(self, directory: Path, engine: Engine, postgres: Postgres | None, nats: NatsServer | None) -> None:
+        """What is not ours is running already. It is killed and stopped, so it is for this world alone."""
         self.engine = engine
-        directory.mkdir()
-        self._postgres = postgres
-        self._is_database_up = True
+        directory.mkdir(parents=True)
         data = directory / "origin"
-        self._url = f"sqlite+aiosqlite:///{data}/keywright.db" if postgres is None else postgres.new_database()
-        url = [] if postgres is None else ["--database-url", self._url.replace("+asyncpg", "")]
+        self._url = f"sqlite+aiosqlite:///{data}/keywright.db"
+        self._backings: dict[str, Backing] = {}
+        self.links: dict[str, Proxy] = {}
+        arguments: list[str] = []
+        if postgres is not None:
+            self._backings["database"] = Backing(postgres)
+            self._url = postgres.new_database()
+            arguments += ["--database-url", self._url.replace("+asyncpg", "")]
+        if nats is not None:
+            self._backings["broker"] = Backing(nats)
+            self.links["origin"] = Proxy(nats.port)
+            # Two relays, which both carry every change there.
+            arguments += ["--workers", "2", "--nats", _at_broker(self.links["origin"])]
         variables = {"KEYWRIGHT_BOOTSTRAP_KEY": ROOT_KEY, "KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0"}
-        self.origin = Server("serve", data, variables, *url)
+        self.origin = Server("serve", data, variables, *arguments)
         self.origin.start()
         until(lambda: self.origin.standing()["ready"], HEAL_SECONDS)
-        self.digester: Digester = secretfiles.load_digester(None, data / "pepper.key")
-        # One edge sees everything, the other what its account sees.
-        self._sights: dict[str, Callable[[], Sight]] = {}
-        self.links: dict[str, Proxy] = {}
+        pepper_file = data / "pepper.key"
+        self.digester: Digester = secretfiles.load_digester(None, pepper_file)
         self.disks: dict[str, Disk] = {}
         self.edges: dict[str, Server] = {}
+        # One edge sees everything, over the broker if there is one; the other what its account sees.
         for name, token in zip(EDGES, (ROOT_KEY, self._new_token()), strict=True):
-            link = self.links[name] = Proxy(self.origin.port)
             disk = self.disks[name] = Disk(directory / name)
-            variables = {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(data / "pepper.key"),
-                         "KEYWRIGHT_EDGE_NAME": name}  # fmt: skip
-            self.edges[name] = Server("edge", disk.path, variables, "--origin", link.url)
+            variables = {"KEYWRIGHT_PEPPER_FILE": str(pepper_file), "KEYWRIGHT_EDGE_NAME": name}
+            if nats is not None and token is ROOT_KEY:
+                link = self.links[name] = Proxy(nats.port)
+                arguments = ["--nats", _at_broker(link)]
+            else:
+                link = self.links[name] = Proxy(self.origin.port)
+                arguments = ["--origin", link.url]
+                variables["KEYWRIGHT_EDGE_TOKEN"] = token
+            self.edges[name] = Server("edge", disk.path, variables, *arguments)
             self.edges[name].start()
         assert self.wait_until_in_step() == []
 
@@ -136,10 +99,9 @@ class World:
         dice = random.Random(step.seed)
         if step.fault in LINK_FAULTS:
             self._spoil(self.links[step.owner], step.fault)
-        elif step.target == "database":
-            assert self._postgres is not None
-            self._is_database_up = step.fault is not Fault.KILL
-            (kill_database if step.fault is Fault.KILL else pause_database)(self._postgres)
+        elif step.target in self._backings:
+            backing = self._backings[step.target]
+            (backing.kill if step.fault is Fault.KILL else backing.pause)()
         elif step.fault is Fault.PAUSE:
             self.servers()[step.target].pause()
         elif step.fault is Fault.FILL:
@@ -157,9 +119,9 @@ class World:
         """Undo a step. What does not come back by itself then, `heal` sees to."""
         if step.fault in LINK_FAULTS:
             self.links[step.owner].heal()
-        elif step.target == "database":
-            assert self._postgres is not None
-            (self._start_database if step.fault is Fault.KILL else lambda: resume_database(self._postgres))()  # type: ignore[arg-type]
+        elif step.target in self._backings:
+            backing = self._backings[step.target]
+            (backing.start if step.fault is Fault.KILL else backing.resume)()
         elif step.fault is Fault.PAUSE:
             self.servers()[step.target].resume()
         elif step.fault is Fault.FILL:
@@ -173,16 +135,22 @@ class World:
         """Everything runs again, with right clocks, though it may not be in step yet."""
         for server in self.servers().values():
             server.resume()
-        for name, link in self.links.items():
+        for link in self.links.values():
             link.heal()
-            self.disks[name].drain(self.edges[name].pids())
-        if self._postgres is not None:
-            resume_database(self._postgres)
-            if not self._is_database_up:
-                self._start_database()
+        for name, disk in self.disks.items():
+            disk.drain(self.edges[name].pids())
+        for backing in self._backings.values():
+            backing.resume()
+            backing.start()
         for server in self.servers().values():
             if server.is_shifted:
                 server.kill()
+                server.start()
+
+    def start_ended(self) -> None:
+        """As a process manager does, again and again: one may have ended because another was away."""
+        for server in self.servers().values():
+            if not server.is_up:
                 server.start()
 
     def wait_until_in_step(self) -> list[str]:
@@ -190,17 +158,21 @@ class World:
         deadline = time.monotonic() + HEAL_SECONDS
         waiting = self.servers()
         while waiting and time.monotonic() < deadline:
+            self.start_ended()
             head = self.origin.standing()["revision"]
             for name, server in list(waiting.items()):
-                if not server.is_up:
-                    # As a process manager does, again and again: it may have ended because another was away.
-                    server.start()
-                    time.sleep(0.3)
-                standing = server.standing()
-                if standing["synced"] and standing["revision"] == head is not None and not _is_audited(server):
+                # In this order: damage that is found takes it out of step again.
+                if not _is_audited(server) and self._settles(server, head):
                     del waiting[name]
             time.sleep(0.02)
         return [f"{name} did not come back in step: {server.standing()}" for name, server in waiting.items()]
+
+    def _settles(self, server: Server, head: int | None) -> bool:
+        """Whether it is in step, and still is when it has had time to act on what it may just have found."""
+        if not _is_in_step(server.standing(), head):
+            return False
+        time.sleep(ACT_SECONDS)
+        return _is_in_step(server.standing(), head)
 
     def look(self, history: History) -> None:
         """Take down what all hold, when nothing changes any more."""
@@ -223,9 +195,10 @@ class World:
         for server in self.servers().values():
             server.resume()
             server.kill()
-        for name, link in self.links.items():
+        for link in self.links.values():
             link.__exit__()
-            self.disks[name].close()
+        for disk in self.disks.values():
+            disk.close()
 
     async def _look_at_record(self, history: History) -> None:
         database = Database(self._url)
@@ -265,11 +238,6 @@ class World:
             case Fault.SLOW:
                 link.delay_seconds = 0.1
 
-    def _start_database(self) -> None:
-        assert self._postgres is not None
-        self._postgres.start()
-        self._is_database_up = True
-
 
 def corrupt(file: Path, dice: random.Random) -> None:
     """Cut a replica's file short, or overwrite parts of it: its head, or anything."""
@@ -283,23 +251,11 @@ def corrupt(file: Path, dice: random.Random) -> None:
             opened.write(dice.randbytes(dice.choice((64, 512, 4096))))
 
 
-def kill_database(postgres: Postgres) -> None:
-    pids = _family_of(postgres)
-    postgres.stop(signal.SIGKILL)
-    # Its children see that it is gone; as long as one lives, no new server starts.
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), HEAL_SECONDS)
-
-
-def pause_database(postgres: Postgres) -> None:
-    for pid in _family_of(postgres):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-
-
-def resume_database(postgres: Postgres) -> None:
-    for pid in _family_of(postgres):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+def _is_in_step(standing: dict[str, Any], head: int | None) -> bool:
+    if not standing["synced"] or standing["revision"] is None or standing["revision"] != head:
+        return False
+    lag = standing["lag_seconds"]
+    return lag is not None and lag < LAG_SECONDS
 
 
 def _is_audited(server: Server) -> bool:
@@ -313,19 +269,8 @@ def _is_audited(server: Server) -> bool:
     return False
 
 
-def _family_of(postgres: Postgres) -> list[int]:
-    process = postgres.process
-    return [] if process is None else [process.pid, *_children(process.pid)]
-
-
-def _children(pid: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                if int((entry / "stat").read_text(errors="replace").rpartition(") ")[2].split()[1]) == pid:
-                    found.append(int(entry.name))
-    return found
+def _at_broker(link: Proxy) -> str:
+    return f"nats://127.0.0.1:{link.port}"
 
 
 def _seen(puts: Sequence[Change], sight: Sight) -> list[Change]:

@@ -35,14 +35,14 @@ class NatsServer:
         self._file = base / "nats.conf"
         self._file.write_text(f'{text}\nhttp: "127.0.0.1:{self._monitor}"\n')
         self._variables = {**os.environ, **(variables or {})}
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         with (self.base / "server.log").open("ab") as log:
             command = [COMMAND, "-c", str(self._file)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._variables)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._variables)
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if httpx2.get(f"http://127.0.0.1:{self._monitor}/healthz", timeout=2).status_code == 200:
                     return self
@@ -56,10 +56,10 @@ class NatsServer:
         self.stop(signal.SIGKILL)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait()
-            self._process = None
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait()
+            self.process = None
 
     def __enter__(self) -> Self:
         return self.start()

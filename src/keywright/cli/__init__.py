@@ -64,6 +64,17 @@ _Workers = Annotated[
         "--workers", envvar="KEYWRIGHT_WORKERS", metavar="N", min=1, help="Processes that answer; 1 by default."
     ),
 ]
+_GrpcPort = Annotated[
+    int | None,
+    typer.Option(
+        "--grpc-port",
+        envvar="KEYWRIGHT_GRPC_PORT",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Port of Envoy's ext_authz over gRPC; off by default. Needs the extra keywright[grpc].",
+    ),
+]
 _Nats = Annotated[
     str | None,
     typer.Option(
@@ -116,6 +127,7 @@ def serve(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     workers: _Workers = None,
+    grpc_port: _GrpcPort = None,
     region: _Region = None,
     nats: _Nats = None,
 ) -> None:
@@ -136,6 +148,7 @@ def serve(
                 workers=workers,
                 region=region,
                 nats=nats,
+                grpc_port=grpc_port,
             )
         )
 
@@ -177,6 +190,16 @@ def edge(
         ),
     ] = None,
     workers: _Workers = None,
+    grpc_port: _GrpcPort = None,
+    haproxy: Annotated[
+        Path | None,
+        typer.Option(
+            "--haproxy",
+            envvar="KEYWRIGHT_HAPROXY",
+            metavar="SOCKET",
+            help="Admin socket of a HAProxy whose maps are kept in step, so that it decides by itself.",
+        ),
+    ] = None,
     region: _Region = None,
 ) -> None:
     """Validate keys on this machine, from a replica that follows an origin.
@@ -201,6 +224,8 @@ def edge(
                 data_dir=data_dir,
                 workers=workers,
                 region=region,
+                grpc_port=grpc_port,
+                haproxy=haproxy,
             )
         )
 

@@ -13,11 +13,14 @@ A Problem is raised where a rule is broken and rendered in one place per plane. 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_BASE = "https://httpproblems.com/http-status/"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}")
+_LONGEST_INSTANCE = 1024
 
 
 class Problem(Exception):
@@ -110,3 +113,13 @@ BY_STATUS: dict[int, type[Problem]] = {
         PayloadTooLarge, UnsupportedMediaType, TooManyRequests, InternalServerError, ServiceUnavailable,
     )
 }  # fmt: skip
+
+
+def find_request_id(given: str | None) -> str | None:
+    """What a client calls its request, only if that can't be anything but an id."""
+    return given if given is not None and _REQUEST_ID.fullmatch(given) is not None else None
+
+
+def instance_of(path: str) -> str:
+    """A request's path as a problem document may show it: of bounded length, and text whatever was sent."""
+    return path[:_LONGEST_INSTANCE].encode("utf-8", "replace").decode()

@@ -23,13 +23,12 @@ from keywright.core.keyformat import Digester
 FORMAT_VERSION = 1
 """Goes up when an older reader could misunderstand a report."""
 MAX_BYTES = 1024
-NAME = r"[A-Za-z0-9._-]{1,64}"
 
 _MAGIC = b"kwr%d" % FORMAT_VERSION
 _HEAD_BYTES = len(_MAGIC) + 32
 # A NUL and spaces: no API key, not even a custom one, can have this text and so this digest.
 _KEY_LABEL = "keywright edge reports\x00 1"
-_NAME = re.compile(NAME)
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VERSION = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _MOST = 10**14
@@ -104,6 +103,16 @@ class ReportSigner:
         return hmac.digest(self._key, _MAGIC + signed, "sha256")
 
 
+def is_edge_name(text: str) -> bool:
+    """Whether an edge, or a region, can have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def edge_name_of(host: str) -> str:
+    """The name of a host, as far as an edge can have it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", host)[:64] or "edge"
+
+
 def _checked(row: object) -> Report:
     match row:
         case [
@@ -118,7 +127,7 @@ def _checked(row: object) -> Report:
                 raise ReportError("the report holds a number that can't be")
             if not (_INSTANCE.fullmatch(instance) and _INSTANCE.fullmatch(start) and _NAME.fullmatch(deployment)):
                 raise ReportError("the report holds an id of another form")
-            if not (_NAME.fullmatch(name) and (not region or _NAME.fullmatch(region)) and _VERSION.fullmatch(version)):
+            if not (is_edge_name(name) and (not region or is_edge_name(region)) and _VERSION.fullmatch(version)):
                 raise ReportError("an edge's name and region are 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
             if state not in set(EdgeState):
                 raise ReportError("the report tells of a state that is not known")

@@ -20,15 +20,20 @@ from keywright.edge import forward_auth, http, validate_api
 from keywright.edge.forward_auth import ForwardAuth
 from keywright.edge.min_revision import WAIT_SECONDS
 from keywright.edge.validate_api import ValidateApi
+from keywright.edge.validator import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
+    from keywright.core.keyformat import Digester
+    from keywright.edge.ext_authz import GrpcServer
     from keywright.edge.http import Receive, Scope, Send
+    from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.validator import Validator
 
 
@@ -50,6 +55,17 @@ class SyncStatus(Protocol):
     def reason(self) -> str | None: ...
 
 
+class IdentitySettings(Protocol):
+    """What the settings of both planes say of the identity token."""
+
+    @property
+    def identity_token_seconds(self) -> int: ...
+    @property
+    def identity_issuer(self) -> str: ...
+    @property
+    def identity_key_file(self) -> Path | None: ...
+
+
 class EdgeApp:
     """ASGI for the paths that it owns."""
 
@@ -63,31 +79,40 @@ class EdgeApp:
         auth_header: str = "authorization",
         auth_scheme: str = "Bearer",
         min_revision_seconds: float = WAIT_SECONDS,
+        signer: IdentitySigner | None = None,
     ) -> None:
         self._status = status
         self._registry = registry
         self._validate_api = ValidateApi(
             validator, token_required=token_required, min_revision_seconds=min_revision_seconds
         )
-        self._forward_auth = ForwardAuth(
+        self.forward_auth = ForwardAuth(
             validator,
             auth_header=auth_header,
             auth_scheme=auth_scheme,
             token_required=token_required,
             min_revision_seconds=min_revision_seconds,
+            signer=signer,
         )
         self._pages: dict[str, Door] = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
+        if signer is not None:
+            self._jwks = signer.jwks
+            self._pages["/.well-known/jwks.json"] = self.jwks
         if registry is not None:
-            registry.register(
-                _EdgeMetrics({"validate": self._validate_api, "forward-auth": self._forward_auth}, status)
-            )
+            registry.register(_EdgeMetrics({"validate": self._validate_api, "forward-auth": self.forward_auth}, status))
+
+    def new_grpc_server(self, host: str, port: int) -> GrpcServer:
+        """The door for Envoy over gRPC, to be started and stopped by whoever runs this app."""
+        from keywright.edge.ext_authz import GrpcServer  # Loads grpcio, which not everybody has.
+
+        return GrpcServer(self.forward_auth, host, port)
 
     def find_door(self, path: str) -> Door | None:
         """What answers at this path, None where that is not the edge's to say."""
         if path.startswith(validate_api.PREFIX):
             return self._validate_api
         if path.startswith(forward_auth.PREFIX):
-            return self._forward_auth
+            return self.forward_auth
         return self._pages.get(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,6 +141,10 @@ class EdgeApp:
             told["reason"] = status.reason
         body = http.encode_json(told)
         await _send_page(scope, send, 503 if revision is None else 200, b"application/json", body)
+
+    async def jwks(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The public keys by which a backend verifies X-Consumer-Token."""
+        await _send_page(scope, send, 200, b"application/json", self._jwks)
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything in the registry, in Prometheus' text format."""
@@ -148,6 +177,21 @@ class _EdgeMetrics(Collector):
             "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
         )
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
+
+
+def new_signer(settings: IdentitySettings, digester: Digester) -> IdentitySigner | None:
+    """What makes X-Consumer-Token; None where that is off. Raises KeyFileError."""
+    if not settings.identity_token_seconds:
+        return None
+    from keywright.edge.identity_token import load_signer  # Loads joserfc and cryptography.
+
+    return load_signer(
+        digester,
+        seconds=settings.identity_token_seconds,
+        issuer=settings.identity_issuer,
+        key_file=settings.identity_key_file,
+        clock=now_millis,
+    )
 
 
 async def _send_page(scope: Scope, send: Send, status: int, content_type: bytes, body: bytes) -> None:

@@ -5,7 +5,7 @@ The embedded feed is in serve/embedded.py, which sees both planes; that of a rem
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -103,3 +103,11 @@ class NoFeed:
         raise NotImplementedError
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class RingingFeed(Feed, Protocol):
+    """A feed that hears by itself when asking again is of use, also while it is not asked."""
+
+    ring: Callable[[], None]
+    """Called then. Whoever follows sets it."""

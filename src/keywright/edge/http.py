@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -23,23 +22,27 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 encode_json = msgspec.json.Encoder().encode
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:-]{1,128}")
 
 
-def find_bucket_name(scope: Scope, prefix: str) -> str | None:
+def find_bucket_name(scope: Scope, prefix: str, *, has_rest: bool = False) -> str | None:
     """The one segment of the path after `prefix`, a trailing slash allowed; None when it is none or several.
 
-    Segments are told apart before they are decoded: `a%2Fb` is one segment, and no bucket's name.
+    With `has_rest` any path may follow that segment. Segments are told apart before they are decoded: `a%2Fb` is one
+    segment, and no bucket's name.
     """
     raw: bytes | None = scope.get("raw_path")
     path: str = scope["path"]
     if raw is not None and b"%" in raw:
         segment = raw.partition(b"?")[0][len(prefix) :].removesuffix(b"/")
+        if has_rest:
+            segment = segment.partition(b"/")[0]
         if b"/" in segment:
             return None
         path = prefix + unquote_to_bytes(segment).decode("utf-8", "replace")
         return path[len(prefix) :] or None
     name = path[len(prefix) :].removesuffix("/")
+    if has_rest:
+        name = name.partition("/")[0]
     return None if not name or "/" in name else name
 
 
@@ -73,10 +76,8 @@ def require_token(validator: Validator, scope: Scope, bucket: str) -> None:
 
 async def send_problem(scope: Scope, send: Send, problem: Problem, extra_headers: Headers = ()) -> None:
     given = find_header(scope, b"x-request-id")
-    # What a client sends is repeated only if it can't be anything but an id.
-    sane = given is not None and _REQUEST_ID.fullmatch(given) is not None
-    request_id = given.decode("ascii") if given is not None and sane else secrets.token_hex(16)
-    body = encode_json(problem.to_document(instance=_printable(scope["path"]), request_id=request_id))
+    request_id = problems.find_request_id(None if given is None else given.decode("latin-1")) or secrets.token_hex(16)
+    body = encode_json(problem.to_document(instance=problems.instance_of(scope["path"]), request_id=request_id))
     headers = [
         (b"content-type", problems.CONTENT_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),
@@ -87,7 +88,3 @@ async def send_problem(scope: Scope, send: Send, problem: Problem, extra_headers
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-
-
-def _printable(path: str) -> str:
-    return path[:1024].encode("utf-8", "replace").decode()

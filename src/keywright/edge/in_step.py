@@ -72,7 +72,9 @@ class InStep:
         is_old = now - self._at > WRITE_SECONDS and now - self._read_at >= READ_SECONDS
         if self._path is not None and is_old:
             self._read_at = now
-            self._at = max(self._at, self._read(self._path, now))
+            noted = self._read(self._path, now)
+            # Only then: another thread may take note of a moment while this one reads the file.
+            self._at = max(self._at, noted)
         return self._at
 
     def lag_seconds(self) -> float:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from keywright import broker
@@ -129,15 +129,17 @@ class NatsFeed:
                 await self._hear(self._voice_at + SILENCE_SECONDS)
 
     async def snapshot(self) -> Snapshot:
+        """The newest snapshot with the changes behind it: a replica that is filled from it begins with the present."""
         async with self._connected():
             store, message, end = await self._newest_snapshot()
-        record, there = _record_of(end), end.cursor
+            record = _record_of(end)
+            changes, there = await self._first(lambda one: self._all_behind(one, end))
         if record == self._record and _age(there) < _age(self._at):
             what = f"the newest snapshot at the broker (revision {there.revision}) is older than this replica"
             if there.may_become(self._at):
                 raise RecordBehind(f"{what} (revision {self._at.revision})")
             raise Untrusted(f"{what} (revision {self._at.revision}), and of a past that the record no longer has")
-        return Snapshot(record, self._pepper_check, there, self._pages(store, message, end))
+        return Snapshot(record, self._pepper_check, there, self._pages(store, message, end, changes))
 
     async def close(self) -> None:
         connection, self._connection, self._reading = self._connection, None, None
@@ -246,6 +248,8 @@ class NatsFeed:
 
     def _weigh(self, frame: Frame) -> None:
         """Take the frame's word for where the record is, if it is the newest."""
+        # A time that has yet to come was told by a wrong clock; it must not outlast what the right one says later.
+        frame = replace(frame, time=min(frame.time, int(self._clock() * 1000)))
         if self._word is None or _newness(frame) > _newness(self._word.frame):
             ago = max(0.0, self._clock() - frame.time / 1000)
             self._word = Word(frame, self._monotonic() - ago)
@@ -272,17 +276,12 @@ class NatsFeed:
     async def _read_on(self, after: Cursor) -> None:
         """Begin to read where the first message is that goes beyond a cursor."""
 
-        def is_beyond(message: Message) -> bool:
-            return _age(self._frame_in(message, broker.FOR_CHANGES).cursor) > _age(after)
-
         async def open_at(store: Store) -> Reading:
-            stream = self._options.changes
-            bounds = await store.bounds(stream)
-            place = await store.bisect(stream, bounds, is_beyond)
+            place, last = await self._place_behind(store, after)
             # What is there already was not heard of; until it has come, nothing is known to be all.
-            self._awaited = bounds.last if place <= bounds.last else 0
+            self._awaited = last if place <= last else 0
             self._is_at_mirror = store is not self._stores[0]
-            return await store.read(stream, place, self._wake)
+            return await store.read(self._options.changes, place, self._wake)
 
         await self._stop_reading()
         self._reading = await self._first(open_at)
@@ -301,22 +300,51 @@ class NatsFeed:
             message = await self._reading.take()
             if message is None:
                 break
-            frame = self._frame_in(message, broker.FOR_CHANGES)
-            follows, leads_to = frame.follows, frame.cursor
-            if frame.kind is not FrameKind.CHANGES or leads_to.revision != follows.revision + len(frame.changes):
-                raise Untrusted("there is not one change for each revision")
+            frame = self._changes_in(message)
             if _record_of(frame) != self._record:
                 raise SnapshotNeeded("the stream goes on with another record")
             if message.place >= self._awaited:
                 self._awaited = 0
-            if _age(leads_to) > _age(cursor):
-                if follows != cursor:
-                    raise SnapshotNeeded(f"the kept changes go on from revision {follows.revision}, not from here")
+            if _age(frame.cursor) > _age(cursor):
+                if frame.follows != cursor:
+                    raise SnapshotNeeded(
+                        f"the kept changes go on from revision {frame.follows.revision}, not from here"
+                    )
                 changes += frame.changes
-                cursor = leads_to
+                cursor = frame.cursor
             self._weigh(frame)
         self._handed_on = cursor
         return Batch(after, changes, cursor)
+
+    def _changes_in(self, message: Message) -> Frame:
+        frame = self._frame_in(message, broker.FOR_CHANGES)
+        if frame.kind is not FrameKind.CHANGES or frame.cursor.revision != frame.follows.revision + len(frame.changes):
+            raise Untrusted("there is not one change for each revision")
+        return frame
+
+    async def _place_behind(self, store: Store, after: Cursor) -> tuple[int, int]:
+        """Where the first message is that goes beyond a cursor, and where the last one is."""
+
+        def is_beyond(message: Message) -> bool:
+            return _age(self._frame_in(message, broker.FOR_CHANGES).cursor) > _age(after)
+
+        bounds = await store.bounds(self._options.changes)
+        return await store.bisect(self._options.changes, bounds, is_beyond), bounds.last
+
+    async def _all_behind(self, store: Store, end: Frame) -> tuple[list[Change], Cursor]:
+        """Every change behind a snapshot that is kept now; no more than the relay lets come between two of them."""
+        changes: list[Change] = []
+        cursor = end.cursor
+        place, last = await self._place_behind(store, cursor)
+        if place <= last:
+            async for message in broker.pages(store, self._options.changes, place, last):
+                frame = self._changes_in(message)
+                if frame.follows != cursor or _record_of(frame) != _record_of(end):
+                    # The relay is about to put a snapshot there that they do lead on from.
+                    raise BrokerUnavailable("the changes at the broker do not lead on from its newest snapshot")
+                changes += frame.changes
+                cursor = frame.cursor
+        return changes, cursor
 
     async def _newest_snapshot(self) -> tuple[Store, Message, Frame]:
         found: list[tuple[Store, Message, Frame]] = []
@@ -337,8 +365,12 @@ class NatsFeed:
         # Of equals the last: the mirror is nearer.
         return max(reversed(found), key=lambda one: _age(one[2].cursor))
 
-    async def _pages(self, store: Store, message: Message, end: Frame) -> AsyncIterator[Sequence[Change]]:
-        """Every page. Raises when one is missing or of another snapshot: a part is never taken for the whole."""
+    async def _pages(
+        self, store: Store, message: Message, end: Frame, changes: Sequence[Change]
+    ) -> AsyncIterator[Sequence[Change]]:
+        """Every page, then the changes behind. Raises when a page is missing or of another snapshot: a part is never
+        taken for the whole.
+        """
         first = message.place - end.number
         with self._meaning():
             async for one in broker.pages(store, self._options.snapshots, first, message.place):
@@ -348,6 +380,7 @@ class NatsFeed:
                 if (frame.nonce, frame.deployment_id, frame.cursor, frame.kind, frame.number) != expected:
                     raise Untrusted("the snapshot's pages are not those of one snapshot")
                 yield frame.changes
+        yield changes
 
 
 def _age(cursor: Cursor) -> tuple[int, int]:

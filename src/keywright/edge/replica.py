@@ -14,9 +14,10 @@ leave behind are *garbage*, which `sweep` takes away bit by bit.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, assert_never
 
 import lmdb
 
@@ -35,13 +36,16 @@ from keywright.edge.store import ReplicaBroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from keywright.core.changes import Batch, Change
     from keywright.core.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.records import BucketRecord
 
-__all__ = ["Gap", "NotReady", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
+    Guard = AbstractContextManager[object]
+
+__all__ = ["Gap", "NotReady", "Observer", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
 
 Lag = Callable[[], float]
 
@@ -67,6 +71,14 @@ class WrongPepper(Exception):
     """The snapshot's digests were made under another pepper: this process could recognise none of its keys."""
 
 
+class Observer(Protocol):
+    """Somebody who is told, on the writer's thread, what this process has committed to the replica."""
+
+    def applied(self, batch: Batch) -> None: ...
+    def replaced(self) -> None: ...
+    def swept(self, *, is_keys: bool, names: list[bytes]) -> None: ...
+
+
 class Stale(Exception):
     """The replica has been out of step for longer than the bucket's owner allows."""
 
@@ -74,14 +86,22 @@ class Stale(Exception):
 class Replica:
     """Reads from any thread; writes from any thread, each transaction on one.
 
+    Nobody may be reading when the files are closed. Where readers are on other threads than whoever closes, they hold
+    `guard` while they read.
+
     `lag_seconds` tells how long it may have been out of step; without it that is not known, and so endless.
     """
 
-    def __init__(self, files: store.Files, pepper_check: str, lag_seconds: Lag = _unknown_lag) -> None:
-        """Use `Replica.open` or `Replica.open_or_replace`."""
+    observer: Observer | None = None
+
+    def __init__(
+        self, files: store.Files, pepper_check: str, *, lag_seconds: Lag = _unknown_lag, guard: Guard | None = None
+    ) -> None:
+        """Use `Replica.open`, `Replica.open_or_replace` or `Replica.open_to_read`."""
         self._files = files
         self._pepper_check = pepper_check
         self._lag_seconds = lag_seconds
+        self._guard = guard or contextlib.nullcontext()
         self._view = _View(-1, is_ready=False)
         self._audit_place = (0, b"")
         """Which database, and the name to begin with."""
@@ -91,24 +111,39 @@ class Replica:
         cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, lag_seconds: Lag = _unknown_lag
     ) -> Replica:
         """Open what is in the directory, or make it. Raises ReplicaBroken when that can't be trusted."""
-        return cls(store.Files.open(path, map_size, _probe), pepper_check, lag_seconds)
+        return cls(store.Files.open(path, map_size, _probe), pepper_check, lag_seconds=lag_seconds)
 
     @classmethod
     def open_or_replace(
-        cls, path: Path, pepper_check: str, *, map_size: int = store.MAP_SIZE, lag_seconds: Lag = _unknown_lag
+        cls,
+        path: Path,
+        pepper_check: str,
+        *,
+        map_size: int = store.MAP_SIZE,
+        lag_seconds: Lag = _unknown_lag,
+        guard: Guard | None = None,
     ) -> Replica:
         """Open the replica; an empty one takes the place of a broken one, unless another process still uses that."""
-        return cls(store.Files.open(path, map_size, _probe, replace=True), pepper_check, lag_seconds)
+        files = store.Files.open(path, map_size, _probe, replace=True)
+        return cls(files, pepper_check, lag_seconds=lag_seconds, guard=guard)
+
+    @classmethod
+    def open_to_read(
+        cls, path: Path, pepper_check: str, *, lag_seconds: Lag = _unknown_lag, guard: Guard | None = None
+    ) -> Replica:
+        """Open a replica that another process keeps, to read it. Raises ReplicaBroken, OSError when there is none."""
+        return cls(store.Files.open_to_read(path, _probe), pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     def close(self) -> None:
-        self._files.close()
+        with self._guard:
+            self._files.close()
 
     def reopen(self) -> None:
         """Close, and open or replace again: the cure when the files turned out to be broken while in use.
 
         Raises ReplicaBroken while other processes still use the broken files.
         """
-        self._files.close()
+        self.close()
         # Before the files: the new ones count their transactions anew, and might come by the old view's number.
         self._view = _View(-1, is_ready=False)
         self._audit_place = (0, b"")
@@ -127,6 +162,10 @@ class Replica:
             tx = files.begin(files.keys)
         except lmdb.MapResizedError:
             files.adopt_map()
+            tx = files.begin(files.keys)
+        except lmdb.BadRslotError:
+            # A child that was forked from this process has ended, and gave up this process's place among the readers
+            # as if it were its own. LMDB has noticed, and takes another.
             tx = files.begin(files.keys)
         # Decoded records are kept as long as no transaction commits, in this process or another: what is found under
         # the id of this very transaction is what the transaction itself would find.
@@ -170,7 +209,7 @@ class Replica:
                 view = self._new_view(tx)
             return self._find_bucket(tx, view, name)
 
-    def check_fresh(self, bucket: BucketRecord) -> None:
+    def check_fresh(self, bucket: BucketRecord | BucketPut) -> None:
         """Raise Stale when the replica has been out of step for longer than the bucket allows."""
         limit = bucket.refuse_after
         if limit is not None and self._lag_seconds() > limit:
@@ -211,24 +250,49 @@ class Replica:
         """Whether this or another process met broken pages: `reopen` is called for."""
         return self._files.is_condemned
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the files that are open here are no longer those in the directory."""
+        return self._files.is_replaced
+
     def condemn(self) -> None:
         """Say that the files are broken, to every process that uses them. They go on being read until `reopen`."""
         self._files.condemn()
 
     def records(self) -> list[Change]:
         """Every record that can be reached, as puts in the order of a snapshot: a list, for tests and tools."""
+        puts: list[Change] = [*self.buckets()]
+        place: tuple[bool, bytes] | None = (False, b"")
+        while place is not None:
+            page, place = self.page(place, 1000)
+            puts += page
+        return puts
+
+    def buckets(self) -> list[BucketPut]:
+        """Every bucket, in order of number."""
+        with self._files.read() as tx:
+            rows = [_bucket(name, kept) for name, kept in tx.cursor(self._files.buckets)]
+        return [records.bucket_put(row) for row in sorted(rows, key=lambda row: row.number)]
+
+    def page(self, place: tuple[bool, bytes], limit: int) -> tuple[list[Change], tuple[bool, bytes] | None]:
+        """Up to `limit` consumers, then keys, from a place on, and the place to go on from.
+
+        A place is (whether it is among the keys, the name there); (False, b"") is the beginning. Each page is read at
+        a moment of its own: what changes between two of them is among the changes since the first.
+        """
         files = self._files
+        is_keys, start = place
+        db, decode = (files.keys, records.key_put) if is_keys else (files.consumers, records.consumer_put)
         with files.read() as tx:
-            rows = [_bucket(name, kept) for name, kept in tx.cursor(files.buckets)]
-            rows.sort(key=lambda row: row.number)
-            puts: list[Change] = [records.bucket_put(row) for row in rows]
-            for db, decode in ((files.consumers, records.consumer_put), (files.keys, records.key_put)):
-                puts += [
-                    decode(name, records.checked(name, kept))
-                    for name, kept in tx.cursor(db)
-                    if not self._is_garbage(tx, db, name, kept)
-                ]
-            return puts
+            rows = self._rows_from(tx, db, start, limit)
+            puts: list[Change] = [
+                decode(name, records.checked(name, kept))
+                for name, kept in rows[:limit]
+                if not self._is_garbage(tx, db, name, kept)
+            ]
+        if len(rows) > limit:
+            return puts, (is_keys, rows[limit][0])
+        return puts, None if is_keys else (True, b"")
 
     def audit(self, limit: int) -> bool:
         """Look at up to `limit` records for damage, going on where the last look stopped; whether all were looked at.
@@ -275,7 +339,10 @@ class Replica:
         A batch that follows an earlier revision is a repeat, or another process was faster: it is ignored, and what to
         ask for next is seen from the cursor. Raises Gap when changes before the batch are missing.
         """
-        return self._write(lambda tx: self._apply(tx, batch))
+        cursor = self._write(lambda tx: self._apply(tx, batch))
+        if self.observer is not None:
+            self.observer.applied(batch)
+        return cursor
 
     def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
         """Replace everything by a snapshot, in one transaction: until it is whole, all readers keep what was there.
@@ -296,6 +363,8 @@ class Replica:
             tx.put(b"deployment", deployment_id.encode(), db=files.meta)
             tx.put(b"pepper", pepper_check.encode(), db=files.meta)
             self._move(tx, cursor)
+        if self.observer is not None:
+            self.observer.replaced()
 
     def sweep(self, limit: int = 1000) -> int:
         """Look at up to `limit` records for garbage and remove it, going on where the last sweep stopped.
@@ -306,7 +375,10 @@ class Replica:
         with self._files.read() as tx:
             if tx.get(b"sweep", db=self._files.meta) is None:
                 return 0
-        return self._write(lambda tx: self._sweep(tx, limit))
+        is_keys, names = self._write(lambda tx: self._sweep(tx, limit))
+        if names and self.observer is not None:
+            self.observer.swept(is_keys=is_keys, names=names)
+        return len(names)
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[bool]:
@@ -420,6 +492,11 @@ class Replica:
         if value is not None and _bucket(name, value).number == number:
             tx.delete(name, db=self._files.buckets)
 
+    def _rows_from(self, tx: Any, db: Any, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` rows, and the one after them, which tells where to go on."""
+        with tx.cursor(db) as cursor:
+            return list(itertools.islice(cursor, limit + 1)) if cursor.set_range(start) else []
+
     def _is_garbage(self, tx: Any, db: Any, name: bytes, value: bytes) -> bool:
         files = self._files
         bucket = (name if db is files.keys else value)[: records.BUCKET_NUMBER_BYTES]
@@ -435,21 +512,17 @@ class Replica:
         place = tx.get(b"sweep", db=self._files.meta)
         tx.put(b"sweep", b"kn" if place is None else place[:1] + b"a" + place[2:], db=self._files.meta)
 
-    def _sweep(self, tx: Any, limit: int) -> int:
-        """The place in `meta` is: which records (k, c), whether to go round again (a, n), the name to begin with."""
+    def _sweep(self, tx: Any, limit: int) -> tuple[bool, list[bytes]]:
+        """Returns whether it was at the keys, and the names that it removed.
+
+        The place in `meta` is: which records (k, c), whether to go round again (a, n), the name to begin with."""
         files = self._files
         place = tx.get(b"sweep", db=files.meta)
         if place is None:
-            return 0
+            return False, []
         is_keys, rest, start = place[:1] == b"k", place[1:2], place[2:]
         db = files.keys if is_keys else files.consumers
-        rows: list[tuple[bytes, bytes]] = []
-        with tx.cursor(db) as cursor:
-            if cursor.set_range(start):
-                for row in cursor:
-                    rows.append(row)
-                    if len(rows) > limit:
-                        break
+        rows = self._rows_from(tx, db, start, limit)
         garbage = [name for name, value in rows[:limit] if self._is_garbage(tx, db, name, value)]
         for name in garbage:
             tx.delete(name, db=db)
@@ -461,7 +534,7 @@ class Replica:
             tx.put(b"sweep", b"kn", db=files.meta)
         else:
             tx.delete(b"sweep", db=files.meta)
-        return len(garbage)
+        return is_keys, garbage
 
 
 class _View:

@@ -14,27 +14,21 @@ from prometheus_client import CollectorRegistry
 from keywright import secretfiles, server
 from keywright.core.problems import NotFound
 from keywright.edge import http
-from keywright.edge.app import EdgeApp
-from keywright.edge.election import Member
+from keywright.edge.app import EdgeApp, new_signer
 from keywright.edge.following import new_feed, new_reports
+from keywright.edge.haproxy import HaproxyMaps
 from keywright.edge.identity import Identity
 from keywright.edge.in_step import InStep
-from keywright.edge.nats_feed import NatsFeed
+from keywright.edge.membership import new_member
 from keywright.edge.replica import Replica
-from keywright.edge.reporting import Reporter
-from keywright.edge.sync import Follower
-from keywright.edge.validator import Validator
+from keywright.edge.validator import Validator, now_millis
 from keywright.settings import EdgeSettings
 from keywright.telemetry import configure_logs
 
 if TYPE_CHECKING:
-    from keywright.core.reports import Report
     from keywright.edge.http import Receive, Scope, Send
 
 log = logging.getLogger("keywright.edge")
-
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 10.0
 
 
 class StandaloneApp:
@@ -42,21 +36,14 @@ class StandaloneApp:
 
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
-        self._in_step = InStep(settings.in_step_file)
+        in_step = InStep(settings.in_step_file)
         self._replica = Replica.open_or_replace(
-            settings.replica_dir, digester.pepper_check(), lag_seconds=self._in_step.lag_seconds
+            settings.replica_dir, digester.pepper_check(), lag_seconds=in_step.lag_seconds
         )
         self._feed = new_feed(settings, digester)
-        self._identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
         self._reports = new_reports(settings, digester)
-        self._reporter = Reporter(self._reports, self._new_report)
-        self._member = Member(
-            self._replica,
-            settings.replica_dir / "standing.json",
-            self._new_follower,
-            self._in_step,
-            report=self._reporter.run,
-        )
+        identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
+        self._member = new_member(self._replica, settings.replica_dir, self._feed, in_step, identity, self._reports)
         self._edge = EdgeApp(
             Validator(self._replica, digester),
             self._member,
@@ -65,9 +52,13 @@ class StandaloneApp:
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
             min_revision_seconds=settings.min_revision_millis / 1000,
+            signer=new_signer(settings, digester),
         )
+        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
+        self._haproxy = self._new_haproxy_maps(settings)
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._mirroring: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -78,40 +69,35 @@ class StandaloneApp:
             await http.send_problem(scope, send, NotFound("There is nothing at this address."))
 
     async def start(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.start()
         self._running = asyncio.create_task(self._member.run(self._stop))
+        if self._haproxy is not None:
+            self._mirroring = asyncio.create_task(self._haproxy.run(self._stop))
 
     async def stop(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop()
         self._stop.set()
-        if self._running is not None:
-            await self._running
+        for task in (self._mirroring, self._running):
+            if task is not None:
+                await task
         await self._feed.close()
         await self._reports.close()
         self._replica.close()
 
-    def _new_report(self) -> Report:
-        member = self._member
-        # Behind the deployment stands what the token may see of it.
-        deployment_id = (self._replica.deployment_id or "none").partition("/")[0]
-        return self._identity.report(
-            deployment_id,
-            cursor=member.cursor,
-            is_synced=member.is_synced,
-            since=member.since,
-            lag_seconds=member.lag_seconds,
-        )
-
-    def _new_follower(self) -> Follower:
-        follower = Follower(
+    def _new_haproxy_maps(self, settings: EdgeSettings) -> HaproxyMaps | None:
+        if settings.haproxy is None:
+            return None
+        maps = HaproxyMaps(
+            settings.haproxy,
             self._replica,
-            self._feed,
-            in_step=self._in_step,
-            on_news=self._reporter.ring,
-            poll_seconds=FIRST_PAUSE_SECONDS,
-            longest_pause_seconds=LONGEST_PAUSE_SECONDS,
+            is_following=lambda: self._member.is_following,
+            lease_seconds=settings.haproxy_lease_seconds,
+            clock=now_millis,
         )
-        if isinstance(self._feed, NatsFeed):
-            self._feed.ring = follower.ring
-        return follower
+        self._replica.observer = maps
+        return maps
 
 
 def create_app() -> StandaloneApp:

@@ -13,6 +13,7 @@ import lmdb
 from keywright import __version__, secretfiles, server
 from keywright.core.snapshotfile import SnapshotFileError
 from keywright.edge import snapshot_file
+from keywright.edge.app import new_signer
 from keywright.edge.feeds import OtherPepper
 from keywright.edge.following import new_feed
 from keywright.edge.in_step import InStep
@@ -38,6 +39,7 @@ def run(settings: EdgeSettings) -> None:
     server.raise_file_limit()
     configure_logs(settings.log_level)
     server.check_port(settings.host, settings.port)
+    server.check_grpc(settings.host, settings.grpc_port)
     _check(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201
@@ -54,6 +56,10 @@ def _check(settings: EdgeSettings) -> None:
         raise StartError(f"can't use the data directory {settings.data_dir}: {str(error.strerror).lower()}") from None
     except KeyFileError as error:
         raise StartError(f"{error}; an edge has the pepper of its origin") from None
+    try:
+        new_signer(settings, digester)
+    except KeyFileError as error:
+        raise StartError(str(error)) from None
     _check_pepper(settings, digester)
     if settings.snapshot is not None:
         _begin_with(settings.snapshot, settings, digester)

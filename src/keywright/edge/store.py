@@ -4,6 +4,9 @@ A process that has the environment open holds a shared lock on `in-use.lock` for
 lock alone may judge the files and replace them, so they are never taken from under another process's feet, and two
 workers that start at once don't both replace them. A process that meets broken pages while it runs writes `condemned`;
 every process that sees it lets go of the files, and the first that is alone with them replaces them.
+
+A process that only reads another one's replica (edge/shared.py) keeps to the same rules but never judges, makes or
+replaces files.
 """
 
 from __future__ import annotations
@@ -38,22 +41,32 @@ class ReplicaBroken(Exception):
     """The files are not a replica of this format, or no longer: they must be replaced, and filled from the record."""
 
 
+class OtherFormat(ReplicaBroken):
+    """The files are a replica, but of another version of Keywright."""
+
+
 class Files:
     """The open environment. `begin(db)` starts a read transaction; dropping or leaving that ends it."""
 
-    def __init__(self, path: Path, map_size: int, lock: int, *, is_alone: bool) -> None:
-        """Use `Files.open`."""
+    def __init__(
+        self, path: Path, map_size: int, lock: int, *, is_alone: bool = False, is_reader: bool = False
+    ) -> None:
+        """Use `Files.open` or `Files.open_to_read`."""
         self.path = path
         self.map_size = map_size
         self._lock = lock
+        self._inode = 0
         self._env = lmdb.open(
-            str(path), map_size=map_size, max_dbs=len(_DATABASES), max_readers=512, max_spare_txns=1, mode=0o600
-        )
+            str(path), map_size=map_size, max_dbs=len(_DATABASES), max_readers=512, max_spare_txns=1, mode=0o600,
+            readonly=is_reader, create=not is_reader,
+        )  # fmt: skip
         try:
-            if is_alone:
+            self._inode = (path / "data.mdb").stat().st_ino
+            if is_alone or is_reader:
                 self._check_length()
-            self._open_databases()
-            self._env.reader_check()
+            self._open_databases(is_reader=is_reader)
+            if not is_reader:
+                self._env.reader_check()
         except BaseException:
             self._env.close()
             raise
@@ -73,19 +86,38 @@ class Files:
                 # Waits for a process that is judging the files, not for those that use them.
                 fcntl.flock(lock, fcntl.LOCK_SH)
             try:
-                files = cls._open_sound(path, map_size, lock, probe, is_alone=is_alone)
+                files = cls._open_sound(lambda: cls(path, map_size, lock, is_alone=is_alone), probe)
             except ReplicaBroken as error:
                 if not (replace and is_alone):
+                    if replace and not isinstance(error, OtherFormat):
+                        # For those who use these files: they let go, and the next attempt finds itself alone.
+                        (path / "condemned").touch(mode=0o600)
                     raise
                 _log.warning("the replica in %s is broken (%s): it is replaced, and filled again", path, error)
                 for name in ("data.mdb", "lock.mdb", "condemned"):
                     (path / name).unlink(missing_ok=True)
-                files = cls._open_sound(path, map_size, lock, probe, is_alone=is_alone)
+                files = cls._open_sound(lambda: cls(path, map_size, lock, is_alone=is_alone), probe)
             fcntl.flock(lock, fcntl.LOCK_SH)
         except BaseException:
             os.close(lock)
             raise
         return files
+
+    @classmethod
+    def open_to_read(cls, path: Path, probe: Callable[[Files], object]) -> Files:
+        """Open another process's files. Raises ReplicaBroken or, when they are not there or not for us, OSError."""
+        (path / "data.mdb").stat()
+        if (path / "condemned").exists():
+            # Not even the lock is touched: the process that is to replace the files must get it alone.
+            raise ReplicaBroken("broken pages were met")
+        # Made by whoever keeps the replica, before its other files.
+        lock = os.open(path / "in-use.lock", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            return cls._open_sound(lambda: cls(path, MAP_SIZE, lock, is_reader=True), probe)
+        except BaseException:
+            os.close(lock)
+            raise
 
     def close(self) -> None:
         self._env.close()
@@ -123,12 +155,21 @@ class Files:
         self._env.set_mapsize(0)
 
     def condemn(self) -> None:
-        """Let every process that uses these files know that they are broken."""
-        (self.path / "condemned").touch(mode=0o600)
+        """Let every process that uses these files know that they are broken, if this one may write there."""
+        with contextlib.suppress(OSError):
+            (self.path / "condemned").touch(mode=0o600)
 
     @property
     def is_condemned(self) -> bool:
         return (self.path / "condemned").exists()
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the directory holds other files by now, or none."""
+        try:
+            return (self.path / "data.mdb").stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
 
     @contextlib.contextmanager
     def try_lock(self, name: str) -> Iterator[bool]:
@@ -155,11 +196,9 @@ class Files:
         return int(self._env.reader_check())
 
     @classmethod
-    def _open_sound(
-        cls, path: Path, map_size: int, lock: int, probe: Callable[[Files], object], *, is_alone: bool
-    ) -> Files:
+    def _open_sound(cls, new: Callable[[], Files], probe: Callable[[Files], object]) -> Files:
         try:
-            files = cls(path, map_size, lock, is_alone=is_alone)
+            files = new()
         except BROKEN as error:
             raise ReplicaBroken(str(error)) from error
         try:
@@ -182,12 +221,15 @@ class Files:
 
     def _check_length(self) -> None:
         """A file that is shorter than its own first page says would kill this process with SIGBUS when it is read."""
-        length = (self.path / "data.mdb").stat().st_size
-        if length < self.used_bytes:
-            raise ReplicaBroken(f"data.mdb has {length} bytes of {self.used_bytes}")
+        # In this order: the file only grows, and what its first page says was written before that page.
+        used, length = self.used_bytes, (self.path / "data.mdb").stat().st_size
+        if length < used:
+            raise ReplicaBroken(f"data.mdb has {length} bytes of {used}")
 
-    def _open_databases(self) -> None:
+    def _open_databases(self, *, is_reader: bool) -> None:
         if self._env.stat()["entries"] == 0:
+            if is_reader:
+                raise ReplicaBroken("it is being made")
             # Two processes may get here together; each step is the same the second time.
             with self._begin(write=True) as tx:
                 for name in _DATABASES:
@@ -198,7 +240,7 @@ class Files:
         self.meta, self.buckets, self.bucket_names, self.consumers, self.keys = opened
         with self._begin(write=False) as tx:
             if tx.get(b"format", db=self.meta) != FORMAT:
-                raise ReplicaBroken("another format")
+                raise OtherFormat("another format")
 
 
 def _try_lock(lock: int) -> bool:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keywright import server
-from keywright.serve import first_start, snapshots
+from keywright.edge.app import new_signer
+from keywright.serve import first_start, keyfiles, snapshots
 from keywright.server import StartError
 from keywright.settings import OriginSettings
 from keywright.telemetry import configure_logs
@@ -26,7 +27,12 @@ def serve(settings: OriginSettings) -> None:
     server.raise_file_limit()
     configure_logs(settings.log_level)
     server.check_port(settings.host, settings.port)
+    server.check_grpc(settings.host, settings.grpc_port)
     started = asyncio.run(first_start.prepare(settings))
+    try:
+        new_signer(settings, keyfiles.load_digester(settings))
+    except keyfiles.KeyFileError as error:
+        raise StartError(str(error)) from None
     print(first_start.banner(settings, started), flush=True)  # noqa: T201
     os.environ.update(settings.environment)
     # What was shown once has no business in the environment of the workers.

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from keywright import server
 from keywright.core.changes import Batch, Change, Cursor
 from keywright.core.reports import Report
-from keywright.edge.app import EdgeApp
+from keywright.edge.app import EdgeApp, new_signer
 from keywright.edge.feeds import Snapshot, SnapshotNeeded
 from keywright.edge.identity import Identity
 from keywright.edge.in_step import InStep
@@ -135,6 +135,7 @@ class EmbeddedApp:
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
             min_revision_seconds=settings.min_revision_millis / 1000,
+            signer=new_signer(settings, tools.digester),
         )
         end_users = _end_users(settings.end_users)
         self._origin = create_origin(
@@ -160,6 +161,7 @@ class EmbeddedApp:
             self._relay = Relay(
                 tail, self._database, digester, settings.broker, self._edges.acknowledge, snapshot_changes=changes
             )
+        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
         """What ends when `_stop` is set."""
@@ -193,8 +195,12 @@ class EmbeddedApp:
         self._endless = [asyncio.create_task(self._database.commits.listen())]
         if self._relay is not None:
             self._endless.append(asyncio.create_task(self._relay.run()))
+        if self._grpc is not None:
+            await self._grpc.start()
 
     async def stop(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop()
         self._stop.set()
         for task in self._endless:
             task.cancel()

@@ -94,7 +94,7 @@ async def test_pages_follow_one_another_both_ways_whatever_happens_meanwhile(ser
         (Permissions(buckets={"first-bucket": Access.WRITE, "none-such": Access.READ}), {"first"}),
         (Permissions(feed=True), set()),
     ],
-    ids=str,
+    ids=["account", "every bucket", "one bucket", "one that is and one that is not", "only the feed"],
 )
 async def test_who_may_not_read_the_account_sees_the_buckets_that_their_key_names(
     embedded: Service, permissions: Permissions, expected: set[str]

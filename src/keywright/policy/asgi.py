@@ -1,0 +1,149 @@
+"""Owns the policy as ASGI middleware: Starlette, FastAPI, Litestar, Django, and whatever else is ASGI.
+
+    app = ApiKeyPolicy(app, source, bucket_name="my-bucket")
+
+Whom a request comes from is in `scope["user"]` and `scope["auth"]`, which Starlette, FastAPI and Litestar show as
+`request.user` and `request.auth`, and in `scope["state"]["user"]`. Bodies are not touched.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any, Unpack
+
+from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
+from keywright.policy.refusals import render
+
+if TYPE_CHECKING:
+    from keywright.core.problems import Problem
+    from keywright.policy.gate import Source
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+POLICY_VIOLATION = 1008
+"""RFC 6455 section 7.4.1. Before the handshake has been answered, servers make a 403 of it."""
+
+
+def _spellings(name: bytes) -> Iterator[bytes]:
+    """With a hyphen or an underscore at each place."""
+    first, *parts = name.split(b"-")
+    for joints in itertools.product((b"-", b"_"), repeat=len(parts)):
+        yield first + b"".join(joint + part for joint, part in zip(joints, parts, strict=True))
+
+
+_FORGEABLE = frozenset(spelling for name in FORGEABLE_HEADERS for spelling in _spellings(name))
+_OF_PREFLIGHTS = {b"origin", b"access-control-request-method"}
+
+
+class ApiKeyPolicy:
+    """Checks the requests and WebSocket handshakes to `app`. The source is opened and closed with the application."""
+
+    def __init__(self, app: App, source: Source, **options: Unpack[Options]) -> None:
+        self._app = app
+        self._gate = Gate(source, **options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind not in ("http", "websocket"):
+            if kind != "lifespan":
+                raise ValueError(f"the policy can't check {kind!r}")
+            await self._live(scope, receive, send)
+            return
+        try:
+            await authenticate(self._gate, scope)
+        except Refused as refused:
+            if kind == "http":
+                await _answer(scope, send, refused.problem)
+            else:
+                await _answer_handshake(scope, receive, send, refused.problem)
+            return
+        await self._app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the lifespan on, and open and close the source around it; also for an application that has none."""
+        has_begun = has_answered = False
+
+        async def opened() -> Message:
+            nonlocal has_begun
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                has_begun = True
+                await self._gate.open()
+            return message
+
+        async def closed(message: Message) -> None:
+            nonlocal has_answered
+            has_answered = True
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"):
+                await self._gate.close()
+            await send(message)
+
+        try:
+            await self._app(scope, opened, closed)
+        except Exception:
+            if has_answered:
+                await self._gate.close()
+                raise
+            # What an application does that knows nothing of lifespans, as Django: it is served all the same.
+        if not has_answered:
+            if not has_begun:
+                await opened()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await closed({"type": "lifespan.shutdown.complete"})
+
+
+async def authenticate(gate: Gate, scope: Scope) -> None:
+    """Put into the scope whom the connection comes from, and take out what it claims itself. Raises Refused."""
+    wanted = gate.header.name
+    headers = scope["headers"]
+    if not isinstance(headers, list):
+        headers = scope["headers"] = list(headers)
+    values = []
+    is_forged = False
+    for name, value in headers:
+        if name == wanted:
+            values.append(value)
+        elif name in _FORGEABLE:
+            is_forged = True
+    if is_forged:
+        # In place: a framework may have made its own view of this very list.
+        headers[:] = [(name, value) for name, value in headers if name == wanted or name not in _FORGEABLE]
+    path, root = scope["path"], scope.get("root_path", "")
+    if root and path.startswith(root):
+        path = path[len(root) :] or "/"
+    is_preflight = scope.get("method") == "OPTIONS" and {name for name, _ in headers} >= _OF_PREFLIGHTS
+    request = Request(path, values, scope["query_string"], is_preflight)
+    user, auth = gate.check(request) if gate.is_immediate else await gate.check_async(request)
+    scope["user"] = user
+    scope["auth"] = auth
+    scope.setdefault("state", {})["user"] = user
+
+
+async def _answer(scope: Scope, send: Send, problem: Problem) -> None:
+    start, body = _rendered(scope, problem)
+    await send({"type": "http.response.start", **start})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _answer_handshake(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
+    # The handshake is refused as an answer to it.
+    await receive()
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        start, body = _rendered(scope, problem)
+        await send({"type": "websocket.http.response.start", **start})
+        await send({"type": "websocket.http.response.body", "body": body})
+    else:
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": problem.detail or ""})
+
+
+def _rendered(scope: Scope, problem: Problem) -> tuple[dict[str, Any], bytes]:
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), None)
+    headers, body = render(problem, scope["path"], given)
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return {"status": problem.status, "headers": encoded}, body

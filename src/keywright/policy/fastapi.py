@@ -1,0 +1,89 @@
+"""Owns the policy as a FastAPI dependency: route by route, and in the application's OpenAPI document.
+
+    policy = ApiKeyPolicy(source, bucket_name="my-bucket")
+    app = FastAPI(lifespan=policy.lifespan)
+
+    @app.get("/hello")
+    async def hello(user: Annotated[User, Security(policy)]) -> str: ...
+
+The user is in `request.user`, too. A refusal is a `KeyRefused`; `answer_problem` makes a whole problem document of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Unpack
+
+from fastapi import FastAPI, HTTPException, Request, Response, WebSocketException
+from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBase
+from fastapi.openapi.models import SecurityBase as SecurityModel
+from fastapi.requests import HTTPConnection
+from fastapi.security.base import SecurityBase
+
+from keywright.core.problems import CONTENT_TYPE
+from keywright.policy.asgi import POLICY_VIOLATION, authenticate
+from keywright.policy.gate import Gate, Options, Refused
+from keywright.policy.identity import Anonymous, User
+from keywright.policy.refusals import render
+
+if TYPE_CHECKING:
+    from keywright.core.problems import Problem
+    from keywright.policy.gate import Source
+
+__all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "User", "answer_problem"]
+
+
+class KeyRefused(HTTPException):
+    """FastAPI's own answer to it is a problem document already, if a short one: `{"detail": "The key is unknown."}`"""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status, problem.detail, {**problem.headers, "content-type": CONTENT_TYPE})
+        self.problem = problem
+
+
+async def answer_problem(request: Request, refused: Exception) -> Response:
+    """An exception handler: `app.add_exception_handler(KeyRefused, answer_problem)`."""
+    if not isinstance(refused, KeyRefused):
+        raise refused
+    headers, body = render(refused.problem, request.scope["path"], request.headers.get("x-request-id"))
+    return Response(body, refused.status_code, dict(headers))
+
+
+class ApiKeyPolicy(SecurityBase):
+    """A dependency whose value is the `User`; an `Anonymous` where requests without a good key are let through."""
+
+    def __init__(
+        self, source: Source, *, scheme_name: str = "ApiKey", description: str | None = None, **options: Unpack[Options]
+    ) -> None:
+        """`scheme_name` and `description` are for the OpenAPI document."""
+        self._gate = Gate(source, **options)
+        self.scheme_name = scheme_name
+        self.model = _model(self._gate, description)
+
+    async def __call__(self, connection: HTTPConnection) -> Any:
+        try:
+            await authenticate(self._gate, connection.scope)
+        except Refused as refused:
+            if connection.scope["type"] == "websocket":
+                raise WebSocketException(POLICY_VIOLATION, refused.problem.detail) from None
+            raise KeyRefused(refused.problem) from None
+        return connection.scope["user"]
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Opens the source before the first request and closes it after the last; without it the first one opens it."""
+        await self._gate.open()
+        try:
+            yield
+        finally:
+            await self._gate.close()
+
+
+def _model(gate: Gate, description: str | None) -> SecurityModel:
+    header, scheme = gate.header.name.decode(), gate.auth_scheme
+    if header == "authorization" and scheme:
+        return HTTPBase(scheme=scheme.lower(), description=description)
+    # OpenAPI knows schemes in Authorization only; elsewhere the scheme is part of the value.
+    spoken = description or (f"The key, after `{scheme} `." if scheme else None)
+    return APIKey.model_validate({"in": APIKeyIn.header, "name": header, "description": spoken})

@@ -1,0 +1,83 @@
+"""Owns whom a request comes from, as an application sees it: `request.user` and `request.auth`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from keywright.core import models
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from keywright.core.verdict import KeyRecord
+
+
+class User:
+    """The consumer whose key the request has shown: `sub` is its name, `data` its metadata."""
+
+    __slots__ = ("_data", "_metadata", "consumer_id", "key_id", "sub")
+
+    is_authenticated: ClassVar[bool] = True
+
+    def __init__(self, sub: str, metadata: bytes, consumer_id: str, key_id: str) -> None:
+        self.sub = sub
+        self.consumer_id = consumer_id
+        self.key_id = key_id
+        self._metadata = metadata
+        self._data: dict[str, Any] | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Decoded when it is asked for: it takes as long as the validation."""
+        if self._data is None:
+            self._data = json.loads(self._metadata)
+        return self._data
+
+    # Starlette's BaseUser.
+    @property
+    def identity(self) -> str:
+        return self.sub
+
+    @property
+    def display_name(self) -> str:
+        return self.sub
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sub={self.sub!r}, consumer_id={self.consumer_id!r}, key_id={self.key_id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """Nobody: the path is exempt, or requests without a good key are let through. `code` says why there is nobody.
+
+    It is `EXEMPT`, or what was wrong: `MISSING`, `AMBIGUOUS`, `MALFORMED`, `UNKNOWN`, `EXPIRED`.
+    """
+
+    code: str
+    sub: None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    consumer_id: None = None
+    key_id: None = None
+
+    is_authenticated: ClassVar[bool] = False
+    identity: ClassVar[str] = ""
+    display_name: ClassVar[str] = ""
+
+
+class Credential(NamedTuple):
+    """The key by which the request was authenticated. `scopes` is what Starlette's `requires` looks at."""
+
+    key_id: str | None
+    expires_at: datetime | None
+    scopes: tuple[str, ...]
+
+
+NO_CREDENTIAL = Credential(None, None, ())
+_AUTHENTICATED = ("authenticated",)
+
+
+def credential_of(key: KeyRecord) -> Credential:
+    expires_at = None if key.expires_at is None else models.from_millis(key.expires_at)
+    return Credential(key.key_id, expires_at, _AUTHENTICATED)

@@ -1,0 +1,208 @@
+"""Owns the remote source: an edge on another machine, asked over HTTP for every key. Nothing is cached.
+
+When the edge does not answer, answers late or answers anything but a verdict, the verdict is UNAVAILABLE, of which the
+doors of the policy make a 503. Silence is never a yes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+import weakref
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from keywright import __version__
+from keywright.core import keyformat, models, problems, verdict
+from keywright.core.verdict import ConsumerRecord, KeyRecord, Result, Verdict
+
+if TYPE_CHECKING:
+    import ssl
+
+_log = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 2.0
+CONNECTIONS = 100
+LARGEST_ANSWER = 1024 * 1024
+ATTEMPTS = 2
+"""A kept connection may have been closed by the edge just now; asking again changes nothing there."""
+_REFUSALS = {result.verdict: result for result in (verdict.MALFORMED, verdict.UNKNOWN, verdict.EXPIRED)}
+_BROKEN_OFF = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
+
+
+class RemoteEdge:
+    """A source for a policy, for threads (`validate`) and event loops (`validate_async`) alike."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        connections: int = CONNECTIONS,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`url` is the address of an edge, or of `keywright serve`. `token` is a management key with `validate` access,
+        for edges that want one. `timeout_seconds` is for the whole of a question. Raises ValueError.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
+            raise ValueError("the url is an edge's address, such as https://edge.internal")
+        self._url = url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
+        headers = {"content-type": "application/json", "user-agent": f"keywright-policy/{__version__}"}
+        if token is not None:
+            headers["keywright-token"] = token
+        self._options: dict[str, Any] = {
+            "headers": headers,
+            "timeout": timeout_seconds,
+            "limits": httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+            "follow_redirects": False,
+            # A proxy from the environment of the application is not for its keys.
+            "trust_env": False,
+            # Without TLS there is nothing to verify, and reading all certificates takes a while.
+            "verify": ssl_context or parts.scheme == "https",
+        }
+        self._client: tuple[int, httpx2.Client] | None = None
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._told = ""
+
+    def validate(self, secret: str, bucket: str) -> Result:
+        """The edge's verdict, UNAVAILABLE when it gives none in time."""
+        deadline = time.monotonic() + self._timeout_seconds
+        reason = ""
+        for _ in range(ATTEMPTS):
+            try:
+                with self._client_here().stream("POST", self._url_of(bucket), content=_question(secret)) as response:
+                    answer = _Answer()
+                    for part in response.iter_raw():
+                        answer.add(part)
+                        if time.monotonic() > deadline:
+                            raise TimeoutError
+                    return self._read(response, answer)
+            except _BROKEN_OFF as error:
+                reason = _reason_of(error)
+            except (httpx2.HTTPError, TimeoutError, _Unusable) as error:
+                return self._unavailable(_reason_of(error))
+        return self._unavailable(reason)
+
+    async def validate_async(self, secret: str, bucket: str) -> Result:
+        """The same, to be awaited."""
+        reason = ""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                for _ in range(ATTEMPTS):
+                    try:
+                        return await self._ask(secret, bucket)
+                    except _BROKEN_OFF as error:
+                        reason = _reason_of(error)
+        except (httpx2.HTTPError, TimeoutError, _Unusable) as error:
+            reason = _reason_of(error)
+        return self._unavailable(reason)
+
+    def close(self) -> None:
+        """Close the connections that threads have used; `close_async` those of the running event loop, too."""
+        client, self._client = self._client, None
+        if client is not None and client[0] == os.getpid():
+            client[1].close()
+
+    async def close_async(self) -> None:
+        self.close()
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    async def _ask(self, secret: str, bucket: str) -> Result:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = httpx2.AsyncClient(**self._options)
+        async with client.stream("POST", self._url_of(bucket), content=_question(secret)) as response:
+            answer = _Answer()
+            async for part in response.aiter_raw():
+                answer.add(part)
+            return self._read(response, answer)
+
+    def _client_here(self) -> httpx2.Client:
+        """Connections are not carried through a fork."""
+        client = self._client
+        if client is None or client[0] != os.getpid():
+            client = self._client = (os.getpid(), httpx2.Client(**self._options))
+        return client[1]
+
+    def _url_of(self, bucket: str) -> str:
+        return f"{self._url}/v1/validate/{quote(bucket, safe='')}"
+
+    def _read(self, response: httpx2.Response, answer: _Answer) -> Result:
+        status = response.status_code
+        if status == 200:
+            try:
+                result = _result_of(json.loads(answer.body))
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                raise _Unusable("its answer is no verdict") from None
+            self._told = ""
+            return result
+        if status == 404 and response.headers.get("content-type") == problems.CONTENT_TYPE:
+            return verdict.NO_BUCKET
+        hint = ": it wants another token" if status == 403 else ""
+        raise _Unusable(f"it answered {status}{hint}")
+
+    def _unavailable(self, reason: str) -> Result:
+        # Once, not for every request; and never the error itself, which carries the request with the secret.
+        if reason != self._told:
+            self._told = reason
+            _log.warning("the edge at %s gives no verdicts: %s", self._url, reason)
+        return verdict.UNAVAILABLE
+
+
+class _Unusable(Exception):
+    """There is an answer, and it is of no use."""
+
+
+class _Answer:
+    def __init__(self) -> None:
+        self.body = b""
+
+    def add(self, part: bytes) -> None:
+        self.body += part
+        if len(self.body) > LARGEST_ANSWER:
+            raise _Unusable("its answer has no end")
+
+
+def _question(secret: str) -> bytes:
+    # What is too long for a key is not carried there; the edge still says whether there is such a bucket.
+    return json.dumps({"key": secret if len(secret) <= keyformat.MAX_LENGTH else ""}).encode()
+
+
+def _result_of(document: Any) -> Result:
+    """Raises ValueError, LookupError, TypeError or AttributeError for what is not the answer of an edge."""
+    code = Verdict(document["code"])
+    if document["valid"] is False:
+        return _REFUSALS[code]
+    if document["valid"] is not True or code is not Verdict.VALID:
+        raise ValueError("not a verdict")
+    user, consumer_id, key = document["user"], document["consumer"]["id"], document["key"]
+    texts = (user["sub"], consumer_id, key["id"])
+    if not all(isinstance(text, str) for text in texts) or not isinstance(user["data"], dict):
+        raise TypeError("not an identity")
+    expires_on = key["expiresOn"]
+    expires_at = None if expires_on is None else models.to_millis(datetime.fromisoformat(expires_on))
+    # The number is the replica's own name for the consumer, and stays there.
+    record = KeyRecord(key["id"], 0, expires_at)
+    return Result(Verdict.VALID, record, ConsumerRecord(consumer_id, user["sub"], json.dumps(user["data"]).encode()))
+
+
+def _reason_of(error: Exception) -> str:
+    if isinstance(error, _Unusable):
+        return str(error)
+    if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
+        return "it did not answer in time"
+    return f"{type(error).__name__}: {error}"

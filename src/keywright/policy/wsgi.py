@@ -1,0 +1,67 @@
+"""Owns the policy as WSGI middleware: Flask, Django, and whatever else is WSGI.
+
+    app.wsgi_app = ApiKeyPolicy(app.wsgi_app, source, bucket_name="my-bucket")
+
+Whom a request comes from is in `environ["keywright.user"]` and `environ["keywright.auth"]`. Bodies are not touched. A
+replica is opened by the first request, in the process that it comes to: after the fork of a server that forks.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Unpack
+
+from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
+from keywright.policy.refusals import render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, MutableMapping
+    from wsgiref.types import StartResponse, WSGIApplication
+
+    from keywright.policy.gate import Source
+    from keywright.policy.identity import Anonymous, Credential, User
+
+USER, AUTH = "keywright.user", "keywright.auth"
+_FORGEABLE = [f"HTTP_{name.decode().upper().replace('-', '_')}" for name in sorted(FORGEABLE_HEADERS)]
+
+
+class ApiKeyPolicy:
+    """Checks the requests to `app`."""
+
+    def __init__(self, app: WSGIApplication, source: Source, **options: Unpack[Options]) -> None:
+        self._app = app
+        self._gate = Gate(source, **options)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            environ[USER], environ[AUTH] = authenticate(self._gate, environ)
+        except Refused as refused:
+            problem = refused.problem
+            headers, body = render(problem, _path_of(environ), environ.get("HTTP_X_REQUEST_ID"))
+            start_response(f"{problem.status} {HTTPStatus(problem.status).phrase}", headers)
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        return self._app(environ, start_response)
+
+
+def authenticate(gate: Gate, environ: MutableMapping[str, Any]) -> tuple[User | Anonymous, Credential]:
+    """Whom the request comes from; what it claims itself is taken out. Raises Refused."""
+    variable = f"HTTP_{gate.header.name.decode().upper().replace('-', '_')}"
+    value = environ.get(variable)
+    for name in _FORGEABLE:
+        if name != variable:
+            environ.pop(name, None)
+    is_cors = "HTTP_ORIGIN" in environ and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+    # PEP 3333: these texts stand for bytes.
+    return gate.check(
+        Request(
+            _path_of(environ),
+            [] if value is None else gate.split_joined(value.encode("latin-1", "replace")),
+            environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
+            is_cors and environ["REQUEST_METHOD"] == "OPTIONS",
+        )
+    )
+
+
+def _path_of(environ: MutableMapping[str, Any]) -> str:
+    path: str = environ.get("PATH_INFO", "")
+    return path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"

@@ -1,0 +1,87 @@
+"""The one Django site of the tests: its settings are made once in a process. Views tell whom a request comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django
+from django.conf import settings
+
+if not settings.configured:
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        SECRET_KEY="of the tests",
+        ROOT_URLCONF="policy.django_site",
+        INSTALLED_APPS=["rest_framework"],
+        REST_FRAMEWORK={
+            "DEFAULT_AUTHENTICATION_CLASSES": ["keywright.policy.drf.ApiKeyAuthentication"],
+            "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+            "EXCEPTION_HANDLER": "keywright.policy.drf.handle_exception",
+            "UNAUTHENTICATED_USER": None,
+            "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+        },
+    )
+    django.setup()
+
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from rest_framework.permissions import AllowAny
+from rest_framework.response import Response
+from rest_framework.throttling import UserRateThrottle
+from rest_framework.views import APIView
+
+from keywright.policy.drf import ApiKeyAuthentication
+
+
+def plain(request: HttpRequest) -> JsonResponse:
+    """What middleware around Django has found out."""
+    scope = getattr(request, "scope", None)
+    user: Any = request.environ["keywright.user"] if scope is None else scope["user"]  # type: ignore[attr-defined]
+    forged = {name: value for name, value in request.headers.items() if name.lower().startswith("x-consumer")}
+    return JsonResponse({"sub": user.sub, "data": user.data, "forged": forged})
+
+
+class Hello(APIView):
+    def get(self, request: Any) -> Response:
+        return Response(
+            {
+                "sub": request.user.sub,
+                "data": request.user.data,
+                "key": request.auth.key_id,
+                "forged": [name for name in request.headers if name.lower().startswith("x-consumer")],
+            }
+        )
+
+    put = get
+
+
+class Open(APIView):
+    permission_classes = (AllowAny,)
+
+    def get(self, request: Any) -> Response:
+        return Response({"sub": getattr(request.user, "sub", None)})
+
+
+class Elsewhere(ApiKeyAuthentication):
+    settings_name = "KEYWRIGHT_ELSEWHERE"
+
+
+class Other(Hello):
+    authentication_classes = (Elsewhere,)
+
+
+class OncePerMinute(UserRateThrottle):
+    rate = "1/min"
+
+
+class Throttled(Hello):
+    throttle_classes = (OncePerMinute,)
+
+
+urlpatterns = [
+    path("", Hello.as_view()),
+    path("open", Open.as_view()),
+    path("other", Other.as_view()),
+    path("throttled", Throttled.as_view()),
+    path("plain", plain),
+]

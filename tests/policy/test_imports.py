@@ -1,0 +1,62 @@
+"""What an application takes into its process with the policy, and what it doesn't."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Packages (and parts of this one) that come with an import, beside the standard library.
+OURS_BARE = {"keywright.core", "keywright.policy"}
+OURS_REPLICA = {"keywright.core", "keywright.edge", "keywright.secretfiles"}
+HTTPX = {"httpx2", "httpcore2", "anyio", "idna", "certifi", "h11", "truststore", "sniffio", "typing_extensions"}
+ORIGIN = {
+    "sqlalchemy",
+    "alembic",
+    "jinja2",
+    "granian",
+    "prometheus_client",
+    "typer",
+    "rich",
+    "cryptography",
+    "aiosqlite",
+}
+
+
+def loaded(module: str) -> tuple[set[str], set[str]]:
+    """Third-party packages, and rooms of our own, that importing a module brings into a fresh process."""
+    script = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    names = json.loads(done.stdout)
+    ours = {".".join(name.split(".")[:2]) for name in names if name.startswith("keywright.")}
+    bare = subprocess.run(
+        [sys.executable, "-c", script.replace(module, "this")], capture_output=True, text=True, check=True
+    )
+    already = {name.split(".")[0] for name in json.loads(bare.stdout.splitlines()[-1])}
+    roots = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - already - {"keywright"}
+    return {root for root in roots if not root.startswith("_")}, ours
+
+
+@pytest.mark.parametrize(
+    ("module", "packages", "rooms"),
+    [
+        ("keywright.policy.asgi", set(), OURS_BARE),
+        ("keywright.policy.wsgi", set(), OURS_BARE),
+        ("keywright.policy.remote", HTTPX, OURS_BARE),
+        ("keywright.edge.shared", {"lmdb"}, OURS_REPLICA),
+        ("keywright.edge.embedded", {"lmdb", *HTTPX}, OURS_REPLICA),
+    ],
+)
+def test_an_import_brings_in_only_what_it_is_for(module: str, packages: set[str], rooms: set[str]) -> None:
+    found, ours = loaded(module)
+    assert found <= packages
+    assert ours <= rooms
+
+
+@pytest.mark.parametrize("module", ["keywright.policy.fastapi", "keywright.policy.drf"])
+def test_no_door_of_the_policy_brings_in_the_origin(module: str) -> None:
+    found, ours = loaded(module)
+    assert not found & ORIGIN
+    assert ours <= OURS_BARE
