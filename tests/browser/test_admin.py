@@ -269,7 +269,7 @@ def test_somebody_with_a_role_signs_in_with_the_provider(browser: Browser, porta
         page.goto(BUCKET)
         page.get_by_role("link", name="Sign in with your account").click()
         page.wait_for_url(f"**{BUCKET}")
-        expect(page.get_by_text("ada@example.com").first).to_be_visible()
+        expect(page.locator(".rail").get_by_text("ada@example.com")).to_be_visible()
         expect(page.get_by_role("link", name="New consumer")).to_be_visible()
         page.get_by_role("link", name="Settings").click()
         expect(page.get_by_role("heading", name="About")).to_be_visible()
