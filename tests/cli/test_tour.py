@@ -125,7 +125,7 @@ def test_serve_hands_over_what_was_given_and_none_for_the_rest(service: Callable
     assert result.exit_code == 0
     given = {
         "host": None, "port": 9000, "data_dir": Path("/srv/keys"), "database_url": None, "workers": 4, "region": None,
-            "nats": None,
+        "nats": None, "grpc_port": None,
     }  # fmt: skip
     assert calls == [("serve", given, {})]
 
