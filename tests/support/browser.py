@@ -79,9 +79,13 @@ def watched(browser: Browser, url: str, **options: Any) -> Iterator[tuple[Browse
         context.close()
 
 
-def find_barriers(page: Page) -> str:
-    """What stands in the way of people who see, hear or move differently, as axe finds it; empty if nothing."""
+def find_barriers(page: Page, rule: str | None = None) -> str:
+    """What stands in the way of people who see, hear or move differently, as axe finds it; empty if nothing.
+
+    By one rule, or by all.
+    """
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
-    found = AxeResults(page.evaluate("axe.run({ resultTypes: ['violations'] })"))
+    options = {"resultTypes": ["violations"]} | ({} if rule is None else {"runOnly": [rule]})
+    found = AxeResults(page.evaluate("options => axe.run(options)", options))
     return "" if found.violations_count == 0 else f"{page.url}\n{found.generate_report()}"
