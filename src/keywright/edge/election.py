@@ -88,10 +88,7 @@ class Member:
 
     @property
     def cursor(self) -> Cursor | None:
-        try:
-            return self._replica.cursor
-        except (lmdb.Error, ReplicaBroken):
-            return None
+        return self._replica.find_cursor()
 
     @property
     def revision(self) -> int | None:

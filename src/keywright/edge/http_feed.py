@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from keywright import __version__
 from keywright.core.changes import NOWHERE, Batch, Change, Cursor
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
 from keywright.edge.feeds import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted
 from keywright.edge.in_step import elapsed_seconds
+from keywright.edge.origin_client import new_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,15 +58,12 @@ class HttpFeed:
         self._signer = FrameSigner(digester)
         self._pepper_check = digester.pepper_check()
         self._monotonic = monotonic
-        self._client = httpx2.AsyncClient(
-            base_url=origin,
-            headers={
-                "authorization": f"Bearer {token.reveal()}",
-                "accept-encoding": "gzip",
-                "user-agent": f"keywright-edge/{__version__} ({edge_name})",
-            },
+        self._client = new_client(
+            origin,
+            token,
+            edge_name=edge_name,
+            headers={"accept-encoding": "gzip"},
             timeout=httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-            follow_redirects=False,
         )
         self._record: str | None = None
         self._answer: _Answer | None = None

@@ -227,6 +227,13 @@ class Replica:
         with self._files.read() as tx:
             return self._cursor(tx)
 
+    def find_cursor(self) -> Cursor | None:
+        """The cursor for who only tells of it: None, too, when the replica can't be read."""
+        try:
+            return self.cursor
+        except (lmdb.Error, ReplicaBroken):
+            return None
+
     @property
     def deployment_id(self) -> str | None:
         with self._files.read() as tx:

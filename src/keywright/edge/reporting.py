@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx2
 
-from keywright import __version__
 from keywright.core.reports import ReportSigner
+from keywright.edge.origin_client import new_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,15 +88,12 @@ class HttpReports:
 
     def __init__(self, origin: str, token: Secret, digester: Digester, *, edge_name: str) -> None:
         self._signer = ReportSigner(digester)
-        self._client = httpx2.AsyncClient(
-            base_url=origin,
-            headers={
-                "authorization": f"Bearer {token.reveal()}",
-                "content-type": "application/vnd.keywright.report",
-                "user-agent": f"keywright-edge/{__version__} ({edge_name})",
-            },
+        self._client = new_client(
+            origin,
+            token,
+            edge_name=edge_name,
+            headers={"content-type": "application/vnd.keywright.report"},
             timeout=SEND_SECONDS,
-            follow_redirects=False,
         )
 
     async def send(self, report: Report) -> float:

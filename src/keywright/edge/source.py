@@ -106,10 +106,7 @@ class ReplicaSource(ABC):
     def is_ready(self) -> bool:
         """Whether keys can be judged, in step with the record or not."""
         with self._reading:
-            try:
-                return self._replica is not None and self._replica.revision is not None
-            except (lmdb.Error, ReplicaBroken):
-                return False
+            return self._replica is not None and self._replica.find_cursor() is not None
 
     @property
     def lag_seconds(self) -> float:

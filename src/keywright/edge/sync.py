@@ -101,10 +101,7 @@ class Follower:
     @property
     def cursor(self) -> Cursor | None:
         """Where the replica is; None before the first snapshot, or when the replica can't be read."""
-        try:
-            return self._replica.cursor
-        except (lmdb.Error, ReplicaBroken):
-            return None
+        return self._replica.find_cursor()
 
     @property
     def revision(self) -> int | None:

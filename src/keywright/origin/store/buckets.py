@@ -47,36 +47,22 @@ async def insert(
     now: datetime,
 ) -> Bucket:
     """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
-    number = await tx.insert(
-        buckets,
-        id=id,
-        account_number=account.number if account else None,
-        name=name,
-        description=description,
-        tags=tags,
-        is_retrievable=is_retrievable,
-        key_prefix=key_prefix,
-        created_at=now,
-        updated_at=now,
-        max_staleness_seconds=max_staleness_seconds,
-        when_stale=when_stale,
-        self_serve=asdict(self_serve),
-    )
-    bucket = Bucket(
-        number=number,
-        id=id,
-        account_id=account.id if account else None,
-        name=name,
-        description=description,
-        tags=tags,
-        is_retrievable=is_retrievable,
-        key_prefix=key_prefix,
-        created_at=now,
-        updated_at=now,
-        max_staleness_seconds=max_staleness_seconds,
-        when_stale=when_stale,
-        self_serve=self_serve,
-    )
+    values: dict[str, Any] = {
+        "id": id,
+        "name": name,
+        "description": description,
+        "tags": tags,
+        "is_retrievable": is_retrievable,
+        "key_prefix": key_prefix,
+        "created_at": now,
+        "updated_at": now,
+        "max_staleness_seconds": max_staleness_seconds,
+        "when_stale": when_stale,
+    }
+    account_number = account.number if account else None
+    number = await tx.insert(buckets, **values, account_number=account_number, self_serve=asdict(self_serve))
+    account_id = account.id if account else None
+    bucket = Bucket(**values, number=number, account_id=account_id, self_serve=self_serve)
     tx.record(put(bucket))
     return bucket
 
