@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# The aim is 95. What came with edges, gateways and portals has not been seen whole yet: raise this when it has.
-LEAST_PERCENT = 90
+LEAST_PERCENT = 95
 GATED = ("core", "origin/service", "origin/store", "edge")
 
 

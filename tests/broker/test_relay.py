@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from support import service as services
 from support.nats import NatsServer
 from support.record import log_of, snapshot_of
 from support.service import Service
+from support.waiting import until
 
 
 class World:
@@ -108,12 +109,6 @@ async def opened(base: Path, options: BrokerOptions, **settings: object) -> Asyn
             yield service, world
         finally:
             await world.close()
-
-
-async def until(is_true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
-        while not await is_true():
-            await asyncio.sleep(0.02)
 
 
 async def changes_kept(world: World) -> list[Change]:

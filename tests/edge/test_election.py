@@ -13,6 +13,7 @@ from keywright.edge.election import NOBODY, Member
 from keywright.edge.in_step import InStep, elapsed_seconds
 from keywright.edge.replica import Replica
 from keywright.edge.sync import Follower
+from support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +46,6 @@ class Process:
         if self.running is not None:
             async with asyncio.timeout(5):
                 await self.running
-
-
-async def until(is_true: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not is_true():
-            await asyncio.sleep(0.005)
 
 
 def test_without_a_process_that_follows_nothing_is_said_to_be_in_step(replica: Replica) -> None:

@@ -18,6 +18,7 @@ from keywright.core.reports import EdgeState, ReportSigner
 from keywright.edge import reporting
 from keywright.edge.identity import Identity
 from keywright.edge.reporting import HttpReports, NotTaken, Reporter
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,12 +112,6 @@ class Taken:
         if self.error is not None:
             raise self.error
         return self.pause
-
-
-async def until(is_true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not is_true():
-            await asyncio.sleep(0.002)
 
 
 async def test_what_happens_while_a_report_is_under_way_is_one_more_report(tmp_path: Path) -> None:

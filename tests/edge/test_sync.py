@@ -15,6 +15,7 @@ from keywright.core.changes import Change, ConsumerDelete, Cursor
 from keywright.edge.feeds import RecordBehind
 from keywright.edge.replica import Replica, ReplicaBroken, WrongPepper
 from keywright.edge.sync import Follower
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -261,10 +262,10 @@ async def test_the_loop_hears_the_bell_and_stops_when_told(replica: Replica, fee
     follower = Follower(replica, feed, poll_seconds=60)
     stop = asyncio.Event()
     running = asyncio.create_task(follower.run(stop))
-    await _until(lambda: follower.is_synced)
+    await until(lambda: follower.is_synced)
     feed.log.append(ConsumerDelete(1))
     follower.ring()
-    await _until(lambda: follower.revision == 5)
+    await until(lambda: follower.revision == 5)
     stop.set()
     async with asyncio.timeout(2):
         await running
@@ -284,10 +285,10 @@ async def test_the_loop_polls_sweeps_and_checks_readers(
     monkeypatch.setattr("keywright.edge.sync.READER_CHECK_SECONDS", 0.0)
     stop = asyncio.Event()
     running = asyncio.create_task(follower.run(stop))
-    await _until(lambda: follower.is_synced)
+    await until(lambda: follower.is_synced)
     feed.log.append(ConsumerDelete(1))
-    await _until(lambda: follower.revision == 5)
-    await _until(lambda: _key_count(replica) == 0)
+    await until(lambda: follower.revision == 5)
+    await until(lambda: _key_count(replica) == 0)
     stop.set()
     await running
 
@@ -299,12 +300,12 @@ async def test_the_loop_survives_failures_and_logs_each_kind_once(
     feed.error = OSError("no route")
     with caplog.at_level(logging.WARNING):
         running = asyncio.create_task(follower.run(stop))
-        await _until(lambda: len(feed.calls) > 3)
+        await until(lambda: len(feed.calls) > 3)
         assert caplog.text.count("no route") == 1
         feed.error = None
-        await _until(lambda: follower.is_synced)
+        await until(lambda: follower.is_synced)
         feed.error = OSError("no route")
-        await _until(lambda: caplog.text.count("no route") == 2)
+        await until(lambda: caplog.text.count("no route") == 2)
     stop.set()
     await running
 
@@ -354,12 +355,6 @@ def _key_count(replica: Replica) -> int:
     with files.read() as tx:
         count: int = tx.stat(files.keys)["entries"]
         return count
-
-
-async def _until(is_true: object) -> None:
-    async with asyncio.timeout(5):
-        while not is_true():  # type: ignore[operator]
-            await asyncio.sleep(0.005)
 
 
 def test_lmdb_is_the_engine_whose_files_we_describe() -> None:

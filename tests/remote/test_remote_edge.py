@@ -38,7 +38,7 @@ def test_an_edge_that_has_never_met_the_origin_answers_503_and_is_ready_once_it_
     assert (edge.verdict(key["key"]), edge.get("/readyz")["ready"]) == ("503", False)
     proxy.heal()
     until(lambda: edge.verdict(key["key"]) == "VALID")
-    assert is_synced(edge)
+    until(lambda: is_synced(edge))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

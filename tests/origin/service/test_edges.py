@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from keywright.origin.store.database import Database, DatabaseUnavailable
 from keywright.origin.store.edges import Heard
 from support import record as records
 from support.record import Record
+from support.waiting import until
 
 ACCOUNT = "acct_of_the_tests"
 
@@ -72,10 +73,27 @@ async def world_of(record: Record) -> World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """For what the engine has no part in."""
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """For what the engine has no part in: the database's clock is the world's."""
     async with records.opened(f"sqlite+aiosqlite:///{tmp_path}/keywright.db") as record:
-        yield await world_of(record)
+        made = await world_of(record)
+
+        async def now(_: object) -> int:
+            return int(made.now * 1000)
+
+        monkeypatch.setattr(rows, "_now", now)
+        yield made
+
+
+async def test_after_a_clock_was_set_back_what_an_edge_says_next_is_kept_all_the_same(world: World) -> None:
+    for time_ in (9000, 5000):
+        world.now = time_
+        head = await world.write()
+        async with world.record.database.write() as tx:
+            await rows.put_all(tx, [Heard(ACCOUNT, world.report("a", head), 0.0)])
+            # What was heard before it is no news.
+            await rows.put_all(tx, [Heard(ACCOUNT, world.report("a", None), 2.0)])
+        assert [one.report.revision for one in await world.rows()] == [head.revision]
 
 
 @pytest.fixture
@@ -94,12 +112,6 @@ async def running(*origins: Edges) -> AsyncIterator[None]:
         for origin in origins:
             origin.stop()
         await asyncio.gather(*tasks)
-
-
-async def until(is_true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not await is_true():
-            await asyncio.sleep(0.01)
 
 
 async def test_with_no_edge_but_the_own_one_nothing_is_waited_for(world: World) -> None:
@@ -127,7 +139,7 @@ async def test_when_the_time_is_up_the_pending_ones_are_named(world: World) -> N
     await origin.acknowledge(world.report("late", before), ACCOUNT)
     await origin.acknowledge(world.report("starting", None), DEPLOYMENT)
     waiting = asyncio.create_task(origin.wait(after.revision, None, 0.5))
-    await until(lambda: _true(origin._rows_as_of >= 0))
+    await until(lambda: origin._rows_as_of >= 0)
     world.now += 1
     outcome = await waiting
     assert (outcome.applied, outcome.wanted, outcome.is_reached) == (1, 3, False)
@@ -141,7 +153,7 @@ async def test_as_many_as_were_asked_for_are_enough_and_no_fewer(world: World, c
     for name in ("a", "b"):
         await origin.acknowledge(world.report(name, head), ACCOUNT)
     waiting = asyncio.create_task(origin.wait(head.revision, count, 0.5))
-    await until(lambda: _true(origin._rows_as_of >= 0))
+    await until(lambda: origin._rows_as_of >= 0)
     await asyncio.sleep(0.1)
     world.now += 1
     outcome = await waiting
@@ -220,10 +232,6 @@ async def _has_row(world: World, name: str, revision: int) -> bool:
     return any(one.report.name == name and one.report.revision == revision for one in await world.rows())
 
 
-async def _true(value: bool) -> bool:
-    return value
-
-
 @pytest.mark.parametrize("change", ["future", "another-past"])
 async def test_a_cursor_where_the_record_never_was_is_not_believed_and_holds_up_who_waits(
     world: World, caplog: pytest.LogCaptureFixture, change: str
@@ -234,7 +242,7 @@ async def test_a_cursor_where_the_record_never_was_is_not_believed_and_holds_up_
     await origin.acknowledge(world.report("astray", told), ACCOUNT)
     assert "where this record never was" in caplog.text
     waiting = asyncio.create_task(origin.wait(1, None, 1))
-    await until(lambda: _true(origin._rows_as_of >= 0))
+    await until(lambda: origin._rows_as_of >= 0)
     world.now += 2
     assert [one.report.name for one in (await waiting).pending] == ["astray"]
 
@@ -250,7 +258,7 @@ async def test_a_record_that_went_back_unknows_what_only_its_lost_past_had(world
         world.own = head._replace(revision=head.revision - 1)
     world.now += 1
     waiting = asyncio.create_task(origin.wait(head.revision - 1, None, 1))
-    await until(lambda: _true(head not in origin._known))
+    await until(lambda: head not in origin._known)
     world.now += 2
     assert [one.report.name for one in (await waiting).pending] == ["ahead"]
     await origin.acknowledge(world.report("ahead", head, number=2), ACCOUNT)
@@ -282,7 +290,7 @@ async def test_no_account_speaks_for_an_edge_of_another_one(world: World) -> Non
     await origin.acknowledge(world.report("a", before), ACCOUNT)
     await origin.acknowledge(world.report("a", after, number=2), "acct_of_a_stranger")
     waiting = asyncio.create_task(origin.wait(after.revision, None, 1))
-    await until(lambda: _true(origin._rows_as_of >= 0))
+    await until(lambda: origin._rows_as_of >= 0)
     world.now += 2
     assert [(one.account_id, one.report.name) for one in (await waiting).pending] == [(ACCOUNT, "a")]
 
@@ -319,7 +327,7 @@ async def test_rows_of_edges_that_are_gone_for_long_are_removed(
         await until(lambda: _is_gone(world_on_both))
         # A moment later nothing of it is in memory either.
         world_on_both.now += rules.STORE_SECONDS
-        await until(lambda: _true((ACCOUNT, world_on_both.report("gone", None).instance) not in origin._heard))
+        await until(lambda: (ACCOUNT, world_on_both.report("gone", None).instance) not in origin._heard)
 
 
 async def _is_gone(world: World) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from support import record as records
 from support.postgres import Postgres
 from support.proxy import Proxy
 from support.record import Record
+from support.waiting import until
 
 
 @pytest.fixture
@@ -43,12 +44,6 @@ async def listening(database: Database) -> AsyncIterator[asyncio.Event]:
         task.cancel()
         await asyncio.wait([task])
     assert not database.commits.is_heard
-
-
-async def until(is_true: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not is_true():
-            await asyncio.sleep(0.005)
 
 
 async def commit(database: Database) -> None:

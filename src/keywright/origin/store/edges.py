@@ -44,7 +44,10 @@ async def find_head(tx: Transaction) -> Head | None:
 
 
 async def put_all(tx: Transaction, heard: Iterable[Heard]) -> None:
-    """Keep what was heard, unless something newer of the same edge is kept already."""
+    """Keep what was heard, unless something newer of the same edge is kept already.
+
+    A row of the future is of a clock that was set back since: it is not newer.
+    """
     now = await _now(tx)
     # In one order, so that two origins that write the same rows wait for each other rather than for ever.
     rows = [_row(one, now) for one in sorted(heard, key=lambda one: (one.account_id, one.report.instance))]
@@ -52,11 +55,9 @@ async def put_all(tx: Transaction, heard: Iterable[Heard]) -> None:
         return
     insert: Any = (postgresql if tx.is_postgresql else sqlite).insert(edges)
     told = {name: insert.excluded[name] for name in rows[0] if name not in {"account_id", "instance"}}
+    is_older = (edges.c.seen_at <= insert.excluded.seen_at) | (edges.c.seen_at > now)
     await tx.execute(
-        insert.on_conflict_do_update(
-            index_elements=["account_id", "instance"], set_=told, where=edges.c.seen_at <= insert.excluded.seen_at
-        ),
-        rows,
+        insert.on_conflict_do_update(index_elements=["account_id", "instance"], set_=told, where=is_older), rows
     )
 
 
