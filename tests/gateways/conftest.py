@@ -11,7 +11,7 @@ import pytest
 
 from doors import table
 from edge.world import DIGESTER
-from gateways.gateway import Gateway, Kind, with_key
+from gateways.gateway import Edits, Gateway, Kind, with_key
 from gateways.upstream import Upstream
 from keywright.edge.replica import Replica
 from support.postgres import free_port
@@ -72,8 +72,8 @@ def new_gateway(
     started: dict[object, Gateway] = {}
     keepers: list[TableEdge] = []
 
-    def start(kind: Kind, *, bucket: str = table.BUCKET, preflight: bool = False) -> Gateway:
-        wanted = (kind.name, bucket, preflight)
+    def start(kind: Kind, *, bucket: str = table.BUCKET, edits: Edits = ()) -> Gateway:
+        wanted = (kind.name, bucket, tuple(edits))
         if wanted not in started:
             directory = tmp_path_factory.mktemp(kind.name) / "gateway"
             gateway = started[wanted] = Gateway(
@@ -83,7 +83,7 @@ def new_gateway(
                 edge=edge.port,
                 grpc=edge.grpc_port,
                 bucket=bucket,
-                preflight=preflight,
+                edits=edits,
                 variables={"KEYWRIGHT_PEPPER": PEPPER},
             )
             if kind.is_own_judge:
