@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from joserfc.jwk import KeySet
 from doors.table import BUCKET, METADATA, ROWS, SUCCESSOR, VALID, Row
 from gateways.conftest import TableEdge, fill_with_table
 from gateways.gateway import ASKING, IDENTITY, KINDS, PREFLIGHT, Gateway, Kind, with_key
+from gateways.spellings import spellings
 from gateways.upstream import Upstream
 from support.postgres import free_port
 from support.process import until
@@ -68,17 +68,7 @@ def test_the_table_of_key_states(kind: Kind, new_gateway: NewGateway, upstream: 
     assert wrong == {}
 
 
-def _spellings(name: str) -> list[str]:
-    """The name with each mixture of -, _ and . between its words, in several cases."""
-    words = name.split("-")
-    found = []
-    for marks in itertools.product("-_.", repeat=len(words) - 1):
-        spelt = words[0] + "".join(mark + word for mark, word in zip(marks, words[1:], strict=True))
-        found += [spelt, spelt.lower(), spelt.upper()]
-    return found
-
-
-FORGED = [(spelling.encode(), b"forged") for name in IDENTITY for spelling in _spellings(name)]
+FORGED = [(spelling.encode(), b"forged") for name in IDENTITY for spelling in spellings(name)]
 
 
 @each_gateway

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from doors.table import BUCKET, EXPIRED, VALID
-from gateways.conftest import PEPPER, TableEdge, fill_with_table
+from doors.table import EXPIRED, VALID
+from gateways.conftest import TableEdge, start_all
 from gateways.gateway import KINDS, TRAEFIK, Edits, Gateway, Kind, with_key
 from gateways.upstream import Upstream
 from support.process import until
@@ -38,24 +38,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[World]:
-    directory = tmp_path_factory.mktemp("unchecked")
-    fill_with_table(directory / "data")
-    socket_path = directory / "haproxy/haproxy.sock"
-    edge = TableEdge(directory / "data", "--haproxy", str(socket_path), KEYWRIGHT_HAPROXY_LEASE_SECONDS="2")
+    def edits(kind: Kind) -> Edits:
+        return TRAEFIK_OPEN if kind is TRAEFIK else OPEN
+
     with ExitStack() as stack:
-        stack.callback(edge.kill)
-        gateways = {
-            kind: stack.enter_context(
-                Gateway(
-                    kind, directory / kind.name, api=upstream.port, edge=edge.port, grpc=edge.grpc_port, bucket=BUCKET,
-                    edits=TRAEFIK_OPEN if kind is TRAEFIK else OPEN, variables={"KEYWRIGHT_PEPPER": PEPPER},
-                )
-            )
-            for kind in KINDS
-        }  # fmt: skip
-        edge.wait_until_ready()
-        for gateway in gateways.values():
-            until(lambda gateway=gateway: gateway.ask("GET", "/").status == 401, 60)
+        directory = tmp_path_factory.mktemp("unchecked")
+        gateways, edge = start_all(stack, directory, upstream, edits, KEYWRIGHT_HAPROXY_LEASE_SECONDS="2")
         yield World(gateways, edge, upstream)
 
 
