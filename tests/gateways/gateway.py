@@ -85,7 +85,8 @@ class Gateway:
         self.bucket = bucket
         self.directory = directory
         self.port = free_port()
-        ports = {"8000": self.port, "8001": free_port(), "8080": edge, "8090": grpc, "9000": api}
+        self.side_port = free_port()
+        ports = {"8000": self.port, "8001": self.side_port, "8080": edge, "8090": grpc, "9000": api}
         shutil.copytree(ROOT / "gateways" / kind.folder, directory)
         made = set()
         for file in directory.iterdir():
