@@ -13,7 +13,7 @@ import load
 import record
 import report
 import servers
-from http_doors import Candidate
+from candidate import Candidate
 from machine import SERVER_CORES, on_cores
 from plan import Plan, progress, size_name
 from processes import ServerProcess, free_port
