@@ -26,7 +26,7 @@ class KeyIdConvertor(StringConvertor):
 register_url_convertor("key_id", KeyIdConvertor())
 
 
-def _wait(
+async def _wait(
     request: Request,
     wait: Annotated[
         WaitCount | None,
@@ -69,7 +69,7 @@ def _operation_id(route: APIRoute) -> str:
     return to_camel(route.endpoint.__name__)
 
 
-def _page(
+async def _page(
     limit: Annotated[Limit, Query(description="The most items to return; a larger number is cut to 1000.")] = MAX_LIMIT,
     offset: Annotated[Offset, Query(description="How many items to pass over.")] = 0,
 ) -> Page:
