@@ -35,12 +35,15 @@ async def _wait(
             examples=["all"],
         ),
     ] = None,
-    timeout: Annotated[
-        WaitMillis, Query(description="With `wait`: how many milliseconds at most. The change holds all the same.")
+    millis: Annotated[
+        WaitMillis,
+        Query(
+            alias="timeout", description="With `wait`: how many milliseconds at most. The change holds all the same."
+        ),
     ] = DEFAULT_MILLIS,
 ) -> None:
     if wait is not None:
-        ask_to_wait(request, Wait(None if wait == "all" else int(wait), timeout))
+        ask_to_wait(request, Wait(None if wait == "all" else int(wait), millis))
 
 
 class ApiRoute(OriginRoute):
