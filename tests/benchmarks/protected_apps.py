@@ -37,8 +37,8 @@ def _unprotected(kind: str, *_: str) -> Any:
     app = FastAPI()
 
     @app.get("/hello")
-    async def hello() -> dict[str, str]:
-        return {"message": "Hello, customer-10000000!"}
+    async def hello(request: Request) -> dict[str, str]:
+        return {"message": f"Hello, {request.method}-customer!"}
 
     return app
 
