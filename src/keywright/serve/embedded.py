@@ -34,7 +34,7 @@ from keywright.origin.oidc.provider import Provider
 from keywright.origin.oidc.sign_in import Client
 from keywright.origin.service.edges import Edges
 from keywright.origin.store import logs
-from keywright.origin.store.database import Database
+from keywright.origin.store.database import Database, DatabaseUnavailable
 from keywright.origin.store.logs import Deployment, NotKept
 from keywright.serve.first_start import make_tools
 from keywright.settings import EndUserSettings, OriginSettings
@@ -216,6 +216,9 @@ class EmbeddedApp:
         """The bell: a committed change is in this machine's replica before its answer goes out."""
         try:
             await self._follower.catch_up()
+        except DatabaseUnavailable as error:
+            log.error("revision %d is committed but not applied here: %s", revision, error)
+            raise NotAppliedHere from error
         except Exception as error:
             log.exception("revision %d is committed but not applied here", revision)
             raise NotAppliedHere from error
