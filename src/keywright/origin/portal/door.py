@@ -32,8 +32,9 @@ from keywright.origin.service.edges import Outcome
 from keywright.origin.service.sessions import Session
 
 Handler = Callable[[Visit], Awaitable[Response]]
-Resume = Callable[[Transaction, str, Services, bool], Awaitable[tuple[Session, Actor] | None]]
-"""Who acts in the session of a token, or None if it is over; with `True` they are held until the transaction ends."""
+Resume = Callable[[Transaction, str, Request, bool], Awaitable[tuple[Session, Actor] | None]]
+"""Who acts at an address in the session of a token, or None if it is over; with `True` they are held until the
+transaction ends."""
 
 EDGES_SECONDS = 2.0
 """For how long a page waits for edges to apply what was done."""
@@ -250,7 +251,7 @@ class Door:
         is_held: bool = False,
     ) -> Visit:
         token = cookies.read(request, self.cookie)
-        found = await self._resume(tx, token, services, is_held) if token else None
+        found = await self._resume(tx, token, request, is_held) if token else None
         now = services.tools.clock()
         if found is not None:
             session, actor = found

@@ -47,13 +47,13 @@ async def load_own(visit: Visit) -> Frame:
 async def _load(visit: Visit, account: Account) -> Frame:
     work, grantee = visit.work, visit.work.actor.grantee
     access = grantee.on_account(account.id)
-    all_accounts, _ = await accounts.list_all(work, FEW) if grantee.is_root else ([account], 1)
+    reachable, _ = await accounts.list_reachable(work, FEW)
     projects: Sequence[Project] = ()
     if access >= Access.READ:
         projects, _ = await accounts.list_projects(work, account.name, FEW)
     return Frame(
         account,
-        all_accounts,
+        reachable,
         projects,
         account_url(visit, account.name),
         grantee.is_root,
@@ -94,7 +94,8 @@ async def find_bucket(visit: Visit) -> BucketPlace:
 
 async def bucket_page(visit: Visit, template: str, place: BucketPlace, /, **values: Any) -> Response:
     """A page inside the frame of the account, about the bucket in the address."""
-    return await page(visit, template, place=place, bucket=place.bucket, **values)
+    project = place.places[0][0] if place.places else ""
+    return await page(visit, template, place=place, bucket=place.bucket, selected_project=project, **values)
 
 
 def bucket_url(visit: Visit, *parts: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from keywright.core.models import Bucket
 from keywright.core.problems import Unauthorized
@@ -30,7 +30,8 @@ class Place:
     name: str
 
 
-async def resume(tx: Transaction, token: str, services: Services, is_held: bool) -> tuple[Session, Actor] | None:
+async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
+    services: Services = request.app.state.services
     session = await sessions.find(tx, services.tools, PORTAL, token)
     if session is None or session.sub is None or session.email is None:
         return None
