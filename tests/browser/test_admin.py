@@ -130,6 +130,7 @@ def test_the_life_of_a_consumer_and_its_keys(page: Page, pages: dict[str, str], 
     third = page.locator("#secret").inner_text()
     assert [portal.process.verdict(key) for key in (first, second, third)] == ["EXPIRED", "EXPIRED", "VALID"]
     page.get_by_role("link", name="Back to the consumer").click()
+    expect(page.get_by_text("The keys that were rolled are refused. The edge has applied it.")).to_be_visible()
 
     page.locator("li", has_text=third[-8:]).get_by_role("link", name="Revoke").click()
     page.get_by_role("link", name="Cancel").click()
@@ -142,6 +143,7 @@ def test_the_life_of_a_consumer_and_its_keys(page: Page, pages: dict[str, str], 
     page.get_by_label("Invite by e-mail").fill("eve@example.com")
     page.get_by_role("button", name="Invite").click()
     expect(page.get_by_text("eve@example.com is invited")).to_be_visible()
+    expect(page.get_by_text("Hand over the address yourself")).to_contain_text("/portal/my-project-production")
     page.get_by_role("link", name="Remove eve@example.com").click()
     page.get_by_role("button", name="Withdraw invite").click()
     expect(page.get_by_text("eve@example.com manages this consumer no more")).to_be_visible()

@@ -13,9 +13,11 @@ from keywright.core.keyformat import Secret
 from keywright.core.models import Account, Bucket, Environment, Project
 from keywright.core.permissions import Access
 from keywright.core.problems import Forbidden
+from keywright.origin.portal.door import EDGES_SECONDS
 from keywright.origin.portal.visit import Visit
 from keywright.origin.service import accounts, buckets
 from keywright.origin.service.actor import Page, get_account
+from keywright.origin.service.edges import Outcome
 
 FEW = Page(limit=100)
 """As many as a menu can show; the rest is found on its own page."""
@@ -65,6 +67,16 @@ async def _load(visit: Visit, account: Account) -> Frame:
 async def page(visit: Visit, template: str, /, **values: Any) -> Response:
     """A page inside the frame of the account in the address."""
     return await visit.page(f"admin/{template}", frame=await load(visit), **values)
+
+
+def applied(outcome: Outcome) -> str:
+    """How far a change has got among the edges that are connected."""
+    if outcome.is_reached:
+        return "Every edge has applied it." if outcome.wanted != 1 else "The edge has applied it."
+    if not outcome.is_known:
+        return "Whether every edge has applied it could not be learnt in time: see Edges."
+    behind = outcome.wanted - outcome.applied
+    return f"{behind} of {outcome.wanted} edges had not applied it after {EDGES_SECONDS:g} s: see Edges."
 
 
 def account_url(visit: Visit, account: str, *parts: str) -> str:

@@ -82,7 +82,8 @@ def register(door: Door) -> None:
     async def delete(visit: Visit) -> Response:
         await frame.enter(visit)
         await self_serve.delete_consumer(visit.work, frame.ref(visit))
-        return visit.go(visit.base, "It is deleted, and its keys have stopped working.")
+        visit.is_awaited = True
+        return visit.go(visit.base, "It is deleted with all its keys.")
 
 
 def title_of(consumer: Consumer) -> str:

@@ -15,6 +15,7 @@ from keywright.origin.portal.visit import Visit
 from keywright.origin.service import branding, self_serve, sessions
 from keywright.origin.service.actor import Actor
 from keywright.origin.service.branding import Branding
+from keywright.origin.service.edges import Outcome
 from keywright.origin.service.self_serve import ConsumerRef, EndUser
 from keywright.origin.service.sessions import Session
 
@@ -36,6 +37,13 @@ async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -
     if session is None or session.sub is None or session.email is None:
         return None
     return session, EndUser(session.sub, session.email, session.connection).to_actor()
+
+
+def applied(outcome: Outcome) -> str:
+    """As users see it, who know nothing of edges."""
+    if outcome.is_reached:
+        return "That holds everywhere from now on."
+    return "Not every place where keys are checked has heard of it yet: that may take a moment."
 
 
 async def look(visit: Visit) -> Place:
