@@ -63,11 +63,15 @@ class Post:
 class Door:
     """One portal. `prefix` may have parts in braces, as in `/portal/{bucketName}`.
 
-    `applied` tells its readers how far a change has got among the edges that are connected.
+    `applied` tells its readers how far a change has got among the edges that are connected; `layout` is the template
+    of what stands around its pages.
     """
 
-    def __init__(self, name: str, prefix: str, resume: Resume, applied: Callable[[Outcome], str]) -> None:
+    def __init__(
+        self, name: str, prefix: str, resume: Resume, applied: Callable[[Outcome], str], *, layout: str
+    ) -> None:
         self.name = name
+        self.layout = layout
         self.prefix = prefix
         self.cookie = f"keywright-{name}"
         self.notice_cookie = f"keywright-{name}-notice"

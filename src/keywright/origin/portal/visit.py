@@ -69,6 +69,7 @@ class Visit:
         notice = cookies.read_notice(self.request, self.door.notice_cookie, self.token)
         shared = {
             "base": self.base,
+            "layout": self.door.layout,
             "path": self.request.scope["path"],
             "here": self.here,
             "theme": cookies.theme_of(self.request),

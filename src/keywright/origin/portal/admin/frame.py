@@ -151,7 +151,6 @@ async def confirm(
     """Asks once more before what can't be taken back; with `typed`, for a name to be typed."""
     return await visit.page(
         "confirm.html",
-        frame_template="admin/frame.html",
         frame=await load(visit),
         heading=heading,
         lines=lines,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -68,6 +69,20 @@ async def enter(visit: Visit) -> Place:
 
 async def page(visit: Visit, template: str, place: Place, /, **values: Any) -> Response:
     return await visit.page(f"developer/{template}", place=place, brand=place.brand, **values)
+
+
+async def confirm(visit: Visit, place: Place, *, heading: str, lines: Sequence[str], button: str) -> Response:
+    """Asks once more before what can't be taken back."""
+    return await visit.page(
+        "confirm.html",
+        place=place,
+        brand=place.brand,
+        heading=heading,
+        lines=lines,
+        button=button,
+        back=consumer_url(visit),
+        typed="",
+    )
 
 
 def ref(visit: Visit) -> ConsumerRef:

@@ -6,7 +6,7 @@ from fastapi import Response
 
 from keywright.origin.http import RateLimiter
 from keywright.origin.portal.developer import frame
-from keywright.origin.portal.developer.consumers import confirm, show_made, title_of
+from keywright.origin.portal.developer.consumers import show_made, title_of
 from keywright.origin.portal.door import Door, limit
 from keywright.origin.portal.forms import NEVER
 from keywright.origin.portal.pages import moment
@@ -79,7 +79,7 @@ def register(door: Door) -> None:
         key = await self_serve.get_key(visit.work, frame.ref(visit), visit.at("keyId"))
         name = key.description or f"the key that ends in {key.hint}"
         lines = [f"It stops working at once: {name}, ending in {key.hint}. There is no way back."]
-        return await confirm(visit, place, heading="Delete this key?", lines=lines, button="Delete key")
+        return await frame.confirm(visit, place, heading="Delete this key?", lines=lines, button="Delete key")
 
     @door.post(base + "/keys/{keyId}/delete", form=delete_form, action="self-serve.key.delete")
     async def delete(visit: Visit) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Response
 
 from keywright.origin.portal.developer import frame
-from keywright.origin.portal.developer.consumers import confirm, title_of
+from keywright.origin.portal.developer.consumers import title_of
 from keywright.origin.portal.door import Door
 from keywright.origin.portal.invites import Invites
 from keywright.origin.portal.visit import Visit
@@ -51,7 +51,7 @@ def register(door: Door) -> None:
             else f"{person.email} will not see this consumer and its keys any more. Keys that they know go on working."
         ]
         heading = "Leave this consumer?" if is_self else f"Remove {person.email}?"
-        return await confirm(visit, place, heading=heading, lines=lines, button="Leave" if is_self else "Remove")
+        return await frame.confirm(visit, place, heading=heading, lines=lines, button="Leave" if is_self else "Remove")
 
     @door.post(base + "/{managerId}/remove", form=manager_list, action="self-serve.manager.delete")
     async def remove(visit: Visit) -> Response:
