@@ -59,6 +59,12 @@ class Portal:
     def new_address(self, name: str = "ada") -> str:
         return f"{name}-{next(_numbers)}@example.com"
 
+    def ask_for_link(self, page: Page, email: str) -> None:
+        page.goto(self.url)
+        page.get_by_label("E-mail address").fill(email)
+        page.get_by_role("button", name="Send me a link").click()
+        page.get_by_role("heading", name="Look into your mail").wait_for()
+
     def link_for(self, email: str) -> str:
         pattern = re.compile(rf"Mail to {re.escape(email)}:.*?(http\S+/sign-in/link\?token=\S+)", re.DOTALL)
         until(lambda: pattern.search(self.served.output()), timeout=60)
@@ -66,10 +72,7 @@ class Portal:
 
     def sign_in(self, email: str, **options: Any) -> Page:
         page = self.new_page(**options)
-        page.goto(self.url)
-        page.get_by_label("E-mail address").fill(email)
-        page.get_by_role("button", name="Send me a link").click()
-        page.get_by_role("heading", name="Look into your mail").wait_for()
+        self.ask_for_link(page, email)
         page.goto(self.link_for(email))
         page.get_by_role("button", name="Sign in").click()
         page.get_by_role("heading", name="Your API keys").wait_for()
