@@ -38,7 +38,7 @@ class EndUserSettings:
     oidc_audiences: tuple[str, ...]
     oidc_client_id: str | None
     oidc_client_secret: Secret | None
-    admin_roles: Mapping[str, roles.Membership]
+    admin_roles: Mapping[str, roles.Held]
     """Who of the provider's own people may use the admin portal, by e-mail address."""
     cors_origins: tuple[str, ...]
     rate_limit: float
@@ -440,7 +440,7 @@ def _mail_from(address: str) -> str:
     return address
 
 
-def _admin_roles(parts: tuple[str, ...]) -> Mapping[str, roles.Membership]:
+def _admin_roles(parts: tuple[str, ...]) -> Mapping[str, roles.Held]:
     try:
         return roles.parse(parts)
     except ValueError as error:

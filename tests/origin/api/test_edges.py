@@ -9,37 +9,13 @@ from typing import Any
 import pytest
 
 from keywright.core.changes import Cursor
-from keywright.core.reports import EdgeState, Report, ReportSigner
+from keywright.core.reports import EdgeState, ReportSigner
 from keywright.serve import keyfiles
+from support.reports import report_of, tell
 from support.service import Service
 
 SECONDS = "body.maxStalenessSeconds"
 FOLLOW: dict[str, Any] = {"account": "none", "buckets": {"*": "validate"}, "feed": True}
-
-
-def report_of(service: Service, name: str, **changes: Any) -> Report:
-    deployment_id = service.app._replica.deployment_id
-    assert deployment_id is not None
-    fields: dict[str, Any] = {
-        "deployment_id": deployment_id,
-        "instance": f"instance-of-{name:->16}"[:64],
-        "start": "0" * 16,
-        "number": time.monotonic_ns(),
-        "name": name,
-        "region": "eu-north",
-        "version": "9.9",
-        "state": EdgeState.SYNCED,
-        "since": 1_800_000_000_000,
-        "cursor": service.app._replica.cursor,
-        "lag": 250,
-    }
-    return Report(**{**fields, **changes})
-
-
-async def tell(service: Service, report: Report | bytes, key: str | None = None, expect: int = 200) -> Any:
-    signer = ReportSigner(keyfiles.load_digester(service.settings))
-    content = report if isinstance(report, bytes) else signer.encode(report)
-    return await service.call("POST", "/v1/feed/acknowledgements", key=key, content=content, expect=expect)
 
 
 async def edges_of(service: Service, key: str | None = None, account: str = "my-account") -> dict[str, Any]:
