@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -15,6 +14,7 @@ from keywright.origin.http import MAX_OFFSET, MAX_TAGS
 from keywright.origin.http.wait import MAX_COUNT, MAX_MILLIS
 from keywright.origin.service import text
 from keywright.origin.service.actor import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME, UNSET, Page
+from keywright.origin.service.text import is_whole
 
 Item = TypeVar("Item")
 
@@ -28,11 +28,6 @@ WAIT_COUNT = r"^(all|[1-9][0-9]{0,2}|1000)$"
 CUSTOM_KEY = r"^[!-~]{8,512}$"
 LIMIT = "x-limit"
 """Marks, until the document is made, a schema whose limit is a setting: see openapi.py."""
-
-
-def is_whole(pattern: str, value: str) -> bool:
-    """Whether all of a text matches; `$` would let a trailing line feed pass."""
-    return re.fullmatch(pattern[1:-1], value) is not None
 
 
 def parse_moment(value: Any) -> datetime:
