@@ -13,6 +13,7 @@ from keywright.core.keyformat import DEFAULT_PREFIX
 from keywright.core.models import Bucket, WhenStale
 from keywright.core.permissions import Access
 from keywright.origin.api.fields import (
+    WITHOUT_FRACTION,
     AccountName,
     BucketName,
     Description,
@@ -42,7 +43,7 @@ from keywright.origin.service.buckets import BucketDraft, Grant
 
 router = new_router("Buckets")
 # A century: more is never, which null says.
-Staleness = Annotated[int, Field(ge=1, le=rules.MAX_STALENESS_SECONDS, examples=[300])]
+Staleness = Annotated[int, Field(ge=1, le=rules.MAX_STALENESS_SECONDS, examples=[300]), WITHOUT_FRACTION]
 # Who asks for refusals says from when on: in the request itself where there is no bucket yet that says so.
 _IF_REFUSED: JsonDict = {"properties": {"whenStale": {"const": "refuse"}}, "required": ["whenStale"]}
 _THEN_BOUNDED: JsonDict = {"properties": {"maxStalenessSeconds": {"type": "integer"}}}

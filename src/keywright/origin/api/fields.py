@@ -67,6 +67,11 @@ def _whole_number(value: Any) -> Any:
     return value
 
 
+def _without_fraction(value: Any) -> Any:
+    # In JSON, 300.0 is the whole number 300; a fraction is left for the refusal.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _wait_count(value: Any) -> Any:
     if not isinstance(value, str) or not is_whole(WAIT_COUNT, value):
         raise ValueError(f"must be all, or a whole number from 1 to {MAX_COUNT}")
@@ -86,6 +91,7 @@ Moment = Annotated[datetime, PlainSerializer(to_iso, return_type=str), WithJsonS
 GivenMoment = Annotated[
     datetime, BeforeValidator(parse_moment), WithJsonSchema({**_MOMENT_SCHEMA, "pattern": MOMENT, "maxLength": 64})
 ]
+WITHOUT_FRACTION = BeforeValidator(_without_fraction)
 Limit = Annotated[int, Field(ge=1), BeforeValidator(_whole_number)]
 AuditLimit = Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole_number)]
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET), BeforeValidator(_whole_number)]
