@@ -172,6 +172,7 @@ async def test_how_stale_an_edge_may_be_is_the_owner_s_to_set_and_reaches_the_re
         ({"description": "D"}, 1),
         ({"whenStale": "serve"}, None),
         ({"whenStale": "refuse"}, 1),
+        ({"maxStalenessSeconds": 2.0}, 2),
         ({"whenStale": None, "maxStalenessSeconds": None}, None),
     ):
         changed = await service.call("PATCH", f"{url}/strict-bucket", json=body)
@@ -200,7 +201,7 @@ def limit_of(service: Service, name: str) -> int | None:
      ({"maxStalenessSeconds": 1.5}, SECONDS), ({"maxStalenessSeconds": "1"}, SECONDS),
      ({"maxStalenessSeconds": True}, SECONDS), ({"maxStalenessSeconds": 10**30}, SECONDS),
      ({"whenStale": "perhaps"}, "body.whenStale"), ({"whenStale": 1}, "body.whenStale"),
-     ({"whenStale": "refuse"}, SECONDS)],
+     ({"whenStale": "refuse", "maxStalenessSeconds": None}, SECONDS)],
 )  # fmt: skip
 async def test_a_staleness_that_cannot_be_is_400_and_names_the_field(
     embedded: Service, body: dict[str, Any], field: str
@@ -210,6 +211,24 @@ async def test_a_staleness_that_cannot_be_is_400_and_names_the_field(
     assert problem["errors"][0]["field"] == field
     problem = await embedded.call("PATCH", embedded.bucket_url, json=body, expect=400)
     assert problem["errors"][0]["field"] == field
+
+
+async def test_refusing_without_a_limit_is_400_in_a_new_bucket_and_409_where_the_bucket_has_the_other_half(
+    embedded: Service,
+) -> None:
+    url = f"{embedded.account_url}/key-buckets"
+    refused = await embedded.call("POST", url, json={"name": "half-bucket", "whenStale": "refuse"}, expect=400)
+    assert [one["field"] for one in refused["errors"]] == [SECONDS]
+    await embedded.call("POST", url, json={"name": "half-bucket"})
+    half = f"{url}/half-bucket"
+    for before, change in (
+        ({}, {"whenStale": "refuse"}),
+        ({"whenStale": "refuse", "maxStalenessSeconds": 60}, {"maxStalenessSeconds": None}),
+    ):
+        kept = await embedded.call("PATCH", half, json=before)
+        problem = await embedded.call("PATCH", half, json={**change, "description": "D"}, expect=409)
+        assert [one["field"] for one in problem["errors"]] == [SECONDS]
+        assert await embedded.call("GET", half) == kept
 
 
 async def test_only_who_may_write_in_the_bucket_sets_its_staleness_and_it_is_audited(embedded: Service) -> None:
