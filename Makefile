@@ -34,7 +34,7 @@ format: $(VENV)/.dev ## Let ruff lay out the code
 bench: $(VENV)/.bench ## Measure: throughput, latency, memory, start-up (a few minutes)
 	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
-screenshots: $(VENV)/.dev ## Take a picture of every page into screenshots/ (needs Chromium)
+screenshots: $(VENV)/.dev ## Take a picture of every page into screenshots/ (needs Chromium; ARGS=readme for those in the docs)
 	@$(BIN)/python tests/browser/screenshots.py $(ARGS)
 
 requirements: $(VENV)/.uv ## Pin the dependencies anew, by name, version and hash

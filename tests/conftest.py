@@ -1,9 +1,10 @@
-"""Fixtures that every room shares: the two databases, and a whole service on each."""
+"""Fixtures that every room shares: the two databases, a whole service on each, and a browser."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from support import service as services
 from support.origin import Origin
 from support.postgres import Postgres
 from support.service import Service
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -48,4 +52,13 @@ async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
 async def embedded(tmp_path: Path) -> AsyncIterator[Service]:
     """A whole service in this process on the embedded default, for what does not depend on the engine."""
     async with services.running(services.settings_for(tmp_path / "data")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # Loaded for those who ask for it.
+    from support import browser as browsers
+
+    with browsers.running() as running:
         yield running

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keywright.core.roles import Membership, Role
+from keywright.core.roles import Role
 from keywright.settings import EndUserSettings, OriginSettings, SettingsError
 
 OIDC = {"KEYWRIGHT_OIDC_ISSUER": "https://id.example.com", "KEYWRIGHT_OIDC_CLIENT_ID": "keywright"}
@@ -40,8 +40,8 @@ def test_everything_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     )
     assert settings.oidc_audiences == ("https://a.example.com", "https://b.example.com")
     assert settings.admin_roles == {
-        "ada@example.com": Membership(Role.ADMIN),
-        "bo@example.com": Membership(Role.VIEWER, "partner"),
+        "ada@example.com": {None: Role.ADMIN},
+        "bo@example.com": {"partner": Role.VIEWER},
     }
     assert settings.cors_origins == ("https://app.example.com", "http://[::1]:3000")
     assert settings.public_url == "https://keys.example.com"

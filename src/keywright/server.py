@@ -42,6 +42,17 @@ async def live(receive: Receive, send: Send, *, start: Step, stop: Step, log: lo
             return
 
 
+def prepare(host: str, port: int, grpc_port: int | None) -> None:
+    """What comes before all else where workers will run: what they make is nobody else's, and the ports are there.
+
+    Raises StartError, in words.
+    """
+    os.umask(0o077)
+    _raise_file_limit()
+    check_port(host, port)
+    check_grpc(host, grpc_port)
+
+
 def run(target: str, host: str, port: int, workers: int) -> None:
     """Serves what the factory `module:function` makes, in each worker its own, until SIGINT or SIGTERM."""
     from granian.constants import HTTPModes, Interfaces, Loops
@@ -67,7 +78,7 @@ def run(target: str, host: str, port: int, workers: int) -> None:
     server.serve()
 
 
-def raise_file_limit() -> None:
+def _raise_file_limit() -> None:
     """Every connection is an open file: take as many as the system allows without being asked."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + 1000

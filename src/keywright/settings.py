@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from keywright.core import roles
@@ -38,7 +38,7 @@ class EndUserSettings:
     oidc_audiences: tuple[str, ...]
     oidc_client_id: str | None
     oidc_client_secret: Secret | None
-    admin_roles: Mapping[str, roles.Membership]
+    admin_roles: Mapping[str, roles.Held]
     """Who of the provider's own people may use the admin portal, by e-mail address."""
     cors_origins: tuple[str, ...]
     rate_limit: float
@@ -84,22 +84,50 @@ class EndUserSettings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OriginSettings:
-    """What `keywright serve` and the commands beside it need to know.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaneSettings:
+    """What both planes need to know, as each of them judges keys from a replica of its own.
 
-    `pepper` and `master_key` are texts that were given as variables, or None: then they are files in `data_dir`.
+    `pepper` is a text that was given as a variable, or None: then it is a file.
     """
 
     host: str
     port: int
+    grpc_port: int | None
     data_dir: Path
-    database_url: str
     workers: int
-    bootstrap_account: str | None
-    bootstrap_key: Secret | None
     pepper: Secret | None
     pepper_file: Path
+    region: str
+    min_revision_millis: int
+    validation_token_required: bool
+    forward_auth_header: str
+    forward_auth_scheme: str
+    identity_headers: IdentityHeaders
+    identity_token_seconds: int
+    identity_issuer: str
+    identity_key_file: Path | None
+    log_level: str
+    broker: BrokerOptions | None
+    """The broker that the log is relayed to or followed at, if any."""
+    environment: Mapping[str, str] = field(repr=False)
+    """What a worker process needs in its environment to load these same settings."""
+
+    @property
+    def replica_dir(self) -> Path:
+        return self.data_dir / "replica"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginSettings(PlaneSettings):
+    """What `keywright serve` and the commands beside it need to know.
+
+    `master_key` is a text that was given as a variable, or None: then it is a file in `data_dir`.
+    """
+
+    database_url: str
+    bootstrap_account: str | None
+    bootstrap_key: Secret | None
     master_key: Secret | None
     master_key_file: Path
     management_rate_limit: float
@@ -107,33 +135,14 @@ class OriginSettings:
     tags: int
     session_idle_minutes: int
     session_minutes: int
-    validation_token_required: bool
-    forward_auth_header: str
-    forward_auth_scheme: str
-    identity_headers: IdentityHeaders
     edge_name: str
-    region: str
-    min_revision_millis: int
-    grpc_port: int | None
-    identity_token_seconds: int
-    identity_issuer: str
-    identity_key_file: Path | None
-    log_level: str
     end_users: EndUserSettings
-    broker: BrokerOptions | None
-    """The broker that the log is relayed to, if any."""
     snapshot_changes: int
     """After how many changes the broker gets a new snapshot."""
-    environment: Mapping[str, str] = field(repr=False)
-    """What a worker process needs in its environment to load these same settings."""
 
     @property
     def is_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite")
-
-    @property
-    def replica_dir(self) -> Path:
-        return self.data_dir / "replica"
 
     @classmethod
     def load(
@@ -149,33 +158,27 @@ class OriginSettings:
         grpc_port: int | None = None,
     ) -> OriginSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
-        given = {
-            "KEYWRIGHT_HOST": host,
-            "KEYWRIGHT_PORT": port,
-            "KEYWRIGHT_DATA_DIR": data_dir,
-            "KEYWRIGHT_DATABASE_URL": database_url,
-            "KEYWRIGHT_WORKERS": workers,
-            "KEYWRIGHT_REGION": region,
-            "KEYWRIGHT_NATS_URL": nats,
-            "KEYWRIGHT_GRPC_PORT": grpc_port,
-        }
-        flags = {name: str(value) for name, value in given.items() if value is not None}
+        flags = _flags(
+            KEYWRIGHT_HOST=host,
+            KEYWRIGHT_PORT=port,
+            KEYWRIGHT_DATA_DIR=data_dir,
+            KEYWRIGHT_DATABASE_URL=database_url,
+            KEYWRIGHT_WORKERS=workers,
+            KEYWRIGHT_REGION=region,
+            KEYWRIGHT_NATS_URL=nats,
+            KEYWRIGHT_GRPC_PORT=grpc_port,
+        )
         source = _Source({**os.environ, **flags})
-        data = Path(source.text("KEYWRIGHT_DATA_DIR", DEFAULT_DATA_DIR)).expanduser().absolute()
+        data = source.data_dir(DEFAULT_DATA_DIR)
         bootstrap_key = source.secret("KEYWRIGHT_BOOTSTRAP_KEY")
         if bootstrap_key is not None and not is_possible(bootstrap_key.reveal()):
             message = "8 to 512 printable ASCII characters without spaces, and no generated key that was mistyped"
             raise SettingsError(f"KEYWRIGHT_BOOTSTRAP_KEY must be {message}")
         return cls(
-            host=source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
-            port=source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),
-            data_dir=data,
+            **_of_both_planes(source, flags, data),
             database_url=_database_url(source.text("KEYWRIGHT_DATABASE_URL", ""), data),
-            workers=source.whole("KEYWRIGHT_WORKERS", 1, 1, 256),
             bootstrap_account=source.optional("KEYWRIGHT_BOOTSTRAP_ACCOUNT"),
             bootstrap_key=bootstrap_key,
-            pepper=source.secret("KEYWRIGHT_PEPPER"),
-            pepper_file=Path(source.text("KEYWRIGHT_PEPPER_FILE", str(data / "pepper.key"))).absolute(),
             master_key=source.secret("KEYWRIGHT_MASTER_KEY"),
             master_key_file=Path(source.text("KEYWRIGHT_MASTER_KEY_FILE", str(data / "master.key"))).absolute(),
             management_rate_limit=source.whole("KEYWRIGHT_MANAGEMENT_RATE_LIMIT", 100, 0, 1_000_000),
@@ -184,26 +187,13 @@ class OriginSettings:
             session_idle_minutes=source.whole("KEYWRIGHT_SESSION_IDLE_MINUTES", 60, 5, 44_640),
             session_minutes=source.whole("KEYWRIGHT_SESSION_MINUTES", 720, 5, 44_640),
             edge_name=source.edge_name(),
-            region=source.region(),
-            min_revision_millis=source.min_revision_millis(),
-            validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
-            forward_auth_header=source.forward_auth_header(),
-            forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
-            identity_headers=source.identity_headers(),
-            grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
-            identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
-            identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
-            identity_key_file=source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
-            log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             end_users=EndUserSettings.of(source, _here(source)),
-            broker=_broker(source),
             snapshot_changes=source.whole("KEYWRIGHT_NATS_SNAPSHOT_CHANGES", 100_000, 1, 100_000_000),
-            environment=flags,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeSettings(PlaneSettings):
     """What `keywright edge` needs to know: an origin and a management key that may follow its feed, or a broker.
 
     Without either there is a snapshot file, which is all that the edge will ever know.
@@ -213,32 +203,8 @@ class EdgeSettings:
     token: Secret | None
     snapshot: Path | None
     name: str
-    region: str
-    min_revision_millis: int
-    host: str
-    port: int
-    data_dir: Path
-    workers: int
-    pepper: Secret | None
-    pepper_file: Path
-    validation_token_required: bool
-    forward_auth_header: str
-    forward_auth_scheme: str
-    identity_headers: IdentityHeaders
-    grpc_port: int | None
-    identity_token_seconds: int
-    identity_issuer: str
-    identity_key_file: Path | None
     haproxy: Path | None
     haproxy_lease_seconds: int
-    log_level: str
-    broker: BrokerOptions | None
-    environment: Mapping[str, str] = field(repr=False)
-    """What a worker process needs in its environment to load these same settings."""
-
-    @property
-    def replica_dir(self) -> Path:
-        return self.data_dir / "replica"
 
     @property
     def in_step_file(self) -> Path:
@@ -269,57 +235,67 @@ class EdgeSettings:
         haproxy: str | Path | None = None,
     ) -> EdgeSettings:
         """Settings from flags (None: not given) and variables. Raises SettingsError."""
-        given = {
-            "KEYWRIGHT_ORIGIN": origin,
-            "KEYWRIGHT_SNAPSHOT": snapshot,
-            "KEYWRIGHT_HOST": host,
-            "KEYWRIGHT_PORT": port,
-            "KEYWRIGHT_DATA_DIR": data_dir,
-            "KEYWRIGHT_WORKERS": workers,
-            "KEYWRIGHT_REGION": region,
-            "KEYWRIGHT_NATS_URL": nats,
-            "KEYWRIGHT_GRPC_PORT": grpc_port,
-            "KEYWRIGHT_HAPROXY": haproxy,
-        }
-        flags = {name: str(value) for name, value in given.items() if value is not None}
+        flags = _flags(
+            KEYWRIGHT_ORIGIN=origin,
+            KEYWRIGHT_SNAPSHOT=snapshot,
+            KEYWRIGHT_HOST=host,
+            KEYWRIGHT_PORT=port,
+            KEYWRIGHT_DATA_DIR=data_dir,
+            KEYWRIGHT_WORKERS=workers,
+            KEYWRIGHT_REGION=region,
+            KEYWRIGHT_NATS_URL=nats,
+            KEYWRIGHT_GRPC_PORT=grpc_port,
+            KEYWRIGHT_HAPROXY=haproxy,
+        )
         source = _Source({**os.environ, **flags})
-        data = Path(source.text("KEYWRIGHT_DATA_DIR", DEFAULT_EDGE_DATA_DIR)).expanduser().absolute()
-        address, file = source.optional("KEYWRIGHT_ORIGIN"), source.optional("KEYWRIGHT_SNAPSHOT")
+        address, snapshot_file = source.optional("KEYWRIGHT_ORIGIN"), source.path("KEYWRIGHT_SNAPSHOT")
         token = source.secret("KEYWRIGHT_EDGE_TOKEN")
-        following = _broker(source)
-        if address is not None and following is not None:
+        common = _of_both_planes(source, flags, source.data_dir(DEFAULT_EDGE_DATA_DIR))
+        if address is not None and common["broker"] is not None:
             raise SettingsError("KEYWRIGHT_ORIGIN (--origin) and KEYWRIGHT_NATS_URL (--nats) are both set: follow one")
-        if address is None and following is None and file is None:
+        if address is None and common["broker"] is None and snapshot_file is None:
             raise SettingsError("give KEYWRIGHT_ORIGIN (--origin), KEYWRIGHT_NATS_URL (--nats) or --snapshot, a file")
         if address is not None and (token is None or not is_possible(token.reveal())):
             raise SettingsError("KEYWRIGHT_EDGE_TOKEN must be a management key whose permissions have feed: true")
         return cls(
+            **common,
             origin=None if address is None else _origin_url(address),
             token=token,
-            snapshot=None if file is None else Path(file).expanduser().absolute(),
+            snapshot=snapshot_file,
             name=source.edge_name(),
-            region=source.region(),
-            min_revision_millis=source.min_revision_millis(),
-            host=source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
-            port=source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),
-            data_dir=data,
-            workers=source.whole("KEYWRIGHT_WORKERS", 1, 1, 256),
-            pepper=source.secret("KEYWRIGHT_PEPPER"),
-            pepper_file=Path(source.text("KEYWRIGHT_PEPPER_FILE", str(data / "pepper.key"))).absolute(),
-            validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
-            forward_auth_header=source.forward_auth_header(),
-            forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
-            identity_headers=source.identity_headers(),
-            grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
-            identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
-            identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
-            identity_key_file=source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
             haproxy=source.path("KEYWRIGHT_HAPROXY"),
             haproxy_lease_seconds=source.whole("KEYWRIGHT_HAPROXY_LEASE_SECONDS", 5, 2, 86_400),
-            log_level=source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
-            broker=following,
-            environment=flags,
         )
+
+
+def _flags(**given: object) -> dict[str, str]:
+    """The variables that flags stand for, where they were given."""
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _of_both_planes(source: _Source, flags: Mapping[str, str], data_dir: Path) -> dict[str, Any]:
+    """The fields of PlaneSettings."""
+    return {
+        "host": source.text("KEYWRIGHT_HOST", DEFAULT_HOST),
+        "port": source.whole("KEYWRIGHT_PORT", DEFAULT_PORT, 1, 65535),
+        "grpc_port": source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
+        "data_dir": data_dir,
+        "workers": source.whole("KEYWRIGHT_WORKERS", 1, 1, 256),
+        "pepper": source.secret("KEYWRIGHT_PEPPER"),
+        "pepper_file": Path(source.text("KEYWRIGHT_PEPPER_FILE", str(data_dir / "pepper.key"))).absolute(),
+        "region": source.region(),
+        "min_revision_millis": source.whole("KEYWRIGHT_MIN_REVISION_TIMEOUT", 500, 0, 10_000),
+        "validation_token_required": source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
+        "forward_auth_header": source.forward_auth_header(),
+        "forward_auth_scheme": source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+        "identity_headers": source.identity_headers(),
+        "identity_token_seconds": source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
+        "identity_issuer": source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
+        "identity_key_file": source.path("KEYWRIGHT_IDENTITY_KEY_FILE"),
+        "log_level": source.choice("KEYWRIGHT_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+        "broker": _broker(source),
+        "environment": flags,
+    }
 
 
 class _Source:
@@ -340,6 +316,9 @@ class _Source:
     def path(self, name: str) -> Path | None:
         text = self.optional(name)
         return None if text is None else Path(text).expanduser().absolute()
+
+    def data_dir(self, default: str) -> Path:
+        return Path(self.text("KEYWRIGHT_DATA_DIR", default)).expanduser().absolute()
 
     def listed(self, name: str) -> tuple[str, ...]:
         """What stands between commas."""
@@ -366,22 +345,6 @@ class _Source:
         text = self.any_text("KEYWRIGHT_REGION", "")
         return _named("KEYWRIGHT_REGION", text) if text else ""
 
-    def min_revision_millis(self) -> int:
-        return self.whole("KEYWRIGHT_MIN_REVISION_TIMEOUT", 500, 0, 10_000)
-
-    def forward_auth_header(self) -> str:
-        text = self.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization")
-        if not is_header_name(text):
-            message = "must be a header's name of letters, digits and hyphens, 64 at most"
-            raise SettingsError(f"KEYWRIGHT_FORWARD_AUTH_HEADER {message}, not {text[:80]!r}")
-        return text
-
-    def identity_headers(self) -> IdentityHeaders:
-        try:
-            return rename(self.listed("KEYWRIGHT_IDENTITY_HEADERS"), self.forward_auth_header())
-        except ValueError as error:
-            raise SettingsError(f"KEYWRIGHT_IDENTITY_HEADERS {error}") from None
-
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         text = self.text(name, default).lower()
         if text not in choices:
@@ -399,6 +362,19 @@ class _Source:
         """Such names with commas between."""
         parts = (part.strip() for part in self.any_text(name, "").split(","))
         return tuple(_Source({name: part}).name(name, "") for part in parts if part)
+
+    def forward_auth_header(self) -> str:
+        text = self.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization")
+        if not is_header_name(text):
+            message = "must be a header's name of letters, digits and hyphens, 64 at most"
+            raise SettingsError(f"KEYWRIGHT_FORWARD_AUTH_HEADER {message}, not {text[:80]!r}")
+        return text
+
+    def identity_headers(self) -> IdentityHeaders:
+        try:
+            return rename(self.listed("KEYWRIGHT_IDENTITY_HEADERS"), self.forward_auth_header())
+        except ValueError as error:
+            raise SettingsError(f"KEYWRIGHT_IDENTITY_HEADERS {error}") from None
 
 
 def _check_issuer(url: str) -> None:
@@ -440,7 +416,7 @@ def _mail_from(address: str) -> str:
     return address
 
 
-def _admin_roles(parts: tuple[str, ...]) -> Mapping[str, roles.Membership]:
+def _admin_roles(parts: tuple[str, ...]) -> Mapping[str, roles.Held]:
     try:
         return roles.parse(parts)
     except ValueError as error:
@@ -474,19 +450,15 @@ def _broker(source: _Source) -> BrokerOptions | None:
         return None
     from keywright.broker import BrokerOptions
 
-    def file(name: str) -> Path | None:
-        text = source.optional(name)
-        return None if text is None else Path(text).expanduser().absolute()
-
     options = BrokerOptions(
         servers=tuple(_broker_url(part.strip()) for part in given.split(",")),
-        credentials=file("KEYWRIGHT_NATS_CREDENTIALS"),
+        credentials=source.path("KEYWRIGHT_NATS_CREDENTIALS"),
         user=source.optional("KEYWRIGHT_NATS_USER"),
         password=source.secret("KEYWRIGHT_NATS_PASSWORD"),
         token=source.secret("KEYWRIGHT_NATS_TOKEN"),
-        ca_file=file("KEYWRIGHT_NATS_CA_FILE"),
-        certificate_file=file("KEYWRIGHT_NATS_CERTIFICATE_FILE"),
-        key_file=file("KEYWRIGHT_NATS_KEY_FILE"),
+        ca_file=source.path("KEYWRIGHT_NATS_CA_FILE"),
+        certificate_file=source.path("KEYWRIGHT_NATS_CERTIFICATE_FILE"),
+        key_file=source.path("KEYWRIGHT_NATS_KEY_FILE"),
         domain=source.name("KEYWRIGHT_NATS_DOMAIN", ""),
         mirrors=source.names("KEYWRIGHT_NATS_MIRRORS"),
         prefix=source.name("KEYWRIGHT_NATS_PREFIX", "keywright"),

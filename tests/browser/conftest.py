@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
 
-from support import browser as browsers
 from support import identity
 from support import portal as portals
 from support.portal import Portal
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsers.running() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

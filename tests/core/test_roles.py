@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from keywright.core.permissions import Access
-from keywright.core.roles import Membership, Role, parse
+from keywright.core.roles import Role, least, parse
 
 
 def test_addresses_have_roles_in_an_account_or_in_the_first_one() -> None:
     assert parse(["Ada@Example.com = admin", "partner:bo@example.com=viewer", "c=d@example.com=developer"]) == {
-        "ada@example.com": Membership(Role.ADMIN),
-        "bo@example.com": Membership(Role.VIEWER, "partner"),
-        "c=d@example.com": Membership(Role.DEVELOPER),
+        "ada@example.com": {None: Role.ADMIN},
+        "bo@example.com": {"partner": Role.VIEWER},
+        "c=d@example.com": {None: Role.DEVELOPER},
     }
     assert parse([]) == {}
 
@@ -27,9 +27,19 @@ def test_what_names_nobody_or_no_role_is_refused(text: str) -> None:
         parse([text])
 
 
-def test_an_address_has_one_role() -> None:
-    with pytest.raises(ValueError, match=r"names ada@example\.com twice"):
-        parse(["ada@example.com=viewer", "partner:ADA@example.com=admin"])
+def test_an_address_has_one_role_in_each_account() -> None:
+    assert parse(["ada@example.com=viewer", "partner:ADA@example.com=admin"]) == {
+        "ada@example.com": {None: Role.VIEWER, "partner": Role.ADMIN}
+    }
+    for account in ("", "partner:"):
+        with pytest.raises(ValueError, match=r"names ada@example\.com twice in one account"):
+            parse([f"{account}ada@example.com=viewer", f"{account}ADA@example.com=admin"])
+
+
+def test_of_several_roles_the_least_is_told() -> None:
+    assert least([Role.ADMIN]) is Role.ADMIN
+    assert least([Role.ADMIN, Role.DEVELOPER]) is Role.DEVELOPER
+    assert least([Role.VIEWER, Role.ADMIN]) is Role.VIEWER
 
 
 @pytest.mark.parametrize(

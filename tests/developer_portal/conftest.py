@@ -9,7 +9,6 @@ from playwright.sync_api import Browser
 
 from developer_portal import people
 from developer_portal.people import BRAND, Portal
-from support import browser as browsers
 from support.api import BUCKET_URL, ROOT_KEY, VARIABLES, Api
 from support.process import ServeProcess
 
@@ -21,12 +20,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
         with Api(process) as api:
             api.call("PATCH", f"{BUCKET_URL}/portal", json=BRAND)
         yield process
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsers.running() as browser:
-        yield browser
 
 
 @pytest.fixture

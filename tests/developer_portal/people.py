@@ -7,18 +7,24 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from playwright.sync_api import Browser, Page
 
+from keywright.core.models import to_iso
 from support import browser as browsers
 from support.api import BUCKET, BUCKET_URL, Api
 from support.process import ServeProcess, until
 
 LOGO = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKUlEQVR42mPgj7lOU8QwasGoBaMWjFowasGoBaMWjFow"
-    "asGoBaMWDGULAEJZhPBiVPq/AAAAAElFTkSuQmCC"
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAYAAABzenr0AAAA4klEQVR42mNgGKrgRSSPAxA3QLHDQDgAZPF/KG4Yfg4AGqpALQcQMgubBgMg"
+    "fg/E8yl1AMgMqFkGRPscqgFm+HxyEyHUcpg574kOCTSN//GFBM3MQDPgPDbXQ0PBAUconqfEA8iOABkkgGbpfjTf/YeKOSCpE4DqnU+13IAl"
+    "WLHh+WSnfhLjlChHULPY/U8idqCmA/aT4YD95FYsGHmbDMvBmFjz0Us1lNKNzOBHiQZ85g8aBwxsFAx4Ihz02XBAC6IBLYoHtDIa0Op4QBsk"
+    "g6VJNnCN0kHRLB/tGQ2Jzim1AADGrvjHysOwGwAAAABJRU5ErkJggg=="
 )
+"""A small sun."""
 BRAND = {
     "name": "Weather API",
     "color": "#e8590c",
@@ -53,6 +59,12 @@ class Portal:
     def new_address(self, name: str = "ada") -> str:
         return f"{name}-{next(_numbers)}@example.com"
 
+    def ask_for_link(self, page: Page, email: str) -> None:
+        page.goto(self.url)
+        page.get_by_label("E-mail address").fill(email)
+        page.get_by_role("button", name="Send me a link").click()
+        page.get_by_role("heading", name="Look into your mail").wait_for()
+
     def link_for(self, email: str) -> str:
         pattern = re.compile(rf"Mail to {re.escape(email)}:.*?(http\S+/sign-in/link\?token=\S+)", re.DOTALL)
         until(lambda: pattern.search(self.served.output()), timeout=60)
@@ -60,10 +72,7 @@ class Portal:
 
     def sign_in(self, email: str, **options: Any) -> Page:
         page = self.new_page(**options)
-        page.goto(self.url)
-        page.get_by_label("E-mail address").fill(email)
-        page.get_by_role("button", name="Send me a link").click()
-        page.get_by_role("heading", name="Look into your mail").wait_for()
+        self.ask_for_link(page, email)
         page.goto(self.link_for(email))
         page.get_by_role("button", name="Sign in").click()
         page.get_by_role("heading", name="Your API keys").wait_for()
@@ -80,7 +89,9 @@ class Portal:
         self.api.call("PATCH", f"{BUCKET_URL}/portal", json=BRAND)
         email = self.new_address()
         made = self.new_consumer(email, description="Production, Frankfurt")
-        self.api.new_key(made["name"], description="The nightly import", expiresOn="2099-01-31T12:00:00.000Z")
+        self.api.new_key(
+            made["name"], description="The nightly import", expiresOn=to_iso(datetime.now(UTC) + timedelta(days=12))
+        )
         self.new_consumer(email, "bob@example.com", description="Test server")
         page = self.sign_in(email, viewport=viewport)
         base, place = f"/portal/{BUCKET}", f"/portal/{BUCKET}/consumers/{made['name']}"

@@ -7,7 +7,7 @@ from playwright.sync_api import Page
 
 from developer_portal.people import BRAND, Portal
 from support.api import BUCKET_URL
-from support.browser import DESKTOP, PHONE, find_barriers
+from support.browser import DESKTOP, PHONE, find_barriers, layout_shift
 
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}'`</title><!--"
 
@@ -32,6 +32,7 @@ def open_page(page: Page, address: str) -> None:
     answer = page.goto(address)
     assert answer is not None
     assert answer.status == (404 if address.endswith("/nothing") else 200), address
+    assert layout_shift(page) == 0, address
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -42,6 +43,11 @@ def test_no_page_has_a_barrier_in_either_theme(portal: Portal, viewport: dict[st
     for address in (f"{portal.url}/sign-in", f"{portal.url}/sign-in?ended=1", f"{portal.url}/sign-in/link?token=x"):
         strange.goto(address)
         assert find_barriers(strange) == ""
+    # The page that says that a link was sent, and the one that the link opens.
+    portal.ask_for_link(strange, ada)
+    assert find_barriers(strange) == ""
+    strange.goto(portal.link_for(ada))
+    assert find_barriers(strange) == ""
     addresses = shown_pages(portal, ada, "The test server")
     page = portal.sign_in(ada, viewport=viewport)
     for address in addresses:
@@ -50,6 +56,11 @@ def test_no_page_has_a_barrier_in_either_theme(portal: Portal, viewport: dict[st
             page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
             assert find_barriers(page, None if theme == "light" else "color-contrast") == ""
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{address} scrolls sideways"
+    # A key that was just made.
+    page.goto(f"{portal.url}/new")
+    page.get_by_role("button", name="Make it").click()
+    page.locator("#secret").wait_for()
+    assert find_barriers(page) == ""
 
 
 def test_hostile_values_stay_text_on_every_page(portal: Portal) -> None:

@@ -60,7 +60,7 @@ def test_an_invited_user_signs_in_and_looks_after_the_keys(portal: Portal) -> No
 
     page.get_by_role("link", name="Delete first").click()
     page.get_by_role("button", name="Delete key").click()
-    expect(page.get_by_text("The key is deleted")).to_be_visible()
+    expect(page.get_by_text("The key is deleted. That holds everywhere from now on.")).to_be_visible()
     assert portal.api.verdict(key) == "UNKNOWN"
 
     page.get_by_role("link", name="Roll", exact=True).click()
@@ -69,6 +69,7 @@ def test_an_invited_user_signs_in_and_looks_after_the_keys(portal: Portal) -> No
     expect(page.get_by_text("Your other keys have stopped working.")).to_be_visible()
     assert portal.api.verdict(second) == portal.api.verdict(third) == "EXPIRED"
     page.get_by_role("link", name="Done").click()
+    expect(page.get_by_text("Your other keys are ended. That holds everywhere from now on.")).to_be_visible()
 
     page.get_by_role("link", name="Delete …").click()
     page.get_by_role("button", name="Delete it with all its keys").click()
@@ -109,6 +110,8 @@ def test_fellow_managers_are_invited_and_removed_and_the_last_one_stays(portal: 
     page.get_by_label("E-mail address").fill(bob)
     page.get_by_role("button", name="Invite").click()
     expect(page.get_by_text(f"{bob} is invited")).to_be_visible()
+    # There is no mail server: whoever invites is told, and given the address.
+    expect(page.get_by_text("Hand over the address yourself")).to_contain_text(portal.url)
     page.get_by_label("E-mail address").fill(bob)
     page.get_by_role("button", name="Invite").click()
     expect(page.get_by_text("already")).to_be_visible()

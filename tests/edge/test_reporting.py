@@ -151,7 +151,9 @@ async def test_without_news_there_is_a_heartbeat_and_after_a_failure_another_try
 @pytest.mark.parametrize(
     ("status", "body"),
     [(500, b"{}"), (401, b"{}"), (307, b""), (200, b""), (200, b"[]"), (200, b"{}"), (200, b'{"pauseSeconds":"x"}'),
-     (200, b'{"pauseSeconds":-1}'), (200, b'{"pauseSeconds":1e9}'), (200, b'{"pauseSeconds":NaN}')],
+     (200, b'{"pauseSeconds":-1}'), (200, b'{"pauseSeconds":1e9}'), (200, b'{"pauseSeconds":NaN}'),
+     (200, b'{"pauseSeconds":true}'), (200, b'{"pauseSeconds":"1"}'), (200, b"[" * 10_000)],
+    ids=lambda value: str(value)[:30],
 )  # fmt: skip
 async def test_an_answer_that_is_none_is_a_failure_that_is_told(tmp_path: Path, status: int, body: bytes) -> None:
     reports = http_reports(lambda request: httpx2.Response(status, content=body))

@@ -16,7 +16,6 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from origin.self_serve.world import new_user
-from support import browser as browsers
 from support import identity
 from support.api import BUCKET, BUCKET_URL, VARIABLES, Api
 from support.identity import IdentityProvider
@@ -117,12 +116,6 @@ def served(
     with ServeProcess(tmp_path_factory.mktemp("front-ends") / "data", **variables) as process:
         process.wait_until_ready(120)
         yield process
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsers.running() as browser:
-        yield browser
 
 
 @pytest.fixture

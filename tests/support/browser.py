@@ -23,6 +23,12 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+SHIFTS = """() => new Promise((done) => {
+  let sum = 0;
+  new PerformanceObserver((list) => { for (const entry of list.getEntries()) sum += entry.value; })
+    .observe({ type: "layout-shift", buffered: true });
+  requestAnimationFrame(() => requestAnimationFrame(() => done(sum)));
+})"""
 # Under load everything takes its time; what never comes, never comes.
 TIMEOUT_MS = 60_000
 
@@ -77,6 +83,11 @@ def watched(browser: Browser, url: str, **options: Any) -> Iterator[tuple[Browse
         watch.check()
     finally:
         context.close()
+
+
+def layout_shift(page: Page) -> float:
+    """How far what was shown has moved since the page was opened; 0 is not at all."""
+    return float(page.evaluate(SHIFTS))
 
 
 def find_barriers(page: Page, rule: str | None = None) -> str:

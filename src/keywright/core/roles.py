@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from keywright.core.permissions import EVERY_BUCKET, Access, Permissions
@@ -28,30 +27,32 @@ _PERMISSIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """What somebody is in an account; None is the account that the deployment was started with."""
-
-    role: Role
-    account_name: str | None = None
+Held = Mapping[str | None, Role]
+"""What somebody is in each account, by its name; None is the account that the deployment was started with."""
 
 
-def parse(parts: Sequence[str]) -> Mapping[str, Membership]:
-    """Memberships by e-mail address, from `ada@example.com=admin` and `partner:bo@example.com=viewer`.
+def least(held: Iterable[Role]) -> Role:
+    """The role that may do no more than any of the others."""
+    return max(held, key=list(Role).index)
+
+
+def parse(parts: Sequence[str]) -> Mapping[str, Held]:
+    """Roles by e-mail address, from `ada@example.com=admin` and `partner:bo@example.com=viewer`.
 
     Raises ValueError with what is wrong, in words that follow the name of a setting.
     """
-    found: dict[str, Membership] = {}
+    found: dict[str, dict[str | None, Role]] = {}
     for part in parts:
         who, _, role = (one.strip() for one in part.rpartition("="))
         account_name, _, email = (one.strip().lower() for one in who.rpartition(":"))
         # ASCII as it was written: a letter that becomes an ASCII one in lower case is another mailbox.
         if role not in set(Role) or not who.isascii() or not _is_address(email):
             raise ValueError(f"must be e-mail=role, the role one of {', '.join(Role)}, not {part[:80]!r}")
-        if email in found:
+        roles = found.setdefault(email, {})
+        if (account_name or None) in roles:
             # Two roles would be two answers to one question.
-            raise ValueError(f"names {email} twice: an address has one role, in one account")
-        found[email] = Membership(Role(role), account_name or None)
+            raise ValueError(f"names {email} twice in one account: an address has one role in each")
+        roles[account_name or None] = Role(role)
     return found
 
 

@@ -38,7 +38,7 @@ class NatsReports:
             if "refused" in told:
                 raise NotTaken(f"the origin refuses the report: {str(told['refused'])[:200]}")
             return checked_pause(told["pauseSeconds"])
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise NotTaken("the answer is none to a report") from error
 
     async def close(self) -> None:

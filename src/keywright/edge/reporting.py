@@ -104,16 +104,16 @@ class HttpReports:
             return checked_pause(answer.json()["pauseSeconds"])
         except httpx2.HTTPError as error:
             raise NotTaken(f"{type(error).__name__}: {error}") from error
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise NotTaken("the origin's answer is none to a report") from error
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
-def checked_pause(told: float) -> float:
-    """The pause that an origin asks for, in seconds. Raises ValueError, TypeError."""
-    pause = float(told)
-    if not 0 <= pause <= LONGEST_PAUSE_SECONDS:
-        raise ValueError(f"a pause of {pause} s")
-    return pause
+def checked_pause(told: object) -> float:
+    """The pause that an origin asks for, in seconds. Raises ValueError for what is none."""
+    # To Python a bool is an int.
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= LONGEST_PAUSE_SECONDS:
+        raise ValueError("not a pause")
+    return float(told)

@@ -35,11 +35,8 @@ LOOK_SECONDS = 2.0
 
 def run(settings: EdgeSettings) -> None:
     """Serves validations until SIGINT or SIGTERM. Raises StartError."""
-    os.umask(0o077)
-    server.raise_file_limit()
     configure_logs(settings.log_level)
-    server.check_port(settings.host, settings.port)
-    server.check_grpc(settings.host, settings.grpc_port)
+    server.prepare(settings.host, settings.port, settings.grpc_port)
     _check(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201

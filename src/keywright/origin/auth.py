@@ -16,7 +16,7 @@ from keywright.core.keyformat import Digester
 from keywright.core.models import Key, to_millis
 from keywright.core.permissions import Grantee
 from keywright.core.problems import Forbidden, ServiceUnavailable, Unauthorized
-from keywright.core.roles import Membership, Role
+from keywright.core.roles import Held, Role, least
 from keywright.core.verdict import ConsumerRecord, KeyRecord, Verdict, decide
 from keywright.origin.oidc import tokens
 from keywright.origin.oidc.provider import Provider, ProviderUnavailable
@@ -51,7 +51,7 @@ class Team:
     """The provider's own people: how they sign in to the admin portal, and what each may do there, by e-mail."""
 
     client: Client
-    members: Mapping[str, Membership]
+    members: Mapping[str, Held]
 
 
 def secret_in(authorization: str | None) -> str:
@@ -97,36 +97,60 @@ async def sign_in(tx: Transaction, secret: str, tools: Tools) -> tuple[Actor, Si
 
 
 async def resume(
-    tx: Transaction, portal: str, token: str, tools: Tools, team: Team | None, *, is_held: bool = False
+    tx: Transaction,
+    portal: str,
+    token: str,
+    tools: Tools,
+    team: Team | None,
+    *,
+    account_name: str | None = None,
+    is_held: bool = False,
 ) -> tuple[Session, Actor] | None:
-    """The session of a cookie and who acts in it; None if it is over, or the key or the role that it stands on."""
+    """The session of a cookie and who acts in it; None if it is over, or the key or the role that it stands on.
+
+    Whoever has roles in several accounts acts in the one of that name.
+    """
     session = await sessions.find(tx, tools, portal, token)
     if session is None:
         return None
     if session.key_number is None:
         # Asked anew each time: a role that was changed or taken away is so from the next request on.
-        member = await find_member(tx, team, session.sub, session.email)
+        member = await find_member(tx, team, session.sub, session.email, account_name)
         return None if member is None else (session, member)
     found = await _find_actor(tx, session.key_number, tools.clock(), is_held=is_held)
     return None if found is None else (session, found[0])
 
 
-async def find_member(tx: Transaction, team: Team | None, sub: str | None, email: str | None) -> Actor | None:
-    """The actor behind a verified e-mail address, if it has a role in an account that there is."""
-    membership = team.members.get(email) if team is not None and email is not None else None
-    if membership is None or sub is None:
+async def find_member(
+    tx: Transaction, team: Team | None, sub: str | None, email: str | None, account_name: str | None = None
+) -> Actor | None:
+    """The actor behind a verified e-mail address, if it has a role in an account that there is.
+
+    Of several accounts the one of that name, else the first one that the setting names.
+    """
+    held = team.members.get(email) if team is not None and email is not None else None
+    if held is None or sub is None:
         return None
-    name = membership.account_name
-    account = await (account_rows.find_first(tx) if name is None else account_rows.find_account(tx, name))
-    if account is None:
+    roles: dict[str, Role] = {}
+    chosen = None
+    for name, role in held.items():
+        account = await (account_rows.find_first(tx) if name is None else account_rows.find_account(tx, name))
+        if account is None:
+            continue
+        # The account that the deployment was started with may be named as well: two roles in it are the lesser one.
+        roles[account.id] = least({role, roles.get(account.id, role)})
+        if chosen is None or account.name == account_name:
+            chosen = account.id
+    if chosen is None:
         return None
     return Actor(
         sub,
         ActorKind.USER,
-        Grantee(account.id, membership.role.permissions),
+        Grantee(chosen, roles[chosen].permissions),
         email=email,
         connection=PROVIDER,
-        owns_buckets=membership.role is Role.ADMIN,
+        owns_buckets=roles[chosen] is Role.ADMIN,
+        account_ids=tuple(roles),
     )
 
 

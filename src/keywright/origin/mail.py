@@ -7,6 +7,7 @@ import logging
 import smtplib
 import ssl
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -19,6 +20,7 @@ from keywright.core.keyformat import Secret
 log = logging.getLogger("keywright.mail")
 
 TIMEOUT_SECONDS = 15
+MOST_AT_ONCE = 8
 PORTS = {"smtp": 587, "smtps": 465}
 
 
@@ -59,6 +61,12 @@ class Mailer:
     def __init__(self, server: SmtpServer | None, sender: str) -> None:
         self.server = server
         self._sender = sender
+        # Its own threads: a mail server that keeps us waiting must not hold up pages, which are made in others.
+        self._threads = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="mail")
+
+    @property
+    def has_server(self) -> bool:
+        return self.server is not None
 
     async def send(self, *, to: str, subject: str, text: str, sender_name: str) -> None:
         """Raises MailNotSent, and ValueError for an address that mail can't be sent to."""
@@ -74,7 +82,7 @@ class Mailer:
             sys.stdout.flush()
             return
         try:
-            await asyncio.to_thread(_deliver, self.server, message)
+            await asyncio.get_running_loop().run_in_executor(self._threads, _deliver, self.server, message)
         except (OSError, smtplib.SMTPException) as error:
             log.warning("mail could not be sent by way of %s: %s", self.server.host, type(error).__name__)
             raise MailNotSent from None

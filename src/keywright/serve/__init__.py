@@ -23,11 +23,8 @@ __all__ = ["StartError", "export_snapshot", "migrate", "rotate_master_key", "ser
 
 def serve(settings: OriginSettings) -> None:
     """Prepares the deployment and serves it until SIGINT or SIGTERM. Raises StartError."""
-    os.umask(0o077)
-    server.raise_file_limit()
     configure_logs(settings.log_level)
-    server.check_port(settings.host, settings.port)
-    server.check_grpc(settings.host, settings.grpc_port)
+    server.prepare(settings.host, settings.port, settings.grpc_port)
     started = asyncio.run(first_start.prepare(settings))
     try:
         new_signer(settings, keyfiles.load_digester(settings))

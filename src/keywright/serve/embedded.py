@@ -217,7 +217,7 @@ class EmbeddedApp:
         try:
             await self._follower.catch_up()
         except DatabaseUnavailable as error:
-            log.error("revision %d is committed but not applied here: %s", revision, error)
+            log.warning("revision %d is committed but not applied here: %s", revision, error)
             raise NotAppliedHere from error
         except Exception as error:
             log.exception("revision %d is committed but not applied here", revision)

@@ -9,37 +9,13 @@ from typing import Any
 import pytest
 
 from keywright.core.changes import Cursor
-from keywright.core.reports import EdgeState, Report, ReportSigner
+from keywright.core.reports import EdgeState, ReportSigner
 from keywright.serve import keyfiles
+from support.reports import report_of, tell
 from support.service import Service
 
 SECONDS = "body.maxStalenessSeconds"
 FOLLOW: dict[str, Any] = {"account": "none", "buckets": {"*": "validate"}, "feed": True}
-
-
-def report_of(service: Service, name: str, **changes: Any) -> Report:
-    deployment_id = service.app._replica.deployment_id
-    assert deployment_id is not None
-    fields: dict[str, Any] = {
-        "deployment_id": deployment_id,
-        "instance": f"instance-of-{name:->16}"[:64],
-        "start": "0" * 16,
-        "number": time.monotonic_ns(),
-        "name": name,
-        "region": "eu-north",
-        "version": "9.9",
-        "state": EdgeState.SYNCED,
-        "since": 1_800_000_000_000,
-        "cursor": service.app._replica.cursor,
-        "lag": 250,
-    }
-    return Report(**{**fields, **changes})
-
-
-async def tell(service: Service, report: Report | bytes, key: str | None = None, expect: int = 200) -> Any:
-    signer = ReportSigner(keyfiles.load_digester(service.settings))
-    content = report if isinstance(report, bytes) else signer.encode(report)
-    return await service.call("POST", "/v1/feed/acknowledgements", key=key, content=content, expect=expect)
 
 
 async def edges_of(service: Service, key: str | None = None, account: str = "my-account") -> dict[str, Any]:
@@ -196,6 +172,7 @@ async def test_how_stale_an_edge_may_be_is_the_owner_s_to_set_and_reaches_the_re
         ({"description": "D"}, 1),
         ({"whenStale": "serve"}, None),
         ({"whenStale": "refuse"}, 1),
+        ({"maxStalenessSeconds": 2.0}, 2),
         ({"whenStale": None, "maxStalenessSeconds": None}, None),
     ):
         changed = await service.call("PATCH", f"{url}/strict-bucket", json=body)
@@ -224,7 +201,7 @@ def limit_of(service: Service, name: str) -> int | None:
      ({"maxStalenessSeconds": 1.5}, SECONDS), ({"maxStalenessSeconds": "1"}, SECONDS),
      ({"maxStalenessSeconds": True}, SECONDS), ({"maxStalenessSeconds": 10**30}, SECONDS),
      ({"whenStale": "perhaps"}, "body.whenStale"), ({"whenStale": 1}, "body.whenStale"),
-     ({"whenStale": "refuse"}, SECONDS)],
+     ({"whenStale": "refuse", "maxStalenessSeconds": None}, SECONDS)],
 )  # fmt: skip
 async def test_a_staleness_that_cannot_be_is_400_and_names_the_field(
     embedded: Service, body: dict[str, Any], field: str
@@ -234,6 +211,24 @@ async def test_a_staleness_that_cannot_be_is_400_and_names_the_field(
     assert problem["errors"][0]["field"] == field
     problem = await embedded.call("PATCH", embedded.bucket_url, json=body, expect=400)
     assert problem["errors"][0]["field"] == field
+
+
+async def test_refusing_without_a_limit_is_400_in_a_new_bucket_and_409_where_the_bucket_has_the_other_half(
+    embedded: Service,
+) -> None:
+    url = f"{embedded.account_url}/key-buckets"
+    refused = await embedded.call("POST", url, json={"name": "half-bucket", "whenStale": "refuse"}, expect=400)
+    assert [one["field"] for one in refused["errors"]] == [SECONDS]
+    await embedded.call("POST", url, json={"name": "half-bucket"})
+    half = f"{url}/half-bucket"
+    for before, change in (
+        ({}, {"whenStale": "refuse"}),
+        ({"whenStale": "refuse", "maxStalenessSeconds": 60}, {"maxStalenessSeconds": None}),
+    ):
+        kept = await embedded.call("PATCH", half, json=before)
+        problem = await embedded.call("PATCH", half, json={**change, "description": "D"}, expect=409)
+        assert [one["field"] for one in problem["errors"]] == [SECONDS]
+        assert await embedded.call("GET", half) == kept
 
 
 async def test_only_who_may_write_in_the_bucket_sets_its_staleness_and_it_is_audited(embedded: Service) -> None:

@@ -6,9 +6,10 @@ Its engine runs whole: examples, coverage of every rule of every schema, fuzzing
 from __future__ import annotations
 
 import itertools
-import re
+import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,26 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.generation.meta import TestPhase
 
+from keywright.origin.api.fields import parse_moment
 from keywright.origin.http.wait import DEFAULT_MILLIS, MAX_MILLIS
+from support import identity
+from support.identity import ADA, AUDIENCE, IdentityProvider
 from support.process import ServeProcess
+
+# Thousands of requests: half a minute on a quiet machine, and many times that on one with much else to do.
+pytestmark = pytest.mark.timeout(1200)
 
 ROOT_KEY = "root-key-of-the-test-deployment"
 MAX_EXAMPLES = 12
 SOON_MILLIS = 20
-# To be mended: what the document says of `selfServe` and of a portal's looks is not yet all that the rules say.
-KNOWN_GAPS = {
-    f"{method} /v1/accounts/{{accountName}}/key-buckets{rest}: {check}"
-    for method, rest in (("POST", ""), ("PATCH", "/{bucketName}"), ("PATCH", "/{bucketName}/portal"))
-    for check in ("positive_data_acceptance", "negative_data_rejection")
-}
 FOR_END_USERS = r"^/(v1/self-serve|v2/client)/"
+VALIDATE = "POST /v1/validate/{bucketName}"
 ACCOUNT = "/v1/accounts/my-account"
+FUTURE = "2999-12-31T23:59:59.000Z"
+ALLOWED = {"createConsumers": True, "maxConsumers": 1000, "maxKeys": 1000}
+# A consumer can be named `my`, and so be changed and deleted where the document has a list only. To name those methods
+# in `Allow` is right (RFC 9110 section 10.2.1), and OpenAPI, which puts exact paths first, can't say it.
+NAMED_MY = "/v1/self-serve/{bucketName}/consumers/my: allow_header_conformance"
 
 
 class World:
@@ -47,6 +54,8 @@ class World:
         self._names = {"accountName": "my-account", "otherAccount": "partner-account"}
         for name in ("bucketName", "projectName", "consumerName", "managerId"):
             self._names[name] = self._make(name)
+        consumer = f"{ACCOUNT}/key-buckets/{self._names['bucketName']}/consumers/{self._names['consumerName']}"
+        self._names["consumerId"] = self._client.get(consumer).json()["id"]
 
     def close(self) -> None:
         self._client.close()
@@ -59,6 +68,9 @@ class World:
         if isinstance(case.body, dict) and case.operation.definition.raw["operationId"] == "updateKey":
             # It may be sent back as it is; no schema can say that.
             case.body.pop("key", None)
+        if isinstance(case.body, dict) and case.operation.definition.raw["operationId"] == "createMyKey":
+            # Users may not make keys that have ended; no schema knows what time it is.
+            case.body.update({"expiresOn": FUTURE} if is_past(case.body.get("expiresOn")) else {})
         if case.meta is None or case.meta.phase.name is TestPhase.STATEFUL:
             return
         path = case.meta.components.get(ParameterLocation.PATH)
@@ -73,9 +85,10 @@ class World:
 
     def hurry(self, case: Any) -> None:
         """There is one edge: what waits for more waits for nothing, and so not for long."""
-        if case.headers is not None:
-            # A replica that is not there yet answers 503, as it should.
-            case.headers.pop("Min-Revision", None)
+        revision = str((case.headers or {}).get("Min-Revision", ""))
+        if case.operation.label != VALIDATE and revision.isascii() and revision.isdecimal():
+            # A replica that is not there yet says so before it looks at anything else; `VALIDATE` is enough to show it.
+            case.headers["Min-Revision"] = "1"
         query = case.query
         if isinstance(query, dict) and "wait" in query:
             given = str(query.get("timeout", DEFAULT_MILLIS))
@@ -92,8 +105,9 @@ class World:
         kind = next((one for one in ("management-keys", "owner-keys") if f"/{one}/" in path), name)
         url, body, shown = {
             "projectName": (f"{ACCOUNT}/projects", {"name": f"project-{number}"}, "name"),
-            "bucketName": (f"{ACCOUNT}/key-buckets", {"name": f"bucket-{number}"}, "name"),
-            "consumerName": (f"{bucket}/consumers", {"name": f"consumer-{number}"}, "name"),
+            "bucketName": (f"{ACCOUNT}/key-buckets", {"name": f"bucket-{number}", "selfServe": ALLOWED}, "name"),
+            "consumerName": (f"{bucket}/consumers", {"name": f"consumer-{number}", "managers": [ADA]}, "name"),
+            "consumerId": (f"{bucket}/consumers", {"name": f"consumer-{number}", "managers": [ADA]}, "id"),
             "managerId": (f"{consumer}/managers", {"email": f"ada{number}@example.com"}, "id"),
             "otherAccount": (f"{bucket}/grants", {"account": "partner-account", "access": "read"}, "account"),
             "management-keys": (f"{ACCOUNT}/management-keys", {"permissions": {}}, "id"),
@@ -108,14 +122,27 @@ class World:
         return response.json()
 
 
-@pytest.fixture
-def served(quick_dir: Path) -> Iterator[ServeProcess]:
-    variables = {"KEYWRIGHT_BOOTSTRAP_KEY": ROOT_KEY, "KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0"}
+@pytest.fixture(scope="module")
+def provider() -> Iterator[IdentityProvider]:
+    with identity.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def served(provider: IdentityProvider, quick_dir: Path) -> Iterator[ServeProcess]:
+    variables = {
+        "KEYWRIGHT_BOOTSTRAP_KEY": ROOT_KEY,
+        "KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0",
+        "KEYWRIGHT_SELF_SERVE_RATE_LIMIT": "0",
+        "KEYWRIGHT_MIN_REVISION_TIMEOUT": str(SOON_MILLIS),
+        "KEYWRIGHT_OIDC_ISSUER": provider.url,
+        "KEYWRIGHT_OIDC_AUDIENCE": AUDIENCE,
+    }
     with ServeProcess(quick_dir / "data", **variables) as process:
         yield process.wait_until_ready()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def world(served: ServeProcess) -> Iterator[World]:
     made = World(served.url)
 
@@ -134,19 +161,47 @@ def world(served: ServeProcess) -> Iterator[World]:
 
 
 def test_schemathesis_finds_nothing(served: ServeProcess, world: World) -> None:
-    # End users have tokens of an identity provider, which is not here: tests/origin/self_serve has one.
-    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json").exclude(path_regex=FOR_END_USERS)
-    schema.config.update(base_url=served.url, headers={"Authorization": f"Bearer {ROOT_KEY}"}, continue_on_failure=True)
-    schema.config.generation.update(deterministic=True, allow_x00=False, max_examples=MAX_EXAMPLES)
-
-    found = [finding for event in from_schema(schema).execute() for finding in findings(event)]
-
-    assert not found, "\n\n".join(found)
+    schema = schema_of(served).exclude(path_regex=FOR_END_USERS)
+    run(schema, served.url, ROOT_KEY)
     # It got past the door of every operation: forward-auth alone is asked with a management key, which is none there.
-    fine = {label for label, statuses in world.statuses.items() if statuses.keys() & {200, 204}}
-    assert world.statuses.keys() - fine == {"GET /v1/forward-auth/{bucketName}"}
-    asked = [methods for path, methods in schema.raw_schema["paths"].items() if not re.match(FOR_END_USERS, path)]
-    assert len(world.statuses) == sum(len(methods) for methods in asked)
+    assert not_answered_well(schema, world) == {"GET /v1/forward-auth/{bucketName}"}
+    # What was said of `Min-Revision` was tried: some came too early.
+    assert world.statuses[VALIDATE][503]
+
+
+def test_schemathesis_finds_nothing_as_an_end_user(
+    served: ServeProcess, world: World, provider: IdentityProvider
+) -> None:
+    schema = schema_of(served).include(path_regex=FOR_END_USERS)
+    run(schema, served.url, provider.token(ADA, exp=int(time.time()) + 3600))
+    assert not_answered_well(schema, world) == set()
+
+
+def schema_of(served: ServeProcess) -> Any:
+    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
+    schema.config.generation.update(deterministic=True, allow_x00=False, max_examples=MAX_EXAMPLES)
+    # It would guess further rules from the words of our refusals, and complain that we do not keep them.
+    schema.config.phases.fuzzing.error_feedback.is_enabled = False
+    return schema
+
+
+def run(schema: Any, url: str, token: str) -> None:
+    schema.config.update(base_url=url, headers={"Authorization": f"Bearer {token}"}, continue_on_failure=True)
+    found = [finding for event in from_schema(schema).execute() for finding in findings(event)]
+    assert not found, "\n\n".join(found)
+
+
+def not_answered_well(schema: Any, world: World) -> set[str]:
+    """The operations that no request got anything from."""
+    labels = {found.ok().label for found in schema.get_all_operations()}
+    return {label for label in labels if not world.statuses.get(label, Counter()).keys() & {200, 204}}
+
+
+def is_past(moment: Any) -> bool:
+    try:
+        return parse_moment(moment) <= datetime.now(UTC) + timedelta(minutes=1)
+    except ValueError:
+        return False
 
 
 def findings(event: events.EngineEvent) -> Iterator[str]:
@@ -154,12 +209,19 @@ def findings(event: events.EngineEvent) -> Iterator[str]:
     if isinstance(event, events.ScenarioFinished):
         for checks in event.recorder.checks.values():
             for check in checks:
-                if f"{event.recorder.label}: {check.name}" in KNOWN_GAPS:
-                    continue
-                if check.status is Status.FAILURE and check.failure_info is not None:
+                if check.status is Status.FAILURE and check.failure_info is not None and not is_right(event, check):
                     info = check.failure_info
                     yield f"{event.recorder.label}: {check.name}: {info.failure}\n{info.code_sample}"
     elif isinstance(event, events.NonFatalError):
         yield f"{event.label}: {event.value!r}"
     elif isinstance(event, events.FatalError):
         yield repr(event.exception)
+
+
+def is_right(event: events.ScenarioFinished, check: Any) -> bool:
+    """Whether what the engine complains about is as it has to be."""
+    label = event.recorder.label
+    if label == VALIDATE and check.name == "not_a_server_error":
+        # No replica has what a `Min-Revision` of the far future asks for.
+        return bool(check.failure_info.failure.status_code == 503)
+    return f"{label}: {check.name}".endswith(NAMED_MY)

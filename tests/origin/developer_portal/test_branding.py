@@ -55,8 +55,51 @@ async def test_the_looks_are_kept_and_change_one_by_one(links: LinkPortal) -> No
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        {"name": "نمی‌خواهم"},
+        {"name": "👩‍🔬 Labs"},
+        {"name": " x "},
+        {"name": "x" * 60},
+        {"apiUrl": "HTTP://api_1.example.com:8443/v1/?a=[1]&b=%20#part"},
+        {"apiUrl": "http://[::1]:8080"},
+        {"apiUrl": "https://example.com/" + "x" * 480},
+        {"links": [{"text": "x" * 40, "url": "https://example.com?q=@"}] * 6},
+        {"color": "#ABCDEF"},
+        {"supportEmail": "müller@exämple.com"},
+        *({"logo": f"data:image/{kind};base64,{base64.b64encode(head + bytes(65536 - len(head))).decode()}"}
+          for kind, head in (("png", PNG), ("jpeg", b"\xff\xd8\xff"), ("webp", b"RIFF\x24\x00\x01\x00WEBPVP8 "))),
+        {"name": None, "color": None, "supportEmail": None, "apiUrl": None, "links": None, "logo": None},
+    ],
+    ids=lambda value: ascii(value)[:60],
+)  # fmt: skip
+async def test_what_is_safe_to_show_is_taken_as_it_is(links: LinkPortal, value: dict[str, Any]) -> None:
+    shown = await links.service.call("PATCH", url_of(links), json=value)
+    assert {name: shown[name] for name in value if name != "logo"} == {
+        name: [] if (name, given) == ("links", None) else given for name, given in value.items() if name != "logo"
+    }
+    assert bool(shown["logoUrl"]) == bool(value.get("logo"))
+
+
+@pytest.mark.parametrize(
     ("value", "field"),
     [
+        ({"name": " \u2003\ufeff"}, "body.name"),
+        ({"name": "x\n"}, "body.name"),
+        ({"name": "moc.\u202elive.example"}, "body.name"),
+        ({"name": "two\u2028lines"}, "body.name"),
+        ({"apiUrl": "https://"}, "body.apiUrl"),
+        ({"apiUrl": "https:///path"}, "body.apiUrl"),
+        ({"apiUrl": "https://api.example.com:port"}, "body.apiUrl"),
+        ({"apiUrl": "https://api.example.com\n"}, "body.apiUrl"),
+        ({"apiUrl": "https://exämple.com"}, "body.apiUrl"),
+        ({"apiUrl": "https://example.com\\@evil.example"}, "body.apiUrl"),
+        ({"apiUrl": "https://example.com/" + "x" * 481}, "body.apiUrl"),
+        ({"logo": "data:image/jpeg;base64," + base64.b64encode(PNG).decode()}, "body.logo"),
+        ({"logo": "data:image/webp;base64," + base64.b64encode(b"RIFF\x24\x00\x01\x00WAVEfmt ").decode()}, "body.logo"),
+        ({"logo": LOGO[:-1]}, "body.logo"),
+        ({"logo": LOGO + "\n"}, "body.logo"),
+        ({"logo": LOGO + "AAAA"}, "body.logo"),
         ({"name": ""}, "body.name"),
         ({"name": "x" * 61}, "body.name"),
         ({"name": "two\nlines"}, "body.name"),

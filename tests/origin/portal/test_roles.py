@@ -25,10 +25,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROLES = (
     "ada@example.com=admin", "Dev@Example.com=developer", "vic@example.com=viewer", "partner:pat@example.com=admin",
-    "gone:gus@example.com=admin",
+    "gone:gus@example.com=admin", "gone:sam@example.com=admin", "sam@example.com=viewer",
+    "partner:sam@example.com=admin", "my-account:two@example.com=admin", "two@example.com=viewer",
 )  # fmt: skip
-ADMIN, DEVELOPER, VIEWER, PARTNER, GUS, NOBODY = (
-    f"{name}@example.com" for name in ("ada", "dev", "vic", "pat", "gus", "eve")
+ADMIN, DEVELOPER, VIEWER, PARTNER, GUS, NOBODY, SEVERAL, TWICE = (
+    f"{name}@example.com" for name in ("ada", "dev", "vic", "pat", "gus", "eve", "sam", "two")
 )
 COOKIE = "keywright-admin"
 
@@ -139,6 +140,47 @@ async def test_a_role_in_another_account_is_of_that_account_alone(service: Servi
         await visitor.open("/admin/accounts/partner/buckets")
         await visitor.open(f"{ACCOUNT}/buckets", 404)
         await visitor.open(BUCKET, 404)
+
+
+async def test_roles_in_several_accounts_reach_as_far_as_the_one_in_the_account_of_the_page(
+    service: Service, provider: IdentityProvider
+) -> None:
+    partner = "/admin/accounts/partner"
+    async with person(service, provider, SEVERAL) as visitor:
+        # A viewer here, who is led to no button and can forge none, although an admin there.
+        assert f"{ACCOUNT}/buckets" in (await visitor.client.get("/admin")).headers["location"]
+        page = await visitor.open(f"{ACCOUNT}/buckets")
+        assert "New bucket" not in page
+        # The switcher leads to both, and to no list of all.
+        assert f'href="{partner}/buckets"' in page
+        assert "All accounts" not in page
+        await forge(service, visitor, post_routes())
+        await visitor.open("/admin/accounts", 403)
+        await visitor.open("/admin/accounts/gone/buckets", 404)
+
+        await visitor.send(f"{partner}/buckets/new", expect=200, name="made-by-sam", key_prefix="zpka")
+        await visitor.open(f"{partner}/audit-log")
+        # Its bucket is found in its account alone.
+        await visitor.open(f"{ACCOUNT}/buckets/made-by-sam", 404)
+        await visitor.open(BUCKET.replace("my-account", "partner"), 404)
+        await visitor.send(f"{partner}/buckets/made-by-sam/delete", typed="made-by-sam")
+    for account, actions in (("partner", ["bucket.delete", "bucket.create"]), (service.account, ["admin.sign-in"])):
+        url = f"/v1/accounts/{account}/audit-logs"
+        entries = (await service.call("GET", url, params={"actor": SEVERAL, "success": "true"}))["data"]
+        assert [one["action"] for one in entries] == actions
+
+
+async def test_whoever_has_one_account_sees_no_switcher(service: Service, provider: IdentityProvider) -> None:
+    async with person(service, provider, PARTNER) as visitor:
+        assert 'class="switcher"' not in await visitor.open("/admin/accounts/partner/buckets")
+
+
+async def test_the_first_account_named_twice_is_reached_by_the_lesser_role(
+    service: Service, provider: IdentityProvider
+) -> None:
+    async with person(service, provider, TWICE) as visitor:
+        assert "New bucket" not in await visitor.open(f"{ACCOUNT}/buckets")
+        await visitor.open(f"{ACCOUNT}/buckets/new", 403)
 
 
 @pytest.mark.parametrize(

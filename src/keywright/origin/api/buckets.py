@@ -6,12 +6,14 @@ from enum import StrEnum
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
 from keywright.core.keyformat import DEFAULT_PREFIX
 from keywright.core.models import Bucket, WhenStale
 from keywright.core.permissions import Access
 from keywright.origin.api.fields import (
+    WITHOUT_FRACTION,
     AccountName,
     BucketName,
     Description,
@@ -41,7 +43,12 @@ from keywright.origin.service.buckets import BucketDraft, Grant
 
 router = new_router("Buckets")
 # A century: more is never, which null says.
-Staleness = Annotated[int, Field(ge=1, le=rules.MAX_STALENESS_SECONDS, examples=[300])]
+Staleness = Annotated[int, Field(ge=1, le=rules.MAX_STALENESS_SECONDS, examples=[300]), WITHOUT_FRACTION]
+# Who asks for refusals says from when on: in the request itself where there is no bucket yet that says so.
+_IF_REFUSED: JsonDict = {"properties": {"whenStale": {"const": "refuse"}}, "required": ["whenStale"]}
+_THEN_BOUNDED: JsonDict = {"properties": {"maxStalenessSeconds": {"type": "integer"}}}
+_BOUNDED: JsonDict = {"if": _IF_REFUSED, "then": _THEN_BOUNDED}
+_BOUNDED_HERE: JsonDict = {"if": _IF_REFUSED, "then": {**_THEN_BOUNDED, "required": ["maxStalenessSeconds"]}}
 BUCKETS = "/accounts/{accountName}/key-buckets"
 BUCKET = BUCKETS + "/{bucketName}"
 
@@ -75,6 +82,8 @@ class NewBucketShape(BucketShape):
 class BucketCreate(Shape):
     """A new bucket."""
 
+    model_config = ConfigDict(json_schema_extra=_BOUNDED_HERE)
+
     name: BucketName = Field(description="Unique in the deployment.", examples=["my-bucket"])
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
     tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
@@ -92,6 +101,8 @@ class BucketCreate(Shape):
 
 class BucketUpdate(Shape):
     """What is to change; null empties a field."""
+
+    model_config = ConfigDict(json_schema_extra=_BOUNDED)
 
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
     tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
@@ -195,9 +206,12 @@ async def get_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket
     return _show(await rules.get(work, account, bucket))
 
 
-@router.patch(BUCKET, name="bucket.update", summary="Update a bucket", responses=problems(403, 404, 413, 415))
+@router.patch(BUCKET, name="bucket.update", summary="Update a bucket", responses=problems(403, 404, 409, 413, 415))
 async def update_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: BucketUpdate) -> BucketShape:
-    """Replaces what is sent, of `selfServe` the members that are. What is left out stays; null empties."""
+    """Replaces what is sent, of `selfServe` the members that are. What is left out stays; null empties.
+
+    409 where the bucket would then have `refuse` without `maxStalenessSeconds`.
+    """
     changed = await rules.update(
         work,
         account,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -15,6 +14,7 @@ from keywright.origin.http import MAX_OFFSET, MAX_TAGS
 from keywright.origin.http.wait import MAX_COUNT, MAX_MILLIS
 from keywright.origin.service import text
 from keywright.origin.service.actor import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME, UNSET, Page
+from keywright.origin.service.text import is_whole
 
 Item = TypeVar("Item")
 
@@ -28,11 +28,6 @@ WAIT_COUNT = r"^(all|[1-9][0-9]{0,2}|1000)$"
 CUSTOM_KEY = r"^[!-~]{8,512}$"
 LIMIT = "x-limit"
 """Marks, until the document is made, a schema whose limit is a setting: see openapi.py."""
-
-
-def is_whole(pattern: str, value: str) -> bool:
-    """Whether all of a text matches; `$` would let a trailing line feed pass."""
-    return re.fullmatch(pattern[1:-1], value) is not None
 
 
 def parse_moment(value: Any) -> datetime:
@@ -72,6 +67,11 @@ def _whole_number(value: Any) -> Any:
     return value
 
 
+def _without_fraction(value: Any) -> Any:
+    # In JSON, 300.0 is the whole number 300; a fraction is left for the refusal.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _wait_count(value: Any) -> Any:
     if not isinstance(value, str) or not is_whole(WAIT_COUNT, value):
         raise ValueError(f"must be all, or a whole number from 1 to {MAX_COUNT}")
@@ -91,6 +91,7 @@ Moment = Annotated[datetime, PlainSerializer(to_iso, return_type=str), WithJsonS
 GivenMoment = Annotated[
     datetime, BeforeValidator(parse_moment), WithJsonSchema({**_MOMENT_SCHEMA, "pattern": MOMENT, "maxLength": 64})
 ]
+WITHOUT_FRACTION = BeforeValidator(_without_fraction)
 Limit = Annotated[int, Field(ge=1), BeforeValidator(_whole_number)]
 AuditLimit = Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole_number)]
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET), BeforeValidator(_whole_number)]

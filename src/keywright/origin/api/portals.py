@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from keywright.origin.api.buckets import BUCKET
-from keywright.origin.api.fields import Shape, given
+from keywright.origin.api.fields import Email, Shape, given
 from keywright.origin.api.parameters import PathAccount, PathBucket, new_router
 from keywright.origin.api.refusals import problems
 from keywright.origin.http import CurrentWork
 from keywright.origin.service import branding as rules
-from keywright.origin.service.branding import COLOUR, MOST_LINKS, Branding
+from keywright.origin.service import text
+from keywright.origin.service.branding import (
+    COLOUR,
+    LINK_LENGTH,
+    LOGO,
+    LOGO_LENGTH,
+    MOST_LINKS,
+    NAME_LENGTH,
+    URL_LENGTH,
+    Branding,
+)
 
 router = new_router("Buckets")
 PORTAL = BUCKET + "/portal"
+# The patterns are checked by the rules, which forms go through as well.
+Name = Annotated[str, Field(max_length=NAME_LENGTH, json_schema_extra={"pattern": text.LINE})]
+LinkText = Annotated[str, Field(max_length=LINK_LENGTH, json_schema_extra={"pattern": text.LINE})]
+Colour = Annotated[str, Field(json_schema_extra={"pattern": COLOUR})]
+Logo = Annotated[str, Field(max_length=LOGO_LENGTH, json_schema_extra={"pattern": LOGO})]
+WebAddress = Annotated[str, Field(max_length=URL_LENGTH, json_schema_extra={"pattern": text.WEB_ADDRESS})]
 
 
 class LinkShape(Shape):
     """A link at the foot of the portal."""
 
-    text: str = Field(max_length=1000, examples=["Documentation"])
-    url: str = Field(max_length=1000, examples=["https://example.com/docs"])
+    text: LinkText = Field(examples=["Documentation"])
+    url: WebAddress = Field(examples=["https://example.com/docs"])
 
 
 class PortalShape(Shape):
@@ -41,14 +59,13 @@ class PortalShape(Shape):
 class PortalUpdate(Shape):
     """What is to change; null empties a field."""
 
-    name: str | None = Field(default=None, max_length=1000, examples=["Example API"])
-    color: str | None = Field(default=None, json_schema_extra={"pattern": COLOUR}, examples=["#0f5c6e"])
-    support_email: str | None = Field(default=None, max_length=1000, examples=["help@example.com"])
-    api_url: str | None = Field(default=None, max_length=1000, examples=["https://api.example.com"])
+    name: Name | None = Field(default=None, examples=["Example API"])
+    color: Colour | None = Field(default=None, examples=["#0f5c6e"])
+    support_email: Email | None = Field(default=None, examples=["help@example.com"])
+    api_url: WebAddress | None = Field(default=None, examples=["https://api.example.com"])
     links: list[LinkShape] | None = Field(default=None, max_length=MOST_LINKS)
-    logo: str | None = Field(
+    logo: Logo | None = Field(
         default=None,
-        max_length=100_000,
         description="A picture as a data: URL (PNG, JPEG or WebP, at most 64 KiB). It is kept and shown from here.",
         examples=[None],
     )

@@ -16,7 +16,7 @@ _REASONS = {
     403: ("The management key may not do this.", "This management key has no write access to the bucket."),
     404: ("There is no such thing, or the management key may not know of it.", "The bucket has no such consumer."),
     409: (
-        "The name or the key is taken, or the thing is in use.",
+        "The name or the key is taken, the thing is in use, or what is sent does not go with what is kept.",
         "The bucket has a consumer named 'my-consumer' already.",
     ),
     413: ("The body is larger than 4 MiB.", "The body is larger than 4194304 bytes."),

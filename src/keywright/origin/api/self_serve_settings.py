@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from keywright.core.models import DEFAULT_SELF_SERVE, SelfServe
-from keywright.origin.api.fields import Shape, without_default
+from keywright.origin.api.fields import WITHOUT_FRACTION, Shape, without_default
 from keywright.origin.service.actor import UNSET, Unset
 from keywright.origin.service.buckets import MAX_SELF_SERVE_COUNT
 
-Count = Annotated[int, Field(ge=1, le=MAX_SELF_SERVE_COUNT)]
+Count = Annotated[int, Field(ge=1, le=MAX_SELF_SERVE_COUNT), WITHOUT_FRACTION]
 
 
 class SelfServeShape(Shape):

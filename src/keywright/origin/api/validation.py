@@ -30,7 +30,7 @@ _MIN_REVISION = {
     "required": False,
     "description": "Answer only from a replica that has applied this change, as `Keywright-Revision` named it. "
     "One that has not is waited for, a moment; then the answer is 503.",
-    "schema": {"type": "integer", "minimum": 0, "examples": [42]},
+    "schema": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1, "examples": [42]},
 }
 _BUCKET = {
     "name": "bucketName",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Request, Response
@@ -32,8 +32,9 @@ from keywright.origin.service.edges import Outcome
 from keywright.origin.service.sessions import Session
 
 Handler = Callable[[Visit], Awaitable[Response]]
-Resume = Callable[[Transaction, str, Services, bool], Awaitable[tuple[Session, Actor] | None]]
-"""Who acts in the session of a token, or None if it is over; with `True` they are held until the transaction ends."""
+Resume = Callable[[Transaction, str, Request, bool], Awaitable[tuple[Session, Actor] | None]]
+"""Who acts at an address in the session of a token, or None if it is over; with `True` they are held until the
+transaction ends."""
 
 EDGES_SECONDS = 2.0
 """For how long a page waits for edges to apply what was done."""
@@ -60,15 +61,23 @@ class Post:
 
 
 class Door:
-    """One portal. `prefix` may have parts in braces, as in `/portal/{bucketName}`."""
+    """One portal. `prefix` may have parts in braces, as in `/portal/{bucketName}`.
 
-    def __init__(self, name: str, prefix: str, resume: Resume) -> None:
+    `applied` tells its readers how far a change has got among the edges that are connected; `layout` is the template
+    of what stands around its pages.
+    """
+
+    def __init__(
+        self, name: str, prefix: str, resume: Resume, applied: Callable[[Outcome], str], *, layout: str
+    ) -> None:
         self.name = name
+        self.layout = layout
         self.prefix = prefix
         self.cookie = f"keywright-{name}"
         self.notice_cookie = f"keywright-{name}-notice"
         self.router = APIRouter()
         self._resume = resume
+        self._applied = applied
         self.post("/theme", form=None, is_open=True, is_once=False)(_choose_theme)
         self.post("/sign-out", form=None, action=f"{name}.sign-out", is_once=False)(_sign_out)
 
@@ -217,8 +226,10 @@ class Door:
             await services.bell(tx.revision)
             if visit.is_awaited and visit.notice is not None:
                 outcome = await services.edges.wait(tx.revision, None, EDGES_SECONDS)
-                text = f"{visit.notice.text} {_applied(outcome)}"
-                visit.notice = replace(visit.notice, text=text, kind="done" if outcome.is_reached else "warning")
+                visit.tell(self._applied(outcome), is_good=outcome.is_reached)
+        if visit.afterwards is not None:
+            text, is_good = await visit.afterwards()
+            visit.tell(text, is_good=is_good)
         visit.leave_notice(response)
         return response
 
@@ -250,7 +261,7 @@ class Door:
         is_held: bool = False,
     ) -> Visit:
         token = cookies.read(request, self.cookie)
-        found = await self._resume(tx, token, services, is_held) if token else None
+        found = await self._resume(tx, token, request, is_held) if token else None
         now = services.tools.clock()
         if found is not None:
             session, actor = found
@@ -296,16 +307,6 @@ class Door:
         # A challenge would have the browser ask for a password that nobody has.
         headers.pop("WWW-Authenticate", None)
         return Response(body, problem.status, headers=headers, media_type="text/html")
-
-
-def _applied(outcome: Outcome) -> str:
-    """How far a change has got among the edges that are connected."""
-    if outcome.is_reached:
-        return "Every edge has applied it." if outcome.wanted != 1 else "The edge has applied it."
-    if not outcome.is_known:
-        return "Whether every edge has applied it could not be learnt in time: see Edges."
-    behind = outcome.wanted - outcome.applied
-    return f"{behind} of {outcome.wanted} edges had not applied it after {EDGES_SECONDS:g} s: see Edges."
 
 
 def limit(limiter: RateLimiter, name: str, words: str) -> None:

@@ -135,12 +135,14 @@ class Form:
             self.fail("typed", f"must be “{expected}”")
         self.check()
 
-    def emails(self, name: str) -> list[str]:
+    def emails(self, name: str, *, most: int) -> list[str]:
         """Addresses on lines of their own, or with commas between them; each once."""
         found = dict.fromkeys(part.lower() for part in re.split(r"[\s,;]+", self.get(name)) if part)
         for one in found:
             if not text.is_email(one):
                 self.fail(name, f"“{_short(one)}” is not an e-mail address")
+        if len(found) > most:
+            self.fail(name, f"must be at most {most}")
         return list(found)
 
     def tags(self, name: str = "tags") -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -39,6 +40,8 @@ class Visit:
     """What the next page tells; its cookie is written when all is done."""
     is_awaited: bool = False
     """Whether the answer waits until the edges have applied what was done, and says so in the notice."""
+    afterwards: Callable[[], Awaitable[tuple[str, bool]]] | None = None
+    """What is done once everything is committed: it returns what to tell of it, and whether that is good news."""
     _is_new_visitor: bool = field(default=False)
 
     def at(self, name: str) -> str:
@@ -66,6 +69,7 @@ class Visit:
         notice = cookies.read_notice(self.request, self.door.notice_cookie, self.token)
         shared = {
             "base": self.base,
+            "layout": self.door.layout,
             "path": self.request.scope["path"],
             "here": self.here,
             "theme": cookies.theme_of(self.request),
@@ -87,12 +91,19 @@ class Visit:
         """Sends the browser on after something was done, and has the next page tell what."""
         self.resend_url = url
         response = RedirectResponse(url, 303, headers=pages.HEADERS)
-        self.notice = Notice(text, href, link, kind) if text else None
+        told, self.notice = self.notice, Notice(text, href, link, kind) if text else None
+        if told is not None:
+            self.tell(told.text, is_good=told.kind == "done")
         self._keep_visitor(response)
         return response
 
+    def tell(self, words: str, *, is_good: bool = True) -> None:
+        """Adds a sentence to what the next page tells; bad news makes all of it a warning."""
+        told = self.notice or Notice("")
+        self.notice = replace(told, text=f"{told.text} {words}".lstrip(), kind=told.kind if is_good else "warning")
+
     def leave_notice(self, response: Response) -> None:
-        """Has the next page tell what `go` was given, and how many edges have applied it."""
+        """Has the next page tell what was done, and what came of it."""
         if self.notice is not None:
             cookies.write_notice(self.request, response, self.door.notice_cookie, self.token, self.notice)
 

@@ -32,6 +32,13 @@ async def list_all(work: Work, page: Page) -> tuple[list[Account], int]:
     return await rows.list_accounts(work.tx, limit=page.limit, offset=page.offset)
 
 
+async def list_reachable(work: Work, page: Page) -> tuple[list[Account], int]:
+    """The accounts that the actor may go to: every one, its own one, or those in which it has a role."""
+    grantee = work.actor.grantee
+    ids = None if grantee.is_root else work.actor.account_ids or (grantee.account_id,)
+    return await rows.list_accounts(work.tx, ids=ids, limit=page.limit, offset=page.offset)
+
+
 async def get_own(work: Work) -> Account:
     """The account that the actor belongs to."""
     account = await rows.find_account_by_id(work.tx, work.actor.grantee.account_id)

@@ -47,6 +47,8 @@ class Actor:
     """When the management key that acts ends."""
     owns_buckets: bool = True
     """Whether write access to a bucket reaches the bucket itself, and not only its consumers and their keys."""
+    account_ids: tuple[str, ...] = ()
+    """The accounts in which somebody has a role, and acts in one of them; empty for whoever came in otherwise."""
 
     @property
     def holding(self) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from keywright.core.models import Bucket
 from keywright.core.permissions import Access
@@ -24,8 +22,14 @@ LINK_LENGTH = 40
 URL_LENGTH = 500
 MOST_LINKS = 6
 MAX_LOGO_BYTES = 64 * 1024
-IMAGES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
-"""What a logo may be, and how such a file begins. No SVG: it is a document, which may hold scripts."""
+LOGO_LENGTH = len("data:image/jpeg;base64,") + 4 * math.ceil(MAX_LOGO_BYTES / 3)
+# How such a file begins, in base64: \x89PNG\r\n\x1a\n, \xff\xd8\xff, RIFF....WEBP. No SVG: it is a document, which may
+# hold scripts.
+LOGO = (
+    r"^data:image/(png;base64,iVBORw0KGg[o-r][A-Za-z0-9+/]|jpeg;base64,/9j/"
+    r"|webp;base64,UklGR[g-v][A-Za-z0-9+/]{4}[BFJNRVZdhlptx159]XRUJQ)"
+    r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ def _problems(branding: Branding) -> list[dict[str, str]]:
     found = []
     if branding.name is not None and not _is_line(branding.name, NAME_LENGTH):
         found.append(("name", f"must be 1 to {NAME_LENGTH} characters on one line"))
-    if branding.color is not None and re.fullmatch(COLOUR[1:-1], branding.color) is None:
+    if branding.color is not None and not text.is_whole(COLOUR, branding.color):
         found.append(("color", "must be a colour such as #0f5c6e"))
     if branding.support_email is not None and not text.is_email(branding.support_email):
         found.append(("supportEmail", "must be an e-mail address"))
@@ -106,36 +110,21 @@ def _problems(branding: Branding) -> list[dict[str, str]]:
 
 
 def _is_line(value: str, most: int) -> bool:
-    return len(value.strip()) >= 1 and len(value) <= most and value.isprintable()
+    return len(value) <= most and text.is_whole(text.LINE, value)
 
 
 def _is_web_address(url: str) -> bool:
-    """http or https, so that no link runs a script, and nothing that could end the quotes around it."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        return False
-    is_plain = len(url) <= URL_LENGTH and url.isascii() and url.isprintable() and not set(url) & set("\"'<>\\^`{|} $")
-    return is_plain and parts.scheme in {"http", "https"} and bool(host) and "@" not in parts.netloc
+    return len(url) <= URL_LENGTH and text.is_whole(text.WEB_ADDRESS, url)
 
 
 def _logo(url: str | None, problems: list[dict[str, str]]) -> tuple[str | None, bytes | None]:
     """The kind and the bytes of the picture in a data: URL. No other address is asked for one."""
     if url is None:
         return None, None
-    head, _, data = url.partition(";base64,")
-    kind = head.removeprefix("data:")
-    try:
-        picture = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        picture = b""
-    is_picture = head.startswith("data:") and kind in IMAGES and picture.startswith(IMAGES[kind])
-    if kind == "image/webp":
-        is_picture = is_picture and picture[8:12] == b"WEBP"
-    if not is_picture or len(picture) > MAX_LOGO_BYTES:
+    if len(url) > LOGO_LENGTH or not text.is_whole(LOGO, url):
         most = MAX_LOGO_BYTES // 1024
         message = f"must be a PNG, JPEG or WebP picture of at most {most} KiB, as data:image/png;base64,..."
         problems.append({"field": "body.logo", "message": message})
         return None, None
-    return kind, picture
+    head, _, data = url.partition(";base64,")
+    return head.removeprefix("data:"), base64.b64decode(data)

@@ -40,6 +40,8 @@ from keywright.origin.store.database import MissingReference, UniqueViolation
 
 MAX_STALENESS_SECONDS = 3_155_760_000
 MAX_SELF_SERVE_COUNT = 1000
+# Taken as it is, it would be a wish to be safe that does nothing.
+_UNBOUNDED = {"field": "body.maxStalenessSeconds", "message": "is required where whenStale is refuse"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Buc
     account = await get_account(work, account_name, Access.WRITE)
     problems: list[dict[str, str]] = []
     check_tags(work, draft.tags, problems)
-    _check_staleness(draft.max_staleness_seconds, draft.when_stale, problems)
+    if draft.when_stale is WhenStale.REFUSE and draft.max_staleness_seconds is None:
+        problems.append(_UNBOUNDED)
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     bucket = await make(work, account, draft)
@@ -185,9 +188,13 @@ async def update(
     check_tags(work, new_tags, problems)
     new_staleness = replaced(max_staleness_seconds, bucket.max_staleness_seconds)
     new_when_stale = replaced(when_stale, bucket.when_stale, WhenStale.SERVE)
-    _check_staleness(new_staleness, new_when_stale, problems)
+    if when_stale is WhenStale.REFUSE and max_staleness_seconds is None:
+        problems.append(_UNBOUNDED)
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
+    if new_when_stale is WhenStale.REFUSE and new_staleness is None:
+        # What was sent is in order by itself: it is what the bucket has already that it does not go with.
+        raise Conflict("A stale edge can refuse only where the bucket says when one is stale.", errors=[_UNBOUNDED])
     new_description = replaced(description, bucket.description)
     new_self_serve = DEFAULT_SELF_SERVE if self_serve is None else bucket.self_serve
     if not isinstance(self_serve, Unset):
@@ -243,12 +250,6 @@ async def unshare(work: Work, account_name: str, name: str, *, with_account: str
     if other.id not in bucket.grants:
         raise NotFound("The bucket is not shared with that account.")
     await rows.delete_grant(work.tx, bucket, other)
-
-
-def _check_staleness(seconds: int | None, when_stale: WhenStale, problems: list[dict[str, str]]) -> None:
-    if when_stale is WhenStale.REFUSE and seconds is None:
-        # Taken as it is, it would be a wish to be safe that does nothing.
-        problems.append({"field": "body.maxStalenessSeconds", "message": "is required where whenStale is refuse"})
 
 
 def _own_account_error() -> dict[str, str]:

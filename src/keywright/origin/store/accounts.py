@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,10 +35,15 @@ async def find_first(tx: Transaction) -> Account | None:
     return Account(**row._mapping) if row else None
 
 
-async def list_accounts(tx: Transaction, *, limit: int, offset: int) -> tuple[list[Account], int]:
-    """Newest first, and how many there are in all."""
-    rows = await tx.all(sa.select(accounts).order_by(accounts.c.number.desc()).limit(limit).offset(offset))
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(accounts))
+async def list_accounts(
+    tx: Transaction, *, limit: int, offset: int, ids: Collection[str] | None = None
+) -> tuple[list[Account], int]:
+    """Newest first, and how many there are in all; with `ids` only those."""
+    wanted = sa.true() if ids is None else accounts.c.id.in_(ids)
+    rows = await tx.all(
+        sa.select(accounts).where(wanted).order_by(accounts.c.number.desc()).limit(limit).offset(offset)
+    )
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(accounts).where(wanted))
     return [Account(**row._mapping) for row in rows], total
 
 

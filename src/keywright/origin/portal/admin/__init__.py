@@ -11,6 +11,7 @@ from keywright.origin.portal.admin import (
     buckets,
     consumers,
     edges,
+    frame,
     keys,
     management_keys,
     oidc,
@@ -21,7 +22,7 @@ from keywright.origin.portal.door import Door
 
 
 def new_router() -> APIRouter:
-    door = Door("admin", "/admin", sign_in.resume)
+    door = Door("admin", "/admin", sign_in.resume, frame.applied, layout="admin/frame.html")
     for noun in (
         sign_in, oidc, accounts, bucket_list, buckets, self_serve, consumers, keys, management_keys, audit_log, edges,
     ):  # fmt: skip

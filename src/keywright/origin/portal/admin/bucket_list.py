@@ -106,5 +106,6 @@ def register(door: Door) -> None:
     async def delete_project(visit: Visit) -> Response:
         visit.form.typed(visit.at("projectName"))
         await accounts.delete_project(visit.work, visit.at("accountName"), visit.at("projectName"))
+        visit.is_awaited = True
         url = account_url(visit, visit.at("accountName"), "buckets")
         return visit.go(url, f"Project {visit.at('projectName')} and its buckets are deleted. There is no way back.")

@@ -31,7 +31,7 @@ ACCESS = {
 
 
 WHEN_STALE = {
-    WhenStale.SERVE.value: "Goes on answering from what it has",
+    WhenStale.SERVE.value: "Answers from what it has",
     WhenStale.REFUSE.value: "Refuses to answer, with 503",
 }
 
@@ -136,6 +136,7 @@ def _register_sharing(door: Door) -> None:
     async def end(visit: Visit) -> Response:
         account, name, other = visit.at("accountName"), visit.at("bucketName"), visit.at("otherAccount")
         await buckets.unshare(visit.work, account, name, with_account=other)
+        visit.is_awaited = True
         url = bucket_url(visit, "sharing")
         return visit.go(url, f"The bucket is no longer shared with {other}. You can share it again below.")
 

@@ -20,6 +20,7 @@ from keywright.origin.portal.admin.frame import (
 )
 from keywright.origin.portal.door import Door
 from keywright.origin.portal.forms import Form, tags_text
+from keywright.origin.portal.invites import Invites
 from keywright.origin.portal.pages import pretty
 from keywright.origin.portal.paging import PageLinks, with_query
 from keywright.origin.portal.visit import Visit
@@ -38,14 +39,20 @@ from keywright.origin.service.keys import ConsumerPath, KeyDraft
 BUCKET = "/accounts/{accountName}/buckets/{bucketName}"
 CONSUMER = BUCKET + "/consumers/{consumerName}"
 PAGE_SIZE = 50
+MOST_MANAGERS = 50
+"""That one form may name: each is sent a mail."""
+INVITES_PER_SECOND = 1
+INVITES_AT_ONCE = 200
 NAME_WORDS = "1 to 128 of a-z, 0-9, _ and -"
 WAYS = {"name": "Name", "tag": "Tag", "manager": "Manager", "key": "Key"}
 
 
 def register(door: Door) -> None:
+    invites = Invites(per_second=INVITES_PER_SECOND, at_once=INVITES_AT_ONCE)
     _register_list(door)
+    _register_new(door, invites)
     _register_one(door)
-    _register_managers(door)
+    _register_managers(door, invites)
 
 
 def _register_list(door: Door) -> None:
@@ -74,6 +81,8 @@ def _register_list(door: Door) -> None:
             by, words = "key", words[-keyformat.HINT_LENGTH :]
         return visit.go(bucket_url(visit) + with_query(visit, by=by, q=words[: text.EMAIL_LENGTH]))
 
+
+def _register_new(door: Door, invites: Invites) -> None:
     @door.get(BUCKET + "/consumers/new")
     async def new_consumer(visit: Visit) -> Response:
         place = await find_bucket(visit)
@@ -89,12 +98,13 @@ def _register_list(door: Door) -> None:
             form.description(),
             form.tags(),
             form.metadata(),
-            [ManagerDraft(email) for email in form.emails("managers")],
+            [ManagerDraft(email) for email in form.emails("managers", most=MOST_MANAGERS)],
             [KeyDraft(expires_at=form.expiry(visit.work.now))] if form.is_on("with_key") else [],
         )
         form.check()
         made = await consumers.create(visit.work, visit.at("accountName"), visit.at("bucketName"), draft)
         name = made.consumer.name
+        await invites.announce(visit, (await find_bucket(visit)).bucket, [one.email for one in draft.managers])
         url = bucket_url(visit, "consumers", name)
         if not made.secrets:
             return visit.go(url, f"Consumer {name} is there. It has no key yet.")
@@ -164,7 +174,7 @@ def _register_one(door: Door) -> None:
         return visit.go(bucket_url(visit), text)
 
 
-def _register_managers(door: Door) -> None:
+def _register_managers(door: Door, invites: Invites) -> None:
     @door.post(CONSUMER + "/managers", form=show, action="manager.create", conflict="email")
     async def add(visit: Visit) -> Response:
         email = visit.form.line("email", most=text.EMAIL_LENGTH, is_required=True) or ""
@@ -172,6 +182,7 @@ def _register_managers(door: Door) -> None:
             visit.form.fail("email", "must be an e-mail address")
         visit.form.check()
         await consumers.add_manager(visit.work, path_of(visit), ManagerDraft(email))
+        await invites.announce(visit, (await find_bucket(visit)).bucket, [email.lower()])
         url = consumer_url(visit) + "#managers"
         return visit.go(url, f"{email.lower()} is invited, and becomes a manager by signing in with that address.")
 

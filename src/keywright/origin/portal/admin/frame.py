@@ -13,9 +13,11 @@ from keywright.core.keyformat import Secret
 from keywright.core.models import Account, Bucket, Environment, Project
 from keywright.core.permissions import Access
 from keywright.core.problems import Forbidden
+from keywright.origin.portal.door import EDGES_SECONDS
 from keywright.origin.portal.visit import Visit
 from keywright.origin.service import accounts, buckets
 from keywright.origin.service.actor import Page, get_account
+from keywright.origin.service.edges import Outcome
 
 FEW = Page(limit=100)
 """As many as a menu can show; the rest is found on its own page."""
@@ -47,13 +49,13 @@ async def load_own(visit: Visit) -> Frame:
 async def _load(visit: Visit, account: Account) -> Frame:
     work, grantee = visit.work, visit.work.actor.grantee
     access = grantee.on_account(account.id)
-    all_accounts, _ = await accounts.list_all(work, FEW) if grantee.is_root else ([account], 1)
+    reachable, _ = await accounts.list_reachable(work, FEW)
     projects: Sequence[Project] = ()
     if access >= Access.READ:
         projects, _ = await accounts.list_projects(work, account.name, FEW)
     return Frame(
         account,
-        all_accounts,
+        reachable,
         projects,
         account_url(visit, account.name),
         grantee.is_root,
@@ -65,6 +67,16 @@ async def _load(visit: Visit, account: Account) -> Frame:
 async def page(visit: Visit, template: str, /, **values: Any) -> Response:
     """A page inside the frame of the account in the address."""
     return await visit.page(f"admin/{template}", frame=await load(visit), **values)
+
+
+def applied(outcome: Outcome) -> str:
+    """How far a change has got among the edges that are connected."""
+    if outcome.is_reached:
+        return "Every edge has applied it." if outcome.wanted != 1 else "The edge has applied it."
+    if not outcome.is_known:
+        return "Whether every edge has applied it could not be learnt in time: see Edges."
+    behind = outcome.wanted - outcome.applied
+    return f"{behind} of {outcome.wanted} edges had not applied it after {EDGES_SECONDS:g} s: see Edges."
 
 
 def account_url(visit: Visit, account: str, *parts: str) -> str:
@@ -94,7 +106,8 @@ async def find_bucket(visit: Visit) -> BucketPlace:
 
 async def bucket_page(visit: Visit, template: str, place: BucketPlace, /, **values: Any) -> Response:
     """A page inside the frame of the account, about the bucket in the address."""
-    return await page(visit, template, place=place, bucket=place.bucket, **values)
+    project = place.places[0][0] if place.places else ""
+    return await page(visit, template, place=place, bucket=place.bucket, selected_project=project, **values)
 
 
 def bucket_url(visit: Visit, *parts: str) -> str:
@@ -138,7 +151,6 @@ async def confirm(
     """Asks once more before what can't be taken back; with `typed`, for a name to be typed."""
     return await visit.page(
         "confirm.html",
-        frame_template="admin/frame.html",
         frame=await load(visit),
         heading=heading,
         lines=lines,

@@ -6,11 +6,12 @@ from datetime import datetime
 
 from fastapi import Response
 
+from keywright.core.keyformat import Secret
 from keywright.origin.http import RateLimiter
 from keywright.origin.portal.admin.consumers import CONSUMER, consumer_url, path_of, show
 from keywright.origin.portal.admin.frame import NO_WRITE, bucket_page, confirm, find_bucket, require, show_made
 from keywright.origin.portal.door import Door, limit
-from keywright.origin.portal.forms import CUSTOM, NEVER, NOW
+from keywright.origin.portal.forms import CUSTOM, NEVER
 from keywright.origin.portal.pages import moment
 from keywright.origin.portal.visit import Visit
 from keywright.origin.service import consumers, keys
@@ -67,14 +68,7 @@ def _register_changes(door: Door) -> None:
         visit.form.check()
         (made,) = await keys.create(visit.work, path_of(visit), [draft])
         ends = f"until {moment(draft.expires_at)}" if draft.expires_at else "until it is revoked"
-        return await show_made(
-            visit,
-            heading="The key is there",
-            label=f"New key of {visit.at('consumerName')}",
-            secret=made.secret,
-            words=f"It works from now on, {ends}.",
-            on=(consumer_url(visit), "Back to the consumer"),
-        )
+        return await _show_made(visit, "The key is there", made.secret, f"It works from now on, {ends}.")
 
     @door.get(KEY + "/edit")
     async def edit(visit: Visit) -> Response:
@@ -122,17 +116,12 @@ def _register_changes(door: Door) -> None:
             visit.form.fail("expires", "must be one of those that are offered")
         visit.form.check()
         _, made = await keys.roll(visit.work, path_of(visit), expires_at=ends_at)
-        until = (
-            "ended just now" if visit.form.get("expires") == NOW else f"work until {moment(ends_at or visit.work.now)}"
-        )
-        return await show_made(
-            visit,
-            heading="The keys are rolled",
-            label=f"New key of {visit.at('consumerName')}",
-            secret=made.secret,
-            words=f"It works from now on. The consumer's other keys {until}.",
-            on=(consumer_url(visit), "Back to the consumer"),
-        )
+        if ends_at is None:
+            visit.tell("The keys that were rolled are refused.")
+            visit.is_awaited = True
+        until = "ended just now" if ends_at is None else f"work until {moment(ends_at)}, unless they end sooner"
+        words = f"It works from now on. The consumer's other keys {until}."
+        return await _show_made(visit, "The keys are rolled", made.secret, words)
 
     @door.get(KEY + "/revoke")
     async def ask_revoke(visit: Visit) -> Response:
@@ -160,6 +149,11 @@ def _register_changes(door: Door) -> None:
             href=consumer_url(visit, "keys", "new"),
             link="Make another key",
         )
+
+
+async def _show_made(visit: Visit, heading: str, secret: Secret, words: str) -> Response:
+    label, on = f"New key of {visit.at('consumerName')}", (consumer_url(visit), "Back to the consumer")
+    return await show_made(visit, heading=heading, label=label, secret=secret, words=words, on=on)
 
 
 def _typed(expires_at: datetime | None) -> str:

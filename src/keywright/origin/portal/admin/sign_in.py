@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from keywright.core.permissions import Access
 from keywright.core.problems import BadRequest
@@ -26,8 +26,12 @@ SIGN_INS_AT_ONCE = 20
 """From one address. A key can't be guessed; this keeps strangers from making us work."""
 
 
-async def resume(tx: Transaction, token: str, services: Services, is_held: bool) -> tuple[Session, Actor] | None:
-    return await auth.resume(tx, PORTAL, token, services.tools, services.team, is_held=is_held)
+async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
+    services: Services = request.app.state.services
+    account_name = request.path_params.get("accountName")
+    return await auth.resume(
+        tx, PORTAL, token, services.tools, services.team, account_name=account_name, is_held=is_held
+    )
 
 
 def register(door: Door) -> None:

@@ -10,7 +10,7 @@ from keywright.origin.portal.door import Door
 
 
 def new_router(services: Services) -> APIRouter:
-    door = Door("portal", "/portal/{bucketName}", frame.resume)
+    door = Door("portal", "/portal/{bucketName}", frame.resume, frame.applied, layout="developer/frame.html")
     sign_in.register(door, services)
     for noun in (brand, consumers, keys, managers):
         noun.register(door)

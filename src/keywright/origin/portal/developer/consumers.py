@@ -70,7 +70,7 @@ def register(door: Door) -> None:
     async def delete_form(visit: Visit) -> Response:
         place = await frame.enter(visit)
         _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
-        return await confirm(
+        return await frame.confirm(
             visit,
             place,
             heading=f"Delete {title_of(view.consumer)}?",
@@ -82,19 +82,13 @@ def register(door: Door) -> None:
     async def delete(visit: Visit) -> Response:
         await frame.enter(visit)
         await self_serve.delete_consumer(visit.work, frame.ref(visit))
-        return visit.go(visit.base, "It is deleted, and its keys have stopped working.")
+        visit.is_awaited = True
+        return visit.go(visit.base, "It is deleted with all its keys.")
 
 
 def title_of(consumer: Consumer) -> str:
     """How a user calls a consumer."""
     return consumer.description or consumer.name
-
-
-async def confirm(visit: Visit, place: frame.Place, *, heading: str, lines: list[str], button: str) -> Response:
-    """Asks once more before what can't be taken back."""
-    return await frame.page(
-        visit, "confirm.html", place, heading=heading, lines=lines, button=button, back=frame.consumer_url(visit)
-    )
 
 
 async def show_made(visit: Visit, secret: str, words: str = "") -> Response:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from keywright.core.models import Bucket
 from keywright.core.problems import Unauthorized
@@ -15,6 +16,7 @@ from keywright.origin.portal.visit import Visit
 from keywright.origin.service import branding, self_serve, sessions
 from keywright.origin.service.actor import Actor
 from keywright.origin.service.branding import Branding
+from keywright.origin.service.edges import Outcome
 from keywright.origin.service.self_serve import ConsumerRef, EndUser
 from keywright.origin.service.sessions import Session
 
@@ -30,11 +32,19 @@ class Place:
     name: str
 
 
-async def resume(tx: Transaction, token: str, services: Services, is_held: bool) -> tuple[Session, Actor] | None:
+async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
+    services: Services = request.app.state.services
     session = await sessions.find(tx, services.tools, PORTAL, token)
     if session is None or session.sub is None or session.email is None:
         return None
     return session, EndUser(session.sub, session.email, session.connection).to_actor()
+
+
+def applied(outcome: Outcome) -> str:
+    """As users see it, who know nothing of edges."""
+    if outcome.is_reached:
+        return "That holds everywhere from now on."
+    return "Not every place where keys are checked has heard of it yet: that may take a moment."
 
 
 async def look(visit: Visit) -> Place:
@@ -59,6 +69,20 @@ async def enter(visit: Visit) -> Place:
 
 async def page(visit: Visit, template: str, place: Place, /, **values: Any) -> Response:
     return await visit.page(f"developer/{template}", place=place, brand=place.brand, **values)
+
+
+async def confirm(visit: Visit, place: Place, *, heading: str, lines: Sequence[str], button: str) -> Response:
+    """Asks once more before what can't be taken back."""
+    return await visit.page(
+        "confirm.html",
+        place=place,
+        brand=place.brand,
+        heading=heading,
+        lines=lines,
+        button=button,
+        back=consumer_url(visit),
+        typed="",
+    )
 
 
 def ref(visit: Visit) -> ConsumerRef:

@@ -6,9 +6,9 @@ from fastapi import Response
 
 from keywright.origin.http import RateLimiter
 from keywright.origin.portal.developer import frame
-from keywright.origin.portal.developer.consumers import confirm, show_made, title_of
+from keywright.origin.portal.developer.consumers import show_made, title_of
 from keywright.origin.portal.door import Door, limit
-from keywright.origin.portal.forms import NEVER, NOW
+from keywright.origin.portal.forms import NEVER
 from keywright.origin.portal.pages import moment
 from keywright.origin.portal.visit import Visit
 from keywright.origin.service import self_serve
@@ -66,11 +66,12 @@ def register(door: Door) -> None:
             visit.form.fail("expires", "must be one of those that are offered")
         visit.form.check()
         _, made = await self_serve.roll(visit.work, frame.ref(visit), expires_at=expires_at, is_shown=True)
-        is_now = visit.form.get("expires") == NOW or expires_at is None
-        until = "Your other keys have stopped working." if is_now else ""
-        if expires_at is not None and not is_now:
+        if expires_at is not None:
             until = f"Your current keys work until {moment(expires_at)}, unless they end sooner."
-        return await show_made(visit, made.secret.reveal(), until)
+            return await show_made(visit, made.secret.reveal(), until)
+        visit.tell("Your other keys are ended.")
+        visit.is_awaited = True
+        return await show_made(visit, made.secret.reveal(), "Your other keys have stopped working.")
 
     @door.get(base + "/keys/{keyId}/delete")
     async def delete_form(visit: Visit) -> Response:
@@ -78,10 +79,11 @@ def register(door: Door) -> None:
         key = await self_serve.get_key(visit.work, frame.ref(visit), visit.at("keyId"))
         name = key.description or f"the key that ends in {key.hint}"
         lines = [f"It stops working at once: {name}, ending in {key.hint}. There is no way back."]
-        return await confirm(visit, place, heading="Delete this key?", lines=lines, button="Delete key")
+        return await frame.confirm(visit, place, heading="Delete this key?", lines=lines, button="Delete key")
 
     @door.post(base + "/keys/{keyId}/delete", form=delete_form, action="self-serve.key.delete")
     async def delete(visit: Visit) -> Response:
         await frame.enter(visit)
         await self_serve.delete_key(visit.work, frame.ref(visit), visit.at("keyId"))
-        return visit.go(frame.consumer_url(visit), "The key is deleted and has stopped working.")
+        visit.is_awaited = True
+        return visit.go(frame.consumer_url(visit), "The key is deleted.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import Response
 
-from keywright.origin.http import RateLimiter
 from keywright.origin.portal.developer import frame
-from keywright.origin.portal.developer.consumers import confirm, title_of
-from keywright.origin.portal.door import Door, limit
+from keywright.origin.portal.developer.consumers import title_of
+from keywright.origin.portal.door import Door
+from keywright.origin.portal.invites import Invites
 from keywright.origin.portal.visit import Visit
 from keywright.origin.service import self_serve
 from keywright.origin.service.text import EMAIL_LENGTH, is_email
@@ -17,7 +17,7 @@ INVITES_AT_ONCE = 20
 
 
 def register(door: Door) -> None:
-    invites = RateLimiter(INVITES_PER_SECOND, INVITES_AT_ONCE)
+    invites = Invites(per_second=INVITES_PER_SECOND, at_once=INVITES_AT_ONCE)
     base = "/consumers/{consumerName}/managers"
 
     @door.get(base)
@@ -30,16 +30,14 @@ def register(door: Door) -> None:
 
     @door.post(base, form=manager_list, action="self-serve.manager.create", conflict="email")
     async def invite(visit: Visit) -> Response:
-        await frame.enter(visit)
-        limit(invites, visit.work.actor.sub, "You have sent many invites.")
+        place = await frame.enter(visit)
         email = visit.form.line("email", most=EMAIL_LENGTH, is_required=True) or ""
         if email and not is_email(email):
             visit.form.fail("email", "must be an e-mail address")
         visit.form.check()
         await self_serve.invite(visit.work, frame.ref(visit), email=email)
-        words = (
-            f"{email.lower()} is invited: it takes effect when they sign in here with this address. Send them the link."
-        )
+        await invites.announce(visit, place.bucket, [email.lower()])
+        words = f"{email.lower()} is invited: it takes effect when they sign in here with this address."
         return visit.go(frame.consumer_url(visit, "managers"), words)
 
     @door.get(base + "/{managerId}/remove")
@@ -53,7 +51,7 @@ def register(door: Door) -> None:
             else f"{person.email} will not see this consumer and its keys any more. Keys that they know go on working."
         ]
         heading = "Leave this consumer?" if is_self else f"Remove {person.email}?"
-        return await confirm(visit, place, heading=heading, lines=lines, button="Leave" if is_self else "Remove")
+        return await frame.confirm(visit, place, heading=heading, lines=lines, button="Leave" if is_self else "Remove")
 
     @door.post(base + "/{managerId}/remove", form=manager_list, action="self-serve.manager.delete")
     async def remove(visit: Visit) -> Response:
