@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from keywright.core import roles
+from keywright.core.identity_headers import IdentityHeaders, is_header_name, rename
 from keywright.core.keyformat import Secret, is_possible
 from keywright.core.reports import edge_name_of, is_edge_name
 
@@ -109,6 +110,7 @@ class OriginSettings:
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
+    identity_headers: IdentityHeaders
     edge_name: str
     region: str
     min_revision_millis: int
@@ -185,8 +187,9 @@ class OriginSettings:
             region=source.region(),
             min_revision_millis=source.min_revision_millis(),
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
-            forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
+            forward_auth_header=source.forward_auth_header(),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            identity_headers=source.identity_headers(),
             grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
             identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
             identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
@@ -221,6 +224,7 @@ class EdgeSettings:
     validation_token_required: bool
     forward_auth_header: str
     forward_auth_scheme: str
+    identity_headers: IdentityHeaders
     grpc_port: int | None
     identity_token_seconds: int
     identity_issuer: str
@@ -303,8 +307,9 @@ class EdgeSettings:
             pepper=source.secret("KEYWRIGHT_PEPPER"),
             pepper_file=Path(source.text("KEYWRIGHT_PEPPER_FILE", str(data / "pepper.key"))).absolute(),
             validation_token_required=source.flag("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"),
-            forward_auth_header=source.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization"),
+            forward_auth_header=source.forward_auth_header(),
             forward_auth_scheme=source.any_text("KEYWRIGHT_FORWARD_AUTH_SCHEME", "Bearer"),
+            identity_headers=source.identity_headers(),
             grpc_port=source.whole("KEYWRIGHT_GRPC_PORT", 0, 0, 65535) or None,
             identity_token_seconds=source.whole("KEYWRIGHT_IDENTITY_TOKEN_SECONDS", 0, 0, 3600),
             identity_issuer=source.text("KEYWRIGHT_IDENTITY_ISSUER", "keywright"),
@@ -363,6 +368,19 @@ class _Source:
 
     def min_revision_millis(self) -> int:
         return self.whole("KEYWRIGHT_MIN_REVISION_TIMEOUT", 500, 0, 10_000)
+
+    def forward_auth_header(self) -> str:
+        text = self.text("KEYWRIGHT_FORWARD_AUTH_HEADER", "authorization")
+        if not is_header_name(text):
+            message = "must be a header's name of letters, digits and hyphens, 64 at most"
+            raise SettingsError(f"KEYWRIGHT_FORWARD_AUTH_HEADER {message}, not {text[:80]!r}")
+        return text
+
+    def identity_headers(self) -> IdentityHeaders:
+        try:
+            return rename(self.listed("KEYWRIGHT_IDENTITY_HEADERS"), self.forward_auth_header())
+        except ValueError as error:
+            raise SettingsError(f"KEYWRIGHT_IDENTITY_HEADERS {error}") from None
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         text = self.text(name, default).lower()

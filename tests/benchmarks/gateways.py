@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -22,7 +22,7 @@ import load
 import record
 import report
 import servers
-from load import Latency, Throughput
+from candidate import Candidate
 from machine import SERVER_CORES, on_cores
 from plan import SMALL, Plan, progress
 from processes import ServerProcess, free_port
@@ -117,21 +117,6 @@ KINDS = [
 ]
 
 
-@dataclass
-class Candidate:
-    """A running gateway, and what its rounds gave."""
-
-    name: str
-    server: ServerProcess
-    requests: Path
-    rates: list[Throughput] = field(default_factory=list)
-    latencies: list[Latency] = field(default_factory=list)
-
-    @property
-    def per_second(self) -> list[float]:
-        return [one.per_second for one in self.rates]
-
-
 def run(plan: Plan) -> list[Table]:
     if load.find_wrk() is None or servers.find_nginx() is None:
         return [Table.not_measured(TITLE, "wrk or nginx is not installed (Debian: `apt-get install wrk nginx-light`).")]
@@ -161,7 +146,7 @@ def _measure(plan: Plan, table: Table, without: Candidate, with_policy: Candidat
     pair = (without, with_policy)
     for one in pair:
         one.rates, one.latencies = [], []
-        load.highest_rate(one.server, one.requests, seconds=1)
+        load.highest_rate(one.server, one.requests, seconds=3)
     for turn in range(plan.rounds):
         progress(f"{with_policy.name}, round {turn + 1} of {plan.rounds}")
         for one in pair:

@@ -6,15 +6,14 @@ import json
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median
 
 import load
 import record
 import report
 import servers
-from load import Latency, Throughput
+from candidate import Candidate
 from machine import SERVER_CORES, on_cores
 from plan import Plan, progress, size_name
 from processes import ServerProcess
@@ -27,25 +26,6 @@ FORWARD_AUTH = f"/v1/forward-auth/{BUCKET}"
 BILLION_A_DAY = 11_574
 SAMPLE = 100_000
 NGINX, BARE = "nginx `return 200`", "bare Granian"
-
-
-@dataclass
-class Candidate:
-    """A server behind one door, and what its rounds gave."""
-
-    name: str
-    server: ServerProcess
-    requests: Path
-    rates: list[Throughput] = field(default_factory=list)
-    latencies: list[Latency] = field(default_factory=list)
-
-    @property
-    def per_second(self) -> list[float]:
-        return [one.per_second for one in self.rates]
-
-    @property
-    def cpu_micros(self) -> list[float]:
-        return [one.cpu_micros for one in self.rates]
 
 
 @dataclass(frozen=True, slots=True)

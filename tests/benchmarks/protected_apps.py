@@ -1,4 +1,4 @@
-"""The apps of the section `python-apps`: one route, unprotected, behind our policy, or behind another library.
+"""The apps of the section `apps`: one route, unprotected, behind our policy, or behind another library.
 
 Run as `python protected_apps.py PORT KIND DIRECTORY [ORIGIN TOKEN]`: one worker of Granian, as everywhere here. Other
 libraries are set up as their READMEs do it; what they need to know of keys they make in DIRECTORY/KIND.keys.
@@ -37,8 +37,8 @@ def _unprotected(kind: str, *_: str) -> Any:
     app = FastAPI()
 
     @app.get("/hello")
-    async def hello() -> dict[str, str]:
-        return {"message": "Hello, customer-10000000!"}
+    async def hello(request: Request) -> dict[str, str]:
+        return {"message": f"Hello, {request.method}-customer!"}
 
     return app
 

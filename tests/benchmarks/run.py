@@ -17,6 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+# The tests' PostgreSQL serves here, too.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import apps
 import bootstrap
 import creation
 import fleet
@@ -25,7 +29,6 @@ import in_process
 import load
 import machine
 import propagation
-import python_apps
 import report
 import servers
 import start_up
@@ -41,7 +44,7 @@ SECTIONS = {
     "gateways": gateways.run,
     "in-process": in_process.run,
     "creation": creation.run,
-    "python-apps": python_apps.run,
+    "apps": apps.run,
     "start-up": start_up.run,
     "propagation": propagation.run,
     "bootstrap": bootstrap.run,
@@ -55,7 +58,7 @@ def main() -> int:
     # The settings under measurement are the defaults, whatever this shell has been used for.
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         del os.environ[name]
-    if {"http", "stream", "python-apps", "gateways"} & set(options.only):
+    if {"http", "stream", "apps", "gateways"} & set(options.only):
         _install_tools()
     with tempfile.TemporaryDirectory(prefix="keywright-bench-", dir=options.directory) as name:
         directory = Path(name)

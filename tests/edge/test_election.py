@@ -73,8 +73,7 @@ async def test_one_follows_the_other_reads_its_standing_and_takes_over(replica: 
     feed.error = None
     await one.end()
     feed.log.append(key("zpka_secret", 1, 1))
-    await until(lambda: other.member.is_following and other.member.revision == 3)
-    assert other.member.is_synced
+    await until(lambda: other.member.is_following and other.member.is_synced and other.member.revision == 3)
     await other.end()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from grpc import aio
 from doors.table import BUCKET, VALID, fill
 from edge.world import DIGESTER, NOW, PEPPER_CHECK
 from keywright import server
+from keywright.core.identity_headers import rename
 from keywright.edge.ext_authz import METHOD, GrpcServer
 from keywright.edge.ext_authz_pb2 import CheckRequest, CheckResponse
 from keywright.edge.forward_auth import ForwardAuth
@@ -34,11 +36,11 @@ def replica(tmp_path: Path) -> Iterator[Replica]:
 
 
 async def ask(
-    validator: Validator, request: CheckRequest, method: str = METHOD, *, token_required: bool = False, token: str = ""
+    validator: Validator, request: CheckRequest, method: str = METHOD, *, token: str = "", **options: Any
 ) -> CheckResponse:
     """One call to a real server on a port of its own."""
     port = free_port()
-    running = GrpcServer(ForwardAuth(validator, token_required=token_required), "127.0.0.1", port)
+    running = GrpcServer(ForwardAuth(validator, **options), "127.0.0.1", port)
     await running.start()
     try:
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -72,6 +74,16 @@ async def test_the_identity_is_in_the_headers_and_in_the_dynamic_metadata_and_th
     assert metadata["consumer"]["id"] == given["x-consumer-id"]
     assert metadata["key"]["id"] == given["x-key-id"]
     assert dict(metadata["data"]) == {"testId": "1234", "name": "Zoë"}
+
+
+async def test_headers_may_have_other_names_and_the_metadata_stays_as_it_is(replica: Replica) -> None:
+    fill(replica)
+    names = rename(["X-Consumer-Name=X-User-Id", "X-Consumer-Token=X-Identity"], "authorization")
+    response = await ask(Validator(replica, DIGESTER, clock=lambda: NOW), a_check(), identity_headers=names)
+    given = {option.header.key: option.header.value for option in response.ok_response.headers}
+    assert "x-consumer-name" not in given
+    assert response.dynamic_metadata["consumer"]["name"] == given["x-user-id"] == "my-consumer"
+    assert list(response.ok_response.headers_to_remove) == ["authorization", "x-identity"]
 
 
 @pytest.mark.parametrize(

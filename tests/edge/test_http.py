@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from doors.table import BUCKET, EXPIRED, EXPIRING, VALID, fill
+from doors.table import BUCKET, EXPIRED, EXPIRING, METADATA, VALID, fill
 from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
+from keywright.core.identity_headers import IDENTITY_HEADERS, rename
 from keywright.edge.app import EdgeApp
 from keywright.edge.forward_auth import ForwardAuth
 from keywright.edge.validate_api import MAX_BODY_BYTES, ValidateApi
@@ -257,6 +259,21 @@ async def test_the_header_and_the_scheme_are_options(validator: Validator) -> No
     assert answer.status == 200
     answer = await call(token, "GET", AUTH, headers=[(b"authorization", b"token " + EXPIRED.encode())])
     assert answer.headers["www-authenticate"] == 'Token error="invalid_token"'
+
+
+async def test_the_identity_headers_may_have_other_names(validator: Validator) -> None:
+    names = rename(["X-Consumer-Name=X-User-Id", "X-Consumer-Metadata=X-User-Data"], "authorization")
+    renamed = ForwardAuth(validator, identity_headers=names)
+    answer = await call(renamed, "GET", AUTH, headers=BEARER)
+    assert answer.headers["x-user-id"] == "my-consumer"
+    assert json.loads(unquote(answer.headers["x-user-data"])) == json.loads(METADATA)
+    refused = await call(renamed, "GET", AUTH)
+    # Empty ones in a refusal, too, for gateways that copy whatever the answer is.
+    assert (refused.status, refused.headers["x-user-id"], refused.headers["x-user-data"]) == (401, "", "")
+    for headers in (answer.headers, refused.headers):
+        assert {name for name in headers if name in IDENTITY_HEADERS} == {
+            "x-consumer-id", "x-key-id", "x-consumer-token"
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])

@@ -185,6 +185,13 @@ def test_another_pepper_stops_a_new_edge_and_not_one_that_has_answers(
             StartError,
             "/none.pem is missing",
         ),
+        ({"KEYWRIGHT_FORWARD_AUTH_HEADER": "X Key"}, SettingsError, "KEYWRIGHT_FORWARD_AUTH_HEADER.*hyphens"),
+        ({"KEYWRIGHT_IDENTITY_HEADERS": "X-Key-Id=a b"}, SettingsError, "KEYWRIGHT_IDENTITY_HEADERS.*hyphens"),
+        (
+            {"KEYWRIGHT_FORWARD_AUTH_HEADER": "x-key", "KEYWRIGHT_IDENTITY_HEADERS": "X-Key-Id=X-Key"},
+            SettingsError,
+            "KEYWRIGHT_IDENTITY_HEADERS can't use 'x-key'",
+        ),
         ({"KEYWRIGHT_GRPC_PORT": "65536"}, SettingsError, "KEYWRIGHT_GRPC_PORT"),
         ({"KEYWRIGHT_HAPROXY_LEASE_SECONDS": "1"}, SettingsError, "KEYWRIGHT_HAPROXY_LEASE_SECONDS"),
     ],

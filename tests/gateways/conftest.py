@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from doors import table
 from edge.world import DIGESTER
-from gateways.gateway import Gateway, Kind, with_key
+from gateways.gateway import KINDS, Edits, Gateway, Kind, with_key
 from gateways.upstream import Upstream
 from keywright.edge.replica import Replica
 from support.postgres import free_port
@@ -46,6 +47,28 @@ def fill_with_table(data_dir: Path) -> None:
     replica.close()
 
 
+def start_all(
+    stack: ExitStack, directory: Path, upstream: Upstream, edits: Callable[[Kind], Edits], **variables: str
+) -> tuple[dict[Kind, Gateway], TableEdge]:
+    """Every gateway, with these edits, before one edge that holds the table; all of them are killed with the stack."""
+    fill_with_table(directory / "data")
+    edge = TableEdge(directory / "data", "--haproxy", str(directory / "haproxy/haproxy.sock"), **variables)
+    stack.callback(edge.kill)
+    gateways = {
+        kind: stack.enter_context(
+            Gateway(
+                kind, directory / kind.name, api=upstream.port, edge=edge.port, grpc=edge.grpc_port,
+                bucket=table.BUCKET, edits=edits(kind), variables={"KEYWRIGHT_PEPPER": PEPPER},
+            )
+        )
+        for kind in KINDS
+    }  # fmt: skip
+    edge.wait_until_ready()
+    for gateway in gateways.values():
+        until(lambda gateway=gateway: gateway.ask("GET", "/").status == 401, 60)
+    return gateways, edge
+
+
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
     running = Upstream()
@@ -72,8 +95,8 @@ def new_gateway(
     started: dict[object, Gateway] = {}
     keepers: list[TableEdge] = []
 
-    def start(kind: Kind, *, bucket: str = table.BUCKET, preflight: bool = False) -> Gateway:
-        wanted = (kind.name, bucket, preflight)
+    def start(kind: Kind, *, bucket: str = table.BUCKET, edits: Edits = ()) -> Gateway:
+        wanted = (kind.name, bucket, tuple(edits))
         if wanted not in started:
             directory = tmp_path_factory.mktemp(kind.name) / "gateway"
             gateway = started[wanted] = Gateway(
@@ -83,7 +106,7 @@ def new_gateway(
                 edge=edge.port,
                 grpc=edge.grpc_port,
                 bucket=bucket,
-                preflight=preflight,
+                edits=edits,
                 variables={"KEYWRIGHT_PEPPER": PEPPER},
             )
             if kind.is_own_judge:

@@ -23,10 +23,13 @@ from support.postgres import free_port
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 BUCKET_IN_FILES = "my-project-production"
+Edits = Sequence[tuple[str, str]]
+"""What a README says to change in the files: what stands there, and what to put in its place."""
+PREFLIGHT: Edits = [("#preflight ", "")]
 IDENTITY = ("X-Consumer-Name", "X-Consumer-Id", "X-Key-Id", "X-Consumer-Metadata", "X-Consumer-Token")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """One of the gateways: its files, and how it is started in the directory that they were put into."""
 
@@ -75,19 +78,25 @@ class Gateway:
     """A running gateway before an API and (unless it is its own judge) an edge; `ask` puts a request to it."""
 
     def __init__(
-        self, kind: Kind, directory: Path, *, api: int, edge: int, grpc: int = 1, bucket: str, preflight: bool = False,
+        self, kind: Kind, directory: Path, *, api: int, edge: int, grpc: int = 1, bucket: str, edits: Edits = (),
         variables: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.kind = kind
         self.bucket = bucket
         self.directory = directory
         self.port = free_port()
-        ports = {"8000": self.port, "8001": free_port(), "8080": edge, "8090": grpc, "9000": api}
+        self.side_port = free_port()
+        ports = {"8000": self.port, "8001": self.side_port, "8080": edge, "8090": grpc, "9000": api}
         shutil.copytree(ROOT / "gateways" / kind.folder, directory)
+        made = set()
         for file in directory.iterdir():
             text = file.read_text().replace(BUCKET_IN_FILES, bucket)
-            text = re.sub(r"\b(8000|8001|8080|8090|9000)\b", lambda match: str(ports[match[0]]), text)
-            file.write_text(re.sub(r"#preflight ", "", text) if preflight else text)
+            for old, new in edits if file.name != "README.md" else ():
+                if old in text:
+                    made.add(old)
+                    text = text.replace(old, new)
+            file.write_text(re.sub(r"\b(8000|8001|8080|8090|9000)\b", lambda match: str(ports[match[0]]), text))
+        assert made == {old for old, _ in edits}, "an edit that there is no place for"
         self._variables = {**kind.variables, **(variables or {})}
         self.start()
 

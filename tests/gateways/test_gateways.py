@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
+import os
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,7 +17,8 @@ from joserfc.jwk import KeySet
 
 from doors.table import BUCKET, METADATA, ROWS, SUCCESSOR, VALID, Row
 from gateways.conftest import TableEdge, fill_with_table
-from gateways.gateway import ASKING, IDENTITY, KINDS, Gateway, Kind, with_key
+from gateways.gateway import ASKING, IDENTITY, KINDS, PREFLIGHT, Gateway, Kind, with_key
+from gateways.spellings import spellings
 from gateways.upstream import Upstream
 from support.postgres import free_port
 from support.process import until
@@ -65,17 +68,7 @@ def test_the_table_of_key_states(kind: Kind, new_gateway: NewGateway, upstream: 
     assert wrong == {}
 
 
-def _spellings(name: str) -> list[str]:
-    """The name with each mixture of -, _ and . between its words, in several cases."""
-    words = name.split("-")
-    found = []
-    for marks in itertools.product("-_.", repeat=len(words) - 1):
-        spelt = words[0] + "".join(mark + word for mark, word in zip(marks, words[1:], strict=True))
-        found += [spelt, spelt.lower(), spelt.upper()]
-    return found
-
-
-FORGED = [(spelling.encode(), b"forged") for name in IDENTITY for spelling in _spellings(name)]
+FORGED = [(spelling.encode(), b"forged") for name in IDENTITY for spelling in spellings(name)]
 
 
 @each_gateway
@@ -129,7 +122,7 @@ def test_every_method_needs_a_key(kind: Kind, method: str, new_gateway: NewGatew
 def test_cors_preflights_pass_where_that_is_switched_on_and_nothing_else_does(
     kind: Kind, new_gateway: NewGateway
 ) -> None:
-    gateway = new_gateway(kind, preflight=True)
+    gateway = new_gateway(kind, edits=PREFLIGHT)
     asked = (b"Access-Control-Request-Method", b"PUT")
     seen = gateway.ask("OPTIONS", "/", [asked, *FORGED[:40], (b"Authorization", b"Bearer x")]).seen
     assert [(name, value) for name, value in seen if "forged" in value] == []
@@ -229,8 +222,13 @@ def test_while_the_edge_is_away_every_request_is_503_and_then_all_is_well_again(
         with new_edge() as edge:
             until(lambda: statuses(with_key(VALID)) == everywhere(200), 60)
             assert statuses([]) == everywhere(401)
-            edge.kill()
             seen = upstream.requests
+            # It takes connections and says nothing.
+            os.killpg(edge.process.pid, signal.SIGSTOP)
+            with ThreadPoolExecutor(len(gateways)) as pool:
+                silent = pool.map(lambda gateway: gateway.ask("GET", "/", with_key(VALID)).status, gateways)
+                assert list(silent) == [503] * len(gateways)
+            edge.kill()
             assert statuses(with_key(VALID)) == statuses([]) == everywhere(503)
             assert upstream.requests == seen > before
         with new_edge():
@@ -247,3 +245,11 @@ def test_an_api_that_is_away_or_failing_is_not_taken_for_a_check_that_failed(
         # 503 is Envoy's own answer for an API that can't be reached.
         assert reply.status == (503 if kind.folder == "envoy" else 502)
         assert b"could not be checked" not in reply.body
+
+
+@each_gateway
+def test_no_client_makes_a_check_wait_for_a_revision(kind: Kind, new_gateway: NewGateway) -> None:
+    # The edge would keep the one waiting for half a second, then refuse it with 503, and the other with 400.
+    for wanted in (b"999999999", b"none"):
+        seen = new_gateway(kind).ask("GET", "/", [*with_key(VALID), (b"Min-Revision", wanted)]).seen
+        assert dict(seen)["min-revision"] == wanted.decode(), "for the API it is a header like others"

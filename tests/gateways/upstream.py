@@ -29,8 +29,12 @@ class Upstream:
                 except ConnectionError:
                     self.close_connection = True
 
-            def answer(self) -> None:
+            def parse_request(self) -> bool:
+                # What this server finds fault with has reached it, too.
                 upstream.requests += 1
+                return super().parse_request()
+
+            def answer(self) -> None:
                 if self.headers.get("Upgrade"):
                     self.upgrade()
                     return

@@ -12,8 +12,6 @@ from keywright.core.verdict import Verdict
 
 DEFAULT_HEADER = "authorization"
 DEFAULT_SCHEME = "Bearer"
-IDENTITY_HEADERS = ("x-consumer-name", "x-consumer-id", "x-key-id", "x-consumer-metadata", "x-consumer-token")
-"""What a door tells of a consumer, in this order. A client that sends one of them made it up."""
 
 
 class Fault(StrEnum):

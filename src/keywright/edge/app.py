@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from keywright.core import models
+from keywright.core.identity_headers import IDENTITY_HEADERS, IdentityHeaders
 from keywright.core.problems import MethodNotAllowed, NotFound, Problem
 from keywright.core.verdict import Verdict
 from keywright.edge import forward_auth, http, validate_api
@@ -78,6 +79,7 @@ class EdgeApp:
         token_required: bool = False,
         auth_header: str = "authorization",
         auth_scheme: str = "Bearer",
+        identity_headers: IdentityHeaders = IDENTITY_HEADERS,
         min_revision_seconds: float = WAIT_SECONDS,
         signer: IdentitySigner | None = None,
     ) -> None:
@@ -90,6 +92,7 @@ class EdgeApp:
             validator,
             auth_header=auth_header,
             auth_scheme=auth_scheme,
+            identity_headers=identity_headers,
             token_required=token_required,
             min_revision_seconds=min_revision_seconds,
             signer=signer,

@@ -74,7 +74,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
                 headers_to_remove=[self._header, *empty],
             ),
         )
-        response.dynamic_metadata.update(_to_metadata(dict(identity)))
+        response.dynamic_metadata.update(_to_metadata(identity))
         return response
 
     async def _check(self, request: CheckRequest, context: aio.ServicerContext[CheckRequest, CheckResponse]) -> Any:
@@ -118,11 +118,12 @@ def _header(name: str, value: str) -> HeaderValueOption:
     return HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
 
 
-def _to_metadata(identity: dict[bytes, bytes]) -> dict[str, Any]:
+def _to_metadata(identity: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    name, consumer_id, key_id, data, _ = (value for _, value in identity)
     return {
-        "consumer": {"name": identity[b"x-consumer-name"].decode(), "id": identity[b"x-consumer-id"].decode()},
-        "key": {"id": identity[b"x-key-id"].decode()},
-        "data": json.loads(unquote_to_bytes(identity[b"x-consumer-metadata"])),
+        "consumer": {"name": name.decode(), "id": consumer_id.decode()},
+        "key": {"id": key_id.decode()},
+        "data": json.loads(unquote_to_bytes(data)),
     }
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
-from keywright.core.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, IDENTITY_HEADERS, AuthHeader, Fault
+from keywright.core.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
+from keywright.core.identity_headers import IDENTITY_HEADERS, IdentityHeaders
 from keywright.core.problems import Problem
 from keywright.core.verdict import Verdict
 from keywright.edge import http
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 PREFIX = "/v1/forward-auth/"
 _EMPTY_BODY = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
-_NO_IDENTITY = [(name.encode(), b"") for name in IDENTITY_HEADERS]
 
 
 class ForwardAuth:
     """ASGI for requests whose path begins with PREFIX; any method, and the body is ignored.
 
-    `auth_header` and `auth_scheme` say where the key is (core/credentials.py).
+    `auth_header` and `auth_scheme` say where the key is (core/credentials.py); `identity_headers` are what is told of
+    its consumer.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ForwardAuth:
         *,
         auth_header: str = DEFAULT_HEADER,
         auth_scheme: str = DEFAULT_SCHEME,
+        identity_headers: IdentityHeaders = IDENTITY_HEADERS,
         token_required: bool = False,
         min_revision_seconds: float = WAIT_SECONDS,
         signer: IdentitySigner | None = None,
@@ -48,6 +50,8 @@ class ForwardAuth:
         self.auth_header = auth_header.lower()
         self._header = AuthHeader(auth_header, auth_scheme)
         self._header_name = self._header.name
+        self._identity_names = [name.encode() for name in identity_headers]
+        self._no_identity = [(name, b"") for name in self._identity_names]
         self._min_revision = MinRevision(validator, min_revision_seconds)
         self._signer = signer
         self._token_required = token_required
@@ -67,7 +71,7 @@ class ForwardAuth:
                 await self._min_revision.reach(scope)
             headers = self._answer(scope, values)
         except Problem as problem:
-            await http.send_problem(scope, send, problem, _NO_IDENTITY)
+            await http.send_problem(scope, send, problem, self._no_identity)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [*_EMPTY_BODY, *headers]})
         await send({"type": "http.response.body", "body": b""})
@@ -78,19 +82,20 @@ class ForwardAuth:
             http.require_token(self._validator, scope, bucket)
 
     def judge(self, bucket: str, values: list[bytes]) -> list[tuple[bytes, bytes]]:
-        """Who asks, as headers. `values` are all headers with a key that the request has. Raises Problem."""
+        """Who asks, in the order of IdentityHeaders. `values` are all headers with a key. Raises Problem."""
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
         # Without a secret there is still the bucket to look for, which a text that is too short does.
         result = self._validator.validate((secret or b"").decode("latin-1"), bucket)
         key, consumer = result.key, result.consumer
         if key is not None and consumer is not None:
             self.valid_count += 1
+            name, consumer_id, key_id, metadata, token = self._identity_names
             return [
-                (b"x-consumer-name", consumer.name.encode()),
-                (b"x-consumer-id", consumer.consumer_id.encode()),
-                (b"x-key-id", key.key_id.encode()),
-                (b"x-consumer-metadata", _percent_encode(consumer.metadata)),
-                (b"x-consumer-token", self._signer.sign(bucket, key, consumer) if self._signer else b""),
+                (name, consumer.name.encode()),
+                (consumer_id, consumer.consumer_id.encode()),
+                (key_id, key.key_id.encode()),
+                (metadata, _percent_encode(consumer.metadata)),
+                (token, self._signer.sign(bucket, key, consumer) if self._signer else b""),
             ]
         raise self._refusal(result, bucket, len(values), has_secret=secret is not None)
 

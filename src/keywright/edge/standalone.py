@@ -51,6 +51,7 @@ class StandaloneApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            identity_headers=settings.identity_headers,
             min_revision_seconds=settings.min_revision_millis / 1000,
             signer=new_signer(settings, digester),
         )

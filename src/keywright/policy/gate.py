@@ -13,7 +13,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Required, TypedDict
 from urllib.parse import parse_qsl
 
-from keywright.core.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, IDENTITY_HEADERS, AuthHeader, Fault
+from keywright.core.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
+from keywright.core.identity_headers import IDENTITY_HEADERS
 from keywright.core.problems import ServiceUnavailable
 from keywright.core.verdict import Verdict
 from keywright.policy.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of

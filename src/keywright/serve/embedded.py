@@ -34,7 +34,7 @@ from keywright.origin.oidc.provider import Provider
 from keywright.origin.oidc.sign_in import Client
 from keywright.origin.service.edges import Edges
 from keywright.origin.store import logs
-from keywright.origin.store.database import Database
+from keywright.origin.store.database import Database, DatabaseUnavailable
 from keywright.origin.store.logs import Deployment, NotKept
 from keywright.serve.first_start import make_tools
 from keywright.settings import EndUserSettings, OriginSettings
@@ -134,6 +134,7 @@ class EmbeddedApp:
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
+            identity_headers=settings.identity_headers,
             min_revision_seconds=settings.min_revision_millis / 1000,
             signer=new_signer(settings, tools.digester),
         )
@@ -215,6 +216,9 @@ class EmbeddedApp:
         """The bell: a committed change is in this machine's replica before its answer goes out."""
         try:
             await self._follower.catch_up()
+        except DatabaseUnavailable as error:
+            log.warning("revision %d is committed but not applied here: %s", revision, error)
+            raise NotAppliedHere from error
         except Exception as error:
             log.exception("revision %d is committed but not applied here", revision)
             raise NotAppliedHere from error

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import fastapi.dependencies.utils
+import fastapi.routing
 import pytest
 import sqlalchemy as sa
 
@@ -275,3 +278,17 @@ async def test_what_is_not_http_passes_by_and_a_failure_after_the_answer_began_i
     with pytest.raises(RuntimeError, match="half-way"):
         await send(app, "GET", "/x")
     assert seen == ["lifespan", "http"]
+
+
+async def test_no_request_waits_for_a_thread(embedded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint, or what one depends on, that is no coroutine function runs on a thread: dearer than what it does."""
+
+    async def refuse(function: Callable[..., object], *_: object, **__: object) -> None:
+        raise AssertionError(f"{function} runs on a thread")
+
+    for module in (fastapi.routing, fastapi.dependencies.utils):
+        monkeypatch.setattr(module, "run_in_threadpool", refuse)
+    names = await make_names(embedded)
+    for one in operations():
+        answer = await ask(embedded, one.method, address(one, names), b"{}" if one.method in {"POST", "PATCH"} else b"")
+        assert answer.status != 500, f"{one.method} {one.path}: {answer.content!r}"

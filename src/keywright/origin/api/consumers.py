@@ -96,7 +96,7 @@ class ConsumerUpdate(Shape):
     )
 
 
-def _include(
+async def _include(
     keys: Annotated[Flag, Query(alias="include-api-keys", description="Show each consumer's keys.")] = False,
     managers: Annotated[Flag, Query(alias="include-managers", description="Show its managers.")] = False,
     invites: Annotated[Flag, Query(alias="include-manager-invites", description="Show its open invites.")] = False,

@@ -127,7 +127,7 @@ def show(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> KeyShape
     return shape
 
 
-def consumer_path(
+async def consumer_path(
     account: PathAccount, bucket: PathBucket, consumer: PathConsumer, tags: WantedTags, tag: TagQuery = None
 ) -> ConsumerPath:
     return ConsumerPath(account, bucket, consumer, tags)

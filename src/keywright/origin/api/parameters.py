@@ -26,7 +26,7 @@ class KeyIdConvertor(StringConvertor):
 register_url_convertor("key_id", KeyIdConvertor())
 
 
-def _wait(
+async def _wait(
     request: Request,
     wait: Annotated[
         WaitCount | None,
@@ -35,12 +35,15 @@ def _wait(
             examples=["all"],
         ),
     ] = None,
-    timeout: Annotated[
-        WaitMillis, Query(description="With `wait`: how many milliseconds at most. The change holds all the same.")
+    millis: Annotated[
+        WaitMillis,
+        Query(
+            alias="timeout", description="With `wait`: how many milliseconds at most. The change holds all the same."
+        ),
     ] = DEFAULT_MILLIS,
 ) -> None:
     if wait is not None:
-        ask_to_wait(request, Wait(None if wait == "all" else int(wait), timeout))
+        ask_to_wait(request, Wait(None if wait == "all" else int(wait), millis))
 
 
 class ApiRoute(OriginRoute):
@@ -69,7 +72,7 @@ def _operation_id(route: APIRoute) -> str:
     return to_camel(route.endpoint.__name__)
 
 
-def _page(
+async def _page(
     limit: Annotated[Limit, Query(description="The most items to return; a larger number is cut to 1000.")] = MAX_LIMIT,
     offset: Annotated[Offset, Query(description="How many items to pass over.")] = 0,
 ) -> Page:

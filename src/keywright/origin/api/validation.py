@@ -150,7 +150,8 @@ PATHS: dict[str, Any] = {
             "security": [{"consumerKey": []}, {"consumerKey": [], "validationToken": []}],
             "responses": {
                 "200": {
-                    "description": "The key is good: its consumer is in the headers.",
+                    "description": "The key is good: its consumer is in the headers, whose names the deployment may "
+                    "change.",
                     "headers": {
                         "X-Consumer-Name": _identity("The consumer's name"),
                         "X-Consumer-Id": _identity("The consumer's id"),

@@ -163,13 +163,13 @@ class OriginRoute(APIRoute):
         return response
 
 
-def current_work(request: Request) -> Work:
+async def current_work(request: Request) -> Work:
     """The unit of work of this request."""
     work: Work = request.state.work
     return work
 
 
-def current_edges(request: Request) -> Edges:
+async def current_edges(request: Request) -> Edges:
     services: Services = request.app.state.services
     return services.edges
 

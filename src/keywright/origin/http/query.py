@@ -38,7 +38,7 @@ def page_of(limit: int, offset: int) -> Page:
     return Page(min(limit, MAX_LIMIT), offset)
 
 
-def tags_of(request: Request) -> Mapping[str, str]:
+async def tags_of(request: Request) -> Mapping[str, str]:
     """The tags that `tag.<name>=<value>` query parameters ask for. Raises BadRequest."""
     tags: dict[str, str] = {}
     for parameter, value in request.query_params.multi_items():

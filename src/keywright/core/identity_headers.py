@@ -1,0 +1,61 @@
+"""Owns the names of the headers that tell an API behind a gateway who its consumer is. A deployment may choose others.
+
+Whoever sends one of them past a gateway made it up: gateways, and the policy in an app, take them out of the request.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Letters, digits and hyphens, though HTTP allows more: gateways drop other names, or take X_User and X-User for two
+# headers where what is behind them sees one.
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
+_TAKEN = re.compile(
+    "authorization|cache-control|connection|content-length|content-type|cookie|date|host|keep-alive|keywright-token|"
+    "min-revision|proxy-.*|retry-after|server|set-cookie|te|trailer|transfer-encoding|upgrade|www-authenticate|"
+    "x-request-id"
+)
+
+
+class IdentityHeaders(NamedTuple):
+    """One name for each thing that is told, in lower case and in the order in which they are told."""
+
+    consumer_name: str = "x-consumer-name"
+    consumer_id: str = "x-consumer-id"
+    key_id: str = "x-key-id"
+    consumer_metadata: str = "x-consumer-metadata"
+    consumer_token: str = "x-consumer-token"  # noqa: S105
+
+
+IDENTITY_HEADERS = IdentityHeaders()
+"""The names where none are chosen."""
+
+
+def is_header_name(text: str) -> bool:
+    return _NAME.fullmatch(text.lower()) is not None
+
+
+def rename(pairs: Iterable[str], key_header: str) -> IdentityHeaders:
+    """The names after `X-Consumer-Name=X-User-Id` and so on; ValueError says what is wrong with them.
+
+    `key_header` is the one that holds the key, which no answer may replace.
+    """
+    chosen = dict(zip(IDENTITY_HEADERS, IDENTITY_HEADERS, strict=True))
+    for pair in pairs:
+        old, _, new = (part.strip().lower() for part in pair.partition("="))
+        if old not in chosen:
+            raise ValueError(
+                f"renames {', '.join(IDENTITY_HEADERS)}, such as X-Consumer-Name=X-User-Id, not {old[:80]!r}"
+            )
+        if not is_header_name(new):
+            raise ValueError(f"must name headers by letters, digits and hyphens, 64 at most, not {new[:80]!r}")
+        if _TAKEN.fullmatch(new) or new == key_header.lower():
+            raise ValueError(f"can't use {new!r}, which has a meaning of its own")
+        chosen[old] = new
+    if len(set(chosen.values())) < len(chosen):
+        raise ValueError("would give two headers the same name")
+    return IdentityHeaders(*chosen.values())
