@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROLES = (
     "ada@example.com=admin", "Dev@Example.com=developer", "vic@example.com=viewer", "partner:pat@example.com=admin",
     "gone:gus@example.com=admin", "gone:sam@example.com=admin", "sam@example.com=viewer",
-    "partner:sam@example.com=admin", "my-account:two@example.com=admin", "two@example.com=viewer",
+    "partner:sam@example.com=admin", "two@example.com=viewer", "my-account:two@example.com=admin",
 )  # fmt: skip
 ADMIN, DEVELOPER, VIEWER, PARTNER, GUS, NOBODY, SEVERAL, TWICE = (
     f"{name}@example.com" for name in ("ada", "dev", "vic", "pat", "gus", "eve", "sam", "two")
