@@ -48,7 +48,7 @@ class World:
     def __init__(self, url: str) -> None:
         self._client = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {ROOT_KEY}"})
         self._numbers = itertools.count()
-        self._turns = itertools.count()
+        self._turns: Counter[str] = Counter()
         self.statuses: dict[str, Counter[int]] = {}
         self._post("/v1/accounts", name="partner-account")
         self._names = {"accountName": "my-account", "otherAccount": "partner-account"}
@@ -61,7 +61,7 @@ class World:
         self._client.close()
 
     def place(self, case: Any) -> None:
-        """Puts existing names into the path of a request that is meant well, two times out of three."""
+        """Puts existing names into the path of a request that is meant well, the first two of each three times."""
         if isinstance(case.body, dict) and case.body.get("account") == "my-account":
             # The one account that a bucket of this account can't be shared with.
             case.body["account"] = "partner-account"
@@ -74,7 +74,10 @@ class World:
         if case.meta is None or case.meta.phase.name is TestPhase.STATEFUL:
             return
         path = case.meta.components.get(ParameterLocation.PATH)
-        if path is None or not path.mode.is_positive or next(self._turns) % 3 == 0:
+        if path is None or not path.mode.is_positive:
+            return
+        self._turns[case.operation.label] += 1
+        if self._turns[case.operation.label] % 3 == 0:
             return
         last = case.operation.path.rpartition("{")[2].rstrip("}")
         for name in case.path_parameters:
