@@ -370,13 +370,15 @@ class Reading:
         self._heard_at = time.monotonic()
         told = message.headers or {}
         status, description = told.get("Status"), told.get("Description", "")
-        if status == "100":
+        is_complete = description == "Batch Completed"
+        if status == "100" or (is_complete and told.get("Nats-Pending-Messages") == "0"):
+            # An idle heartbeat; or that as many messages were sent as were asked for, which was counted here.
             return
         if status is None:
             place = message.metadata.sequence.stream
             self._arrived.append(_message(message.data, place, message.headers))
             self._left -= 1
-        elif status != "408" and "MaxBytes" not in description:
+        elif status != "408" and not is_complete and "MaxBytes" not in description:
             # Neither its time nor its bytes are up: the reader is gone, with its stream or its server.
             self._ended = f"the broker ended the reading: {description or status}"
         if status is not None or self._left == 0:
@@ -450,9 +452,11 @@ async def pages(store: Store, stream: str, first: int, last: int) -> AsyncIterat
         for place in range(first, last + 1):
             while (message := await reading.take()) is None:
                 arrived.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(SILENCE_SECONDS):
+                try:
+                    async with asyncio.timeout(_PULL_SECONDS):
                         await arrived.wait()
+                except TimeoutError:
+                    raise BrokerUnavailable("the broker does not give what it says that it has") from None
             if message.place != place:
                 raise BrokerUnavailable("the snapshot was taken away while it was read")
             yield message

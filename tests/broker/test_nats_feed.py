@@ -15,7 +15,7 @@ import pytest
 from broker.scripted import LOG, ScriptedRelay
 from edge.world import DIGESTER, at, key, state
 from keywright import broker as brokers
-from keywright.broker import BrokerOptions, BrokerUnavailable
+from keywright.broker import Broker, BrokerOptions, BrokerUnavailable
 from keywright.core.changes import ConsumerDelete, Cursor, KeyDelete
 from keywright.core.frames import Frame, FrameKind
 from keywright.core.keyformat import Digester
@@ -363,6 +363,32 @@ async def test_an_edge_that_begins_anew_begins_with_the_present_and_not_with_the
     monkeypatch.setattr(replica, "load", look)
     await bring_in_step(relay, follower)
     assert (seen, replica.revision, replica.records()) == ([6], 6, state(relay.log))
+
+
+@pytest.mark.parametrize("messages", [1, 4, 5, 30], ids="{} messages".format)
+async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, monkeypatch: pytest.MonkeyPatch, messages: int
+) -> None:
+    """The server says when all that was asked for has been sent, which is not that there is no more."""
+    monkeypatch.setattr(brokers, "_PULL_MESSAGES", 4)
+    opened: list[None] = []
+    connect = brokers.connect
+
+    async def count(*arguments: Any) -> Broker:
+        opened.append(None)
+        return await connect(*arguments)
+
+    monkeypatch.setattr(brokers, "connect", count)
+    for number in range(messages):
+        await relay.commit(key(f"zpka_behind-the-snapshot-{number}", 1, 1))
+    await bring_in_step(relay, follower)
+    assert replica.records() == state(relay.log)
+    for number in range(messages):
+        await relay.commit(key(f"zpka_while-it-follows-{number}", 1, 1))
+    async with asyncio.timeout(20):
+        while replica.revision != len(relay.log):
+            await bring_in_step(relay, follower)
+    assert (len(opened), replica.records()) == (1, state(relay.log))
 
 
 async def test_changes_that_do_not_lead_on_from_the_newest_snapshot_are_not_begun_with(

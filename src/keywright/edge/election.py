@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import lmdb
 
+from keywright.core import tasks
 from keywright.core.models import to_iso
 from keywright.edge.in_step import elapsed_seconds
 from keywright.edge.replica import ReplicaBroken
@@ -117,9 +118,7 @@ class Member:
         try:
             await follower.run(stop)
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.wait(beside)
+            await tasks.end(*beside)
             await follower.close()
             self._follower = None
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import lmdb
 
+from keywright.core import tasks
 from keywright.edge import audit
 from keywright.edge.feeds import LiveFeed, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.in_step import InStep, elapsed_seconds
@@ -159,9 +160,7 @@ class Follower:
                     # try for the same lock in step.
                     await self._until_rung(pause * random.uniform(0.0 if self._live else 0.5, 1.0))  # noqa: S311
         finally:
-            stopping.cancel()
-            auditing.cancel()
-            await asyncio.wait([auditing])
+            await tasks.end(stopping, auditing)
 
     async def _audit(self) -> None:
         """Have every record looked at once: the files may have been damaged while nobody ran."""
@@ -184,18 +183,13 @@ class Follower:
         try:
             await asyncio.wait((ringing, hearing), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (ringing, hearing):
-                task.cancel()
-            await asyncio.wait((ringing, hearing))
+            await tasks.end(ringing, hearing)
         if not hearing.cancelled():
             hearing.result()
 
     async def close(self) -> None:
         """End the round that is running and the writer's thread. The replica stays open: it is the caller's."""
-        for task in (self._waiting, self._running):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        await tasks.end(*(task for task in (self._waiting, self._running) if task is not None))
         await asyncio.to_thread(self._writer.shutdown)
 
     async def _round_after(self, earlier: asyncio.Task[None] | None) -> None:

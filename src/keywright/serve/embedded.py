@@ -16,6 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from keywright import server
+from keywright.core import tasks
 from keywright.core.changes import Batch, Change, Cursor
 from keywright.core.reports import Report
 from keywright.edge.app import EdgeApp, new_signer
@@ -203,9 +204,7 @@ class EmbeddedApp:
         if self._grpc is not None:
             await self._grpc.stop()
         self._stop.set()
-        for task in self._endless:
-            task.cancel()
-        await asyncio.gather(*self._endless, return_exceptions=True)
+        await tasks.end(*self._endless)
         self._stop_answers()
         await asyncio.gather(*self._running)
         await self._follower.close()

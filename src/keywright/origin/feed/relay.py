@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from keywright import broker
 from keywright.broker import Broker, BrokerOptions, BrokerRefused, BrokerUnavailable, Message, NotLast, StreamMissing
+from keywright.core import tasks
 from keywright.core.changes import Change, Cursor
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, pack
 from keywright.core.keyformat import Digester
@@ -157,8 +158,7 @@ class Carrier:
                         keeping.result()
         finally:
             if keeping is not None:
-                keeping.cancel()
-                await asyncio.wait([keeping])
+                await tasks.end(keeping)
 
     async def _next_stretch(self) -> Stretch:
         """What follows the stream as it stands, which is begun anew if need be; nothing when a heartbeat is due."""

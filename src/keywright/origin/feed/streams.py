@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from keywright.core import tasks
+
 SEND_SECONDS = 30.0
 """A reader that takes nothing for this long has its stream ended."""
 CONTENT_TYPE = "application/vnd.keywright.feed"
@@ -43,9 +45,7 @@ class FrameStream(Response):
         try:
             await asyncio.wait((gone, pumping), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (gone, pumping):
-                task.cancel()
-            await asyncio.gather(gone, pumping, return_exceptions=True)
+            await tasks.end(gone, pumping)
         if not pumping.cancelled():
             pumping.result()
 
