@@ -172,7 +172,9 @@ class _World:
         self._plan = plan
         self._stack = stack
         self._made = made
-        self._api = _free(stack, servers.nginx({}, plan.directory))
+        directory = plan.directory / "gateways"
+        directory.mkdir()
+        self._api = _free(stack, servers.nginx({}, directory))
         self._grpc_port = free_port()
         os.environ["KEYWRIGHT_GRPC_PORT"] = str(self._grpc_port)
         try:
