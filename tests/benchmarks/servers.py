@@ -51,20 +51,31 @@ def edge(
     if snapshot is not None:
         command += ["--snapshot", snapshot]
     secrets = {"KEYWRIGHT_EDGE_TOKEN": made.root_key, "KEYWRIGHT_PEPPER_FILE": str(made.data_dir / "pepper.key")}
-    with _environment(secrets):
+    with environment(secrets):
         server = ServerProcess(command, port=port, log=data_dir.with_name(f"{name}.{port}.log"), ready_path="/readyz")
     return server.wait_until_ready(ready_timeout)
+
+
+def edge_at(broker_url: str, made: Record, name: str, variables: Mapping[str, str]) -> ServerProcess:
+    """`keywright edge` that follows a broker. It is ready once it has heard all there is."""
+    port = free_port()
+    data_dir = made.data_dir.with_name(name)
+    command: list[str | Path] = [COMMAND, "edge", "--nats", broker_url, "--data-dir", data_dir, "--port", str(port)]
+    with environment({"KEYWRIGHT_PEPPER_FILE": str(made.data_dir / "pepper.key"), **variables}):
+        server = ServerProcess(command, port=port, log=data_dir.with_name(f"{name}.{port}.log"), ready_path="/readyz")
+    return server.wait_until_ready(120)
 
 
 @contextmanager
 def without_rate_limit() -> Iterator[None]:
     """For servers that are started meanwhile."""
-    with _environment({"KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0"}):
+    with environment({"KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0"}):
         yield
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """For servers that are started meanwhile."""
     os.environ.update(variables)
     try:
         yield
