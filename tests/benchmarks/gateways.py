@@ -176,11 +176,8 @@ class _World:
         directory.mkdir()
         self._api = _free(stack, servers.nginx({}, directory))
         self._grpc_port = free_port()
-        os.environ["KEYWRIGHT_GRPC_PORT"] = str(self._grpc_port)
-        try:
+        with servers.environment({"KEYWRIGHT_GRPC_PORT": str(self._grpc_port)}):
             self._keywright = _free(stack, servers.keywright(made.data_dir))
-        finally:
-            del os.environ["KEYWRIGHT_GRPC_PORT"]
         self._requests = self._requests_with(
             "GET / HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n", "keys"
         )
@@ -231,11 +228,11 @@ class _World:
         pepper = (self._made.data_dir / "pepper.key").read_text(encoding="ascii").strip()
         # `env` moves into the directory first: the files name each other without a path.
         command: list[str | Path] = ["env", "-C", str(directory), "HOME=.", program]
-        os.environ["KEYWRIGHT_PEPPER"] = pepper
-        server = _free(
-            self._stack, ServerProcess([*command, *kind.command[1:]], port=port, log=directory / "log", ready_path="/")
-        )
-        del os.environ["KEYWRIGHT_PEPPER"]
+        with servers.environment({"KEYWRIGHT_PEPPER": pepper}):
+            server = _free(
+                self._stack,
+                ServerProcess([*command, *kind.command[1:]], port=port, log=directory / "log", ready_path="/"),
+            )
         if is_kept:
             self._keep(directory)
         _wait_until_it_answers(server, requests)

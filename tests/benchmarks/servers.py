@@ -43,27 +43,26 @@ def edge(
     made: Record, origin: ServerProcess, name: str, *, snapshot: Path | None = None, ready_timeout: float = 60
 ) -> ServerProcess:
     """`keywright edge` behind an origin over HTTP, with everything at its default. It follows all there is."""
-    port = free_port()
-    data_dir = made.data_dir.with_name(name)
-    command: list[str | Path] = [
-        COMMAND, "edge", "--origin", f"http://127.0.0.1:{origin.port}", "--data-dir", data_dir, "--port", str(port),
-    ]  # fmt: skip
+    source: list[str | Path] = ["--origin", f"http://127.0.0.1:{origin.port}"]
     if snapshot is not None:
-        command += ["--snapshot", snapshot]
-    secrets = {"KEYWRIGHT_EDGE_TOKEN": made.root_key, "KEYWRIGHT_PEPPER_FILE": str(made.data_dir / "pepper.key")}
-    with environment(secrets):
-        server = ServerProcess(command, port=port, log=data_dir.with_name(f"{name}.{port}.log"), ready_path="/readyz")
-    return server.wait_until_ready(ready_timeout)
+        source += ["--snapshot", snapshot]
+    return _edge(source, made, name, {"KEYWRIGHT_EDGE_TOKEN": made.root_key}, ready_timeout)
 
 
 def edge_at(broker_url: str, made: Record, name: str, variables: Mapping[str, str]) -> ServerProcess:
     """`keywright edge` that follows a broker. It is ready once it has heard all there is."""
+    return _edge(["--nats", broker_url], made, name, variables, 120)
+
+
+def _edge(
+    source: Sequence[str | Path], made: Record, name: str, variables: Mapping[str, str], ready_timeout: float
+) -> ServerProcess:
     port = free_port()
     data_dir = made.data_dir.with_name(name)
-    command: list[str | Path] = [COMMAND, "edge", "--nats", broker_url, "--data-dir", data_dir, "--port", str(port)]
+    command = [COMMAND, "edge", *source, "--data-dir", data_dir, "--port", str(port)]
     with environment({"KEYWRIGHT_PEPPER_FILE": str(made.data_dir / "pepper.key"), **variables}):
         server = ServerProcess(command, port=port, log=data_dir.with_name(f"{name}.{port}.log"), ready_path="/readyz")
-    return server.wait_until_ready(120)
+    return server.wait_until_ready(ready_timeout)
 
 
 @contextmanager
