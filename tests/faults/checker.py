@@ -133,14 +133,18 @@ def every_answer_is_that_of_one_revision(history: History, timeline: Timeline) -
 
 
 def who_has_answers_goes_on_answering(history: History, _: Timeline) -> Iterator[str]:
+    """Whose replica was damaged may lose it once, when that is found: at its start, or after answers from the rest."""
     ready: set[str] = set()
-    lost = dict(history.lost_disks)
-    for answer in sorted(history.answers, key=lambda answer: answer.asked_at):
-        if answer.answered_at >= lost.get(answer.reader, answer.answered_at + 1):
-            del lost[answer.reader]
-            ready.discard(answer.reader)
+    spared: set[str] = set()
+    damages = sorted(history.damages, reverse=True)
+    for answer in sorted(history.answers, key=lambda answer: answer.answered_at):
+        while damages and damages[-1][0] <= answer.answered_at:
+            spared.add(damages.pop()[1])
         if answer.verdict != REFUSED:
             ready.add(answer.reader)
+        elif answer.reader in spared:
+            spared.discard(answer.reader)
+            ready.discard(answer.reader)
         elif answer.reader in ready:
             yield f"{answer.reader} had a replica and answered 503 at {answer.asked_at:.3f}"
 

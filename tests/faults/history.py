@@ -78,7 +78,7 @@ class History:
     edges: dict[str, Held] = field(default_factory=dict)
     visible: Mapping[str, Sequence[Change]] = field(default_factory=dict)
     """Of the record, what each edge may see."""
-    lost_disks: dict[str, float] = field(default_factory=dict)
-    """Readers whose replica was destroyed, and since when: until it is filled again they can't answer."""
+    damages: list[tuple[float, str]] = field(default_factory=list)
+    """When a reader's replica was damaged."""
     unhealed: list[str] = field(default_factory=list)
     """Who did not come back in step after everything was healed, and what it said."""

@@ -199,8 +199,26 @@ def test_every_rule_is_seen_to_fail() -> None:
     assert {rule for _, rule in SPOILT} == {rule.__name__ for rule in RULES}
 
 
-def test_a_reader_whose_disk_was_destroyed_may_be_silent_until_it_is_filled_again() -> None:
+def test_a_reader_whose_replica_was_damaged_may_be_without_one_until_it_is_filled_again() -> None:
     history = good()
     fall_silent(history)
-    history.lost_disks["edge-1"] = 4.9
+    history.damages.append((4.9, "edge-1"))
     assert violations(history) == []
+
+
+def test_damage_may_be_found_after_answers_from_what_was_left_but_once() -> None:
+    history = good()
+    history.damages.append((4.5, "edge-1"))
+    fall_silent(history)
+    assert violations(history) == []
+    history.answers.append(Answer("edge-1", FIRST.digest, 6.0, 6.1, 16, 16, "UNKNOWN"))
+    assert violations(history) == []
+    history.answers.append(Answer("edge-1", FIRST.digest, 7.0, 7.1, None, None, "503"))
+    assert violations(history) == ["who_has_answers_goes_on_answering: edge-1 had a replica and answered 503 at 7.000"]
+
+
+def test_the_damage_of_one_excuses_no_other() -> None:
+    history = good()
+    fall_silent(history)
+    history.damages.append((4.9, "edge-2"))
+    assert len(violations(history)) == 1

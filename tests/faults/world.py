@@ -112,7 +112,7 @@ class World:
             if step.fault is Fault.CLOCK:
                 server.start(dice.choice((-clock.HOUR, clock.HOUR)))
             elif step.fault is Fault.CORRUPT:
-                history.lost_disks[step.target] = time.monotonic()
+                history.damages.append((time.monotonic(), step.target))
                 corrupt(server.data_dir / "replica" / "data.mdb", dice)
 
     def mend(self, step: Step) -> None:
