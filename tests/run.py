@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         return subprocess.call([python, "-m", "pytest", *arguments], cwd=ROOT)
     # A file's tests stay in one process, which has a PostgreSQL and other servers of its own.
-    spread = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile"]
+    spread = ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--tb", "short"]
     failed = subprocess.call([python, "-m", "pytest", *spread, "--cov", "--cov-report="], cwd=ROOT)
     gates = [_is_covered(python, room) for room in GATED]
     return failed or int(not all(gates))
