@@ -22,10 +22,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from keywright.core.changes import STAMP_BYTES, Change, encode
-from keywright.origin.store import tables
+from keywright.origin.store import sqlite, tables
 from keywright.origin.store.commits import CHANNEL, Commits
 
-SQLITE_BUSY_SECONDS = 10
 CONNECT_SECONDS = 10
 
 
@@ -165,7 +164,7 @@ class Database:
         with _translating():
             async with self.engine.connect() as connection:
                 if self.is_sqlite:
-                    await connection.execution_options(keywright_write=True)
+                    await connection.execution_options(**{sqlite.WRITES: True})
                 async with connection.begin():
                     tx = Transaction(connection, notifies=self.commits.can_notify)
                     yield tx
@@ -182,10 +181,7 @@ def _create_engine(text: str) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
         if not url.database or url.database == ":memory:":
             raise ValueError("names no file: sqlite:////var/lib/keywright/keywright.db")
-        engine = create_async_engine(url, pool_size=8, connect_args={"timeout": SQLITE_BUSY_SECONDS}, **shared)
-        sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        return engine
+        return sqlite.create_engine(url, **shared)
     # A connection that died with its server is replaced at check-out instead of failing a request.
     shared |= {"pool_size": 10, "max_overflow": 10, "pool_timeout": 5, "pool_pre_ping": True}
     engine = create_async_engine(_for_asyncpg(url), connect_args={"timeout": CONNECT_SECONDS}, **shared)
@@ -211,21 +207,6 @@ def _leave_standby(context: sa.engine.ExceptionContext) -> None:
     # 25006: what takes no writes is a primary no more. Its connections live on, but the record is elsewhere.
     if getattr(context.original_exception, "sqlstate", None) == "25006":
         context.is_disconnect = True
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # Transactions begin where we say so (see _begin_sqlite), not where the driver guesses.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # IMMEDIATE: a transaction that will write takes its place in line at once, rather than fail half-way.
-    is_write = connection.get_execution_options().get("keywright_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
 
 
 @contextmanager

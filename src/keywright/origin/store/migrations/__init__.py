@@ -6,6 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from keywright.origin.store import sqlite
 from keywright.origin.store.database import Database
 from keywright.origin.store.tables import SCHEMA_VERSION
 
@@ -35,7 +36,7 @@ async def upgrade(database: Database) -> bool:
         raise NewerSchema(version)
     async with database.engine.connect() as connection:
         if database.is_sqlite:
-            await connection.execution_options(keywright_write=True)
+            await connection.execution_options(**{sqlite.WRITES: True})
         async with connection.begin():
             if not database.is_sqlite:
                 await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
