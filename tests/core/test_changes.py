@@ -21,6 +21,7 @@ from keywright.core.changes import (
     KeyDelete,
     KeyPut,
     decode,
+    decode_all,
     encode,
 )
 from keywright.core.permissions import Access
@@ -137,6 +138,20 @@ def test_a_change_survives_being_written_and_read(change: Change) -> None:
     assert "\n" not in line
     assert decode(line) == change
     assert decode(line.encode()) == change
+
+
+@given(st.lists(CHANGES))
+def test_many_lines_are_understood_as_each_is_alone(changes: list[Change]) -> None:
+    lines = [encode(change) for change in changes]
+    assert decode_all(lines) == [decode(line) for line in lines] == changes
+
+
+@pytest.mark.parametrize(
+    "lines", [['["-"],["-"]'], ['["-"', '"-"]'], [""], ['["-"]', ""], ['["-"]]', '[["-"]'], ["[" * 100_000], ["[true]"]]
+)
+def test_lines_that_are_not_one_change_each_are_refused(lines: list[str]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        decode_all(lines)
 
 
 def test_what_format_1_could_say_is_still_said_and_understood_as_it_was() -> None:

@@ -19,6 +19,7 @@ from keywright.core.changes import (
     Hidden,
     KeyDelete,
     KeyPut,
+    encode,
 )
 from keywright.core.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
 from keywright.core.keyformat import Digester, is_valid_custom
@@ -141,3 +142,11 @@ def test_many_changes_are_packed_into_frames_that_are_read() -> None:
     assert sum(len(part) for part in parts) == 20
     assert all(len(SIGNER.encode(replace(FRAME, changes=part))) < 2 * frames.BODY_BYTES for part in parts)
     assert list(frames.pack([])) == []
+
+
+def test_a_frame_stays_small_however_much_of_its_changes_has_to_be_escaped() -> None:
+    quotes = ConsumerPut(1, "csmr_000000000000000000000000", 7, "my-consumer", json.dumps({"q": '"\\' * 2000}))
+    key = KeyPut(bytes(32), 7, 12, "key_000000000000000000000000", None)
+    for change in (quotes, key):
+        for part in frames.pack([change] * 5000):
+            assert sum(len(encode(one).encode()) for one in part) <= 2 * frames.BODY_BYTES + len(encode(change))

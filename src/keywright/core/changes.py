@@ -25,6 +25,10 @@ from keywright.core.permissions import Access
 FORMAT_VERSION = 2
 """Goes up when an older reader could misunderstand what is written."""
 STAMP_BYTES = 8
+_quoted = json.encoder.encode_basestring
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_SHAPES_OF_KEYS = {(str, str, int, int, str, int), (str, str, int, int, str, type(None))}
+_SHAPE_OF_CONSUMERS = (str, int, str, int, str, str)
 _CURSOR = re.compile(rf"([0-9]{{1,18}})\.([0-9a-f]{{{2 * STAMP_BYTES}}})\.([0-9]{{1,18}})", re.ASCII)
 
 
@@ -139,13 +143,16 @@ class Batch:
 
 def encode(change: Change) -> str:
     match change:
+        # The two of which there are millions: written by hand, in a fifth of the time.
         case KeyPut():
-            place = [change.bucket_number, change.consumer_number]
-            row: list[Any] = ["key", change.digest.hex(), *place, change.key_id, change.expires_at]
-        case KeyDelete():
-            row = ["-key", change.digest.hex(), change.bucket_number]
+            place = f"{change.bucket_number:d},{change.consumer_number:d},{_quoted(change.key_id)}"
+            expires_at = "null" if change.expires_at is None else f"{change.expires_at:d}"
+            return f'["key","{change.digest.hex()}",{place},{expires_at}]'
         case ConsumerPut():
-            row = ["consumer", change.number, change.consumer_id, change.bucket_number, change.name, change.metadata]
+            place = f"{change.number:d},{_quoted(change.consumer_id)},{change.bucket_number:d}"
+            return f'["consumer",{place},{_quoted(change.name)},{_quoted(change.metadata)}]'
+        case KeyDelete():
+            row: list[Any] = ["-key", change.digest.hex(), change.bucket_number]
         case ConsumerDelete():
             row = ["-consumer", change.number]
         case BucketPut():
@@ -161,23 +168,42 @@ def encode(change: Change) -> str:
             row = ["-"]
         case _:
             assert_never(change)
-    return json.dumps(row, separators=(",", ":"), ensure_ascii=False)
+    return _to_json(row)
 
 
-def decode(line: str | bytes) -> Change:  # noqa: PLR0911
+def decode(line: str | bytes) -> Change:
     """The change that `encode` wrote. Raises ValueError for anything else."""
     try:
-        row = json.loads(line)
-        # To Python a bool is an int; here it is neither a number nor a time.
-        if isinstance(row, list) and any(isinstance(item, bool) for item in row):
-            raise ValueError("not a change of this format")
+        return _change_in(json.loads(line))
+    except RecursionError as error:
+        raise ValueError("not a change of this format") from error
+
+
+def decode_all(lines: Sequence[str]) -> list[Change]:
+    """The changes that `encode` wrote, one for each line: in half the time that as many calls of `decode` take."""
+    try:
+        rows = json.loads(f"[{','.join(lines)}]")
+    except RecursionError as error:
+        raise ValueError("not changes of this format") from error
+    if len(rows) != len(lines):
+        raise ValueError("there is not one change in each line")
+    return [_change_in(row) for row in rows]
+
+
+def _change_in(row: Any) -> Change:  # noqa: PLR0911
+    # To Python a bool is an int; here it is neither a number nor a time.
+    shape = tuple(map(type, row)) if isinstance(row, list) else ()
+    if bool in shape:
+        raise ValueError("not a change of this format")
+    # The two of which there are millions, without `match`, which takes twice as long as all the rest.
+    if shape in _SHAPES_OF_KEYS and row[0] == "key":
+        return KeyPut(_digest(row[1]), row[2], row[3], row[4], row[5])
+    if shape == _SHAPE_OF_CONSUMERS and row[0] == "consumer":
+        return ConsumerPut(row[1], row[2], row[3], row[4], row[5])
+    try:
         match row:
-            case ["key", str(digest), int(bucket), int(consumer), str(key_id), int() | None as expires_at]:
-                return KeyPut(_digest(digest), bucket, consumer, key_id, expires_at)
             case ["-key", str(digest), int(bucket)]:
                 return KeyDelete(_digest(digest), bucket)
-            case ["consumer", int(number), str(consumer_id), int(bucket), str(name), str(metadata)]:
-                return ConsumerPut(number, consumer_id, bucket, name, metadata)
             case ["-consumer", int(number)]:
                 return ConsumerDelete(number)
             case ["bucket", int(number), str(bucket_id), str(name), str() | None as account_id, dict(grants)]:
@@ -198,7 +224,7 @@ def decode(line: str | bytes) -> Change:  # noqa: PLR0911
                 return BucketDelete(number)
             case ["-"]:
                 return Hidden()
-    except (KeyError, AttributeError, RecursionError) as error:
+    except (KeyError, AttributeError) as error:
         raise ValueError("not a change of this format") from error
     raise ValueError("not a change of this format")
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from keywright.core.changes import Change, Cursor, decode, encode
+from keywright.core.changes import BucketPut, Change, ConsumerPut, Cursor, decode_all, encode
 from keywright.core.keyformat import Digester
 
 FORMAT_VERSION = 2
@@ -101,7 +101,7 @@ class FrameSigner:
                     int(number), list(follows), list(cursor), int(newest), int(time),
                 ] if not any(isinstance(count, bool) for count in (number, newest, time)):  # fmt: skip
                     places = _cursor(follows), _cursor(cursor)
-                    changes = [decode(line) for line in lines]
+                    changes = decode_all(lines)
                     return Frame(deployment, FrameKind(kind), scope, nonce, number, *places, newest, time, changes)
         except (ValueError, RecursionError) as error:
             raise FrameError(f"the frame can't be read: {error}") from None
@@ -143,12 +143,22 @@ def pack(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
     size = 0
     for change in changes:
         part.append(change)
-        size += len(encode(change))
+        size += _estimate(change)
         if size >= BODY_BYTES:
             yield part
             part, size = [], 0
     if part:
         yield part
+
+
+def _estimate(change: Change) -> int:
+    """About the bytes of a change as it is encoded; no less than half of them, if all of its metadata is escaped."""
+    match change:
+        case ConsumerPut():
+            return 100 + len(change.name) + len(change.metadata.encode())
+        case BucketPut():
+            return 200 + 60 * len(change.grants)
+    return 150
 
 
 def _cursor(values: list[object]) -> Cursor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,15 +28,20 @@ class NewKey:
     sealed: bytes | None = field(repr=False)
 
 
+_NEW = tuple(column.name for column in fields(NewKey))
+
+
 async def insert_all(tx: Transaction, consumer: Consumer, new: Sequence[NewKey], *, now: datetime) -> list[Key]:
     """All or none. Raises UniqueViolation when a digest stands in the bucket already, MissingReference when the
     consumer is gone.
     """
-    shared = {"bucket_number": consumer.bucket_number, "consumer_number": consumer.number}
-    rows = [{**asdict(key), **shared, "created_at": now, "updated_at": now} for key in new]
-    statement = sa.insert(keys).returning(keys.c.number, sort_by_parameter_order=True)
-    numbers = (await tx.execute(statement, rows)).scalars().all()
-    made = [Key(number=number, **row) for number, row in zip(numbers, rows, strict=True)]
+    shared: dict[str, Any] = {"bucket_number": consumer.bucket_number, "consumer_number": consumer.number}
+    shared |= {"created_at": now, "updated_at": now}
+    rows = [{**{name: getattr(key, name) for name in _NEW}, **shared} for key in new]
+    # By id: to return the numbers in the order of the rows, SQLAlchemy would insert into SQLite one by one.
+    inserted = await tx.execute(sa.insert(keys).returning(keys.c.id, keys.c.number), rows)
+    numbers = {row.id: row.number for row in inserted}
+    made = [Key(number=numbers[row["id"]], **row) for row in rows]
     tx.record(*(put(key) for key in made))
     return made
 
