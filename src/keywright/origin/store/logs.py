@@ -22,7 +22,6 @@ from keywright.origin.store.tables import (
     deployment,
     grants,
     keys,
-    to_json,
 )
 
 SNAPSHOT_PAGE = 10_000
@@ -100,6 +99,16 @@ async def note_loss(tx: Transaction, lost: Cursor) -> bool:
     return True
 
 
+_OF_CONSUMERS = (
+    consumers.c.number,
+    consumers.c.id,
+    consumers.c.bucket_number,
+    consumers.c.name,
+    # As text, which is what `to_json` has written.
+    sa.type_coerce(consumers.c.metadata, sa.Text),
+)
+
+
 async def list_bucket_puts(tx: Transaction) -> list[BucketPut]:
     """Every bucket as a replica knows it, in order of number."""
     held: dict[int, dict[str, Access]] = {}
@@ -117,10 +126,9 @@ async def list_bucket_puts(tx: Transaction) -> list[BucketPut]:
 
 async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
     """Whom the management keys belong to, as a replica knows them."""
-    columns = (consumers.c.number, consumers.c.id, consumers.c.bucket_number, consumers.c.name, consumers.c.metadata)
-    joined = sa.select(*columns).join(buckets, buckets.c.number == consumers.c.bucket_number)
+    joined = sa.select(*_OF_CONSUMERS).join(buckets, buckets.c.number == consumers.c.bucket_number)
     rows = await tx.all(joined.where(buckets.c.name == SYSTEM_BUCKET))
-    return [ConsumerPut(row[0], row[1], row[2], row[3], to_json(row[4])) for row in rows]
+    return [ConsumerPut(*row) for row in rows]
 
 
 async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
@@ -129,10 +137,9 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
     """
     yield await list_bucket_puts(tx)
 
-    columns = (consumers.c.number, consumers.c.id, consumers.c.bucket_number, consumers.c.name, consumers.c.metadata)
     last = 0
-    while rows := await tx.all(_page(sa.select(*columns), consumers.c.number > last, consumers.c.number)):
-        yield [ConsumerPut(row[0], row[1], row[2], row[3], to_json(row[4])) for row in rows]
+    while rows := await tx.all(_page(sa.select(*_OF_CONSUMERS), consumers.c.number > last, consumers.c.number)):
+        yield [ConsumerPut(*row) for row in rows]
         last = rows[-1].number
 
     place = sa.tuple_(keys.c.bucket_number, keys.c.digest)
@@ -145,7 +152,7 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
     )
     position = (0, b"")
     while rows := await tx.all(_page(selected, place > position, keys.c.bucket_number, keys.c.digest)):
-        yield [KeyPut(bytes(row[0]), row[1], row[2], row[3], row[4]) for row in rows]
+        yield [KeyPut(*row) for row in rows]
         position = (rows[-1].bucket_number, rows[-1].digest)
 
 
