@@ -94,6 +94,9 @@ class Proxy:
                 watched += [] if self.holds_answers else [far]
                 ready, _, _ = select.select(watched, [], [], 0.02)
                 for one in ready:
+                    # They may have been told to hold since the wait began.
+                    if self.holds_requests if one is near else self.holds_answers:
+                        continue
                     data = one.recv(65536)
                     if not data:
                         return
