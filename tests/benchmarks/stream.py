@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -24,65 +25,81 @@ WANTED_PER_SECOND = 5000
 BESIDE_PER_SECOND = 1000
 AIM_RATIO = 0.8
 AIM_LAG_SECONDS = 1.0
-BULK = 500
+BULK = 1000
 SAMPLE = 20_000
 
 
-@dataclass
 class Stream:
-    """Keys made in bulk at a rate, for as long as it is entered. `done` counts them."""
+    """Keys made in bulk at a rate, by one client or several, for as long as it is entered. `done` counts them."""
 
-    client: Client
-    keys: str
-    per_second: float
-    done: int = 0
-    seconds: float = 0.0
-    _over: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, clients: Sequence[Client], keys: str, per_second: float) -> None:
+        self.seconds = 0.0
+        self._keys = keys
+        self._per_second = per_second / len(clients)
+        self._done = dict.fromkeys(range(len(clients)), 0)
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=one) for one in enumerate(clients)]
+
+    @property
+    def done(self) -> int:
+        return sum(self._done.values())
 
     def __enter__(self) -> Stream:
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        self._started = time.perf_counter()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
+        self.seconds = time.perf_counter() - self._started
 
-    def _run(self) -> None:
-        started = time.perf_counter()
+    def _run(self, number: int, client: Client) -> None:
         while not self._over.is_set():
-            self.client.call("POST", f"{self.keys}/$bulk", [{}] * BULK)
-            self.done += BULK
-            self.seconds = time.perf_counter() - started
-            self._over.wait(max(0.0, self.done / self.per_second - self.seconds))
+            client.call("POST", f"{self._keys}/$bulk", [{}] * BULK)
+            self._done[number] += BULK
+            due = self._started + self._done[number] / self._per_second
+            self._over.wait(max(0.0, due - time.perf_counter()))
 
 
 def run(plan: Plan) -> list[Table]:
     progress("stream: starting")
     made = record.make(plan.directory / "stream", keys=SAMPLE, sample=SAMPLE)
-    with on_cores(LOAD_CORES), servers.without_rate_limit():
-        origin = servers.keywright(made.data_dir)
-    edge = None
-    try:
-        with on_cores(SERVER_CORES):
+    with _running(made, origin_on=SERVER_CORES, edge_on=LOAD_CORES) as (origin, edge, client, keys):
+        tables = [_keeping_up(plan, made, origin, edge, client, keys)]
+    with _running(made, origin_on=LOAD_CORES, edge_on=SERVER_CORES) as (_, edge, client, keys):
+        return [*tables, _beside(plan, made, edge, client, keys)]
+
+
+@contextmanager
+def _running(
+    made: Record, *, origin_on: set[int], edge_on: set[int]
+) -> Iterator[tuple[ServerProcess, ServerProcess, Client, str]]:
+    """An origin, its edge, and a client of the origin on the load's core, with the address of a consumer's keys."""
+    with ExitStack() as stack:
+        with on_cores(origin_on), servers.without_rate_limit():
+            origin = servers.keywright(made.data_dir)
+        stack.callback(origin.stop)
+        with on_cores(edge_on):
             edge = servers.edge(made, origin, "stream-edge")
+        stack.callback(edge.stop)
         with on_cores(LOAD_CORES):
             client = Client(origin, made)
-            keys = client.new_consumer("bench")
-            return [_keeping_up(plan, made, edge, client, keys), _beside(plan, made, edge, client, keys)]
-    finally:
-        for server in (edge, origin):
-            if server is not None:
-                server.stop()
+            yield origin, edge, client, client.new_consumer(f"bench-{origin.port}")
 
 
-def _keeping_up(plan: Plan, made: Record, edge: ServerProcess, client: Client, keys: str) -> Table:
+def _keeping_up(
+    plan: Plan, made: Record, origin: ServerProcess, edge: ServerProcess, client: Client, keys: str
+) -> Table:
     seconds = plan.seconds_of(30)
     progress(f"changes for {seconds} s, as many as one origin takes, {WANTED_PER_SECOND:,}/s at most")
     at_edge = Client(edge, made)
     lags = []
     before = edge.cpu_seconds()
-    with Stream(client, keys, WANTED_PER_SECOND) as stream:
+    # The second one's request is read while the first one's is committed.
+    with closing(Client(origin, made)) as another, Stream((client, another), keys, WANTED_PER_SECOND) as stream:
         started = time.perf_counter()
         while time.perf_counter() - started < seconds:
             time.sleep(0.5)
@@ -97,9 +114,9 @@ def _keeping_up(plan: Plan, made: Record, edge: ServerProcess, client: Client, k
         f"Changes for {seconds} s without a pause, one origin and one edge",
         ("what", "figure"),
         notes=[
-            f"Keys made in bulk of {BULK}, committed, logged, audited and sealed by one worker on SQLite, which shares "
-            "its core with the client; the edge has the other core. An edge's lag is how long ago it was in step, "
-            "asked twice a second."
+            f"Keys made in bulk of {BULK:,} by two clients, committed, logged, audited and sealed by one worker on "
+            "SQLite, which has a core for itself; its clients and the edge share the other. An edge's lag is how long "
+            "ago it was in step, asked twice a second."
         ],
     )
     table.add("changes/s", number(rate), aims=[Aim(rate, WANTED_PER_SECOND, unit="/s")])
@@ -121,7 +138,7 @@ def _beside(plan: Plan, made: Record, edge: ServerProcess, client: Client, keys:
     for turn in range(plan.rounds):
         progress(f"validations beside changes, round {turn + 1} of {plan.rounds}")
         quiet.append(load.highest_rate(edge, file, seconds=plan.seconds))
-        with Stream(client, keys, BESIDE_PER_SECOND) as stream:
+        with Stream((client,), keys, BESIDE_PER_SECOND) as stream:
             busy.append(load.highest_rate(edge, file, seconds=plan.seconds))
         done.append(stream.done / stream.seconds)
     table = Table(
