@@ -28,6 +28,7 @@ AIM = 0.95
 _HERE = Path(__file__).parent
 _FASTAPI = {
     "fastapi": "unprotected",
+    "fastapi-passing": "a middleware that finds the header, and no more",
     "fastapi-embedded": "embedded replica",
     "fastapi-shared": "shared replica",
     "fastapi-dependency": "shared replica, as a dependency",
