@@ -60,8 +60,13 @@ def test_a_change_at_the_origin_holds_at_every_worker_of_the_edge(
 def test_when_the_worker_that_follows_dies_another_one_takes_over(origin: Origin, new_edge: NewEdge) -> None:
     edge = new_edge("--workers", "2").wait_until_ready()
     until(lambda: is_synced(edge))
+    until(lambda: edge.output().count("is ready") == 2)
     line = next(line for line in edge.output().splitlines() if "follows the record" in line)
-    os.kill(int(line.split("process ")[1].split()[0]), signal.SIGKILL)
+    follower = int(line.split("process ")[1].split()[0])
+    os.kill(follower, signal.SIGKILL)
+    # Until a process has wholly ended, the system takes connections for it, and then breaks them.
+    until(lambda: not Path(f"/proc/{follower}").exists())
+    until(lambda: _answers(edge))
     key = origin.new_key()
     until(lambda: edge.verdict(key["key"]) == "VALID", timeout=3)
     until(lambda: all(is_synced(edge) for _ in range(8)))

@@ -24,10 +24,13 @@ ARGUMENTS = [
 ]  # fmt: skip
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 SHIFTS = """() => new Promise((done) => {
-  let sum = 0;
-  new PerformanceObserver((list) => { for (const entry of list.getEntries()) sum += entry.value; })
+  const shifts = [];
+  const place = (box) => `${box.width} by ${box.height} at ${box.x}, ${box.y}`;
+  const tell = ({ node, previousRect, currentRect }) =>
+    `${(node?.outerHTML ?? node?.data ?? "?").slice(0, 80)}: ${place(previousRect)}, then ${place(currentRect)}`;
+  new PerformanceObserver((list) => { for (const { sources } of list.getEntries()) shifts.push(...sources.map(tell)); })
     .observe({ type: "layout-shift", buffered: true });
-  requestAnimationFrame(() => requestAnimationFrame(() => done(sum)));
+  requestAnimationFrame(() => requestAnimationFrame(() => done(shifts.join("\\n"))));
 })"""
 # Under load everything takes its time; what never comes, never comes.
 TIMEOUT_MS = 60_000
@@ -85,9 +88,9 @@ def watched(browser: Browser, url: str, **options: Any) -> Iterator[tuple[Browse
         context.close()
 
 
-def layout_shift(page: Page) -> float:
-    """How far what was shown has moved since the page was opened; 0 is not at all."""
-    return float(page.evaluate(SHIFTS))
+def layout_shifts(page: Page) -> str:
+    """What was shown and then moved since the page was opened, with where it was and is; empty if nothing did."""
+    return str(page.evaluate(SHIFTS))
 
 
 def find_barriers(page: Page, rule: str | None = None) -> str:

@@ -28,6 +28,8 @@ class Proxy:
         self.holds_requests = False
         self.holds_answers = False
         self.delay_seconds = 0.0
+        self.piece_bytes = 65536
+        """How much is carried at once, after the delay."""
         self.tamper: Callable[[bytes], bytes] | None = None
         """What is done to the bytes of answers."""
         self.connections = 0
@@ -97,7 +99,7 @@ class Proxy:
                     # They may have been told to hold since the wait began.
                     if self.holds_requests if one is near else self.holds_answers:
                         continue
-                    data = one.recv(65536)
+                    data = one.recv(self.piece_bytes)
                     if not data:
                         return
                     if self.delay_seconds:

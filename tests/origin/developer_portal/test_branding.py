@@ -48,6 +48,8 @@ async def test_the_looks_are_kept_and_change_one_by_one(links: LinkPortal) -> No
         style = await visitor.open("/portal/my-project-preview/colors.css")
         assert style.startswith(":root { --accent: light-dark(#")
 
+        assert 'width="32" height="32"' in shown, "a square"
+
     changed = await service.call("PATCH", url, json={"name": "Climate API", "logo": None})
     assert changed == {**made, "name": "Climate API", "logoUrl": None}
     async with visiting(service, None) as visitor:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import imagesize
 
 from keywright.core.models import Bucket
 from keywright.core.permissions import Access
@@ -51,6 +54,12 @@ class Branding:
     logo_digest: str | None = None
     logo_type: str | None = None
     logo: bytes | None = field(default=None, repr=False)
+
+    def logo_width(self, height: int, most: int = 160) -> int:
+        """How wide the logo is at this height, in pixels: a page that knows leaves room for it while it is fetched."""
+        own_width, own_height = imagesize.get(io.BytesIO(self.logo or b""))
+        # A picture that does not tell is taken for a square.
+        return min(most, round(height * own_width / own_height)) if min(own_width, own_height) > 0 else height
 
 
 async def get(work: Work, account_name: str, bucket_name: str) -> Branding:
