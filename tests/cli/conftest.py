@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,13 @@ from typer.testing import CliRunner, Result
 from keywright.cli import app
 
 API_KEY = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
+
+
+@pytest.fixture(autouse=True)
+def collecting() -> Iterator[None]:
+    """`serve` and `edge` put garbage collection off until workers have started, which here none does."""
+    yield
+    gc.enable()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from keywright import __version__
+from keywright import __version__, server
 from keywright.cli import buckets, consumers, edges, key, keys, managers, portal, snapshot
 from keywright.cli.options import DatabaseUrl, DataDir, example
 from keywright.cli.output import CommandFailed, fail, failing_clearly
@@ -136,6 +136,7 @@ def serve(
     The first start makes the data directory, an account, a project with three
     buckets, and a management key that is printed once.
     """
+    server.collect_later()
     from keywright import serve as planes  # Loads both planes.
 
     with failing_clearly():
@@ -210,6 +211,7 @@ def edge(
     instead of the origin, and needs no such key. With a snapshot file it needs
     neither to begin with, and without them it answers from that file alone.
     """
+    server.collect_later()
     with failing_clearly():
         from keywright.edge import start
         from keywright.settings import EdgeSettings

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
@@ -28,7 +28,6 @@ from keywright.edge.sync import POLL_SECONDS, Follower
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth import EndUsers, Team
-from keywright.origin.feed.relay import Relay
 from keywright.origin.http import NotAppliedHere, RateLimiter, Services
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.oidc.provider import Provider
@@ -40,6 +39,9 @@ from keywright.origin.store.logs import Deployment, NotKept
 from keywright.serve.first_start import make_tools
 from keywright.settings import EndUserSettings, OriginSettings
 from keywright.telemetry import configure_logs
+
+if TYPE_CHECKING:
+    from keywright.origin.feed.relay import Relay
 
 log = logging.getLogger("keywright.serve")
 
@@ -156,8 +158,10 @@ class EmbeddedApp:
                 public_url=settings.end_users.public_url,
             )
         )
-        self._relay = None
+        self._relay: Relay | None = None
         if settings.broker is not None:
+            from keywright.origin.feed.relay import Relay  # Loads the broker's client.
+
             tail, digester = self._origin.state.feed.tail, tools.digester
             changes = settings.snapshot_changes
             self._relay = Relay(
