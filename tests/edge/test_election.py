@@ -66,7 +66,7 @@ async def test_one_follows_the_other_reads_its_standing_and_takes_over(replica: 
     assert not other.member.is_following
     assert (other.member.revision, other.member.reason) == (2, None)
     assert abs((other.member.since - one.member.since).total_seconds()) < 0.01
-    assert other.member.lag_seconds < 30
+    assert other.member.lag_seconds < 2
     feed.error = OSError("no route")
     await until(lambda: not other.member.is_synced)
     assert other.member.reason == one.member.reason == "OSError: no route"

@@ -267,7 +267,7 @@ async def test_the_loop_hears_the_bell_and_stops_when_told(replica: Replica, fee
     follower.ring()
     await until(lambda: follower.revision == 5)
     stop.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(2):
         await running
     await follower.close()
 
@@ -275,7 +275,7 @@ async def test_the_loop_hears_the_bell_and_stops_when_told(replica: Replica, fee
 async def test_a_stop_requested_before_the_loop_starts_is_not_lost(follower: Follower) -> None:
     stop = asyncio.Event()
     stop.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(2):
         await follower.run(stop)
 
 

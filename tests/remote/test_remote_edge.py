@@ -68,7 +68,7 @@ def test_when_the_worker_that_follows_dies_another_one_takes_over(origin: Origin
     until(lambda: not Path(f"/proc/{follower}").exists())
     until(lambda: _answers(edge))
     key = origin.new_key()
-    until(lambda: edge.verdict(key["key"]) == "VALID")
+    until(lambda: edge.verdict(key["key"]) == "VALID", timeout=3)
     until(lambda: all(is_synced(edge) for _ in range(8)))
 
 
@@ -257,8 +257,7 @@ def test_the_origin_stops_promptly_though_edges_follow_it(origin: Origin, new_ed
     until(lambda: is_synced(edge))
     started = time.monotonic()
     assert origin.process.stop() == 0
-    # It would be killed after 15 s.
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 5
 
 
 def _answers(edge: EdgeProcess) -> bool:

@@ -28,8 +28,8 @@ SHIFTS = """() => new Promise((done) => {
   const place = (box) => `${box.width} by ${box.height} at ${box.x}, ${box.y}`;
   const tell = ({ node, previousRect, currentRect }) =>
     `${(node?.outerHTML ?? node?.data ?? "?").slice(0, 80)}: ${place(previousRect)}, then ${place(currentRect)}`;
-  new PerformanceObserver((list) => { for (const { sources } of list.getEntries()) shifts.push(...sources.map(tell)); })
-    .observe({ type: "layout-shift", buffered: true });
+  const add = ({ value, sources }) => { if (value) shifts.push([`by ${value}`, ...sources.map(tell)].join("; ")); };
+  new PerformanceObserver((list) => list.getEntries().forEach(add)).observe({ type: "layout-shift", buffered: true });
   requestAnimationFrame(() => requestAnimationFrame(() => done(shifts.join("\\n"))));
 })"""
 # Under load everything takes its time; what never comes, never comes.
