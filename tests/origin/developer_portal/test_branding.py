@@ -42,13 +42,12 @@ async def test_the_looks_are_kept_and_change_one_by_one(links: LinkPortal) -> No
         shown = await visitor.open("/portal/my-project-preview/sign-in")
         assert "Weather API" in shown
         assert logo_url in shown
+        assert 'width="32" height="32"' in shown, "a square"
         picture = await visitor.client.get(logo_url)
         assert (picture.content, picture.headers["content-type"]) == (PNG, "image/png")
         assert picture.headers["x-content-type-options"] == "nosniff"
         style = await visitor.open("/portal/my-project-preview/colors.css")
         assert style.startswith(":root { --accent: light-dark(#")
-
-        assert 'width="32" height="32"' in shown, "a square"
 
     changed = await service.call("PATCH", url, json={"name": "Climate API", "logo": None})
     assert changed == {**made, "name": "Climate API", "logoUrl": None}

@@ -25,6 +25,8 @@ LINK_LENGTH = 40
 URL_LENGTH = 500
 MOST_LINKS = 6
 MAX_LOGO_BYTES = 64 * 1024
+MAX_LOGO_WIDTH = 160
+"""In pixels, as pages.css has it."""
 LOGO_LENGTH = len("data:image/jpeg;base64,") + 4 * math.ceil(MAX_LOGO_BYTES / 3)
 # How such a file begins, in base64: \x89PNG\r\n\x1a\n, \xff\xd8\xff, RIFF....WEBP. No SVG: it is a document, which may
 # hold scripts.
@@ -55,11 +57,14 @@ class Branding:
     logo_type: str | None = None
     logo: bytes | None = field(default=None, repr=False)
 
-    def logo_width(self, height: int, most: int = 160) -> int:
+    def logo_width(self, height: int) -> int:
         """How wide the logo is at this height, in pixels: a page that knows leaves room for it while it is fetched."""
         own_width, own_height = imagesize.get(io.BytesIO(self.logo or b""))
-        # A picture that does not tell is taken for a square.
-        return min(most, round(height * own_width / own_height)) if min(own_width, own_height) > 0 else height
+        if min(own_width, own_height) <= 0:
+            # A picture that does not tell is taken for a square.
+            return height
+        width: int = round(height * own_width / own_height)
+        return min(MAX_LOGO_WIDTH, width)
 
 
 async def get(work: Work, account_name: str, bucket_name: str) -> Branding:
