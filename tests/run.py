@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_PERCENT = 95
-GATED = ("core", "origin/service", "origin/store", "edge")
+GATED = ("domain", "protocol", "origin", "edge")
 
 
 def main(arguments: list[str]) -> int:

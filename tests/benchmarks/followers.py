@@ -10,11 +10,11 @@ import os
 import sys
 from pathlib import Path
 
-from keywright import secretfiles
-from keywright.core.keyformat import Secret
-from keywright.edge.http_feed import HttpFeed
-from keywright.edge.replica import Replica
-from keywright.edge.sync import Follower
+from keywright.domain.keyformat import Secret
+from keywright.edge.replica.replica import Replica
+from keywright.edge.sync.http_feed import HttpFeed
+from keywright.edge.sync.loop import Follower
+from keywright.runtime import secret_files as secretfiles
 
 MAP_SIZE = 1024**3
 

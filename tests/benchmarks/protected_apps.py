@@ -17,10 +17,10 @@ from bare_server import serve
 from fastapi import Depends, FastAPI, Request, Security
 from granian.constants import Interfaces
 
-from keywright.edge.embedded import EmbeddedReplica
-from keywright.edge.shared import SharedReplica
 from keywright.policy import asgi, fastapi
+from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.remote import RemoteEdge
+from keywright.policy.shared import SharedReplica
 
 BUCKET = "my-project-production"
 VARIABLE = "BENCH_APP"

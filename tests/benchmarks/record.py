@@ -16,14 +16,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from keywright.core import keyformat
-from keywright.core.keyformat import Digester, Secret
-from keywright.core.models import Bucket, IdKind
-from keywright.origin.service.vault import BucketVault
-from keywright.origin.store import buckets, tables
-from keywright.origin.store.database import Database, Transaction
+from keywright.domain import keyformat
+from keywright.domain.keyformat import Digester, Secret
+from keywright.domain.models import Bucket, IdKind
+from keywright.origin.buckets import store as buckets
+from keywright.origin.db import tables
+from keywright.origin.db.engine import Database, Transaction
+from keywright.origin.keys.vault import BucketVault
+from keywright.runtime.settings import OriginSettings
 from keywright.serve import first_start
-from keywright.settings import OriginSettings
 
 ACCOUNT = "my-account"
 BUCKET = "my-project-production"

@@ -18,16 +18,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keywright.core import keyformat, models
-from keywright.core.changes import BucketPut, ConsumerPut, Cursor, KeyPut
-from keywright.core.keyformat import Digester
-from keywright.edge.replica import Replica
+from keywright.domain import keyformat, models
+from keywright.domain.keyformat import Digester
+from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
+from keywright.protocol.changes import BucketPut, ConsumerPut, Cursor, KeyPut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from keywright.core.changes import Change
+    from keywright.protocol.changes import Change
 
 ROUNDS = 7
 SAMPLE = 100_000

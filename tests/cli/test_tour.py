@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 import keywright
 from keywright.cli import app
-from keywright.server import StartError
+from keywright.runtime.server import StartError
 
 
 def every_command(group: typer.Typer, *path: str) -> Iterator[tuple[str, ...]]:
@@ -106,12 +107,13 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
             return perform
 
-        serve, settings = ModuleType("keywright.serve"), ModuleType("keywright.settings")
+        serve, settings = ModuleType("keywright.serve.commands"), ModuleType("keywright.runtime.settings")
         vars(serve).update({name: noting(name) for name in ("serve", "migrate", "rotate_master_key")})
         vars(settings).update(OriginSettings=OriginSettings, SettingsError=SettingsError)
-        for name, module in (("serve", serve), ("settings", settings)):
-            monkeypatch.setitem(sys.modules, f"keywright.{name}", module)
-            monkeypatch.setattr(keywright, name, module, raising=False)
+        for module in (serve, settings):
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+            package, _, name = module.__name__.rpartition(".")
+            monkeypatch.setattr(importlib.import_module(package), name, module, raising=False)
         return calls
 
     return install

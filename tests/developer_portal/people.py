@@ -12,7 +12,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
-from keywright.core.models import to_iso
+from keywright.domain.models import to_iso
 from support import browser as browsers
 from support.api import BUCKET, BUCKET_URL, Api
 from support.process import ServeProcess, until

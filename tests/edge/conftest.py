@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge.world import PEPPER_CHECK
-from keywright.edge.replica import Replica
+from keywright.edge.replica.replica import Replica
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

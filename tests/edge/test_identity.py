@@ -12,16 +12,16 @@ from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError
 from joserfc.jwk import KeySet
 
-from doors.table import BUCKET, EXPIRING, METADATA, NEVER_MADE, VALID, fill
 from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK
-from keywright.core.keyformat import Digester
-from keywright.core.verdict import ConsumerRecord, KeyRecord
+from endpoints.table import BUCKET, EXPIRING, METADATA, NEVER_MADE, VALID, fill
+from keywright.domain.keyformat import Digester
+from keywright.domain.verdict import ConsumerRecord, KeyRecord
 from keywright.edge.app import EdgeApp
 from keywright.edge.identity_token import IdentitySigner, key_from_pepper, load_signer
-from keywright.edge.replica import Replica
+from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
-from keywright.secretfiles import KeyFileError
+from keywright.runtime.secret_files import KeyFileError
 
 KEY = KeyRecord("key_1", 1, None)
 CONSUMER = ConsumerRecord("csmr_1", "acme", '{"plan":"gold","city":"Zoë"}'.encode())

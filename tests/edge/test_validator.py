@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import lmdb
 import pytest
 
-from doors.table import BUCKET, VALID, fill
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
-from keywright.core.changes import ConsumerDelete
-from keywright.core.permissions import Access
-from keywright.core.verdict import Verdict
-from keywright.edge.replica import Replica
-from keywright.edge.store import ReplicaBroken
+from endpoints.table import BUCKET, VALID, fill
+from keywright.domain.permissions import Access
+from keywright.domain.verdict import Verdict
+from keywright.edge.replica.files import ReplicaBroken
+from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator, now_millis
+from keywright.protocol.changes import ConsumerDelete
 
 if TYPE_CHECKING:
-    from keywright.core.changes import Change
+    from keywright.protocol.changes import Change
 
 
 @pytest.fixture

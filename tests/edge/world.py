@@ -6,8 +6,10 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keywright.core import models
-from keywright.core.changes import (
+from keywright.domain import models
+from keywright.domain.keyformat import Digester
+from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
+from keywright.protocol.changes import (
     Batch,
     BucketDelete,
     BucketPut,
@@ -18,8 +20,6 @@ from keywright.core.changes import (
     KeyDelete,
     KeyPut,
 )
-from keywright.core.keyformat import Digester
-from keywright.edge.feeds import Snapshot, SnapshotNeeded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

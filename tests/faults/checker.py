@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 from faults.history import REFUSED, History, Write, WriteKind
-from keywright.core.changes import BucketDelete, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
+from keywright.protocol.changes import BucketDelete, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
 
 
 def violations(history: History) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from keywright.core.changes import Change
+from keywright.protocol.changes import Change
 
 REFUSED = "503"
 """The verdict of who has no replica to answer from."""

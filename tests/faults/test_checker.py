@@ -10,7 +10,7 @@ import pytest
 from edge.world import consumer, key
 from faults.checker import RULES, violations
 from faults.history import Answer, Held, History, Write, WriteKind
-from keywright.core.changes import Change, ConsumerDelete, KeyDelete
+from keywright.protocol.changes import Change, ConsumerDelete, KeyDelete
 
 FIRST, SECOND, THIRD = key("first-secret", 2, 5), key("second-secret", 2, 5), key("third-secret", 2, 5)
 ONE = consumer(5, 2, "one", '{"n":1}')

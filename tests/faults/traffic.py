@@ -13,7 +13,7 @@ from typing import Any
 
 from faults.history import REFUSED, Answer, History, Write, WriteKind
 from faults.schedule import EDGES
-from keywright.core.keyformat import Digester
+from keywright.domain.keyformat import Digester
 
 ROOT_KEY = "root-key-of-the-test-deployment"
 BUCKET = "my-project-production"

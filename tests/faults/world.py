@@ -25,14 +25,15 @@ from faults.history import Held, History
 from faults.schedule import EDGES, LINK_FAULTS, Engine, Fault, Step
 from faults.server import Server
 from faults.traffic import ROOT_KEY
-from keywright import secretfiles
-from keywright.core.changes import Change
-from keywright.core.keyformat import Digester
-from keywright.core.permissions import Access, Grantee, Permissions
-from keywright.edge.replica import Replica, ReplicaBroken
-from keywright.origin.feed.scope import Sight
-from keywright.origin.store import accounts, logs
-from keywright.origin.store.database import Database
+from keywright.domain.keyformat import Digester
+from keywright.domain.permissions import Access, Grantee, Permissions
+from keywright.edge.replica.replica import Replica, ReplicaBroken
+from keywright.origin.accounts import store as accounts
+from keywright.origin.db import commit_log as logs
+from keywright.origin.db.engine import Database
+from keywright.origin.feed.scope_filter import Sight
+from keywright.protocol.changes import Change
+from keywright.runtime import secret_files as secretfiles
 from support.nats import NatsServer
 from support.postgres import Postgres
 from support.process import until
@@ -260,7 +261,7 @@ def _is_in_step(standing: dict[str, Any], head: int | None) -> bool:
 
 def _is_audited(server: Server) -> bool:
     """Whether its replica is being looked through: what is damaged may not have been noticed yet."""
-    name = b"keywright.edge.audit\0" + str(server.data_dir / "replica").encode()
+    name = b"keywright.edge.replica.integrity\0" + str(server.data_dir / "replica").encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from doors import table
 from edge.world import DIGESTER
+from endpoints import table
 from gateways.gateway import KINDS, Edits, Gateway, Kind, with_key
 from gateways.upstream import Upstream
-from keywright.edge.replica import Replica
+from keywright.edge.replica.replica import Replica
 from support.postgres import free_port
 from support.process import ServeProcess, until
 

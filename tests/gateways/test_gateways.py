@@ -16,7 +16,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from doors.table import BUCKET, METADATA, ROWS, SUCCESSOR, VALID, Row
+from endpoints.table import BUCKET, METADATA, ROWS, SUCCESSOR, VALID, Row
 from gateways.conftest import TableEdge, fill_with_table
 from gateways.gateway import ASKING, IDENTITY, KINDS, PREFLIGHT, Gateway, Kind, with_key
 from gateways.spellings import spellings

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from doors.table import BUCKET, NEVER_MADE, ROWS, VALID
+from endpoints.table import BUCKET, NEVER_MADE, ROWS, VALID
 from gateways import http2
 from gateways.conftest import start_all
 from gateways.gateway import CADDY, KINDS, NGINX, Edits, Gateway, Kind

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from doors.table import VALID
+from endpoints.table import VALID
 from gateways.conftest import start_all
 from gateways.gateway import CADDY, ENVOY, ENVOY_GRPC, HAPROXY, KINDS, NGINX, TRAEFIK, Edits, Gateway, Kind, with_key
 from gateways.spellings import spellings

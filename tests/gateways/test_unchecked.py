@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from doors.table import EXPIRED, VALID
+from endpoints.table import EXPIRED, VALID
 from gateways.conftest import TableEdge, start_all
 from gateways.gateway import KINDS, TRAEFIK, Edits, Gateway, Kind, with_key
 from gateways.upstream import Upstream

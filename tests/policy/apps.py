@@ -6,10 +6,10 @@ import os
 import resource
 from typing import Any
 
-from keywright.edge.embedded import EmbeddedReplica
-from keywright.edge.shared import SharedReplica
 from keywright.policy import asgi, wsgi
+from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.remote import RemoteEdge
+from keywright.policy.shared import SharedReplica
 from support.api import BUCKET
 
 

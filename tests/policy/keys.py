@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from keywright.core import verdict
-from keywright.core.verdict import ConsumerRecord, KeyRecord, Result, Verdict
+from keywright.domain import verdict
+from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict
 
 GOLD, EXPIRED, LOST = "zpka_gold", "zpka_expired", "zpka_lost"
 BEARER = [(b"authorization", b"Bearer zpka_gold")]

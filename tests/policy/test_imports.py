@@ -9,8 +9,8 @@ import sys
 import pytest
 
 # Packages (and parts of this one) that come with an import, beside the standard library.
-OURS_BARE = {"keywright.core", "keywright.policy"}
-OURS_REPLICA = {"keywright.core", "keywright.edge", "keywright.secretfiles"}
+OURS_BARE = {"keywright.domain", "keywright.http", "keywright.policy"}
+OURS_REPLICA = {*OURS_BARE, "keywright.edge", "keywright.protocol", "keywright.runtime"}
 HTTPX = {"httpx2", "httpcore2", "anyio", "idna", "certifi", "h11", "truststore", "sniffio", "typing_extensions"}
 ORIGIN = {
     "sqlalchemy",
@@ -45,8 +45,8 @@ def loaded(module: str) -> tuple[set[str], set[str]]:
         ("keywright.policy.asgi", set(), OURS_BARE),
         ("keywright.policy.wsgi", set(), OURS_BARE),
         ("keywright.policy.remote", HTTPX, OURS_BARE),
-        ("keywright.edge.shared", {"lmdb"}, OURS_REPLICA),
-        ("keywright.edge.embedded", {"lmdb", *HTTPX}, OURS_REPLICA),
+        ("keywright.policy.shared", {"lmdb"}, OURS_REPLICA),
+        ("keywright.policy.embedded", {"lmdb", *HTTPX}, OURS_REPLICA),
     ],
 )
 def test_an_import_brings_in_only_what_it_is_for(module: str, packages: set[str], rooms: set[str]) -> None:

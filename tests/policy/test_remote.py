@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from edge.asgi import call
-from keywright.core.problems import CONTENT_TYPE
-from keywright.core.verdict import Verdict
+from keywright.domain.problems import CONTENT_TYPE
+from keywright.domain.verdict import Verdict
 from keywright.policy.asgi import ApiKeyPolicy
 from keywright.policy.remote import LARGEST_ANSWER, RemoteEdge
 from support.http import serving

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from edge.asgi import call
-from keywright.broker import BrokerOptions
-from keywright.edge.embedded import EmbeddedReplica
-from keywright.edge.shared import SharedReplica
+from keywright.nats.connection import BrokerOptions
 from keywright.policy.asgi import ApiKeyPolicy
+from keywright.policy.embedded import EmbeddedReplica
+from keywright.policy.shared import SharedReplica
 from support import origin as origins
 from support.api import ACCOUNT_URL, BUCKET
 from support.nats import NatsServer

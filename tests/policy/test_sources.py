@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from edge.world import PEPPER_CHECK, MemoryFeed, at, bucket, consumer, key
-from keywright.core.keyformat import Digester
-from keywright.edge.embedded import EmbeddedReplica
-from keywright.edge.replica import Replica, ReplicaBroken
-from keywright.edge.shared import SharedReplica
-from keywright.secretfiles import KeyFileError
+from keywright.domain.keyformat import Digester
+from keywright.edge.replica.replica import Replica, ReplicaBroken
+from keywright.policy.embedded import EmbeddedReplica
+from keywright.policy.shared import SharedReplica
+from keywright.runtime.secret_files import KeyFileError
 from support.api import ACCOUNT_URL, BUCKET
 from support.origin import Origin
 from support.process import EdgeProcess, until

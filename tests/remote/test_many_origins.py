@@ -17,8 +17,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from keywright.core.keyformat import Digester
-from keywright.origin.store.database import Database
+from keywright.domain.keyformat import Digester
+from keywright.origin.db.engine import Database
 from remote.conftest import BUCKET, BUCKETS, FOLLOW, ROOT_KEY
 from support.postgres import Postgres
 from support.process import NO_TLS, EdgeProcess, ServeProcess, until

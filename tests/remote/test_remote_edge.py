@@ -15,8 +15,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from keywright.core.keyformat import Digester
-from keywright.edge.replica import Replica
+from keywright.domain.keyformat import Digester
+from keywright.edge.replica.replica import Replica
 from remote.conftest import BUCKET, BUCKETS, Origin
 from support.process import EdgeProcess, until
 from support.proxy import Proxy
@@ -247,7 +247,7 @@ def test_the_edge_loads_none_of_the_origins_libraries(
     edge = new_edge().wait_until_ready()
     lines = [line for line in edge.output().splitlines() if line.startswith("import time:")]
     loaded = {line.rpartition("|")[2].strip() for line in lines}
-    assert {"lmdb", "keywright.edge.standalone"} <= loaded
+    assert {"lmdb", "keywright.edge.worker"} <= loaded
     rooms = {"sqlalchemy", "fastapi", "starlette", "alembic", "jinja2", "asyncpg", "aiosqlite", "keywright.origin"}
     assert rooms & loaded == set()
 

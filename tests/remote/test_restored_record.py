@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from keywright.core.changes import Change
-from keywright.core.keyformat import Digester
-from keywright.origin.store.database import Database
+from keywright.domain.keyformat import Digester
+from keywright.origin.db.engine import Database
+from keywright.protocol.changes import Change
 from remote.conftest import Origin
 from support.process import EdgeProcess, until
 from support.proxy import Proxy

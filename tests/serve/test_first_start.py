@@ -17,7 +17,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from keywright.cli import app
-from keywright.origin.store.tables import SCHEMA_VERSION
+from keywright.origin.db.tables import SCHEMA_VERSION
 from support.api import ACCOUNT_URL, Api
 from support.postgres import Postgres, free_port
 from support.process import COMMAND, ServeProcess
@@ -42,7 +42,7 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("keywright.serve.configure_logs", lambda _level: None)
+    monkeypatch.setattr("keywright.serve.commands.configure_logs", lambda _level: None)
     monkeypatch.setattr("os.umask", lambda _mask: 0)
 
     def fail(data_dir: Path, *arguments: str, command: str = "serve", **variables: str) -> str:
@@ -270,12 +270,12 @@ def test_two_machines_that_start_at_once_on_one_postgresql_make_one_deployment(
 async def test_many_that_bootstrap_one_record_at_once_all_succeed_and_one_makes_it(database_url: str) -> None:
     import secrets
 
-    from keywright.core.keyformat import Digester
-    from keywright.origin.service import deployment
-    from keywright.origin.service.actor import Limits, Tools
-    from keywright.origin.service.vault import KeyRing, Vault
-    from keywright.origin.store import migrations
-    from keywright.origin.store.database import Database
+    from keywright.domain.keyformat import Digester
+    from keywright.origin.db import migrations
+    from keywright.origin.db.engine import Database
+    from keywright.origin.deployment import rules as deployment
+    from keywright.origin.keys.vault import KeyRing, Vault
+    from keywright.origin.pipeline.unit_of_work import Limits, Tools
     from support.record import now
 
     vault = Vault(lambda: KeyRing.of(bytes(32)), secrets.token_bytes)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keywright import server
+from keywright.runtime import server
 
 
 @pytest.fixture(autouse=True)

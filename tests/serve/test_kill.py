@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from keywright.core.changes import Change
-from keywright.edge.replica import Replica
-from keywright.origin.store.database import Database
-from keywright.serve import keyfiles
-from keywright.settings import OriginSettings
+from keywright.edge.replica.replica import Replica
+from keywright.origin.db.engine import Database
+from keywright.protocol.changes import Change
+from keywright.runtime.settings import OriginSettings
+from keywright.serve import key_files as keyfiles
 from support.api import CONSUMERS_URL, VARIABLES, Api
 from support.process import ServeProcess
 from support.record import head_of, snapshot_of

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from keywright.core.changes import BucketPut, KeyPut
-from keywright.core.keyformat import Secret
-from keywright.edge import snapshot_file
-from keywright.edge.in_step import InStep
-from keywright.edge.replica import Replica
-from keywright.origin.store.database import Database
-from keywright.serve import keyfiles, snapshots
-from keywright.server import StartError
+from keywright.domain.keyformat import Secret
+from keywright.edge.replica.freshness import InStep
+from keywright.edge.replica.replica import Replica
+from keywright.edge.sync import snapshot_loader as snapshot_file
+from keywright.origin.db.engine import Database
+from keywright.protocol.changes import BucketPut, KeyPut
+from keywright.runtime.server import StartError
+from keywright.serve import key_files as keyfiles
+from keywright.serve import snapshots
 from support.record import head_of, snapshot_of
 from support.service import Service, settings_for
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.routing import Route
 
-from keywright.origin.portal import admin
+from keywright.origin import admin_portal as admin
 from support.service import Service
 from support.visitor import ACCOUNT, BUCKET, Visitor
 

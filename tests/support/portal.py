@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from keywright.core.models import to_iso
+from keywright.domain.models import to_iso
 from support.identity import ADA, CLIENT_ID, CLIENT_SECRET
 from support.process import ServeProcess
 

@@ -12,7 +12,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from keywright.core.changes import (
+from keywright.domain.keyformat import Digester
+from keywright.domain.models import Bucket
+from keywright.edge.replica.replica import Replica
+from keywright.origin.buckets import store as buckets
+from keywright.origin.db import commit_log as logs
+from keywright.origin.db import migrations
+from keywright.origin.db.engine import Database, Transaction
+from keywright.origin.deployment import rules as deployment
+from keywright.origin.keys.vault import KEY_BYTES, KeyRing, Vault
+from keywright.origin.pipeline.unit_of_work import Limits, Tools
+from keywright.protocol.changes import (
     BucketDelete,
     BucketPut,
     Change,
@@ -22,14 +32,6 @@ from keywright.core.changes import (
     KeyDelete,
     KeyPut,
 )
-from keywright.core.keyformat import Digester
-from keywright.core.models import Bucket
-from keywright.edge.replica import Replica
-from keywright.origin.service import deployment
-from keywright.origin.service.actor import Limits, Tools
-from keywright.origin.service.vault import KEY_BYTES, KeyRing, Vault
-from keywright.origin.store import buckets, logs, migrations
-from keywright.origin.store.database import Database, Transaction
 
 
 def now() -> datetime:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from keywright.core.reports import EdgeState, Report, ReportSigner
-from keywright.serve import keyfiles
+from keywright.protocol.reports import EdgeState, Report, ReportSigner
+from keywright.serve import key_files as keyfiles
 from support.service import Service
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import httpx2
 
-from keywright.core.keyformat import Digester, Secret
-from keywright.origin.http import Services
-from keywright.origin.service.actor import Limits, Tools
-from keywright.origin.store.database import Database
+from keywright.domain.keyformat import Digester, Secret
+from keywright.origin.db.engine import Database
+from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.unit_of_work import Limits, Tools
+from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve import first_start
-from keywright.serve.embedded import EmbeddedApp
-from keywright.settings import EndUserSettings, OriginSettings
+from keywright.serve.worker import EmbeddedApp
 from support.identity import AUDIENCE, CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
 ROOT_KEY = "root-key-of-the-test-deployment"

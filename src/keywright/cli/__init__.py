@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from keywright import __version__, server
+from keywright import __version__
 from keywright.cli import buckets, consumers, edges, key, keys, managers, portal, snapshot
 from keywright.cli.options import DatabaseUrl, DataDir, example
 from keywright.cli.output import CommandFailed, fail, failing_clearly
+from keywright.runtime import server
 
 if TYPE_CHECKING:
-    from keywright.settings import OriginSettings
+    from keywright.runtime.settings import OriginSettings
 
 _RUN, _CARE, _MANAGE = "Run it", "Look after it", "Manage keys"
 
@@ -137,7 +138,7 @@ def serve(
     buckets, and a management key that is printed once.
     """
     server.collect_later()
-    from keywright import serve as planes  # Loads both planes.
+    from keywright.serve import commands as planes  # Loads both planes.
 
     with failing_clearly():
         planes.serve(
@@ -214,7 +215,7 @@ def edge(
     server.collect_later()
     with failing_clearly():
         from keywright.edge import start
-        from keywright.settings import EdgeSettings
+        from keywright.runtime.settings import EdgeSettings
 
         start.run(
             EdgeSettings.load(
@@ -235,7 +236,7 @@ def edge(
 @app.command("migrate", rich_help_panel=_CARE, epilog=example("keywright migrate --data-dir /var/lib/keywright"))
 def migrate(*, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Bring the database up to this version. (`serve` does so, too, when it starts.)"""
-    from keywright import serve as planes  # Loads both planes.
+    from keywright.serve import commands as planes  # Loads both planes.
 
     with failing_clearly():
         planes.migrate(_load(data_dir=data_dir, database_url=database_url))
@@ -258,7 +259,7 @@ def rotate_master_key(
 
     The API keys stay as they are.
     """
-    from keywright import serve as planes  # Loads both planes.
+    from keywright.serve import commands as planes  # Loads both planes.
 
     with failing_clearly():
         planes.rotate_master_key(_load(data_dir=data_dir, database_url=database_url), discard_old=discard_old)
@@ -279,6 +280,6 @@ def main() -> None:
 
 
 def _load(**given: Any) -> "OriginSettings":
-    from keywright.settings import OriginSettings
+    from keywright.runtime.settings import OriginSettings
 
     return OriginSettings.load(**given)

@@ -20,7 +20,7 @@ from keywright.cli.output import (
     text_of,
     time_of,
 )
-from keywright.core.models import WhenStale
+from keywright.domain.models import WhenStale
 
 app = typer.Typer(
     no_args_is_help=True,

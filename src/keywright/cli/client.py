@@ -16,7 +16,7 @@ import httpx2
 
 from keywright import __version__
 from keywright.cli.output import Answer, CommandFailed, plain
-from keywright.core import keyformat
+from keywright.domain import keyformat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

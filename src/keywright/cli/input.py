@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from keywright.cli.output import CommandFailed
-from keywright.core import models
+from keywright.domain import models
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

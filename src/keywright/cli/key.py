@@ -10,7 +10,7 @@ import typer
 from keywright.cli.input import read_secret
 from keywright.cli.options import example
 from keywright.cli.output import Answer, Column, plain, show_one, text_of
-from keywright.core import keyformat
+from keywright.domain import keyformat
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -123,8 +123,8 @@ def fail(message: str) -> None:
 @contextmanager
 def failing_clearly() -> Iterator[None]:
     """Turn what keeps the service from starting into its line."""
-    from keywright.server import StartError
-    from keywright.settings import SettingsError
+    from keywright.runtime.server import StartError
+    from keywright.runtime.settings import SettingsError
 
     try:
         yield

@@ -56,8 +56,8 @@ def export(
     It holds digests, and names and metadata of consumers; no key. Only who has
     the deployment's pepper can make or use one.
     """
-    from keywright import serve as planes  # Loads both planes.
-    from keywright.settings import OriginSettings
+    from keywright.runtime.settings import OriginSettings
+    from keywright.serve import commands as planes  # Loads both planes.
 
     with failing_clearly():
         settings = OriginSettings.load(data_dir=data_dir, database_url=database_url)
@@ -77,11 +77,11 @@ def verify(
     It reads pepper.key in the data directory, or KEYWRIGHT_PEPPER. Exit code 1
     for a file that no edge would take.
     """
-    from keywright import secretfiles
-    from keywright.core.models import from_millis, to_iso
-    from keywright.core.snapshotfile import SnapshotFileError
-    from keywright.edge import snapshot_file
-    from keywright.settings import OriginSettings
+    from keywright.domain.models import from_millis, to_iso
+    from keywright.edge.sync import snapshot_loader as snapshot_file
+    from keywright.protocol.snapshot_file import SnapshotFileError
+    from keywright.runtime import secret_files as secretfiles
+    from keywright.runtime.settings import OriginSettings
 
     with failing_clearly():
         settings = OriginSettings.load(data_dir=data_dir)

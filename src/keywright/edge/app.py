@@ -13,15 +13,17 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from keywright.core import models
-from keywright.core.identity_headers import IDENTITY_HEADERS, IdentityHeaders
-from keywright.core.problems import MethodNotAllowed, NotFound, Problem
-from keywright.core.verdict import Verdict
-from keywright.edge import forward_auth, http, validate_api
-from keywright.edge.forward_auth import ForwardAuth
-from keywright.edge.min_revision import WAIT_SECONDS
-from keywright.edge.validate_api import ValidateApi
+from keywright.domain import models
+from keywright.domain.problems import MethodNotAllowed, NotFound, Problem
+from keywright.domain.verdict import Verdict
+from keywright.edge.http import endpoint as http
+from keywright.edge.http import forward_auth
+from keywright.edge.http import validate as validate_api
+from keywright.edge.http.forward_auth import ForwardAuth
+from keywright.edge.http.min_revision import WAIT_SECONDS
+from keywright.edge.http.validate import ValidateApi
 from keywright.edge.validator import now_millis
+from keywright.http.identity_headers import IDENTITY_HEADERS, IdentityHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-    from keywright.core.keyformat import Digester
-    from keywright.edge.ext_authz import GrpcServer
-    from keywright.edge.http import Receive, Scope, Send
+    from keywright.domain.keyformat import Digester
+    from keywright.edge.grpc.ext_authz import GrpcServer
+    from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.validator import Validator
 
@@ -106,7 +108,7 @@ class EdgeApp:
 
     def new_grpc_server(self, host: str, port: int) -> GrpcServer:
         """The door for Envoy over gRPC, to be started and stopped by whoever runs this app."""
-        from keywright.edge.ext_authz import GrpcServer  # Loads grpcio, which not everybody has.
+        from keywright.edge.grpc.ext_authz import GrpcServer  # Loads grpcio, which not everybody has.
 
         return GrpcServer(self.forward_auth, host, port)
 

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keywright import __version__
-from keywright.core.models import to_millis
-from keywright.core.reports import EdgeState, Report
+from keywright.domain.models import to_millis
+from keywright.protocol.reports import EdgeState, Report
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from keywright.core.changes import Cursor
+    from keywright.protocol.changes import Cursor
 
 _log = logging.getLogger(__name__)
 

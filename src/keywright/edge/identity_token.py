@@ -15,15 +15,15 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
-from keywright.edge import http
-from keywright.secretfiles import KeyFileError, text_of
+from keywright.edge.http import endpoint as http
+from keywright.runtime.secret_files import KeyFileError, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from keywright.core.keyformat import Digester
-    from keywright.core.verdict import ConsumerRecord, KeyRecord
+    from keywright.domain.keyformat import Digester
+    from keywright.domain.verdict import ConsumerRecord, KeyRecord
 
 # No API key can hold a NUL, so no key's digest can be this one.
 _LABEL = "keywright\0identity token"

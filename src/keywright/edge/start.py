@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
-from keywright import __version__, secretfiles, server
-from keywright.core.snapshotfile import SnapshotFileError
-from keywright.edge import snapshot_file
+from keywright import __version__
 from keywright.edge.app import new_signer
-from keywright.edge.feeds import OtherPepper
-from keywright.edge.following import new_feed
-from keywright.edge.in_step import InStep
-from keywright.edge.replica import Replica, ReplicaBroken
-from keywright.secretfiles import KeyFileError
-from keywright.server import StartError
-from keywright.settings import EdgeSettings
-from keywright.telemetry import configure_logs
+from keywright.edge.replica.freshness import InStep
+from keywright.edge.replica.replica import Replica, ReplicaBroken
+from keywright.edge.sync import snapshot_loader as snapshot_file
+from keywright.edge.sync.feed import OtherPepper
+from keywright.edge.sync.following import new_feed
+from keywright.protocol.snapshot_file import SnapshotFileError
+from keywright.runtime import secret_files as secretfiles
+from keywright.runtime import server
+from keywright.runtime.logging import configure_logs
+from keywright.runtime.secret_files import KeyFileError
+from keywright.runtime.server import StartError
+from keywright.runtime.settings import EdgeSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from keywright.core.keyformat import Digester
+    from keywright.domain.keyformat import Digester
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def run(settings: EdgeSettings) -> None:
     print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
     os.environ.update(settings.environment)
-    server.run("keywright.edge.standalone:create_app", settings.host, settings.port, settings.workers)
+    server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
 
 
 def _check(settings: EdgeSettings) -> None:

@@ -1,7 +1,7 @@
 """Owns validation: a secret and a bucket in, a Result out. A plain def: no await, no network, and no exception.
 
 The secret is turned into a digest first and looked up; only a text that is no key of the bucket is looked at for its
-form, because a custom key can have any form. Judging is core/verdict.py's, the records are the replica's.
+form, because a custom key can have any form. Judging is domain/verdict.py's, the records are the replica's.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
-from keywright.core import keyformat, verdict
-from keywright.core.permissions import SYSTEM_BUCKET, Access, Grantee
-from keywright.core.verdict import Result, Verdict
-from keywright.edge import store
-from keywright.edge.replica import NotReady, ReplicaBroken, Stale
+from keywright.domain import keyformat, verdict
+from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee
+from keywright.domain.verdict import Result, Verdict
+from keywright.edge.replica import files as store
+from keywright.edge.replica.replica import NotReady, ReplicaBroken, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keywright.core.keyformat import Digester
-    from keywright.edge.replica import Replica
+    from keywright.domain.keyformat import Digester
+    from keywright.edge.replica.replica import Replica
 
 _log = logging.getLogger(__name__)
 _UNREADABLE = (lmdb.Error, ReplicaBroken, ValueError, LookupError, TypeError)

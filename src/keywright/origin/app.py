@@ -7,22 +7,24 @@ from dataclasses import replace
 from fastapi import FastAPI
 
 from keywright import __version__
-from keywright.origin import http
-from keywright.origin.api import (
-    accounts,
-    audit,
-    buckets,
-    consumers,
-    edges,
-    keys,
-    managers,
-    openapi,
-    portals,
-    self_serve,
-)
-from keywright.origin.feed.door import FeedDoor
-from keywright.origin.http import Services, cors
-from keywright.origin.portal import admin, assets, developer, reference
+from keywright.origin import admin_portal as admin
+from keywright.origin import developer_portal as developer
+from keywright.origin.accounts import api as accounts
+from keywright.origin.audit import api as audit
+from keywright.origin.branding import api as portals
+from keywright.origin.buckets import api as buckets
+from keywright.origin.consumers import api as consumers
+from keywright.origin.consumers import managers_api as managers
+from keywright.origin.edges import api as edges
+from keywright.origin.feed.http_endpoint import FeedDoor
+from keywright.origin.keys import api as keys
+from keywright.origin.openapi import document as openapi
+from keywright.origin.pipeline import cors
+from keywright.origin.pipeline import route as http
+from keywright.origin.pipeline.route import Services
+from keywright.origin.self_serve import api as self_serve
+from keywright.origin.web import assets
+from keywright.origin.web.reference import pages as reference
 
 
 def create_app(services: Services) -> FastAPI:

@@ -15,7 +15,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from urllib.parse import unquote, urlsplit
 
-from keywright.core.keyformat import Secret
+from keywright.domain.keyformat import Secret
 
 log = logging.getLogger("keywright.mail")
 

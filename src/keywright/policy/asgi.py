@@ -16,7 +16,7 @@ from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Req
 from keywright.policy.refusals import render
 
 if TYPE_CHECKING:
-    from keywright.core.problems import Problem
+    from keywright.domain.problems import Problem
     from keywright.policy.gate import Source
 
 Scope = MutableMapping[str, Any]

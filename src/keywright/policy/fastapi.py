@@ -21,14 +21,14 @@ from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.requests import HTTPConnection
 from fastapi.security.base import SecurityBase
 
-from keywright.core.problems import CONTENT_TYPE
+from keywright.domain.problems import CONTENT_TYPE
 from keywright.policy.asgi import POLICY_VIOLATION, authenticate
 from keywright.policy.gate import Gate, Options, Refused
 from keywright.policy.identity import Anonymous, User
 from keywright.policy.refusals import render
 
 if TYPE_CHECKING:
-    from keywright.core.problems import Problem
+    from keywright.domain.problems import Problem
     from keywright.policy.gate import Source
 
 __all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "User", "answer_problem"]

@@ -13,17 +13,17 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Required, TypedDict
 from urllib.parse import parse_qsl
 
-from keywright.core.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
-from keywright.core.identity_headers import IDENTITY_HEADERS
-from keywright.core.problems import ServiceUnavailable
-from keywright.core.verdict import Verdict
+from keywright.domain.problems import ServiceUnavailable
+from keywright.domain.verdict import Verdict
+from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
+from keywright.http.identity_headers import IDENTITY_HEADERS
 from keywright.policy.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from keywright.core.problems import Problem
-    from keywright.core.verdict import Result
+    from keywright.domain.problems import Problem
+    from keywright.domain.verdict import Result
 
 _log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from keywright.core import models
+from keywright.domain import models
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from keywright.core.verdict import KeyRecord
+    from keywright.domain.verdict import KeyRecord
 
 
 class User:

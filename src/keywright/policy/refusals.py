@@ -6,10 +6,10 @@ import json
 import secrets
 from typing import TYPE_CHECKING
 
-from keywright.core import problems
+from keywright.domain import problems
 
 if TYPE_CHECKING:
-    from keywright.core.problems import Problem
+    from keywright.domain.problems import Problem
 
 
 def render(problem: Problem, path: str, request_id: str | None) -> tuple[list[tuple[str, str]], bytes]:

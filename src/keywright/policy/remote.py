@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from keywright import __version__
-from keywright.core import keyformat, models, problems, verdict
-from keywright.core.verdict import ConsumerRecord, KeyRecord, Result, Verdict
+from keywright.domain import keyformat, models, problems, verdict
+from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict
 
 if TYPE_CHECKING:
     import ssl

@@ -11,20 +11,20 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.exc import SQLAlchemyError
 
 from keywright import __version__
-from keywright.core.keyformat import Digester
-from keywright.core.models import Environment
-from keywright.origin.service import deployment as rules
-from keywright.origin.service.actor import ACCOUNT_NAME, Limits, Tools, is_name
-from keywright.origin.service.deployment import Bootstrap, WrongMasterKey, WrongPepper
-from keywright.origin.service.vault import KEY_BYTES, MasterKeyMissing, SealBroken, Vault
-from keywright.origin.store import migrations
-from keywright.origin.store.database import Database, DatabaseUnavailable
-from keywright.origin.store.migrations import NewerSchema
-from keywright.origin.store.tables import SCHEMA_VERSION
-from keywright.serve import keyfiles
-from keywright.serve.keyfiles import KeyFileError
-from keywright.server import StartError
-from keywright.settings import OriginSettings
+from keywright.domain.keyformat import Digester
+from keywright.domain.models import Environment
+from keywright.origin.db import migrations
+from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.migrations import NewerSchema
+from keywright.origin.db.tables import SCHEMA_VERSION
+from keywright.origin.deployment import rules
+from keywright.origin.deployment.rules import Bootstrap, WrongMasterKey, WrongPepper
+from keywright.origin.keys.vault import KEY_BYTES, MasterKeyMissing, SealBroken, Vault
+from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, Limits, Tools, is_name
+from keywright.runtime.server import StartError
+from keywright.runtime.settings import OriginSettings
+from keywright.serve import key_files as keyfiles
+from keywright.serve.key_files import KeyFileError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from keywright.core.permissions import Grantee, Permissions
-from keywright.core.snapshotfile import TITLE, SnapshotHead, SnapshotWriter
-from keywright.origin.feed import scope
-from keywright.origin.feed.scope import Sight
-from keywright.origin.store import keys as key_rows
-from keywright.origin.store import logs
-from keywright.origin.store.database import Transaction
-from keywright.serve import first_start, keyfiles
-from keywright.serve.keyfiles import KeyFileError
-from keywright.server import StartError
-from keywright.settings import OriginSettings
+from keywright.domain.permissions import Grantee, Permissions
+from keywright.origin.db import commit_log as logs
+from keywright.origin.db.engine import Transaction
+from keywright.origin.feed import scope_filter as scope
+from keywright.origin.feed.scope_filter import Sight
+from keywright.origin.keys import store as key_rows
+from keywright.protocol.snapshot_file import TITLE, SnapshotHead, SnapshotWriter
+from keywright.runtime.server import StartError
+from keywright.runtime.settings import OriginSettings
+from keywright.serve import first_start
+from keywright.serve import key_files as keyfiles
+from keywright.serve.key_files import KeyFileError
 
 EVERYTHING = Grantee("", Permissions(), is_root=True)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from keywright.core.changes import Cursor
-from keywright.core.reports import EdgeState, ReportSigner
-from keywright.serve import keyfiles
+from keywright.protocol.changes import Cursor
+from keywright.protocol.reports import EdgeState, ReportSigner
+from keywright.serve import key_files as keyfiles
 from support.reports import report_of, tell
 from support.service import Service
 

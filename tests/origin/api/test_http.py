@@ -13,11 +13,11 @@ import fastapi.routing
 import pytest
 import sqlalchemy as sa
 
-from keywright.core.problems import CONTENT_TYPE
-from keywright.origin.http import NotAppliedHere, RequestContext, Services
-from keywright.origin.service import accounts
-from keywright.origin.store import tables
-from keywright.origin.store.database import DatabaseUnavailable
+from keywright.domain.problems import CONTENT_TYPE
+from keywright.origin.accounts import rules as accounts
+from keywright.origin.db import tables
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.pipeline.route import NotAppliedHere, RequestContext, Services
 from origin.api.world import AUTHORIZATION, JSON, address, ask, document, make_names, operations, record_of, send
 from support.service import Service
 

@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from keywright.core.problems import CONTENT_TYPE
+from keywright.domain.problems import CONTENT_TYPE
 from origin.api.world import Operation, address, document, make_names, operations, resolved
 from support.service import Service
 

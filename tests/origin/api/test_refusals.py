@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keywright.origin.http import RateLimiter
+from keywright.origin.pipeline.route import RateLimiter
 from support import service as services
 from support.service import ROOT_KEY, Service
 

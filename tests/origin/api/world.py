@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from starlette.types import ASGIApp, Message
 
 from keywright.origin.app import create_app
-from keywright.origin.store import tables
+from keywright.origin.db import tables
 from support.service import ROOT_KEY, Service, bare_services
 
 JSON = ("content-type", "application/json")

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from keywright.core.keyformat import Secret
-from keywright.origin.oidc.provider import Provider
+from keywright.domain.keyformat import Secret
+from keywright.origin.auth.oidc.provider import Provider
 from origin.developer_portal.people import LinkPortal, ProviderPortal
 from support import identity, mailbox
 from support import service as services

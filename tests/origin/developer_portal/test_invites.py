@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from keywright.origin.consumers import invite_mail as invites
 from keywright.origin.mail import Mailer, SmtpServer
-from keywright.origin.portal import invites
 from origin.developer_portal.people import LinkPortal, new_address
 from support.visitor import BUCKET, Visitor, visiting
 

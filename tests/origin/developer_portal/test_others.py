@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.routing import Route
 
-from keywright.origin.portal import developer
+from keywright.origin import developer_portal as developer
 from origin.api.world import record_of
 from origin.developer_portal.people import LinkPortal, new_address
 from support.visitor import visiting

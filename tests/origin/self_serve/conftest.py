@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from keywright.origin.oidc.provider import Provider
+from keywright.origin.auth.oidc.provider import Provider
 from origin.self_serve.world import World
 from support import identity
 from support import service as services

@@ -66,7 +66,7 @@ async def test_a_fault_of_the_service_can_be_read_by_the_page(quick: World, monk
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr("keywright.origin.service.self_serve.list_consumers", broken)
+    monkeypatch.setattr("keywright.origin.self_serve.rules.list_consumers", broken)
     headers = {"Origin": WEB_PAGE, "Authorization": f"Bearer {quick.provider.token()}"}
     answer = await quick.service.client.get(f"{quick.by_name}/my", headers=headers)
     assert answer.status_code == 500

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from keywright.origin.oidc import provider as oidc
-from keywright.origin.oidc.provider import PAUSE_SECONDS, RENEW_SECONDS, Provider, ProviderUnavailable
+from keywright.origin.auth.oidc import provider as oidc
+from keywright.origin.auth.oidc.provider import PAUSE_SECONDS, RENEW_SECONDS, Provider, ProviderUnavailable
 from origin.self_serve.world import World
 from support.identity import IdentityProvider
 

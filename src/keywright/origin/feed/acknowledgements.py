@@ -1,6 +1,6 @@
 """Owns hearing what edges have applied: at POST /v1/feed/acknowledgements, or over the broker that they follow.
 
-What comes is a report with its MAC (core/reports.py). The answer tells after how many seconds the next report of a mere
+What comes is a report with its MAC (reports.py). The answer tells after how many seconds the next report of a mere
 change is welcome. At the address the caller's edge token says whose edge it is; at a broker edges are the deployment's.
 """
 
@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from keywright.core.keyformat import Digester
-from keywright.core.problems import BadRequest, PayloadTooLarge, Problem
-from keywright.core.reports import MAX_BYTES, Report, ReportError, ReportSigner
-from keywright.origin.http import Services
-from keywright.origin.http.refusals import render, to_problem
-from keywright.origin.service.actor import Actor
-from keywright.origin.service.edges import DEPLOYMENT
-from keywright.origin.store.database import DatabaseUnavailable
+from keywright.domain.keyformat import Digester
+from keywright.domain.problems import BadRequest, PayloadTooLarge, Problem
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.edges.rules import DEPLOYMENT
+from keywright.origin.pipeline.respond import render, to_problem
+from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.unit_of_work import Actor
+from keywright.protocol.reports import MAX_BYTES, Report, ReportError, ReportSigner
 
 
 class Acknowledgements:

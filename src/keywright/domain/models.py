@@ -1,0 +1,182 @@
+"""Owns the nouns: frozen values for what the control plane manages, and how their ids look.
+
+Times are aware UTC datetimes with millisecond precision. `number` is the row's own number: small, never reused, and
+the name under which a replica knows the row; `id` is the public name.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from keywright.domain.permissions import Access, Grantee
+
+BASE62 = string.digits + string.ascii_letters
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class IdKind(StrEnum):
+    """The prefix of a public id."""
+
+    ACCOUNT = "acct"
+    PROJECT = "proj"
+    BUCKET = "bckt"
+    CONSUMER = "csmr"
+    KEY = "key"
+    MANAGER = "eusr"
+
+
+def new_id(kind: IdKind, random_bytes: Callable[[int], bytes]) -> str:
+    """A new public id: the kind's prefix, `_`, and 24 base62 characters (32 for a bucket): 142 random bits and more."""
+    length = 32 if kind is IdKind.BUCKET else 24
+    # 32 spare bits keep the bias of the modulus far below anything that could be seen.
+    number = int.from_bytes(random_bytes(length), "big")
+    characters = []
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        characters.append(BASE62[digit])
+    return f"{kind}_{''.join(characters)}"
+
+
+def to_millis(moment: datetime) -> int:
+    """Milliseconds since the epoch, cut off (not rounded), so that a time never moves into the future."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_millis(millis: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=millis)
+
+
+def to_iso(moment: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds and `Z`, the form of every time in the API."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    number: int
+    id: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class WhenStale(StrEnum):
+    """What an edge does with a bucket's keys when its replica has been out of step for longer than the owner allows."""
+
+    SERVE = "serve"
+    REFUSE = "refuse"
+
+
+class Environment(StrEnum):
+    PRODUCTION = "production"
+    PREVIEW = "preview"
+    WORKING_COPY = "working-copy"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """`environments` maps each environment to the name of its bucket."""
+
+    number: int
+    id: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    environments: Mapping[Environment, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfServe:
+    """What end users may do in a bucket by themselves, with the consumers that they manage.
+
+    They may always look, rename, roll and revoke. The two numbers bound what one user makes: consumers that the user
+    manages, and keys of a consumer that are good.
+    """
+
+    enabled: bool = True
+    create_consumers: bool = False
+    delete_consumers: bool = True
+    create_keys: bool = True
+    max_consumers: int = 10
+    max_keys: int = 20
+
+
+DEFAULT_SELF_SERVE = SelfServe()
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """`grants` holds the access of other accounts by account id. `account_id` is None for the system bucket alone.
+
+    `when_stale` counts for replicas that have been out of step for more than `max_staleness_seconds`.
+    """
+
+    number: int
+    id: str
+    account_id: str | None
+    name: str
+    description: str | None
+    tags: Mapping[str, str]
+    is_retrievable: bool
+    key_prefix: str
+    created_at: datetime
+    updated_at: datetime
+    max_staleness_seconds: int | None = None
+    when_stale: WhenStale = WhenStale.SERVE
+    grants: Mapping[str, Access] = field(default_factory=dict)
+    self_serve: SelfServe = DEFAULT_SELF_SERVE
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    number: int
+    id: str
+    bucket_number: int
+    name: str
+    description: str | None
+    tags: Mapping[str, str]
+    metadata: Mapping[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`sealed` is the encrypted secret, None in a bucket that is not retrievable."""
+
+    number: int
+    id: str
+    bucket_number: int
+    consumer_number: int
+    digest: bytes
+    hint: str
+    description: str | None
+    expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    sealed: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """An end user who may manage a consumer's keys; `sub` is None for an invite."""
+
+    number: int
+    id: str
+    consumer_number: int
+    email: str
+    sub: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ManagementKey:
+    """A credential for the Developer API: a key, and whom it stands for."""
+
+    key: Key
+    grantee: Grantee

@@ -1,0 +1,125 @@
+"""Owns the caller's mistakes: problem documents (RFC 9457) and one exception for each that we answer with.
+
+    Problem
+     +-- BadRequest 400            +-- MethodNotAllowed 405      +-- TooManyRequests 429
+     +-- Unauthorized 401          +-- Conflict 409              +-- InternalServerError 500
+     +-- Forbidden 403             +-- PayloadTooLarge 413       +-- ServiceUnavailable 503
+     +-- NotFound 404              +-- UnsupportedMediaType 415
+     +-- Gone 410
+
+A Problem is raised where a rule is broken and rendered in one place per plane. A refused key is no Problem but a value
+(domain/verdict.py); everything else that goes wrong is a bug and becomes a 500 without detail.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_BASE = "https://httpproblems.com/http-status/"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}")
+_LONGEST_INSTANCE = 1024
+
+
+class Problem(Exception):
+    """A refusal with its HTTP status. `detail` is for the caller and never holds a secret.
+
+    `errors` lists the fields that break a rule, each as {"field": "body.name", "message": "..."}.
+    """
+
+    status: ClassVar[int]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+
+    def to_document(self, *, instance: str | None = None, request_id: str | None = None) -> dict[str, Any]:
+        """The problem document (RFC 9457 section 3) for the request at path `instance`."""
+        document: dict[str, Any] = {"type": f"{TYPE_BASE}{self.status}", "title": self.title, "status": self.status}
+        if self.detail is not None:
+            document["detail"] = self.detail
+        if instance is not None:
+            document["instance"] = instance
+        if request_id is not None:
+            document["requestId"] = request_id
+        if self.errors:
+            document["errors"] = self.errors
+        return document
+
+
+class BadRequest(Problem):
+    status, title = 400, "Bad Request"
+
+
+class Unauthorized(Problem):
+    status, title = 401, "Unauthorized"
+
+
+class Forbidden(Problem):
+    status, title = 403, "Forbidden"
+
+
+class NotFound(Problem):
+    status, title = 404, "Not Found"
+
+
+class MethodNotAllowed(Problem):
+    status, title = 405, "Method Not Allowed"
+
+
+class Conflict(Problem):
+    status, title = 409, "Conflict"
+
+
+class Gone(Problem):
+    status, title = 410, "Gone"
+
+
+class PayloadTooLarge(Problem):
+    status, title = 413, "Payload Too Large"
+
+
+class UnsupportedMediaType(Problem):
+    status, title = 415, "Unsupported Media Type"
+
+
+class TooManyRequests(Problem):
+    status, title = 429, "Too Many Requests"
+
+
+class InternalServerError(Problem):
+    status, title = 500, "Internal Server Error"
+
+
+class ServiceUnavailable(Problem):
+    status, title = 503, "Service Unavailable"
+
+
+BY_STATUS: dict[int, type[Problem]] = {
+    problem.status: problem
+    for problem in (
+        BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Conflict, Gone,
+        PayloadTooLarge, UnsupportedMediaType, TooManyRequests, InternalServerError, ServiceUnavailable,
+    )
+}  # fmt: skip
+
+
+def find_request_id(given: str | None) -> str | None:
+    """What a client calls its request, only if that can't be anything but an id."""
+    return given if given is not None and _REQUEST_ID.fullmatch(given) is not None else None
+
+
+def instance_of(path: str) -> str:
+    """A request's path as a problem document may show it: of bounded length, and text whatever was sent."""
+    return path[:_LONGEST_INSTANCE].encode("utf-8", "replace").decode()

@@ -1,0 +1,149 @@
+"""Owns the door for Envoy over gRPC: envoy.service.auth.v3.Authorization/Check, on a port of its own.
+
+The answers are forward_auth's, put into Envoy's messages (ext_authz.proto). What gRPC adds: the key is taken out of the
+request, and the identity goes into dynamic metadata too, where other filters and access logs find it. The bucket is
+named by the route, in the context extension `bucket`.
+
+Needs grpcio and protobuf, which only those install who set a gRPC port; nothing else imports this file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+import grpc
+from grpc import aio
+
+from keywright.domain import problems
+from keywright.domain.problems import Problem
+from keywright.edge.grpc.ext_authz_pb2 import (
+    CheckRequest,
+    CheckResponse,
+    DeniedHttpResponse,
+    HeaderValue,
+    HeaderValueOption,
+    HttpStatus,
+    OkHttpResponse,
+    Status,
+)
+from keywright.edge.http import endpoint as http
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keywright.edge.http.forward_auth import ForwardAuth
+
+_log = logging.getLogger(__name__)
+
+METHOD = "/envoy.service.auth.v3.Authorization/Check"
+STOP_SECONDS = 5.0
+_OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+# Any code but OK refuses; these are the ones that gRPC has for such an answer.
+_CODES = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED, 404: grpc.StatusCode.NOT_FOUND}
+
+
+class ExtAuthz(grpc.GenericRpcHandler):
+    """Answers Check by asking `forward_auth`, whose header, scheme, token and counts are also this door's."""
+
+    def __init__(self, forward_auth: ForwardAuth) -> None:
+        self._forward_auth = forward_auth
+        self._header = forward_auth.auth_header
+        self._handler = grpc.unary_unary_rpc_method_handler(
+            self._check, CheckRequest.FromString, CheckResponse.SerializeToString
+        )
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return self._handler if handler_call_details.method == METHOD else None
+
+    def check(self, request: CheckRequest, tokens: Iterable[bytes] = ()) -> CheckResponse:
+        """`tokens` are the values of the caller's own `keywright-token`."""
+        try:
+            identity = self._identify(request, tokens)
+        except Problem as problem:
+            return _denied(problem)
+        given = [(name.decode(), value.decode()) for name, value in identity]
+        # Envoy drops headers without a value and so would leave a client's own in place.
+        empty = [name for name, value in given if not value]
+        response = CheckResponse(
+            status=Status(code=0),
+            ok_response=OkHttpResponse(
+                headers=[_header(name, value) for name, value in given if value],
+                headers_to_remove=[self._header, *empty],
+            ),
+        )
+        response.dynamic_metadata.update(_to_metadata(identity))
+        return response
+
+    async def _check(self, request: CheckRequest, context: aio.ServicerContext[CheckRequest, CheckResponse]) -> Any:
+        metadata = context.invocation_metadata() or ()
+        tokens = [str(value).encode() for name, value in metadata if name == "keywright-token"]
+        return self.check(request, tokens)
+
+    def _identify(self, request: CheckRequest, tokens: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+        bucket = request.attributes.context_extensions.get("bucket")
+        if bucket is None:
+            raise http.no_bucket()
+        self._forward_auth.require_token({"headers": [(b"keywright-token", token) for token in tokens]}, bucket)
+        return self._forward_auth.judge(bucket, list(_values(request, self._header)))
+
+
+def _values(request: CheckRequest, name: str) -> Iterable[bytes]:
+    """Every header of this name. Without `encode_raw_headers` Envoy joins several by a comma, which is in no key."""
+    asked = request.attributes.request.http
+    if asked.header_map.headers:
+        for header in asked.header_map.headers:
+            if header.key == name:
+                yield header.raw_value or header.value.encode()
+    elif name in asked.headers:
+        yield asked.headers[name].encode()
+
+
+def _denied(problem: Problem) -> CheckResponse:
+    code = _CODES.get(problem.status, grpc.StatusCode.UNAVAILABLE)
+    headers = {"content-type": problems.CONTENT_TYPE, "cache-control": "no-store", **problem.headers}
+    return CheckResponse(
+        status=Status(code=code.value[0]),
+        denied_response=DeniedHttpResponse(
+            status=HttpStatus(code=problem.status),
+            headers=[_header(name, value) for name, value in headers.items()],
+            body=http.encode_json(problem.to_document()).decode(),
+        ),
+    )
+
+
+def _header(name: str, value: str) -> HeaderValueOption:
+    return HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
+
+
+def _to_metadata(identity: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    name, consumer_id, key_id, data, _ = (value for _, value in identity)
+    return {
+        "consumer": {"name": name.decode(), "id": consumer_id.decode()},
+        "key": {"id": key_id.decode()},
+        "data": json.loads(unquote_to_bytes(data)),
+    }
+
+
+class GrpcServer:
+    """One worker's gRPC server; the workers share the port."""
+
+    def __init__(self, forward_auth: ForwardAuth, host: str, port: int) -> None:
+        self._handler = ExtAuthz(forward_auth)
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._server: aio.Server | None = None
+
+    async def start(self) -> None:
+        # Made here: a server of grpc.aio belongs to the loop that runs when it is made.
+        self._server = aio.server(options=[("grpc.so_reuseport", 1)])
+        self._server.add_generic_rpc_handlers((self._handler,))
+        self._server.add_insecure_port(self._address)
+        await self._server.start()
+        _log.info("Authorization/Check over gRPC on %s", self._address)
+
+    async def stop(self) -> None:
+        """Let checks that are under way finish."""
+        if self._server is not None:
+            await self._server.stop(STOP_SECONDS)

@@ -1,0 +1,1 @@
+"""The HTTP endpoints of the edge: validation, forward-auth, health, metrics."""

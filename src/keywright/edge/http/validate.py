@@ -1,0 +1,177 @@
+"""Owns the door for programs: POST /v1/validate/{bucketName}, a key in a JSON body, the verdict in the answer.
+
+This is the hot path of the service, so it is one function that does little: no routing table, no request object, and
+the consumer's metadata goes out as the bytes that came in.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keywright.domain import models
+from keywright.domain.problems import BadRequest, MethodNotAllowed, PayloadTooLarge, Problem, UnsupportedMediaType
+from keywright.domain.verdict import Verdict
+from keywright.edge.http import endpoint as http
+from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
+
+if TYPE_CHECKING:
+    from keywright.domain.verdict import ConsumerRecord, KeyRecord
+    from keywright.edge.http.endpoint import Receive, Scope, Send
+    from keywright.edge.validator import Validator
+
+PREFIX = "/v1/validate/"
+MAX_BODY_BYTES = 64 * 1024
+ANSWERS_KEPT = 20_000
+_JSON = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
+_encode = http.encode_json
+Message = dict[str, Any]
+
+
+class _Question(msgspec.Struct):
+    key: str
+
+
+_decode = msgspec.json.Decoder(_Question).decode
+
+
+class ValidateApi:
+    """ASGI for requests whose path begins with PREFIX. `counts` tells how often each verdict was given."""
+
+    def __init__(
+        self, validator: Validator, *, token_required: bool = False, min_revision_seconds: float = WAIT_SECONDS
+    ) -> None:
+        self._validator = validator
+        self._min_revision = MinRevision(validator, min_revision_seconds)
+        self._validate = validator.validate
+        self._token_required = token_required
+        self.valid_count = 0
+        self.counts: dict[str, int] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # In one piece: a call that is saved here is one for each validation.
+        try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("A key is validated by POST.", headers={"allow": "POST"})
+            bucket = http.find_bucket_name(scope, PREFIX)
+            if bucket is None:
+                raise http.no_bucket()
+            length, is_minimum_asked = _read_headers(scope)
+            if self._token_required:
+                http.require_token(self._validator, scope, bucket)
+            if length > MAX_BODY_BYTES:
+                raise _too_large()
+            if is_minimum_asked:
+                await self._min_revision.reach(scope)
+            message = await receive()
+            data = message.get("body", b"")
+            # Granian says that more may come even where the whole body is there.
+            if len(data) != length and message.get("more_body", False):
+                data = await _read_on(data, receive)
+            verdict, key, consumer = self._validate(_secret_in(data), bucket)
+            if key is not None and consumer is not None:
+                self.valid_count += 1
+                start, body = _valid(key, consumer)
+            else:
+                start, body = self._refuse(verdict)
+        except Problem as problem:
+            await http.send_problem(scope, send, problem)
+            return
+        await send(start)
+        await send(body)
+
+    def _refuse(self, verdict: Verdict) -> tuple[Message, Message]:
+        self.counts[verdict] = self.counts.get(verdict, 0) + 1
+        if verdict is Verdict.NO_BUCKET:
+            raise http.no_bucket()
+        if verdict is Verdict.UNAVAILABLE:
+            raise http.not_ready()
+        return _answer(b'{"valid":false,"code":"%b"}' % verdict.encode())
+
+
+def _read_headers(scope: Scope) -> tuple[int, bool]:
+    """The length that the body is said to have, -1 if it isn't, and whether there is a Min-Revision.
+
+    Raises UnsupportedMediaType for another type than JSON. A body of no declared type is taken for JSON, which is what
+    it is decoded as anyway.
+    """
+    length = -1
+    is_minimum_asked = False
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            if value != b"application/json" and _JSON.fullmatch(value) is None:
+                raise UnsupportedMediaType("The body must be application/json.")
+        elif name == b"content-length":
+            length = int(value) if value.isdigit() and len(value) < 20 else -1
+        elif name == b"min-revision":
+            is_minimum_asked = True
+    return length, is_minimum_asked
+
+
+# What is kept here is a function of its arguments alone, so it can't go stale; at most some 600 bytes each.
+@lru_cache(maxsize=ANSWERS_KEPT)
+def _valid(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Message, Message]:
+    consumer_id, name, metadata = consumer
+    sub = _encode(name)
+    return _answer(
+        b'{"valid":true,"code":"VALID","user":{"sub":%b,"data":%b},"consumer":{"id":"%b","name":%b},"key":{"id":"%b","expiresOn":%b}}' % (  # noqa: E501
+            sub, metadata, consumer_id.encode(), sub, key.key_id.encode(),
+            b"null" if key.expires_at is None else b'"%b"' % models.to_iso(models.from_millis(key.expires_at)).encode(),
+        )
+    )  # fmt: skip
+
+
+def _answer(body: bytes) -> tuple[Message, Message]:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    return {"type": "http.response.start", "status": 200, "headers": headers}, {
+        "type": "http.response.body",
+        "body": body,
+    }
+
+
+def _secret_in(data: bytes) -> str:
+    if len(data) > MAX_BODY_BYTES:
+        raise _too_large()
+    try:
+        return _decode(data).key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _bad_body(error) from None
+
+
+async def _read_on(data: bytes, receive: Receive) -> bytes:
+    parts, length = [data], len(data)
+    while length <= MAX_BODY_BYTES:
+        message = await receive()
+        part = message.get("body", b"")
+        parts.append(part)
+        length += len(part)
+        if not message.get("more_body", False):
+            break
+    return b"".join(parts)
+
+
+def _too_large() -> Problem:
+    return PayloadTooLarge(f"The body may have {MAX_BODY_BYTES} bytes.")
+
+
+def _bad_body(error: Exception) -> Problem:
+    """The error's own text stays here: it could repeat a piece of the body, and so of a secret."""
+    if not isinstance(error, msgspec.ValidationError):
+        return BadRequest("The body is not JSON.", errors=[{"field": "body", "message": "must be valid JSON"}])
+    text = str(error)
+    if "$.key" in text:
+        field, message = "body.key", "must be a string"
+    elif "missing required field" in text:
+        field, message = "body.key", "is required"
+    else:
+        field, message = "body", "must be a JSON object"
+    return BadRequest(
+        "The body must be an object with the key to validate.", errors=[{"field": field, "message": message}]
+    )

@@ -1,0 +1,1 @@
+"""The replica: what an edge knows, in LMDB files on its own disk."""

@@ -1,0 +1,166 @@
+"""Owns which of several processes on one replica follows the record, and what the others may say of it.
+
+The process that holds the replica's lock follows; the others only read, and try for the lock again and again, so that
+one of them takes over as soon as it is free: a lock is let go of by whoever dies. The one that follows writes its
+standing into a small file, by which every process can tell how the replica is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+
+from keywright.domain.models import to_iso
+from keywright.edge.replica.freshness import elapsed_seconds
+from keywright.edge.replica.replica import ReplicaBroken
+from keywright.runtime import tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from keywright.edge.replica.freshness import InStep
+    from keywright.edge.replica.replica import Replica
+    from keywright.edge.sync.loop import Follower
+    from keywright.protocol.changes import Cursor
+
+_log = logging.getLogger(__name__)
+
+TRY_SECONDS = 0.25
+WRITE_SECONDS = 0.5
+STALE_SECONDS = 3.0
+NOBODY = "no process follows the record"
+
+
+class Member:
+    """One process's part. Its standing is its own follower's while it follows, else what it reads of the others.
+
+    `report` runs for as long as this process follows: an edge speaks with one voice, however many processes it has.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        path: Path,
+        new_follower: Callable[[], Follower],
+        in_step: InStep,
+        *,
+        report: Callable[[], Awaitable[None]] | None = None,
+        monotonic: Callable[[], float] = elapsed_seconds,
+    ) -> None:
+        self._replica = replica
+        self._path = path
+        self._new_follower = new_follower
+        self._in_step = in_step
+        self._report = report
+        self._monotonic = monotonic
+        self._started = datetime.now(UTC)
+        self._follower: Follower | None = None
+
+    @property
+    def is_following(self) -> bool:
+        return self._follower is not None
+
+    @property
+    def is_synced(self) -> bool:
+        return self._follower.is_synced if self._follower else bool(self._read()["synced"])
+
+    @property
+    def since(self) -> datetime:
+        return self._follower.since if self._follower else datetime.fromisoformat(str(self._read()["since"]))
+
+    @property
+    def lag_seconds(self) -> float:
+        return self._in_step.lag_seconds()
+
+    @property
+    def reason(self) -> str | None:
+        if self._follower:
+            return self._follower.reason
+        reason = self._read()["reason"]
+        return None if reason is None else str(reason)
+
+    @property
+    def cursor(self) -> Cursor | None:
+        return self._replica.find_cursor()
+
+    @property
+    def revision(self) -> int | None:
+        cursor = self.cursor
+        return None if cursor is None else cursor.revision
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow, or wait for the turn to, until `stop` is set."""
+        while not stop.is_set():
+            try:
+                with self._replica.following() as is_ours:
+                    if is_ours:
+                        await self._follow(stop)
+                await self._renew_replica()
+            except (lmdb.Error, OSError, ReplicaBroken) as error:
+                _log.warning("can't use the replica: %s: %s", type(error).__name__, error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), TRY_SECONDS)
+
+    async def _follow(self, stop: asyncio.Event) -> None:
+        _log.info("process %d follows the record", os.getpid())
+        follower = self._follower = self._new_follower()
+        beside = [asyncio.ensure_future(self._keep_writing(follower))]
+        if self._report is not None:
+            beside.append(asyncio.ensure_future(self._report()))
+        try:
+            await follower.run(stop)
+        finally:
+            await tasks.end(*beside)
+            await follower.close()
+            self._follower = None
+
+    async def _renew_replica(self) -> None:
+        """Let go of files that were found broken, so that the process that follows can replace them."""
+        if self._replica.is_condemned or not self._replica.is_open:
+            # On the loop's thread, where the validations run: none of them is reading while the map goes away.
+            self._replica.close()
+            with contextlib.suppress(ReplicaBroken):
+                await asyncio.to_thread(self._replica.reopen)
+
+    async def _keep_writing(self, follower: Follower) -> None:
+        while True:
+            try:
+                self._write(follower)
+            except OSError as error:
+                _log.warning("can't write %s: %s", self._path, error.strerror)
+            await asyncio.sleep(WRITE_SECONDS)
+
+    def _write(self, follower: Follower) -> None:
+        standing = {
+            "synced": follower.is_synced,
+            "since": to_iso(follower.since),
+            "reason": follower.reason,
+            "written_at": self._monotonic(),
+        }
+        waiting = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        waiting.write_text(json.dumps(standing))
+        waiting.replace(self._path)
+
+    def _read(self) -> dict[str, Any]:
+        """The standing that was written last; a silent writer's says nothing of now."""
+        now = self._monotonic()
+        try:
+            standing = json.loads(self._path.read_text())
+            # The clock is that of this machine since it started: a time to come is of an earlier start.
+            if standing["written_at"] > now:
+                raise ValueError("of an earlier start")
+            if now - standing["written_at"] > STALE_SECONDS:
+                standing.update(synced=False, reason=NOBODY)
+        except (OSError, ValueError, LookupError, TypeError):
+            return {"synced": False, "since": to_iso(self._started), "reason": NOBODY}
+        else:
+            found: dict[str, Any] = standing
+            return found

@@ -1,0 +1,119 @@
+"""Owns telling the origin how far this edge is: at once when a change was applied, and from time to time anyway.
+
+At most one report is under way. What is applied meanwhile the next one tells, and the origin's answer says how soon
+that is welcome: soon where somebody waits for edges, later where nobody does. Nothing here holds up the follower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from typing import TYPE_CHECKING, Protocol
+
+import httpx2
+
+from keywright.edge.sync.origin_client import new_client
+from keywright.protocol.reports import ReportSigner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keywright.domain.keyformat import Digester, Secret
+    from keywright.protocol.reports import Report
+
+_log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 3.0
+SEND_SECONDS = 5.0
+FAILED_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+class NotTaken(Exception):
+    """The report did not get there, or was refused."""
+
+
+class Reports(Protocol):
+    """Where reports go: to the origin over HTTP, or to a broker."""
+
+    async def send(self, report: Report) -> float:
+        """Seconds until the next report of a mere change is welcome. Raises NotTaken."""
+        ...
+
+
+class Reporter:
+    """Sends what `new_report` says of this edge: when rung, and at each heartbeat, until it is cancelled."""
+
+    def __init__(self, reports: Reports, new_report: Callable[[], Report]) -> None:
+        self._reports = reports
+        self._new_report = new_report
+        self._bell = asyncio.Event()
+        self._has_failed = False
+
+    def ring(self) -> None:
+        """Say that there is something new to tell. From the event loop's own thread."""
+        self._bell.set()
+
+    async def run(self) -> None:
+        while True:
+            self._bell.clear()
+            try:
+                pause = await self._reports.send(self._new_report())
+                self._has_failed = False
+            except Exception as error:  # noqa: BLE001
+                # Whether the record can be followed is said by who follows it; this only keeps others from knowing.
+                if not self._has_failed:
+                    self._has_failed = True
+                    _log.warning("can't report to the origin: %s", error)
+                pause = FAILED_PAUSE_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311
+            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_SECONDS - min(pause, HEARTBEAT_SECONDS)):
+                    await self._bell.wait()
+
+
+class NoReports:
+    """Where an edge reports that has no origin: nowhere."""
+
+    async def send(self, report: Report) -> float:
+        return HEARTBEAT_SECONDS
+
+    async def close(self) -> None: ...
+
+
+class HttpReports:
+    """Reports to the origin, authenticated by the edge token and by their MAC. `close` it when it is not needed."""
+
+    def __init__(self, origin: str, token: Secret, digester: Digester, *, edge_name: str) -> None:
+        self._signer = ReportSigner(digester)
+        self._client = new_client(
+            origin,
+            token,
+            edge_name=edge_name,
+            headers={"content-type": "application/vnd.keywright.report"},
+            timeout=SEND_SECONDS,
+        )
+
+    async def send(self, report: Report) -> float:
+        try:
+            answer = await self._client.post("/v1/feed/acknowledgements", content=self._signer.encode(report))
+            if answer.status_code != 200:
+                raise NotTaken(f"the origin answered {answer.status_code}")
+            return checked_pause(answer.json()["pauseSeconds"])
+        except httpx2.HTTPError as error:
+            raise NotTaken(f"{type(error).__name__}: {error}") from error
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise NotTaken("the origin's answer is none to a report") from error
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def checked_pause(told: object) -> float:
+    """The pause that an origin asks for, in seconds. Raises ValueError for what is none."""
+    # To Python a bool is an int.
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= LONGEST_PAUSE_SECONDS:
+        raise ValueError("not a pause")
+    return float(told)

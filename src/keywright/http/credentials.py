@@ -1,0 +1,66 @@
+"""Owns how a request shows a key in a header, and what is said where that is refused: the same words at every door.
+
+The doors (edge/http/forward_auth.py, and policy/ in other people's apps) find the header; what it holds is read here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from keywright.domain.problems import Unauthorized
+from keywright.domain.verdict import Verdict
+
+DEFAULT_HEADER = "authorization"
+DEFAULT_SCHEME = "Bearer"
+
+
+class Fault(StrEnum):
+    """Why there is no key to judge."""
+
+    MISSING = "MISSING"
+    AMBIGUOUS = "AMBIGUOUS"
+    """More than one. Which of them a door would take, another one might not."""
+
+
+class AuthHeader:
+    """Where the key is: in the header `name`, after `scheme` (in any case) and one space; "" for the bare header."""
+
+    __slots__ = ("_beginnings", "_challenge", "_length", "name")
+
+    def __init__(self, name: str = DEFAULT_HEADER, scheme: str = DEFAULT_SCHEME) -> None:
+        self.name = name.lower().encode("ascii")
+        spoken = scheme.lower().encode("ascii")
+        self._beginnings = (spoken + b" ", spoken + b"\t")
+        self._length = len(spoken) + 1 if spoken else 0
+        # A bare header has no registered scheme; RFC 9110 section 11.6.1 wants a challenge all the same.
+        self._challenge = scheme or "ApiKey"
+
+    def find_secret(self, value: bytes) -> bytes | None:
+        """What follows the scheme in a value of the header; None when there is nothing, or another scheme's."""
+        length = self._length
+        if length and value[:length].lower() not in self._beginnings:
+            return None
+        # More spaces, and tabs, are left in: no key has them, so they are refused as malformed.
+        return value[length:] or None
+
+    def refuse(self, code: Fault | Verdict, bucket: str) -> Unauthorized:
+        """The 401 for a request without a good key; for the verdicts on the key itself only."""
+        match code:
+            case Fault.MISSING:
+                # RFC 6750 section 3.1: no error code where no credentials were shown.
+                return self._unauthorized("There is no key in the request.", f'realm="{bucket}"')
+            case Fault.AMBIGUOUS:
+                # RFC 6750 section 3.1 says 400 here; gateways take other answers than 401 and 403 for a fault of ours.
+                return self._unauthorized("There is more than one header with a key.", 'error="invalid_request"')
+            case Verdict.MALFORMED:
+                detail = "The key is malformed."
+            case Verdict.UNKNOWN:
+                detail = "The key is unknown."
+            case Verdict.EXPIRED:
+                detail = "The key has expired."
+            case Verdict.VALID | Verdict.NO_BUCKET | Verdict.UNAVAILABLE:
+                raise AssertionError(code)
+        return self._unauthorized(detail, 'error="invalid_token"')
+
+    def _unauthorized(self, detail: str, parameters: str) -> Unauthorized:
+        return Unauthorized(detail, headers={"www-authenticate": f"{self._challenge} {parameters}"})

@@ -1,0 +1,88 @@
+"""Rules of the audit log: every change leaves an entry, and so does every attempt that was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+from keywright.domain.keyformat import mask_in
+from keywright.domain.permissions import Access
+from keywright.origin.db import commit_log as rows
+from keywright.origin.db.commit_log import AuditFilter
+from keywright.origin.db.engine import Transaction
+from keywright.origin.pipeline.unit_of_work import Actor, Attempt, Origin, Page, Work, get_account
+
+__all__ = ["AuditEntry", "AuditFilter", "list_of", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """`body` holds actor, resources, context, route and error in the shape of the published API."""
+
+    action: str
+    timestamp: datetime
+    request_id: str
+    success: bool
+    body: Mapping[str, Any]
+
+
+async def write(
+    tx: Transaction, *, actor: Actor, attempt: Attempt, origin: Origin, now: datetime, error: str | None = None
+) -> None:
+    """Logs what was tried: in its own transaction when it succeeded, in a later one when it was refused (`error`).
+
+    An attempt on an account that does not exist has no log to stand in, and is left out.
+    """
+    if attempt.account_id is None or attempt.action is None:
+        return
+    # What another account says of its key is not for this account to read.
+    is_own = actor.grantee.is_root or actor.grantee.account_id == attempt.account_id
+    description = actor.description if is_own else None
+    await rows.insert_audit(
+        tx,
+        account_id=attempt.account_id,
+        timestamp=now,
+        action=attempt.action,
+        actor_sub=actor.sub,
+        actor_email=actor.email,
+        success=error is None,
+        request_id=mask_in(origin.request_id),
+        body={
+            "actor": {
+                "sub": actor.sub,
+                "email": actor.email,
+                "type": actor.kind.value,
+                "connection": actor.connection,
+                "actingAs": None,
+                "metadata": {"description": description} if description else None,
+            },
+            "resources": attempt.resources,
+            "context": {
+                "ipAddress": origin.address,
+                "userAgent": origin.user_agent and mask_in(origin.user_agent),
+                **dict.fromkeys(("country", "region", "city", "postalCode", "metroCode", "asOrg")),
+            },
+            "route": {
+                "source": origin.source,
+                "url": origin.url and _without_secrets(origin.url),
+                "method": origin.method,
+            },
+            "error": error,
+        },
+    )
+
+
+def _without_secrets(url: str) -> str:
+    """A key that was sent as a part of the path must not stay in the record, however it was encoded."""
+    plain = unquote(url)
+    masked = mask_in(plain)
+    return url if masked == plain else masked
+
+
+async def list_of(work: Work, account_name: str, wanted: AuditFilter, page: Page) -> tuple[list[AuditEntry], int]:
+    account = await get_account(work, account_name, Access.READ)
+    found, total = await rows.list_audit(work.tx, account.id, wanted, limit=page.limit, offset=page.offset)
+    return [AuditEntry(row.action, row.timestamp, row.request_id, row.success, row.body) for row in found], total

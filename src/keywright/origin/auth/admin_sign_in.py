@@ -1,0 +1,87 @@
+"""Signing in to the admin portal with a management key, and where the portal begins. oidc.py has the other way in."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import Request, Response
+
+from keywright.domain.permissions import Access
+from keywright.domain.problems import BadRequest
+from keywright.origin.accounts import rules as accounts
+from keywright.origin.auth import admin_oidc as oidc
+from keywright.origin.auth import bearer as auth
+from keywright.origin.auth.sessions import Session
+from keywright.origin.pipeline.route import RateLimiter, Services, Transaction
+from keywright.origin.pipeline.unit_of_work import Actor
+from keywright.origin.web.admin_layout import account_url
+from keywright.origin.web.request import Visit
+from keywright.origin.web.router import Door, limit
+
+log = logging.getLogger("keywright.origin")
+
+PORTAL = "admin"
+SIGN_INS_PER_SECOND = 1
+SIGN_INS_AT_ONCE = 20
+"""From one address. A key can't be guessed; this keeps strangers from making us work."""
+
+
+async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
+    services: Services = request.app.state.services
+    account_name = request.path_params.get("accountName")
+    return await auth.resume(
+        tx, PORTAL, token, services.tools, services.team, account_name=account_name, is_held=is_held
+    )
+
+
+def register(door: Door) -> None:
+    attempts = RateLimiter(SIGN_INS_PER_SECOND, SIGN_INS_AT_ONCE)
+
+    @door.get("")
+    async def start(visit: Visit) -> Response:
+        work = visit.work
+        account = await accounts.get_own(work)
+        return visit.go(account_url(visit, account.name, "buckets"))
+
+    @door.get("/sign-in", is_open=True)
+    async def sign_in_page(visit: Visit) -> Response:
+        if visit.session is not None:
+            return visit.go(door.safe(visit.request, visit.ask("next")))
+        form = visit.form.or_of(next=visit.ask("next"))
+        return await visit.page(
+            "admin/sign_in.html",
+            form=form,
+            # A link, not a form: browsers apply form-action to the redirects that follow, too.
+            provider_url=oidc.url_of(visit, form.get("next")) if visit.services.team is not None else "",
+            has_ended=visit.ask("ended"),
+            has_left=visit.ask("left"),
+        )
+
+    @door.post("/sign-in", form=sign_in_page, action="admin.sign-in", is_open=True, is_once=False)
+    async def sign_in(visit: Visit) -> Response:
+        client = visit.request.client
+        limit(attempts, client.host if client else "", "Too many attempts to sign in from your address.")
+        secret = visit.form.line("key", most=512, is_required=True)
+        visit.form.check()
+        found = await auth.sign_in(visit.work.tx, secret or "", visit.work.tools)
+        if found is None:
+            log.warning("a sign-in to the admin portal was refused (request %s)", visit.request.state.request_id)
+            raise _refused("is not a management key, or has ended")
+        actor, who = found
+        if not may_look(actor):
+            raise _refused("may not read anything here: its permissions are for validating keys or for edges only")
+        visit.work.attempt.account_id = actor.grantee.account_id
+        return await visit.sign_in(who, door.safe(visit.request, visit.form.get("next")), actor)
+
+
+def may_look(actor: Actor) -> bool:
+    """Whether there is anything that the actor could see."""
+    grantee = actor.grantee
+    if grantee.is_root or grantee.owned_bucket_id is not None:
+        return True
+    permissions = grantee.permissions
+    return max([permissions.account, *permissions.buckets.values()]) >= Access.READ
+
+
+def _refused(message: str) -> BadRequest:
+    return BadRequest("The key was not accepted.", errors=[{"field": "body.key", "message": message}])

@@ -1,0 +1,156 @@
+"""Owns the judgement of a token: who signed it, for whom, when, and whose it is."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import Key, RSAKey
+from joserfc.util import to_bytes
+
+from keywright.origin.auth.oidc.provider import Provider
+
+ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
+)
+"""Signatures by a private key only. With a shared secret (HS256) the public key could pass for one; `none` is none."""
+
+TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+"""What a token may call itself, if it does: a logout token of the same issuer is no proof of who is there."""
+
+KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+MAX_LENGTH = 16 * 1024
+MAX_TEXT = 255
+LEEWAY_SECONDS = 30
+LEAST_RSA_BITS = 2048
+MAX_MOMENT = 1e12
+
+
+class TokenRefused(Exception):
+    """The token proves nothing; the message says why, in words for whoever sent it."""
+
+
+class EmailNotVerified(Exception):
+    """The token is good, but its issuer has not verified the user's e-mail address, or does not tell it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a good token says. `email` is in lower case, and verified."""
+
+    sub: str
+    email: str
+    all: Mapping[str, Any]
+
+
+async def verify(token: str, provider: Provider, audiences: Collection[str], now: datetime) -> Claims:
+    """The claims of a token. Raises TokenRefused, EmailNotVerified, and ProviderUnavailable."""
+    claims = await verify_signature(token, provider)
+    check_claims(claims, issuer=provider.issuer, audiences=audiences, now=now)
+    return Claims(claims["sub"], verified_email(claims), claims)
+
+
+async def verify_signature(token: str, provider: Provider) -> Mapping[str, Any]:
+    """What stands in a token that the provider signed. Raises TokenRefused and ProviderUnavailable."""
+    header = _header(token)
+    algorithm = header.get("alg")
+    if algorithm not in ALGORITHMS:
+        raise TokenRefused("it is not signed with an algorithm that is accepted here")
+    if str(header.get("typ", "JWT")).lower() not in TYPES:
+        raise TokenRefused("it is a token of another kind")
+    kid = header.get("kid")
+    for key in await provider.find_keys(kid if isinstance(kid, str) else None):
+        if _fits(key, algorithm):
+            payload = _opened(token, key, algorithm)
+            if payload is not None:
+                return payload
+    raise TokenRefused("it was not signed by the identity provider")
+
+
+def check_claims(claims: Mapping[str, Any], *, issuer: str, audiences: Collection[str], now: datetime) -> None:
+    """Raises TokenRefused unless the token is meant for us, and good now."""
+    if claims.get("iss") != issuer:
+        raise TokenRefused("it is of another issuer")
+    aud = claims.get("aud")
+    named = aud if isinstance(aud, list) else [aud]
+    if not any(isinstance(one, str) and one in audiences for one in named):
+        raise TokenRefused("it is for another audience")
+    seconds = now.timestamp()
+    ends = _moment(claims, "exp")
+    if ends is None or ends + LEEWAY_SECONDS <= seconds:
+        raise TokenRefused("it has expired" if ends is not None else "it has no end (exp)")
+    for name in ("nbf", "iat"):
+        begins = _moment(claims, name)
+        if begins is not None and begins - LEEWAY_SECONDS > seconds:
+            raise TokenRefused(f"it is not good yet ({name})")
+    sub = claims.get("sub")
+    if not isinstance(sub, str) or not 1 <= len(sub) <= MAX_TEXT or not sub.isprintable():
+        raise TokenRefused("it names no user (sub)")
+
+
+def verified_email(claims: Mapping[str, Any]) -> str:
+    """Raises EmailNotVerified."""
+    email = claims.get("email")
+    if not isinstance(email, str) or not 3 <= len(email) <= MAX_TEXT or "@" not in email or not email.isprintable():
+        raise EmailNotVerified("The token tells no e-mail address (claim email).")
+    is_verified = claims.get("email_verified")
+    # Some providers send it as a text.
+    if is_verified is not True and is_verified != "true":
+        raise EmailNotVerified("The e-mail address of this user is not verified (claim email_verified).")
+    lower = email.lower()
+    if lower.isascii() and not email.isascii():
+        # U+212A, the sign of the unit kelvin, is a `k` in lower case: somebody else's mailbox.
+        raise EmailNotVerified("The e-mail address of this user is written in a way that may be taken for another.")
+    return lower
+
+
+def _header(token: str) -> Mapping[str, Any]:
+    parts = token.split(".")
+    if len(parts) != 3 or len(token) > MAX_LENGTH or not token.isascii():
+        raise TokenRefused("it is no signed JWT")
+    try:
+        header = json.loads(base64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        raise TokenRefused("it is no signed JWT") from None
+    if not isinstance(header, dict):
+        raise TokenRefused("it is no signed JWT")
+    return header
+
+
+def _fits(key: Key, algorithm: str) -> bool:
+    """Whether a key may sign by this algorithm: its kind, and what its publisher says of it."""
+    if key.key_type != KEY_TYPES[algorithm[:2]] or key.get("alg", algorithm) not in {algorithm, "EdDSA"}:
+        return False
+    return not isinstance(key, RSAKey) or key.public_key.key_size >= LEAST_RSA_BITS
+
+
+def _opened(token: str, key: Key, algorithm: str) -> Mapping[str, Any] | None:
+    """The claims, if this key signed the token."""
+    try:
+        with warnings.catch_warnings():
+            # EdDSA is what providers call Ed25519 still; the name is old, not weak.
+            warnings.simplefilter("ignore")
+            signed = jws.deserialize_compact(to_bytes(token), key, algorithms=[algorithm])
+        claims = json.loads(signed.payload or b"")
+    except (JoseError, ValueError, TypeError, RecursionError):
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> float | None:
+    """A NumericDate; None where there is none. Raises TokenRefused for what is no number."""
+    value = claims.get(name)
+    if value is None:
+        return None
+    # Python's JSON knows NaN, which is neither before nor after any moment.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_MOMENT:
+        raise TokenRefused(f"its {name} is no time")
+    return value

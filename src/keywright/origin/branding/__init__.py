@@ -1,0 +1,1 @@
+"""How the developer portal of a bucket looks."""

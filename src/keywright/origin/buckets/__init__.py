@@ -1,0 +1,1 @@
+"""Buckets: their life, and sharing them with other accounts."""

@@ -1,0 +1,256 @@
+"""Rules of buckets: their life, and sharing them with other accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from keywright.domain.keyformat import DEFAULT_PREFIX
+from keywright.domain.models import (
+    BASE62,
+    DEFAULT_SELF_SERVE,
+    Account,
+    Bucket,
+    Environment,
+    IdKind,
+    SelfServe,
+    WhenStale,
+    new_id,
+)
+from keywright.domain.permissions import EVERY_BUCKET, Access
+from keywright.domain.problems import BadRequest, Conflict, NotFound
+from keywright.origin.buckets import store as rows
+from keywright.origin.db.engine import MissingReference, UniqueViolation
+from keywright.origin.keys.rules import MadeKey
+from keywright.origin.management_keys import rules as management
+from keywright.origin.pipeline.unit_of_work import (
+    UNSET,
+    Page,
+    Unset,
+    Work,
+    access_to,
+    check_tags,
+    get_account,
+    get_bucket,
+    get_named_account,
+    replaced,
+)
+
+MAX_STALENESS_SECONDS = 3_155_760_000
+MAX_SELF_SERVE_COUNT = 1000
+# Taken as it is, it would be a wish to be safe that does nothing.
+_UNBOUNDED = {"field": "body.maxStalenessSeconds", "message": "is required where whenStale is refuse"}
+
+
+@dataclass(frozen=True, slots=True)
+class BucketDraft:
+    """What a caller says of a new bucket."""
+
+    name: str
+    description: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    is_retrievable: bool = True
+    key_prefix: str = DEFAULT_PREFIX
+    max_staleness_seconds: int | None = None
+    when_stale: WhenStale = WhenStale.SERVE
+    self_serve: SelfServe = DEFAULT_SELF_SERVE
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What another account may do in a bucket."""
+
+    account_name: str
+    access: Access
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BucketView:
+    """A bucket as the actor sees it: how far they may go in it, and the projects that use it, each as what."""
+
+    bucket: Bucket
+    access: Access
+    places: Sequence[tuple[str, Environment]]
+
+
+async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Bucket, MadeKey]:
+    """A new bucket, born with its owner key."""
+    account = await get_account(work, account_name, Access.WRITE)
+    problems: list[dict[str, str]] = []
+    check_tags(work, draft.tags, problems)
+    if draft.when_stale is WhenStale.REFUSE and draft.max_staleness_seconds is None:
+        problems.append(_UNBOUNDED)
+    if problems:
+        raise BadRequest("The bucket breaks a limit.", errors=problems)
+    bucket = await make(work, account, draft)
+    owner_key = await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    return bucket, owner_key
+
+
+async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
+    """The row of a new bucket and its data key, without rights asked or an owner key made."""
+    taken = f"The name {draft.name!r} is taken; bucket names are unique."
+    # A gateway may still ask for a deleted bucket by its name: another account's keys must not pass there.
+    if await rows.find_account_of_retired(work.tx, draft.name) not in {None, account.id}:
+        raise Conflict(taken)
+    try:
+        bucket = await rows.insert(
+            work.tx,
+            id=new_id(IdKind.BUCKET, work.tools.random_bytes),
+            account=account,
+            name=draft.name,
+            description=draft.description,
+            tags=draft.tags,
+            is_retrievable=draft.is_retrievable,
+            key_prefix=draft.key_prefix,
+            max_staleness_seconds=draft.max_staleness_seconds,
+            when_stale=draft.when_stale,
+            self_serve=draft.self_serve,
+            now=work.now,
+        )
+    except UniqueViolation:
+        raise Conflict(taken) from None
+    if bucket.is_retrievable:
+        master_key_id, sealed = work.tools.vault.new_data_key(bucket.id)
+        await rows.set_data_key(work.tx, bucket.number, master_key_id=master_key_id, sealed=sealed)
+    return bucket
+
+
+async def make_for_project(work: Work, account: Account, project_name: str, environment: Environment) -> Bucket:
+    """A bucket for an environment of a new project, with an owner key that can be replaced through the API."""
+    name = f"{project_name}-{environment}"
+    is_free = await rows.find_account_of_retired(work.tx, name) in {None, account.id}
+    if not is_free or await rows.find(work.tx, name) is not None:
+        digits = (BASE62[byte % 36] for byte in work.tools.random_bytes(6))
+        name = f"{name}-{''.join(digits)}"
+    bucket = await make(work, account, BucketDraft(name, description=f"{project_name}, {environment}"))
+    await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
+    return bucket
+
+
+async def list_of(work: Work, account_name: str, page: Page) -> tuple[list[Bucket], int]:
+    """The account's buckets and those shared with it."""
+    account = await get_account(work, account_name, Access.READ)
+    return await rows.list_of(work.tx, account, limit=page.limit, offset=page.offset)
+
+
+async def search(
+    work: Work, account_name: str, *, project: str | None, environment: Environment | None, page: Page
+) -> tuple[list[BucketView], int]:
+    """The buckets of an account that the actor may know of, its own and those shared with it.
+
+    Who may not read the account as a whole sees those that its permissions reach by name, or by way of `*`.
+    """
+    account = await get_account(work, account_name, Access.NONE)
+    grantee = work.actor.grantee
+    held = grantee.permissions.buckets
+    names = None
+    if grantee.owned_bucket_id is None and grantee.on_account(account.id) < Access.READ:
+        names = None if held.get(EVERY_BUCKET, Access.NONE) >= Access.READ else list(held)
+    wanted = rows.BucketSearch(project, environment, names, grantee.owned_bucket_id)
+    found, total = await rows.search(work.tx, account, wanted, limit=page.limit, offset=page.offset)
+    places = await rows.list_places(work.tx, account, found)
+    return [BucketView(one, access_to(work, one), places[one.number]) for one in found], total
+
+
+async def view(work: Work, account_name: str, name: str) -> tuple[Account, BucketView]:
+    """A bucket with what the actor may do in it, and the account that looks at it."""
+    account, bucket = await get_bucket(work, account_name, name, Access.READ)
+    places = await rows.list_places(work.tx, account, [bucket])
+    return account, BucketView(bucket, access_to(work, bucket), places[bucket.number])
+
+
+async def get(work: Work, account_name: str, name: str) -> Bucket:
+    _, bucket = await get_bucket(work, account_name, name, Access.READ)
+    return bucket
+
+
+async def update(
+    work: Work,
+    account_name: str,
+    name: str,
+    *,
+    description: str | Unset | None,
+    tags: Mapping[str, str] | Unset | None,
+    max_staleness_seconds: int | Unset | None = UNSET,
+    when_stale: WhenStale | Unset | None = UNSET,
+    self_serve: Mapping[str, Any] | Unset | None = UNSET,
+) -> Bucket:
+    """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
+    _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    new_tags = replaced(tags, bucket.tags, {})
+    problems: list[dict[str, str]] = []
+    check_tags(work, new_tags, problems)
+    new_staleness = replaced(max_staleness_seconds, bucket.max_staleness_seconds)
+    new_when_stale = replaced(when_stale, bucket.when_stale, WhenStale.SERVE)
+    if when_stale is WhenStale.REFUSE and max_staleness_seconds is None:
+        problems.append(_UNBOUNDED)
+    if problems:
+        raise BadRequest("The bucket breaks a limit.", errors=problems)
+    if new_when_stale is WhenStale.REFUSE and new_staleness is None:
+        # What was sent is in order by itself: it is what the bucket has already that it does not go with.
+        raise Conflict("A stale edge can refuse only where the bucket says when one is stale.", errors=[_UNBOUNDED])
+    new_description = replaced(description, bucket.description)
+    new_self_serve = DEFAULT_SELF_SERVE if self_serve is None else bucket.self_serve
+    if not isinstance(self_serve, Unset):
+        new_self_serve = replace(new_self_serve, **(self_serve or {}))
+    return await rows.update(
+        work.tx,
+        bucket,
+        description=new_description,
+        tags=new_tags,
+        max_staleness_seconds=new_staleness,
+        when_stale=new_when_stale,
+        self_serve=new_self_serve,
+        now=work.now,
+    )
+
+
+async def delete(work: Work, account_name: str, name: str) -> None:
+    """Deletes a bucket with all that is in it; every key of it ends with the answer."""
+    _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    await remove(work, bucket)
+
+
+async def remove(work: Work, bucket: Bucket) -> None:
+    """The deletion itself, without rights asked: the owner keys go with the bucket."""
+    await management.delete_owner_keys(work, bucket)
+    await rows.delete(work.tx, bucket)
+
+
+async def share(work: Work, account_name: str, name: str, *, with_account: str, access: Access) -> Grant:
+    """Let another account use the bucket, or change what it may do there."""
+    account, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name, account=with_account, access=access.label)
+    if with_account == account.name:
+        raise BadRequest("The bucket is this account's own.", errors=[_own_account_error()])
+    try:
+        await rows.put_grant(work.tx, bucket, await get_named_account(work, with_account), access, now=work.now)
+    except MissingReference:
+        raise NotFound("There is no such account.") from None
+    return Grant(with_account, access, work.now)
+
+
+async def list_grants(work: Work, account_name: str, name: str, page: Page) -> tuple[list[Grant], int]:
+    _, bucket = await get_bucket(work, account_name, name, Access.READ, is_own=True)
+    found, total = await rows.list_grants(work.tx, bucket, limit=page.limit, offset=page.offset)
+    return [Grant(row.name, Access(row.access), row.created_at) for row in found], total
+
+
+async def unshare(work: Work, account_name: str, name: str, *, with_account: str) -> None:
+    _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
+    work.attempt.concerns("bucket", bucket.id, name=bucket.name, account=with_account)
+    other = await get_named_account(work, with_account)
+    if other.id not in bucket.grants:
+        raise NotFound("The bucket is not shared with that account.")
+    await rows.delete_grant(work.tx, bucket, other)
+
+
+def _own_account_error() -> dict[str, str]:
+    return {"field": "body.account", "message": "is the account that owns the bucket"}

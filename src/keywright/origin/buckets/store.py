@@ -1,0 +1,280 @@
+"""Rows of buckets, their data keys and their grants to other accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from keywright.domain.models import DEFAULT_SELF_SERVE, Account, Bucket, Environment, SelfServe, WhenStale
+from keywright.domain.permissions import Access
+from keywright.origin.db.engine import MissingReference, Transaction
+from keywright.origin.db.tables import (
+    accounts,
+    buckets,
+    consumers,
+    environments,
+    grants,
+    projects,
+    retired_bucket_names,
+)
+from keywright.protocol.changes import BucketDelete, BucketPut
+
+_COLUMNS = (
+    buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
+    buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
+    buckets.c.max_staleness_seconds, buckets.c.when_stale, buckets.c.self_serve,
+)  # fmt: skip
+_SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
+
+
+async def insert(
+    tx: Transaction,
+    *,
+    id: str,
+    account: Account | None,
+    name: str,
+    description: str | None,
+    tags: Mapping[str, str],
+    is_retrievable: bool,
+    key_prefix: str,
+    max_staleness_seconds: int | None = None,
+    when_stale: WhenStale = WhenStale.SERVE,
+    self_serve: SelfServe = DEFAULT_SELF_SERVE,
+    now: datetime,
+) -> Bucket:
+    """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
+    values: dict[str, Any] = {
+        "id": id,
+        "name": name,
+        "description": description,
+        "tags": tags,
+        "is_retrievable": is_retrievable,
+        "key_prefix": key_prefix,
+        "created_at": now,
+        "updated_at": now,
+        "max_staleness_seconds": max_staleness_seconds,
+        "when_stale": when_stale,
+    }
+    account_number = account.number if account else None
+    number = await tx.insert(buckets, **values, account_number=account_number, self_serve=asdict(self_serve))
+    account_id = account.id if account else None
+    bucket = Bucket(**values, number=number, account_id=account_id, self_serve=self_serve)
+    tx.record(put(bucket))
+    return bucket
+
+
+def put(bucket: Bucket) -> BucketPut:
+    """The change that brings a replica's record of this bucket up to date."""
+    limit = refuse_after(bucket.max_staleness_seconds, bucket.when_stale)
+    return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants, limit)
+
+
+def refuse_after(max_staleness_seconds: int | None, when_stale: str) -> int | None:
+    """How many seconds a replica may be out of step and still judge the bucket's keys; None for ever."""
+    return max_staleness_seconds if when_stale == WhenStale.REFUSE else None
+
+
+async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bucket | None:
+    """With `is_for_update` the row is held against other writers until the transaction ends."""
+    statement = _SELECT.where(buckets.c.name == name)
+    if is_for_update:
+        statement = statement.with_for_update(of=buckets)
+    row = await tx.first(statement)
+    return (await _with_grants(tx, [row]))[0] if row else None
+
+
+async def list_of(tx: Transaction, account: Account, *, limit: int, offset: int) -> tuple[list[Bucket], int]:
+    """The account's own buckets and those shared with it, newest first, and how many there are in all."""
+    return await search(tx, account, BucketSearch(), limit=limit, offset=offset)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSearch:
+    """Which of an account's buckets to list; None leaves a field out."""
+
+    project: str | None = None
+    environment: Environment | None = None
+    names: Collection[str] | None = None
+    id: str | None = None
+
+
+async def search(
+    tx: Transaction, account: Account, wanted: BucketSearch, *, limit: int, offset: int
+) -> tuple[list[Bucket], int]:
+    """As `list_of`, but only those that are wanted."""
+    shared = sa.select(grants.c.bucket_number).where(grants.c.account_number == account.number)
+    conditions = [sa.or_(buckets.c.account_number == account.number, buckets.c.number.in_(shared))]
+    if wanted.project is not None or wanted.environment is not None:
+        placed = sa.select(environments.c.bucket_number).join(projects)
+        placed = placed.where(projects.c.account_number == account.number)
+        if wanted.project is not None:
+            placed = placed.where(projects.c.name == wanted.project)
+        if wanted.environment is not None:
+            placed = placed.where(environments.c.environment == wanted.environment.value)
+        conditions.append(buckets.c.number.in_(placed))
+    if wanted.names is not None:
+        conditions.append(buckets.c.name.in_(wanted.names))
+    if wanted.id is not None:
+        conditions.append(buckets.c.id == wanted.id)
+    rows = await tx.all(_SELECT.where(*conditions).order_by(buckets.c.number.desc()).limit(limit).offset(offset))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(buckets).where(*conditions))
+    return await _with_grants(tx, rows), total
+
+
+async def list_places(
+    tx: Transaction, account: Account, found: Sequence[Bucket]
+) -> dict[int, list[tuple[str, Environment]]]:
+    """The projects of the account that use each of these buckets, and as what."""
+    places: dict[int, list[tuple[str, Environment]]] = {bucket.number: [] for bucket in found}
+    statement = sa.select(environments.c.bucket_number, projects.c.name, environments.c.environment).join(projects)
+    statement = statement.where(projects.c.account_number == account.number, environments.c.bucket_number.in_(places))
+    for number, name, environment in await tx.all(statement.order_by(projects.c.name)):
+        places[number].append((name, Environment(environment)))
+    return places
+
+
+async def update(
+    tx: Transaction,
+    bucket: Bucket,
+    *,
+    description: str | None,
+    tags: Mapping[str, str],
+    max_staleness_seconds: int | None,
+    when_stale: WhenStale,
+    self_serve: SelfServe,
+    now: datetime,
+) -> Bucket:
+    values: dict[str, Any] = {
+        "description": description,
+        "tags": tags,
+        "max_staleness_seconds": max_staleness_seconds,
+        "when_stale": when_stale,
+        "updated_at": now,
+    }
+    statement = sa.update(buckets).where(buckets.c.number == bucket.number)
+    await tx.execute(statement.values(**values, self_serve=asdict(self_serve)))
+    changed = replace(bucket, **values, self_serve=self_serve)
+    # Description, tags and self-serve are for management only: no edge needs to hear of them.
+    if put(changed) != put(bucket):
+        tx.record(put(changed))
+    return changed
+
+
+async def delete(tx: Transaction, bucket: Bucket) -> None:
+    """Deletes the bucket with its consumers, keys and managers; for the edges that is one change.
+
+    Its name stays with its account.
+    """
+    await tx.execute(sa.delete(buckets).where(buckets.c.number == bucket.number))
+    if await find_account_of_retired(tx, bucket.name) is None:
+        values = {"name": bucket.name, "account_id": bucket.account_id}
+        await tx.execute(sa.insert(retired_bucket_names).values(**values))
+    tx.record(BucketDelete(bucket.number))
+
+
+async def find_account_of_retired(tx: Transaction, name: str) -> str | None:
+    """The id of the account whose deleted bucket had this name."""
+    statement = sa.select(retired_bucket_names.c.account_id).where(retired_bucket_names.c.name == name)
+    account_id: str | None = await tx.scalar(statement)
+    return account_id
+
+
+async def count_consumers(tx: Transaction, bucket: Bucket) -> int:
+    statement = sa.select(sa.func.count()).select_from(consumers).where(consumers.c.bucket_number == bucket.number)
+    count: int = await tx.scalar(statement)
+    return count
+
+
+async def set_data_key(tx: Transaction, bucket_number: int, *, master_key_id: str, sealed: bytes) -> None:
+    values = {"master_key_id": master_key_id, "sealed_data_key": sealed}
+    await tx.execute(sa.update(buckets).where(buckets.c.number == bucket_number).values(**values))
+
+
+async def get_data_key(tx: Transaction, bucket_number: int) -> tuple[str, bytes]:
+    """The id of the master key and the data key sealed by it. Only retrievable buckets have one.
+
+    Raises MissingReference when the bucket is gone.
+    """
+    columns = sa.select(buckets.c.master_key_id, buckets.c.sealed_data_key)
+    row = await tx.first(columns.where(buckets.c.number == bucket_number))
+    if row is None:
+        raise MissingReference
+    return row.master_key_id, row.sealed_data_key
+
+
+async def list_data_keys_not_under(tx: Transaction, master_key_id: str, *, limit: int) -> list[Any]:
+    """Rows (number, id, master_key_id, sealed_data_key) that another master key sealed, held against other writers."""
+    statement = (
+        sa.select(buckets.c.number, buckets.c.id, buckets.c.master_key_id, buckets.c.sealed_data_key)
+        .where(buckets.c.master_key_id != master_key_id)
+        .order_by(buckets.c.number)
+        .limit(limit)
+        .with_for_update()
+    )
+    return await tx.all(statement)
+
+
+async def list_master_key_ids(tx: Transaction) -> set[str]:
+    """The ids of all master keys that some data key needs."""
+    statement = sa.select(buckets.c.master_key_id).distinct().where(buckets.c.master_key_id.is_not(None))
+    return {row.master_key_id for row in await tx.all(statement)}
+
+
+async def lock_all(tx: Transaction) -> None:
+    """Keeps every other writer from the buckets until the transaction ends."""
+    if tx.is_postgresql:
+        await tx.execute(sa.text("LOCK TABLE buckets IN EXCLUSIVE MODE"))
+
+
+async def put_grant(tx: Transaction, bucket: Bucket, account: Account, access: Access, *, now: datetime) -> Bucket:
+    await tx.execute(_delete_grant(bucket, account))
+    values = {"bucket_number": bucket.number, "account_number": account.number, "access": int(access)}
+    await tx.execute(sa.insert(grants).values(**values, created_at=now))
+    changed = replace(bucket, grants={**bucket.grants, account.id: access})
+    tx.record(put(changed))
+    return changed
+
+
+async def delete_grant(tx: Transaction, bucket: Bucket, account: Account) -> None:
+    await tx.execute(_delete_grant(bucket, account))
+    remaining = {account_id: access for account_id, access in bucket.grants.items() if account_id != account.id}
+    tx.record(put(replace(bucket, grants=remaining)))
+
+
+async def list_grants(tx: Transaction, bucket: Bucket, *, limit: int, offset: int) -> tuple[list[Any], int]:
+    """Rows (name of the account, access, created_at), newest first, and how many there are."""
+    own = grants.c.bucket_number == bucket.number
+    rows = await tx.all(
+        sa.select(accounts.c.name, grants.c.access, grants.c.created_at)
+        .join(accounts, accounts.c.number == grants.c.account_number)
+        .where(own)
+        .order_by(grants.c.created_at.desc(), accounts.c.number.desc())
+        .limit(limit)
+        .offset(offset)
+    )
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(grants).where(own))
+    return rows, total
+
+
+def _delete_grant(bucket: Bucket, account: Account) -> sa.Delete:
+    return sa.delete(grants).where(grants.c.bucket_number == bucket.number, grants.c.account_number == account.number)
+
+
+async def _with_grants(tx: Transaction, rows: Sequence[Any]) -> list[Bucket]:
+    held: dict[int, dict[str, Access]] = {row.number: {} for row in rows}
+    joined = (
+        sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access)
+        .join(accounts, accounts.c.number == grants.c.account_number)
+        .where(grants.c.bucket_number.in_(held))
+    )
+    for bucket_number, account_id, access in await tx.all(joined):
+        held[bucket_number][account_id] = Access(access)
+    found = []
+    for row in rows:
+        typed = {"when_stale": WhenStale(row.when_stale), "self_serve": SelfServe(**row.self_serve)}
+        found.append(Bucket(**{**row._mapping, **typed}, grants=held[row.number]))
+    return found

@@ -1,0 +1,1 @@
+"""Consumers of a bucket, and those who manage them."""

@@ -1,0 +1,218 @@
+"""Consumers of a bucket."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Query
+from pydantic import BeforeValidator, Field
+
+from keywright.origin.consumers import rules
+from keywright.origin.consumers.managers_api import InviteShape, ManagerShape, show_invite, show_manager
+from keywright.origin.consumers.rules import ConsumerDraft, ConsumerView, Include, ManagerDraft
+from keywright.origin.keys.api import CONSUMER, AskedConsumer, AskedFormat, KeyCreate, KeyFormat, KeyShape, show
+from keywright.origin.keys.rules import KeyDraft
+from keywright.origin.openapi.fields import (
+    ConsumerName,
+    Description,
+    Email,
+    Flag,
+    GivenMetadata,
+    GivenTags,
+    ListOf,
+    Metadata,
+    Moment,
+    Shape,
+    Subject,
+    Tags,
+    given,
+    without_default,
+)
+from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, TagQuery, new_router
+from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.route import CurrentWork, WantedTags
+
+router = new_router("Consumers")
+CONSUMERS = CONSUMER.removesuffix("/{consumerName}")
+
+
+class ConsumerShape(Shape):
+    """The identity that keys authenticate as."""
+
+    id: str = Field(examples=["csmr_brw0leTAVw478VFKD4F6OqVI"])
+    name: str = Field(examples=["my-consumer"], description="Becomes `user.sub`.")
+    created_on: Moment
+    updated_on: Moment
+    description: str | None
+    tags: Tags
+    metadata: Metadata
+    api_keys: list[KeyShape] = Field(
+        default=[], description="Where `include-api-keys` asked for them.", json_schema_extra=without_default
+    )
+    managers: list[ManagerShape] = Field(
+        default=[], description="Where `include-managers` asked for them.", json_schema_extra=without_default
+    )
+    manager_invites: list[InviteShape] = Field(
+        default=[], description="Where `include-manager-invites` asked for them.", json_schema_extra=without_default
+    )
+
+
+class ManagerGiven(Shape):
+    """A manager with its `sub`, an invite without."""
+
+    email: Email
+    sub: Subject | None = None
+
+
+def _from_email(value: Any) -> Any:
+    return {"email": value} if isinstance(value, str) else value
+
+
+ManagerOrEmail = Annotated[ManagerGiven, BeforeValidator(_from_email, json_schema_input_type=Email | ManagerGiven)]
+
+
+class ConsumerCreate(Shape):
+    """A new consumer."""
+
+    name: ConsumerName = Field(description="Unique in the bucket; becomes `user.sub`.", examples=["my-consumer"])
+    description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
+    tags: GivenTags | None = Field(default=None, description="For management only.", examples=[{"plan": "gold"}])
+    metadata: GivenMetadata | None = Field(
+        default=None, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}]
+    )
+    managers: list[ManagerOrEmail] | None = Field(
+        default=None, max_length=100, description="E-mail addresses to invite, or managers with their `sub`."
+    )
+    api_keys: list[KeyCreate] | None = Field(default=None, max_length=1000, description="Keys to create with it.")
+
+
+class ConsumerUpdate(Shape):
+    """What is to change, each field as a whole; null empties it."""
+
+    description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
+    tags: GivenTags | None = Field(default=None, description="For management only.", examples=[{"plan": "silver"}])
+    metadata: GivenMetadata | None = Field(
+        default=None, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}]
+    )
+
+
+async def _include(
+    keys: Annotated[Flag, Query(alias="include-api-keys", description="Show each consumer's keys.")] = False,
+    managers: Annotated[Flag, Query(alias="include-managers", description="Show its managers.")] = False,
+    invites: Annotated[Flag, Query(alias="include-manager-invites", description="Show its open invites.")] = False,
+    format: AskedFormat = KeyFormat.MASKED,
+) -> tuple[Include, KeyFormat]:
+    return Include(keys, managers, invites, secrets=keys and format is KeyFormat.VISIBLE), format
+
+
+AskedInclude = Annotated[tuple[Include, KeyFormat], Depends(_include)]
+
+
+@router.get(
+    CONSUMERS,
+    name="consumer.list",
+    summary="List consumers",
+    responses=problems(403, 404),
+    response_model_exclude_unset=True,
+)
+async def list_consumers(
+    work: CurrentWork,
+    account: PathAccount,
+    bucket: PathBucket,
+    page: AskedPage,
+    asked: AskedInclude,
+    tags: WantedTags,
+    manager_email: Annotated[
+        Email | None, Query(alias="manager-email", description="Only those that this person manages or is invited to.")
+    ] = None,
+    tag: TagQuery = None,
+) -> ListOf[ConsumerShape]:
+    """The consumers of a bucket, newest first."""
+    include, format = asked
+    views, total = await rules.list_of(
+        work, account, bucket, tags=tags, manager_email=manager_email, include=include, page=page
+    )
+    return ListOf.of([_show(view, format) for view in views], page, total)
+
+
+@router.post(
+    CONSUMERS,
+    name="consumer.create",
+    summary="Create a consumer",
+    responses=problems(403, 404, 409, 413, 415),
+    response_model_exclude_unset=True,
+)
+async def create_consumer(
+    work: CurrentWork,
+    account: PathAccount,
+    bucket: PathBucket,
+    body: ConsumerCreate,
+    with_api_key: Annotated[Flag, Query(alias="with-api-key", description="Create a key with it.")] = False,
+) -> ConsumerShape:
+    """A new consumer; keys that are made with it are shown whole."""
+    drafts = [key.to_draft() for key in body.api_keys or ()]
+    if with_api_key and not drafts:
+        drafts = [KeyDraft()]
+    managers = [ManagerDraft(one.email, one.sub) for one in body.managers or ()]
+    draft = ConsumerDraft(body.name, body.description, body.tags or {}, body.metadata or {}, managers, drafts)
+    return _show(await rules.create(work, account, bucket, draft), KeyFormat.VISIBLE)
+
+
+@router.get(
+    CONSUMER,
+    name="consumer.read",
+    summary="Get a consumer",
+    responses=problems(403, 404),
+    response_model_exclude_unset=True,
+)
+async def get_consumer(work: CurrentWork, path: AskedConsumer, asked: AskedInclude) -> ConsumerShape:
+    """A consumer, with its keys, managers and invites where they are asked for."""
+    include, format = asked
+    return _show(await rules.get(work, path, include), format)
+
+
+@router.patch(
+    CONSUMER,
+    name="consumer.update",
+    summary="Update a consumer",
+    responses=problems(403, 404, 413, 415),
+    response_model_exclude_unset=True,
+)
+async def update_consumer(work: CurrentWork, path: AskedConsumer, body: ConsumerUpdate) -> ConsumerShape:
+    """Replaces description, tags or metadata as a whole. What is left out stays; null empties."""
+    consumer = await rules.update(
+        work,
+        path,
+        description=given(body, "description"),
+        tags=given(body, "tags"),
+        metadata=given(body, "metadata"),
+    )
+    return _show(ConsumerView(consumer), KeyFormat.NONE)
+
+
+@router.delete(
+    CONSUMER, name="consumer.delete", summary="Delete a consumer", status_code=204, responses=problems(403, 404)
+)
+async def delete_consumer(work: CurrentWork, path: AskedConsumer) -> None:
+    """Deletes a consumer with its managers and keys: from the next request on they are unknown."""
+    await rules.delete(work, path)
+
+
+def _show(view: ConsumerView, format: KeyFormat) -> ConsumerShape:
+    consumer = view.consumer
+    shape = ConsumerShape.model_construct(
+        id=consumer.id,
+        name=consumer.name,
+        created_on=consumer.created_at,
+        updated_on=consumer.updated_at,
+        description=consumer.description,
+        tags=dict(consumer.tags),
+        metadata=dict(consumer.metadata),
+    )
+    if view.keys is not None:
+        shape.api_keys = [show(key, format, view.secrets) for key in view.keys]
+    if view.managers is not None:
+        shape.managers = [show_manager(manager) for manager in view.managers]
+    if view.invites is not None:
+        shape.manager_invites = [show_invite(invite) for invite in view.invites]
+    return shape

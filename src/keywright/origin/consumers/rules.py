@@ -1,0 +1,248 @@
+"""Rules of consumers and of those who manage them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from keywright.domain.keyformat import Secret
+from keywright.domain.models import Consumer, IdKind, Key, Manager, new_id
+from keywright.domain.permissions import Access
+from keywright.domain.problems import BadRequest, Conflict, NotFound
+from keywright.origin.consumers import store as rows
+from keywright.origin.consumers.store import ConsumerSearch, Place
+from keywright.origin.db.engine import MissingReference, UniqueViolation
+from keywright.origin.db.tables import to_json
+from keywright.origin.keys import rules as key_rules
+from keywright.origin.keys import store as key_rows
+from keywright.origin.keys.rules import ConsumerPath, KeyDraft, Tags, get_consumer
+from keywright.origin.pipeline.unit_of_work import Page, Unset, Work, check_tags, get_bucket, replaced
+
+__all__ = [
+    "ConsumerDraft", "ConsumerSearch", "ConsumerView", "Include", "ManagerDraft", "Place", "add_manager", "create",
+    "delete", "delete_manager", "get", "get_manager", "list_managers", "list_of", "search", "update",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerDraft:
+    """An e-mail address alone invites; with the user's `sub` it makes a manager."""
+
+    email: str
+    sub: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerDraft:
+    name: str
+    description: str | None = None
+    tags: Tags = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    managers: Sequence[ManagerDraft] = ()
+    keys: Sequence[KeyDraft] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """What a reader wants to see of each consumer besides itself."""
+
+    keys: bool = False
+    managers: bool = False
+    invites: bool = False
+    secrets: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerView:
+    """A consumer with what was asked for; None is what was not. `secrets` are by key id."""
+
+    consumer: Consumer
+    keys: Sequence[Key] | None = None
+    managers: Sequence[Manager] | None = None
+    invites: Sequence[Manager] | None = None
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+
+
+async def create(work: Work, account_name: str, bucket_name: str, draft: ConsumerDraft) -> ConsumerView:
+    """A new consumer, with its managers and keys if any; keys made here are shown."""
+    _, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE)
+    _check_limits(work, draft.tags, draft.metadata)
+    try:
+        consumer = await rows.insert(
+            work.tx,
+            id=new_id(IdKind.CONSUMER, work.tools.random_bytes),
+            bucket=bucket,
+            name=draft.name,
+            description=draft.description,
+            tags=draft.tags,
+            metadata=draft.metadata,
+            now=work.now,
+        )
+    except UniqueViolation:
+        raise Conflict(f"The bucket has a consumer named {draft.name!r} already.") from None
+    except MissingReference:
+        raise NotFound("The account has no such bucket.") from None
+    work.attempt.concerns("consumer", consumer.id, name=consumer.name, bucket=bucket.name)
+    managers = [await _make_manager(work, consumer, manager) for manager in draft.managers]
+    made = await key_rules.make(work, bucket, consumer, draft.keys)
+    return ConsumerView(
+        consumer,
+        keys=[one.key for one in reversed(made)] or None,
+        managers=[manager for manager in reversed(managers) if manager.sub is not None] or None,
+        invites=[manager for manager in reversed(managers) if manager.sub is None] or None,
+        secrets={one.key.id: one.secret for one in made},
+    )
+
+
+async def list_of(
+    work: Work,
+    account_name: str,
+    bucket_name: str,
+    *,
+    tags: Tags,
+    manager_email: str | None,
+    include: Include,
+    page: Page,
+) -> tuple[list[ConsumerView], int]:
+    _, bucket = await get_bucket(work, account_name, bucket_name, Access.READ)
+    email = manager_email.lower() if manager_email is not None else None
+    found, total = await rows.list_of(
+        work.tx, bucket, tags=tags, manager_email=email, limit=page.limit, offset=page.offset
+    )
+    numbers = [consumer.number for consumer in found]
+    views = {consumer.number: ConsumerView(consumer) for consumer in found}
+    if include.keys:
+        keys = await key_rows.list_of_all(work.tx, numbers)
+        secrets: Mapping[str, Secret] = {}
+        if include.secrets:
+            secrets = await key_rules.reveal(work, bucket, found, [key for some in keys.values() for key in some])
+        views = {n: replace(view, keys=keys[n], secrets=secrets) for n, view in views.items()}
+    if include.managers or include.invites:
+        managers = await rows.list_managers_of_all(work.tx, numbers)
+        views = {n: _with_managers(view, managers[n], include) for n, view in views.items()}
+    return list(views.values()), total
+
+
+async def search(
+    work: Work, account_name: str, bucket_name: str, wanted: ConsumerSearch, *, place: Place, limit: int
+) -> tuple[list[ConsumerView], int]:
+    """The consumers that are looked for, from a place in the list on: newest first, with keys, managers and invites.
+
+    One more than `limit` is returned where there are more; and how many there are in all.
+    """
+    _, bucket = await get_bucket(work, account_name, bucket_name, Access.READ)
+    found, total = await rows.search(work.tx, bucket, wanted, place=place, limit=limit + 1)
+    numbers = [consumer.number for consumer in found]
+    keys = await key_rows.list_of_all(work.tx, numbers)
+    managers = await rows.list_managers_of_all(work.tx, numbers)
+    views = (ConsumerView(consumer, keys=keys[consumer.number]) for consumer in found)
+    everybody = Include(managers=True, invites=True)
+    return [_with_managers(view, managers[view.consumer.number], everybody) for view in views], total
+
+
+async def get(work: Work, path: ConsumerPath, include: Include) -> ConsumerView:
+    bucket, consumer = await get_consumer(work, path, Access.READ)
+    view = ConsumerView(consumer)
+    if include.keys:
+        keys = (await key_rows.list_of_all(work.tx, [consumer.number]))[consumer.number]
+        secrets = await key_rules.reveal(work, bucket, [consumer], keys) if include.secrets else {}
+        view = replace(view, keys=keys, secrets=secrets)
+    if include.managers or include.invites:
+        managers = await rows.list_managers_of_all(work.tx, [consumer.number])
+        view = _with_managers(view, managers[consumer.number], include)
+    return view
+
+
+async def update(
+    work: Work,
+    path: ConsumerPath,
+    *,
+    description: str | Unset | None,
+    tags: Tags | Unset | None,
+    metadata: Mapping[str, Any] | Unset | None,
+) -> Consumer:
+    """Replaces what is given as a whole; null empties it."""
+    _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
+    new_tags = replaced(tags, consumer.tags, {})
+    new_metadata = replaced(metadata, consumer.metadata, {})
+    _check_limits(work, new_tags, new_metadata)
+    new_description = replaced(description, consumer.description)
+    return await rows.update(
+        work.tx, consumer, description=new_description, tags=new_tags, metadata=new_metadata, now=work.now
+    )
+
+
+async def delete(work: Work, path: ConsumerPath) -> None:
+    """Deletes a consumer; all its keys end with the answer."""
+    _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
+    await rows.delete(work.tx, consumer)
+
+
+async def add_manager(work: Work, path: ConsumerPath, draft: ManagerDraft) -> Manager:
+    """A manager or an invite. Naming the `sub` of one who is only invited turns the invite into a manager."""
+    _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
+    known = await rows.find_manager(work.tx, consumer, email=draft.email.lower())
+    if known is not None and known.sub is None and draft.sub is not None:
+        return await rows.set_manager_sub(work.tx, known, draft.sub)
+    return await _make_manager(work, consumer, draft)
+
+
+async def list_managers(work: Work, path: ConsumerPath, *, with_invites: bool, page: Page) -> tuple[list[Manager], int]:
+    _, consumer = await get_consumer(work, path, Access.READ)
+    return await rows.list_managers(work.tx, consumer, with_invites=with_invites, limit=page.limit, offset=page.offset)
+
+
+async def get_manager(work: Work, path: ConsumerPath, manager_id: str) -> Manager:
+    """A manager or an invite by its id."""
+    _, consumer = await get_consumer(work, path, Access.READ)
+    for manager in (await rows.list_managers_of_all(work.tx, [consumer.number]))[consumer.number]:
+        if manager.id == manager_id:
+            return manager
+    raise NotFound("The consumer has no such manager.")
+
+
+async def delete_manager(work: Work, path: ConsumerPath, manager_id: str) -> Manager:
+    _, consumer = await get_consumer(work, path, Access.WRITE)
+    manager = None
+    if manager_id.isascii() and manager_id.isprintable():
+        manager = await rows.delete_manager(work.tx, consumer, manager_id)
+    if manager is None:
+        raise NotFound("The consumer has no such manager.")
+    work.attempt.concerns("manager", manager.id)
+    return manager
+
+
+async def _make_manager(work: Work, consumer: Consumer, draft: ManagerDraft) -> Manager:
+    try:
+        manager = await rows.insert_manager(
+            work.tx,
+            id=new_id(IdKind.MANAGER, work.tools.random_bytes),
+            consumer=consumer,
+            email=draft.email.lower(),
+            sub=draft.sub,
+            now=work.now,
+        )
+    except UniqueViolation:
+        raise Conflict(f"The consumer has a manager or an invite for {draft.email!r} already.") from None
+    work.attempt.concerns("manager", manager.id)
+    return manager
+
+
+def _with_managers(view: ConsumerView, managers: Sequence[Manager], include: Include) -> ConsumerView:
+    return replace(
+        view,
+        managers=[one for one in managers if one.sub is not None] if include.managers else None,
+        invites=[one for one in managers if one.sub is None] if include.invites else None,
+    )
+
+
+def _check_limits(work: Work, tags: Tags, metadata: Mapping[str, Any]) -> None:
+    problems: list[dict[str, str]] = []
+    check_tags(work, tags, problems)
+    size, most = len(to_json(metadata).encode()), work.tools.limits.metadata_bytes
+    if size > most:
+        message = f"is {size} bytes of JSON; at most {most} are allowed"
+        problems.append({"field": "body.metadata", "message": message})
+    if problems:
+        raise BadRequest("The consumer breaks a limit.", errors=problems)

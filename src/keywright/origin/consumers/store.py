@@ -1,0 +1,234 @@
+"""Rows of consumers, their tags and their managers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from keywright.domain.keyformat import HINT_LENGTH
+from keywright.domain.models import Bucket, Consumer, Manager
+from keywright.origin.db.engine import Transaction
+from keywright.origin.db.tables import consumer_tags, consumers, keys, managers, to_json
+from keywright.protocol.changes import ConsumerDelete, ConsumerPut
+
+Tags = Mapping[str, str]
+
+
+async def insert(
+    tx: Transaction,
+    *,
+    id: str,
+    bucket: Bucket,
+    name: str,
+    description: str | None,
+    tags: Tags,
+    metadata: Mapping[str, Any],
+    now: datetime,
+) -> Consumer:
+    """Raises UniqueViolation when the bucket has a consumer of that name, MissingReference when the bucket is gone."""
+    values = {"id": id, "name": name, "description": description, "metadata": metadata}
+    number = await tx.insert(consumers, bucket_number=bucket.number, **values, created_at=now, updated_at=now)
+    consumer = Consumer(number, id, bucket.number, name, description, tags, metadata, now, now)
+    await _insert_tags(tx, number, tags)
+    tx.record(put(consumer))
+    return consumer
+
+
+def put(consumer: Consumer) -> ConsumerPut:
+    """The change that brings a replica's record of this consumer up to date."""
+    metadata = to_json(consumer.metadata)
+    return ConsumerPut(consumer.number, consumer.id, consumer.bucket_number, consumer.name, metadata)
+
+
+async def find(
+    tx: Transaction, bucket: Bucket, name: str, *, tags: Tags, is_for_update: bool = False
+) -> Consumer | None:
+    """The consumer of that name whose tags match all of `tags`, held against other writers with `is_for_update`."""
+    statement = sa.select(consumers).where(consumers.c.bucket_number == bucket.number, consumers.c.name == name)
+    if is_for_update:
+        statement = statement.with_for_update()
+    row = await tx.first(statement)
+    if row is None:
+        return None
+    # The tags are read once the row is held: those of a moment before could belong to another writer's past.
+    (consumer,) = await with_tags(tx, [row])
+    return consumer if tags.items() <= consumer.tags.items() else None
+
+
+async def list_of(
+    tx: Transaction, bucket: Bucket, *, tags: Tags, manager_email: str | None, limit: int, offset: int
+) -> tuple[list[Consumer], int]:
+    """Newest first, and how many there are in all. `manager_email` is compared in lower case."""
+    conditions = [consumers.c.bucket_number == bucket.number, *_matching(tags)]
+    if manager_email is not None:
+        managed = sa.select(managers.c.consumer_number).where(managers.c.email == manager_email)
+        conditions.append(consumers.c.number.in_(managed))
+    newest = sa.select(consumers).where(*conditions).order_by(consumers.c.number.desc())
+    rows = await tx.all(newest.limit(limit).offset(offset))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(consumers).where(*conditions))
+    return await with_tags(tx, rows), total
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSearch:
+    """What to look for; None leaves a field out. `name` is a part of a name, `hint` the end of a key.
+
+    A tag is a name and a value, or None for any value; `manager` is an e-mail address in lower case.
+    """
+
+    name: str | None = None
+    tag: tuple[str, str | None] | None = None
+    manager: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a list, newest first, a page begins: after a row, before one, or at the top.
+
+    A row's number rather than an offset: the thousandth page costs what the first does, and none shifts meanwhile.
+    """
+
+    older_than: int | None = None
+    newer_than: int | None = None
+
+
+async def search(
+    tx: Transaction, bucket: Bucket, wanted: ConsumerSearch, *, place: Place, limit: int
+) -> tuple[list[Consumer], int]:
+    """A page of what is looked for, newest first, and how many there are in all."""
+    conditions = [consumers.c.bucket_number == bucket.number, *_wanted(bucket, wanted)]
+    number = consumers.c.number
+    page = sa.select(consumers).where(*conditions).limit(limit)
+    if place.newer_than is not None:
+        rows = (await tx.all(page.where(number > place.newer_than).order_by(number)))[::-1]
+    else:
+        older = page if place.older_than is None else page.where(number < place.older_than)
+        rows = await tx.all(older.order_by(number.desc()))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(consumers).where(*conditions))
+    return await with_tags(tx, rows), total
+
+
+async def update(
+    tx: Transaction,
+    consumer: Consumer,
+    *,
+    description: str | None,
+    tags: Tags,
+    metadata: Mapping[str, Any],
+    now: datetime,
+) -> Consumer:
+    values = {"description": description, "metadata": metadata, "updated_at": now}
+    await tx.execute(sa.update(consumers).where(consumers.c.number == consumer.number).values(**values))
+    if dict(tags) != dict(consumer.tags):
+        await tx.execute(sa.delete(consumer_tags).where(consumer_tags.c.consumer_number == consumer.number))
+        await _insert_tags(tx, consumer.number, tags)
+    changed = replace(consumer, description=description, tags=tags, metadata=metadata, updated_at=now)
+    if put(changed) != put(consumer):
+        tx.record(put(changed))
+    return changed
+
+
+async def delete(tx: Transaction, consumer: Consumer) -> None:
+    """Deletes the consumer with its keys and managers; for the edges that is one change."""
+    await tx.execute(sa.delete(consumers).where(consumers.c.number == consumer.number))
+    tx.record(ConsumerDelete(consumer.number))
+
+
+async def insert_manager(
+    tx: Transaction, *, id: str, consumer: Consumer, email: str, sub: str | None, now: datetime
+) -> Manager:
+    """Raises UniqueViolation when the consumer has a manager of that e-mail address."""
+    number = await tx.insert(managers, id=id, consumer_number=consumer.number, email=email, sub=sub, created_at=now)
+    return Manager(number, id, consumer.number, email, sub, now)
+
+
+async def set_manager_sub(tx: Transaction, manager: Manager, sub: str) -> Manager:
+    """An invite becomes a manager."""
+    await tx.execute(sa.update(managers).where(managers.c.number == manager.number).values(sub=sub))
+    return replace(manager, sub=sub)
+
+
+async def find_manager(tx: Transaction, consumer: Consumer, *, email: str) -> Manager | None:
+    own = managers.c.consumer_number == consumer.number
+    row = await tx.first(sa.select(managers).where(own, managers.c.email == email))
+    return Manager(**row._mapping) if row else None
+
+
+async def list_managers(
+    tx: Transaction, consumer: Consumer, *, with_invites: bool, limit: int, offset: int
+) -> tuple[list[Manager], int]:
+    conditions = [managers.c.consumer_number == consumer.number]
+    if not with_invites:
+        conditions.append(managers.c.sub.is_not(None))
+    newest = sa.select(managers).where(*conditions).order_by(managers.c.number.desc())
+    rows = await tx.all(newest.limit(limit).offset(offset))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(managers).where(*conditions))
+    return [Manager(**row._mapping) for row in rows], total
+
+
+async def list_managers_of_all(tx: Transaction, consumer_numbers: Sequence[int]) -> dict[int, list[Manager]]:
+    """The managers and invites of each of these consumers, newest first."""
+    found: dict[int, list[Manager]] = {number: [] for number in consumer_numbers}
+    newest = sa.select(managers).where(managers.c.consumer_number.in_(found)).order_by(managers.c.number.desc())
+    for row in await tx.all(newest):
+        found[row.consumer_number].append(Manager(**row._mapping))
+    return found
+
+
+async def delete_manager(tx: Transaction, consumer: Consumer, manager_id: str) -> Manager | None:
+    """Deletes a manager or an invite; None when the consumer has none of that id."""
+    own = managers.c.consumer_number == consumer.number
+    row = await tx.first(sa.delete(managers).where(own, managers.c.id == manager_id).returning(*managers.c))
+    return Manager(**row._mapping) if row else None
+
+
+def _wanted(bucket: Bucket, wanted: ConsumerSearch) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = []
+    if wanted.name is not None:
+        found.append(consumers.c.name.contains(wanted.name, autoescape=True))
+    if wanted.tag is not None:
+        name, value = wanted.tag
+        tagged = sa.select(consumer_tags.c.consumer_number).where(consumer_tags.c.name == name)
+        found.append(consumers.c.number.in_(tagged if value is None else tagged.where(consumer_tags.c.value == value)))
+    if wanted.manager is not None:
+        managed = sa.select(managers.c.consumer_number).where(managers.c.email == wanted.manager)
+        found.append(consumers.c.number.in_(managed))
+    if wanted.hint is not None:
+        is_whole = len(wanted.hint) == HINT_LENGTH
+        ends = keys.c.hint == wanted.hint if is_whole else keys.c.hint.endswith(wanted.hint, autoescape=True)
+        held = sa.select(keys.c.consumer_number).where(keys.c.bucket_number == bucket.number, ends)
+        found.append(consumers.c.number.in_(held))
+    return found
+
+
+def _matching(tags: Tags) -> list[sa.ColumnElement[bool]]:
+    return [
+        sa.exists().where(
+            consumer_tags.c.consumer_number == consumers.c.number,
+            consumer_tags.c.name == name,
+            consumer_tags.c.value == value,
+        )
+        for name, value in tags.items()
+    ]
+
+
+async def _insert_tags(tx: Transaction, consumer_number: int, tags: Tags) -> None:
+    if tags:
+        rows = [
+            {"consumer_number": consumer_number, "name": name, "value": value, "position": position}
+            for position, (name, value) in enumerate(tags.items())
+        ]
+        await tx.execute(sa.insert(consumer_tags), rows)
+
+
+async def with_tags(tx: Transaction, rows: Sequence[Any]) -> list[Consumer]:
+    tags: dict[int, dict[str, str]] = {row.number: {} for row in rows}
+    statement = sa.select(consumer_tags).where(consumer_tags.c.consumer_number.in_(tags))
+    for row in await tx.all(statement.order_by(consumer_tags.c.consumer_number, consumer_tags.c.position)):
+        tags[row.consumer_number][row.name] = row.value
+    return [Consumer(**row._mapping, tags=tags[row.number]) for row in rows]

@@ -1,0 +1,1 @@
+"""The record: engines, transactions, the order of commits, tables and migrations."""

@@ -1,0 +1,55 @@
+"""Owns the steps from one shape of the record to the next (Alembic), and the lock that lets one process take them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from keywright.origin.db import sqlite
+from keywright.origin.db.engine import Database
+from keywright.origin.db.tables import SCHEMA_VERSION
+
+# An arbitrary number of ours, so that two machines that start at once don't migrate at once (PostgreSQL).
+_LOCK = 0x6B657977
+
+
+class NewerSchema(Exception):
+    """The record was migrated by a newer Keywright; the argument is its version."""
+
+
+async def get_version(database: Database) -> str | None:
+    """The schema version of the record; None for an empty database."""
+    async with database.engine.connect() as connection:
+        if not await connection.run_sync(lambda sync: sa.inspect(sync).has_table("alembic_version")):
+            return None
+        version: str | None = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return version
+
+
+async def upgrade(database: Database) -> bool:
+    """Brings the record to this version's shape; whether there was anything to do. Raises NewerSchema."""
+    version = await get_version(database)
+    if version == SCHEMA_VERSION:
+        return False
+    if version is not None and version > SCHEMA_VERSION:
+        raise NewerSchema(version)
+    async with database.engine.connect() as connection:
+        if database.is_sqlite:
+            await connection.execution_options(**{sqlite.WRITES: True})
+        async with connection.begin():
+            if not database.is_sqlite:
+                await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            await connection.run_sync(_upgrade)
+    return True
+
+
+def _upgrade(connection: sa.Connection, version: str = "head") -> None:
+    # Loaded here: only a start that migrates pays for it.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, version)

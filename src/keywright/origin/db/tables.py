@@ -1,0 +1,302 @@
+"""Owns the shape of the record: tables, constraints and column types, the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+from keywright.domain.models import from_millis, to_millis
+
+SCHEMA_VERSION = "0005"
+"""The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """An aware datetime, stored as milliseconds since the epoch: the precision of the API, on every engine."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else to_millis(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else from_millis(value)
+
+
+class JsonText(sa.types.TypeDecorator[Mapping[str, Any]]):
+    """A JSON object kept as text, so that it comes back as it was sent: key order and all."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Mapping[str, Any] | None, dialect: Dialect) -> str | None:
+        return None if value is None else to_json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Mapping[str, Any] | None:
+        return None if value is None else json.loads(value)
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """A JSON object without spaces, non-ASCII characters as they are."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = sa.MetaData(naming_convention=NAMING)
+
+RowNumber = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def _number() -> sa.Column[int]:
+    return sa.Column("number", RowNumber, primary_key=True, autoincrement=True)
+
+
+def _reference(name: str, target: str, *, primary_key: bool = False, nullable: bool = False) -> sa.Column[int]:
+    key = sa.ForeignKey(f"{target}.number", ondelete="CASCADE")
+    return sa.Column(name, RowNumber, key, primary_key=primary_key, nullable=nullable)
+
+
+def _times() -> tuple[sa.Column[datetime], sa.Column[datetime]]:
+    return sa.Column("created_at", UtcTime, nullable=False), sa.Column("updated_at", UtcTime, nullable=False)
+
+
+def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
+    # AUTOINCREMENT: SQLite would else give a deleted row's number to the next one, and a replica would mix them up.
+    autoincrement = any(isinstance(item, sa.Column) and item.name == "number" for item in items)
+    return sa.Table(name, metadata, *items, sqlite_autoincrement=autoincrement)
+
+
+def _stamp() -> tuple[sa.Column[str], sa.Column[int]]:
+    return sa.Column("stamp", sa.Text, nullable=False), sa.Column("stamped_at", sa.BigInteger, nullable=False)
+
+
+deployment = _table(
+    "deployment",
+    sa.Column("single", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("pepper_check", sa.Text, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    *_stamp(),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("awaited_revision", sa.BigInteger, nullable=False, server_default="0"),
+    sa.CheckConstraint("single = 1", name="one_row"),
+)
+"""One row: who this deployment is, and the head of the log, whose row lock puts commits into one order."""
+
+changes = _table(
+    "changes",
+    sa.Column("revision", sa.BigInteger, primary_key=True, autoincrement=False),
+    *_stamp(),
+    sa.Column("body", sa.Text, nullable=False),
+)
+"""`stamp` and `stamped_at` are the transaction's (protocol/changes.py: Cursor). The newest row must be kept, always."""
+
+accounts = _table(
+    "accounts",
+    _number(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    *_times(),
+)
+
+projects = _table(
+    "projects",
+    _number(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    _reference("account_number", "accounts"),
+    sa.Column("name", sa.Text, nullable=False),
+    *_times(),
+    sa.UniqueConstraint("account_number", "name"),
+)
+
+buckets = _table(
+    "buckets",
+    _number(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    _reference("account_number", "accounts", nullable=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("description", sa.Text),
+    sa.Column("tags", JsonText, nullable=False),
+    sa.Column("is_retrievable", sa.Boolean, nullable=False),
+    sa.Column("key_prefix", sa.Text, nullable=False),
+    sa.Column("master_key_id", sa.Text),
+    sa.Column("sealed_data_key", sa.LargeBinary),
+    sa.Column("self_serve", JsonText, nullable=False, server_default="{}"),
+    *_times(),
+    sa.Column("max_staleness_seconds", sa.BigInteger),
+    sa.Column("when_stale", sa.Text, nullable=False, server_default="serve"),
+    sa.CheckConstraint("(sealed_data_key IS NULL) = (master_key_id IS NULL)", name="data_key_names_its_master_key"),
+    sa.Index(None, "account_number"),
+)
+
+retired_bucket_names = _table(
+    "retired_bucket_names",
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+)
+"""Names of deleted buckets: a gateway may still ask for one, so no other account may ever answer to it."""
+
+environments = _table(
+    "environments",
+    _reference("project_number", "projects", primary_key=True),
+    sa.Column("environment", sa.Text, primary_key=True),
+    _reference("bucket_number", "buckets"),
+    sa.Index(None, "bucket_number"),
+)
+
+grants = _table(
+    "grants",
+    _reference("bucket_number", "buckets", primary_key=True),
+    _reference("account_number", "accounts", primary_key=True),
+    sa.Column("access", sa.SmallInteger, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Index(None, "account_number"),
+)
+
+consumers = _table(
+    "consumers",
+    _number(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    _reference("bucket_number", "buckets"),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("metadata", JsonText, nullable=False),
+    *_times(),
+    sa.UniqueConstraint("bucket_number", "name"),
+    sa.Index(None, "bucket_number", "number"),
+)
+
+consumer_tags = _table(
+    "consumer_tags",
+    _reference("consumer_number", "consumers", primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("position", sa.SmallInteger, nullable=False),
+    sa.Index(None, "name", "value"),
+)
+
+keys = _table(
+    "keys",
+    _number(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    _reference("bucket_number", "buckets"),
+    _reference("consumer_number", "consumers"),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("expires_at", UtcTime),
+    sa.Column("sealed", sa.LargeBinary),
+    *_times(),
+    sa.CheckConstraint("length(digest) = 32", name="digest_length"),
+    sa.UniqueConstraint("bucket_number", "digest"),
+    sa.Index(None, "consumer_number", "number"),
+    sa.Index(None, "bucket_number", "hint"),
+)
+
+managers = _table(
+    "managers",
+    _number(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    _reference("consumer_number", "consumers"),
+    sa.Column("email", sa.Text, nullable=False),
+    sa.Column("sub", sa.Text),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.UniqueConstraint("consumer_number", "email"),
+    sa.Index(None, "email"),
+    sa.Index(None, "sub"),
+)
+
+portals = _table(
+    "portals",
+    _reference("bucket_number", "buckets", primary_key=True),
+    sa.Column("settings", JsonText, nullable=False),
+    sa.Column("logo", sa.LargeBinary),
+    sa.Column("logo_type", sa.Text),
+    sa.Column("updated_at", UtcTime, nullable=False),
+)
+"""How the developer portal of a bucket looks."""
+
+sign_in_links = _table(
+    "sign_in_links",
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("visitor_digest", sa.LargeBinary, nullable=False),
+    _reference("bucket_number", "buckets"),
+    sa.Column("email", sa.Text, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.Index(None, "bucket_number"),
+    sa.Index(None, "ends_at"),
+)
+"""Links that were sent to sign somebody in, each for one browser; a row is deleted when its link is used."""
+edges = _table(
+    "edges",
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("region", sa.Text),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+    sa.Column("revision", sa.BigInteger),
+    sa.Column("lag_millis", sa.BigInteger),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "seen_at"),
+)
+"""What each edge said last, for the origins that did not hear it themselves. No part of the record: it may be emptied.
+
+`account_id` is text, and "" for edges of the deployment itself. `seen_at` is by the database's clock, in milliseconds.
+"""
+
+audit_logs = _table(
+    "audit_logs",
+    _number(),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("timestamp", UtcTime, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("actor_sub", sa.Text, nullable=False),
+    sa.Column("actor_email", sa.Text),
+    sa.Column("success", sa.Boolean, nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("body", JsonText, nullable=False),
+    sa.Index(None, "account_id", "number"),
+)
+"""`account_id` is text and no reference: the log outlives what it tells of. `body` holds the rest of the entry."""
+
+sessions = _table(
+    "sessions",
+    _number(),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("portal", sa.Text, nullable=False),
+    _reference("key_number", "keys", nullable=True),
+    _reference("bucket_number", "buckets", nullable=True),
+    sa.Column("sub", sa.Text),
+    sa.Column("email", sa.Text),
+    sa.Column("connection", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.CheckConstraint("length(digest) = 32", name="digest_length"),
+    sa.Index(None, "key_number"),
+    sa.Index(None, "bucket_number"),
+    sa.Index(None, "ends_at"),
+)
+"""Who is signed in to a portal. The digest is that of the cookie; the session ends with its key or its bucket."""
+
+sent_forms = _table(
+    "sent_forms",
+    _reference("session_number", "sessions", primary_key=True),
+    sa.Column("form", sa.Text, primary_key=True),
+    sa.Column("location", sa.Text, nullable=False),
+)
+"""Forms that a session has sent, by the number that each was given: one that is sent twice is done once."""

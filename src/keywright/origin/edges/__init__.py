@@ -1,0 +1,1 @@
+"""Edges: who follows, how far each has got, and waiting until they have applied a change."""

@@ -1,0 +1,61 @@
+"""Edges: who follows, and how far each has got."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import Field
+
+from keywright.domain.models import from_millis
+from keywright.origin.edges.rules import Reported
+from keywright.origin.openapi.fields import ListOf, Moment, Shape
+from keywright.origin.openapi.parameters import AskedPage, PathAccount, new_router
+from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.route import CurrentEdges, CurrentWork
+from keywright.protocol.reports import EdgeState
+
+router = new_router("Edges")
+
+
+class EdgeShape(Shape):
+    """A replica that judges keys: beside an origin, or a `keywright edge` elsewhere."""
+
+    id: str = Field(description="Two edges of one name have two.", examples=["wq3v0bT1Hq2fJ7dYk9ZcXw"])
+    name: str = Field(examples=["edge-oslo-1"])
+    region: str | None = Field(examples=["eu-north"])
+    version: str = Field(examples=["0.1.0"])
+    connected: bool = Field(description="Whether it was heard of in the last 10 seconds.")
+    seen_on: Moment = Field(description="When it was heard of last.")
+    state: EdgeState = Field(
+        description="`starting` without a snapshot, `synced`, or `behind`: as it said when it was heard of last."
+    )
+    since: Moment = Field(description="Since when it is in that state, by its own clock.")
+    revision: int | None = Field(description="The newest change that it has applied.", examples=[42])
+    lag_seconds: float | None = Field(
+        description="For how long it may have been out of step; null while that is not known.", examples=[0.4]
+    )
+
+
+def _show(edge: Reported, now: datetime) -> EdgeShape:
+    report = edge.report
+    return EdgeShape(
+        id=report.instance,
+        name=report.name,
+        region=report.region or None,
+        version=report.version,
+        connected=edge.is_connected,
+        seen_on=now - timedelta(seconds=edge.age),
+        state=report.state,
+        since=from_millis(report.since),
+        revision=report.revision,
+        lag_seconds=None if report.lag is None else round(report.lag / 1000 + edge.age, 3),
+    )
+
+
+@router.get("/accounts/{accountName}/edges", name="edge.list", summary="List edges", responses=problems(403, 404))
+async def list_edges(
+    work: CurrentWork, edges: CurrentEdges, account: PathAccount, page: AskedPage
+) -> ListOf[EdgeShape]:
+    """The edges of an account and those that follow the whole deployment, by name. One that is gone stays for a day."""
+    found, total = await edges.list_of(work, account, page)
+    return ListOf.of([_show(edge, work.now) for edge in found], page, total)

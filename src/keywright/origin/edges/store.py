@@ -1,0 +1,132 @@
+"""Rows of edges: what each said last, kept by the origin that heard it for the origins that did not; and who waits.
+
+They are no part of the record: not audited, in no change, and gone when nothing was heard of an edge for long.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from keywright.domain.models import from_millis, to_millis
+from keywright.origin.db.engine import Transaction
+from keywright.origin.db.tables import deployment, edges
+from keywright.protocol.changes import Cursor
+from keywright.protocol.reports import EdgeState, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """`account_id` is "" for an edge of the deployment itself; `age` is how many seconds ago it said so."""
+
+    account_id: str
+    report: Report
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """`awaited` is the newest revision for which somebody waits, or waited, to hear that edges have applied it."""
+
+    deployment_id: str
+    revision: int
+    awaited: int
+
+
+async def find_head(tx: Transaction) -> Head | None:
+    row = await tx.first(sa.select(deployment.c.id, deployment.c.revision, deployment.c.awaited_revision))
+    return Head(*row) if row else None
+
+
+async def put_all(tx: Transaction, heard: Iterable[Heard]) -> None:
+    """Keep what was heard, unless something newer of the same edge is kept already.
+
+    A row of the future is of a clock that was set back since: it is not newer.
+    """
+    now = await _now(tx)
+    # In one order, so that two origins that write the same rows wait for each other rather than for ever.
+    rows = [_row(one, now) for one in sorted(heard, key=lambda one: (one.account_id, one.report.instance))]
+    if not rows:
+        return
+    insert: Any = (postgresql if tx.is_postgresql else sqlite).insert(edges)
+    told = {name: insert.excluded[name] for name in rows[0] if name not in {"account_id", "instance"}}
+    is_older = (edges.c.seen_at <= insert.excluded.seen_at) | (edges.c.seen_at > now)
+    await tx.execute(
+        insert.on_conflict_do_update(index_elements=["account_id", "instance"], set_=told, where=is_older), rows
+    )
+
+
+async def list_all(
+    tx: Transaction, *, within_seconds: float | None = None, account_ids: Sequence[str] | None = None
+) -> list[Heard]:
+    """What is kept: of edges heard of within so many seconds, of these accounts only."""
+    now = await _now(tx)
+    statement = sa.select(edges)
+    if within_seconds is not None:
+        statement = statement.where(edges.c.seen_at >= now - int(within_seconds * 1000))
+    if account_ids is not None:
+        statement = statement.where(edges.c.account_id.in_(account_ids))
+    return [_heard(row, now) for row in await tx.all(statement)]
+
+
+async def make_room(tx: Transaction, account_id: str, instance: str, *, most: int, gone_seconds: float) -> bool:
+    """Whether an account may have this edge beside its others; one that is gone makes place for it."""
+    own = edges.c.account_id == account_id
+    others = sa.select(sa.func.count()).select_from(edges).where(own, edges.c.instance != instance)
+    count: int = await tx.scalar(others)
+    if count < most:
+        return True
+    gone = edges.c.seen_at < await _now(tx) - int(gone_seconds * 1000)
+    oldest = sa.select(edges.c.instance).where(own, gone).order_by(edges.c.seen_at).limit(1).scalar_subquery()
+    deleted = await tx.execute(sa.delete(edges).where(own, edges.c.instance == oldest))
+    return deleted.rowcount > 0
+
+
+async def delete_unseen(tx: Transaction, *, seconds: float) -> None:
+    await tx.execute(sa.delete(edges).where(edges.c.seen_at < await _now(tx) - int(seconds * 1000)))
+
+
+async def _now(tx: Transaction) -> int:
+    """By the database's clock: those of several origins may differ. SQLite has the clock of its one machine."""
+    if not tx.is_postgresql:
+        return time.time_ns() // 1_000_000
+    now: int = await tx.scalar(sa.text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"))
+    return now
+
+
+def _row(heard: Heard, now: int) -> dict[str, Any]:
+    report = heard.report
+    return {
+        "account_id": heard.account_id,
+        "instance": report.instance,
+        "name": report.name,
+        "region": report.region or None,
+        "version": report.version,
+        "state": report.state.value,
+        "since": from_millis(report.since),
+        "revision": report.revision,
+        "lag_millis": report.lag,
+        "seen_at": now - int(heard.age * 1000),
+    }
+
+
+def _heard(row: Any, now: int) -> Heard:
+    report = Report(
+        deployment_id="",
+        instance=row.instance,
+        start="",
+        number=0,
+        name=row.name,
+        region=row.region or "",
+        version=row.version,
+        state=EdgeState(row.state),
+        since=to_millis(row.since),
+        cursor=None if row.revision is None else Cursor(row.revision, "", 0),
+        lag=row.lag_millis,
+    )
+    return Heard(row.account_id, report, max(0, now - row.seen_at) / 1000)

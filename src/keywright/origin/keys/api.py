@@ -1,0 +1,233 @@
+"""Keys of a consumer, and rolling them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import Body, Depends, Query, Request, Response
+from pydantic import Field
+
+from keywright.domain import keyformat
+from keywright.domain.keyformat import MAX_LENGTH, Secret
+from keywright.domain.models import Key
+from keywright.origin.keys import rules
+from keywright.origin.keys.rules import ConsumerPath, KeyDraft, MadeKey
+from keywright.origin.openapi.fields import (
+    CustomKey,
+    Description,
+    GivenMoment,
+    ListOf,
+    Moment,
+    Shape,
+    given,
+    without_default,
+)
+from keywright.origin.openapi.parameters import (
+    AskedPage,
+    PathAccount,
+    PathBucket,
+    PathConsumer,
+    PathKey,
+    TagQuery,
+    new_router,
+)
+from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.route import CurrentWork, WantedTags, wants_representation
+
+MAX_BULK = 1000
+
+router = new_router("Keys")
+CONSUMER = "/accounts/{accountName}/key-buckets/{bucketName}/consumers/{consumerName}"
+KEYS = CONSUMER + "/keys"
+
+
+class KeyFormat(StrEnum):
+    """How keys are shown."""
+
+    NONE = "none"
+    VISIBLE = "visible"
+    MASKED = "masked"
+
+
+AskedFormat = Annotated[
+    KeyFormat,
+    Query(
+        alias="key-format",
+        description="`masked`: the last characters only. `visible`: the whole key. `none`: no `key` at all.",
+    ),
+]
+
+
+class KeyShape(Shape):
+    """A credential of a consumer."""
+
+    id: str = Field(examples=["key_m1m4ol223R0kGHGZY7tPQMQl"])
+    description: str | None = Field(examples=["My first API Key"])
+    created_on: Moment
+    updated_on: Moment
+    expires_on: Moment | None = Field(description="The key is good until, and not including, this moment.")
+    key: str = Field(
+        default="",
+        description="The key: whole when it was just made or `visible` was asked for, else its last characters.",
+        examples=["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"],
+        json_schema_extra=without_default,
+    )
+
+
+class KeyCreate(Shape):
+    """A new key."""
+
+    description: Description | None = Field(default=None, examples=["My first API Key"])
+    expires_on: GivenMoment | None = Field(
+        default=None, description="When the key ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
+    )
+    key: CustomKey | None = Field(default=None, description="An existing secret to bring along. Best left out.")
+
+    def to_draft(self) -> KeyDraft:
+        return KeyDraft(self.description, self.expires_on, self.key)
+
+
+class KeyUpdate(Shape):
+    """What is to change; null empties a field."""
+
+    description: Description | None = Field(default=None, examples=["The key of the test server"])
+    expires_on: GivenMoment | None = Field(
+        default=None, description="When the key ends; null is never.", examples=["2027-01-31T12:00:00.000Z"]
+    )
+    key: str | None = Field(
+        default=None, max_length=MAX_LENGTH, description="May be sent back as it was read; it can't be changed."
+    )
+
+
+class RollKey(Shape):
+    """How long the present keys go on."""
+
+    expires_on: GivenMoment | None = Field(
+        default=None,
+        description="When the present keys end; at once, if left out. No key's life is made longer.",
+        examples=["2027-01-31T12:00:00.000Z"],
+    )
+
+
+def show(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> KeyShape:
+    """The shape of a key; a key whose secret is at hand in `secrets` is shown whole."""
+    shape = KeyShape.model_construct(
+        id=key.id,
+        description=key.description,
+        created_on=key.created_at,
+        updated_on=key.updated_at,
+        expires_on=key.expires_at,
+    )
+    if format is KeyFormat.NONE:
+        return shape
+    secret = secrets.get(key.id)
+    shape.key = secret.reveal() if secret is not None else keyformat.mask(key.hint)
+    return shape
+
+
+async def consumer_path(
+    account: PathAccount, bucket: PathBucket, consumer: PathConsumer, tags: WantedTags, tag: TagQuery = None
+) -> ConsumerPath:
+    return ConsumerPath(account, bucket, consumer, tags)
+
+
+AskedConsumer = Annotated[ConsumerPath, Depends(consumer_path)]
+
+
+@router.get(KEYS, name="key.list", summary="List keys", responses=problems(403, 404), response_model_exclude_unset=True)
+async def list_keys(
+    work: CurrentWork, path: AskedConsumer, page: AskedPage, format: AskedFormat = KeyFormat.MASKED
+) -> ListOf[KeyShape]:
+    """The keys of a consumer, newest first."""
+    bucket, consumer, keys, total = await rules.list_of(work, path, page)
+    secrets = await rules.reveal(work, bucket, [consumer], keys) if format is KeyFormat.VISIBLE else {}
+    return ListOf.of([show(key, format, secrets) for key in keys], page, total)
+
+
+@router.post(KEYS, name="key.create", summary="Create a key", responses=problems(403, 404, 409, 413, 415))
+async def create_key(work: CurrentWork, path: AskedConsumer, body: KeyCreate) -> KeyShape:
+    """A new key. The answer shows it; in a bucket that is not retrievable this is the only time."""
+    (made,) = await rules.create(work, path, [body.to_draft()])
+    return show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
+
+
+@router.post(
+    KEYS + "/$bulk", name="key.create-bulk", summary="Create many keys", responses=problems(403, 404, 409, 413, 415)
+)
+async def create_keys(
+    work: CurrentWork, path: AskedConsumer, body: Annotated[list[KeyCreate], Body(max_length=MAX_BULK)]
+) -> ListOf[KeyShape]:
+    """Up to 1000 keys, all or nothing, answered in the order in which they were sent."""
+    made = await rules.create(work, path, [draft.to_draft() for draft in body])
+    shapes = [show(one.key, KeyFormat.VISIBLE, {one.key.id: one.secret}) for one in made]
+    return ListOf(data=shapes, limit=MAX_BULK, offset=0, total=len(shapes))
+
+
+@router.get(
+    KEYS + "/{keyId:key_id}",
+    name="key.read",
+    summary="Get a key",
+    responses=problems(403, 404),
+    response_model_exclude_unset=True,
+)
+async def get_key(
+    work: CurrentWork, path: AskedConsumer, key_id: PathKey, format: AskedFormat = KeyFormat.MASKED
+) -> KeyShape:
+    """A key of a consumer, masked unless `visible` is asked for."""
+    bucket, consumer, key = await rules.get(work, path, key_id)
+    secrets = await rules.reveal(work, bucket, [consumer], [key]) if format is KeyFormat.VISIBLE else {}
+    return show(key, format, secrets)
+
+
+@router.patch(
+    KEYS + "/{keyId:key_id}", name="key.update", summary="Update a key", responses=problems(403, 404, 413, 415)
+)
+async def update_key(work: CurrentWork, path: AskedConsumer, key_id: PathKey, body: KeyUpdate) -> KeyShape:
+    """Changes the description or the expiry. What is left out stays; null empties."""
+    key = await rules.update(
+        work,
+        path,
+        key_id,
+        description=given(body, "description"),
+        expires_at=given(body, "expires_on"),
+        secret=given(body, "key"),
+    )
+    return show(key, KeyFormat.MASKED, {})
+
+
+@router.delete(
+    KEYS + "/{keyId:key_id}", name="key.delete", summary="Revoke a key", status_code=204, responses=problems(403, 404)
+)
+async def delete_key(work: CurrentWork, path: AskedConsumer, key_id: PathKey) -> None:
+    """Ends a key: from the next request on it is unknown."""
+    await rules.delete(work, path, key_id)
+
+
+@router.post(
+    CONSUMER + "/roll-key",
+    name="consumer.roll-key",
+    summary="Roll keys",
+    status_code=204,
+    response_model=None,
+    responses={
+        200: {"model": KeyShape, "description": "The new key, where `Prefer: return=representation` was sent."},
+        **problems(403, 404, 413, 415),
+    },
+)
+async def roll_keys(
+    work: CurrentWork, request: Request, path: AskedConsumer, body: Annotated[RollKey | None, Body()] = None
+) -> Response:
+    """Makes a new key without expiry; every other key ends at `expiresOn`, or at once, unless it ends sooner."""
+    _, made = await rules.roll(work, path, expires_at=body.expires_on if body else None)
+    return rolled(request, made)
+
+
+def rolled(request: Request, made: MadeKey) -> Response:
+    """204, or the new key where the caller prefers to see it."""
+    if not wants_representation(request):
+        return Response(status_code=204)
+    shape = show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
+    headers = {"Preference-Applied": "return=representation"}
+    return Response(shape.model_dump_json(by_alias=True), media_type="application/json", headers=headers)

@@ -1,0 +1,220 @@
+"""Rules of keys: how they come to be, are shown, change, roll and end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from keywright.domain import keyformat
+from keywright.domain.keyformat import Secret
+from keywright.domain.models import Bucket, Consumer, IdKind, Key, new_id
+from keywright.domain.permissions import Access
+from keywright.domain.problems import BadRequest, Conflict, Forbidden, NotFound
+from keywright.origin.buckets import store as bucket_rows
+from keywright.origin.consumers import store as consumer_rows
+from keywright.origin.db.engine import MissingReference, UniqueViolation
+from keywright.origin.keys import store as rows
+from keywright.origin.keys.vault import BucketVault
+from keywright.origin.pipeline.unit_of_work import (
+    Page,
+    Unset,
+    Work,
+    access_to,
+    get_bucket,
+    is_consumer_name,
+    replaced,
+)
+
+Tags = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDraft:
+    """What a caller says of a new key; `custom` is a secret that it brings along."""
+
+    description: str | None = None
+    expires_at: datetime | None = None
+    custom: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """A key at the only moment when its secret is surely at hand."""
+
+    key: Key
+    secret: Secret = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerPath:
+    """Where a consumer is: account, bucket, name; `tags` guard it, and one that has others is not found."""
+
+    account_name: str
+    bucket_name: str
+    consumer_name: str
+    tags: Tags = field(default_factory=dict)
+
+
+async def get_consumer(
+    work: Work, path: ConsumerPath, need: Access, *, is_for_update: bool = False
+) -> tuple[Bucket, Consumer]:
+    """Raises NotFound (also where a tag guard does not match) and Forbidden."""
+    _, bucket = await get_bucket(work, path.account_name, path.bucket_name, need)
+    consumer = None
+    if is_consumer_name(path.consumer_name):
+        consumer = await consumer_rows.find(
+            work.tx, bucket, path.consumer_name, tags=path.tags, is_for_update=is_for_update
+        )
+    if consumer is None:
+        raise NotFound("The bucket has no such consumer.")
+    work.attempt.concerns("consumer", consumer.id, name=consumer.name, bucket=bucket.name)
+    return bucket, consumer
+
+
+async def create(work: Work, path: ConsumerPath, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
+    """New keys for a consumer, all or none, in the order of the drafts."""
+    bucket, consumer = await get_consumer(work, path, Access.WRITE)
+    return await make(work, bucket, consumer, drafts)
+
+
+async def make(work: Work, bucket: Bucket, consumer: Consumer, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
+    """The keys themselves, without rights asked. Raises Conflict when a custom secret is in the bucket already."""
+    if not drafts:
+        return []
+    vault = await _open_vault(work, bucket)
+    new: list[rows.NewKey] = []
+    secrets: list[Secret] = []
+    for draft in drafts:
+        secret = draft.custom or keyformat.generate(bucket.key_prefix, work.tools.random_bytes)
+        id = new_id(IdKind.KEY, work.tools.random_bytes)
+        new.append(
+            rows.NewKey(
+                id=id,
+                digest=work.tools.digester.digest(secret.reveal()),
+                hint=keyformat.hint_of(secret),
+                description=draft.description,
+                expires_at=draft.expires_at,
+                sealed=vault.seal(secret, consumer_id=consumer.id, key_id=id) if vault else None,
+            )
+        )
+        secrets.append(secret)
+    try:
+        made = await rows.insert_all(work.tx, consumer, new, now=work.now)
+    except UniqueViolation:
+        raise Conflict("A key with this value exists in the bucket already.") from None
+    except MissingReference:
+        raise NotFound("The bucket has no such consumer.") from None
+    for key in made:
+        work.attempt.concerns("key", key.id)
+    return [MadeKey(key, secret) for key, secret in zip(made, secrets, strict=True)]
+
+
+async def list_of(work: Work, path: ConsumerPath, page: Page) -> tuple[Bucket, Consumer, list[Key], int]:
+    bucket, consumer = await get_consumer(work, path, Access.READ)
+    keys, total = await rows.list_of(work.tx, consumer, limit=page.limit, offset=page.offset)
+    return bucket, consumer, keys, total
+
+
+async def get(work: Work, path: ConsumerPath, key_id: str) -> tuple[Bucket, Consumer, Key]:
+    bucket, consumer = await get_consumer(work, path, Access.READ)
+    return bucket, consumer, await _get(work, consumer, key_id, is_for_update=False)
+
+
+async def reveal(work: Work, bucket: Bucket, consumers: Sequence[Consumer], keys: Sequence[Key]) -> dict[str, Secret]:
+    """The secrets of keys of these consumers, by key id. Raises BadRequest in a bucket that keeps none.
+
+    Who may only read a bucket sees no secrets: with them it could act as any consumer. Raises Forbidden.
+    """
+    if access_to(work, bucket) < Access.WRITE:
+        raise Forbidden("Showing keys needs write access to the bucket.")
+    if not bucket.is_retrievable:
+        raise BadRequest(
+            "The keys of this bucket can't be shown: it was created with isRetrievable false.",
+            errors=[{"field": "query.key-format", "message": "visible is not possible in this bucket"}],
+        )
+    vault = await _open_vault(work, bucket)
+    ids = {consumer.number: consumer.id for consumer in consumers}
+    return {
+        key.id: vault.open(key.sealed, consumer_id=ids[key.consumer_number], key_id=key.id)
+        for key in keys
+        if vault is not None and key.sealed is not None
+    }
+
+
+async def show(work: Work, path: ConsumerPath, key_id: str) -> Secret:
+    """The secret of one key. Raises BadRequest and Forbidden as `reveal` does."""
+    bucket, consumer = await get_consumer(work, path, Access.READ)
+    key = await _get(work, consumer, key_id, is_for_update=False)
+    work.attempt.concerns("key", key.id)
+    return (await reveal(work, bucket, [consumer], [key]))[key.id]
+
+
+async def update(
+    work: Work,
+    path: ConsumerPath,
+    key_id: str,
+    *,
+    description: str | Unset | None,
+    expires_at: datetime | Unset | None,
+    secret: str | Unset | None,
+) -> Key:
+    """Changes description and expiry. A secret can't be changed, but may be sent back as it was read."""
+    _, consumer = await get_consumer(work, path, Access.WRITE)
+    key = await _get(work, consumer, key_id, is_for_update=True)
+    work.attempt.concerns("key", key.id)
+    if isinstance(secret, str) and not _is_same(work, key, secret):
+        raise BadRequest(
+            "The value of a key can't be changed: create another key, or roll the consumer's keys.",
+            errors=[{"field": "body.key", "message": "is not the value of this key"}],
+        )
+    return await rows.update(
+        work.tx,
+        key,
+        description=replaced(description, key.description),
+        expires_at=replaced(expires_at, key.expires_at),
+        now=work.now,
+    )
+
+
+async def delete(work: Work, path: ConsumerPath, key_id: str) -> None:
+    _, consumer = await get_consumer(work, path, Access.WRITE)
+    key = await _get(work, consumer, key_id, is_for_update=True)
+    work.attempt.concerns("key", key.id)
+    await rows.delete(work.tx, key)
+
+
+async def roll(work: Work, path: ConsumerPath, *, expires_at: datetime | None) -> tuple[Bucket, MadeKey]:
+    """A new key without expiry; every other key that would outlive `expires_at` (now, if None) ends then.
+
+    No key's life is made longer.
+    """
+    bucket, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
+    moment = expires_at or work.now
+    for key in await rows.list_outliving(work.tx, consumer, moment):
+        await rows.update(work.tx, key, description=key.description, expires_at=moment, now=work.now)
+    (made,) = await make(work, bucket, consumer, [KeyDraft()])
+    return bucket, made
+
+
+async def _get(work: Work, consumer: Consumer, key_id: str, *, is_for_update: bool) -> Key:
+    key = None
+    if key_id.isascii() and key_id.isprintable():
+        key = await rows.find(work.tx, consumer, key_id, is_for_update=is_for_update)
+    if key is None:
+        raise NotFound("The consumer has no such key.")
+    return key
+
+
+def _is_same(work: Work, key: Key, secret: str) -> bool:
+    return secret == keyformat.mask(key.hint) or work.tools.digester.digest(secret) == key.digest
+
+
+async def _open_vault(work: Work, bucket: Bucket) -> BucketVault | None:
+    if not bucket.is_retrievable:
+        return None
+    try:
+        master_key_id, sealed = await bucket_rows.get_data_key(work.tx, bucket.number)
+    except MissingReference:
+        raise NotFound("The account has no such bucket.") from None
+    return work.tools.vault.bucket(bucket.id, master_key_id, sealed)

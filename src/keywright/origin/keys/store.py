@@ -1,0 +1,135 @@
+"""Rows of keys. A row holds a digest, a hint and at most a sealed secret; never the secret itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from keywright.domain.models import Consumer, Key, to_millis
+from keywright.domain.permissions import SYSTEM_BUCKET
+from keywright.origin.db.engine import Transaction
+from keywright.origin.db.tables import buckets, consumers, keys
+from keywright.protocol.changes import KeyDelete, KeyPut
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What `insert_all` needs of each key; `sealed` is None where secrets are not kept."""
+
+    id: str
+    digest: bytes
+    hint: str
+    description: str | None
+    expires_at: datetime | None
+    sealed: bytes | None = field(repr=False)
+
+
+_NEW = tuple(column.name for column in fields(NewKey))
+
+
+async def insert_all(tx: Transaction, consumer: Consumer, new: Sequence[NewKey], *, now: datetime) -> list[Key]:
+    """All or none. Raises UniqueViolation when a digest stands in the bucket already, MissingReference when the
+    consumer is gone.
+    """
+    shared: dict[str, Any] = {"bucket_number": consumer.bucket_number, "consumer_number": consumer.number}
+    shared |= {"created_at": now, "updated_at": now}
+    rows = [{**{name: getattr(key, name) for name in _NEW}, **shared} for key in new]
+    # By id: to return the numbers in the order of the rows, SQLAlchemy would insert into SQLite one by one.
+    inserted = await tx.execute(sa.insert(keys).returning(keys.c.id, keys.c.number), rows)
+    numbers = {row.id: row.number for row in inserted}
+    made = [Key(number=numbers[row["id"]], **row) for row in rows]
+    tx.record(*(put(key) for key in made))
+    return made
+
+
+def put(key: Key) -> KeyPut:
+    """The change that brings a replica's record of this key up to date."""
+    expires_at = None if key.expires_at is None else to_millis(key.expires_at)
+    return KeyPut(key.digest, key.bucket_number, key.consumer_number, key.id, expires_at)
+
+
+async def find(tx: Transaction, consumer: Consumer, key_id: str, *, is_for_update: bool = False) -> Key | None:
+    statement = sa.select(keys).where(keys.c.consumer_number == consumer.number, keys.c.id == key_id)
+    if is_for_update:
+        statement = statement.with_for_update()
+    row = await tx.first(statement)
+    return Key(**row._mapping) if row else None
+
+
+async def list_of(tx: Transaction, consumer: Consumer, *, limit: int, offset: int) -> tuple[list[Key], int]:
+    """Newest first, and how many there are in all."""
+    own = keys.c.consumer_number == consumer.number
+    rows = await tx.all(sa.select(keys).where(own).order_by(keys.c.number.desc()).limit(limit).offset(offset))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(keys).where(own))
+    return [Key(**row._mapping) for row in rows], total
+
+
+async def list_of_all(tx: Transaction, consumer_numbers: Sequence[int]) -> dict[int, list[Key]]:
+    """The keys of each of these consumers, newest first."""
+    found: dict[int, list[Key]] = {number: [] for number in consumer_numbers}
+    newest = sa.select(keys).where(keys.c.consumer_number.in_(found)).order_by(keys.c.number.desc())
+    for row in await tx.all(newest):
+        found[row.consumer_number].append(Key(**row._mapping))
+    return found
+
+
+async def list_outliving(tx: Transaction, consumer: Consumer, moment: datetime) -> list[Key]:
+    """The consumer's keys that are still good after `moment`, held against other writers."""
+    outliving = sa.or_(keys.c.expires_at.is_(None), keys.c.expires_at > moment)
+    statement = sa.select(keys).where(keys.c.consumer_number == consumer.number, outliving)
+    rows = await tx.all(statement.order_by(keys.c.number).with_for_update())
+    return [Key(**row._mapping) for row in rows]
+
+
+async def update(
+    tx: Transaction, key: Key, *, description: str | None, expires_at: datetime | None, now: datetime
+) -> Key:
+    values = {"description": description, "expires_at": expires_at, "updated_at": now}
+    await tx.execute(sa.update(keys).where(keys.c.number == key.number).values(**values))
+    changed = replace(key, description=description, expires_at=expires_at, updated_at=now)
+    if put(changed) != put(key):
+        tx.record(put(changed))
+    return changed
+
+
+async def delete(tx: Transaction, key: Key) -> None:
+    await tx.execute(sa.delete(keys).where(keys.c.number == key.number))
+    tx.record(KeyDelete(key.digest, key.bucket_number))
+
+
+async def find_management_key(
+    tx: Transaction, digest_or_number: bytes | int, *, is_held: bool = False
+) -> tuple[Key, str, Any] | None:
+    """A key of the system bucket, with the name and the metadata of its consumer.
+
+    With `is_held` nobody can delete it until the transaction ends.
+    """
+    is_asked = keys.c.digest if isinstance(digest_or_number, bytes) else keys.c.number
+    statement = (
+        sa.select(*keys.c, consumers.c.name.label("consumer_name"), consumers.c.metadata.label("consumer_metadata"))
+        .join(buckets, buckets.c.number == keys.c.bucket_number)
+        .join(consumers, consumers.c.number == keys.c.consumer_number)
+        .where(buckets.c.name == SYSTEM_BUCKET, is_asked == digest_or_number)
+    )
+    if is_held:
+        statement = statement.with_for_update(read=True, key_share=True, of=[keys, consumers])
+    row = await tx.first(statement)
+    if row is None:
+        return None
+    values = dict(row._mapping)
+    name, metadata = values.pop("consumer_name"), values.pop("consumer_metadata")
+    return Key(**values), name, metadata
+
+
+async def find_management_metadata(tx: Transaction, key_id: str) -> Any | None:
+    """What the management key with this id may do: the metadata of its consumer."""
+    found = sa.select(consumers.c.metadata).select_from(
+        keys.join(consumers, consumers.c.number == keys.c.consumer_number).join(
+            buckets, buckets.c.number == keys.c.bucket_number
+        )
+    )
+    return await tx.scalar(found.where(buckets.c.name == SYSTEM_BUCKET, keys.c.id == key_id))

@@ -1,0 +1,1 @@
+"""What the addresses of the Developer API share: fields, parameters, problems, and its OpenAPI document."""

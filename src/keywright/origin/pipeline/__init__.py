@@ -1,0 +1,1 @@
+"""The steps of a management request, in the order in which they are taken."""

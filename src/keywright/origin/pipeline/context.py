@@ -1,0 +1,94 @@
+"""Owns what surrounds every request: its id, its address as it was meant, and the headers that every answer carries."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote, unquote
+
+from fastapi import Request, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from keywright.origin.pipeline.unit_of_work import Origin
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NO_NAME = re.compile(r"%(?=2f|[01][0-9a-f]|7f)", re.IGNORECASE)
+
+
+class RequestContext:
+    """Pure ASGI, around everything: the request id, the address, HEAD, the last word on failures, common headers."""
+
+    def __init__(self, app: ASGIApp, on_failure: Callable[[Request, Exception], Awaitable[Response]]) -> None:
+        self.app = app
+        self._on_failure = on_failure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        is_head = scope["method"] == "HEAD"
+        inner = {
+            **scope,
+            # RFC 9110 section 9.3.2: HEAD is GET, without the content.
+            "method": "GET" if is_head else scope["method"],
+            "path": _address(scope),
+            "state": {**scope.get("state", {}), "request_id": request_id},
+        }
+        has_begun = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                extra = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+                if not any(name == b"cache-control" for name, _ in message["headers"]):
+                    # Answers hold secrets and what is true only now.
+                    extra.append((b"cache-control", b"no-store"))
+                message = {**message, "headers": [*message["headers"], *extra]}
+            elif is_head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            await self.app(inner, receive, send_with_headers)
+        except Exception as error:
+            if has_begun:
+                raise
+            response = await self._on_failure(Request(inner), error)
+            await response(inner, receive, send_with_headers)
+
+
+def origin_of(request: Request, source: str = "api") -> Origin:
+    """Where a request came from, for the audit log; `source` is the door that it came in by."""
+    user_agent = request.headers.get("user-agent")
+    return Origin(
+        request_id=request.state.request_id,
+        address=request.client.host if request.client else None,
+        user_agent=user_agent[:512] if user_agent is not None else None,
+        method=request.method,
+        url=path_of(request.scope),
+        source=source,
+    )
+
+
+def path_of(scope: Scope) -> str:
+    """The path as it was sent: percent-encoded, so that no byte of it can surprise a log or a page."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    return raw.partition(b"?")[0].decode("latin-1")[:2048]
+
+
+def _address(scope: Scope) -> str:
+    """The path that decides the route: without a trailing slash, and its segments told apart before they are decoded.
+
+    An encoded slash or control character stays encoded. No name has one, so what holds one is not found, rather than
+    taken for two segments.
+    """
+    path: str = scope["path"]
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%" in raw:
+        path = unquote(_NO_NAME.sub("%25", raw.partition(b"?")[0].decode("latin-1")))
+    # Collections answer with and without it, never by a redirect.
+    return path[:-1] if len(path) > 1 and path.endswith("/") else path

@@ -1,0 +1,1 @@
+"""What an end user may do, with the consumers that the user manages and with no others."""

@@ -1,0 +1,331 @@
+"""The Self-serve API: what an end user's own browser may ask for, in the two shapes that front ends speak.
+
+`/v1/self-serve/{bucketName}` names consumers by name, `/v2/client/{bucketName}` by id. Both show keys whole, since
+their front ends reveal and copy from the list; in a bucket that keeps no keys there is only the mask to show.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import Field
+from pydantic.alias_generators import to_camel
+
+from keywright.origin.consumers.rules import ConsumerView
+from keywright.origin.keys.api import KeyFormat, KeyShape, RollKey, rolled, show
+from keywright.origin.openapi.fields import Description, GivenMoment, Moment, Shape, given
+from keywright.origin.openapi.parameters import PathBucket, PathConsumer, PathKey
+from keywright.origin.openapi.problem_responses import problem_response, problems
+from keywright.origin.pipeline.end_users import EndUserRoute
+from keywright.origin.pipeline.route import CurrentWork, wants_representation
+from keywright.origin.pipeline.unit_of_work import Work
+from keywright.origin.self_serve import rules
+from keywright.origin.self_serve.rules import ConsumerRef
+
+BY_NAME = "/v1/self-serve/{bucketName}/consumers"
+BY_ID = "/v2/client/{bucketName}/consumers"
+
+PathConsumerId = Annotated[
+    str,
+    Path(
+        alias="consumerId",
+        description="The id of the consumer.",
+        examples=["csmr_BvZQ2wPZuZRmpK1dQsgNNZ7G"],
+        json_schema_extra={"pattern": "^csmr_[0-9A-Za-z]{24}$"},
+    ),
+]
+
+
+def _operation_id(route: APIRoute) -> str:
+    return to_camel(route.endpoint.__name__)
+
+
+router = APIRouter(
+    tags=["Self-serve"],
+    route_class=EndUserRoute,
+    redirect_slashes=False,
+    generate_unique_id_function=_operation_id,
+)
+
+_REASONS = {
+    401: ("No token was sent, or it is refused.", "The token is refused: it has expired."),
+    403: ("The user's e-mail address is not verified, or the bucket's owner keeps this to themselves.", None),
+    404: ("There is no such thing, or the user does not manage it.", "You manage no such consumer."),
+    409: ("The user has as many of them as the bucket's owner allows.", None),
+    503: ("The identity provider or the database can't be reached.", None),
+}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of the Developer API, in the words of users."""
+    told = problems(401, *statuses)
+    return {int(status): problem_response(int(status), *_REASONS.get(int(status), ())) for status in told}
+
+
+_NOTE: dict[str, Any] = {"security": [{"endUserToken": []}]}
+_ROLLED: dict[int | str, dict[str, Any]] = {
+    200: {"model": KeyShape, "description": "The new key, where `Prefer: return=representation` was sent."},
+    **_problems(403, 404, 413, 415),
+}
+
+
+class MyConsumer(Shape):
+    """A consumer that the user manages, with its keys, newest first."""
+
+    name: str = Field(examples=["my-consumer"])
+    description: str | None = Field(examples=["The test server"])
+    created_on: Moment
+    api_keys: list[KeyShape]
+
+
+class MyConsumers(Shape):
+    """The consumers that the user manages, newest first."""
+
+    data: list[MyConsumer]
+
+
+class MyConsumerGiven(Shape):
+    """How the user calls a consumer."""
+
+    description: Description | None = Field(default=None, examples=["The test server"])
+
+
+class MyKeyCreate(Shape):
+    """A new key."""
+
+    description: Description | None = Field(default=None, examples=["The test server"])
+    expires_on: GivenMoment | None = Field(default=None, description="When the key ends; never, if left out.")
+
+
+class ClientKeys(Shape):
+    """Keys, newest first."""
+
+    data: list[KeyShape]
+
+
+class ClientConsumer(Shape):
+    """A consumer that the user manages. `subject` is its name, `label` how the user calls it."""
+
+    id: str = Field(examples=["csmr_BvZQ2wPZuZRmpK1dQsgNNZ7G"])
+    label: str | None = Field(examples=["The test server"])
+    subject: str = Field(examples=["my-consumer"])
+    created_on: Moment
+    updated_on: Moment
+    expires_on: Moment | None = Field(description="Always null: keys end, consumers do not.")
+    api_keys: ClientKeys
+
+
+class ClientConsumers(Shape):
+    """The consumers that the user manages, newest first."""
+
+    data: list[ClientConsumer]
+
+
+class ClientConsumerUpdate(Shape):
+    """How the user calls a consumer."""
+
+    label: Description | None = Field(default=None, examples=["The test server"])
+
+
+@router.get(
+    BY_NAME + "/my",
+    name="self-serve.consumer.list",
+    summary="List my consumers",
+    responses=_problems(403, 404),
+    openapi_extra=_NOTE,
+)
+async def list_my_consumers(work: CurrentWork, bucket: PathBucket) -> MyConsumers:
+    """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
+    _, views = await rules.list_consumers(work, bucket, with_secrets=True)
+    return MyConsumers(data=[_show(view) for view in views])
+
+
+@router.post(
+    BY_NAME + "/my",
+    name="self-serve.consumer.create",
+    summary="Create a consumer of mine",
+    responses=_problems(403, 404, 409, 413, 415),
+    openapi_extra=_NOTE,
+)
+async def create_my_consumer(work: CurrentWork, bucket: PathBucket, body: MyConsumerGiven) -> MyConsumer:
+    """A new consumer with its first key, where the bucket's owner allows it."""
+    _, view = await rules.create_consumer(work, bucket, description=body.description)
+    return _show(view)
+
+
+@router.patch(
+    BY_NAME + "/{consumerName}",
+    name="self-serve.consumer.update",
+    summary="Rename a consumer of mine",
+    responses=_problems(403, 404, 413, 415),
+    openapi_extra=_NOTE,
+)
+async def update_my_consumer(
+    work: CurrentWork, bucket: PathBucket, consumer: PathConsumer, body: MyConsumerGiven
+) -> MyConsumer:
+    """Changes the description; null empties it."""
+    ref = ConsumerRef(bucket, name=consumer)
+    await rules.rename(work, ref, description=given(body, "description"))
+    return _show(await _reread(work, ref))
+
+
+@router.delete(
+    BY_NAME + "/{consumerName}",
+    name="self-serve.consumer.delete",
+    summary="Delete a consumer of mine",
+    status_code=204,
+    responses=_problems(403, 404),
+    openapi_extra=_NOTE,
+)
+async def delete_my_consumer(work: CurrentWork, bucket: PathBucket, consumer: PathConsumer) -> None:
+    """Deletes it with its keys, where the bucket's owner allows it."""
+    await rules.delete_consumer(work, ConsumerRef(bucket, name=consumer))
+
+
+@router.post(
+    BY_NAME + "/{consumerName}/roll",
+    name="self-serve.consumer.roll-key",
+    summary="Roll my keys",
+    status_code=204,
+    response_model=None,
+    responses=_ROLLED,
+    openapi_extra=_NOTE,
+)
+async def roll_my_keys(
+    work: CurrentWork,
+    request: Request,
+    bucket: PathBucket,
+    consumer: PathConsumer,
+    body: Annotated[RollKey | None, Body()] = None,
+) -> Response:
+    """A new key; every other one ends at `expiresOn`, or at once."""
+    return await _roll(work, request, ConsumerRef(bucket, name=consumer), body)
+
+
+@router.post(
+    BY_NAME + "/{consumerName}/keys",
+    name="self-serve.key.create",
+    summary="Create a key of mine",
+    responses=_problems(403, 404, 409, 413, 415),
+    openapi_extra=_NOTE,
+)
+async def create_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathConsumer, body: MyKeyCreate) -> KeyShape:
+    """A new key. The answer shows it; in a bucket that keeps no keys this is the only time."""
+    ref = ConsumerRef(bucket, name=consumer)
+    _, made = await rules.create_key(work, ref, description=body.description, expires_at=body.expires_on)
+    return show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
+
+
+@router.delete(
+    BY_NAME + "/{consumerName}/keys/{keyId}",
+    name="self-serve.key.delete",
+    summary="Revoke a key of mine",
+    status_code=204,
+    responses=_problems(403, 404),
+    openapi_extra=_NOTE,
+)
+async def delete_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathConsumer, key_id: PathKey) -> None:
+    """Ends a key: from the next request on it is unknown."""
+    await rules.delete_key(work, ConsumerRef(bucket, name=consumer), key_id)
+
+
+@router.get(
+    BY_ID,
+    name="self-serve.consumer.list",
+    summary="List my consumers, by id",
+    responses=_problems(403, 404),
+    openapi_extra=_NOTE,
+)
+async def list_client_consumers(work: CurrentWork, bucket: PathBucket) -> ClientConsumers:
+    """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
+    _, views = await rules.list_consumers(work, bucket, with_secrets=True)
+    return ClientConsumers(data=[_show_for_client(view) for view in views])
+
+
+@router.patch(
+    BY_ID + "/{consumerId}",
+    name="self-serve.consumer.update",
+    summary="Rename a consumer of mine, by id",
+    responses=_problems(403, 404, 413, 415),
+    openapi_extra=_NOTE,
+)
+async def update_client_consumer(
+    work: CurrentWork, bucket: PathBucket, consumer: PathConsumerId, body: ClientConsumerUpdate
+) -> ClientConsumer:
+    """Changes the label, which is the consumer's description; null empties it."""
+    ref = ConsumerRef(bucket, id=consumer)
+    await rules.rename(work, ref, description=given(body, "label"))
+    return _show_for_client(await _reread(work, ref))
+
+
+@router.post(
+    BY_ID + "/{consumerId}/roll-key",
+    name="self-serve.consumer.roll-key",
+    summary="Roll my keys, by id",
+    status_code=204,
+    response_model=None,
+    responses=_ROLLED,
+    openapi_extra=_NOTE,
+)
+async def roll_client_keys(
+    work: CurrentWork,
+    request: Request,
+    bucket: PathBucket,
+    consumer: PathConsumerId,
+    body: Annotated[RollKey | None, Body()] = None,
+) -> Response:
+    """A new key; every other one ends at `expiresOn`, or at once."""
+    return await _roll(work, request, ConsumerRef(bucket, id=consumer), body)
+
+
+@router.delete(
+    BY_ID + "/{consumerId}/keys/{keyId}",
+    name="self-serve.key.delete",
+    summary="Revoke a key of mine, by id of its consumer",
+    status_code=204,
+    responses=_problems(403, 404),
+    openapi_extra=_NOTE,
+)
+async def delete_client_key(work: CurrentWork, bucket: PathBucket, consumer: PathConsumerId, key_id: PathKey) -> None:
+    """Ends a key: from the next request on it is unknown."""
+    await rules.delete_key(work, ConsumerRef(bucket, id=consumer), key_id)
+
+
+async def _roll(work: Work, request: Request, ref: ConsumerRef, body: RollKey | None) -> Response:
+    is_shown = wants_representation(request)
+    _, made = await rules.roll(work, ref, expires_at=body.expires_on if body else None, is_shown=is_shown)
+    return rolled(request, made)
+
+
+async def _reread(work: Work, ref: ConsumerRef) -> ConsumerView:
+    _, view = await rules.get_consumer(work, ref, with_secrets=True)
+    return view
+
+
+def _show(view: ConsumerView) -> MyConsumer:
+    consumer = view.consumer
+    return MyConsumer(
+        name=consumer.name,
+        description=consumer.description,
+        created_on=consumer.created_at,
+        api_keys=_keys(view),
+    )
+
+
+def _show_for_client(view: ConsumerView) -> ClientConsumer:
+    consumer = view.consumer
+    return ClientConsumer(
+        id=consumer.id,
+        label=consumer.description,
+        subject=consumer.name,
+        created_on=consumer.created_at,
+        updated_on=consumer.updated_at,
+        expires_on=None,
+        api_keys=ClientKeys(data=_keys(view)),
+    )
+
+
+def _keys(view: ConsumerView) -> list[KeyShape]:
+    return [show(key, KeyFormat.VISIBLE, view.secrets) for key in view.keys or ()]

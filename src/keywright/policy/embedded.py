@@ -1,0 +1,169 @@
+"""Owns the embedded replica: an application's own process keeps a replica and follows the record. No hop at all.
+
+It is an edge without doors. Several processes on one directory (the workers of a server) share its files, and one of
+them follows for all and reports for all, as the workers of `keywright edge` do (membership.py). Following happens on a
+thread with an event loop of its own, so that it is the same for ASGI and WSGI, and no application's loop waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
+
+from keywright.domain.keyformat import Digester, Secret
+from keywright.edge.identity import Identity
+from keywright.edge.replica.replica import Replica
+from keywright.edge.sync.feed import Feed
+from keywright.edge.sync.http_feed import HttpFeed
+from keywright.edge.sync.membership import new_member
+from keywright.edge.sync.reporting import HttpReports, Reports
+from keywright.edge.validator import now_millis
+from keywright.policy.source import READY_SECONDS, ReplicaSource
+from keywright.protocol.reports import edge_name_of, is_edge_name
+
+if TYPE_CHECKING:
+    import threading
+    from pathlib import Path
+
+    from keywright.edge.sync.leader_election import Member
+    from keywright.nats.connection import BrokerOptions
+
+
+class OpenFeed(Feed, Protocol):
+    """A feed that holds a connection."""
+
+    async def close(self) -> None: ...
+
+
+class OpenReports(Reports, Protocol):
+    """Reports that go over a connection."""
+
+    async def close(self) -> None: ...
+
+
+NewFeed = Callable[[Digester, str], OpenFeed]
+NewReports = Callable[[Digester, str], OpenReports]
+
+
+class Options(TypedDict, total=False):
+    """What there is to say of an embedded replica, whatever it follows. See EmbeddedReplica."""
+
+    pepper: str | None
+    pepper_file: str | Path | None
+    ready_seconds: float
+    name: str | None
+    region: str
+
+
+class EmbeddedReplica(ReplicaSource):
+    """A source for a policy, kept in `directory` (one of its own: not that of a `keywright edge`)."""
+
+    def __init__(
+        self,
+        directory: str | Path,
+        new_feed: NewFeed,
+        new_reports: NewReports | None = None,
+        *,
+        pepper: str | None = None,
+        pepper_file: str | Path | None = None,
+        ready_seconds: float = READY_SECONDS,
+        name: str | None = None,
+        region: str = "",
+        clock: Callable[[], int] = now_millis,
+    ) -> None:
+        """`new_feed` and `new_reports` are called with the replica's name in the thread that follows; without the
+        latter no write waits for this replica. The pepper is the origin's, `pepper.key` in the directory unless it is
+        said where else. `name` (that of the host) and `region` are what the list of edges shows.
+
+        Raises KeyFileError, ValueError.
+        """
+        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, clock=clock)
+        self._new_feed = new_feed
+        self._new_reports = new_reports
+        self._name = edge_name_of(socket.gethostname()) if name is None else name
+        self._region = region
+        for text in (self._name, region or self._name):
+            if not is_edge_name(text):
+                raise ValueError(f"name and region are 1 to 64 of A-Z, a-z, 0-9, ., _ and -, not {text[:40]!r}")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._member: Member | None = None
+
+    @classmethod
+    def from_origin(
+        cls, origin: str, *, token: str, directory: str | Path, **options: Unpack[Options]
+    ) -> EmbeddedReplica:
+        """Follows the origin at this address over HTTP. `token` is a management key with `feed: true`.
+
+        Raises KeyFileError, ValueError.
+        """
+        if not origin.startswith(("https://", "http://")) or "@" in origin:
+            raise ValueError("the origin is an address, such as https://keys.internal")
+        secret = Secret(token)
+        return cls(
+            directory,
+            lambda digester, name: HttpFeed(origin, secret, digester, edge_name=name),
+            lambda digester, name: HttpReports(origin, secret, digester, edge_name=name),
+            **options,
+        )
+
+    @classmethod
+    def from_broker(
+        cls, broker: BrokerOptions, *, directory: str | Path, **options: Unpack[Options]
+    ) -> EmbeddedReplica:
+        """Follows the NATS broker that an origin relays to. Raises KeyFileError, ValueError."""
+        # Its client is loaded by those who use it.
+        from keywright.edge.sync.nats_feed import NatsFeed
+        from keywright.edge.sync.nats_reports import NatsReports
+
+        return cls(
+            directory,
+            lambda digester, name: NatsFeed(broker, digester, edge_name=name),
+            lambda digester, name: NatsReports(broker, digester, edge_name=name),
+            **options,
+        )
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the replica has everything that the record has, as far as is known."""
+        member = self._member
+        return member is not None and member.is_synced
+
+    @property
+    def reason(self) -> str | None:
+        """Why the replica is not in step, if it isn't and that is known."""
+        member = self._member
+        return None if member is None else member.reason
+
+    def _open_replica(self, guard: threading.Lock) -> Replica:
+        pepper_check, lag_seconds = self._digester.pepper_check(), self._in_step.lag_seconds
+        return Replica.open_or_replace(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
+
+    def _keep(self, replica: Replica) -> None:
+        asyncio.run(self._follow(replica))
+
+    async def _follow(self, replica: Replica) -> None:
+        stop = self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._stopping.is_set():
+            stop.set()
+        feed = self._new_feed(self._digester, self._name)
+        reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
+        identity = Identity.load(self.directory, name=self._name, region=self._region)
+        self._member = new_member(replica, self.replica_directory, feed, self._in_step, identity, reports)
+        try:
+            await self._member.run(stop)
+        finally:
+            self._loop = self._member = None
+            await feed.close()
+            if reports is not None:
+                await reports.close()
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is not None:
+            # A loop that has ended meanwhile needs no waking.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._stop.set)

@@ -1,0 +1,54 @@
+"""Owns the shared replica: an application reads the replica that `keywright edge` or `serve` keeps on the same machine.
+
+It never writes there; how far the replica is behind is known from what the edge notes beside it (in_step.py). But
+LMDB's readers enter themselves in the replica's lock file, so the application runs as the user that the edge runs as.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keywright.edge.replica.replica import Replica
+from keywright.edge.validator import now_millis
+from keywright.policy.source import READY_SECONDS, RETRY_SECONDS, ReplicaSource
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class SharedReplica(ReplicaSource):
+    """A source for a policy. It answers for what the replica holds, also while the edge is down.
+
+    But not for a bucket whose owner wants no answers from a replica that is as far behind as this one by then.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        pepper: str | None = None,
+        pepper_file: str | Path | None = None,
+        ready_seconds: float = READY_SECONDS,
+        clock: Callable[[], int] = now_millis,
+    ) -> None:
+        """`directory` is the data directory of the edge, in which its pepper is, too, unless it is said where else.
+
+        Raises KeyFileError.
+        """
+        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, clock=clock)
+
+    def _open_replica(self, guard: threading.Lock) -> Replica:
+        pepper_check, lag_seconds = self._digester.pepper_check(), self._in_step.lag_seconds
+        return Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
+
+    def _wake(self) -> None:
+        """Nothing to do: what `_keep` waits for is `_stopping` itself."""
+
+    def _keep(self, replica: Replica) -> None:
+        # Files that were condemned, or put in the place of those that are open here, are let go of soon, whether
+        # anybody asks for a verdict or not: whoever keeps the replica waits for that.
+        while not self._stopping.wait(RETRY_SECONDS):
+            if replica.is_condemned or replica.is_replaced:
+                return

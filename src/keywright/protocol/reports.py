@@ -1,0 +1,148 @@
+"""Owns what an edge tells the origin of itself: a report, authenticated by the edge, and how it is written.
+
+A report says how far one edge is: all processes on one replica are one edge, known by its `instance`. Its MAC is
+HMAC-SHA-256 under a key derived from the deployment's pepper, as a frame's is (frames.py), so that no broker can
+say for an edge that it has applied what it has not. `start` and `number` tell a later report from an earlier one.
+
+Written: `kwr1`, the MAC (32 bytes), a JSON array in one line. Names are short and plain, because they are shown in
+headers, logs and tables; what is anything else is refused with ReportError, never guessed at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import re
+from dataclasses import astuple, dataclass
+from enum import StrEnum
+
+from keywright.domain.keyformat import Digester
+from keywright.protocol.changes import Cursor
+
+FORMAT_VERSION = 1
+"""Goes up when an older reader could misunderstand a report."""
+MAX_BYTES = 1024
+
+_MAGIC = b"kwr%d" % FORMAT_VERSION
+_HEAD_BYTES = len(_MAGIC) + 32
+# A NUL and spaces: no API key, not even a custom one, can have this text and so this digest.
+_KEY_LABEL = "keywright edge reports\x00 1"
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VERSION = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
+_INSTANCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_MOST = 10**14
+"""As milliseconds since the epoch that is still a date."""
+
+
+class ReportError(ValueError):
+    """Not a report that an edge of this deployment made; the message says what is wrong with it."""
+
+
+class EdgeState(StrEnum):
+    """How an edge is doing."""
+
+    STARTING = "starting"
+    """Without a snapshot: it judges no key yet."""
+    SYNCED = "synced"
+    BEHIND = "behind"
+    """It judges keys by what it has, and is not known to have everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`since` is when the state was reached, in milliseconds since the epoch, by the edge's clock.
+
+    `cursor` is None before the first snapshot, `lag` (milliseconds out of step) while it is not known. `region` is ""
+    where none was set. `number` counts the reports of one `start` of the edge.
+    """
+
+    deployment_id: str
+    instance: str
+    start: str
+    number: int
+    name: str
+    region: str
+    version: str
+    state: EdgeState
+    since: int
+    cursor: Cursor | None
+    lag: int | None
+
+    @property
+    def revision(self) -> int | None:
+        return None if self.cursor is None else self.cursor.revision
+
+
+class ReportSigner:
+    """Writes and reads reports under the key of one deployment."""
+
+    def __init__(self, digester: Digester) -> None:
+        self._key = digester.digest(_KEY_LABEL)
+
+    def encode(self, report: Report) -> bytes:
+        signed = json.dumps(astuple(report), separators=(",", ":")).encode()
+        return b"%b%b%b" % (_MAGIC, self._mac(signed), signed)
+
+    def decode(self, data: bytes) -> Report:
+        """Raises ReportError."""
+        if len(data) > MAX_BYTES:
+            raise ReportError(f"a report has at most {MAX_BYTES} bytes")
+        if data[: len(_MAGIC)] != _MAGIC:
+            raise ReportError(f"not a report of format {FORMAT_VERSION}: origin and edge are of different versions")
+        signed = data[_HEAD_BYTES:]
+        if not hmac.compare_digest(data[len(_MAGIC) : _HEAD_BYTES], self._mac(signed)):
+            raise ReportError("the report was not made by an edge of this deployment, or was changed on its way")
+        try:
+            row = json.loads(signed)
+        except (ValueError, RecursionError):
+            raise ReportError("the report can't be read") from None
+        return _checked(row)
+
+    def _mac(self, signed: bytes) -> bytes:
+        return hmac.digest(self._key, _MAGIC + signed, "sha256")
+
+
+def is_edge_name(text: str) -> bool:
+    """Whether an edge, or a region, can have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def edge_name_of(host: str) -> str:
+    """The name of a host, as far as an edge can have it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", host)[:64] or "edge"
+
+
+def _checked(row: object) -> Report:
+    match row:
+        case [
+            str(deployment), str(instance), str(start), int(number),
+            str(name), str(region), str(version), str(state),
+            int(since), list() | None as place, int() | None as lag,
+        ]:  # fmt: skip
+            cursor = None if place is None else _cursor(place)
+            counts = [number, since, 0 if lag is None else lag]
+            # To Python a bool is an int.
+            if any(type(count) is bool or not 0 <= count <= _MOST for count in counts):
+                raise ReportError("the report holds a number that can't be")
+            if not (_INSTANCE.fullmatch(instance) and _INSTANCE.fullmatch(start) and _NAME.fullmatch(deployment)):
+                raise ReportError("the report holds an id of another form")
+            if not (is_edge_name(name) and (not region or is_edge_name(region)) and _VERSION.fullmatch(version)):
+                raise ReportError("an edge's name and region are 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
+            if state not in set(EdgeState):
+                raise ReportError("the report tells of a state that is not known")
+            return Report(
+                deployment, instance, start, number, name, region, version, EdgeState(state), since, cursor, lag
+            )
+    raise ReportError("the report is of another shape")
+
+
+def _cursor(row: list[object]) -> Cursor:
+    match row:
+        case [int(revision), str(stamp), int(stamped_at)] if not (
+            isinstance(revision, bool) or isinstance(stamped_at, bool)
+        ):
+            # As text it has one form, which says how long a stamp is and how large a number.
+            with contextlib.suppress(ValueError):
+                return Cursor.parse(str(Cursor(revision, stamp, stamped_at)))
+    raise ReportError("the report holds a cursor of another shape")

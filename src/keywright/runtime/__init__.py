@@ -1,0 +1,1 @@
+"""What both planes stand on: settings, logs, the server, secret files, the ends of tasks. Knows of no key."""

@@ -1,0 +1,39 @@
+"""Owns reading a secret of the deployment, which is a variable or a file; the pepper is one that both planes read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+
+from keywright.domain.keyformat import Digester, Secret
+
+PEPPER_BYTES = 32
+
+
+class KeyFileError(Exception):
+    """A secret is missing or is none; the message says which and where it was looked for."""
+
+
+def load_digester(pepper: Secret | None, pepper_file: Path) -> Digester:
+    """Raises KeyFileError."""
+    place, text = text_of(pepper, "KEYWRIGHT_PEPPER", pepper_file)
+    try:
+        decoded = base64.b64decode(text.strip(), validate=True)
+    except binascii.Error:
+        raise KeyFileError(f"the pepper in {place} is not base64") from None
+    if len(decoded) < PEPPER_BYTES:
+        raise KeyFileError(f"the pepper in {place} has {len(decoded)} bytes; {PEPPER_BYTES} are needed")
+    return Digester(decoded)
+
+
+def text_of(given: Secret | None, variable: str, path: Path) -> tuple[str, str]:
+    """Where the secret was found, and its text. Raises KeyFileError."""
+    if given is not None:
+        return variable, given.reveal()
+    try:
+        return str(path), path.read_text("ascii")
+    except FileNotFoundError:
+        raise KeyFileError(f"{path} is missing (and {variable} is not set)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyFileError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'not text'}") from None

@@ -1,0 +1,59 @@
+"""Both planes on one machine, in one command: starts, migrates and re-keys a deployment.
+
+This is the one place that sees origin and edge. `first_start` makes what a deployment needs, `embedded` is what each
+worker process runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from keywright.edge.app import new_signer
+from keywright.runtime import server
+from keywright.runtime.logging import configure_logs
+from keywright.runtime.server import StartError
+from keywright.runtime.settings import OriginSettings
+from keywright.serve import first_start, snapshots
+from keywright.serve import key_files as keyfiles
+
+__all__ = ["StartError", "export_snapshot", "migrate", "rotate_master_key", "serve"]
+
+
+def serve(settings: OriginSettings) -> None:
+    """Prepares the deployment and serves it until SIGINT or SIGTERM. Raises StartError."""
+    configure_logs(settings.log_level)
+    server.prepare(settings.host, settings.port, settings.grpc_port)
+    started = asyncio.run(first_start.prepare(settings))
+    try:
+        new_signer(settings, keyfiles.load_digester(settings))
+    except keyfiles.KeyFileError as error:
+        raise StartError(str(error)) from None
+    print(first_start.banner(settings, started), flush=True)  # noqa: T201
+    os.environ.update(settings.environment)
+    # What was shown once has no business in the environment of the workers.
+    os.environ.pop("KEYWRIGHT_BOOTSTRAP_KEY", None)
+
+    server.run("keywright.serve.worker:create_app", settings.host, settings.port, settings.workers)
+
+
+def migrate(settings: OriginSettings) -> None:
+    """Brings the database to this version's shape and says what it did. Raises StartError."""
+    os.umask(0o077)
+    configure_logs(settings.log_level)
+    print(asyncio.run(first_start.migrate(settings)))  # noqa: T201
+
+
+def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> None:
+    """Seals every bucket's data key under a new master key, beside running traffic. Raises StartError."""
+    os.umask(0o077)
+    configure_logs(settings.log_level)
+    print(asyncio.run(first_start.rotate_master_key(settings, discard_old=discard_old)))  # noqa: T201
+
+
+def export_snapshot(settings: OriginSettings, path: Path, token_id: str | None, progress: Callable[[int], None]) -> int:
+    """Writes the record to a snapshot file; how many records that are. Raises StartError."""
+    configure_logs(settings.log_level)
+    return asyncio.run(snapshots.export(settings, path, token_id, progress))

@@ -1,0 +1,89 @@
+"""Owns the two secrets of a deployment on this machine, pepper and master keys: variables or files, never rows."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import fcntl
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from keywright.domain.keyformat import Digester
+from keywright.origin.keys.vault import KEY_BYTES, KeyRing
+from keywright.runtime import secret_files as secretfiles
+from keywright.runtime.secret_files import PEPPER_BYTES, KeyFileError, text_of
+from keywright.runtime.settings import OriginSettings
+
+__all__ = ["KeyFileError", "alone_in", "load_digester", "load_ring", "make_missing", "store_ring"]
+
+LOCK_SECONDS = 0.05
+
+
+@asynccontextmanager
+async def alone_in(data_dir: Path) -> AsyncIterator[None]:
+    """Keeps other starts and commands from this data directory, until the block ends.
+
+    Two first starts at once would each make a pepper, and two rotations would each forget the other's master key.
+    """
+    lock = os.open(data_dir / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_SECONDS)
+        yield
+    finally:
+        os.close(lock)
+
+
+def make_missing(settings: OriginSettings) -> None:
+    """Makes the files that the first start needs; what is given as a variable needs none."""
+    if settings.pepper is None and not settings.pepper_file.exists():
+        _write_new(settings.pepper_file, base64.b64encode(secrets.token_bytes(PEPPER_BYTES)).decode() + "\n")
+    if settings.master_key is None and not settings.master_key_file.exists():
+        _write_new(settings.master_key_file, KeyRing.of(secrets.token_bytes(KEY_BYTES)).format())
+
+
+def load_digester(settings: OriginSettings) -> Digester:
+    """Raises KeyFileError."""
+    return secretfiles.load_digester(settings.pepper, settings.pepper_file)
+
+
+def load_ring(settings: OriginSettings) -> KeyRing:
+    """Raises KeyFileError."""
+    place, text = text_of(settings.master_key, "KEYWRIGHT_MASTER_KEY", settings.master_key_file)
+    try:
+        return KeyRing.parse(text)
+    except ValueError as error:
+        raise KeyFileError(f"the master key in {place} {error}") from None
+
+
+def store_ring(settings: OriginSettings, ring: KeyRing) -> None:
+    """Replaces the master key file in one step: a crash leaves the old one or the new one."""
+    path = settings.master_key_file
+    waiting = path.with_name(f"{path.name}.{os.getpid()}.new")
+    _write_new(waiting, ring.format())
+    waiting.replace(path)
+    _sync_directory(path.parent)
+
+
+def _write_new(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

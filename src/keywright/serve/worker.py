@@ -1,0 +1,283 @@
+"""What each worker process of `keywright serve` runs: the origin's doors and an embedded edge, on one port.
+
+All workers share one replica on disk. The worker that commits a change brings the replica up to it before it answers,
+so the next request sees it on whichever worker it lands. A worker starts, and goes on answering validations, while
+the database is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry
+
+from keywright.edge.app import EdgeApp, new_signer
+from keywright.edge.identity import Identity
+from keywright.edge.replica.freshness import InStep
+from keywright.edge.replica.replica import Replica
+from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
+from keywright.edge.sync.loop import POLL_SECONDS, Follower
+from keywright.edge.validator import Validator
+from keywright.origin.app import create_app as create_origin
+from keywright.origin.auth.bearer import EndUsers, Team
+from keywright.origin.auth.oidc.authorization import Client
+from keywright.origin.auth.oidc.provider import Provider
+from keywright.origin.db import commit_log as logs
+from keywright.origin.db.commit_log import Deployment, NotKept
+from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.edges.rules import Edges
+from keywright.origin.mail import Mailer, SmtpServer
+from keywright.origin.pipeline.route import NotAppliedHere, RateLimiter, Services
+from keywright.protocol.changes import Batch, Change, Cursor
+from keywright.protocol.reports import Report
+from keywright.runtime import server, tasks
+from keywright.runtime.logging import configure_logs
+from keywright.runtime.settings import EndUserSettings, OriginSettings
+from keywright.serve.first_start import make_tools
+
+if TYPE_CHECKING:
+    from keywright.origin.feed.nats_publisher import Relay
+
+log = logging.getLogger("keywright.serve")
+
+BATCH_SIZE = 1000
+REFUSALS_LOGGED_PER_SECOND = 5
+FIRST_LOOK_SECONDS = 30
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class RecordFeed:
+    """The feed of an edge that sits beside the record: it reads the change log itself."""
+
+    batch_size = BATCH_SIZE
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def deployment_id(self) -> str:
+        async with self._database.read() as tx:
+            found = await logs.find_deployment(tx)
+            return _known(found).id
+
+    async def changes(self, after: Cursor) -> Batch:
+        async with self._database.read() as tx:
+            try:
+                rows = await logs.lead_on(tx, after, limit=self.batch_size)
+            except NotKept as error:
+                reason = str(error)
+            else:
+                cursor = rows[-1].cursor if rows else after
+                return Batch(after, [change for _, change in rows], cursor)
+        async with self._database.write() as tx:
+            if await logs.note_loss(tx, after):
+                log.error("the record went back to before revision %d: it was restored, or failed over", after.revision)
+        raise SnapshotNeeded(reason)
+
+    async def snapshot(self) -> Snapshot:
+        stack = AsyncExitStack()
+        try:
+            tx = await stack.enter_async_context(self._database.read(is_snapshot=True))
+            found = _known(await logs.find_deployment(tx))
+        except BaseException:
+            await stack.aclose()
+            raise
+        pages = _Pages(logs.stream_snapshot(tx), stack)
+        return Snapshot(found.id, found.pepper_check, found.head, pages)
+
+
+class _Pages:
+    """The pages of a snapshot with the transaction that they are read in, which ends however few of them are read."""
+
+    def __init__(self, pages: AsyncIterator[Sequence[Change]], transaction: AsyncExitStack) -> None:
+        self._pages = pages
+        self._transaction = transaction
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Change]]:
+        return self
+
+    async def __anext__(self) -> Sequence[Change]:
+        return await anext(self._pages)
+
+    async def aclose(self) -> None:
+        await self._transaction.aclose()
+
+
+class EmbeddedApp:
+    """ASGI: validations go to the edge, everything else to the origin."""
+
+    def __init__(self, settings: OriginSettings) -> None:
+        tools = make_tools(settings)
+        self._database = Database(settings.database_url)
+        in_step = InStep(settings.replica_dir / "in-step.json")
+        self._replica = Replica.open_or_replace(
+            settings.replica_dir, tools.digester.pepper_check(), lag_seconds=in_step.lag_seconds
+        )
+        commits = self._database.commits
+        self._follower = Follower(
+            self._replica,
+            RecordFeed(self._database),
+            in_step=in_step,
+            poll_seconds=lambda: commits.poll_seconds(POLL_SECONDS),
+        )
+        commits.subscribe(self._follower.ring)
+        self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
+        self._edges = Edges(self._database, self._report)
+        self._edge = EdgeApp(
+            Validator(self._replica, tools.digester),
+            self._follower,
+            registry=CollectorRegistry(),
+            token_required=settings.validation_token_required,
+            auth_header=settings.forward_auth_header,
+            auth_scheme=settings.forward_auth_scheme,
+            identity_headers=settings.identity_headers,
+            min_revision_seconds=settings.min_revision_millis / 1000,
+            signer=new_signer(settings, tools.digester),
+        )
+        end_users = _end_users(settings.end_users)
+        self._origin = create_origin(
+            Services(
+                self._database,
+                tools,
+                self._apply,
+                RateLimiter(settings.management_rate_limit),
+                RateLimiter(REFUSALS_LOGGED_PER_SECOND),
+                self._edges,
+                end_users=end_users,
+                team=_team(settings.end_users, end_users),
+                end_user_rate=RateLimiter(settings.end_users.rate_limit),
+                cors_origins=settings.end_users.cors_origins,
+                mailer=_mailer(settings.end_users),
+                public_url=settings.end_users.public_url,
+            )
+        )
+        self._relay: Relay | None = None
+        if settings.broker is not None:
+            from keywright.origin.feed.nats_publisher import Relay  # Loads the broker's client.
+
+            tail, digester = self._origin.state.feed.tail, tools.digester
+            changes = settings.snapshot_changes
+            self._relay = Relay(
+                tail, self._database, digester, settings.broker, self._edges.acknowledge, snapshot_changes=changes
+            )
+        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
+        self._stop = asyncio.Event()
+        self._running: list[asyncio.Task[None]] = []
+        """What ends when `_stop` is set."""
+        self._endless: list[asyncio.Task[None]] = []
+        """What ends when it is cancelled."""
+        self._is_worker = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await server.live(receive, send, start=self._start_worker, stop=self.stop, log=log)
+        else:
+            # Found first, then awaited from here: the hot path makes no call more than it must.
+            door = self._edge.find_door(scope["path"])
+            if door is None:
+                door = self._origin
+                if self._is_worker:
+                    self._is_worker = False
+                    server.when_stopping(self._end_streams)
+            await door(scope, receive, send)
+
+    async def start(self) -> None:
+        """In step with the record if it can be reached; if not, the replica answers for what it has."""
+        try:
+            await asyncio.wait_for(self._follower.catch_up(), FIRST_LOOK_SECONDS)
+        except Exception as error:  # noqa: BLE001
+            log.warning("started without the record: %s", error)
+        self._running = [
+            asyncio.create_task(self._follower.run(self._stop)),
+            asyncio.create_task(self._edges.run(self._stop)),
+        ]
+        self._endless = [asyncio.create_task(self._database.commits.listen())]
+        if self._relay is not None:
+            self._endless.append(asyncio.create_task(self._relay.run()))
+        if self._grpc is not None:
+            await self._grpc.start()
+
+    async def stop(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop()
+        self._stop.set()
+        await tasks.end(*self._endless)
+        self._stop_answers()
+        await asyncio.gather(*self._running)
+        await self._follower.close()
+        self._replica.close()
+        await self._database.close()
+
+    async def _apply(self, revision: int) -> None:
+        """The bell: a committed change is in this machine's replica before its answer goes out."""
+        try:
+            await self._follower.catch_up()
+        except DatabaseUnavailable as error:
+            log.warning("revision %d is committed but not applied here: %s", revision, error)
+            raise NotAppliedHere from error
+        except Exception as error:
+            log.exception("revision %d is committed but not applied here", revision)
+            raise NotAppliedHere from error
+
+    def _report(self) -> Report:
+        """What the edge beside this origin says of itself."""
+        follower = self._follower
+        return self._identity.report(
+            "",
+            cursor=follower.cursor,
+            is_synced=follower.is_synced,
+            since=follower.since,
+            lag_seconds=follower.lag_seconds,
+        )
+
+    def _stop_answers(self) -> None:
+        """End what would answer for long: streams of the feed, and writes that wait for edges."""
+        self._origin.state.feed.stop()
+        self._edges.stop()
+
+    def _end_streams(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop_answers)
+
+    async def _start_worker(self) -> None:
+        self._loop, self._is_worker = asyncio.get_running_loop(), True
+        await self.start()
+
+
+def create_app() -> EmbeddedApp:
+    """Built in the worker, after the fork: an LMDB environment must not be carried through one."""
+    settings = OriginSettings.load()
+    configure_logs(settings.log_level)
+    return EmbeddedApp(settings)
+
+
+def _end_users(settings: EndUserSettings) -> EndUsers | None:
+    if settings.oidc_issuer is None:
+        return None
+    provider = Provider(settings.oidc_issuer)
+    client = None
+    if settings.oidc_client_id is not None:
+        client = Client(provider, settings.oidc_client_id, settings.oidc_client_secret)
+    return EndUsers(provider, frozenset(settings.oidc_audiences), client)
+
+
+def _team(settings: EndUserSettings, end_users: EndUsers | None) -> Team | None:
+    if end_users is None or end_users.client is None or not settings.admin_roles:
+        return None
+    return Team(end_users.client, settings.admin_roles)
+
+
+def _mailer(settings: EndUserSettings) -> Mailer:
+    server = SmtpServer.of(settings.smtp_url.reveal()) if settings.smtp_url is not None else None
+    return Mailer(server, settings.mail_from)
+
+
+def _known(found: Deployment | None) -> Deployment:
+    if found is None:
+        raise RuntimeError("the record has no deployment: it was not bootstrapped")
+    return found

@@ -1,0 +1,453 @@
+"""Whoever holds the broker can withhold, which shows, and nothing else: no key minted, no change altered, left out,
+moved or undone, and no old state passed off as the present.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edge.world import DIGESTER, at, key, state
+from keywright.domain.keyformat import Digester
+from keywright.edge.replica.replica import Replica
+from keywright.edge.sync import nats_feed
+from keywright.edge.sync.feed import LiveFeed, OtherPepper, RecordBehind, Refused, SnapshotNeeded, Untrusted
+from keywright.edge.sync.loop import Follower
+from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
+from keywright.nats import connection as brokers
+from keywright.nats.connection import Broker, BrokerOptions, BrokerUnavailable
+from keywright.protocol.changes import ConsumerDelete, Cursor, KeyDelete
+from keywright.protocol.frames import Frame, FrameKind
+from support.scripted_broker import LOG, ScriptedRelay
+
+pytest_plugins = ["edge.conftest"]
+
+
+@pytest.fixture
+async def relay(options: BrokerOptions) -> AsyncIterator[ScriptedRelay]:
+    connection = await brokers.connect(options, "scripted")
+    made = ScriptedRelay(connection)
+    await made.start()
+    yield made
+    await connection.close()
+
+
+@pytest.fixture
+async def feed(options: BrokerOptions) -> AsyncIterator[NatsFeed]:
+    made = NatsFeed(options, DIGESTER)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def follower(replica: Replica, feed: NatsFeed) -> AsyncIterator[Follower]:
+    made = Follower(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
+    feed.ring = made.ring
+    yield made
+    await made.close()
+
+
+async def bring_in_step(relay: ScriptedRelay, follower: Follower) -> None:
+    """A round of the follower, with a heartbeat that comes when it listens."""
+    round_ = asyncio.create_task(follower.catch_up())
+    while not round_.done():
+        await relay.beat()
+        await asyncio.wait([round_], timeout=0.05)
+    await round_
+
+
+async def catch_up_unheard(follower: Follower, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.3) -> None:
+    """A round while no origin says anything: it applies what there is, and says that this may not be all."""
+    monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", seconds)
+    monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", seconds)
+    with pytest.raises(NotKnownToBeAll):
+        await follower.catch_up()
+
+
+async def test_an_edge_begins_with_the_broker_alone_and_is_in_step_once_it_hears_the_origin(
+    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await relay.commit(ConsumerDelete(1))
+    await catch_up_unheard(follower, monkeypatch)
+    assert isinstance(feed, LiveFeed)
+    assert (replica.records(), replica.revision, replica.deployment_id) == (state(relay.log), 5, "dply_1/everything")
+    assert (follower.is_synced, feed.in_step_at) == (False, None)
+    before = time.monotonic()
+    await bring_in_step(relay, follower)
+    assert (follower.is_synced, follower.reason) == (True, None)
+    assert follower.lag_seconds <= time.monotonic() - before + 0.1
+
+
+async def test_changes_in_one_message_or_in_many_are_applied_live_and_a_repeat_is_nothing(
+    relay: ScriptedRelay, replica: Replica, follower: Follower
+) -> None:
+    await bring_in_step(relay, follower)
+    stop = asyncio.Event()
+    running = asyncio.create_task(follower.run(stop))
+    await relay.commit(key("zpka_secret-3", 1, 1), key("zpka_secret-4", 1, 1))
+    await relay.put(4, relay.log[4:])
+    await relay.commit(KeyDelete(DIGESTER.digest("zpka_secret-1"), 1))
+    await relay.beat()
+    async with asyncio.timeout(10):
+        while replica.revision != 7:
+            await asyncio.sleep(0.01)
+    assert replica.records() == state(relay.log)
+    stop.set()
+    await running
+
+
+# What is done to the message that brings a change, and what an edge makes of it.
+ALTERED: dict[str, tuple[dict[str, Any], type[Exception]]] = {
+    "another-use": ({"nonce": brokers.FOR_HEARTBEATS}, Untrusted),
+    "an-answer-to-a-request": ({"nonce": "nonce-of-a-request"}, Untrusted),
+    "another-kind": ({"kind": FrameKind.PAGE}, Untrusted),
+    "another-scope": ({"scope": "narrow"}, Untrusted),
+    "another-deployment": ({"deployment_id": "dply_2"}, SnapshotNeeded),
+    "changes-left-out-before-it": ({"follows": at(9), "cursor": at(10)}, SnapshotNeeded),
+    "changes-left-out-of-it": ({"cursor": at(6)}, Untrusted),
+    "a-stamp-of-another-past": ({"follows": at(4, 2)}, SnapshotNeeded),
+    "a-time-of-another-past": ({"follows": Cursor(4, at(4).stamp, 1)}, SnapshotNeeded),
+}
+
+
+@pytest.mark.parametrize(("change", "meaning"), ALTERED.values(), ids=ALTERED)
+async def test_a_frame_that_does_not_lead_on_from_here_is_not_applied(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, change: dict[str, Any], meaning: type[Exception]
+) -> None:
+    """These frames bear the origin's MAC: what a message says must fit, too."""
+    feed = await in_step(relay, follower)
+    await relay.commit(ConsumerDelete(1), alter=lambda frame: replace(frame, **change))
+    with pytest.raises(meaning):
+        await follow(feed)
+    assert (replica.revision, replica.records()) == (4, state(LOG))
+
+
+DAMAGES = {
+    "a-flipped-bit-at-the-end": lambda data: data[:-2] + bytes([data[-2] ^ 1]) + data[-1:],
+    "a-flipped-bit-in-the-mac": lambda data: data[:9] + bytes([data[9] ^ 1]) + data[10:],
+    "another-deployment": lambda data: data.replace(b"dply_1", b"dply_2"),
+    "another-kind": lambda data: data.replace(b'"changes"', b'"snapshot"'),
+    "another-scope": lambda data: data.replace(b"everything", b"everythink"),
+    "another-use": lambda data: data.replace(b"broker:changes", b"broker:changez"),
+    "another-revision": lambda data: data.replace(b"[5,", b"[6,"),
+    "another-stamp": lambda data: data.replace(b'"0000000100000005"', b'"0000000100000006"'),
+    "another-time": lambda data: data.replace(b"5001", b"6001"),
+    "another-change": lambda data: data.replace(b'["-consumer",1]', b'["-consumer",2]'),
+    "one-change-more": lambda data: data + b'\n["-"]',
+    "a-newer-format": lambda data: data.replace(b"kwf", b"kwx"),
+    "two-frames": lambda data: data + data,
+    "half-a-frame": lambda data: data[: len(data) // 2],
+    "no-frame-at-all": lambda _: b"\xff" * 99,
+    "nothing": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+async def test_a_message_that_was_tampered_with_is_refused_and_the_replica_stays(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, damage: Any
+) -> None:
+    feed = await in_step(relay, follower)
+
+    def spoil(data: bytes) -> bytes:
+        spoilt: bytes = damage(data)
+        assert spoilt != data
+        return spoilt
+
+    relay.damage = spoil
+    await relay.commit(ConsumerDelete(1))
+    with pytest.raises(Untrusted):
+        await follow(feed)
+    assert (replica.revision, replica.records()) == (4, state(LOG))
+
+
+ALTERED_SNAPSHOTS: dict[str, Any] = {
+    "a-page-of-another-snapshot": lambda frame: _page(frame, nonce=f"{brokers.FOR_SNAPSHOT}another"),
+    "a-page-of-another-revision": lambda frame: _page(frame, cursor=at(5)),
+    "a-page-of-another-past": lambda frame: _page(frame, cursor=at(4, 2)),
+    "a-page-of-another-deployment": lambda frame: _page(frame, deployment_id="dply_2"),
+    "pages-out-of-their-place": lambda frame: _page(frame, number=1 - frame.number),
+    "a-page-that-is-none": lambda frame: _page(frame, kind=FrameKind.CHANGES),
+    "an-end-too-early": lambda frame: replace(frame, number=1) if frame.kind is FrameKind.END else frame,
+    "an-end-too-late": lambda frame: replace(frame, number=3) if frame.kind is FrameKind.END else frame,
+    "an-end-that-is-none": lambda frame: replace(frame, kind=FrameKind.PAGE),
+    "another-use": lambda frame: replace(frame, nonce=brokers.FOR_CHANGES),
+}
+
+
+def _page(frame: Frame, **changes: Any) -> Frame:
+    return replace(frame, **changes) if frame.kind is FrameKind.PAGE else frame
+
+
+@pytest.mark.parametrize("alter", ALTERED_SNAPSHOTS.values(), ids=ALTERED_SNAPSHOTS)
+async def test_a_snapshot_of_which_any_part_is_wrong_is_none(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, alter: Any
+) -> None:
+    await relay.snapshot(alter=alter)
+    with pytest.raises((Untrusted, BrokerUnavailable)):
+        await follower.catch_up()
+    assert replica.revision is None
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["first-page", "second-page", "end"])
+async def test_a_snapshot_with_one_flipped_bit_is_none(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, place: int
+) -> None:
+    count = 0
+
+    def flip(data: bytes) -> bytes:
+        nonlocal count
+        count += 1
+        return data if count - 1 != place else data[:-2] + bytes([data[-2] ^ 1]) + data[-1:]
+
+    relay.damage = flip
+    await relay.snapshot()
+    with pytest.raises(Untrusted):
+        await follower.catch_up()
+    assert replica.revision is None
+
+
+@pytest.mark.parametrize(("history", "meaning"), [(1, RecordBehind), (0, Untrusted)], ids=["same-past", "older-past"])
+async def test_a_running_replica_never_takes_an_older_snapshot(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, history: int, meaning: type[Exception]
+) -> None:
+    """The broker replays a whole old state, of this history or of one that the record gave up."""
+    await relay.commit(ConsumerDelete(1))
+    feed = await in_step(relay, follower)
+    relay.history = history
+    old = LOG[:3] if history == 1 else [*LOG, ConsumerDelete(1)]
+    await relay.snapshot(old)
+    with pytest.raises(meaning):
+        await feed.snapshot()
+    assert replica.revision == 5
+
+
+async def test_an_old_state_given_to_a_new_edge_is_never_called_the_present(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that the broker kept is authentic and old; the origin is elsewhere by now, and says so."""
+    await catch_up_unheard(follower, monkeypatch)
+    assert replica.revision == 4
+    relay.log.append(ConsumerDelete(1))
+    for _ in range(3):
+        await relay.beat()
+        with pytest.raises((NotKnownToBeAll, BrokerUnavailable)):
+            await follower.catch_up()
+    assert not follower.is_synced
+
+
+async def test_an_edge_that_is_not_given_what_the_origin_speaks_of_asks_anew_and_is_not_in_step(
+    relay: ScriptedRelay, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = await in_step(relay, follower)
+    monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
+    relay.log.append(ConsumerDelete(1))
+    beating = asyncio.create_task(keep_beating(relay))
+    async with asyncio.timeout(20):
+        while feed.in_step_at is not None:
+            await asyncio.sleep(0.01)
+    with pytest.raises(BrokerUnavailable, match="does not give"):
+        await feed.changes(at(4))
+    beating.cancel()
+    await asyncio.wait([beating])
+
+
+HEARTBEATS: dict[str, tuple[float, str]] = {
+    "made-an-hour-ago": (-3600.0, "made 3600 s ago"),
+    "of-a-clock-an-hour-ahead": (3600.0, "made in 3600 s"),
+}
+
+
+@pytest.mark.parametrize(("ahead", "reason"), HEARTBEATS.values(), ids=HEARTBEATS)
+async def test_a_heartbeat_of_another_hour_proves_nothing_and_changes_are_applied_all_the_same(
+    relay: ScriptedRelay,
+    replica: Replica,
+    follower: Follower,
+    monkeypatch: pytest.MonkeyPatch,
+    ahead: float,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", 0.3)
+    relay.clock = lambda: time.time() + ahead
+    stop = asyncio.Event()
+    running = asyncio.create_task(follower.run(stop))
+    async with asyncio.timeout(20):
+        while replica.revision != 4:
+            await asyncio.sleep(0.01)
+        await relay.commit(ConsumerDelete(1))
+        while replica.revision != 5 or reason not in str(follower.reason):
+            await relay.beat()
+            await asyncio.sleep(0.2)
+    assert not follower.is_synced
+    stop.set()
+    await running
+
+
+async def test_a_change_from_a_clock_an_hour_ahead_does_not_hold_up_the_lag_once_the_clock_is_right(
+    relay: ScriptedRelay, follower: Follower
+) -> None:
+    await bring_in_step(relay, follower)
+    relay.clock = lambda: time.time() + 3600
+    await relay.commit(ConsumerDelete(1))
+    async with asyncio.timeout(20):
+        while follower.revision != len(relay.log):
+            await follower.catch_up()
+    relay.clock = time.time
+    right_at = time.monotonic()
+    async with asyncio.timeout(20):
+        while follower.lag_seconds > time.monotonic() - right_at:
+            await bring_in_step(relay, follower)
+
+
+async def test_a_frozen_or_repeating_broker_shows_as_lag(
+    relay: ScriptedRelay, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_step(relay, follower)
+    said = time.time()
+    relay.clock = lambda: said
+    await relay.beat()
+    lag = follower.lag_seconds
+    monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
+    feed = _feed_of(follower)
+    with pytest.raises(NotKnownToBeAll, match="repeats"):
+        await beat_on(relay, feed)
+    assert feed.in_step_at is None
+    assert follower.lag_seconds > lag
+
+
+async def test_a_record_that_went_back_is_seen_though_its_heartbeats_are_recent(
+    relay: ScriptedRelay, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = await in_step(relay, follower)
+    del relay.log[2:]
+    relay.clock = lambda: time.time() + 20
+    monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
+    with pytest.raises(NotKnownToBeAll, match="before this replica's"):
+        await beat_on(relay, feed)
+
+
+async def test_a_cursor_that_is_older_than_the_kept_changes_takes_the_snapshot(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, options: BrokerOptions
+) -> None:
+    feed = await in_step(relay, follower)
+    await feed.close()
+    for number in range(5, 9):
+        await relay.commit(key(f"zpka_secret-{number}", 1, 1))
+    await relay.snapshot()
+    store = relay.connection.store()
+    await store.purge(options.changes, (await store.bounds(options.changes)).last)
+    await relay.commit(ConsumerDelete(1))
+    with pytest.raises(SnapshotNeeded):
+        await feed.changes(at(4))
+    await bring_in_step(relay, follower)
+    assert (replica.revision, replica.records()) == (9, state(relay.log))
+
+
+async def test_an_edge_that_begins_anew_begins_with_the_present_and_not_with_the_snapshot(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first readers must not find what the changes behind the newest snapshot have ended."""
+    await relay.commit(key("zpka_made-behind-the-snapshot", 1, 1))
+    await relay.commit(ConsumerDelete(1))
+    seen: list[int | None] = []
+    load = replica.load
+
+    def look(*arguments: Any) -> None:
+        load(*arguments)
+        seen.append(replica.revision)
+
+    monkeypatch.setattr(replica, "load", look)
+    await bring_in_step(relay, follower)
+    assert (seen, replica.revision, replica.records()) == ([6], 6, state(relay.log))
+
+
+@pytest.mark.parametrize("messages", [1, 4, 5, 30], ids="{} messages".format)
+async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
+    relay: ScriptedRelay, replica: Replica, follower: Follower, monkeypatch: pytest.MonkeyPatch, messages: int
+) -> None:
+    """The server says when all that was asked for has been sent, which is not that there is no more."""
+    monkeypatch.setattr(brokers, "_PULL_MESSAGES", 4)
+    opened: list[None] = []
+    connect = brokers.connect
+
+    async def count(*arguments: Any) -> Broker:
+        opened.append(None)
+        return await connect(*arguments)
+
+    monkeypatch.setattr(brokers, "connect", count)
+    for number in range(messages):
+        await relay.commit(key(f"zpka_behind-the-snapshot-{number}", 1, 1))
+    await bring_in_step(relay, follower)
+    assert replica.records() == state(relay.log)
+    for number in range(messages):
+        await relay.commit(key(f"zpka_while-it-follows-{number}", 1, 1))
+    async with asyncio.timeout(20):
+        while replica.revision != len(relay.log):
+            await bring_in_step(relay, follower)
+    assert (len(opened), replica.records()) == (1, state(relay.log))
+
+
+async def test_changes_that_do_not_lead_on_from_the_newest_snapshot_are_not_begun_with(
+    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, options: BrokerOptions
+) -> None:
+    await relay.commit(ConsumerDelete(1))
+    store = relay.connection.store()
+    await relay.commit(key("zpka_made-later", 1, 1))
+    await store.purge(options.changes, (await store.bounds(options.changes)).last)
+    await feed.deployment_id()
+    with pytest.raises(BrokerUnavailable, match="do not lead on"):
+        await feed.snapshot()
+
+
+async def test_another_pepper_is_named(relay: ScriptedRelay, options: BrokerOptions) -> None:
+    feed = NatsFeed(options, Digester(bytes(32)))
+    with pytest.raises(OtherPepper, match="pepper"):
+        await feed.deployment_id()
+    await feed.close()
+
+
+async def test_what_is_not_there_is_told_from_what_is_refused(options: BrokerOptions, feed: NatsFeed) -> None:
+    with pytest.raises(Refused, match="no stream"):
+        await feed.deployment_id()
+    absent = NatsFeed(replace(options, servers=("nats://127.0.0.1:1",)), DIGESTER)
+    with pytest.raises(BrokerUnavailable):
+        await absent.deployment_id()
+    await absent.wait_for_news()
+    await absent.close()
+
+
+async def in_step(relay: ScriptedRelay, follower: Follower) -> NatsFeed:
+    await bring_in_step(relay, follower)
+    return _feed_of(follower)
+
+
+async def beat_on(relay: ScriptedRelay, feed: NatsFeed) -> None:
+    """Heartbeats, one as soon as the one before was heard, until the feed has had enough of them."""
+    async with asyncio.timeout(10):
+        while True:
+            await relay.beat()
+            await feed.wait_for_news()
+
+
+async def keep_beating(relay: ScriptedRelay) -> None:
+    while True:
+        await relay.beat()
+        await asyncio.sleep(0.05)
+
+
+async def follow(feed: NatsFeed) -> None:
+    """Ask for what follows revision 4 until something comes; a message takes a moment to get here."""
+    async with asyncio.timeout(10):
+        while True:
+            assert list((await feed.changes(at(4))).changes) == []
+            await feed.wait_for_news()
+
+
+def _feed_of(follower: Follower) -> NatsFeed:
+    feed = follower._feed
+    assert isinstance(feed, NatsFeed)
+    return feed

@@ -1,0 +1,287 @@
+"""The feed's door: who is refused, what comes, and that no reader holds the origin."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from keywright.origin.db import commit_log as logs
+from keywright.origin.db import tables
+from keywright.origin.feed import frame_stream as streams
+from keywright.origin.feed import http_endpoint as door
+from keywright.protocol.changes import ConsumerPut, Cursor, KeyPut
+from keywright.protocol.frames import Frame, FrameKind, FrameSigner, FrameSplitter
+from keywright.serve import key_files as keyfiles
+from support import record
+from support.service import ROOT_KEY, Service
+
+NONCE = "nonce-of-16-chars"
+HEADERS = {"keywright-nonce": NONCE}
+
+
+class Stream:
+    """One answer, read as the test pleases: the server takes what was asked for and no more."""
+
+    def __init__(self, service: Service) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.is_ended = asyncio.Event()
+        self._signer = FrameSigner(keyfiles.load_digester(service.settings))
+        self._splitter = FrameSplitter()
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._frames: list[Frame] = []
+        self.gone = asyncio.Event()
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+            return
+        await self._pieces.put(message.get("body", b""))
+        if not message.get("more_body", False):
+            await self._pieces.put(None)
+
+    async def receive(self) -> Any:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def next(self) -> Frame | None:
+        """The next frame; None when the answer has ended."""
+        async with asyncio.timeout(10):
+            while not self._frames:
+                piece = await self._pieces.get()
+                if piece is None:
+                    return None
+                if self.headers.get("content-encoding") == "gzip":
+                    piece = self._inflate(piece)
+                self._frames += [self._signer.decode(raw) for raw in self._splitter.feed(piece)]
+            return self._frames.pop(0)
+
+    def _inflate(self, piece: bytes) -> bytes:
+        if not hasattr(self, "_inflater"):
+            self._inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        return self._inflater.decompress(piece)
+
+
+@asynccontextmanager
+async def opened(
+    service: Service, path: str, query: str = "", *, token: str = ROOT_KEY, gzip: bool = False
+) -> AsyncIterator[Stream]:
+    stream = Stream(service)
+    headers = {"authorization": f"Bearer {token}", **HEADERS, **({"accept-encoding": "gzip"} if gzip else {})}
+    scope = {
+        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "http_version": "1.1", "scheme": "http", "server": ("test", 80), "client": ("127.0.0.1", 1), "root_path": "",
+    }  # fmt: skip
+
+    async def serve() -> None:
+        await service.app(scope, stream.receive, stream.send)
+        stream.is_ended.set()
+
+    serving = asyncio.create_task(serve())
+    try:
+        yield stream
+    finally:
+        stream.gone.set()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def cursor_of(service: Service) -> Cursor:
+    return await record.cursor_of(service.app._database)
+
+
+async def cursor_at(service: Service, revision: int) -> Cursor:
+    async with service.app._database.read() as tx:
+        return (await logs.list_changes(tx, after=revision - 1, limit=1))[0].cursor
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status"),
+    [
+        ("after=1.0123456789abcdef.1", {"authorization": "Bearer nobody-knows-it"}, 401),
+        ("after=1.0123456789abcdef.1", {"authorization": ""}, 401),
+        ("after=1.0123456789abcdef.1", {"keywright-nonce": "short"}, 400),
+        ("after=1.0123456789abcdef.1", {"keywright-nonce": "with space inside."}, 400),
+        ("", {}, 400),
+        ("after=1", {}, 400),
+        ("after=-1.0123456789abcdef.1", {}, 400),
+        ("after=1.0123456789abcdef.1e3", {}, 400),
+        ("after=%D9%A3.0123456789abcdef.1", {}, 400),
+        ("after=9999999999999999999.0123456789abcdef.1", {}, 400),
+        ("after=999999.0123456789abcdef.1", {}, 410),
+    ],
+)
+async def test_what_is_no_question_of_an_edge_is_refused(
+    embedded: Service, query: str, headers: dict[str, str], status: int
+) -> None:
+    url = f"/v1/feed/changes?{query}"
+    problem = await embedded.call("GET", url, headers={**HEADERS, **headers}, expect=status)
+    assert problem["status"] == status
+
+
+async def test_a_management_key_without_feed_may_not_follow(embedded: Service) -> None:
+    token = await embedded.new_management_key(buckets={"*": "write"})
+    for path in ("/v1/feed", "/v1/feed/snapshot", "/v1/feed/changes?after=1.0123456789abcdef.1"):
+        await embedded.call("GET", path, key=token, headers=HEADERS, expect=403)
+
+
+async def test_changes_that_are_no_longer_kept_are_410(service: Service) -> None:
+    gone, kept = await cursor_at(service, 5), await cursor_at(service, 6)
+    async with service.app._database.write() as tx:
+        await tx.execute(sa.delete(tables.changes).where(tables.changes.c.revision <= 5))
+    await service.call("GET", f"/v1/feed/changes?after={gone}", headers=HEADERS, expect=410)
+    async with opened(service, "/v1/feed/changes", f"after={kept}") as stream:
+        frame = await stream.next()
+        assert frame is not None
+        assert (stream.status, frame.follows) == (200, kept)
+
+
+async def test_a_cursor_of_another_past_is_410_even_at_the_newest_revision(service: Service) -> None:
+    for cursor in (await cursor_at(service, 2), await cursor_of(service)):
+        for other in (cursor._replace(stamp="0" * 16), cursor._replace(stamped_at=1)):
+            await service.call("GET", f"/v1/feed/changes?after={other}", headers=HEADERS, expect=410)
+        async with opened(service, "/v1/feed/changes", f"after={cursor}") as stream:
+            assert await stream.next() is not None
+
+
+async def test_a_stream_ends_when_the_record_becomes_another_one_under_it(service: Service) -> None:
+    """As a database does that failed over to a standby without the last commits, and is written to."""
+    at = await cursor_of(service)
+    for revision in (at.revision, at.revision + 1):
+        async with opened(service, "/v1/feed/changes", f"after={at}") as stream:
+            assert await stream.next() is not None
+            await rewrite(service, revision)
+            assert await stream.next() is None
+        at = await cursor_of(service)
+
+
+async def rewrite(service: Service, revision: int) -> None:
+    """Have another change at the end of the log, with the stamp of another transaction."""
+    values = {"stamp": "f" * 16, "stamped_at": 1 + revision}
+    async with service.app._database.write() as tx:
+        await tx.execute(sa.delete(tables.changes).where(tables.changes.c.revision >= revision - 1))
+        for place in (revision - 1, revision):
+            await tx.execute(sa.insert(tables.changes).values(revision=place, body='["-"]', **values))
+        await tx.execute(sa.update(tables.deployment).values(revision=revision, **values))
+
+
+@pytest.mark.parametrize("gzip", [False, True], ids=["plain", "gzip"])
+async def test_each_commit_is_a_frame_at_once_and_bound_to_the_question(service: Service, gzip: bool) -> None:
+    consumer = await service.new_consumer()
+    at = await cursor_of(service)
+    async with opened(service, "/v1/feed/changes", f"after={at}", gzip=gzip) as stream:
+        first = await stream.next()
+        assert first is not None
+        assert (first.kind, first.nonce, first.number, first.cursor, first.head) == (
+            FrameKind.CHANGES, NONCE, 0, at, at.revision,
+        )  # fmt: skip
+        await service.new_key(consumer["name"])
+        second = await stream.next()
+        assert second is not None
+        assert (second.number, second.follows, second.cursor) == (1, at, await cursor_of(service))
+        assert isinstance(second.changes[0], KeyPut)
+
+
+async def test_an_idle_stream_has_a_heartbeat(embedded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "HEARTBEAT_SECONDS", 0.05)
+    at = await cursor_of(embedded)
+    async with opened(embedded, "/v1/feed/changes", f"after={at}") as stream:
+        frames = [await stream.next() for _ in range(3)]
+    assert [frame.number for frame in frames if frame and not frame.changes] == [0, 1, 2]
+    times = [frame.time for frame in frames if frame]
+    assert times == sorted(times)
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(embedded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "TOKEN_CHECK_SECONDS", 0.05)
+    body = {"permissions": {"account": "none", "buckets": {"*": "validate"}, "feed": True}}
+    made = await embedded.call("POST", "/v1/accounts/my-account/management-keys", json=body)
+    at = await cursor_of(embedded)
+    async with opened(embedded, "/v1/feed/changes", f"after={at}", token=made["key"]) as stream:
+        assert await stream.next() is not None
+        await embedded.call("DELETE", f"/v1/accounts/my-account/management-keys/{made['id']}", expect=204)
+        while await stream.next() is not None:
+            pass
+
+
+async def test_a_reader_that_takes_nothing_is_let_go_and_holds_nothing(
+    embedded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SEND_SECONDS", 0.1)
+    tail = embedded.app._origin.state.feed._tail
+    async with opened(embedded, "/v1/feed/changes", f"after={await cursor_at(embedded, 1)}") as stream:
+        async with asyncio.timeout(10):
+            for _ in range(5):
+                await embedded.new_consumer()
+            await stream.is_ended.wait()
+    assert tail._readers == 0
+    assert tail._looking is None
+
+
+async def test_a_reader_that_goes_away_is_noticed(embedded: Service) -> None:
+    async with opened(embedded, "/v1/feed/changes", f"after={await cursor_at(embedded, 1)}") as stream:
+        await stream.next()
+        stream.gone.set()
+        async with asyncio.timeout(5):
+            await stream.is_ended.wait()
+
+
+async def test_streams_end_when_the_process_is_told_to(embedded: Service) -> None:
+    at = await cursor_of(embedded)
+    async with opened(embedded, "/v1/feed/changes", f"after={at}") as stream:
+        assert await stream.next() is not None
+        embedded.app._origin.state.feed.stop()
+        assert await stream.next() is None
+    await embedded.call("GET", f"/v1/feed/changes?after={at}", headers=HEADERS, expect=503)
+
+
+async def test_a_snapshot_is_pages_and_an_end_and_shows_what_the_reader_may_see(service: Service) -> None:
+    consumer = await service.new_consumer()
+    await service.new_key(consumer["name"])
+    token = await service.new_management_key(buckets={"my-project-preview": "validate"}, feed=True)
+    at = await cursor_of(service)
+    for bearer, is_seen in ((ROOT_KEY, True), (token, False)):
+        async with opened(service, "/v1/feed/snapshot", token=bearer, gzip=True) as stream:
+            frames = []
+            while (frame := await stream.next()) is not None:
+                frames.append(frame)
+        assert [frame.number for frame in frames] == list(range(len(frames)))
+        assert {frame.cursor for frame in frames} == {at}
+        assert [frame.kind for frame in frames[:-1]] == [FrameKind.PAGE] * (len(frames) - 1)
+        assert frames[-1].kind is FrameKind.END
+        names = {put.name for frame in frames for put in frame.changes if isinstance(put, ConsumerPut)}
+        assert (consumer["name"] in names) is is_seen
+
+
+async def test_more_snapshots_than_are_allowed_at_once_are_asked_to_come_back(
+    embedded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "SNAPSHOTS_AT_ONCE", 1)
+    async with opened(embedded, "/v1/feed/snapshot") as stream:
+        assert await stream.next() is not None
+        await embedded.call("GET", "/v1/feed/snapshot", headers=HEADERS, expect=503)
+    async with opened(embedded, "/v1/feed/snapshot") as stream:
+        assert await stream.next() is not None
+        assert stream.status == 200
+
+
+async def test_a_grant_ends_a_narrow_stream_with_the_need_of_a_snapshot(embedded: Service) -> None:
+    await embedded.call("POST", "/v1/accounts", json={"name": "partner"})
+    token = await embedded.new_management_key("partner", buckets={"*": "validate"}, feed=True)
+    at = await cursor_of(embedded)
+    async with opened(embedded, "/v1/feed/changes", f"after={at}", token=token) as stream:
+        assert await stream.next() is not None
+        grant = {"account": "partner", "access": "validate"}
+        await embedded.call("POST", f"{embedded.bucket_url}/grants", json=grant)
+        frame = await stream.next()
+        assert frame is not None
+        assert frame.kind is FrameKind.SNAPSHOT
+        assert await stream.next() is None

@@ -1,0 +1,150 @@
+"""Who sees what of the feed: no record that a reader's permissions don't reach, and all that they do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keywright.domain.permissions import Access, Grantee, Permissions
+from keywright.origin.feed.scope_filter import Sight, SightChanged, may_follow, scope_id
+from keywright.protocol.changes import (
+    BucketDelete,
+    BucketPut,
+    Change,
+    ConsumerDelete,
+    ConsumerPut,
+    Hidden,
+    KeyDelete,
+    KeyPut,
+)
+
+SYSTEM = BucketPut(1, "bckt_s", "_system", None)
+MINE = BucketPut(2, "bckt_m", "mine-bucket", "acct_me")
+OTHER = BucketPut(3, "bckt_o", "my-other-bucket", "acct_me")
+SHARED = BucketPut(4, "bckt_h", "shared-bucket", "acct_you", {"acct_me": Access.VALIDATE})
+FOREIGN = BucketPut(5, "bckt_f", "foreign-bucket", "acct_you")
+BUCKETS = [SYSTEM, MINE, OTHER, SHARED, FOREIGN]
+DIGEST = bytes(32)
+
+ROOT = Grantee("acct_me", Permissions(account=Access.WRITE, feed=True), is_root=True)
+
+
+def reader(account: Access = Access.NONE, **buckets: Access) -> Grantee:
+    named = {name.replace("_", "-") if name != "all" else "*": access for name, access in buckets.items()}
+    return Grantee("acct_me", Permissions(account, named, feed=True))
+
+
+def consumer(number: int, bucket: BucketPut) -> ConsumerPut:
+    return ConsumerPut(number, "csmr_1", bucket.number, "one", "{}")
+
+
+def manager(number: int, grantee: Grantee) -> ConsumerPut:
+    return ConsumerPut(number, "csmr_1", SYSTEM.number, "manager", json.dumps(grantee.to_json()))
+
+
+def sight(grantee: Grantee) -> Sight:
+    seen = Sight(grantee)
+    for put in BUCKETS:
+        seen.shows(put)
+    return seen
+
+
+READERS = {
+    "root": (ROOT, {1, 2, 3, 4, 5}),
+    "account-write": (reader(Access.WRITE), {1, 2, 3, 4}),
+    "every-bucket": (reader(all=Access.VALIDATE), {1, 2, 3, 4}),
+    "one-bucket": (reader(mine_bucket=Access.VALIDATE), {1, 2}),
+    "a-shared-bucket": (reader(shared_bucket=Access.WRITE), {1, 4}),
+    "a-foreign-bucket": (reader(foreign_bucket=Access.WRITE), {1}),
+    "no-bucket": (reader(), {1}),
+    "access-none": (reader(mine_bucket=Access.NONE), {1}),
+}
+
+
+@pytest.mark.parametrize(("grantee", "seen"), READERS.values(), ids=READERS)
+def test_a_reader_sees_the_records_of_its_buckets_and_no_others(grantee: Grantee, seen: set[int]) -> None:
+    fresh = Sight(grantee)
+    assert {put.number for put in BUCKETS if fresh.shows(put)} == seen
+    for bucket in BUCKETS[1:]:
+        is_seen = bucket.number in seen
+        key, gone = KeyPut(DIGEST, bucket.number, 7, "key_1", None), KeyDelete(DIGEST, bucket.number)
+        for change in (consumer(7, bucket), key):
+            assert fresh.shows(change) is is_seen
+            assert fresh.pass_on(change) == (change if is_seen else Hidden())
+        assert fresh.pass_on(gone) == (gone if is_seen else Hidden())
+
+
+MANAGERS = {
+    "root": (ROOT, True),
+    "whole-account": (reader(Access.READ), True),
+    "every-bucket": (reader(all=Access.VALIDATE), True),
+    "this-bucket": (reader(mine_bucket=Access.VALIDATE), True),
+    "another-bucket": (reader(my_other_bucket=Access.WRITE), False),
+    "nothing": (reader(), False),
+    "another-account": (Grantee("acct_you", Permissions(Access.WRITE)), False),
+}
+
+
+@pytest.mark.parametrize(("grantee", "is_seen"), MANAGERS.values(), ids=MANAGERS)
+def test_management_keys_are_seen_where_they_may_validate(grantee: Grantee, is_seen: bool) -> None:
+    seen = sight(reader(mine_bucket=Access.VALIDATE))
+    put, key = manager(9, grantee), KeyPut(DIGEST, SYSTEM.number, 9, "key_9", None)
+    assert seen.pass_on(put) == (put if is_seen else Hidden())
+    assert seen.pass_on(key) == (key if is_seen else Hidden())
+    assert seen.pass_on(ConsumerDelete(9)) == ConsumerDelete(9)
+    assert seen.pass_on(key) == Hidden()
+
+
+def test_the_owner_of_a_shared_bucket_is_seen_with_it() -> None:
+    owner = manager(
+        9, Grantee("acct_you", Permissions(buckets={"shared-bucket": Access.WRITE}), owned_bucket_id="bckt_h")
+    )
+    assert sight(reader(shared_bucket=Access.VALIDATE)).pass_on(owner) == owner
+    assert sight(reader(mine_bucket=Access.VALIDATE)).pass_on(owner) == Hidden()
+
+
+GRANTS: dict[str, tuple[BucketPut, Change | None]] = {
+    "a-foreign-bucket-is-shared": (
+        BucketPut(5, "bckt_f", "foreign-bucket", "acct_you", {"acct_me": Access.READ}), None),
+    "mine-is-shared-with-others": (BucketPut(2, "bckt_m", "mine-bucket", "acct_me", {"acct_you": Access.READ}), None),
+    "mine-is-shared-no-more": (MINE, MINE),
+    "a-shared-one-is-withdrawn": (BucketPut(4, "bckt_h", "shared-bucket", "acct_you"), BucketDelete(4)),
+    "a-foreign-one-is-shared-elsewhere": (
+        BucketPut(5, "bckt_f", "foreign-bucket", "acct_you", {"acct_they": Access.READ}), BucketDelete(5)),
+    "mine-is-new": (BucketPut(8, "bckt_n", "new-bucket", "acct_me"), BucketPut(8, "bckt_n", "new-bucket", "acct_me")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("put", "passed"), GRANTS.values(), ids=GRANTS)
+def test_a_grant_that_shows_more_asks_for_a_snapshot_and_one_that_shows_less_is_passed_on(
+    put: BucketPut, passed: Change | None
+) -> None:
+    seen = sight(reader(all=Access.VALIDATE))
+    if passed is None:
+        with pytest.raises(SightChanged):
+            seen.pass_on(put)
+        return
+    assert seen.pass_on(put) == passed
+    is_visible = isinstance(passed, BucketPut)
+    assert (seen.pass_on(consumer(7, put)) != Hidden()) is is_visible
+
+
+def test_a_grant_is_told_from_the_change_alone_when_the_present_knows_it_already() -> None:
+    """A reader whose cursor is before the grant connects after it: what it sees now tells nothing of what it has."""
+    with pytest.raises(SightChanged):
+        sight(reader(all=Access.VALIDATE)).pass_on(SHARED)
+    assert sight(ROOT).pass_on(SHARED) == SHARED
+
+
+def test_keys_that_see_the_same_have_one_scope_and_others_have_another() -> None:
+    assert scope_id(ROOT) == "everything"
+    assert scope_id(reader(mine_bucket=Access.VALIDATE)) == scope_id(reader(mine_bucket=Access.WRITE))
+    scopes = [reader(), reader(Access.READ), reader(all=Access.READ), reader(mine_bucket=Access.READ)]
+    assert len({scope_id(one) for one in [*scopes, ROOT]}) == 5
+
+
+def test_only_root_and_keys_with_feed_may_follow() -> None:
+    assert may_follow(ROOT)
+    assert may_follow(reader())
+    assert not may_follow(Grantee("acct_me", Permissions(Access.WRITE)))

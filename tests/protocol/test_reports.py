@@ -1,0 +1,85 @@
+"""A report is what an edge of this deployment said, in its form; or it is refused."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keywright.domain.keyformat import Digester, is_valid_custom
+from keywright.protocol import reports
+from keywright.protocol.changes import Cursor
+from keywright.protocol.frames import FrameSigner
+from keywright.protocol.reports import MAX_BYTES, EdgeState, Report, ReportError, ReportSigner
+
+DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
+SIGNER = ReportSigner(DIGESTER)
+SAMPLE = Path(__file__).parent / "samples" / "report-1.bin"
+REPORT = Report(
+    "dply_1", "0123456789abcdef", "fedcba9876543210", 3, "edge-1", "eu-north", "0.1.0", EdgeState.SYNCED,
+    1_800_000_000_000, Cursor(42, "00112233aabbccdd", 1_800_000_000_123), 250,
+)  # fmt: skip
+
+
+def signed(row: Any) -> bytes:
+    """A row of any shape, signed as an edge would."""
+    body = json.dumps(row).encode()
+    return b"kwr1" + hmac.digest(SIGNER._key, b"kwr1" + body, "sha256") + body
+
+
+def test_a_stored_sample_of_format_1_is_still_understood_and_written() -> None:
+    assert SIGNER.decode(SAMPLE.read_bytes()) == REPORT
+    assert SIGNER.encode(REPORT) == SAMPLE.read_bytes()
+
+
+def test_what_is_not_known_yet_is_told_as_such() -> None:
+    starting = replace(REPORT, state=EdgeState.STARTING, cursor=None, lag=None, region="")
+    assert SIGNER.decode(SIGNER.encode(starting)) == starting
+    assert (starting.revision, REPORT.revision) == (None, 42)
+
+
+def test_one_changed_byte_or_another_pepper_is_refused() -> None:
+    data = SIGNER.encode(REPORT)
+    for at in range(len(data)):
+        with pytest.raises(ReportError):
+            SIGNER.decode(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(ReportError, match="not made by an edge"):
+        ReportSigner(Digester(bytes(32))).decode(data)
+    for part in (b"", data[:3], data[:36], data[:-1], b"kwr2" + data[4:], data + b" " * MAX_BYTES):
+        with pytest.raises(ReportError):
+            SIGNER.decode(part)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (1, "short"), (1, "x" * 65), (1, "with space in it.."), (2, ""), (3, -1), (3, True), (3, "1"), (3, 1.0),
+        (4, ""), (4, "x" * 65), (4, "two\nlines"), (4, "tab\t"), (4, "\x1b[31mred"), (4, "müller"),
+        (4, "a,b"), (4, None),
+        (5, "no spaces"), (5, None), (6, ""), (6, "1.0\r\nx: y"), (7, "gone"), (7, 1), (8, -1), (8, 10**15), (8, None),
+        (9, 42), (9, [42]), (9, [42, "00112233aabbccdd"]), (9, [-1, "00112233aabbccdd", 1]), (9, ["42", "x", 1]),
+        (9, [True, "00112233aabbccdd", 1]), (9, ["42", "00112233aabbccdd", 1]),
+        (9, [42, "00112233aabbccdd", True]), (9, [10**18, "00112233aabbccdd", 1]), (10, -1), (10, False), (10, 0.5),
+        (0, "with space"), (0, None),
+    ],
+)  # fmt: skip
+def test_a_report_of_another_form_is_refused_though_it_is_signed(place: int, value: Any) -> None:
+    row: list[Any] = list(astuple(REPORT))
+    row[place] = value
+    with pytest.raises(ReportError):
+        SIGNER.decode(signed(row))
+
+
+@pytest.mark.parametrize("row", [None, {}, [], [1], "x", [*astuple(REPORT), 1], list(astuple(REPORT))[:-1]], ids=str)
+def test_what_is_no_row_is_refused(row: Any) -> None:
+    with pytest.raises(ReportError):
+        SIGNER.decode(signed(row))
+
+
+def test_no_api_key_and_no_frame_has_the_key_of_reports() -> None:
+    assert not is_valid_custom(reports._KEY_LABEL)
+    assert FrameSigner(DIGESTER)._key != SIGNER._key
