@@ -13,20 +13,20 @@ from pathlib import Path
 from keywright.domain.keyformat import Secret
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.http_feed import HttpFeed
-from keywright.edge.sync.loop import Follower
-from keywright.runtime import secret_files as secretfiles
+from keywright.edge.sync.loop import SyncLoop
+from keywright.runtime import secret_files
 
 MAP_SIZE = 1024**3
 
 
 async def main(port: str, data_dir: Path, directory: Path, count: int) -> None:
-    digester = secretfiles.load_digester(None, data_dir / "pepper.key")
+    digester = secret_files.load_digester(None, data_dir / "pepper.key")
     token = Secret(os.environ["KEYWRIGHT_EDGE_TOKEN"])
     followers = []
     for number in range(count):
         replica = Replica.open(directory / str(number), digester.pepper_check(), map_size=MAP_SIZE)
         feed = HttpFeed(f"http://127.0.0.1:{port}", token, digester, edge_name=f"edge-{number}")
-        followers.append(Follower(replica, feed))
+        followers.append(SyncLoop(replica, feed))
     running = [asyncio.create_task(one.run(asyncio.Event())) for one in followers]
     while not all(one.is_synced for one in followers):
         await asyncio.sleep(0.05)

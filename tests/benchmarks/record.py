@@ -58,7 +58,7 @@ def make(data_dir: Path, *, keys: int, sample: int = 0) -> Record:
 
 async def _make(settings: OriginSettings, count: int, wanted: set[int]) -> list[str]:
     await first_start.prepare(settings)
-    tools = first_start.make_tools(settings)
+    dependencies = first_start.make_dependencies(settings)
     database = Database(settings.database_url)
     told: list[str] = []
     try:
@@ -67,7 +67,7 @@ async def _make(settings: OriginSettings, count: int, wanted: set[int]) -> list[
             await tx.connection.exec_driver_sql("PRAGMA cache_size = -2000000")
             bucket = await buckets.find(tx, BUCKET)
             assert bucket is not None
-            vault = tools.vault.bucket(bucket.id, *await buckets.get_data_key(tx, bucket.number))
+            vault = dependencies.vault.bucket(bucket.id, *await buckets.get_data_key(tx, bucket.number))
             first = (await tx.scalar(sa.select(sa.func.max(tables.consumers.c.number))) or 0) + 1
             for start in range(0, count, PAGE):
                 owners, keys = [], []
@@ -77,7 +77,7 @@ async def _make(settings: OriginSettings, count: int, wanted: set[int]) -> list[
                         told.append(secret.reveal())
                     owner = _consumer_row(first + number, FIRST_CUSTOMER + number, bucket)
                     owners.append(owner)
-                    keys.append(_key_row(secret, owner, tools.digester, vault))
+                    keys.append(_key_row(secret, owner, dependencies.digester, vault))
                 await _insert(tx, tables.consumers, _CONSUMER, owners)
                 await _insert(tx, tables.keys, _KEY, keys)
     finally:

@@ -97,7 +97,7 @@ def test_the_default_clock_counts_milliseconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "is_condemned"),
+    ("error", "is_marked_corrupt"),
     [
         (lmdb.Error("racing"), False),
         (lmdb.CorruptedError("page 7"), True),
@@ -112,7 +112,7 @@ def test_a_replica_that_cannot_be_read_is_no_refusal(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
-    is_condemned: bool,
+    is_marked_corrupt: bool,
 ) -> None:
     fill(replica)
 
@@ -127,7 +127,7 @@ def test_a_replica_that_cannot_be_read_is_no_refusal(
         patch.setattr(Replica, "find_bucket", fail)
         assert validator.has_bucket(BUCKET) is None
     assert len(caplog.records) == 1
-    assert replica.is_condemned is is_condemned
+    assert replica.is_marked_corrupt is is_marked_corrupt
     assert VALID not in caplog.text
 
 

@@ -33,7 +33,7 @@ from keywright.origin.db import commit_log as logs
 from keywright.origin.db.engine import Database
 from keywright.origin.feed.scope_filter import Sight
 from keywright.protocol.changes import Change
-from keywright.runtime import secret_files as secretfiles
+from keywright.runtime import secret_files
 from support.nats import NatsServer
 from support.postgres import Postgres
 from support.process import until
@@ -71,7 +71,7 @@ class World:
         self.origin.start()
         until(lambda: self.origin.standing()["ready"], HEAL_SECONDS)
         pepper_file = data / "pepper.key"
-        self.digester: Digester = secretfiles.load_digester(None, pepper_file)
+        self.digester: Digester = secret_files.load_digester(None, pepper_file)
         self.disks: dict[str, Disk] = {}
         self.edges: dict[str, Server] = {}
         # One edge sees everything, over the broker if there is one; the other what its account sees.

@@ -17,7 +17,7 @@ from keywright.domain.keyformat import Digester
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import nats_feed
 from keywright.edge.sync.feed import LiveFeed, OtherPepper, RecordBehind, Refused, SnapshotNeeded, Untrusted
-from keywright.edge.sync.loop import Follower
+from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
 from keywright.nats import connection as brokers
 from keywright.nats.connection import Broker, BrokerOptions, BrokerUnavailable
@@ -45,50 +45,50 @@ async def feed(options: BrokerOptions) -> AsyncIterator[NatsFeed]:
 
 
 @pytest.fixture
-async def follower(replica: Replica, feed: NatsFeed) -> AsyncIterator[Follower]:
-    made = Follower(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
+async def sync_loop(replica: Replica, feed: NatsFeed) -> AsyncIterator[SyncLoop]:
+    made = SyncLoop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
     feed.ring = made.ring
     yield made
     await made.close()
 
 
-async def bring_in_step(relay: ScriptedRelay, follower: Follower) -> None:
+async def bring_in_step(relay: ScriptedRelay, sync_loop: SyncLoop) -> None:
     """A round of the follower, with a heartbeat that comes when it listens."""
-    round_ = asyncio.create_task(follower.catch_up())
+    round_ = asyncio.create_task(sync_loop.sync_now())
     while not round_.done():
         await relay.beat()
         await asyncio.wait([round_], timeout=0.05)
     await round_
 
 
-async def catch_up_unheard(follower: Follower, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.3) -> None:
+async def catch_up_unheard(sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.3) -> None:
     """A round while no origin says anything: it applies what there is, and says that this may not be all."""
     monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", seconds)
     monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", seconds)
     with pytest.raises(NotKnownToBeAll):
-        await follower.catch_up()
+        await sync_loop.sync_now()
 
 
 async def test_an_edge_begins_with_the_broker_alone_and_is_in_step_once_it_hears_the_origin(
-    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await relay.commit(ConsumerDelete(1))
-    await catch_up_unheard(follower, monkeypatch)
+    await catch_up_unheard(sync_loop, monkeypatch)
     assert isinstance(feed, LiveFeed)
     assert (replica.records(), replica.revision, replica.deployment_id) == (state(relay.log), 5, "dply_1/everything")
-    assert (follower.is_synced, feed.in_step_at) == (False, None)
+    assert (sync_loop.is_synced, feed.synced_at) == (False, None)
     before = time.monotonic()
-    await bring_in_step(relay, follower)
-    assert (follower.is_synced, follower.reason) == (True, None)
-    assert follower.lag_seconds <= time.monotonic() - before + 0.1
+    await bring_in_step(relay, sync_loop)
+    assert (sync_loop.is_synced, sync_loop.reason) == (True, None)
+    assert sync_loop.lag_seconds <= time.monotonic() - before + 0.1
 
 
 async def test_changes_in_one_message_or_in_many_are_applied_live_and_a_repeat_is_nothing(
-    relay: ScriptedRelay, replica: Replica, follower: Follower
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop
 ) -> None:
-    await bring_in_step(relay, follower)
+    await bring_in_step(relay, sync_loop)
     stop = asyncio.Event()
-    running = asyncio.create_task(follower.run(stop))
+    running = asyncio.create_task(sync_loop.run(stop))
     await relay.commit(key("zpka_secret-3", 1, 1), key("zpka_secret-4", 1, 1))
     await relay.put(4, relay.log[4:])
     await relay.commit(KeyDelete(DIGESTER.digest("zpka_secret-1"), 1))
@@ -117,10 +117,10 @@ ALTERED: dict[str, tuple[dict[str, Any], type[Exception]]] = {
 
 @pytest.mark.parametrize(("change", "meaning"), ALTERED.values(), ids=ALTERED)
 async def test_a_frame_that_does_not_lead_on_from_here_is_not_applied(
-    relay: ScriptedRelay, replica: Replica, follower: Follower, change: dict[str, Any], meaning: type[Exception]
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, change: dict[str, Any], meaning: type[Exception]
 ) -> None:
     """These frames bear the origin's MAC: what a message says must fit, too."""
-    feed = await in_step(relay, follower)
+    feed = await sync_clock(relay, sync_loop)
     await relay.commit(ConsumerDelete(1), alter=lambda frame: replace(frame, **change))
     with pytest.raises(meaning):
         await follow(feed)
@@ -149,9 +149,9 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 async def test_a_message_that_was_tampered_with_is_refused_and_the_replica_stays(
-    relay: ScriptedRelay, replica: Replica, follower: Follower, damage: Any
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, damage: Any
 ) -> None:
-    feed = await in_step(relay, follower)
+    feed = await sync_clock(relay, sync_loop)
 
     def spoil(data: bytes) -> bytes:
         spoilt: bytes = damage(data)
@@ -185,17 +185,17 @@ def _page(frame: Frame, **changes: Any) -> Frame:
 
 @pytest.mark.parametrize("alter", ALTERED_SNAPSHOTS.values(), ids=ALTERED_SNAPSHOTS)
 async def test_a_snapshot_of_which_any_part_is_wrong_is_none(
-    relay: ScriptedRelay, replica: Replica, follower: Follower, alter: Any
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, alter: Any
 ) -> None:
     await relay.snapshot(alter=alter)
     with pytest.raises((Untrusted, BrokerUnavailable)):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     assert replica.revision is None
 
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["first-page", "second-page", "end"])
 async def test_a_snapshot_with_one_flipped_bit_is_none(
-    relay: ScriptedRelay, replica: Replica, follower: Follower, place: int
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, place: int
 ) -> None:
     count = 0
 
@@ -207,17 +207,17 @@ async def test_a_snapshot_with_one_flipped_bit_is_none(
     relay.damage = flip
     await relay.snapshot()
     with pytest.raises(Untrusted):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     assert replica.revision is None
 
 
 @pytest.mark.parametrize(("history", "meaning"), [(1, RecordBehind), (0, Untrusted)], ids=["same-past", "older-past"])
 async def test_a_running_replica_never_takes_an_older_snapshot(
-    relay: ScriptedRelay, replica: Replica, follower: Follower, history: int, meaning: type[Exception]
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, history: int, meaning: type[Exception]
 ) -> None:
     """The broker replays a whole old state, of this history or of one that the record gave up."""
     await relay.commit(ConsumerDelete(1))
-    feed = await in_step(relay, follower)
+    feed = await sync_clock(relay, sync_loop)
     relay.history = history
     old = LOG[:3] if history == 1 else [*LOG, ConsumerDelete(1)]
     await relay.snapshot(old)
@@ -227,28 +227,28 @@ async def test_a_running_replica_never_takes_an_older_snapshot(
 
 
 async def test_an_old_state_given_to_a_new_edge_is_never_called_the_present(
-    relay: ScriptedRelay, replica: Replica, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything that the broker kept is authentic and old; the origin is elsewhere by now, and says so."""
-    await catch_up_unheard(follower, monkeypatch)
+    await catch_up_unheard(sync_loop, monkeypatch)
     assert replica.revision == 4
     relay.log.append(ConsumerDelete(1))
     for _ in range(3):
         await relay.beat()
         with pytest.raises((NotKnownToBeAll, BrokerUnavailable)):
-            await follower.catch_up()
-    assert not follower.is_synced
+            await sync_loop.sync_now()
+    assert not sync_loop.is_synced
 
 
 async def test_an_edge_that_is_not_given_what_the_origin_speaks_of_asks_anew_and_is_not_in_step(
-    relay: ScriptedRelay, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    feed = await in_step(relay, follower)
+    feed = await sync_clock(relay, sync_loop)
     monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
     relay.log.append(ConsumerDelete(1))
     beating = asyncio.create_task(keep_beating(relay))
     async with asyncio.timeout(20):
-        while feed.in_step_at is not None:
+        while feed.synced_at is not None:
             await asyncio.sleep(0.01)
     with pytest.raises(BrokerUnavailable, match="does not give"):
         await feed.changes(at(4))
@@ -266,7 +266,7 @@ HEARTBEATS: dict[str, tuple[float, str]] = {
 async def test_a_heartbeat_of_another_hour_proves_nothing_and_changes_are_applied_all_the_same(
     relay: ScriptedRelay,
     replica: Replica,
-    follower: Follower,
+    sync_loop: SyncLoop,
     monkeypatch: pytest.MonkeyPatch,
     ahead: float,
     reason: str,
@@ -274,55 +274,55 @@ async def test_a_heartbeat_of_another_hour_proves_nothing_and_changes_are_applie
     monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", 0.3)
     relay.clock = lambda: time.time() + ahead
     stop = asyncio.Event()
-    running = asyncio.create_task(follower.run(stop))
+    running = asyncio.create_task(sync_loop.run(stop))
     async with asyncio.timeout(20):
         while replica.revision != 4:
             await asyncio.sleep(0.01)
         await relay.commit(ConsumerDelete(1))
-        while replica.revision != 5 or reason not in str(follower.reason):
+        while replica.revision != 5 or reason not in str(sync_loop.reason):
             await relay.beat()
             await asyncio.sleep(0.2)
-    assert not follower.is_synced
+    assert not sync_loop.is_synced
     stop.set()
     await running
 
 
 async def test_a_change_from_a_clock_an_hour_ahead_does_not_hold_up_the_lag_once_the_clock_is_right(
-    relay: ScriptedRelay, follower: Follower
+    relay: ScriptedRelay, sync_loop: SyncLoop
 ) -> None:
-    await bring_in_step(relay, follower)
+    await bring_in_step(relay, sync_loop)
     relay.clock = lambda: time.time() + 3600
     await relay.commit(ConsumerDelete(1))
     async with asyncio.timeout(20):
-        while follower.revision != len(relay.log):
-            await follower.catch_up()
+        while sync_loop.revision != len(relay.log):
+            await sync_loop.sync_now()
     relay.clock = time.time
     right_at = time.monotonic()
     async with asyncio.timeout(20):
-        while follower.lag_seconds > time.monotonic() - right_at:
-            await bring_in_step(relay, follower)
+        while sync_loop.lag_seconds > time.monotonic() - right_at:
+            await bring_in_step(relay, sync_loop)
 
 
 async def test_a_frozen_or_repeating_broker_shows_as_lag(
-    relay: ScriptedRelay, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await in_step(relay, follower)
+    await sync_clock(relay, sync_loop)
     said = time.time()
     relay.clock = lambda: said
     await relay.beat()
-    lag = follower.lag_seconds
+    lag = sync_loop.lag_seconds
     monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
-    feed = _feed_of(follower)
+    feed = _feed_of(sync_loop)
     with pytest.raises(NotKnownToBeAll, match="repeats"):
         await beat_on(relay, feed)
-    assert feed.in_step_at is None
-    assert follower.lag_seconds > lag
+    assert feed.synced_at is None
+    assert sync_loop.lag_seconds > lag
 
 
 async def test_a_record_that_went_back_is_seen_though_its_heartbeats_are_recent(
-    relay: ScriptedRelay, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    feed = await in_step(relay, follower)
+    feed = await sync_clock(relay, sync_loop)
     del relay.log[2:]
     relay.clock = lambda: time.time() + 20
     monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
@@ -331,9 +331,9 @@ async def test_a_record_that_went_back_is_seen_though_its_heartbeats_are_recent(
 
 
 async def test_a_cursor_that_is_older_than_the_kept_changes_takes_the_snapshot(
-    relay: ScriptedRelay, replica: Replica, follower: Follower, options: BrokerOptions
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, options: BrokerOptions
 ) -> None:
-    feed = await in_step(relay, follower)
+    feed = await sync_clock(relay, sync_loop)
     await feed.close()
     for number in range(5, 9):
         await relay.commit(key(f"zpka_secret-{number}", 1, 1))
@@ -343,12 +343,12 @@ async def test_a_cursor_that_is_older_than_the_kept_changes_takes_the_snapshot(
     await relay.commit(ConsumerDelete(1))
     with pytest.raises(SnapshotNeeded):
         await feed.changes(at(4))
-    await bring_in_step(relay, follower)
+    await bring_in_step(relay, sync_loop)
     assert (replica.revision, replica.records()) == (9, state(relay.log))
 
 
 async def test_an_edge_that_begins_anew_begins_with_the_present_and_not_with_the_snapshot(
-    relay: ScriptedRelay, replica: Replica, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first readers must not find what the changes behind the newest snapshot have ended."""
     await relay.commit(key("zpka_made-behind-the-snapshot", 1, 1))
@@ -361,13 +361,13 @@ async def test_an_edge_that_begins_anew_begins_with_the_present_and_not_with_the
         seen.append(replica.revision)
 
     monkeypatch.setattr(replica, "load", look)
-    await bring_in_step(relay, follower)
+    await bring_in_step(relay, sync_loop)
     assert (seen, replica.revision, replica.records()) == ([6], 6, state(relay.log))
 
 
 @pytest.mark.parametrize("messages", [1, 4, 5, 30], ids="{} messages".format)
 async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
-    relay: ScriptedRelay, replica: Replica, follower: Follower, monkeypatch: pytest.MonkeyPatch, messages: int
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch, messages: int
 ) -> None:
     """The server says when all that was asked for has been sent, which is not that there is no more."""
     monkeypatch.setattr(brokers, "_PULL_MESSAGES", 4)
@@ -381,13 +381,13 @@ async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
     monkeypatch.setattr(brokers, "connect", count)
     for number in range(messages):
         await relay.commit(key(f"zpka_behind-the-snapshot-{number}", 1, 1))
-    await bring_in_step(relay, follower)
+    await bring_in_step(relay, sync_loop)
     assert replica.records() == state(relay.log)
     for number in range(messages):
         await relay.commit(key(f"zpka_while-it-follows-{number}", 1, 1))
     async with asyncio.timeout(20):
         while replica.revision != len(relay.log):
-            await bring_in_step(relay, follower)
+            await bring_in_step(relay, sync_loop)
     assert (len(opened), replica.records()) == (1, state(relay.log))
 
 
@@ -420,9 +420,9 @@ async def test_what_is_not_there_is_told_from_what_is_refused(options: BrokerOpt
     await absent.close()
 
 
-async def in_step(relay: ScriptedRelay, follower: Follower) -> NatsFeed:
-    await bring_in_step(relay, follower)
-    return _feed_of(follower)
+async def sync_clock(relay: ScriptedRelay, sync_loop: SyncLoop) -> NatsFeed:
+    await bring_in_step(relay, sync_loop)
+    return _feed_of(sync_loop)
 
 
 async def beat_on(relay: ScriptedRelay, feed: NatsFeed) -> None:
@@ -447,7 +447,7 @@ async def follow(feed: NatsFeed) -> None:
             await feed.wait_for_news()
 
 
-def _feed_of(follower: Follower) -> NatsFeed:
-    feed = follower._feed
+def _feed_of(sync_loop: SyncLoop) -> NatsFeed:
+    feed = sync_loop._feed
     assert isinstance(feed, NatsFeed)
     return feed

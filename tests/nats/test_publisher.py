@@ -14,7 +14,7 @@ import pytest
 
 from keywright.domain.keyformat import Digester
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync.loop import Follower
+from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed
 from keywright.edge.sync.nats_reports import NatsReports
 from keywright.edge.sync.reporting import NotTaken
@@ -49,16 +49,16 @@ class World:
         self.digester = load_digester(None, settings.pepper_file)
         self.replica = Replica.open(base / "edge-replica", self.digester.pepper_check())
         self._feed = NatsFeed(self.options, self.digester)
-        follower = Follower(self.replica, self._feed, poll_seconds=0.05, longest_pause_seconds=0.2)
-        self._feed.ring = follower.ring
-        self.follower = follower
+        sync_loop = SyncLoop(self.replica, self._feed, poll_seconds=0.05, longest_pause_seconds=0.2)
+        self._feed.ring = sync_loop.ring
+        self.sync_loop = sync_loop
         self._stop = asyncio.Event()
-        self._running = asyncio.create_task(follower.run(self._stop))
+        self._running = asyncio.create_task(sync_loop.run(self._stop))
 
     async def close(self) -> None:
         self._stop.set()
         await self._running
-        await self.follower.close()
+        await self.sync_loop.close()
         await self._feed.close()
         self.replica.close()
         await self.database.close()
@@ -71,7 +71,7 @@ class World:
 
     async def until_the_edge_equals_the_record(self) -> None:
         async def is_equal() -> bool:
-            return self.follower.is_synced and self.replica.cursor == await self.head()
+            return self.sync_loop.is_synced and self.replica.cursor == await self.head()
 
         await until(is_equal)
         assert self.replica.records() == await snapshot_of(self.database)
@@ -166,7 +166,7 @@ async def test_changes_that_pile_up_while_the_broker_is_away_come_in_few_message
         await make_changes(service, 30)
 
         async def is_out_of_step() -> bool:
-            return not world.follower.is_synced
+            return not world.sync_loop.is_synced
 
         await until(is_out_of_step)
         nats.start()

@@ -21,7 +21,7 @@ from keywright.domain.permissions import Access
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import nats_feed
 from keywright.edge.sync.feed import Untrusted
-from keywright.edge.sync.loop import Follower
+from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
 from keywright.edge.sync.nats_reports import NatsReports
 from keywright.edge.sync.reporting import NotTaken
@@ -168,13 +168,13 @@ async def connection(options: BrokerOptions) -> AsyncIterator[Broker]:
 
 
 @pytest.fixture
-async def follower(
+async def sync_loop(
     options: BrokerOptions, replica: Replica, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Follower]:
+) -> AsyncIterator[SyncLoop]:
     # No origin speaks: what is kept is applied, and then known not to be all.
     monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", 0.3)
     feed = NatsFeed(options, DIGESTER)
-    made = Follower(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
+    made = SyncLoop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
     feed.ring = made.ring
     yield made
     await made.close()
@@ -182,25 +182,25 @@ async def follower(
 
 
 async def test_an_edge_begins_with_the_stored_snapshot_and_the_changes_behind_it(
-    connection: Broker, replica: Replica, follower: Follower
+    connection: Broker, replica: Replica, sync_loop: SyncLoop
 ) -> None:
     await connection.say(connection.options.heartbeat_subject, sample("heartbeat-2.bin"), PEPPER_CHECK)
     with pytest.raises(NotKnownToBeAll):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     assert (replica.cursor, replica.deployment_id) == (at(11), "dply_1/everything")
     assert replica.records() == CHANGES[:3]
 
 
 async def test_an_edge_that_meets_a_newer_format_says_so_and_keeps_what_it_has(
-    connection: Broker, replica: Replica, follower: Follower
+    connection: Broker, replica: Replica, sync_loop: SyncLoop
 ) -> None:
     options = connection.options
     with pytest.raises(NotKnownToBeAll):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     before = replica.records()
     await connection.store().put(options.change_subject, of_format_3("changes"), PEPPER_CHECK, after=1, name="newer")
     with pytest.raises(Untrusted, match="different versions"):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     assert (replica.cursor, replica.records()) == (at(11), before)
 
 

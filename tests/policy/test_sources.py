@@ -231,7 +231,7 @@ def test_a_shared_replica_lets_go_of_broken_files_so_that_they_can_be_replaced(
         import sys, time
         from pathlib import Path
         from edge.world import PEPPER_CHECK
-        from keywright.edge.replica import Replica, ReplicaBroken
+        from keywright.edge.replica.replica import Replica, ReplicaBroken
         for attempt in range(400):
             try:
                 Replica.open_or_replace(Path(sys.argv[1]), PEPPER_CHECK).close()
@@ -291,7 +291,7 @@ def test_a_replica_of_another_pepper_is_no_answer(tmp_path: Path) -> None:
 FORKING = """
     import os, sys, warnings
     from pathlib import Path
-    from keywright.edge.shared import SharedReplica
+    from keywright.policy.shared import SharedReplica
     from policy.test_sources import PEPPER, fill, verdict
     # What this is about: threads and forks.
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -327,7 +327,7 @@ def test_a_source_that_was_opened_before_the_fork_says_nothing_in_the_child_and_
 def test_several_processes_on_one_directory_elect_one_that_follows(origin: Origin, tmp_path: Path) -> None:
     script = """
         import logging, sys, time
-        from keywright.edge.embedded import EmbeddedReplica
+        from keywright.policy.embedded import EmbeddedReplica
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         url, token, directory, pepper = sys.argv[1:]
         options = {"directory": directory, "pepper_file": pepper, "ready_seconds": 30, "name": "two-workers"}

@@ -62,10 +62,10 @@ def test_when_the_worker_that_follows_dies_another_one_takes_over(origin: Origin
     until(lambda: is_synced(edge))
     until(lambda: edge.output().count("is ready") == 2)
     line = next(line for line in edge.output().splitlines() if "follows the record" in line)
-    follower = int(line.split("process ")[1].split()[0])
-    os.kill(follower, signal.SIGKILL)
+    leader = int(line.split("process ")[1].split()[0])
+    os.kill(leader, signal.SIGKILL)
     # Until a process has wholly ended, the system takes connections for it, and then breaks them.
-    until(lambda: not Path(f"/proc/{follower}").exists())
+    until(lambda: not Path(f"/proc/{leader}").exists())
     until(lambda: _answers(edge))
     key = origin.new_key()
     until(lambda: edge.verdict(key["key"]) == "VALID", timeout=3)

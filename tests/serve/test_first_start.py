@@ -275,16 +275,16 @@ async def test_many_that_bootstrap_one_record_at_once_all_succeed_and_one_makes_
     from keywright.origin.db.engine import Database
     from keywright.origin.deployment import rules as deployment
     from keywright.origin.keys.vault import KeyRing, Vault
-    from keywright.origin.pipeline.unit_of_work import Limits, Tools
+    from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
     from support.record import now
 
     vault = Vault(lambda: KeyRing.of(bytes(32)), secrets.token_bytes)
-    tools = Tools(vault, Digester(bytes(32)), secrets.token_bytes, now, Limits())
+    dependencies = Dependencies(vault, Digester(bytes(32)), secrets.token_bytes, now, Limits())
     databases = [Database(database_url) for _ in range(4)]
     await migrations.upgrade(databases[0])
 
     made = await asyncio.gather(
-        *(deployment.bootstrap(database, tools, account_name=None, root_key=None) for database in databases)
+        *(deployment.bootstrap(database, dependencies, account_name=None, root_key=None) for database in databases)
     )
 
     for database in databases:

@@ -18,7 +18,7 @@ from keywright.edge.replica.replica import Replica
 from keywright.origin.db.engine import Database
 from keywright.protocol.changes import Change
 from keywright.runtime.settings import OriginSettings
-from keywright.serve import key_files as keyfiles
+from keywright.serve import key_files
 from support.api import CONSUMERS_URL, VARIABLES, Api
 from support.process import ServeProcess
 from support.record import head_of, snapshot_of
@@ -120,7 +120,7 @@ def records_of(data: Path) -> tuple[tuple[int | None, list[Change]], tuple[int, 
         finally:
             await database.close()
 
-    replica = Replica.open(settings.replica_dir, keyfiles.load_digester(settings).pepper_check())
+    replica = Replica.open(settings.replica_dir, key_files.load_digester(settings).pepper_check())
     try:
         return (replica.revision, replica.records()), asyncio.run(of_record())
     finally:

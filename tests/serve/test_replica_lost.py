@@ -33,7 +33,7 @@ def overwrite_the_pages(replica: Path) -> None:
     (replica / "data.mdb").write_bytes(content[:8192] + b"\xee" * (len(content) - 8192))
 
 
-def condemn(replica: Path) -> None:
+def mark_corrupt(replica: Path) -> None:
     (replica / "condemned").touch()
 
 
@@ -54,7 +54,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str
 
 
 @pytest.mark.parametrize(
-    "damage", [remove, empty, fill_with_garbage, cut_in_half, overwrite_the_pages, condemn], ids=lambda d: d.__name__
+    "damage",
+    [remove, empty, fill_with_garbage, cut_in_half, overwrite_the_pages, mark_corrupt],
+    ids=lambda d: d.__name__,
 )
 def test_it_is_rebuilt_from_the_record(kept: tuple[Path, list[str], str], tmp_path: Path, damage: object) -> None:
     data, keys, revoked = kept

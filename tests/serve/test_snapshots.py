@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from keywright.domain.keyformat import Secret
-from keywright.edge.replica.freshness import InStep
+from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import snapshot_loader as snapshot_file
 from keywright.origin.db.engine import Database
 from keywright.protocol.changes import BucketPut, KeyPut
 from keywright.runtime.server import StartError
-from keywright.serve import key_files as keyfiles
-from keywright.serve import snapshots
+from keywright.serve import key_files, snapshots
 from support.record import head_of, snapshot_of
 from support.service import Service, settings_for
 
@@ -30,9 +29,9 @@ async def export(service: Service, path: Path, token_id: str | None = None) -> i
 
 def loaded(service: Service, file: Path, at: Path) -> Replica:
     """A new edge's replica, from the file alone."""
-    digester = keyfiles.load_digester(service.settings)
+    digester = key_files.load_digester(service.settings)
     replica = Replica.open(at, digester.pepper_check())
-    snapshot_file.load(file, digester, replica, InStep())
+    snapshot_file.load(file, digester, replica, SyncClock())
     return replica
 
 

@@ -21,7 +21,7 @@ from keywright.origin.db import migrations
 from keywright.origin.db.engine import Database, Transaction
 from keywright.origin.deployment import rules as deployment
 from keywright.origin.keys.vault import KEY_BYTES, KeyRing, Vault
-from keywright.origin.pipeline.unit_of_work import Limits, Tools
+from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
 from keywright.protocol.changes import (
     BucketDelete,
     BucketPut,
@@ -41,7 +41,7 @@ def now() -> datetime:
 @dataclass
 class Record:
     database: Database
-    tools: Tools
+    dependencies: Dependencies
     bucket: Bucket
     _extra: list[Database] = field(default_factory=list)
 
@@ -61,13 +61,13 @@ async def opened(url: str) -> AsyncIterator[Record]:
     await migrations.upgrade(database)
     ring = KeyRing.of(secrets.token_bytes(KEY_BYTES))
     vault = Vault(lambda: ring, secrets.token_bytes)
-    tools = Tools(vault, Digester(secrets.token_bytes(32)), secrets.token_bytes, now, Limits())
-    made = await deployment.bootstrap(database, tools, account_name=None, root_key=None)
+    dependencies = Dependencies(vault, Digester(secrets.token_bytes(32)), secrets.token_bytes, now, Limits())
+    made = await deployment.bootstrap(database, dependencies, account_name=None, root_key=None)
     assert made is not None
     async with database.read() as tx:
         bucket = await buckets.find(tx, "my-project-production")
     assert bucket is not None
-    record = Record(database, tools, bucket)
+    record = Record(database, dependencies, bucket)
     try:
         yield record
     finally:

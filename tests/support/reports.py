@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
-from keywright.serve import key_files as keyfiles
+from keywright.serve import key_files
 from support.service import Service
 
 
@@ -30,6 +30,6 @@ def report_of(service: Service, name: str, **changes: Any) -> Report:
 
 
 async def tell(service: Service, report: Report | bytes, key: str | None = None, expect: int = 200) -> Any:
-    signer = ReportSigner(keyfiles.load_digester(service.settings))
+    signer = ReportSigner(key_files.load_digester(service.settings))
     content = report if isinstance(report, bytes) else signer.encode(report)
     return await service.call("POST", "/v1/feed/acknowledgements", key=key, content=content, expect=expect)

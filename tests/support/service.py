@@ -14,10 +14,10 @@ import httpx2
 from keywright.domain.keyformat import Digester, Secret
 from keywright.origin.db.engine import Database
 from keywright.origin.pipeline.route import Services
-from keywright.origin.pipeline.unit_of_work import Limits, Tools
+from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
 from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve import first_start
-from keywright.serve.worker import EmbeddedApp
+from keywright.serve.worker import ServeWorker
 from support.identity import AUDIENCE, CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
 ROOT_KEY = "root-key-of-the-test-deployment"
@@ -34,7 +34,7 @@ def settings_for(data_dir: Path, database_url: str | None = None, **changes: Any
 class Service:
     """A running service; `client` carries the root key."""
 
-    app: EmbeddedApp
+    app: ServeWorker
     client: httpx2.AsyncClient
     settings: OriginSettings
     account: str = "my-account"
@@ -102,16 +102,16 @@ def end_users_of(provider: IdentityProvider, **changes: Any) -> EndUserSettings:
 def bare_services() -> Services:
     """What an origin is built from, with nothing behind it: for its document and its pages, which ask for nothing."""
     nothing: Any = None
-    tools = Tools(nothing, Digester(bytes(32)), nothing, nothing, Limits())
+    dependencies = Dependencies(nothing, Digester(bytes(32)), nothing, nothing, Limits())
     # Opened by its first query, which nobody asks.
-    return Services(Database("sqlite+aiosqlite:////nowhere"), tools, nothing, nothing, nothing, nothing)
+    return Services(Database("sqlite+aiosqlite:////nowhere"), dependencies, nothing, nothing, nothing, nothing)
 
 
 @asynccontextmanager
 async def running(settings: OriginSettings, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[Service]:
     """Prepares and starts a service, as `keywright serve` does it in a worker."""
     await first_start.prepare(settings)
-    app = EmbeddedApp(settings)
+    app = ServeWorker(settings)
     await app.start()
     authorization = {"Authorization": f"Bearer {ROOT_KEY}", **(headers or {})}
     transport = httpx2.ASGITransport(app=app)

@@ -80,14 +80,14 @@ def verify(
     from keywright.domain.models import from_millis, to_iso
     from keywright.edge.sync import snapshot_loader as snapshot_file
     from keywright.protocol.snapshot_file import SnapshotFileError
-    from keywright.runtime import secret_files as secretfiles
+    from keywright.runtime import secret_files
     from keywright.runtime.settings import OriginSettings
 
     with failing_clearly():
         settings = OriginSettings.load(data_dir=data_dir)
     try:
-        found = snapshot_file.examine(file, secretfiles.load_digester(settings.pepper, settings.pepper_file))
-    except (SnapshotFileError, secretfiles.KeyFileError) as error:
+        found = snapshot_file.examine(file, secret_files.load_digester(settings.pepper, settings.pepper_file))
+    except (SnapshotFileError, secret_files.KeyFileError) as error:
         raise CommandFailed(str(error)) from None
     value = {
         "deployment": found.head.deployment_id,

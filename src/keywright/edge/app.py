@@ -1,6 +1,6 @@
 """The edge's composition root: its doors behind one ASGI callable, and what tells how the edge is doing.
 
-serve puts it beside the origin: `find_door` gives what answers at a path that is the edge's.
+serve puts it beside the origin: `find_endpoint` gives what answers at a path that is the edge's.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Door = Callable[[http.Scope, http.Receive, http.Send], Awaitable[None]]
 
 
 class SyncStatus(Protocol):
-    """How far the replica is; a Follower has it."""
+    """How far the replica is; a SyncLoop has it."""
 
     @property
     def is_synced(self) -> bool: ...
@@ -112,7 +112,7 @@ class EdgeApp:
 
         return GrpcServer(self.forward_auth, host, port)
 
-    def find_door(self, path: str) -> Door | None:
+    def find_endpoint(self, path: str) -> Door | None:
         """What answers at this path, None where that is not the edge's to say."""
         if path.startswith(validate_api.PREFIX):
             return self._validate_api
@@ -121,7 +121,7 @@ class EdgeApp:
         return self._pages.get(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door = self.find_door(scope["path"])
+        door = self.find_endpoint(scope["path"])
         if door is not None:
             await door(scope, receive, send)
         else:

@@ -12,14 +12,13 @@ import lmdb
 
 from keywright import __version__
 from keywright.edge.app import new_signer
-from keywright.edge.replica.freshness import InStep
+from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.sync import snapshot_loader as snapshot_file
 from keywright.edge.sync.feed import OtherPepper
 from keywright.edge.sync.following import new_feed
 from keywright.protocol.snapshot_file import SnapshotFileError
-from keywright.runtime import secret_files as secretfiles
-from keywright.runtime import server
+from keywright.runtime import secret_files, server
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.secret_files import KeyFileError
 from keywright.runtime.server import StartError
@@ -50,7 +49,7 @@ def run(settings: EdgeSettings) -> None:
 def _check(settings: EdgeSettings) -> None:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
+        digester = secret_files.load_digester(settings.pepper, settings.pepper_file)
     except OSError as error:
         raise StartError(f"can't use the data directory {settings.data_dir}: {str(error.strerror).lower()}") from None
     except KeyFileError as error:
@@ -82,7 +81,7 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
                 _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
                 return
             try:
-                _log.info(snapshot_file.load(path, digester, replica, InStep(settings.in_step_file)))
+                _log.info(snapshot_file.load(path, digester, replica, SyncClock(settings.sync_clock_file)))
             except SnapshotFileError as error:
                 # It must not take away what there is: the answers on this disk, or the way to the origin.
                 if replica.revision is None and not settings.is_following:

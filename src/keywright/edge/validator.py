@@ -113,7 +113,7 @@ class Validator:
     def _log_once(self, error: Exception) -> None:
         """Once, not per request; and the follower is told, if it is the files that are broken."""
         if isinstance(error, (ReplicaBroken, *store.BROKEN)):
-            self._replica.condemn()
+            self._replica.mark_corrupt()
         if not self._has_logged:
             self._has_logged = True
             _log.error("the replica can't be read: %s: %s", type(error).__name__, error)

@@ -16,13 +16,12 @@ from keywright.edge.app import EdgeApp, new_signer
 from keywright.edge.haproxy.maps import HaproxyMaps
 from keywright.edge.http import endpoint as http
 from keywright.edge.identity import Identity
-from keywright.edge.replica.freshness import InStep
+from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.following import new_feed, new_reports
 from keywright.edge.sync.membership import new_member
 from keywright.edge.validator import Validator, now_millis
-from keywright.runtime import secret_files as secretfiles
-from keywright.runtime import server
+from keywright.runtime import secret_files, server
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EdgeSettings
 
@@ -32,19 +31,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("keywright.edge")
 
 
-class StandaloneApp:
+class EdgeWorker:
     """ASGI: the edge's doors and the pages that tell how it is doing."""
 
     def __init__(self, settings: EdgeSettings) -> None:
-        digester = secretfiles.load_digester(settings.pepper, settings.pepper_file)
-        in_step = InStep(settings.in_step_file)
+        digester = secret_files.load_digester(settings.pepper, settings.pepper_file)
+        sync_clock = SyncClock(settings.sync_clock_file)
         self._replica = Replica.open_or_replace(
-            settings.replica_dir, digester.pepper_check(), lag_seconds=in_step.lag_seconds
+            settings.replica_dir, digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
         self._feed = new_feed(settings, digester)
         self._reports = new_reports(settings, digester)
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
-        self._member = new_member(self._replica, settings.replica_dir, self._feed, in_step, identity, self._reports)
+        self._member = new_member(self._replica, settings.replica_dir, self._feed, sync_clock, identity, self._reports)
         self._edge = EdgeApp(
             Validator(self._replica, digester),
             self._member,
@@ -65,7 +64,7 @@ class StandaloneApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await server.live(receive, send, start=self.start, stop=self.stop, log=log)
-        elif (door := self._edge.find_door(scope["path"])) is not None:
+        elif (door := self._edge.find_endpoint(scope["path"])) is not None:
             await door(scope, receive, send)
         else:
             await http.send_problem(scope, send, NotFound("There is nothing at this address."))
@@ -102,8 +101,8 @@ class StandaloneApp:
         return maps
 
 
-def create_app() -> StandaloneApp:
+def create_app() -> EdgeWorker:
     """Built in the worker, after the fork: an LMDB environment must not be carried through one."""
     settings = EdgeSettings.load()
     configure_logs(settings.log_level)
-    return StandaloneApp(settings)
+    return EdgeWorker(settings)

@@ -138,7 +138,7 @@ class EmbeddedReplica(ReplicaSource):
         return None if member is None else member.reason
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
-        pepper_check, lag_seconds = self._digester.pepper_check(), self._in_step.lag_seconds
+        pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
         return Replica.open_or_replace(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     def _keep(self, replica: Replica) -> None:
@@ -152,7 +152,7 @@ class EmbeddedReplica(ReplicaSource):
         feed = self._new_feed(self._digester, self._name)
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
-        self._member = new_member(replica, self.replica_directory, feed, self._in_step, identity, reports)
+        self._member = new_member(replica, self.replica_directory, feed, self._sync_clock, identity, reports)
         try:
             await self._member.run(stop)
         finally:

@@ -1,6 +1,6 @@
 """Owns the shared replica: an application reads the replica that `keywright edge` or `serve` keeps on the same machine.
 
-It never writes there; how far the replica is behind is known from what the edge notes beside it (in_step.py). But
+It never writes there; how far the replica is behind is known from what the edge notes beside it (freshness.py). But
 LMDB's readers enter themselves in the replica's lock file, so the application runs as the user that the edge runs as.
 """
 
@@ -40,7 +40,7 @@ class SharedReplica(ReplicaSource):
         super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, clock=clock)
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
-        pepper_check, lag_seconds = self._digester.pepper_check(), self._in_step.lag_seconds
+        pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
         return Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     def _wake(self) -> None:
@@ -50,5 +50,5 @@ class SharedReplica(ReplicaSource):
         # Files that were condemned, or put in the place of those that are open here, are let go of soon, whether
         # anybody asks for a verdict or not: whoever keeps the replica waits for that.
         while not self._stopping.wait(RETRY_SECONDS):
-            if replica.is_condemned or replica.is_replaced:
+            if replica.is_marked_corrupt or replica.is_replaced:
                 return

@@ -21,10 +21,10 @@ import lmdb
 
 from keywright.domain import verdict
 from keywright.domain.keyformat import Secret
-from keywright.edge.replica.freshness import InStep
+from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
-from keywright.runtime import secret_files as secretfiles
+from keywright.runtime import secret_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ class ReplicaSource(ABC):
         self._clock = clock
         self.directory = Path(directory).expanduser().absolute()
         secret = None if pepper is None else Secret(pepper)
-        self._digester = secretfiles.load_digester(secret, Path(pepper_file or self.directory / "pepper.key"))
+        self._digester = secret_files.load_digester(secret, Path(pepper_file or self.directory / "pepper.key"))
         self._ready_seconds = ready_seconds
         self._reading = threading.Lock()
         self._opening = threading.Lock()
@@ -63,7 +63,7 @@ class ReplicaSource(ABC):
         self._validator: Validator | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._in_step = self._new_in_step()
+        self._sync_clock = self._new_sync_clock()
         self._is_open = False
         self._told = ""
         os.register_at_fork(after_in_child=functools.partial(_tell_of_fork, weakref.ref(self)))
@@ -111,7 +111,7 @@ class ReplicaSource(ABC):
     @property
     def lag_seconds(self) -> float:
         """How long the replica may have been out of step: little when all is well, inf while it is not known."""
-        return self._in_step.lag_seconds()
+        return self._sync_clock.lag_seconds()
 
     @abstractmethod
     def _open_replica(self, guard: threading.Lock) -> Replica:
@@ -128,7 +128,7 @@ class ReplicaSource(ABC):
     def _run(self) -> None:
         while not self._stopping.is_set():
             # With each opening anew: what was known of other files says nothing of these.
-            self._in_step = self._new_in_step()
+            self._sync_clock = self._new_sync_clock()
             try:
                 replica = self._open_replica(self._reading)
             except (ReplicaBroken, OSError, lmdb.Error) as error:
@@ -147,8 +147,8 @@ class ReplicaSource(ABC):
                     self._replica = self._validator = None
                 replica.close()
 
-    def _new_in_step(self) -> InStep:
-        return InStep(self.replica_directory / "in-step.json")
+    def _new_sync_clock(self) -> SyncClock:
+        return SyncClock(self.replica_directory / "in-step.json")
 
     def _tell(self, reason: str) -> None:
         """Once, not at every attempt."""

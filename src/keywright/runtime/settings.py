@@ -207,7 +207,7 @@ class EdgeSettings(PlaneSettings):
     haproxy_lease_seconds: int
 
     @property
-    def in_step_file(self) -> Path:
+    def sync_clock_file(self) -> Path:
         return self.replica_dir / "in-step.json"
 
     @property

@@ -16,8 +16,7 @@ from keywright.runtime import server
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings
-from keywright.serve import first_start, snapshots
-from keywright.serve import key_files as keyfiles
+from keywright.serve import first_start, key_files, snapshots
 
 __all__ = ["StartError", "export_snapshot", "migrate", "rotate_master_key", "serve"]
 
@@ -28,8 +27,8 @@ def serve(settings: OriginSettings) -> None:
     server.prepare(settings.host, settings.port, settings.grpc_port)
     started = asyncio.run(first_start.prepare(settings))
     try:
-        new_signer(settings, keyfiles.load_digester(settings))
-    except keyfiles.KeyFileError as error:
+        new_signer(settings, key_files.load_digester(settings))
+    except key_files.KeyFileError as error:
         raise StartError(str(error)) from None
     print(first_start.banner(settings, started), flush=True)  # noqa: T201
     os.environ.update(settings.environment)

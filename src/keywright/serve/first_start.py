@@ -20,10 +20,10 @@ from keywright.origin.db.tables import SCHEMA_VERSION
 from keywright.origin.deployment import rules
 from keywright.origin.deployment.rules import Bootstrap, WrongMasterKey, WrongPepper
 from keywright.origin.keys.vault import KEY_BYTES, MasterKeyMissing, SealBroken, Vault
-from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, Limits, Tools, is_name
+from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, Dependencies, Limits, is_name
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings
-from keywright.serve import key_files as keyfiles
+from keywright.serve import key_files
 from keywright.serve.key_files import KeyFileError
 
 
@@ -44,13 +44,13 @@ async def prepare(settings: OriginSettings) -> Started:
         is_first = await migrations.get_version(database) is None
         await migrations.upgrade(database)
         if is_first or not await rules.is_bootstrapped(database):
-            keyfiles.make_missing(settings)
-        tools = make_tools(settings)
+            key_files.make_missing(settings)
+        dependencies = make_dependencies(settings)
         key = settings.bootstrap_key
-        made = await rules.bootstrap(database, tools, account_name=account, root_key=key)
-        await _check_keys(database, settings, tools.digester)
+        made = await rules.bootstrap(database, dependencies, account_name=account, root_key=key)
+        await _check_keys(database, settings, dependencies.digester)
         notes: tuple[str, ...] = ()
-        if made is None and key is not None and not await rules.is_known_root(database, tools.digester, key):
+        if made is None and key is not None and not await rules.is_known_root(database, dependencies.digester, key):
             notes = ("KEYWRIGHT_BOOTSTRAP_KEY is not a key of this deployment: it counts at the first start only.",)
         return Started(made, notes)
 
@@ -73,21 +73,23 @@ async def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> s
     async with _open(settings) as database:
         if await migrations.get_version(database) is None or not await rules.is_bootstrapped(database):
             raise StartError("there is no deployment here yet; `keywright serve` makes one")
-        tools = make_tools(settings)
-        ring = keyfiles.load_ring(settings)
-        await _check_keys(database, settings, tools.digester)
+        dependencies = make_dependencies(settings)
+        ring = key_files.load_ring(settings)
+        await _check_keys(database, settings, dependencies.digester)
         if settings.master_key is None:
             ring = ring.with_active(secrets.token_bytes(KEY_BYTES))
-            keyfiles.store_ring(settings, ring)
-            tools.vault.reload()
-        count = await rules.reseal(database, tools, ring.active_id)
+            key_files.store_ring(settings, ring)
+            dependencies.vault.reload()
+        count = await rules.reseal(database, dependencies, ring.active_id)
         said = f"{count} data key{'' if count == 1 else 's'} sealed under the new master key {ring.active_id}."
         if not discard_old:
             return f"{said} The old one stays in the ring: backups made before now need it."
         if settings.master_key is not None:
             return f"{said} KEYWRIGHT_MASTER_KEY may now hold that key alone."
         active = ring.only({ring.active_id})
-        await rules.when_only_needed(database, tools, ring.active_id, lambda: keyfiles.store_ring(settings, active))
+        await rules.when_only_needed(
+            database, dependencies, ring.active_id, lambda: key_files.store_ring(settings, active)
+        )
         return f"{said} The old ones are discarded: backups made before now can't show their keys."
 
 
@@ -108,11 +110,11 @@ async def reading(settings: OriginSettings) -> AsyncIterator[Database]:
         yield database
 
 
-def make_tools(settings: OriginSettings) -> Tools:
+def make_dependencies(settings: OriginSettings) -> Dependencies:
     """What the rules need of this machine. Raises StartError."""
     try:
-        digester = keyfiles.load_digester(settings)
-        vault = Vault(lambda: keyfiles.load_ring(settings), secrets.token_bytes)
+        digester = key_files.load_digester(settings)
+        vault = Vault(lambda: key_files.load_ring(settings), secrets.token_bytes)
     except KeyFileError as error:
         raise StartError(f"{error}; restore it from your backup: this deployment was made with it") from None
     limits = Limits(
@@ -121,7 +123,7 @@ def make_tools(settings: OriginSettings) -> Tools:
         session_idle=timedelta(minutes=settings.session_idle_minutes),
         session_life=timedelta(minutes=settings.session_minutes),
     )
-    return Tools(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits)
+    return Dependencies(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits)
 
 
 def banner(settings: OriginSettings, started: Started) -> str:
@@ -160,7 +162,7 @@ async def _open(settings: OriginSettings) -> AsyncIterator[Database]:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"can't use the data directory {settings.data_dir}: {_reason(error)}") from None
-    async with _reaching(settings) as database, keyfiles.alone_in(settings.data_dir):
+    async with _reaching(settings) as database, key_files.alone_in(settings.data_dir):
         yield database
 
 
@@ -187,7 +189,7 @@ async def _reaching(settings: OriginSettings) -> AsyncIterator[Database]:
 
 async def _check_keys(database: Database, settings: OriginSettings, digester: Digester) -> None:
     try:
-        await rules.check_keys(database, digester, keyfiles.load_ring(settings))
+        await rules.check_keys(database, digester, key_files.load_ring(settings))
     except WrongPepper:
         message = "the pepper is not the one that this deployment was made with; no key would be known. Restore"
         raise StartError(f"{message} {settings.pepper_file} or KEYWRIGHT_PEPPER") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from keywright.domain.keyformat import Digester
 from keywright.origin.keys.vault import KEY_BYTES, KeyRing
-from keywright.runtime import secret_files as secretfiles
+from keywright.runtime import secret_files
 from keywright.runtime.secret_files import PEPPER_BYTES, KeyFileError, text_of
 from keywright.runtime.settings import OriginSettings
 
@@ -51,7 +51,7 @@ def make_missing(settings: OriginSettings) -> None:
 
 def load_digester(settings: OriginSettings) -> Digester:
     """Raises KeyFileError."""
-    return secretfiles.load_digester(settings.pepper, settings.pepper_file)
+    return secret_files.load_digester(settings.pepper, settings.pepper_file)
 
 
 def load_ring(settings: OriginSettings) -> KeyRing:

@@ -18,8 +18,7 @@ from keywright.origin.keys import store as key_rows
 from keywright.protocol.snapshot_file import TITLE, SnapshotHead, SnapshotWriter
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings
-from keywright.serve import first_start
-from keywright.serve import key_files as keyfiles
+from keywright.serve import first_start, key_files
 from keywright.serve.key_files import KeyFileError
 
 EVERYTHING = Grantee("", Permissions(), is_root=True)
@@ -33,7 +32,7 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
     """
     _check_place(path)
     try:
-        digester = keyfiles.load_digester(settings)
+        digester = key_files.load_digester(settings)
     except KeyFileError as error:
         raise StartError(f"{error}; a snapshot file is made with the deployment's pepper") from None
     async with first_start.reading(settings) as database, database.read(is_snapshot=True) as tx:

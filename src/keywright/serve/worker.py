@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry
 
 from keywright.edge.app import EdgeApp, new_signer
 from keywright.edge.identity import Identity
-from keywright.edge.replica.freshness import InStep
+from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
-from keywright.edge.sync.loop import POLL_SECONDS, Follower
+from keywright.edge.sync.loop import POLL_SECONDS, SyncLoop
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth.bearer import EndUsers, Team
@@ -37,7 +37,7 @@ from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
-from keywright.serve.first_start import make_tools
+from keywright.serve.first_start import make_dependencies
 
 if TYPE_CHECKING:
     from keywright.origin.feed.nats_publisher import Relay
@@ -109,42 +109,42 @@ class _Pages:
         await self._transaction.aclose()
 
 
-class EmbeddedApp:
+class ServeWorker:
     """ASGI: validations go to the edge, everything else to the origin."""
 
     def __init__(self, settings: OriginSettings) -> None:
-        tools = make_tools(settings)
+        dependencies = make_dependencies(settings)
         self._database = Database(settings.database_url)
-        in_step = InStep(settings.replica_dir / "in-step.json")
+        sync_clock = SyncClock(settings.replica_dir / "in-step.json")
         self._replica = Replica.open_or_replace(
-            settings.replica_dir, tools.digester.pepper_check(), lag_seconds=in_step.lag_seconds
+            settings.replica_dir, dependencies.digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
         commits = self._database.commits
-        self._follower = Follower(
+        self._sync_loop = SyncLoop(
             self._replica,
             RecordFeed(self._database),
-            in_step=in_step,
+            sync_clock=sync_clock,
             poll_seconds=lambda: commits.poll_seconds(POLL_SECONDS),
         )
-        commits.subscribe(self._follower.ring)
+        commits.subscribe(self._sync_loop.ring)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report)
         self._edge = EdgeApp(
-            Validator(self._replica, tools.digester),
-            self._follower,
+            Validator(self._replica, dependencies.digester),
+            self._sync_loop,
             registry=CollectorRegistry(),
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
             auth_scheme=settings.forward_auth_scheme,
             identity_headers=settings.identity_headers,
             min_revision_seconds=settings.min_revision_millis / 1000,
-            signer=new_signer(settings, tools.digester),
+            signer=new_signer(settings, dependencies.digester),
         )
         end_users = _end_users(settings.end_users)
         self._origin = create_origin(
             Services(
                 self._database,
-                tools,
+                dependencies,
                 self._apply,
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
@@ -161,7 +161,7 @@ class EmbeddedApp:
         if settings.broker is not None:
             from keywright.origin.feed.nats_publisher import Relay  # Loads the broker's client.
 
-            tail, digester = self._origin.state.feed.tail, tools.digester
+            tail, digester = self._origin.state.feed.tail, dependencies.digester
             changes = settings.snapshot_changes
             self._relay = Relay(
                 tail, self._database, digester, settings.broker, self._edges.acknowledge, snapshot_changes=changes
@@ -179,7 +179,7 @@ class EmbeddedApp:
             await server.live(receive, send, start=self._start_worker, stop=self.stop, log=log)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
-            door = self._edge.find_door(scope["path"])
+            door = self._edge.find_endpoint(scope["path"])
             if door is None:
                 door = self._origin
                 if self._is_worker:
@@ -190,11 +190,11 @@ class EmbeddedApp:
     async def start(self) -> None:
         """In step with the record if it can be reached; if not, the replica answers for what it has."""
         try:
-            await asyncio.wait_for(self._follower.catch_up(), FIRST_LOOK_SECONDS)
+            await asyncio.wait_for(self._sync_loop.sync_now(), FIRST_LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001
             log.warning("started without the record: %s", error)
         self._running = [
-            asyncio.create_task(self._follower.run(self._stop)),
+            asyncio.create_task(self._sync_loop.run(self._stop)),
             asyncio.create_task(self._edges.run(self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
@@ -210,14 +210,14 @@ class EmbeddedApp:
         await tasks.end(*self._endless)
         self._stop_answers()
         await asyncio.gather(*self._running)
-        await self._follower.close()
+        await self._sync_loop.close()
         self._replica.close()
         await self._database.close()
 
     async def _apply(self, revision: int) -> None:
         """The bell: a committed change is in this machine's replica before its answer goes out."""
         try:
-            await self._follower.catch_up()
+            await self._sync_loop.sync_now()
         except DatabaseUnavailable as error:
             log.warning("revision %d is committed but not applied here: %s", revision, error)
             raise NotAppliedHere from error
@@ -227,13 +227,13 @@ class EmbeddedApp:
 
     def _report(self) -> Report:
         """What the edge beside this origin says of itself."""
-        follower = self._follower
+        sync_loop = self._sync_loop
         return self._identity.report(
             "",
-            cursor=follower.cursor,
-            is_synced=follower.is_synced,
-            since=follower.since,
-            lag_seconds=follower.lag_seconds,
+            cursor=sync_loop.cursor,
+            is_synced=sync_loop.is_synced,
+            since=sync_loop.since,
+            lag_seconds=sync_loop.lag_seconds,
         )
 
     def _stop_answers(self) -> None:
@@ -249,11 +249,11 @@ class EmbeddedApp:
         await self.start()
 
 
-def create_app() -> EmbeddedApp:
+def create_app() -> ServeWorker:
     """Built in the worker, after the fork: an LMDB environment must not be carried through one."""
     settings = OriginSettings.load()
     configure_logs(settings.log_level)
-    return EmbeddedApp(settings)
+    return ServeWorker(settings)
 
 
 def _end_users(settings: EndUserSettings) -> EndUsers | None:

@@ -285,8 +285,8 @@ async def test_a_gateway_may_ask_by_any_method_and_its_body_is_not_read(validato
 
 async def test_the_app_dispatches_to_its_doors(validator: Validator) -> None:
     app = EdgeApp(validator, Status())
-    assert app.find_door("/v1/accounts") is None
-    assert app.find_door("/v1/validated") is None
+    assert app.find_endpoint("/v1/accounts") is None
+    assert app.find_endpoint("/v1/validated") is None
     assert (await call(app, "POST", PATH, body=ASK)).status == 200
     assert (await call(app, "GET", AUTH, headers=BEARER)).status == 200
     assert (await call(app, "GET", "/v1/accounts")).status == 404

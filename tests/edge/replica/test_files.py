@@ -128,8 +128,8 @@ def test_a_replica_condemned_in_use_is_replaced_once_nobody_uses_it(tmp_path: Pa
     other = _start(tmp_path, "hold")
     assert other.stdout is not None
     other.stdout.readline()
-    replica.condemn()
-    assert replica.is_condemned
+    replica.mark_corrupt()
+    assert replica.is_marked_corrupt
     with pytest.raises(ReplicaBroken):
         replica.reopen()
     assert not replica.is_open
@@ -137,7 +137,7 @@ def test_a_replica_condemned_in_use_is_replaced_once_nobody_uses_it(tmp_path: Pa
     other.communicate()
     replica.reopen()
     assert replica.is_open
-    assert not replica.is_condemned
+    assert not replica.is_marked_corrupt
     assert replica.revision is None
     replica.close()
 
@@ -211,7 +211,7 @@ def _main(path: Path, task: str) -> None:
             return
         validator = Validator(replica, DIGESTER)
         verdicts = [validator.validate(secret, "my-bucket").verdict for secret in SECRETS]
-        print("condemned" if replica.is_condemned else "fine", {str(verdict) for verdict in verdicts})
+        print("condemned" if replica.is_marked_corrupt else "fine", {str(verdict) for verdict in verdicts})
         return
     replica = Replica.open(path, PEPPER_CHECK)
     if task == "hold":

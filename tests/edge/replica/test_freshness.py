@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keywright.edge.replica import freshness as in_step
-from keywright.edge.replica.freshness import SLOW_CLOCK_SECONDS, InStep
+from keywright.edge.replica import freshness as sync_clock
+from keywright.edge.replica.freshness import SLOW_CLOCK_SECONDS, SyncClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,8 @@ class Machine:
     wall: float = 1_800_000_000.0
     boot_id: str = "boot-1"
 
-    def process(self) -> InStep:
-        return InStep(self.path, elapsed=lambda: self.elapsed, wall=lambda: self.wall, boot_id=self.boot_id)
+    def process(self) -> SyncClock:
+        return SyncClock(self.path, elapsed=lambda: self.elapsed, wall=lambda: self.wall, boot_id=self.boot_id)
 
     def pass_seconds(self, seconds: float) -> None:
         self.elapsed += seconds
@@ -44,7 +44,7 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_a_replica_that_was_never_in_step_is_endlessly_behind(machine: Machine) -> None:
     assert machine.process().lag_seconds() == math.inf
-    assert InStep().lag_seconds() == math.inf
+    assert SyncClock().lag_seconds() == math.inf
 
 
 def test_a_process_that_starts_anew_knows_how_long_it_has_been_however_its_clock_was_set(machine: Machine) -> None:
@@ -124,7 +124,7 @@ def test_a_directory_that_cannot_be_written_costs_a_warning_and_nothing_else(
 def test_where_the_system_tells_no_start_each_one_may_be_another(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(in_step, "_BOOT_ID", machine.path.with_name("none"))
+    monkeypatch.setattr(sync_clock, "_BOOT_ID", machine.path.with_name("none"))
     machine.boot_id = ""
     machine.process().advance(machine.elapsed)
     assert json.loads(machine.path.read_text())["boot"] is None
@@ -132,7 +132,7 @@ def test_where_the_system_tells_no_start_each_one_may_be_another(
 
 
 def test_elapsed_time_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = in_step.elapsed_seconds()
-    assert in_step.elapsed_seconds() >= first
+    first = sync_clock.elapsed_seconds()
+    assert sync_clock.elapsed_seconds() >= first
     monkeypatch.delattr("time.CLOCK_BOOTTIME", raising=False)
-    assert in_step.elapsed_seconds() > 0
+    assert sync_clock.elapsed_seconds() > 0

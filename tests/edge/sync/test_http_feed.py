@@ -17,7 +17,7 @@ from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import http_feed
 from keywright.edge.sync.feed import LiveFeed, OtherPepper, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.sync.http_feed import HttpFeed, OriginUnavailable
-from keywright.edge.sync.loop import Follower
+from keywright.edge.sync.loop import SyncLoop
 from keywright.protocol.changes import Change, ConsumerDelete, Cursor
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner
 
@@ -104,26 +104,26 @@ async def feed(origin: ScriptedOrigin) -> AsyncIterator[HttpFeed]:
 
 
 @pytest.fixture
-async def follower(replica: Replica, feed: HttpFeed) -> AsyncIterator[Follower]:
-    made = Follower(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
+async def sync_loop(replica: Replica, feed: HttpFeed) -> AsyncIterator[SyncLoop]:
+    made = SyncLoop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
     yield made
     await made.close()
 
 
 async def test_an_edge_takes_a_snapshot_then_changes_and_is_in_step(
-    origin: ScriptedOrigin, replica: Replica, follower: Follower, feed: HttpFeed
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, feed: HttpFeed
 ) -> None:
     assert isinstance(feed, LiveFeed)
     before = elapsed_seconds()
-    await follower.catch_up()
+    await sync_loop.sync_now()
     assert replica.records() == state(origin.log)
     assert replica.deployment_id == "dply_1/everything"
-    assert (follower.revision, follower.is_synced, follower.reason) == (4, True, None)
-    assert follower.lag_seconds <= elapsed_seconds() - before
+    assert (sync_loop.revision, sync_loop.is_synced, sync_loop.reason) == (4, True, None)
+    assert sync_loop.lag_seconds <= elapsed_seconds() - before
     await break_off(origin, feed)
     origin.log.append(ConsumerDelete(1))
-    await follower.catch_up()
-    assert (follower.revision, replica.records()) == (5, state(origin.log))
+    await sync_loop.sync_now()
+    assert (sync_loop.revision, replica.records()) == (5, state(origin.log))
     assert origin.requests[-1] == f"/v1/feed/changes?after={at(4)}"
 
 
@@ -142,16 +142,16 @@ ALTERED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)
 async def test_a_frame_that_the_origin_made_for_something_else_is_refused(
-    origin: ScriptedOrigin, replica: Replica, feed: HttpFeed, follower: Follower, change: dict[str, Any]
+    origin: ScriptedOrigin, replica: Replica, feed: HttpFeed, sync_loop: SyncLoop, change: dict[str, Any]
 ) -> None:
-    await follower.catch_up()
+    await sync_loop.sync_now()
     await break_off(origin, feed)
     origin.log += [ConsumerDelete(1)]
     origin.alter = lambda frame: replace(frame, **change) if frame.kind is FrameKind.CHANGES else frame
     with pytest.raises(Untrusted):
         await feed.changes(at(4))
     assert replica.revision == 4
-    assert feed.in_step_at is None
+    assert feed.synced_at is None
     # A question without an answer is asked anew.
     origin.alter = lambda frame: frame
     assert list((await feed.changes(at(4))).changes) == [ConsumerDelete(1)]
@@ -220,22 +220,24 @@ async def test_silence_is_not_taken_for_quiet(
 
 @pytest.mark.parametrize("kept", [1, 2], ids=["after-a-page", "before-the-end"])
 async def test_a_part_of_a_snapshot_is_never_taken_for_the_whole(
-    origin: ScriptedOrigin, replica: Replica, follower: Follower, monkeypatch: pytest.MonkeyPatch, kept: int
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
     whole = origin.frames
     monkeypatch.setattr(origin, "frames", lambda path: whole(path)[:kept] if "snapshot" in path else whole(path))
     with pytest.raises(OriginUnavailable):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     assert replica.revision is None
 
 
-async def test_pages_of_two_snapshots_are_not_one(origin: ScriptedOrigin, replica: Replica, follower: Follower) -> None:
+async def test_pages_of_two_snapshots_are_not_one(
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop
+) -> None:
     origin.alter = lambda frame: replace(frame, cursor=at(4, frame.number))
     with pytest.raises(Untrusted):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     origin.alter = lambda frame: replace(frame, kind=FrameKind.END)
     with pytest.raises(Untrusted):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     assert replica.revision is None
 
 
@@ -245,26 +247,31 @@ async def test_pages_of_two_snapshots_are_not_one(origin: ScriptedOrigin, replic
     ids=["behind", "of-another-past", "of-another-deployment"],
 )
 async def test_an_older_record_is_waited_for_unless_it_is_another_one(
-    origin: ScriptedOrigin, replica: Replica, feed: HttpFeed, follower: Follower, change: dict[str, Any], is_taken: bool
+    origin: ScriptedOrigin,
+    replica: Replica,
+    feed: HttpFeed,
+    sync_loop: SyncLoop,
+    change: dict[str, Any],
+    is_taken: bool,
 ) -> None:
-    await follower.catch_up()
+    await sync_loop.sync_now()
     await break_off(origin, feed)
     del origin.log[2:]
     for name, value in change.items():
         setattr(origin, name, value)
     origin.refuses = lambda path: 410 if f"after={at(4)}" in path else 200
     with contextlib.suppress(RecordBehind, Untrusted):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     with contextlib.suppress(RecordBehind):
-        await follower.catch_up()
-    assert follower.is_synced is is_taken
+        await sync_loop.sync_now()
+    assert sync_loop.is_synced is is_taken
     assert replica.cursor == (origin.at(2) if is_taken else at(4))
 
 
 async def test_a_reader_that_may_see_more_takes_a_snapshot(
-    origin: ScriptedOrigin, feed: HttpFeed, follower: Follower
+    origin: ScriptedOrigin, feed: HttpFeed, sync_loop: SyncLoop
 ) -> None:
-    await follower.catch_up()
+    await sync_loop.sync_now()
     await break_off(origin, feed)
     origin.log.append(ConsumerDelete(1))
     origin.alter = lambda frame: (
@@ -272,29 +279,29 @@ async def test_a_reader_that_may_see_more_takes_a_snapshot(
         if frame.kind is FrameKind.CHANGES and frame.follows == at(4)
         else frame
     )
-    await follower.catch_up()
+    await sync_loop.sync_now()
     assert origin.requests[-2:] == ["/v1/feed/snapshot", f"/v1/feed/changes?after={at(5)}"]
-    assert follower.revision == 5
+    assert sync_loop.revision == 5
 
 
 async def test_the_loop_follows_by_itself_and_a_refusal_is_an_error_in_the_log(
-    origin: ScriptedOrigin, follower: Follower, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    origin: ScriptedOrigin, sync_loop: SyncLoop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("keywright.edge.sync.loop.REFUSED_PAUSE_SECONDS", 0.01)
     stop = asyncio.Event()
     origin.status = 401
-    running = asyncio.create_task(follower.run(stop))
+    running = asyncio.create_task(sync_loop.run(stop))
     async with asyncio.timeout(10):
         while len(origin.requests) < 3:
             await asyncio.sleep(0.005)
-        assert "401" in str(follower.reason)
+        assert "401" in str(sync_loop.reason)
         assert [record.levelname for record in caplog.records].count("ERROR") == 1
         origin.status = 200
-        while not follower.is_synced:
+        while not sync_loop.is_synced:
             await asyncio.sleep(0.005)
         origin.log.append(ConsumerDelete(1))
         origin.close()
-        while follower.revision != 5:
+        while sync_loop.revision != 5:
             await asyncio.sleep(0.005)
     stop.set()
     async with asyncio.timeout(5):

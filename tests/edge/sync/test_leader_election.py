@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from edge.world import MemoryFeed, bucket, consumer, key
-from keywright.edge.replica.freshness import InStep, elapsed_seconds
+from keywright.edge.replica.freshness import SyncClock, elapsed_seconds
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import leader_election as election
 from keywright.edge.sync.leader_election import NOBODY, Member
-from keywright.edge.sync.loop import Follower
+from keywright.edge.sync.loop import SyncLoop
 from support.waiting import until
 
 
@@ -27,12 +27,12 @@ class Process:
 
     def __init__(self, replica: Replica, feed: MemoryFeed, *, clock: Callable[[], float] = elapsed_seconds) -> None:
         self.replica = replica
-        in_step = InStep(replica._files.path / "in-step.json", elapsed=clock)
+        sync_clock = SyncClock(replica._files.path / "in-step.json", elapsed=clock)
         self.member = Member(
             replica,
             replica._files.path / "standing.json",
-            lambda: Follower(replica, feed, in_step=in_step, poll_seconds=0.01),
-            in_step,
+            lambda: SyncLoop(replica, feed, sync_clock=sync_clock, poll_seconds=0.01),
+            sync_clock,
             monotonic=clock,
         )
         self.stop = asyncio.Event()
@@ -105,8 +105,8 @@ async def test_who_only_reads_lets_go_of_broken_files_so_that_they_can_be_replac
     with replica.following() as is_ours:
         assert is_ours
         process.start()
-        replica.condemn()
-        await until(lambda: not replica.is_condemned and replica.is_open)
+        replica.mark_corrupt()
+        await until(lambda: not replica.is_marked_corrupt and replica.is_open)
         assert not process.member.is_following
     await until(lambda: process.member.is_synced and process.member.revision == 1)
     await process.end()

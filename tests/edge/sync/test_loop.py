@@ -1,4 +1,4 @@
-"""The follower's guarantee: after `catch_up` nothing that was committed before it is missing, whatever happens."""
+"""The follower's guarantee: after `sync_now` nothing that was committed before it is missing, whatever happens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from edge.world import PEPPER_CHECK, MemoryFeed, at, batch, bucket, consumer, key, state
 from keywright.edge.replica.replica import Replica, ReplicaBroken, WrongPepper
 from keywright.edge.sync.feed import RecordBehind
-from keywright.edge.sync.loop import Follower
+from keywright.edge.sync.loop import SyncLoop
 from keywright.protocol.changes import Change, ConsumerDelete, Cursor
 from support.waiting import until
 
@@ -34,22 +34,22 @@ def feed() -> MemoryFeed:
 
 
 @pytest.fixture
-async def follower(replica: Replica, feed: MemoryFeed) -> AsyncIterator[Follower]:
-    made = Follower(replica, feed, poll_seconds=0.02)
+async def sync_loop(replica: Replica, feed: MemoryFeed) -> AsyncIterator[SyncLoop]:
+    made = SyncLoop(replica, feed, poll_seconds=0.02)
     yield made
     await made.close()
 
 
 async def test_the_first_catch_up_takes_a_snapshot_and_later_ones_take_changes(
-    replica: Replica, feed: MemoryFeed, follower: Follower
+    replica: Replica, feed: MemoryFeed, sync_loop: SyncLoop
 ) -> None:
-    assert (follower.revision, follower.is_synced) == (None, False)
-    await follower.catch_up()
-    assert (follower.revision, follower.is_synced) == (4, True)
+    assert (sync_loop.revision, sync_loop.is_synced) == (None, False)
+    await sync_loop.sync_now()
+    assert (sync_loop.revision, sync_loop.is_synced) == (4, True)
     assert replica.records() == state(feed.log)
     feed.log += [key(f"zpka_other-{n}", 1, 1) for n in range(7)]
     feed.calls.clear()
-    await follower.catch_up()
+    await sync_loop.sync_now()
     assert replica.records() == state(feed.log)
     # The third batch was not a full one, so it was the last.
     assert feed.calls == ["changes 4", "changes 7", "changes 10"]
@@ -57,16 +57,16 @@ async def test_the_first_catch_up_takes_a_snapshot_and_later_ones_take_changes(
 
 async def test_an_empty_record_is_followed(replica: Replica) -> None:
     feed = MemoryFeed()
-    follower = Follower(replica, feed)
-    await follower.catch_up()
-    assert (follower.revision, follower.is_synced) == (0, True)
-    await follower.close()
+    sync_loop = SyncLoop(replica, feed)
+    await sync_loop.sync_now()
+    assert (sync_loop.revision, sync_loop.is_synced) == (0, True)
+    await sync_loop.close()
 
 
 async def test_calls_at_the_same_time_share_one_round_and_none_misses_its_change(
-    replica: Replica, feed: MemoryFeed, follower: Follower
+    replica: Replica, feed: MemoryFeed, sync_loop: SyncLoop
 ) -> None:
-    await follower.catch_up()
+    await sync_loop.sync_now()
     feed.calls.clear()
     gate, entered = asyncio.Event(), asyncio.Event()
     answer = feed.changes
@@ -78,26 +78,26 @@ async def test_calls_at_the_same_time_share_one_round_and_none_misses_its_change
         return batch
 
     feed.changes = slow  # type: ignore[method-assign]
-    first = asyncio.create_task(follower.catch_up())
+    first = asyncio.create_task(sync_loop.sync_now())
     await entered.wait()
     # Committed after the first round has read: only a round that starts later can see it.
     feed.log.append(ConsumerDelete(1))
-    others = [asyncio.create_task(follower.catch_up()) for _ in range(20)]
+    others = [asyncio.create_task(sync_loop.sync_now()) for _ in range(20)]
     await asyncio.sleep(0)
     gate.set()
     await asyncio.gather(first, *others)
-    assert follower.revision == 5
+    assert sync_loop.revision == 5
     assert feed.calls == ["changes 4", "changes 4"]
 
 
 async def test_one_who_gives_up_waiting_does_not_stop_the_round_for_others(
-    feed: MemoryFeed, follower: Follower
+    feed: MemoryFeed, sync_loop: SyncLoop
 ) -> None:
-    one, other = asyncio.create_task(follower.catch_up()), asyncio.create_task(follower.catch_up())
+    one, other = asyncio.create_task(sync_loop.sync_now()), asyncio.create_task(sync_loop.sync_now())
     await asyncio.sleep(0)
     one.cancel()
     await other
-    assert follower.revision == 4
+    assert sync_loop.revision == 4
 
 
 LATER = 50_000
@@ -117,34 +117,34 @@ async def test_a_cursor_that_the_record_cannot_lead_on_from_is_answered_with_a_s
         with replica._files.write() as tx:
             tx.delete(b"stamp", db=replica._files.meta)
     feed = MemoryFeed(start=9, log=start_of_log(), history=LATER)
-    follower = Follower(replica, feed)
-    await follower.catch_up()
+    sync_loop = SyncLoop(replica, feed)
+    await sync_loop.sync_now()
     assert replica.records() == state(feed.log)
     assert replica.cursor == at(13, LATER)
     assert "a new snapshot is needed" in caplog.text
     assert ("the record has another past" in caplog.text) is is_loud
-    await follower.close()
+    await sync_loop.close()
 
 
 async def test_a_record_that_is_merely_behind_is_waited_for(replica: Replica, feed: MemoryFeed) -> None:
     """What answers for it has yet to catch up, as far as can be told: its newest change is of before the replica's."""
     kept = [bucket(9, "newer-bucket")]
     replica.load("dep_1", PEPPER_CHECK, at(6), kept)
-    follower = Follower(replica, feed)
+    sync_loop = SyncLoop(replica, feed)
     for _ in range(2):
         with pytest.raises(RecordBehind, match="revision 4 and this replica at 6"):
-            await follower.catch_up()
-    assert (replica.records(), replica.cursor, follower.is_synced) == (kept, at(6), False)
+            await sync_loop.sync_now()
+    assert (replica.records(), replica.cursor, sync_loop.is_synced) == (kept, at(6), False)
     feed.log += [key(f"zpka_other-{n}", 1, 1) for n in range(3)]
-    await follower.catch_up()
-    assert (replica.cursor, follower.is_synced) == (at(7), True)
-    await follower.close()
+    await sync_loop.sync_now()
+    assert (replica.cursor, sync_loop.is_synced) == (at(7), True)
+    await sync_loop.close()
 
 
 async def test_a_batch_that_another_process_overtook_is_asked_for_again(
-    replica: Replica, feed: MemoryFeed, follower: Follower
+    replica: Replica, feed: MemoryFeed, sync_loop: SyncLoop
 ) -> None:
-    await follower.catch_up()
+    await sync_loop.sync_now()
     answer = feed.changes
 
     async def slow(after: Cursor) -> Batch:
@@ -156,13 +156,13 @@ async def test_a_batch_that_another_process_overtook_is_asked_for_again(
     feed.changes = slow  # type: ignore[method-assign]
     feed.log += [consumer(2, 1), consumer(3, 1)]
     feed.calls.clear()
-    await follower.catch_up()
+    await sync_loop.sync_now()
     assert replica.records() == state(feed.log)
     assert feed.calls == ["changes 4", "changes 5"]
 
 
-async def test_a_gap_is_answered_with_a_snapshot(replica: Replica, feed: MemoryFeed, follower: Follower) -> None:
-    await follower.catch_up()
+async def test_a_gap_is_answered_with_a_snapshot(replica: Replica, feed: MemoryFeed, sync_loop: SyncLoop) -> None:
+    await sync_loop.sync_now()
     answer = feed.changes
 
     async def gap(after: Cursor) -> Batch:
@@ -171,28 +171,28 @@ async def test_a_gap_is_answered_with_a_snapshot(replica: Replica, feed: MemoryF
 
     feed.changes = gap  # type: ignore[method-assign]
     feed.log.append(consumer(2, 1))
-    await follower.catch_up()
+    await sync_loop.sync_now()
     assert replica.records() == state(feed.log)
 
 
 async def test_a_replica_of_another_deployment_is_replaced(replica: Replica, feed: MemoryFeed) -> None:
     replica.load("dep_0", PEPPER_CHECK, at(4), [bucket(9, "their-bucket")])
-    follower = Follower(replica, feed)
-    await follower.catch_up()
+    sync_loop = SyncLoop(replica, feed)
+    await sync_loop.sync_now()
     assert replica.deployment_id == "dep_1"
     assert replica.find_bucket("their-bucket") is None
-    await follower.close()
+    await sync_loop.close()
 
 
-async def test_a_failure_reaches_who_waits_and_the_next_call_recovers(feed: MemoryFeed, follower: Follower) -> None:
-    await follower.catch_up()
+async def test_a_failure_reaches_who_waits_and_the_next_call_recovers(feed: MemoryFeed, sync_loop: SyncLoop) -> None:
+    await sync_loop.sync_now()
     feed.error = OSError("no route")
     with pytest.raises(OSError, match="no route"):
-        await follower.catch_up()
-    assert (follower.is_synced, follower.revision) == (False, 4)
+        await sync_loop.sync_now()
+    assert (sync_loop.is_synced, sync_loop.revision) == (False, 4)
     feed.error = None
-    await follower.catch_up()
-    assert follower.is_synced
+    await sync_loop.sync_now()
+    assert sync_loop.is_synced
     # Asked again: behind a new connection there may be another deployment.
     assert feed.calls.count("deployment_id") == 2
 
@@ -206,11 +206,11 @@ async def test_a_snapshot_that_breaks_off_leaves_the_old_state(replica: Replica,
         raise OSError("torn")
 
     feed.pages = torn  # type: ignore[method-assign, assignment]
-    follower = Follower(replica, feed)
+    sync_loop = SyncLoop(replica, feed)
     with pytest.raises(OSError, match="torn"):
-        await follower.catch_up()
+        await sync_loop.sync_now()
     assert replica.records() == old
-    await follower.close()
+    await sync_loop.close()
 
 
 async def test_closing_ends_a_snapshot_that_never_comes(replica: Replica, feed: MemoryFeed) -> None:
@@ -222,11 +222,11 @@ async def test_closing_ends_a_snapshot_that_never_comes(replica: Replica, feed: 
         await asyncio.sleep(3600)
 
     feed.pages = endless  # type: ignore[method-assign, assignment]
-    follower = Follower(replica, feed)
-    waiting = asyncio.create_task(follower.catch_up())
+    sync_loop = SyncLoop(replica, feed)
+    waiting = asyncio.create_task(sync_loop.sync_now())
     await entered.wait()
     async with asyncio.timeout(5):
-        await follower.close()
+        await sync_loop.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert replica.revision is None
@@ -234,11 +234,11 @@ async def test_closing_ends_a_snapshot_that_never_comes(replica: Replica, feed: 
 
 async def test_a_snapshot_of_another_pepper_is_an_error_and_not_a_no(replica: Replica, feed: MemoryFeed) -> None:
     feed.pepper_check = "0" * 16
-    follower = Follower(replica, feed)
+    sync_loop = SyncLoop(replica, feed)
     with pytest.raises(WrongPepper):
-        await follower.catch_up()
-    assert follower.revision is None
-    await follower.close()
+        await sync_loop.sync_now()
+    assert sync_loop.revision is None
+    await sync_loop.close()
 
 
 async def test_only_one_of_the_followers_of_a_replica_loads_the_snapshot(
@@ -246,64 +246,64 @@ async def test_only_one_of_the_followers_of_a_replica_loads_the_snapshot(
 ) -> None:
     """Followers of several processes meet at the lock; here another holder of it stands for the other process."""
     monkeypatch.setattr("keywright.edge.sync.loop.LOCK_SECONDS", 0.01)
-    follower = Follower(replica, feed)
+    sync_loop = SyncLoop(replica, feed)
     with replica.loading() as is_ours:
         assert is_ours
-        waiting = asyncio.create_task(follower.catch_up())
+        waiting = asyncio.create_task(sync_loop.sync_now())
         await asyncio.sleep(0.05)
         assert "snapshot" not in feed.calls
         replica.load("dep_1", PEPPER_CHECK, at(4), state(feed.log))
     await waiting
     assert "snapshot" not in feed.calls
-    await follower.close()
+    await sync_loop.close()
 
 
 async def test_the_loop_hears_the_bell_and_stops_when_told(replica: Replica, feed: MemoryFeed) -> None:
-    follower = Follower(replica, feed, poll_seconds=60)
+    sync_loop = SyncLoop(replica, feed, poll_seconds=60)
     stop = asyncio.Event()
-    running = asyncio.create_task(follower.run(stop))
-    await until(lambda: follower.is_synced)
+    running = asyncio.create_task(sync_loop.run(stop))
+    await until(lambda: sync_loop.is_synced)
     feed.log.append(ConsumerDelete(1))
-    follower.ring()
-    await until(lambda: follower.revision == 5)
+    sync_loop.ring()
+    await until(lambda: sync_loop.revision == 5)
     stop.set()
     async with asyncio.timeout(2):
         await running
-    await follower.close()
+    await sync_loop.close()
 
 
-async def test_a_stop_requested_before_the_loop_starts_is_not_lost(follower: Follower) -> None:
+async def test_a_stop_requested_before_the_loop_starts_is_not_lost(sync_loop: SyncLoop) -> None:
     stop = asyncio.Event()
     stop.set()
     async with asyncio.timeout(2):
-        await follower.run(stop)
+        await sync_loop.run(stop)
 
 
 async def test_the_loop_polls_sweeps_and_checks_readers(
-    replica: Replica, feed: MemoryFeed, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    replica: Replica, feed: MemoryFeed, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("keywright.edge.sync.loop.READER_CHECK_SECONDS", 0.0)
     stop = asyncio.Event()
-    running = asyncio.create_task(follower.run(stop))
-    await until(lambda: follower.is_synced)
+    running = asyncio.create_task(sync_loop.run(stop))
+    await until(lambda: sync_loop.is_synced)
     feed.log.append(ConsumerDelete(1))
-    await until(lambda: follower.revision == 5)
+    await until(lambda: sync_loop.revision == 5)
     await until(lambda: _key_count(replica) == 0)
     stop.set()
     await running
 
 
 async def test_the_loop_survives_failures_and_logs_each_kind_once(
-    feed: MemoryFeed, follower: Follower, caplog: pytest.LogCaptureFixture
+    feed: MemoryFeed, sync_loop: SyncLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop = asyncio.Event()
     feed.error = OSError("no route")
     with caplog.at_level(logging.WARNING):
-        running = asyncio.create_task(follower.run(stop))
+        running = asyncio.create_task(sync_loop.run(stop))
         await until(lambda: len(feed.calls) > 3)
         assert caplog.text.count("no route") == 1
         feed.error = None
-        await until(lambda: follower.is_synced)
+        await until(lambda: sync_loop.is_synced)
         feed.error = OSError("no route")
         await until(lambda: caplog.text.count("no route") == 2)
     stop.set()
@@ -312,42 +312,42 @@ async def test_the_loop_survives_failures_and_logs_each_kind_once(
 
 @pytest.mark.parametrize("error", [ReplicaBroken("page 7"), None], ids=["met-by-the-follower", "met-by-another"])
 async def test_a_replica_that_breaks_in_use_is_replaced_and_filled_again(
-    replica: Replica, feed: MemoryFeed, follower: Follower, error: Exception | None
+    replica: Replica, feed: MemoryFeed, sync_loop: SyncLoop, error: Exception | None
 ) -> None:
-    await follower.catch_up()
+    await sync_loop.sync_now()
     if error is None:
-        replica.condemn()
+        replica.mark_corrupt()
     else:
         feed.error = error
         with pytest.raises(ReplicaBroken):
-            await follower.catch_up()
+            await sync_loop.sync_now()
         feed.error = None
     feed.calls.clear()
-    await follower.catch_up()
+    await sync_loop.sync_now()
     assert "snapshot" in feed.calls
     assert replica.records() == state(feed.log)
 
 
 async def test_the_status_tells_since_when_and_how_far_behind(replica: Replica, feed: MemoryFeed) -> None:
     now, seconds = datetime(2026, 1, 1, tzinfo=UTC), 100.0
-    follower = Follower(replica, feed, clock=lambda: now, monotonic=lambda: seconds)
+    sync_loop = SyncLoop(replica, feed, clock=lambda: now, monotonic=lambda: seconds)
     seconds = 130.0
-    assert follower.lag_seconds == float("inf")
+    assert sync_loop.lag_seconds == float("inf")
     now = datetime(2026, 1, 2, tzinfo=UTC)
-    await follower.catch_up()
-    assert (follower.lag_seconds, follower.since) == (0.0, now)
+    await sync_loop.sync_now()
+    assert (sync_loop.lag_seconds, sync_loop.since) == (0.0, now)
     seconds, synced_at = 131.5, now
     now = datetime(2026, 1, 3, tzinfo=UTC)
-    await follower.catch_up()
-    assert follower.since == synced_at
+    await sync_loop.sync_now()
+    assert sync_loop.since == synced_at
     feed.error = OSError()
     seconds = 140.0
     with pytest.raises(OSError):  # noqa: PT011
-        await follower.catch_up()
-    assert (follower.lag_seconds, follower.since) == (8.5, now)
-    await follower.close()
+        await sync_loop.sync_now()
+    assert (sync_loop.lag_seconds, sync_loop.since) == (8.5, now)
+    await sync_loop.close()
     replica.close()
-    assert follower.revision is None
+    assert sync_loop.revision is None
 
 
 def _key_count(replica: Replica) -> int:
@@ -364,9 +364,9 @@ def test_lmdb_is_the_engine_whose_files_we_describe() -> None:
 async def test_a_replica_that_was_damaged_while_nobody_ran_is_replaced_and_filled_again(tmp_path: Path) -> None:
     feed = MemoryFeed(log=[bucket(1, "my-bucket"), *[consumer(n, 1) for n in range(300)]])
     replica = Replica.open(tmp_path, PEPPER_CHECK)
-    follower = Follower(replica, feed)
-    await follower.catch_up()
-    await follower.close()
+    sync_loop = SyncLoop(replica, feed)
+    await sync_loop.sync_now()
+    await sync_loop.close()
     records = replica.records()
     replica.close()
     data = (tmp_path / "data.mdb").read_bytes()
@@ -376,13 +376,13 @@ async def test_a_replica_that_was_damaged_while_nobody_ran_is_replaced_and_fille
 
     feed.calls.clear()
     replica = Replica.open_or_replace(tmp_path, PEPPER_CHECK)
-    follower, stop = Follower(replica, feed), asyncio.Event()
-    running = asyncio.create_task(follower.run(stop))
+    sync_loop, stop = SyncLoop(replica, feed), asyncio.Event()
+    running = asyncio.create_task(sync_loop.run(stop))
     async with asyncio.timeout(30):
-        while "snapshot" not in feed.calls or not follower.is_synced:
+        while "snapshot" not in feed.calls or not sync_loop.is_synced:
             await asyncio.sleep(0.01)
     stop.set()
     await running
-    await follower.close()
+    await sync_loop.close()
     assert replica.records() == records
     replica.close()

@@ -10,7 +10,7 @@ import pytest
 
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, ReportSigner
-from keywright.serve import key_files as keyfiles
+from keywright.serve import key_files
 from support.reports import report_of, tell
 from support.service import Service
 
@@ -138,7 +138,7 @@ async def test_what_is_no_report_of_an_edge_of_this_deployment_is_refused(embedd
     await tell(embedded, good, "nobody-knows-it", expect=401)
     await tell(embedded, good, reads, expect=403)
     await tell(embedded, replace(good, deployment_id="dply_other"), expect=409)
-    signer = ReportSigner(keyfiles.load_digester(embedded.settings))
+    signer = ReportSigner(key_files.load_digester(embedded.settings))
     for body in (b"", b"{}", signer.encode(good)[:-1], signer.encode(replace(good, name="two\nlines"))):
         problem = await tell(embedded, body, expect=400)
         assert problem["status"] == 400
@@ -183,7 +183,7 @@ async def test_how_stale_an_edge_may_be_is_the_owner_s_to_set_and_reaches_the_re
     await service.call("POST", "/v1/accounts", json={"name": "partner"})
     await service.call("POST", f"{url}/strict-bucket/grants", json={"account": "partner", "access": "read"})
     assert limit_of(service, "strict-bucket") == 7
-    snapshot = await service.app._follower._feed.snapshot()
+    snapshot = await service.app._sync_loop._feed.snapshot()
     puts = [put async for page in snapshot.changes for put in page]
     await snapshot.changes.aclose()  # type: ignore[attr-defined]
     assert {put.name: put.refuse_after for put in puts if hasattr(put, "refuse_after")}["strict-bucket"] == 7

@@ -14,19 +14,19 @@ from keywright.domain.problems import NotFound
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.rules import ConsumerSearch, Place
-from keywright.origin.pipeline.unit_of_work import SYSTEM, Actor, ActorKind, Attempt, Page, Work
-from keywright.serve.first_start import make_tools
+from keywright.origin.pipeline.unit_of_work import SYSTEM, Actor, ActorKind, AuditDraft, Page, UnitOfWork
+from keywright.serve.first_start import make_dependencies
 from support.service import Service
 
 
 @asynccontextmanager
-async def working(service: Service, actor: Actor = SYSTEM) -> AsyncIterator[Work]:
-    tools = make_tools(service.settings)
+async def working(service: Service, actor: Actor = SYSTEM) -> AsyncIterator[UnitOfWork]:
+    dependencies = make_dependencies(service.settings)
     async with service.app._database.read() as tx:
-        yield Work(tx, actor, tools.clock(), tools, Attempt())
+        yield UnitOfWork(tx, actor, dependencies.clock(), dependencies, AuditDraft())
 
 
-async def names(work: Work, service: Service, wanted: ConsumerSearch, place: Place | None = None) -> list[str]:
+async def names(work: UnitOfWork, service: Service, wanted: ConsumerSearch, place: Place | None = None) -> list[str]:
     found, _ = await consumers.search(work, service.account, service.bucket, wanted, place=place or Place(), limit=100)
     return [view.consumer.name for view in found]
 

@@ -22,8 +22,8 @@ def later(portal: LinkPortal, passed: timedelta) -> Iterator[None]:
     """The service's clock, ahead by so much."""
     state = portal.service.app._origin.state
     before = state.services
-    clock = before.tools.clock
-    state.services = replace(before, tools=replace(before.tools, clock=lambda: clock() + passed))
+    clock = before.dependencies.clock
+    state.services = replace(before, dependencies=replace(before.dependencies, clock=lambda: clock() + passed))
     try:
         yield
     finally:

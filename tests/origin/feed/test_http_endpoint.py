@@ -17,7 +17,7 @@ from keywright.origin.feed import frame_stream as streams
 from keywright.origin.feed import http_endpoint as door
 from keywright.protocol.changes import ConsumerPut, Cursor, KeyPut
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, FrameSplitter
-from keywright.serve import key_files as keyfiles
+from keywright.serve import key_files
 from support import record
 from support.service import ROOT_KEY, Service
 
@@ -32,7 +32,7 @@ class Stream:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.is_ended = asyncio.Event()
-        self._signer = FrameSigner(keyfiles.load_digester(service.settings))
+        self._signer = FrameSigner(key_files.load_digester(service.settings))
         self._splitter = FrameSplitter()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         self._frames: list[Frame] = []

@@ -150,17 +150,17 @@ class Files:
         except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
             raise ReplicaBroken(str(error)) from error
 
-    def adopt_map(self) -> None:
+    def refresh_map_size(self) -> None:
         """Take over the map size that another process has set: the answer to MapResizedError."""
         self._env.set_mapsize(0)
 
-    def condemn(self) -> None:
+    def mark_corrupt(self) -> None:
         """Let every process that uses these files know that they are broken, if this one may write there."""
         with contextlib.suppress(OSError):
             (self.path / "condemned").touch(mode=0o600)
 
     @property
-    def is_condemned(self) -> bool:
+    def is_marked_corrupt(self) -> bool:
         return (self.path / "condemned").exists()
 
     @property
@@ -202,7 +202,7 @@ class Files:
         except BROKEN as error:
             raise ReplicaBroken(str(error)) from error
         try:
-            if files.is_condemned:
+            if files.is_marked_corrupt:
                 raise ReplicaBroken("broken pages were met")
             probe(files)
         except BaseException as error:
@@ -216,7 +216,7 @@ class Files:
         try:
             return self._env.begin(write=write)
         except lmdb.MapResizedError:
-            self.adopt_map()
+            self.refresh_map_size()
             return self._env.begin(write=write)
 
     def _check_length(self) -> None:

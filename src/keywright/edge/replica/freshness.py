@@ -42,7 +42,7 @@ def find_boot_id() -> str | None:
     return None
 
 
-class InStep:
+class SyncClock:
     """The last moment of which it is known that everything committed by then is in the replica.
 
     Without a path it is kept in memory only.

@@ -162,7 +162,7 @@ class Replica:
         try:
             tx = files.begin(files.keys)
         except lmdb.MapResizedError:
-            files.adopt_map()
+            files.refresh_map_size()
             tx = files.begin(files.keys)
         except lmdb.BadRslotError:
             # A child that was forked from this process has ended, and gave up this process's place among the readers
@@ -254,18 +254,18 @@ class Replica:
         return self._files.is_open
 
     @property
-    def is_condemned(self) -> bool:
+    def is_marked_corrupt(self) -> bool:
         """Whether this or another process met broken pages: `reopen` is called for."""
-        return self._files.is_condemned
+        return self._files.is_marked_corrupt
 
     @property
     def is_replaced(self) -> bool:
         """Whether the files that are open here are no longer those in the directory."""
         return self._files.is_replaced
 
-    def condemn(self) -> None:
+    def mark_corrupt(self) -> None:
         """Say that the files are broken, to every process that uses them. They go on being read until `reopen`."""
-        self._files.condemn()
+        self._files.mark_corrupt()
 
     def records(self) -> list[Change]:
         """Every record that can be reached, as puts in the order of a snapshot: a list, for tests and tools."""

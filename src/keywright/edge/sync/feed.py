@@ -77,7 +77,7 @@ class LiveFeed(Feed, Protocol):
     """A feed that says by itself when there is something new, and so is not polled."""
 
     @property
-    def in_step_at(self) -> float | None:
+    def synced_at(self) -> float | None:
         """The latest moment (monotonic) of which it is known that all that was committed by then has been handed on."""
         ...
 

@@ -69,9 +69,9 @@ class HttpFeed:
         self._answer: _Answer | None = None
 
     @property
-    def in_step_at(self) -> float | None:
+    def synced_at(self) -> float | None:
         answer = self._answer
-        return answer.in_step_at if answer is not None and answer.is_in_step else None
+        return answer.synced_at if answer is not None and answer.is_in_step else None
 
     async def deployment_id(self) -> str:
         """The deployment and the scope of the token: a replica of another scope lacks records, or has too many."""
@@ -191,7 +191,7 @@ class _Answer:
         self, response: httpx2.Response, stack: AsyncExitStack, signer: FrameSigner, nonce: str, asked_at: float
     ) -> None:
         self.handed_on = NOWHERE
-        self.in_step_at = asked_at
+        self.synced_at = asked_at
         self._stack = stack
         self._signer = signer
         self._nonce = nonce
@@ -258,7 +258,7 @@ class _Answer:
         # The first frame was made after the question, so this is never later than the moment that the origin means,
         # however long the frame was held up and whatever the two clocks say.
         since = (frame.time - self._first_time) / 1000
-        self.in_step_at = max(self.in_step_at, min(self._asked_at + since, elapsed_seconds()))
+        self.synced_at = max(self.synced_at, min(self._asked_at + since, elapsed_seconds()))
         self._head = frame.head
         self._arrived.append(frame)
 

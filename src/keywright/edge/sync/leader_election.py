@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from keywright.edge.replica.freshness import InStep
+    from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.replica import Replica
-    from keywright.edge.sync.loop import Follower
+    from keywright.edge.sync.loop import SyncLoop
     from keywright.protocol.changes import Cursor
 
 _log = logging.getLogger(__name__)
@@ -49,8 +49,8 @@ class Member:
         self,
         replica: Replica,
         path: Path,
-        new_follower: Callable[[], Follower],
-        in_step: InStep,
+        new_follower: Callable[[], SyncLoop],
+        sync_clock: SyncClock,
         *,
         report: Callable[[], Awaitable[None]] | None = None,
         monotonic: Callable[[], float] = elapsed_seconds,
@@ -58,32 +58,32 @@ class Member:
         self._replica = replica
         self._path = path
         self._new_follower = new_follower
-        self._in_step = in_step
+        self._sync_clock = sync_clock
         self._report = report
         self._monotonic = monotonic
         self._started = datetime.now(UTC)
-        self._follower: Follower | None = None
+        self._sync_loop: SyncLoop | None = None
 
     @property
     def is_following(self) -> bool:
-        return self._follower is not None
+        return self._sync_loop is not None
 
     @property
     def is_synced(self) -> bool:
-        return self._follower.is_synced if self._follower else bool(self._read()["synced"])
+        return self._sync_loop.is_synced if self._sync_loop else bool(self._read()["synced"])
 
     @property
     def since(self) -> datetime:
-        return self._follower.since if self._follower else datetime.fromisoformat(str(self._read()["since"]))
+        return self._sync_loop.since if self._sync_loop else datetime.fromisoformat(str(self._read()["since"]))
 
     @property
     def lag_seconds(self) -> float:
-        return self._in_step.lag_seconds()
+        return self._sync_clock.lag_seconds()
 
     @property
     def reason(self) -> str | None:
-        if self._follower:
-            return self._follower.reason
+        if self._sync_loop:
+            return self._sync_loop.reason
         reason = self._read()["reason"]
         return None if reason is None else str(reason)
 
@@ -111,38 +111,38 @@ class Member:
 
     async def _follow(self, stop: asyncio.Event) -> None:
         _log.info("process %d follows the record", os.getpid())
-        follower = self._follower = self._new_follower()
-        beside = [asyncio.ensure_future(self._keep_writing(follower))]
+        sync_loop = self._sync_loop = self._new_follower()
+        beside = [asyncio.ensure_future(self._keep_writing(sync_loop))]
         if self._report is not None:
             beside.append(asyncio.ensure_future(self._report()))
         try:
-            await follower.run(stop)
+            await sync_loop.run(stop)
         finally:
             await tasks.end(*beside)
-            await follower.close()
-            self._follower = None
+            await sync_loop.close()
+            self._sync_loop = None
 
     async def _renew_replica(self) -> None:
         """Let go of files that were found broken, so that the process that follows can replace them."""
-        if self._replica.is_condemned or not self._replica.is_open:
+        if self._replica.is_marked_corrupt or not self._replica.is_open:
             # On the loop's thread, where the validations run: none of them is reading while the map goes away.
             self._replica.close()
             with contextlib.suppress(ReplicaBroken):
                 await asyncio.to_thread(self._replica.reopen)
 
-    async def _keep_writing(self, follower: Follower) -> None:
+    async def _keep_writing(self, sync_loop: SyncLoop) -> None:
         while True:
             try:
-                self._write(follower)
+                self._write(sync_loop)
             except OSError as error:
                 _log.warning("can't write %s: %s", self._path, error.strerror)
             await asyncio.sleep(WRITE_SECONDS)
 
-    def _write(self, follower: Follower) -> None:
+    def _write(self, sync_loop: SyncLoop) -> None:
         standing = {
-            "synced": follower.is_synced,
-            "since": to_iso(follower.since),
-            "reason": follower.reason,
+            "synced": sync_loop.is_synced,
+            "since": to_iso(sync_loop.since),
+            "reason": sync_loop.reason,
             "written_at": self._monotonic(),
         }
         waiting = self._path.with_name(f"{self._path.name}.{os.getpid()}")

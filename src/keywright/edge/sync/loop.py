@@ -1,6 +1,6 @@
 """Owns the loop that keeps a replica in step with the record: snapshot, then changes, then again.
 
-One Follower per process and replica. Several processes may follow the record into one replica on disk: what one has
+One SyncLoop per process and replica. Several processes may follow the record into one replica on disk: what one has
 applied the others find done. Everything that LMDB may block on happens on one thread of its own, so that neither an
 fsync nor another process's write holds up the event loop.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import lmdb
 
 from keywright.edge.replica import integrity as audit
-from keywright.edge.replica.freshness import InStep, elapsed_seconds
+from keywright.edge.replica.freshness import SyncClock, elapsed_seconds
 from keywright.edge.replica.replica import Gap, ReplicaBroken
 from keywright.edge.sync.feed import LiveFeed, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.runtime import tasks
@@ -42,8 +42,8 @@ LONGEST_PAUSE_SECONDS = 5.0
 REFUSED_PAUSE_SECONDS = 30.0
 
 
-class Follower:
-    """Follows a feed into a replica. `run` is the background loop; `catch_up` may be called at any time beside it.
+class SyncLoop:
+    """Follows a feed into a replica. `run` is the background loop; `sync_now` may be called at any time beside it.
 
     `on_news` is called, on the loop's thread, when something was applied and when `is_synced` changed.
     """
@@ -53,7 +53,7 @@ class Follower:
         replica: Replica,
         feed: Feed,
         *,
-        in_step: InStep | None = None,
+        sync_clock: SyncClock | None = None,
         on_news: Callable[[], None] = lambda: None,
         poll_seconds: float | Callable[[], float] = POLL_SECONDS,
         longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
@@ -74,7 +74,7 @@ class Follower:
         self._is_known_deployment = False
         self._is_synced = False
         self._since = clock()
-        self._in_step = in_step or InStep(elapsed=monotonic)
+        self._sync_clock = sync_clock or SyncClock(elapsed=monotonic)
         self._on_news = on_news
         self._failures: set[str] = set()
         self._reason: str | None = None
@@ -92,7 +92,7 @@ class Follower:
     @property
     def lag_seconds(self) -> float:
         """How long ago the replica was last known to be in step: little when all is well, inf when it is not known."""
-        return self._in_step.lag_seconds()
+        return self._sync_clock.lag_seconds()
 
     @property
     def reason(self) -> str | None:
@@ -113,7 +113,7 @@ class Follower:
         """Say that there may be something new. From the event loop's own thread."""
         self._bell.set()
 
-    async def catch_up(self) -> None:
+    async def sync_now(self) -> None:
         """Return when the replica has every change that was committed before this call; raises what stands in the way.
 
         Calls that come while a round is running share the next one, the first that is sure to see their changes.
@@ -137,7 +137,7 @@ class Follower:
             while not stop.is_set():
                 self._bell.clear()
                 try:
-                    await self.catch_up()
+                    await self.sync_now()
                     await self._on_writer(self._replica.sweep, SWEEP_SIZE)
                     if self._monotonic() - checked_at >= READER_CHECK_SECONDS:
                         checked_at = self._monotonic()
@@ -169,7 +169,7 @@ class Follower:
             if replica.revision is None or not await audit.is_damaged(replica.path, replica.pepper_check):
                 return
             _log.error("the replica in %s is damaged: it will be replaced, and filled again", replica.path)
-            replica.condemn()
+            replica.mark_corrupt()
             self.ring()
         except (OSError, lmdb.Error, ReplicaBroken) as error:
             _log.warning("the replica can't be looked through for damage: %s", error)
@@ -203,13 +203,13 @@ class Follower:
             self._is_known_deployment = False
             self._mark(is_synced=False)
             if isinstance(error, ReplicaBroken) and self._replica.is_open:
-                self._replica.condemn()
+                self._replica.mark_corrupt()
             raise
         self._mark(is_synced=True)
 
     async def _round(self) -> None:
         replica = self._replica
-        if not replica.is_open or replica.is_condemned:
+        if not replica.is_open or replica.is_marked_corrupt:
             await self._reopen()
         if not self._is_known_deployment:
             deployment_id = await self._feed.deployment_id()
@@ -239,9 +239,9 @@ class Follower:
                 continue
             if len(batch.changes) < self._feed.batch_size:
                 # What a live feed says of its last moment is not what is true now.
-                in_step_at = asked_at if self._live is None else self._live.in_step_at
-                if in_step_at is not None:
-                    self._in_step.advance(in_step_at)
+                synced_at = asked_at if self._live is None else self._live.synced_at
+                if synced_at is not None:
+                    self._sync_clock.advance(synced_at)
                 return
 
     async def _reopen(self) -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from keywright.edge.sync.feed import RingingFeed
 from keywright.edge.sync.leader_election import Member
-from keywright.edge.sync.loop import Follower
+from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.reporting import Reporter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from keywright.edge.identity import Identity
-    from keywright.edge.replica.freshness import InStep
+    from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.feed import Feed
     from keywright.edge.sync.reporting import Reports
@@ -27,22 +27,22 @@ LONGEST_PAUSE_SECONDS = 10.0
 
 
 def new_member(
-    replica: Replica, replica_dir: Path, feed: Feed, in_step: InStep, identity: Identity, reports: Reports | None
+    replica: Replica, replica_dir: Path, feed: Feed, sync_clock: SyncClock, identity: Identity, reports: Reports | None
 ) -> Member:
     """A member that follows this feed. Without reports nobody hears of the edge, and no write waits for it."""
 
-    def new_follower() -> Follower:
-        follower = Follower(
+    def new_follower() -> SyncLoop:
+        sync_loop = SyncLoop(
             replica,
             feed,
-            in_step=in_step,
+            sync_clock=sync_clock,
             on_news=(lambda: None) if reporter is None else reporter.ring,
             poll_seconds=FIRST_PAUSE_SECONDS,
             longest_pause_seconds=LONGEST_PAUSE_SECONDS,
         )
         if isinstance(feed, RingingFeed):
-            feed.ring = follower.ring
-        return follower
+            feed.ring = sync_loop.ring
+        return sync_loop
 
     def new_report() -> Report:
         # Behind the deployment stands what the token may see of it.
@@ -60,7 +60,7 @@ def new_member(
         replica,
         replica_dir / "standing.json",
         new_follower,
-        in_step,
+        sync_clock,
         report=None if reporter is None else reporter.run,
     )
     return member

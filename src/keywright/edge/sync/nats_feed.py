@@ -98,7 +98,7 @@ class NatsFeed:
         self._why = ""
 
     @property
-    def in_step_at(self) -> float | None:
+    def synced_at(self) -> float | None:
         return self._word.true_at if self._word is not None and self._is_in_step() else None
 
     async def deployment_id(self) -> str:

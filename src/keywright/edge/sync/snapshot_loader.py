@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keywright.domain.keyformat import Digester
-    from keywright.edge.replica.freshness import InStep
+    from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.replica import Replica
 
 PIECE_BYTES = 1024 * 1024
@@ -45,7 +45,7 @@ def examine(path: Path, digester: Digester) -> Contents:
         return Contents(reader.head, *(counts.get(kind, 0) for kind in (BucketPut, ConsumerPut, KeyPut)))
 
 
-def load(path: Path, digester: Digester, replica: Replica, in_step: InStep) -> str:
+def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock) -> str:
     """Fills the replica from the file, unless it holds something newer or something else; says which it was.
 
     From then on it is as old as the file is.
@@ -62,7 +62,7 @@ def load(path: Path, digester: Digester, replica: Replica, in_step: InStep) -> s
             return f"the snapshot file ({made}) is ignored: the replica is at revision {cursor.revision}, and not older"
         changes = (change for page in reader.pages() for change in page)
         replica.load(record, digester.pepper_check(), head.cursor, changes)
-        in_step.advance_to_wall(head.made_at / 1000)
+        sync_clock.advance_to_wall(head.made_at / 1000)
         return f"the replica was filled from the snapshot file ({made})"
 
 

@@ -26,7 +26,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathKey, PathProject, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentWork
+from keywright.origin.pipeline.route import CurrentUnitOfWork
 
 router = new_router("Accounts")
 ACCOUNT = "/accounts/{accountName}"
@@ -136,27 +136,27 @@ class WhoAmIShape(Shape):
 
 
 @router.get("/who-am-i", name="who-am-i", summary="Who am I", responses=problems())
-async def who_am_i(work: CurrentWork) -> WhoAmIShape:
+async def who_am_i(work: CurrentUnitOfWork) -> WhoAmIShape:
     """The management key that is calling, and its account."""
     account = await rules.get_own(work)
     return WhoAmIShape(account=account.name, sub=work.actor.sub)
 
 
 @router.get("/accounts", name="account.list", summary="List accounts", responses=problems(403))
-async def list_accounts(work: CurrentWork, page: AskedPage) -> ListOf[AccountShape]:
+async def list_accounts(work: CurrentUnitOfWork, page: AskedPage) -> ListOf[AccountShape]:
     """Every account of the deployment. For the root management key only."""
     accounts, total = await rules.list_all(work, page)
     return ListOf.of([_show_account(account) for account in accounts], page, total)
 
 
 @router.post("/accounts", name="account.create", summary="Create an account", responses=problems(403, 409, 413, 415))
-async def create_account(work: CurrentWork, body: AccountCreate) -> AccountShape:
+async def create_account(work: CurrentUnitOfWork, body: AccountCreate) -> AccountShape:
     """A new tenant. For the root management key only."""
     return _show_account(await rules.create(work, name=body.name))
 
 
 @router.get(ACCOUNT + "/projects", name="project.list", summary="List projects", responses=problems(403, 404))
-async def list_projects(work: CurrentWork, account: PathAccount, page: AskedPage) -> ListOf[ProjectShape]:
+async def list_projects(work: CurrentUnitOfWork, account: PathAccount, page: AskedPage) -> ListOf[ProjectShape]:
     """The projects of an account, newest first."""
     projects, total = await rules.list_projects(work, account, page)
     return ListOf.of([_show_project(project) for project in projects], page, total)
@@ -168,7 +168,7 @@ async def list_projects(work: CurrentWork, account: PathAccount, page: AskedPage
     summary="Create a project",
     responses=problems(403, 404, 409, 413, 415),
 )
-async def create_project(work: CurrentWork, account: PathAccount, body: ProjectCreate) -> ProjectShape:
+async def create_project(work: CurrentUnitOfWork, account: PathAccount, body: ProjectCreate) -> ProjectShape:
     """A new project with three buckets: production, preview and working-copy."""
     return _show_project(await rules.create_project(work, account, name=body.name))
 
@@ -176,7 +176,7 @@ async def create_project(work: CurrentWork, account: PathAccount, body: ProjectC
 @router.get(
     ACCOUNT + "/projects/{projectName}", name="project.read", summary="Get a project", responses=problems(403, 404)
 )
-async def get_project(work: CurrentWork, account: PathAccount, project: PathProject) -> ProjectShape:
+async def get_project(work: CurrentUnitOfWork, account: PathAccount, project: PathProject) -> ProjectShape:
     """A project and the names of its buckets."""
     return _show_project(await rules.get_project(work, account, project))
 
@@ -188,13 +188,15 @@ async def get_project(work: CurrentWork, account: PathAccount, project: PathProj
     status_code=204,
     responses=problems(403, 404, 409),
 )
-async def delete_project(work: CurrentWork, account: PathAccount, project: PathProject) -> None:
+async def delete_project(work: CurrentUnitOfWork, account: PathAccount, project: PathProject) -> None:
     """Deletes a project and its buckets, if no bucket has consumers; 409 otherwise."""
     await rules.delete_project(work, account, project)
 
 
 @router.get(MANAGEMENT_KEYS, name="management-key.list", summary="List management keys", responses=problems(403, 404))
-async def list_management_keys(work: CurrentWork, account: PathAccount, page: AskedPage) -> ListOf[ManagementKeyShape]:
+async def list_management_keys(
+    work: CurrentUnitOfWork, account: PathAccount, page: AskedPage
+) -> ListOf[ManagementKeyShape]:
     """The credentials of an account for this API, newest first, masked."""
     keys, total = await management.list_of(work, account, page)
     return ListOf.of([_show_key(key) for key in keys], page, total)
@@ -207,7 +209,7 @@ async def list_management_keys(work: CurrentWork, account: PathAccount, page: As
     responses=problems(403, 404, 409, 413, 415),
 )
 async def create_management_key(
-    work: CurrentWork, account: PathAccount, body: ManagementKeyCreate
+    work: CurrentUnitOfWork, account: PathAccount, body: ManagementKeyCreate
 ) -> ManagementKeyShape:
     """A new management key. It is shown here and never again."""
     made, secret = await management.create(
@@ -226,7 +228,7 @@ async def create_management_key(
     summary="Get a management key",
     responses=problems(403, 404),
 )
-async def get_management_key(work: CurrentWork, account: PathAccount, key_id: PathKey) -> ManagementKeyShape:
+async def get_management_key(work: CurrentUnitOfWork, account: PathAccount, key_id: PathKey) -> ManagementKeyShape:
     """A management key, masked, and what it may do."""
     return _show_key(await management.get(work, account, key_id))
 
@@ -238,7 +240,7 @@ async def get_management_key(work: CurrentWork, account: PathAccount, key_id: Pa
     status_code=204,
     responses=problems(403, 404),
 )
-async def delete_management_key(work: CurrentWork, account: PathAccount, key_id: PathKey) -> None:
+async def delete_management_key(work: CurrentUnitOfWork, account: PathAccount, key_id: PathKey) -> None:
     """Ends a management key: from the next request on it is refused."""
     await management.delete(work, account, key_id)
 

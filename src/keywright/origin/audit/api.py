@@ -12,7 +12,7 @@ from keywright.origin.audit.rules import AuditEntry, AuditFilter
 from keywright.origin.openapi.fields import AuditLimit, Flag, GivenMoment, Moment, Offset, Shape
 from keywright.origin.openapi.parameters import TEXT_LENGTH, PathAccount, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentWork
+from keywright.origin.pipeline.route import CurrentUnitOfWork
 from keywright.origin.pipeline.unit_of_work import Page
 
 router = new_router("Audit log")
@@ -109,7 +109,7 @@ class AuditLogsShape(Shape):
     responses=problems(403, 404),
 )
 async def list_audit_logs(
-    work: CurrentWork,
+    work: CurrentUnitOfWork,
     account: PathAccount,
     limit: Annotated[AuditLimit, Query(description="The most entries to return.")] = 20,
     offset: Annotated[Offset, Query(description="How many entries to pass over.")] = 0,

@@ -13,7 +13,7 @@ from keywright.domain.permissions import Access
 from keywright.origin.db import commit_log as rows
 from keywright.origin.db.commit_log import AuditFilter
 from keywright.origin.db.engine import Transaction
-from keywright.origin.pipeline.unit_of_work import Actor, Attempt, Origin, Page, Work, get_account
+from keywright.origin.pipeline.unit_of_work import Actor, AuditDraft, Page, RequestSource, UnitOfWork, get_account
 
 __all__ = ["AuditEntry", "AuditFilter", "list_of", "write"]
 
@@ -30,22 +30,28 @@ class AuditEntry:
 
 
 async def write(
-    tx: Transaction, *, actor: Actor, attempt: Attempt, origin: Origin, now: datetime, error: str | None = None
+    tx: Transaction,
+    *,
+    actor: Actor,
+    audit_draft: AuditDraft,
+    origin: RequestSource,
+    now: datetime,
+    error: str | None = None,
 ) -> None:
     """Logs what was tried: in its own transaction when it succeeded, in a later one when it was refused (`error`).
 
     An attempt on an account that does not exist has no log to stand in, and is left out.
     """
-    if attempt.account_id is None or attempt.action is None:
+    if audit_draft.account_id is None or audit_draft.action is None:
         return
     # What another account says of its key is not for this account to read.
-    is_own = actor.grantee.is_root or actor.grantee.account_id == attempt.account_id
+    is_own = actor.grantee.is_root or actor.grantee.account_id == audit_draft.account_id
     description = actor.description if is_own else None
     await rows.insert_audit(
         tx,
-        account_id=attempt.account_id,
+        account_id=audit_draft.account_id,
         timestamp=now,
-        action=attempt.action,
+        action=audit_draft.action,
         actor_sub=actor.sub,
         actor_email=actor.email,
         success=error is None,
@@ -59,7 +65,7 @@ async def write(
                 "actingAs": None,
                 "metadata": {"description": description} if description else None,
             },
-            "resources": attempt.resources,
+            "resources": audit_draft.resources,
             "context": {
                 "ipAddress": origin.address,
                 "userAgent": origin.user_agent and mask_in(origin.user_agent),
@@ -82,7 +88,7 @@ def _without_secrets(url: str) -> str:
     return url if masked == plain else masked
 
 
-async def list_of(work: Work, account_name: str, wanted: AuditFilter, page: Page) -> tuple[list[AuditEntry], int]:
+async def list_of(work: UnitOfWork, account_name: str, wanted: AuditFilter, page: Page) -> tuple[list[AuditEntry], int]:
     account = await get_account(work, account_name, Access.READ)
     found, total = await rows.list_audit(work.tx, account.id, wanted, limit=page.limit, offset=page.offset)
     return [AuditEntry(row.action, row.timestamp, row.request_id, row.success, row.body) for row in found], total

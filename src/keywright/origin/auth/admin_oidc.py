@@ -13,9 +13,9 @@ from keywright.origin.auth import bearer as auth
 from keywright.origin.auth.bearer import Team
 from keywright.origin.auth.oidc.flow import Journeys
 from keywright.origin.auth.sessions import SignedIn
-from keywright.origin.pipeline.context import origin_of
+from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.route import RateLimiter, Services
-from keywright.origin.pipeline.unit_of_work import Attempt
+from keywright.origin.pipeline.unit_of_work import AuditDraft
 from keywright.origin.web.request import Visit
 from keywright.origin.web.router import Door, limit
 
@@ -45,7 +45,7 @@ def register(door: Door) -> None:
         limit(returns, request.client.host if request.client else "", "Too many sign-ins from your address.")
         arrival = await JOURNEYS.arrive(request, team.client)
         sub, email = arrival.claims.sub, arrival.claims.email
-        attempt = Attempt("admin.sign-in")
+        audit_draft = AuditDraft("admin.sign-in")
         async with services.database.write() as tx:
             actor = await auth.find_member(tx, team, sub, email)
             if actor is None:
@@ -54,12 +54,12 @@ def register(door: Door) -> None:
                     f"{email} has no role here. Ask whoever runs this service to give it one, "
                     "or sign in with a management key."
                 )
-            visit = await door.open_visit(request, tx, attempt)
-            attempt.account_id = actor.grantee.account_id
+            visit = await door.open_visit(request, tx, audit_draft)
+            audit_draft.account_id = actor.grantee.account_id
             who = SignedIn(auth.PROVIDER, sub=sub, email=email)
             response = await visit.sign_in(who, door.safe(request, arrival.next), actor)
-            origin = origin_of(request, "portal")
-            await audit.write(tx, actor=actor, attempt=attempt, origin=origin, now=visit.work.now)
+            origin = request_source_of(request, "portal")
+            await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=origin, now=visit.work.now)
         JOURNEYS.end(request, response)
         return response
 

@@ -30,7 +30,7 @@ async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -
     services: Services = request.app.state.services
     account_name = request.path_params.get("accountName")
     return await auth.resume(
-        tx, PORTAL, token, services.tools, services.team, account_name=account_name, is_held=is_held
+        tx, PORTAL, token, services.dependencies, services.team, account_name=account_name, is_held=is_held
     )
 
 
@@ -63,14 +63,14 @@ def register(door: Door) -> None:
         limit(attempts, client.host if client else "", "Too many attempts to sign in from your address.")
         secret = visit.form.line("key", most=512, is_required=True)
         visit.form.check()
-        found = await auth.sign_in(visit.work.tx, secret or "", visit.work.tools)
+        found = await auth.sign_in(visit.work.tx, secret or "", visit.work.dependencies)
         if found is None:
             log.warning("a sign-in to the admin portal was refused (request %s)", visit.request.state.request_id)
             raise _refused("is not a management key, or has ended")
         actor, who = found
         if not may_look(actor):
             raise _refused("may not read anything here: its permissions are for validating keys or for edges only")
-        visit.work.attempt.account_id = actor.grantee.account_id
+        visit.work.audit_draft.account_id = actor.grantee.account_id
         return await visit.sign_in(who, door.safe(visit.request, visit.form.get("next")), actor)
 
 

@@ -27,7 +27,7 @@ from keywright.origin.auth.oidc.tokens import EmailNotVerified, TokenRefused
 from keywright.origin.auth.sessions import Session, SignedIn
 from keywright.origin.db.engine import Transaction
 from keywright.origin.keys import store as key_rows
-from keywright.origin.pipeline.unit_of_work import Actor, ActorKind, Tools
+from keywright.origin.pipeline.unit_of_work import Actor, ActorKind, Dependencies
 from keywright.origin.self_serve.rules import EndUser
 
 PROVIDER = "oidc"
@@ -54,16 +54,16 @@ class Team:
     members: Mapping[str, Held]
 
 
-def secret_in(authorization: str | None) -> str:
+def parse_management_key(authorization: str | None) -> str:
     """The management key in an Authorization header. Raises Unauthorized for what can be none; asks no database."""
-    secret = bearer_in(authorization, "management key")
+    secret = parse_bearer(authorization, "management key")
     # A root key that was brought along may have any form, a wrong checksum among them.
     if not keyformat.is_valid_custom(secret):
         raise _invalid()
     return secret
 
 
-def bearer_in(authorization: str | None, what: str) -> str:
+def parse_bearer(authorization: str | None, what: str) -> str:
     """What an Authorization header bears (RFC 6750 section 2.1). Raises Unauthorized."""
     if authorization is None:
         # RFC 6750 section 3.1: no error code where no credential was shown.
@@ -88,11 +88,11 @@ async def authenticate(
     return found[0]
 
 
-async def sign_in(tx: Transaction, secret: str, tools: Tools) -> tuple[Actor, SignedIn] | None:
+async def sign_in(tx: Transaction, secret: str, dependencies: Dependencies) -> tuple[Actor, SignedIn] | None:
     """Who a management key signs in to a portal, and what the session is to stand on; None if it is no good."""
     if not keyformat.is_valid_custom(secret):
         return None
-    found = await _find_actor(tx, tools.digester.digest(secret), tools.clock(), is_held=True)
+    found = await _find_actor(tx, dependencies.digester.digest(secret), dependencies.clock(), is_held=True)
     return None if found is None else (found[0], SignedIn(found[0].connection or "", key_number=found[1].number))
 
 
@@ -100,7 +100,7 @@ async def resume(
     tx: Transaction,
     portal: str,
     token: str,
-    tools: Tools,
+    dependencies: Dependencies,
     team: Team | None,
     *,
     account_name: str | None = None,
@@ -110,14 +110,14 @@ async def resume(
 
     Whoever has roles in several accounts acts in the one of that name.
     """
-    session = await sessions.find(tx, tools, portal, token)
+    session = await sessions.find(tx, dependencies, portal, token)
     if session is None:
         return None
     if session.key_number is None:
         # Asked anew each time: a role that was changed or taken away is so from the next request on.
         member = await find_member(tx, team, session.sub, session.email, account_name)
         return None if member is None else (session, member)
-    found = await _find_actor(tx, session.key_number, tools.clock(), is_held=is_held)
+    found = await _find_actor(tx, session.key_number, dependencies.clock(), is_held=is_held)
     return None if found is None else (session, found[0])
 
 

@@ -11,7 +11,7 @@ from keywright.domain.models import Bucket
 from keywright.domain.problems import BadRequest
 from keywright.origin.auth import email_link_store as rows
 from keywright.origin.auth import sessions
-from keywright.origin.pipeline.unit_of_work import Work
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve.rules import EndUser
 
 LINK_LIFE = timedelta(minutes=15)
@@ -25,7 +25,7 @@ class Letter:
     token: Secret
 
 
-async def request_link(work: Work, bucket: Bucket, *, email: str, visitor: str) -> Letter | None:
+async def request_link(work: UnitOfWork, bucket: Bucket, *, email: str, visitor: str) -> Letter | None:
     """A link for this address, bound to a visitor; None for one that has no business here.
 
     What the visitor is told must be the same for both, else anybody could find out who is a customer.
@@ -33,12 +33,12 @@ async def request_link(work: Work, bucket: Bucket, *, email: str, visitor: str) 
     email = email.lower()
     if not (bucket.self_serve.create_consumers or await rows.is_known(work.tx, bucket, email)):
         return None
-    token = sessions.new_token(work.tools.random_bytes)
+    token = sessions.new_token(work.dependencies.random_bytes)
     await rows.insert(
         work.tx,
         bucket,
-        digest=_digest(work.tools.digester, "link", token.reveal()),
-        visitor_digest=_digest(work.tools.digester, "visitor", visitor),
+        digest=_digest(work.dependencies.digester, "link", token.reveal()),
+        visitor_digest=_digest(work.dependencies.digester, "visitor", visitor),
         email=email,
         ends_at=work.now + LINK_LIFE,
         now=work.now,
@@ -46,21 +46,21 @@ async def request_link(work: Work, bucket: Bucket, *, email: str, visitor: str) 
     return Letter(email, token)
 
 
-async def find_address(work: Work, bucket: Bucket, *, token: str, visitor: str) -> str:
+async def find_address(work: UnitOfWork, bucket: Bucket, *, token: str, visitor: str) -> str:
     """Whom a link would sign in. Raises BadRequest, with the same words for every link that is no good."""
-    row = await rows.find(work.tx, bucket, _digest(work.tools.digester, "link", token))
+    row = await rows.find(work.tx, bucket, _digest(work.dependencies.digester, "link", token))
     if row is None or row.ends_at <= work.now:
         raise BadRequest("This link has been used or has expired. Ask for another one.")
-    if not hmac.compare_digest(bytes(row.visitor_digest), _digest(work.tools.digester, "visitor", visitor)):
+    if not hmac.compare_digest(bytes(row.visitor_digest), _digest(work.dependencies.digester, "visitor", visitor)):
         raise BadRequest("Open this link in the browser in which you asked for it, or ask for another one here.")
     email: str = row.email
     return email
 
 
-async def use_link(work: Work, bucket: Bucket, *, token: str, visitor: str) -> EndUser:
+async def use_link(work: UnitOfWork, bucket: Bucket, *, token: str, visitor: str) -> EndUser:
     """Who has signed in; the link is used up. Raises BadRequest."""
     email = await find_address(work, bucket, token=token, visitor=visitor)
-    if not await rows.take(work.tx, _digest(work.tools.digester, "link", token)):
+    if not await rows.take(work.tx, _digest(work.dependencies.digester, "link", token)):
         raise BadRequest("This link has been used or has expired. Ask for another one.")
     return EndUser.of_link(email)
 

@@ -10,9 +10,9 @@ from keywright.domain.problems import ServiceUnavailable
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.flow import Journeys
-from keywright.origin.pipeline.context import origin_of
+from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.route import Services
-from keywright.origin.pipeline.unit_of_work import Attempt
+from keywright.origin.pipeline.unit_of_work import AuditDraft
 from keywright.origin.self_serve.rules import EndUser
 from keywright.origin.web import portal_layout as frame
 from keywright.origin.web.portal_layout import Place
@@ -28,7 +28,7 @@ def register(door: Door, begin_session: Begin) -> None:
     async def away(request: Request) -> Response:
         services: Services = request.app.state.services
         async with services.database.read() as tx:
-            visit = await door.open_visit(request, tx, Attempt())
+            visit = await door.open_visit(request, tx, AuditDraft())
             await frame.look(visit)
             next = door.safe(request, visit.ask("next"))
         return await JOURNEYS.leave(request, _client(services), next=next, place=visit.at("bucketName"))
@@ -38,14 +38,14 @@ def register(door: Door, begin_session: Begin) -> None:
         # Told before the provider is asked, so that what goes wrong is told in this portal.
         request.path_params["bucketName"] = JOURNEYS.place_of(request)
         arrival = await JOURNEYS.arrive(request, _client(services))
-        attempt = Attempt("portal.sign-in")
+        audit_draft = AuditDraft("portal.sign-in")
         async with services.database.write() as tx:
-            visit = await door.open_visit(request, tx, attempt)
+            visit = await door.open_visit(request, tx, audit_draft)
             place = await frame.look(visit)
             user = EndUser.of_provider(arrival.claims.sub, arrival.claims.email)
             response = await begin_session(visit, place, user, door.safe(request, arrival.next))
-            origin = origin_of(request, "portal")
-            await audit.write(tx, actor=visit.work.actor, attempt=attempt, origin=origin, now=visit.work.now)
+            origin = request_source_of(request, "portal")
+            await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, origin=origin, now=visit.work.now)
         JOURNEYS.end(request, response)
         return response
 

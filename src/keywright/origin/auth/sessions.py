@@ -15,7 +15,7 @@ from keywright.domain.keyformat import Digester, Secret
 from keywright.origin.auth import session_store as rows
 from keywright.origin.auth.session_store import Session
 from keywright.origin.db.engine import MissingReference, Transaction
-from keywright.origin.pipeline.unit_of_work import Tools
+from keywright.origin.pipeline.unit_of_work import Dependencies
 
 __all__ = ["Session", "SignedIn", "claim_form", "end", "find", "new_token", "note_location", "start", "touch"]
 
@@ -39,14 +39,14 @@ def new_token(random_bytes: Callable[[int], bytes]) -> Secret:
     return Secret(base64.urlsafe_b64encode(random_bytes(TOKEN_BYTES)).rstrip(b"=").decode())
 
 
-async def start(tx: Transaction, tools: Tools, portal: str, who: SignedIn) -> Secret:
+async def start(tx: Transaction, dependencies: Dependencies, portal: str, who: SignedIn) -> Secret:
     """A new session; the token for its cookie. Sessions that are over are cleared away."""
-    now, limits = tools.clock(), tools.limits
+    now, limits = dependencies.clock(), dependencies.limits
     await rows.delete_ended(tx, now=now, unseen_since=now - limits.session_idle)
-    token = new_token(tools.random_bytes)
+    token = new_token(dependencies.random_bytes)
     await rows.insert(
         tx,
-        digest=_digest(tools.digester, token.reveal()),
+        digest=_digest(dependencies.digester, token.reveal()),
         portal=portal,
         key_number=who.key_number,
         bucket_number=who.bucket_number,
@@ -59,13 +59,13 @@ async def start(tx: Transaction, tools: Tools, portal: str, who: SignedIn) -> Se
     return token
 
 
-async def find(tx: Transaction, tools: Tools, portal: str, token: str) -> Session | None:
+async def find(tx: Transaction, dependencies: Dependencies, portal: str, token: str) -> Session | None:
     """The session of a cookie's token, if it is one of this portal and has not ended."""
-    session = await rows.find(tx, _digest(tools.digester, token))
-    now = tools.clock()
+    session = await rows.find(tx, _digest(dependencies.digester, token))
+    now = dependencies.clock()
     if session is None or session.portal != portal or session.ends_at <= now:
         return None
-    return None if session.seen_at <= now - tools.limits.session_idle else session
+    return None if session.seen_at <= now - dependencies.limits.session_idle else session
 
 
 def is_to_be_touched(session: Session, now: datetime) -> bool:

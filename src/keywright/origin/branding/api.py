@@ -22,7 +22,7 @@ from keywright.origin.buckets.api import BUCKET
 from keywright.origin.openapi.fields import Email, Shape, given
 from keywright.origin.openapi.parameters import PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentWork
+from keywright.origin.pipeline.route import CurrentUnitOfWork
 
 router = new_router("Buckets")
 PORTAL = BUCKET + "/portal"
@@ -72,13 +72,15 @@ class PortalUpdate(Shape):
 
 
 @router.get(PORTAL, name="portal.read", summary="Get the portal's looks", responses=problems(403, 404))
-async def get_portal(work: CurrentWork, account: PathAccount, bucket: PathBucket) -> PortalShape:
+async def get_portal(work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket) -> PortalShape:
     """How the developer portal of a bucket looks."""
     return _show(bucket, await rules.get(work, account, bucket))
 
 
 @router.patch(PORTAL, name="portal.update", summary="Update the portal's looks", responses=problems(403, 404, 413, 415))
-async def update_portal(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: PortalUpdate) -> PortalShape:
+async def update_portal(
+    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: PortalUpdate
+) -> PortalShape:
     """Replaces what is sent. What is left out stays; null empties."""
     names = ("name", "color", "support_email", "api_url", "logo")
     links = given(body, "links")

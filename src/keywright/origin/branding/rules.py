@@ -17,7 +17,7 @@ from keywright.domain.models import Bucket
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest
 from keywright.origin.branding import store as rows
-from keywright.origin.pipeline.unit_of_work import Unset, Work, get_bucket
+from keywright.origin.pipeline.unit_of_work import UnitOfWork, Unset, get_bucket
 
 COLOUR = r"^#[0-9a-fA-F]{6}$"
 NAME_LENGTH = 60
@@ -67,12 +67,12 @@ class Branding:
         return min(MAX_LOGO_WIDTH, width)
 
 
-async def get(work: Work, account_name: str, bucket_name: str) -> Branding:
+async def get(work: UnitOfWork, account_name: str, bucket_name: str) -> Branding:
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.READ)
     return await of_bucket(work, bucket)
 
 
-async def of_bucket(work: Work, bucket: Bucket) -> Branding:
+async def of_bucket(work: UnitOfWork, bucket: Bucket) -> Branding:
     """Without rights asked: whoever sees the portal sees it."""
     row = await rows.find(work.tx, bucket)
     if row is None:
@@ -82,10 +82,10 @@ async def of_bucket(work: Work, bucket: Bucket) -> Branding:
     return Branding(**settings, logo_digest=digest, logo_type=row.logo_type, logo=row.logo)
 
 
-async def update(work: Work, account_name: str, bucket_name: str, changes: Mapping[str, Any]) -> Branding:
+async def update(work: UnitOfWork, account_name: str, bucket_name: str, changes: Mapping[str, Any]) -> Branding:
     """Replaces what is given by name; None empties. `logo` is a data: URL."""
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE, is_own=True, is_for_update=True)
-    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
     given = {name: value for name, value in changes.items() if not isinstance(value, Unset)}
     problems: list[dict[str, str]] = []
     if "logo" in given:

@@ -32,7 +32,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, PathKey, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentWork
+from keywright.origin.pipeline.route import CurrentUnitOfWork
 from keywright.origin.self_serve.settings_shape import (
     SelfServeShape,
     SelfServeUpdate,
@@ -176,14 +176,14 @@ def _show_grant(grant: Grant) -> GrantShape:
 
 
 @router.get(BUCKETS, name="bucket.list", summary="List buckets", responses=problems(403, 404))
-async def list_buckets(work: CurrentWork, account: PathAccount, page: AskedPage) -> ListOf[BucketShape]:
+async def list_buckets(work: CurrentUnitOfWork, account: PathAccount, page: AskedPage) -> ListOf[BucketShape]:
     """The buckets of an account and those shared with it, newest first."""
     buckets, total = await rules.list_of(work, account, page)
     return ListOf.of([_show(bucket) for bucket in buckets], page, total)
 
 
 @router.post(BUCKETS, name="bucket.create", summary="Create a bucket", responses=problems(403, 404, 409, 413, 415))
-async def create_bucket(work: CurrentWork, account: PathAccount, body: BucketCreate) -> NewBucketShape:
+async def create_bucket(work: CurrentUnitOfWork, account: PathAccount, body: BucketCreate) -> NewBucketShape:
     """A new bucket, born with its owner key."""
     draft = BucketDraft(
         body.name,
@@ -201,13 +201,15 @@ async def create_bucket(work: CurrentWork, account: PathAccount, body: BucketCre
 
 
 @router.get(BUCKET, name="bucket.read", summary="Get a bucket", responses=problems(403, 404))
-async def get_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket) -> BucketShape:
+async def get_bucket(work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket) -> BucketShape:
     """A bucket of the account, or one that is shared with it."""
     return _show(await rules.get(work, account, bucket))
 
 
 @router.patch(BUCKET, name="bucket.update", summary="Update a bucket", responses=problems(403, 404, 409, 413, 415))
-async def update_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: BucketUpdate) -> BucketShape:
+async def update_bucket(
+    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: BucketUpdate
+) -> BucketShape:
     """Replaces what is sent, of `selfServe` the members that are. What is left out stays; null empties.
 
     409 where the bucket would then have `refuse` without `maxStalenessSeconds`.
@@ -226,14 +228,14 @@ async def update_bucket(work: CurrentWork, account: PathAccount, bucket: PathBuc
 
 
 @router.delete(BUCKET, name="bucket.delete", summary="Delete a bucket", status_code=204, responses=problems(403, 404))
-async def delete_bucket(work: CurrentWork, account: PathAccount, bucket: PathBucket) -> None:
+async def delete_bucket(work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket) -> None:
     """Deletes a bucket with all its consumers and keys, and its owner keys."""
     await rules.delete(work, account, bucket)
 
 
 @router.get(BUCKET + "/owner-keys", name="owner-key.list", summary="List owner keys", responses=problems(403, 404))
 async def list_owner_keys(
-    work: CurrentWork, account: PathAccount, bucket: PathBucket, page: AskedPage
+    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, page: AskedPage
 ) -> ListOf[KeyShape]:
     """The keys that may do anything in this bucket, newest first, masked."""
     keys, total = await management.list_owner_keys(work, account, bucket, page)
@@ -247,7 +249,7 @@ async def list_owner_keys(
     responses=problems(403, 404, 409, 413, 415),
 )
 async def create_owner_key(
-    work: CurrentWork, account: PathAccount, bucket: PathBucket, body: OwnerKeyCreate
+    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: OwnerKeyCreate
 ) -> KeyShape:
     """One more owner key. It is shown here and never again."""
     made = await management.create_owner_key(
@@ -262,7 +264,7 @@ async def create_owner_key(
     summary="Get an owner key",
     responses=problems(403, 404),
 )
-async def get_owner_key(work: CurrentWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> KeyShape:
+async def get_owner_key(work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> KeyShape:
     """An owner key, masked."""
     return show(await management.get_owner_key(work, account, bucket, key_id), KeyFormat.MASKED, {})
 
@@ -274,14 +276,14 @@ async def get_owner_key(work: CurrentWork, account: PathAccount, bucket: PathBuc
     status_code=204,
     responses=problems(403, 404),
 )
-async def delete_owner_key(work: CurrentWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> None:
+async def delete_owner_key(work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> None:
     """Ends an owner key: from the next request on it is refused. The last one may go, too."""
     await management.delete_owner_key(work, account, bucket, key_id)
 
 
 @router.get(BUCKET + "/grants", name="grant.list", summary="List grants", responses=problems(403, 404))
 async def list_grants(
-    work: CurrentWork, account: PathAccount, bucket: PathBucket, page: AskedPage
+    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, page: AskedPage
 ) -> ListOf[GrantShape]:
     """The accounts that the bucket is shared with."""
     grants, total = await rules.list_grants(work, account, bucket, page)
@@ -289,7 +291,9 @@ async def list_grants(
 
 
 @router.post(BUCKET + "/grants", name="grant.create", summary="Share a bucket", responses=problems(403, 404, 413, 415))
-async def create_grant(work: CurrentWork, account: PathAccount, bucket: PathBucket, body: GrantCreate) -> GrantShape:
+async def create_grant(
+    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: GrantCreate
+) -> GrantShape:
     """Lets another account use the bucket under its own address; sharing again changes the access."""
     access = Access.of(body.access)
     return _show_grant(await rules.share(work, account, bucket, with_account=body.account, access=access))
@@ -303,7 +307,7 @@ async def create_grant(work: CurrentWork, account: PathAccount, bucket: PathBuck
     responses=problems(403, 404),
 )
 async def delete_grant(
-    work: CurrentWork,
+    work: CurrentUnitOfWork,
     account: PathAccount,
     bucket: PathBucket,
     other: Annotated[str, Path(alias="otherAccount", description="The account that it is shared with.")],

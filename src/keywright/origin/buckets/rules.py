@@ -28,8 +28,8 @@ from keywright.origin.management_keys import rules as management
 from keywright.origin.pipeline.unit_of_work import (
     UNSET,
     Page,
+    UnitOfWork,
     Unset,
-    Work,
     access_to,
     check_tags,
     get_account,
@@ -76,7 +76,7 @@ class BucketView:
     places: Sequence[tuple[str, Environment]]
 
 
-async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Bucket, MadeKey]:
+async def create(work: UnitOfWork, account_name: str, draft: BucketDraft) -> tuple[Bucket, MadeKey]:
     """A new bucket, born with its owner key."""
     account = await get_account(work, account_name, Access.WRITE)
     problems: list[dict[str, str]] = []
@@ -87,11 +87,11 @@ async def create(work: Work, account_name: str, draft: BucketDraft) -> tuple[Buc
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     bucket = await make(work, account, draft)
     owner_key = await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
-    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
     return bucket, owner_key
 
 
-async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
+async def make(work: UnitOfWork, account: Account, draft: BucketDraft) -> Bucket:
     """The row of a new bucket and its data key, without rights asked or an owner key made."""
     taken = f"The name {draft.name!r} is taken; bucket names are unique."
     # A gateway may still ask for a deleted bucket by its name: another account's keys must not pass there.
@@ -100,7 +100,7 @@ async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
     try:
         bucket = await rows.insert(
             work.tx,
-            id=new_id(IdKind.BUCKET, work.tools.random_bytes),
+            id=new_id(IdKind.BUCKET, work.dependencies.random_bytes),
             account=account,
             name=draft.name,
             description=draft.description,
@@ -115,31 +115,31 @@ async def make(work: Work, account: Account, draft: BucketDraft) -> Bucket:
     except UniqueViolation:
         raise Conflict(taken) from None
     if bucket.is_retrievable:
-        master_key_id, sealed = work.tools.vault.new_data_key(bucket.id)
+        master_key_id, sealed = work.dependencies.vault.new_data_key(bucket.id)
         await rows.set_data_key(work.tx, bucket.number, master_key_id=master_key_id, sealed=sealed)
     return bucket
 
 
-async def make_for_project(work: Work, account: Account, project_name: str, environment: Environment) -> Bucket:
+async def make_for_project(work: UnitOfWork, account: Account, project_name: str, environment: Environment) -> Bucket:
     """A bucket for an environment of a new project, with an owner key that can be replaced through the API."""
     name = f"{project_name}-{environment}"
     is_free = await rows.find_account_of_retired(work.tx, name) in {None, account.id}
     if not is_free or await rows.find(work.tx, name) is not None:
-        digits = (BASE62[byte % 36] for byte in work.tools.random_bytes(6))
+        digits = (BASE62[byte % 36] for byte in work.dependencies.random_bytes(6))
         name = f"{name}-{''.join(digits)}"
     bucket = await make(work, account, BucketDraft(name, description=f"{project_name}, {environment}"))
     await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
     return bucket
 
 
-async def list_of(work: Work, account_name: str, page: Page) -> tuple[list[Bucket], int]:
+async def list_of(work: UnitOfWork, account_name: str, page: Page) -> tuple[list[Bucket], int]:
     """The account's buckets and those shared with it."""
     account = await get_account(work, account_name, Access.READ)
     return await rows.list_of(work.tx, account, limit=page.limit, offset=page.offset)
 
 
 async def search(
-    work: Work, account_name: str, *, project: str | None, environment: Environment | None, page: Page
+    work: UnitOfWork, account_name: str, *, project: str | None, environment: Environment | None, page: Page
 ) -> tuple[list[BucketView], int]:
     """The buckets of an account that the actor may know of, its own and those shared with it.
 
@@ -157,20 +157,20 @@ async def search(
     return [BucketView(one, access_to(work, one), places[one.number]) for one in found], total
 
 
-async def view(work: Work, account_name: str, name: str) -> tuple[Account, BucketView]:
+async def view(work: UnitOfWork, account_name: str, name: str) -> tuple[Account, BucketView]:
     """A bucket with what the actor may do in it, and the account that looks at it."""
     account, bucket = await get_bucket(work, account_name, name, Access.READ)
     places = await rows.list_places(work.tx, account, [bucket])
     return account, BucketView(bucket, access_to(work, bucket), places[bucket.number])
 
 
-async def get(work: Work, account_name: str, name: str) -> Bucket:
+async def get(work: UnitOfWork, account_name: str, name: str) -> Bucket:
     _, bucket = await get_bucket(work, account_name, name, Access.READ)
     return bucket
 
 
 async def update(
-    work: Work,
+    work: UnitOfWork,
     account_name: str,
     name: str,
     *,
@@ -182,7 +182,7 @@ async def update(
 ) -> Bucket:
     """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
-    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
     new_tags = replaced(tags, bucket.tags, {})
     problems: list[dict[str, str]] = []
     check_tags(work, new_tags, problems)
@@ -211,23 +211,23 @@ async def update(
     )
 
 
-async def delete(work: Work, account_name: str, name: str) -> None:
+async def delete(work: UnitOfWork, account_name: str, name: str) -> None:
     """Deletes a bucket with all that is in it; every key of it ends with the answer."""
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
-    work.attempt.concerns("bucket", bucket.id, name=bucket.name)
+    work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
     await remove(work, bucket)
 
 
-async def remove(work: Work, bucket: Bucket) -> None:
+async def remove(work: UnitOfWork, bucket: Bucket) -> None:
     """The deletion itself, without rights asked: the owner keys go with the bucket."""
     await management.delete_owner_keys(work, bucket)
     await rows.delete(work.tx, bucket)
 
 
-async def share(work: Work, account_name: str, name: str, *, with_account: str, access: Access) -> Grant:
+async def share(work: UnitOfWork, account_name: str, name: str, *, with_account: str, access: Access) -> Grant:
     """Let another account use the bucket, or change what it may do there."""
     account, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
-    work.attempt.concerns("bucket", bucket.id, name=bucket.name, account=with_account, access=access.label)
+    work.audit_draft.concerns("bucket", bucket.id, name=bucket.name, account=with_account, access=access.label)
     if with_account == account.name:
         raise BadRequest("The bucket is this account's own.", errors=[_own_account_error()])
     try:
@@ -237,15 +237,15 @@ async def share(work: Work, account_name: str, name: str, *, with_account: str, 
     return Grant(with_account, access, work.now)
 
 
-async def list_grants(work: Work, account_name: str, name: str, page: Page) -> tuple[list[Grant], int]:
+async def list_grants(work: UnitOfWork, account_name: str, name: str, page: Page) -> tuple[list[Grant], int]:
     _, bucket = await get_bucket(work, account_name, name, Access.READ, is_own=True)
     found, total = await rows.list_grants(work.tx, bucket, limit=page.limit, offset=page.offset)
     return [Grant(row.name, Access(row.access), row.created_at) for row in found], total
 
 
-async def unshare(work: Work, account_name: str, name: str, *, with_account: str) -> None:
+async def unshare(work: UnitOfWork, account_name: str, name: str, *, with_account: str) -> None:
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
-    work.attempt.concerns("bucket", bucket.id, name=bucket.name, account=with_account)
+    work.audit_draft.concerns("bucket", bucket.id, name=bucket.name, account=with_account)
     other = await get_named_account(work, with_account)
     if other.id not in bucket.grants:
         raise NotFound("The bucket is not shared with that account.")

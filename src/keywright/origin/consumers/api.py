@@ -30,7 +30,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, TagQuery, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentWork, WantedTags
+from keywright.origin.pipeline.route import CurrentUnitOfWork, WantedTags
 
 router = new_router("Consumers")
 CONSUMERS = CONSUMER.removesuffix("/{consumerName}")
@@ -116,7 +116,7 @@ AskedInclude = Annotated[tuple[Include, KeyFormat], Depends(_include)]
     response_model_exclude_unset=True,
 )
 async def list_consumers(
-    work: CurrentWork,
+    work: CurrentUnitOfWork,
     account: PathAccount,
     bucket: PathBucket,
     page: AskedPage,
@@ -143,7 +143,7 @@ async def list_consumers(
     response_model_exclude_unset=True,
 )
 async def create_consumer(
-    work: CurrentWork,
+    work: CurrentUnitOfWork,
     account: PathAccount,
     bucket: PathBucket,
     body: ConsumerCreate,
@@ -165,7 +165,7 @@ async def create_consumer(
     responses=problems(403, 404),
     response_model_exclude_unset=True,
 )
-async def get_consumer(work: CurrentWork, path: AskedConsumer, asked: AskedInclude) -> ConsumerShape:
+async def get_consumer(work: CurrentUnitOfWork, path: AskedConsumer, asked: AskedInclude) -> ConsumerShape:
     """A consumer, with its keys, managers and invites where they are asked for."""
     include, format = asked
     return _show(await rules.get(work, path, include), format)
@@ -178,7 +178,7 @@ async def get_consumer(work: CurrentWork, path: AskedConsumer, asked: AskedInclu
     responses=problems(403, 404, 413, 415),
     response_model_exclude_unset=True,
 )
-async def update_consumer(work: CurrentWork, path: AskedConsumer, body: ConsumerUpdate) -> ConsumerShape:
+async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: ConsumerUpdate) -> ConsumerShape:
     """Replaces description, tags or metadata as a whole. What is left out stays; null empties."""
     consumer = await rules.update(
         work,
@@ -193,7 +193,7 @@ async def update_consumer(work: CurrentWork, path: AskedConsumer, body: Consumer
 @router.delete(
     CONSUMER, name="consumer.delete", summary="Delete a consumer", status_code=204, responses=problems(403, 404)
 )
-async def delete_consumer(work: CurrentWork, path: AskedConsumer) -> None:
+async def delete_consumer(work: CurrentUnitOfWork, path: AskedConsumer) -> None:
     """Deletes a consumer with its managers and keys: from the next request on they are unknown."""
     await rules.delete(work, path)
 

@@ -14,7 +14,7 @@ from keywright.origin.keys.api import CONSUMER, AskedConsumer
 from keywright.origin.openapi.fields import Email, Flag, ListOf, Moment, Shape, Subject
 from keywright.origin.openapi.parameters import AskedPage, PathManager, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentWork
+from keywright.origin.pipeline.route import CurrentUnitOfWork
 
 router = new_router("Managers")
 MANAGERS = CONSUMER + "/managers"
@@ -58,7 +58,7 @@ def show_invite(invite: Manager) -> InviteShape:
 
 @router.get(MANAGERS, name="manager.list", summary="List managers", responses=problems(403, 404))
 async def list_managers(
-    work: CurrentWork,
+    work: CurrentUnitOfWork,
     path: AskedConsumer,
     page: AskedPage,
     with_invites: Annotated[Flag, Query(alias="include-manager-invites", description="Show open invites too.")] = False,
@@ -69,7 +69,7 @@ async def list_managers(
 
 
 @router.post(MANAGERS, name="manager.create", summary="Add a manager", responses=problems(403, 404, 409, 413, 415))
-async def create_manager(work: CurrentWork, path: AskedConsumer, body: ManagerCreate) -> ManagerShape:
+async def create_manager(work: CurrentUnitOfWork, path: AskedConsumer, body: ManagerCreate) -> ManagerShape:
     """With `sub` a manager, without it an invite. Adding the `sub` of somebody who is invited accepts the invite."""
     return show_manager(await rules.add_manager(work, path, ManagerDraft(body.email, body.sub)))
 
@@ -82,7 +82,7 @@ async def create_manager(work: CurrentWork, path: AskedConsumer, body: ManagerCr
     responses=problems(403, 404),
 )
 async def delete_manager(
-    work: CurrentWork,
+    work: CurrentUnitOfWork,
     path: AskedConsumer,
     manager_id: PathManager,
 ) -> None:

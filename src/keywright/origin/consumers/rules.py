@@ -17,7 +17,7 @@ from keywright.origin.db.tables import to_json
 from keywright.origin.keys import rules as key_rules
 from keywright.origin.keys import store as key_rows
 from keywright.origin.keys.rules import ConsumerPath, KeyDraft, Tags, get_consumer
-from keywright.origin.pipeline.unit_of_work import Page, Unset, Work, check_tags, get_bucket, replaced
+from keywright.origin.pipeline.unit_of_work import Page, UnitOfWork, Unset, check_tags, get_bucket, replaced
 
 __all__ = [
     "ConsumerDraft", "ConsumerSearch", "ConsumerView", "Include", "ManagerDraft", "Place", "add_manager", "create",
@@ -64,14 +64,14 @@ class ConsumerView:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 
 
-async def create(work: Work, account_name: str, bucket_name: str, draft: ConsumerDraft) -> ConsumerView:
+async def create(work: UnitOfWork, account_name: str, bucket_name: str, draft: ConsumerDraft) -> ConsumerView:
     """A new consumer, with its managers and keys if any; keys made here are shown."""
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE)
     _check_limits(work, draft.tags, draft.metadata)
     try:
         consumer = await rows.insert(
             work.tx,
-            id=new_id(IdKind.CONSUMER, work.tools.random_bytes),
+            id=new_id(IdKind.CONSUMER, work.dependencies.random_bytes),
             bucket=bucket,
             name=draft.name,
             description=draft.description,
@@ -83,7 +83,7 @@ async def create(work: Work, account_name: str, bucket_name: str, draft: Consume
         raise Conflict(f"The bucket has a consumer named {draft.name!r} already.") from None
     except MissingReference:
         raise NotFound("The account has no such bucket.") from None
-    work.attempt.concerns("consumer", consumer.id, name=consumer.name, bucket=bucket.name)
+    work.audit_draft.concerns("consumer", consumer.id, name=consumer.name, bucket=bucket.name)
     managers = [await _make_manager(work, consumer, manager) for manager in draft.managers]
     made = await key_rules.make(work, bucket, consumer, draft.keys)
     return ConsumerView(
@@ -96,7 +96,7 @@ async def create(work: Work, account_name: str, bucket_name: str, draft: Consume
 
 
 async def list_of(
-    work: Work,
+    work: UnitOfWork,
     account_name: str,
     bucket_name: str,
     *,
@@ -125,7 +125,7 @@ async def list_of(
 
 
 async def search(
-    work: Work, account_name: str, bucket_name: str, wanted: ConsumerSearch, *, place: Place, limit: int
+    work: UnitOfWork, account_name: str, bucket_name: str, wanted: ConsumerSearch, *, place: Place, limit: int
 ) -> tuple[list[ConsumerView], int]:
     """The consumers that are looked for, from a place in the list on: newest first, with keys, managers and invites.
 
@@ -141,7 +141,7 @@ async def search(
     return [_with_managers(view, managers[view.consumer.number], everybody) for view in views], total
 
 
-async def get(work: Work, path: ConsumerPath, include: Include) -> ConsumerView:
+async def get(work: UnitOfWork, path: ConsumerPath, include: Include) -> ConsumerView:
     bucket, consumer = await get_consumer(work, path, Access.READ)
     view = ConsumerView(consumer)
     if include.keys:
@@ -155,7 +155,7 @@ async def get(work: Work, path: ConsumerPath, include: Include) -> ConsumerView:
 
 
 async def update(
-    work: Work,
+    work: UnitOfWork,
     path: ConsumerPath,
     *,
     description: str | Unset | None,
@@ -173,13 +173,13 @@ async def update(
     )
 
 
-async def delete(work: Work, path: ConsumerPath) -> None:
+async def delete(work: UnitOfWork, path: ConsumerPath) -> None:
     """Deletes a consumer; all its keys end with the answer."""
     _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
     await rows.delete(work.tx, consumer)
 
 
-async def add_manager(work: Work, path: ConsumerPath, draft: ManagerDraft) -> Manager:
+async def add_manager(work: UnitOfWork, path: ConsumerPath, draft: ManagerDraft) -> Manager:
     """A manager or an invite. Naming the `sub` of one who is only invited turns the invite into a manager."""
     _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
     known = await rows.find_manager(work.tx, consumer, email=draft.email.lower())
@@ -188,12 +188,14 @@ async def add_manager(work: Work, path: ConsumerPath, draft: ManagerDraft) -> Ma
     return await _make_manager(work, consumer, draft)
 
 
-async def list_managers(work: Work, path: ConsumerPath, *, with_invites: bool, page: Page) -> tuple[list[Manager], int]:
+async def list_managers(
+    work: UnitOfWork, path: ConsumerPath, *, with_invites: bool, page: Page
+) -> tuple[list[Manager], int]:
     _, consumer = await get_consumer(work, path, Access.READ)
     return await rows.list_managers(work.tx, consumer, with_invites=with_invites, limit=page.limit, offset=page.offset)
 
 
-async def get_manager(work: Work, path: ConsumerPath, manager_id: str) -> Manager:
+async def get_manager(work: UnitOfWork, path: ConsumerPath, manager_id: str) -> Manager:
     """A manager or an invite by its id."""
     _, consumer = await get_consumer(work, path, Access.READ)
     for manager in (await rows.list_managers_of_all(work.tx, [consumer.number]))[consumer.number]:
@@ -202,22 +204,22 @@ async def get_manager(work: Work, path: ConsumerPath, manager_id: str) -> Manage
     raise NotFound("The consumer has no such manager.")
 
 
-async def delete_manager(work: Work, path: ConsumerPath, manager_id: str) -> Manager:
+async def delete_manager(work: UnitOfWork, path: ConsumerPath, manager_id: str) -> Manager:
     _, consumer = await get_consumer(work, path, Access.WRITE)
     manager = None
     if manager_id.isascii() and manager_id.isprintable():
         manager = await rows.delete_manager(work.tx, consumer, manager_id)
     if manager is None:
         raise NotFound("The consumer has no such manager.")
-    work.attempt.concerns("manager", manager.id)
+    work.audit_draft.concerns("manager", manager.id)
     return manager
 
 
-async def _make_manager(work: Work, consumer: Consumer, draft: ManagerDraft) -> Manager:
+async def _make_manager(work: UnitOfWork, consumer: Consumer, draft: ManagerDraft) -> Manager:
     try:
         manager = await rows.insert_manager(
             work.tx,
-            id=new_id(IdKind.MANAGER, work.tools.random_bytes),
+            id=new_id(IdKind.MANAGER, work.dependencies.random_bytes),
             consumer=consumer,
             email=draft.email.lower(),
             sub=draft.sub,
@@ -225,7 +227,7 @@ async def _make_manager(work: Work, consumer: Consumer, draft: ManagerDraft) -> 
         )
     except UniqueViolation:
         raise Conflict(f"The consumer has a manager or an invite for {draft.email!r} already.") from None
-    work.attempt.concerns("manager", manager.id)
+    work.audit_draft.concerns("manager", manager.id)
     return manager
 
 
@@ -237,10 +239,10 @@ def _with_managers(view: ConsumerView, managers: Sequence[Manager], include: Inc
     )
 
 
-def _check_limits(work: Work, tags: Tags, metadata: Mapping[str, Any]) -> None:
+def _check_limits(work: UnitOfWork, tags: Tags, metadata: Mapping[str, Any]) -> None:
     problems: list[dict[str, str]] = []
     check_tags(work, tags, problems)
-    size, most = len(to_json(metadata).encode()), work.tools.limits.metadata_bytes
+    size, most = len(to_json(metadata).encode()), work.dependencies.limits.metadata_bytes
     if size > most:
         message = f"is {size} bytes of JSON; at most {most} are allowed"
         problems.append({"field": "body.metadata", "message": message})

@@ -17,7 +17,7 @@ from keywright.origin.db.engine import Database, UniqueViolation
 from keywright.origin.keys import store as key_rows
 from keywright.origin.keys.vault import KeyRing
 from keywright.origin.management_keys import rules as management
-from keywright.origin.pipeline.unit_of_work import SYSTEM, Attempt, Origin, Tools, Work
+from keywright.origin.pipeline.unit_of_work import SYSTEM, AuditDraft, Dependencies, RequestSource, UnitOfWork
 
 DEFAULT_ACCOUNT = "my-account"
 DEFAULT_PROJECT = "my-project"
@@ -42,17 +42,17 @@ class Bootstrap:
 
 
 async def bootstrap(
-    database: Database, tools: Tools, *, account_name: str | None, root_key: Secret | None
+    database: Database, dependencies: Dependencies, *, account_name: str | None, root_key: Secret | None
 ) -> Bootstrap | None:
     """Makes the deployment, its first account, project and root key, all at once; None if that was done before."""
     try:
         async with database.write() as tx:
             if await log_rows.find_deployment(tx) is not None:
                 return None
-            work = Work(tx, SYSTEM, tools.clock(), tools, Attempt("deployment.create"))
-            random = tools.random_bytes
+            work = UnitOfWork(tx, SYSTEM, dependencies.clock(), dependencies, AuditDraft("deployment.create"))
+            random = dependencies.random_bytes
             deployment_id = "dply_" + "".join(BASE62[byte % 62] for byte in random(24))
-            pepper_check = tools.digester.pepper_check()
+            pepper_check = dependencies.digester.pepper_check()
             await log_rows.insert_deployment(tx, id=deployment_id, pepper_check=pepper_check, now=work.now)
             await bucket_rows.insert(
                 tx,
@@ -71,8 +71,10 @@ async def bootstrap(
             account = await account_rows.insert_account(tx, id=id, name=name, now=work.now)
             made = await management.make_root(work, account, root_key)
             project = await account_rules.create_project(work, account.name, name=DEFAULT_PROJECT)
-            work.attempt.concerns("account", account.id, name=account.name)
-            await audit.write(tx, actor=SYSTEM, attempt=work.attempt, origin=Origin("bootstrap"), now=work.now)
+            work.audit_draft.concerns("account", account.id, name=account.name)
+            await audit.write(
+                tx, actor=SYSTEM, audit_draft=work.audit_draft, origin=RequestSource("bootstrap"), now=work.now
+            )
             return Bootstrap(account.name, project, made.secret)
     except UniqueViolation:
         # Two machines started at once on one database: the other one was first.
@@ -103,21 +105,23 @@ async def is_known_root(database: Database, digester: Digester, secret: Secret) 
         return await key_rows.find_management_key(tx, digester.digest(secret.reveal())) is not None
 
 
-async def reseal(database: Database, tools: Tools, active_id: str) -> int:
+async def reseal(database: Database, dependencies: Dependencies, active_id: str) -> int:
     """Seals every data key under the active master key, page by page beside running traffic; how many there were."""
     count = 0
     while True:
         async with database.write() as tx:
             rows = await bucket_rows.list_data_keys_not_under(tx, active_id, limit=RESEAL_PAGE)
             for row in rows:
-                id, sealed = tools.vault.reseal_data_key(row.id, row.master_key_id, row.sealed_data_key)
+                id, sealed = dependencies.vault.reseal_data_key(row.id, row.master_key_id, row.sealed_data_key)
                 await bucket_rows.set_data_key(tx, row.number, master_key_id=id, sealed=sealed)
         count += len(rows)
         if not rows:
             return count
 
 
-async def when_only_needed(database: Database, tools: Tools, active_id: str, then: Callable[[], None]) -> None:
+async def when_only_needed(
+    database: Database, dependencies: Dependencies, active_id: str, then: Callable[[], None]
+) -> None:
     """Calls `then` at a moment when no data key needs another master key than the active one, nor can come to.
 
     Whoever makes a bucket inserts its row before it seals its data key. So, with the table locked, every one of them
@@ -129,4 +133,4 @@ async def when_only_needed(database: Database, tools: Tools, active_id: str, the
             if await bucket_rows.list_master_key_ids(tx) <= {active_id}:
                 then()
                 return
-        await reseal(database, tools, active_id)
+        await reseal(database, dependencies, active_id)

@@ -11,7 +11,7 @@ from keywright.origin.edges.rules import Reported
 from keywright.origin.openapi.fields import ListOf, Moment, Shape
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentEdges, CurrentWork
+from keywright.origin.pipeline.route import CurrentEdges, CurrentUnitOfWork
 from keywright.protocol.reports import EdgeState
 
 router = new_router("Edges")
@@ -54,7 +54,7 @@ def _show(edge: Reported, now: datetime) -> EdgeShape:
 
 @router.get("/accounts/{accountName}/edges", name="edge.list", summary="List edges", responses=problems(403, 404))
 async def list_edges(
-    work: CurrentWork, edges: CurrentEdges, account: PathAccount, page: AskedPage
+    work: CurrentUnitOfWork, edges: CurrentEdges, account: PathAccount, page: AskedPage
 ) -> ListOf[EdgeShape]:
     """The edges of an account and those that follow the whole deployment, by name. One that is gone stays for a day."""
     found, total = await edges.list_of(work, account, page)

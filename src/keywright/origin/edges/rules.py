@@ -23,7 +23,7 @@ from keywright.origin.db import commit_log as logs
 from keywright.origin.db.engine import Database, DatabaseUnavailable
 from keywright.origin.edges import store as rows
 from keywright.origin.edges.store import Heard
-from keywright.origin.pipeline.unit_of_work import Page, Work, get_account
+from keywright.origin.pipeline.unit_of_work import Page, UnitOfWork, get_account
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, Report
 
@@ -168,13 +168,13 @@ class Edges:
                     async with asyncio.timeout(left):
                         await self._news.wait()
 
-    async def list_of(self, work: Work, account_name: str, page: Page) -> tuple[list[Reported], int]:
+    async def list_of(self, work: UnitOfWork, account_name: str, page: Page) -> tuple[list[Reported], int]:
         """A part of the edges of an account and of the deployment, by name; gone ones, too, for a day."""
         found = await self._list_visible(work, account_name)
         shown = found[page.offset : page.offset + page.limit]
         return [Reported(one.report, one.age, one.age <= LIVE_SECONDS) for one in shown], len(found)
 
-    async def _list_visible(self, work: Work, account_name: str) -> list[Heard]:
+    async def _list_visible(self, work: UnitOfWork, account_name: str) -> list[Heard]:
         account = await get_account(work, account_name, Access.READ)
         mine = {DEPLOYMENT, account.id}
         kept = await rows.list_all(work.tx, account_ids=sorted(mine))

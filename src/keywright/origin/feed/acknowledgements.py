@@ -27,7 +27,7 @@ class Acknowledgements:
 
     def __init__(self, services: Services, authenticate: Callable[[Request], Awaitable[Actor]]) -> None:
         self._edges = services.edges
-        self._signer = ReportSigner(services.tools.digester)
+        self._signer = ReportSigner(services.dependencies.digester)
         self._authenticate = authenticate
 
     async def answer(self, request: Request) -> Response:

@@ -78,7 +78,7 @@ class FeedDoor:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._signer = FrameSigner(services.tools.digester)
+        self._signer = FrameSigner(services.dependencies.digester)
         self._tail = Tail(services.database)
         self._snapshots = 0
         self.router = APIRouter(prefix="/v1/feed", include_in_schema=False)
@@ -138,10 +138,10 @@ class FeedDoor:
         shown = request.headers.getlist("authorization")
         if len(shown) > 1:
             raise Unauthorized("Send one Authorization header, not several.")
-        secret = auth.secret_in(shown[0] if shown else None)
-        tools = self._services.tools
+        secret = auth.parse_management_key(shown[0] if shown else None)
+        dependencies = self._services.dependencies
         async with self._services.database.read() as tx:
-            actor = await auth.authenticate(tx, secret, tools.digester, tools.clock())
+            actor = await auth.authenticate(tx, secret, dependencies.digester, dependencies.clock())
         if not scope.may_follow(actor.grantee):
             raise Forbidden("This management key may not follow the feed.")
         return actor

@@ -34,7 +34,7 @@ from keywright.origin.openapi.parameters import (
     new_router,
 )
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentWork, WantedTags, wants_representation
+from keywright.origin.pipeline.route import CurrentUnitOfWork, WantedTags, wants_representation
 
 MAX_BULK = 1000
 
@@ -138,7 +138,7 @@ AskedConsumer = Annotated[ConsumerPath, Depends(consumer_path)]
 
 @router.get(KEYS, name="key.list", summary="List keys", responses=problems(403, 404), response_model_exclude_unset=True)
 async def list_keys(
-    work: CurrentWork, path: AskedConsumer, page: AskedPage, format: AskedFormat = KeyFormat.MASKED
+    work: CurrentUnitOfWork, path: AskedConsumer, page: AskedPage, format: AskedFormat = KeyFormat.MASKED
 ) -> ListOf[KeyShape]:
     """The keys of a consumer, newest first."""
     bucket, consumer, keys, total = await rules.list_of(work, path, page)
@@ -147,7 +147,7 @@ async def list_keys(
 
 
 @router.post(KEYS, name="key.create", summary="Create a key", responses=problems(403, 404, 409, 413, 415))
-async def create_key(work: CurrentWork, path: AskedConsumer, body: KeyCreate) -> KeyShape:
+async def create_key(work: CurrentUnitOfWork, path: AskedConsumer, body: KeyCreate) -> KeyShape:
     """A new key. The answer shows it; in a bucket that is not retrievable this is the only time."""
     (made,) = await rules.create(work, path, [body.to_draft()])
     return show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
@@ -157,7 +157,7 @@ async def create_key(work: CurrentWork, path: AskedConsumer, body: KeyCreate) ->
     KEYS + "/$bulk", name="key.create-bulk", summary="Create many keys", responses=problems(403, 404, 409, 413, 415)
 )
 async def create_keys(
-    work: CurrentWork, path: AskedConsumer, body: Annotated[list[KeyCreate], Body(max_length=MAX_BULK)]
+    work: CurrentUnitOfWork, path: AskedConsumer, body: Annotated[list[KeyCreate], Body(max_length=MAX_BULK)]
 ) -> ListOf[KeyShape]:
     """Up to 1000 keys, all or nothing, answered in the order in which they were sent."""
     made = await rules.create(work, path, [draft.to_draft() for draft in body])
@@ -173,7 +173,7 @@ async def create_keys(
     response_model_exclude_unset=True,
 )
 async def get_key(
-    work: CurrentWork, path: AskedConsumer, key_id: PathKey, format: AskedFormat = KeyFormat.MASKED
+    work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathKey, format: AskedFormat = KeyFormat.MASKED
 ) -> KeyShape:
     """A key of a consumer, masked unless `visible` is asked for."""
     bucket, consumer, key = await rules.get(work, path, key_id)
@@ -184,7 +184,7 @@ async def get_key(
 @router.patch(
     KEYS + "/{keyId:key_id}", name="key.update", summary="Update a key", responses=problems(403, 404, 413, 415)
 )
-async def update_key(work: CurrentWork, path: AskedConsumer, key_id: PathKey, body: KeyUpdate) -> KeyShape:
+async def update_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathKey, body: KeyUpdate) -> KeyShape:
     """Changes the description or the expiry. What is left out stays; null empties."""
     key = await rules.update(
         work,
@@ -200,7 +200,7 @@ async def update_key(work: CurrentWork, path: AskedConsumer, key_id: PathKey, bo
 @router.delete(
     KEYS + "/{keyId:key_id}", name="key.delete", summary="Revoke a key", status_code=204, responses=problems(403, 404)
 )
-async def delete_key(work: CurrentWork, path: AskedConsumer, key_id: PathKey) -> None:
+async def delete_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathKey) -> None:
     """Ends a key: from the next request on it is unknown."""
     await rules.delete(work, path, key_id)
 
@@ -217,7 +217,7 @@ async def delete_key(work: CurrentWork, path: AskedConsumer, key_id: PathKey) ->
     },
 )
 async def roll_keys(
-    work: CurrentWork, request: Request, path: AskedConsumer, body: Annotated[RollKey | None, Body()] = None
+    work: CurrentUnitOfWork, request: Request, path: AskedConsumer, body: Annotated[RollKey | None, Body()] = None
 ) -> Response:
     """Makes a new key without expiry; every other key ends at `expiresOn`, or at once, unless it ends sooner."""
     _, made = await rules.roll(work, path, expires_at=body.expires_on if body else None)

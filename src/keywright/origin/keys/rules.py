@@ -18,8 +18,8 @@ from keywright.origin.keys import store as rows
 from keywright.origin.keys.vault import BucketVault
 from keywright.origin.pipeline.unit_of_work import (
     Page,
+    UnitOfWork,
     Unset,
-    Work,
     access_to,
     get_bucket,
     is_consumer_name,
@@ -57,7 +57,7 @@ class ConsumerPath:
 
 
 async def get_consumer(
-    work: Work, path: ConsumerPath, need: Access, *, is_for_update: bool = False
+    work: UnitOfWork, path: ConsumerPath, need: Access, *, is_for_update: bool = False
 ) -> tuple[Bucket, Consumer]:
     """Raises NotFound (also where a tag guard does not match) and Forbidden."""
     _, bucket = await get_bucket(work, path.account_name, path.bucket_name, need)
@@ -68,17 +68,17 @@ async def get_consumer(
         )
     if consumer is None:
         raise NotFound("The bucket has no such consumer.")
-    work.attempt.concerns("consumer", consumer.id, name=consumer.name, bucket=bucket.name)
+    work.audit_draft.concerns("consumer", consumer.id, name=consumer.name, bucket=bucket.name)
     return bucket, consumer
 
 
-async def create(work: Work, path: ConsumerPath, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
+async def create(work: UnitOfWork, path: ConsumerPath, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
     """New keys for a consumer, all or none, in the order of the drafts."""
     bucket, consumer = await get_consumer(work, path, Access.WRITE)
     return await make(work, bucket, consumer, drafts)
 
 
-async def make(work: Work, bucket: Bucket, consumer: Consumer, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
+async def make(work: UnitOfWork, bucket: Bucket, consumer: Consumer, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
     """The keys themselves, without rights asked. Raises Conflict when a custom secret is in the bucket already."""
     if not drafts:
         return []
@@ -86,12 +86,12 @@ async def make(work: Work, bucket: Bucket, consumer: Consumer, drafts: Sequence[
     new: list[rows.NewKey] = []
     secrets: list[Secret] = []
     for draft in drafts:
-        secret = draft.custom or keyformat.generate(bucket.key_prefix, work.tools.random_bytes)
-        id = new_id(IdKind.KEY, work.tools.random_bytes)
+        secret = draft.custom or keyformat.generate(bucket.key_prefix, work.dependencies.random_bytes)
+        id = new_id(IdKind.KEY, work.dependencies.random_bytes)
         new.append(
             rows.NewKey(
                 id=id,
-                digest=work.tools.digester.digest(secret.reveal()),
+                digest=work.dependencies.digester.digest(secret.reveal()),
                 hint=keyformat.hint_of(secret),
                 description=draft.description,
                 expires_at=draft.expires_at,
@@ -106,22 +106,24 @@ async def make(work: Work, bucket: Bucket, consumer: Consumer, drafts: Sequence[
     except MissingReference:
         raise NotFound("The bucket has no such consumer.") from None
     for key in made:
-        work.attempt.concerns("key", key.id)
+        work.audit_draft.concerns("key", key.id)
     return [MadeKey(key, secret) for key, secret in zip(made, secrets, strict=True)]
 
 
-async def list_of(work: Work, path: ConsumerPath, page: Page) -> tuple[Bucket, Consumer, list[Key], int]:
+async def list_of(work: UnitOfWork, path: ConsumerPath, page: Page) -> tuple[Bucket, Consumer, list[Key], int]:
     bucket, consumer = await get_consumer(work, path, Access.READ)
     keys, total = await rows.list_of(work.tx, consumer, limit=page.limit, offset=page.offset)
     return bucket, consumer, keys, total
 
 
-async def get(work: Work, path: ConsumerPath, key_id: str) -> tuple[Bucket, Consumer, Key]:
+async def get(work: UnitOfWork, path: ConsumerPath, key_id: str) -> tuple[Bucket, Consumer, Key]:
     bucket, consumer = await get_consumer(work, path, Access.READ)
     return bucket, consumer, await _get(work, consumer, key_id, is_for_update=False)
 
 
-async def reveal(work: Work, bucket: Bucket, consumers: Sequence[Consumer], keys: Sequence[Key]) -> dict[str, Secret]:
+async def reveal(
+    work: UnitOfWork, bucket: Bucket, consumers: Sequence[Consumer], keys: Sequence[Key]
+) -> dict[str, Secret]:
     """The secrets of keys of these consumers, by key id. Raises BadRequest in a bucket that keeps none.
 
     Who may only read a bucket sees no secrets: with them it could act as any consumer. Raises Forbidden.
@@ -142,16 +144,16 @@ async def reveal(work: Work, bucket: Bucket, consumers: Sequence[Consumer], keys
     }
 
 
-async def show(work: Work, path: ConsumerPath, key_id: str) -> Secret:
+async def show(work: UnitOfWork, path: ConsumerPath, key_id: str) -> Secret:
     """The secret of one key. Raises BadRequest and Forbidden as `reveal` does."""
     bucket, consumer = await get_consumer(work, path, Access.READ)
     key = await _get(work, consumer, key_id, is_for_update=False)
-    work.attempt.concerns("key", key.id)
+    work.audit_draft.concerns("key", key.id)
     return (await reveal(work, bucket, [consumer], [key]))[key.id]
 
 
 async def update(
-    work: Work,
+    work: UnitOfWork,
     path: ConsumerPath,
     key_id: str,
     *,
@@ -162,7 +164,7 @@ async def update(
     """Changes description and expiry. A secret can't be changed, but may be sent back as it was read."""
     _, consumer = await get_consumer(work, path, Access.WRITE)
     key = await _get(work, consumer, key_id, is_for_update=True)
-    work.attempt.concerns("key", key.id)
+    work.audit_draft.concerns("key", key.id)
     if isinstance(secret, str) and not _is_same(work, key, secret):
         raise BadRequest(
             "The value of a key can't be changed: create another key, or roll the consumer's keys.",
@@ -177,14 +179,14 @@ async def update(
     )
 
 
-async def delete(work: Work, path: ConsumerPath, key_id: str) -> None:
+async def delete(work: UnitOfWork, path: ConsumerPath, key_id: str) -> None:
     _, consumer = await get_consumer(work, path, Access.WRITE)
     key = await _get(work, consumer, key_id, is_for_update=True)
-    work.attempt.concerns("key", key.id)
+    work.audit_draft.concerns("key", key.id)
     await rows.delete(work.tx, key)
 
 
-async def roll(work: Work, path: ConsumerPath, *, expires_at: datetime | None) -> tuple[Bucket, MadeKey]:
+async def roll(work: UnitOfWork, path: ConsumerPath, *, expires_at: datetime | None) -> tuple[Bucket, MadeKey]:
     """A new key without expiry; every other key that would outlive `expires_at` (now, if None) ends then.
 
     No key's life is made longer.
@@ -197,7 +199,7 @@ async def roll(work: Work, path: ConsumerPath, *, expires_at: datetime | None) -
     return bucket, made
 
 
-async def _get(work: Work, consumer: Consumer, key_id: str, *, is_for_update: bool) -> Key:
+async def _get(work: UnitOfWork, consumer: Consumer, key_id: str, *, is_for_update: bool) -> Key:
     key = None
     if key_id.isascii() and key_id.isprintable():
         key = await rows.find(work.tx, consumer, key_id, is_for_update=is_for_update)
@@ -206,15 +208,15 @@ async def _get(work: Work, consumer: Consumer, key_id: str, *, is_for_update: bo
     return key
 
 
-def _is_same(work: Work, key: Key, secret: str) -> bool:
-    return secret == keyformat.mask(key.hint) or work.tools.digester.digest(secret) == key.digest
+def _is_same(work: UnitOfWork, key: Key, secret: str) -> bool:
+    return secret == keyformat.mask(key.hint) or work.dependencies.digester.digest(secret) == key.digest
 
 
-async def _open_vault(work: Work, bucket: Bucket) -> BucketVault | None:
+async def _open_vault(work: UnitOfWork, bucket: Bucket) -> BucketVault | None:
     if not bucket.is_retrievable:
         return None
     try:
         master_key_id, sealed = await bucket_rows.get_data_key(work.tx, bucket.number)
     except MissingReference:
         raise NotFound("The account has no such bucket.") from None
-    return work.tools.vault.bucket(bucket.id, master_key_id, sealed)
+    return work.dependencies.vault.bucket(bucket.id, master_key_id, sealed)

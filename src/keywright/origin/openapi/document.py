@@ -89,7 +89,7 @@ def document_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
                 tags=TAGS,
                 separate_input_output_schemas=False,
             )
-            app.openapi_schema = _complete(document, app.state.services.tools.limits)
+            app.openapi_schema = _complete(document, app.state.services.dependencies.limits)
         return app.openapi_schema
 
     return openapi

@@ -11,9 +11,9 @@ from keywright.domain.problems import TooManyRequests
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import bearer as auth
 from keywright.origin.db.engine import Transaction
-from keywright.origin.pipeline.context import origin_of
+from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.route import OriginRoute, Services, authorization_of
-from keywright.origin.pipeline.unit_of_work import Actor, Attempt, Work
+from keywright.origin.pipeline.unit_of_work import Actor, AuditDraft, UnitOfWork
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.self_serve.rules import EndUser
 
@@ -22,8 +22,8 @@ class EndUserRoute(OriginRoute):
     """A route of the Self-serve API, below a bucket."""
 
     async def admit(self, request: Request, services: Services) -> Actor:
-        token = auth.bearer_in(authorization_of(request), "token")
-        user = await auth.authenticate_end_user(token, services.end_users, services.tools.clock())
+        token = auth.parse_bearer(authorization_of(request), "token")
+        user = await auth.authenticate_end_user(token, services.end_users, services.dependencies.clock())
         wait = services.end_user_rate.take(user.sub, time.monotonic())
         if wait > 0:
             raise TooManyRequests("You are asking too often.", headers={"Retry-After": str(math.ceil(wait))})
@@ -38,13 +38,13 @@ class EndUserRoute(OriginRoute):
 async def accept_invites(request: Request, services: Services, user: EndUser, bucket_name: str) -> None:
     """Makes managers of the user's open invites in a bucket. Writes nothing where there are none."""
     actor = user.to_actor()
-    now = services.tools.clock()
+    now = services.dependencies.clock()
     async with services.database.read() as tx:
-        work = Work(tx, actor, now, services.tools, Attempt())
+        work = UnitOfWork(tx, actor, now, services.dependencies, AuditDraft())
         if not await self_serve.has_invites(work, await self_serve.get_bucket(work, bucket_name)):
             return
     async with services.database.write() as tx:
-        attempt = Attempt("manager.accept")
-        work = Work(tx, actor, now, services.tools, attempt)
+        audit_draft = AuditDraft("manager.accept")
+        work = UnitOfWork(tx, actor, now, services.dependencies, audit_draft)
         if await self_serve.accept_invites(work, await self_serve.get_bucket(work, bucket_name)):
-            await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now)
+            await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=request_source_of(request), now=now)

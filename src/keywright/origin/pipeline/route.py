@@ -34,7 +34,7 @@ from keywright.origin.mail import Mailer
 from keywright.origin.pipeline import respond as refusals
 from keywright.origin.pipeline.acknowledge import Wait, acknowledge, ask_to_wait, find_wait
 from keywright.origin.pipeline.body import MAX_BODY_BYTES, admit_body
-from keywright.origin.pipeline.context import RequestContext, origin_of
+from keywright.origin.pipeline.context import RequestContext, request_source_of
 from keywright.origin.pipeline.query import (
     MAX_LIMIT,
     MAX_OFFSET,
@@ -46,10 +46,18 @@ from keywright.origin.pipeline.query import (
 )
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.respond import NotAppliedHere
-from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, NOBODY, Actor, Attempt, Tools, Work, is_name
+from keywright.origin.pipeline.unit_of_work import (
+    ACCOUNT_NAME,
+    NOBODY,
+    Actor,
+    AuditDraft,
+    Dependencies,
+    UnitOfWork,
+    is_name,
+)
 
 __all__ = [
-    "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "UNLOGGED", "Bell", "CurrentEdges", "CurrentWork",
+    "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "UNLOGGED", "Bell", "CurrentEdges", "CurrentUnitOfWork",
     "DatabaseUnavailable", "NotAppliedHere", "OriginRoute", "RateLimiter", "RequestContext", "Services", "Transaction",
     "Wait", "WantedTags", "ask_to_wait", "install", "limit_rate", "log_refusal", "page_of", "wants_representation",
 ]  # fmt: skip
@@ -67,7 +75,7 @@ class Services:
     """What the composition root hands to every request. `bell` is told the newest revision after each commit."""
 
     database: Database
-    tools: Tools
+    dependencies: Dependencies
     bell: Bell
     management_rate: RateLimiter
     refusal_rate: RateLimiter
@@ -95,28 +103,28 @@ class OriginRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             services: Services = request.app.state.services
-            attempt = Attempt(self.name)
+            audit_draft = AuditDraft(self.name)
             actor = NOBODY
             try:
                 actor = await self.admit(request, services)
                 check_query(request, parameters)
                 if has_body:
                     await admit_body(request)
-                return await self._work(request, services, actor, attempt, endpoint)
+                return await self._work(request, services, actor, audit_draft, endpoint)
             except ClientDisconnect:
                 # Nothing was done, and nobody is there to be told.
                 return Response(status_code=400)
             except Exception as error:  # noqa: BLE001
                 problem = refusals.to_problem(error, request)
                 if request.method not in READING and not isinstance(error, UNLOGGED):
-                    await log_refusal(request, services, actor, attempt, problem)
+                    await log_refusal(request, services, actor, audit_draft, problem)
                 return refusals.render(problem, request)
 
         return handle
 
     async def admit(self, request: Request, services: Services) -> Actor:
         """Who asks, before anything of the request is looked at. Raises what they are to be told if they may not."""
-        secret = auth.secret_in(authorization_of(request))
+        secret = auth.parse_management_key(authorization_of(request))
         async with services.database.read() as tx:
             actor = await _authenticate(tx, secret, services)
         limit_rate(actor, services)
@@ -125,7 +133,7 @@ class OriginRoute(APIRoute):
     async def readmit(self, tx: Transaction, request: Request, services: Services, actor: Actor) -> Actor:
         """Who asks, in the transaction that changes something."""
         # Once more, and held: the key may have been revoked while the body came in or the lock was waited for.
-        secret = auth.secret_in(authorization_of(request))
+        secret = auth.parse_management_key(authorization_of(request))
         return await _authenticate(tx, secret, services, is_held=True)
 
     async def _work(
@@ -133,7 +141,7 @@ class OriginRoute(APIRoute):
         request: Request,
         services: Services,
         actor: Actor,
-        attempt: Attempt,
+        audit_draft: AuditDraft,
         endpoint: Callable[[Request], Coroutine[Any, Any, Response]],
     ) -> Response:
         is_write = request.method not in READING
@@ -142,15 +150,15 @@ class OriginRoute(APIRoute):
         async with transaction as tx:
             if is_write:
                 actor = await self.readmit(tx, request, services, actor)
-            now = services.tools.clock()
-            request.state.work = Work(tx, actor, now, services.tools, attempt)
+            now = services.dependencies.clock()
+            request.state.work = UnitOfWork(tx, actor, now, services.dependencies, audit_draft)
             response = await endpoint(request)
             if response.status_code == 204:
                 # There is no content to have a type, and front ends that see one try to parse it.
                 del response.headers["content-type"]
             head = 0
             if is_write:
-                await audit.write(tx, actor=actor, attempt=attempt, origin=origin_of(request), now=now)
+                await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=request_source_of(request), now=now)
                 tx.is_awaited = find_wait(request) is not None
                 if not (tx.has_changes or tx.is_awaited):
                     # Nothing for an edge to hear of; all that it could is in here.
@@ -159,13 +167,13 @@ class OriginRoute(APIRoute):
             await services.bell(tx.revision)
         if is_write:
             revision = head if tx.revision is None else tx.revision
-            await acknowledge(response, services.edges, revision, find_wait(request), actor, attempt.account_id)
+            await acknowledge(response, services.edges, revision, find_wait(request), actor, audit_draft.account_id)
         return response
 
 
-async def current_work(request: Request) -> Work:
+async def current_unit_of_work(request: Request) -> UnitOfWork:
     """The unit of work of this request."""
-    work: Work = request.state.work
+    work: UnitOfWork = request.state.work
     return work
 
 
@@ -174,7 +182,7 @@ async def current_edges(request: Request) -> Edges:
     return services.edges
 
 
-CurrentWork = Annotated[Work, Depends(current_work)]
+CurrentUnitOfWork = Annotated[UnitOfWork, Depends(current_unit_of_work)]
 CurrentEdges = Annotated[Edges, Depends(current_edges)]
 
 
@@ -205,8 +213,8 @@ def authorization_of(request: Request) -> str | None:
 
 
 async def _authenticate(tx: Transaction, secret: str, services: Services, *, is_held: bool = False) -> Actor:
-    tools = services.tools
-    return await auth.authenticate(tx, secret, tools.digester, tools.clock(), is_held=is_held)
+    dependencies = services.dependencies
+    return await auth.authenticate(tx, secret, dependencies.digester, dependencies.clock(), is_held=is_held)
 
 
 def limit_rate(actor: Actor, services: Services) -> None:
@@ -221,23 +229,29 @@ def limit_rate(actor: Actor, services: Services) -> None:
 
 
 async def log_refusal(
-    request: Request, services: Services, actor: Actor, attempt: Attempt, problem: Problem, *, source: str = "api"
+    request: Request,
+    services: Services,
+    actor: Actor,
+    audit_draft: AuditDraft,
+    problem: Problem,
+    *,
+    source: str = "api",
 ) -> None:
     """Writes a refused attempt to the audit log of the account that it was aimed at."""
     try:
-        if attempt.account_id is None:
+        if audit_draft.account_id is None:
             # Looked for before anything is written or counted: strangers may name any number of accounts.
-            attempt.account_id = await _find_account_id(request, services) or actor.grantee.account_id or None
-        if attempt.account_id is None:
+            audit_draft.account_id = await _find_account_id(request, services) or actor.grantee.account_id or None
+        if audit_draft.account_id is None:
             return
-        is_stranger = not actor.grantee.is_root and actor.grantee.account_id != attempt.account_id
-        if is_stranger and services.refusal_rate.take(attempt.account_id, time.monotonic()) > 0:
+        is_stranger = not actor.grantee.is_root and actor.grantee.account_id != audit_draft.account_id
+        if is_stranger and services.refusal_rate.take(audit_draft.account_id, time.monotonic()) > 0:
             return
         async with services.database.write() as tx:
-            now = services.tools.clock()
+            now = services.dependencies.clock()
             error = refusals.in_one_line(problem)
-            origin = origin_of(request, source)
-            await audit.write(tx, actor=actor, attempt=attempt, origin=origin, now=now, error=error)
+            origin = request_source_of(request, source)
+            await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=origin, now=now, error=error)
     except DatabaseUnavailable as error:
         refusals.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)
 

@@ -72,7 +72,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RequestSource:
     """Where a request came from, for the audit log."""
 
     request_id: str
@@ -85,7 +85,7 @@ class Origin:
 
 
 @dataclass(slots=True)
-class Attempt:
+class AuditDraft:
     """What is being tried, written to the audit log whether it succeeds or is refused."""
 
     action: str | None = None
@@ -97,7 +97,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class Dependencies:
     """What every unit of work is given by the composition root."""
 
     vault: Vault
@@ -108,14 +108,14 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class UnitOfWork:
     """One unit of work: an open transaction, who acts, when, and with what."""
 
     tx: Transaction
     actor: Actor
     now: datetime
-    tools: Tools
-    attempt: Attempt
+    dependencies: Dependencies
+    audit_draft: AuditDraft
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +134,27 @@ class Unset:
 UNSET = Unset()
 
 
-async def get_account(work: Work, name: str, need: Access) -> Account:
+async def get_account(work: UnitOfWork, name: str, need: Access) -> Account:
     """The account of that name, if the actor may do this much in it.
 
     Raises NotFound where the actor may not know of it, Forbidden where it may do less.
     """
     account = await _find_visible(work, name)
-    work.attempt.account_id = account.id
+    work.audit_draft.account_id = account.id
     if work.actor.grantee.on_account(account.id) < need:
         raise Forbidden(f"{work.actor.holding} has no {need.label} access to the account.")
     return account
 
 
 async def get_bucket(
-    work: Work, account_name: str, name: str, need: Access, *, is_own: bool = False, is_for_update: bool = False
+    work: UnitOfWork, account_name: str, name: str, need: Access, *, is_own: bool = False, is_for_update: bool = False
 ) -> tuple[Account, Bucket]:
     """The bucket of that name as the account sees it: its own, or shared with it.
 
     With `is_own` a shared one will not do. Raises NotFound and Forbidden as `get_account` does.
     """
     account = await _find_visible(work, account_name)
-    work.attempt.account_id = account.id
+    work.audit_draft.account_id = account.id
     bucket = await _find_bucket(work, name, is_for_update=is_for_update)
     if bucket is None or (bucket.account_id != account.id and account.id not in bucket.grants):
         raise NotFound(f"The account has no bucket named {name!r}." if is_name(BUCKET_NAME, name) else None)
@@ -171,14 +171,14 @@ async def get_bucket(
     return account, bucket
 
 
-def access_to(work: Work, bucket: Bucket) -> Access:
+def access_to(work: UnitOfWork, bucket: Bucket) -> Access:
     """How far the actor's permissions reach in this bucket."""
     return work.actor.grantee.on_bucket(
         bucket_id=bucket.id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants
     )
 
 
-async def get_named_account(work: Work, name: str) -> Account:
+async def get_named_account(work: UnitOfWork, name: str) -> Account:
     """An account that is only pointed at, as when a bucket is shared with it. Raises NotFound."""
     account = await account_rows.find_account(work.tx, name) if is_name(ACCOUNT_NAME, name) else None
     if account is None:
@@ -197,9 +197,11 @@ def replaced(given: Any, kept: Any, empty: Any = None) -> Any:
     return empty if given is None else given
 
 
-def check_tags(work: Work, tags: Mapping[str, str], problems: list[dict[str, str]], field: str = "body.tags") -> None:
+def check_tags(
+    work: UnitOfWork, tags: Mapping[str, str], problems: list[dict[str, str]], field: str = "body.tags"
+) -> None:
     """Adds what is wrong with a set of tags to `problems`."""
-    most = work.tools.limits.tags
+    most = work.dependencies.limits.tags
     if len(tags) > most:
         problems.append({"field": field, "message": f"holds {len(tags)} tags; at most {most} are allowed"})
 
@@ -208,7 +210,7 @@ def names_of(items: Sequence[Any]) -> str:
     return ", ".join(str(item) for item in items)
 
 
-async def _find_visible(work: Work, name: str) -> Account:
+async def _find_visible(work: UnitOfWork, name: str) -> Account:
     account = await account_rows.find_account(work.tx, name) if is_name(ACCOUNT_NAME, name) else None
     grantee = work.actor.grantee
     if account is None or not (grantee.is_root or account.id == grantee.account_id):
@@ -217,7 +219,7 @@ async def _find_visible(work: Work, name: str) -> Account:
     return account
 
 
-async def _find_bucket(work: Work, name: str, *, is_for_update: bool) -> Bucket | None:
+async def _find_bucket(work: UnitOfWork, name: str, *, is_for_update: bool) -> Bucket | None:
     # A name that no bucket can have (the system bucket's among them) is not looked for.
     if not is_name(BUCKET_NAME, name):
         return None

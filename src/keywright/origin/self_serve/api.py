@@ -19,8 +19,8 @@ from keywright.origin.openapi.fields import Description, GivenMoment, Moment, Sh
 from keywright.origin.openapi.parameters import PathBucket, PathConsumer, PathKey
 from keywright.origin.openapi.problem_responses import problem_response, problems
 from keywright.origin.pipeline.end_users import EndUserRoute
-from keywright.origin.pipeline.route import CurrentWork, wants_representation
-from keywright.origin.pipeline.unit_of_work import Work
+from keywright.origin.pipeline.route import CurrentUnitOfWork, wants_representation
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve import rules
 from keywright.origin.self_serve.rules import ConsumerRef
 
@@ -136,7 +136,7 @@ class ClientConsumerUpdate(Shape):
     responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
-async def list_my_consumers(work: CurrentWork, bucket: PathBucket) -> MyConsumers:
+async def list_my_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> MyConsumers:
     """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
     _, views = await rules.list_consumers(work, bucket, with_secrets=True)
     return MyConsumers(data=[_show(view) for view in views])
@@ -149,7 +149,7 @@ async def list_my_consumers(work: CurrentWork, bucket: PathBucket) -> MyConsumer
     responses=_problems(403, 404, 409, 413, 415),
     openapi_extra=_NOTE,
 )
-async def create_my_consumer(work: CurrentWork, bucket: PathBucket, body: MyConsumerGiven) -> MyConsumer:
+async def create_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, body: MyConsumerGiven) -> MyConsumer:
     """A new consumer with its first key, where the bucket's owner allows it."""
     _, view = await rules.create_consumer(work, bucket, description=body.description)
     return _show(view)
@@ -163,7 +163,7 @@ async def create_my_consumer(work: CurrentWork, bucket: PathBucket, body: MyCons
     openapi_extra=_NOTE,
 )
 async def update_my_consumer(
-    work: CurrentWork, bucket: PathBucket, consumer: PathConsumer, body: MyConsumerGiven
+    work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, body: MyConsumerGiven
 ) -> MyConsumer:
     """Changes the description; null empties it."""
     ref = ConsumerRef(bucket, name=consumer)
@@ -179,7 +179,7 @@ async def update_my_consumer(
     responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
-async def delete_my_consumer(work: CurrentWork, bucket: PathBucket, consumer: PathConsumer) -> None:
+async def delete_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer) -> None:
     """Deletes it with its keys, where the bucket's owner allows it."""
     await rules.delete_consumer(work, ConsumerRef(bucket, name=consumer))
 
@@ -194,7 +194,7 @@ async def delete_my_consumer(work: CurrentWork, bucket: PathBucket, consumer: Pa
     openapi_extra=_NOTE,
 )
 async def roll_my_keys(
-    work: CurrentWork,
+    work: CurrentUnitOfWork,
     request: Request,
     bucket: PathBucket,
     consumer: PathConsumer,
@@ -211,7 +211,9 @@ async def roll_my_keys(
     responses=_problems(403, 404, 409, 413, 415),
     openapi_extra=_NOTE,
 )
-async def create_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathConsumer, body: MyKeyCreate) -> KeyShape:
+async def create_my_key(
+    work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, body: MyKeyCreate
+) -> KeyShape:
     """A new key. The answer shows it; in a bucket that keeps no keys this is the only time."""
     ref = ConsumerRef(bucket, name=consumer)
     _, made = await rules.create_key(work, ref, description=body.description, expires_at=body.expires_on)
@@ -226,7 +228,7 @@ async def create_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathCon
     responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
-async def delete_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathConsumer, key_id: PathKey) -> None:
+async def delete_my_key(work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, key_id: PathKey) -> None:
     """Ends a key: from the next request on it is unknown."""
     await rules.delete_key(work, ConsumerRef(bucket, name=consumer), key_id)
 
@@ -238,7 +240,7 @@ async def delete_my_key(work: CurrentWork, bucket: PathBucket, consumer: PathCon
     responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
-async def list_client_consumers(work: CurrentWork, bucket: PathBucket) -> ClientConsumers:
+async def list_client_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> ClientConsumers:
     """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
     _, views = await rules.list_consumers(work, bucket, with_secrets=True)
     return ClientConsumers(data=[_show_for_client(view) for view in views])
@@ -252,7 +254,7 @@ async def list_client_consumers(work: CurrentWork, bucket: PathBucket) -> Client
     openapi_extra=_NOTE,
 )
 async def update_client_consumer(
-    work: CurrentWork, bucket: PathBucket, consumer: PathConsumerId, body: ClientConsumerUpdate
+    work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumerId, body: ClientConsumerUpdate
 ) -> ClientConsumer:
     """Changes the label, which is the consumer's description; null empties it."""
     ref = ConsumerRef(bucket, id=consumer)
@@ -270,7 +272,7 @@ async def update_client_consumer(
     openapi_extra=_NOTE,
 )
 async def roll_client_keys(
-    work: CurrentWork,
+    work: CurrentUnitOfWork,
     request: Request,
     bucket: PathBucket,
     consumer: PathConsumerId,
@@ -288,18 +290,20 @@ async def roll_client_keys(
     responses=_problems(403, 404),
     openapi_extra=_NOTE,
 )
-async def delete_client_key(work: CurrentWork, bucket: PathBucket, consumer: PathConsumerId, key_id: PathKey) -> None:
+async def delete_client_key(
+    work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumerId, key_id: PathKey
+) -> None:
     """Ends a key: from the next request on it is unknown."""
     await rules.delete_key(work, ConsumerRef(bucket, id=consumer), key_id)
 
 
-async def _roll(work: Work, request: Request, ref: ConsumerRef, body: RollKey | None) -> Response:
+async def _roll(work: UnitOfWork, request: Request, ref: ConsumerRef, body: RollKey | None) -> Response:
     is_shown = wants_representation(request)
     _, made = await rules.roll(work, ref, expires_at=body.expires_on if body else None, is_shown=is_shown)
     return rolled(request, made)
 
 
-async def _reread(work: Work, ref: ConsumerRef) -> ConsumerView:
+async def _reread(work: UnitOfWork, ref: ConsumerRef) -> ConsumerView:
     _, view = await rules.get_consumer(work, ref, with_secrets=True)
     return view
 

@@ -27,8 +27,8 @@ from keywright.origin.pipeline.unit_of_work import (
     UNSET,
     Actor,
     ActorKind,
+    UnitOfWork,
     Unset,
-    Work,
     is_consumer_name,
     is_name,
 )
@@ -76,29 +76,31 @@ class ConsumerRef:
     id: str | None = None
 
 
-async def get_bucket(work: Work, name: str) -> Bucket:
+async def get_bucket(work: UnitOfWork, name: str) -> Bucket:
     """A bucket that is open to end users. Raises NotFound."""
     bucket = await bucket_rows.find(work.tx, name) if is_name(BUCKET_NAME, name) else None
     if bucket is None or bucket.account_id is None or not bucket.self_serve.enabled:
         raise NotFound("There is no such bucket, or its owner has not opened it to users.")
-    work.attempt.account_id = bucket.account_id
+    work.audit_draft.account_id = bucket.account_id
     return bucket
 
 
-async def has_invites(work: Work, bucket: Bucket) -> bool:
+async def has_invites(work: UnitOfWork, bucket: Bucket) -> bool:
     return bool(await _list_invites(work, bucket))
 
 
-async def accept_invites(work: Work, bucket: Bucket) -> int:
+async def accept_invites(work: UnitOfWork, bucket: Bucket) -> int:
     """Makes the user a manager wherever this verified address is invited; of how many consumers."""
     invites = await _list_invites(work, bucket, is_for_update=True)
     await rows.set_sub(work.tx, invites, work.actor.sub)
     for invite in invites:
-        work.attempt.concerns("manager", invite.id)
+        work.audit_draft.concerns("manager", invite.id)
     return len(invites)
 
 
-async def list_consumers(work: Work, bucket_name: str, *, with_secrets: bool) -> tuple[Bucket, list[ConsumerView]]:
+async def list_consumers(
+    work: UnitOfWork, bucket_name: str, *, with_secrets: bool
+) -> tuple[Bucket, list[ConsumerView]]:
     """The consumers that the user manages, newest first, with their keys; at most the newest 1000.
 
     With `with_secrets` the keys are shown, where the bucket keeps them.
@@ -108,7 +110,9 @@ async def list_consumers(work: Work, bucket_name: str, *, with_secrets: bool) ->
     return bucket, await _with_keys(work, bucket, consumers, with_secrets=with_secrets)
 
 
-async def get_consumer(work: Work, ref: ConsumerRef, *, with_secrets: bool = False) -> tuple[Bucket, ConsumerView]:
+async def get_consumer(
+    work: UnitOfWork, ref: ConsumerRef, *, with_secrets: bool = False
+) -> tuple[Bucket, ConsumerView]:
     """One consumer with its keys, its managers and invites."""
     bucket, consumer = await _find(work, ref)
     people = (await consumer_rows.list_managers_of_all(work.tx, [consumer.number]))[consumer.number]
@@ -120,12 +124,14 @@ async def get_consumer(work: Work, ref: ConsumerRef, *, with_secrets: bool = Fal
     )
 
 
-async def may_create_consumer(work: Work, bucket: Bucket) -> bool:
+async def may_create_consumer(work: UnitOfWork, bucket: Bucket) -> bool:
     settings = bucket.self_serve
     return settings.create_consumers and await rows.count(work.tx, bucket, work.actor.sub) < settings.max_consumers
 
 
-async def create_consumer(work: Work, bucket_name: str, *, description: str | None) -> tuple[Bucket, ConsumerView]:
+async def create_consumer(
+    work: UnitOfWork, bucket_name: str, *, description: str | None
+) -> tuple[Bucket, ConsumerView]:
     """A consumer that the user manages, with its first key, which is shown. Raises Forbidden."""
     bucket = await get_bucket(work, bucket_name)
     if not bucket.self_serve.create_consumers:
@@ -136,17 +142,17 @@ async def create_consumer(work: Work, bucket_name: str, *, description: str | No
     if not await may_create_consumer(work, bucket):
         raise Conflict(f"A user may have at most {bucket.self_serve.max_consumers} consumers here.")
     user = ManagerDraft(work.actor.email or "", work.actor.sub)
-    letters = (BASE62[byte % 36] for byte in work.tools.random_bytes(NAME_CHARACTERS))
+    letters = (BASE62[byte % 36] for byte in work.dependencies.random_bytes(NAME_CHARACTERS))
     draft = ConsumerDraft("user-" + "".join(letters), description, managers=[user], keys=[KeyDraft()])
     return bucket, await consumer_rules.create(owner, account_name, bucket.name, draft)
 
 
-async def rename(work: Work, ref: ConsumerRef, *, description: str | Unset | None) -> tuple[Bucket, Consumer]:
+async def rename(work: UnitOfWork, ref: ConsumerRef, *, description: str | Unset | None) -> tuple[Bucket, Consumer]:
     bucket, owner, path, _ = await _own(work, ref)
     return bucket, await consumer_rules.update(owner, path, description=description, tags=UNSET, metadata=UNSET)
 
 
-async def delete_consumer(work: Work, ref: ConsumerRef) -> None:
+async def delete_consumer(work: UnitOfWork, ref: ConsumerRef) -> None:
     bucket, owner, path, _ = await _own(work, ref)
     if not bucket.self_serve.delete_consumers:
         raise Forbidden("Only the owner of this bucket may delete its consumers.")
@@ -154,7 +160,7 @@ async def delete_consumer(work: Work, ref: ConsumerRef) -> None:
 
 
 async def create_key(
-    work: Work, ref: ConsumerRef, *, description: str | None, expires_at: datetime | None
+    work: UnitOfWork, ref: ConsumerRef, *, description: str | None, expires_at: datetime | None
 ) -> tuple[Bucket, MadeKey]:
     """A new key, which is shown. Raises Forbidden and Conflict."""
     bucket, owner, path, consumer = await _own(work, ref)
@@ -168,7 +174,9 @@ async def create_key(
     return bucket, made
 
 
-async def roll(work: Work, ref: ConsumerRef, *, expires_at: datetime | None, is_shown: bool) -> tuple[Bucket, MadeKey]:
+async def roll(
+    work: UnitOfWork, ref: ConsumerRef, *, expires_at: datetime | None, is_shown: bool
+) -> tuple[Bucket, MadeKey]:
     """A new key; every other one ends at `expires_at`, or at once. `is_shown`: the caller shows the user the new key.
 
     Raises BadRequest where nobody could ever see it: that would lock the user out.
@@ -182,12 +190,12 @@ async def roll(work: Work, ref: ConsumerRef, *, expires_at: datetime | None, is_
     return await key_rules.roll(owner, path, expires_at=expires_at)
 
 
-async def delete_key(work: Work, ref: ConsumerRef, key_id: str) -> None:
+async def delete_key(work: UnitOfWork, ref: ConsumerRef, key_id: str) -> None:
     _, owner, path, _ = await _own(work, ref)
     await key_rules.delete(owner, path, key_id)
 
 
-async def get_key(work: Work, ref: ConsumerRef, key_id: str) -> Key:
+async def get_key(work: UnitOfWork, ref: ConsumerRef, key_id: str) -> Key:
     _, view = await get_consumer(work, ref)
     for key in view.keys or ():
         if key.id == key_id:
@@ -195,7 +203,7 @@ async def get_key(work: Work, ref: ConsumerRef, key_id: str) -> Key:
     raise NotFound("The consumer has no such key.")
 
 
-async def get_manager(work: Work, ref: ConsumerRef, manager_id: str) -> Manager:
+async def get_manager(work: UnitOfWork, ref: ConsumerRef, manager_id: str) -> Manager:
     """A fellow manager, or somebody who is invited."""
     _, view = await get_consumer(work, ref)
     for person in (*(view.managers or ()), *(view.invites or ())):
@@ -204,21 +212,21 @@ async def get_manager(work: Work, ref: ConsumerRef, manager_id: str) -> Manager:
     raise NotFound("The consumer has no such manager.")
 
 
-async def reveal_key(work: Work, ref: ConsumerRef, key_id: str) -> tuple[Key, Secret]:
+async def reveal_key(work: UnitOfWork, ref: ConsumerRef, key_id: str) -> tuple[Key, Secret]:
     """One key, whole. In a write transaction it leaves an audit entry. Raises BadRequest where it is not kept."""
     bucket, owner, path, consumer = await _own(work, ref)
     _, _, key = await key_rules.get(owner, path, key_id)
-    work.attempt.concerns("key", key.id)
+    work.audit_draft.concerns("key", key.id)
     return key, (await key_rules.reveal(owner, bucket, [consumer], [key]))[key.id]
 
 
-async def invite(work: Work, ref: ConsumerRef, *, email: str) -> Manager:
+async def invite(work: UnitOfWork, ref: ConsumerRef, *, email: str) -> Manager:
     """Invites a fellow manager. Raises Conflict where that address manages or is invited already."""
     _, owner, path, _ = await _own(work, ref)
     return await consumer_rules.add_manager(owner, path, ManagerDraft(email))
 
 
-async def remove_manager(work: Work, ref: ConsumerRef, manager_id: str) -> None:
+async def remove_manager(work: UnitOfWork, ref: ConsumerRef, manager_id: str) -> None:
     """Removes a manager or takes back an invite. Raises Conflict for the last manager: nobody could come back."""
     _, owner, path, consumer = await _own(work, ref)
     people = (await consumer_rows.list_managers_of_all(work.tx, [consumer.number]))[consumer.number]
@@ -229,7 +237,7 @@ async def remove_manager(work: Work, ref: ConsumerRef, manager_id: str) -> None:
 
 
 async def _with_keys(
-    work: Work, bucket: Bucket, consumers: Sequence[Consumer], *, with_secrets: bool
+    work: UnitOfWork, bucket: Bucket, consumers: Sequence[Consumer], *, with_secrets: bool
 ) -> list[ConsumerView]:
     keys = await key_rows.list_of_all(work.tx, [consumer.number for consumer in consumers])
     secrets: Mapping[str, Secret] = {}
@@ -239,7 +247,7 @@ async def _with_keys(
     return [ConsumerView(one, keys=keys[one.number], secrets=secrets) for one in consumers]
 
 
-async def _find(work: Work, ref: ConsumerRef, *, is_for_update: bool = False) -> tuple[Bucket, Consumer]:
+async def _find(work: UnitOfWork, ref: ConsumerRef, *, is_for_update: bool = False) -> tuple[Bucket, Consumer]:
     bucket = await get_bucket(work, ref.bucket_name)
     consumer = None
     # What no consumer can be called is not looked for.
@@ -253,14 +261,14 @@ async def _find(work: Work, ref: ConsumerRef, *, is_for_update: bool = False) ->
     return bucket, consumer
 
 
-async def _own(work: Work, ref: ConsumerRef) -> tuple[Bucket, Work, ConsumerPath, Consumer]:
+async def _own(work: UnitOfWork, ref: ConsumerRef) -> tuple[Bucket, UnitOfWork, ConsumerPath, Consumer]:
     """A consumer that the user manages, held, and what it takes to change it by the rules."""
     bucket, consumer = await _find(work, ref, is_for_update=True)
     owner, account_name = await _as_owner(work, bucket)
     return bucket, owner, ConsumerPath(account_name, bucket.name, consumer.name), consumer
 
 
-async def _as_owner(work: Work, bucket: Bucket) -> tuple[Work, str]:
+async def _as_owner(work: UnitOfWork, bucket: Bucket) -> tuple[UnitOfWork, str]:
     """This work with the rights of the bucket's owner, and the name of its account.
 
     The audit entry names the user all the same.
@@ -273,7 +281,7 @@ async def _as_owner(work: Work, bucket: Bucket) -> tuple[Work, str]:
     return replace(work, actor=replace(work.actor, grantee=grantee)), account.name
 
 
-async def _list_invites(work: Work, bucket: Bucket, *, is_for_update: bool = False) -> list[Manager]:
+async def _list_invites(work: UnitOfWork, bucket: Bucket, *, is_for_update: bool = False) -> list[Manager]:
     actor = work.actor
     # An identity provider's word counts for more than a link: it takes over what the same address accepted by one.
     is_vouched_for = actor.connection != E_MAIL_LINK

@@ -36,7 +36,7 @@ class Place:
 
 async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
     services: Services = request.app.state.services
-    session = await sessions.find(tx, services.tools, PORTAL, token)
+    session = await sessions.find(tx, services.dependencies, PORTAL, token)
     if session is None or session.sub is None or session.email is None:
         return None
     return session, EndUser(session.sub, session.email, session.connection).to_actor()

@@ -14,7 +14,7 @@ from keywright.origin.auth import sessions
 from keywright.origin.auth.sessions import Session, SignedIn
 from keywright.origin.edges.rules import Edges
 from keywright.origin.pipeline.route import Services
-from keywright.origin.pipeline.unit_of_work import Actor, Work
+from keywright.origin.pipeline.unit_of_work import Actor, UnitOfWork
 from keywright.origin.web import cookies, pages
 from keywright.origin.web.cookies import Notice
 from keywright.origin.web.forms import Form
@@ -29,7 +29,7 @@ class Visit:
 
     door: Door
     request: Request
-    work: Work
+    work: UnitOfWork
     token: str
     """The session's or, of a stranger, one of this browser: forms and notices are bound to it."""
     session: Session | None
@@ -132,7 +132,7 @@ class Visit:
         self.work = replace(self.work, actor=actor)
         if self.session is not None:
             await sessions.end(self.work.tx, self.session)
-        token = await sessions.start(self.work.tx, self.work.tools, self.door.name, who)
+        token = await sessions.start(self.work.tx, self.work.dependencies, self.door.name, who)
         response = RedirectResponse(url, 303, headers=pages.HEADERS)
         cookies.write(self.request, response, self.door.cookie, token.reveal())
         cookies.delete(self.request, response, cookies.VISITOR)

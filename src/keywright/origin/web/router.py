@@ -26,9 +26,9 @@ from keywright.origin.auth.sessions import Session
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline import respond as refusals
 from keywright.origin.pipeline import route as http
-from keywright.origin.pipeline.context import origin_of
+from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.route import DatabaseUnavailable, RateLimiter, Services, Transaction
-from keywright.origin.pipeline.unit_of_work import NOBODY, Actor, Attempt, Work
+from keywright.origin.pipeline.unit_of_work import NOBODY, Actor, AuditDraft, UnitOfWork
 from keywright.origin.web import cookies, pages
 from keywright.origin.web.forms import Form
 from keywright.origin.web.request import Visit
@@ -132,10 +132,10 @@ class Door:
 
         self.router.add_route(path, endpoint, methods=["GET"], include_in_schema=False)
 
-    async def open_visit(self, request: Request, tx: Transaction, attempt: Attempt) -> Visit:
+    async def open_visit(self, request: Request, tx: Transaction, audit_draft: AuditDraft) -> Visit:
         """For a bare page: the visit in the transaction that it has opened."""
         services: Services = request.app.state.services
-        return await self._visit(request, services, tx, attempt)
+        return await self._visit(request, services, tx, audit_draft)
 
     def close(self) -> APIRouter:
         """The routes, with a page for every other address under the prefix."""
@@ -163,7 +163,7 @@ class Door:
         services: Services = request.app.state.services
         try:
             async with services.database.read() as tx:
-                visit = await self._visit(request, services, tx, Attempt())
+                visit = await self._visit(request, services, tx, AuditDraft())
                 if visit.session is None and not is_open:
                     return self._to_sign_in(request)
                 if visit.session is not None:
@@ -177,11 +177,11 @@ class Door:
 
     async def _answer_post(self, request: Request, post: Post) -> Response:
         services: Services = request.app.state.services
-        attempt = Attempt(post.action)
+        audit_draft = AuditDraft(post.action)
         actor, form = NOBODY, None
         try:
             async with services.database.read() as tx:
-                visit = await self._visit(request, services, tx, attempt)
+                visit = await self._visit(request, services, tx, audit_draft)
             actor = visit.work.actor
             if visit.session is not None:
                 http.limit_rate(actor, services)
@@ -189,20 +189,22 @@ class Door:
                 raise Unauthorized("Your session has ended.")
             form = await Form.read(request)
             _check_sender(request, form, visit.token)
-            return await self._work(request, services, post, attempt, form)
+            return await self._work(request, services, post, audit_draft, form)
         except ClientDisconnect:
             # Nothing was done, and nobody is there to be told.
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001
             problem = refusals.to_problem(error, request)
             if post.action is not None and not isinstance(error, http.UNLOGGED):
-                await http.log_refusal(request, services, actor, attempt, problem, source="portal")
+                await http.log_refusal(request, services, actor, audit_draft, problem, source="portal")
             return await self._refuse(request, services, post, form, problem)
 
-    async def _work(self, request: Request, services: Services, post: Post, attempt: Attempt, form: Form) -> Response:
+    async def _work(
+        self, request: Request, services: Services, post: Post, audit_draft: AuditDraft, form: Form
+    ) -> Response:
         async with services.database.write() as tx:
             # Once more, and held: the session's key may have been revoked while the form came in.
-            visit = await self._visit(request, services, tx, attempt, form, is_held=True)
+            visit = await self._visit(request, services, tx, audit_draft, form, is_held=True)
             if visit.session is None and not post.is_open:
                 raise Unauthorized("Your session has ended.")
             number = form.get("form")[:64]
@@ -221,8 +223,8 @@ class Door:
                 await sessions.note_location(tx, visit.session, number, visit.resend_url)
                 if sessions.is_to_be_touched(visit.session, visit.work.now):
                     await sessions.touch(tx, visit.session, visit.work.now)
-            origin = origin_of(request, "portal")
-            await audit.write(tx, actor=visit.work.actor, attempt=attempt, origin=origin, now=visit.work.now)
+            origin = request_source_of(request, "portal")
+            await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, origin=origin, now=visit.work.now)
             tx.is_awaited = visit.is_awaited
         if tx.revision is not None:
             await services.bell(tx.revision)
@@ -244,7 +246,7 @@ class Door:
         try:
             form.explain(problem, post.conflict)
             async with services.database.read() as tx:
-                visit = await self._visit(request, services, tx, Attempt(), form)
+                visit = await self._visit(request, services, tx, AuditDraft(), form)
                 response = await post.form(visit)
         except Exception as error:  # noqa: BLE001
             return await self._tell(request, refusals.to_problem(error, request))
@@ -257,22 +259,29 @@ class Door:
         request: Request,
         services: Services,
         tx: Transaction,
-        attempt: Attempt,
+        audit_draft: AuditDraft,
         form: Form | None = None,
         *,
         is_held: bool = False,
     ) -> Visit:
         token = cookies.read(request, self.cookie)
         found = await self._resume(tx, token, request, is_held) if token else None
-        now = services.tools.clock()
+        now = services.dependencies.clock()
         if found is not None:
             session, actor = found
-            return Visit(self, request, Work(tx, actor, now, services.tools, attempt), token, session, form or Form({}))
+            return Visit(
+                self,
+                request,
+                UnitOfWork(tx, actor, now, services.dependencies, audit_draft),
+                token,
+                session,
+                form or Form({}),
+            )
         token = cookies.read(request, cookies.VISITOR)
         is_new = not token
         if is_new:
-            token = sessions.new_token(services.tools.random_bytes).reveal()
-        work = Work(tx, NOBODY, now, services.tools, attempt)
+            token = sessions.new_token(services.dependencies.random_bytes).reveal()
+        work = UnitOfWork(tx, NOBODY, now, services.dependencies, audit_draft)
         return Visit(self, request, work, token, None, form or Form({}), _is_new_visitor=is_new)
 
     def _to_sign_in(self, request: Request) -> Response:
@@ -338,7 +347,7 @@ def _wants_json(request: Request) -> bool:
 async def _touch(services: Services, session: Session) -> None:
     try:
         async with services.database.write() as tx:
-            await sessions.touch(tx, session, services.tools.clock())
+            await sessions.touch(tx, session, services.dependencies.clock())
     except DatabaseUnavailable as error:
         # The page is there; that the session counts as disused a minute earlier is no reason to withhold it.
         refusals.log.warning("a session could not be kept in use: %s", error)
@@ -352,5 +361,5 @@ async def _choose_theme(visit: Visit) -> Response:
 
 
 async def _sign_out(visit: Visit) -> Response:
-    visit.work.attempt.account_id = visit.work.actor.grantee.account_id or None
+    visit.work.audit_draft.account_id = visit.work.actor.grantee.account_id or None
     return await visit.sign_out(f"{visit.base}/sign-in?left=1")

@@ -52,13 +52,13 @@ class Journeys:
                 client,
                 redirect_uri=services.public_url + self.way_back,
                 next=next,
-                random_bytes=services.tools.random_bytes,
+                random_bytes=services.dependencies.random_bytes,
             )
         )
         response = RedirectResponse(url, 303, headers=pages.HEADERS)
         text = f"{place}.{journey.to_text()}"
         cookies.write(
-            request, response, self.cookie, self._signed(services.tools.digester, text), seconds=JOURNEY_SECONDS
+            request, response, self.cookie, self._signed(services.dependencies.digester, text), seconds=JOURNEY_SECONDS
         )
         return response
 
@@ -71,7 +71,7 @@ class Journeys:
         services: Services = request.app.state.services
         place, journey = self._read(request)
         answer = dict(request.query_params)
-        claims = await _asking(flow.complete(client, journey, answer, services.tools.clock()))
+        claims = await _asking(flow.complete(client, journey, answer, services.dependencies.clock()))
         return Arrival(claims, place, journey.next)
 
     def end(self, request: Request, response: Response) -> None:
@@ -81,7 +81,7 @@ class Journeys:
         services: Services = request.app.state.services
         text, _, mac = cookies.read(request, self.cookie).rpartition(".")
         if not text or not hmac.compare_digest(
-            f"{text}.{mac}".encode(), self._signed(services.tools.digester, text).encode()
+            f"{text}.{mac}".encode(), self._signed(services.dependencies.digester, text).encode()
         ):
             raise _not_begun()
         place, _, journey = text.partition(".")
