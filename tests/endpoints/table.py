@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BUCKET = "my-bucket"
 METADATA = '{"testId":"1234","name":"Zoë"}'
+LARGE_METADATA = '{"names":"' + "é" * 506 + '"}'
+"""As large as metadata may be (1 KiB), of what grows most on its way through headers and tokens."""
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -25,7 +27,9 @@ def _secret(fill: int) -> str:
     return keyformat.generate("zpka", lambda n: bytes([fill]) * n).reveal()
 
 
-VALID, EXPIRING, EXPIRED, FOREIGN, ORPHAN, HOMELESS, ROLLED, SUCCESSOR, NEVER_MADE = (_secret(n) for n in range(1, 10))
+VALID, EXPIRING, EXPIRED, FOREIGN, ORPHAN, HOMELESS, ROLLED, SUCCESSOR, NEVER_MADE, LARGE = (
+    _secret(n) for n in range(1, 11)
+)
 CUSTOM = "my:own/key!{0}?"
 BAD_CHECKSUM = VALID[:-1] + ("0" if VALID[-1] != "0" else "1")
 
@@ -75,7 +79,9 @@ def fill(replica: Replica, *, now: int = NOW, still: int = 1) -> None:
             consumer(3, 2, "other-consumer"),
             consumer(4, 3, "homeless-consumer"),
             consumer(5, 4, "root", '{"account":"acct_1","permissions":{"account":"write"},"root":true}'),
+            consumer(6, 1, "large-consumer", LARGE_METADATA),
             key(VALID, 1, 1),
+            key(LARGE, 1, 6),
             key(EXPIRING, 1, 1, now + still),
             key(EXPIRED, 1, 1, now),
             key(FOREIGN, 2, 3),
@@ -108,6 +114,7 @@ ROWS = [
     Row("rolled, old", Outcome("EXPIRED"), ROLLED),
     Row("rolled, new", _OK, SUCCESSOR),
     Row("custom format", _OK, CUSTOM),
+    Row("metadata as large as it may be", Outcome("VALID", "large-consumer"), LARGE),
     Row("not ASCII", Outcome("MALFORMED"), "zpka_Zoë-and-more"),
     Row("a space inside", Outcome("MALFORMED"), "zpka_with a space"),
     Row("513 characters", Outcome("MALFORMED"), "x" * 513),
@@ -123,4 +130,5 @@ ROWS = [
     Row("100 kB header", Outcome("MALFORMED"), headers=[(b"authorization", b"Bearer " + b"x" * 100_000)]),
     Row("not ASCII header", Outcome("MALFORMED"), headers=[(b"authorization", b"Bearer \xff\xfe" + VALID.encode())]),
 ]
+assert len(LARGE_METADATA.encode()) == 1024
 assert DIGESTER.digest(VALID) != DIGESTER.digest(BAD_CHECKSUM)
