@@ -40,8 +40,8 @@ class AuthHeader:
         length = self._length
         if length and value[:length].lower() not in self._beginnings:
             return None
-        # RFC 9110 section 11.4: one space or several; section 5.5: a value has no white space at its end. What is inside
-        # is left in: no key has it, so it is refused as malformed.
+        # RFC 9110 section 11.4: one space or several; section 5.5: a value has no white space at its end. What is
+        # inside is left in: no key has it, so it is refused as malformed.
         return value[length:].lstrip(b" ").rstrip(b" \t") or None
 
     def refuse(self, code: Fault | Verdict, bucket: str) -> Unauthorized:
