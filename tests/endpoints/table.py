@@ -27,8 +27,8 @@ def _secret(fill: int) -> str:
     return keyformat.generate("zpka", lambda n: bytes([fill]) * n).reveal()
 
 
-VALID, EXPIRING, EXPIRED, FOREIGN, ORPHAN, HOMELESS, ROLLED, SUCCESSOR, NEVER_MADE, LARGE = (
-    _secret(n) for n in range(1, 11)
+VALID, EXPIRING, EXPIRED, FOREIGN, ORPHAN, HOMELESS, ROLLED, SUCCESSOR, NEVER_MADE, LARGE, TOKEN = (
+    _secret(n) for n in range(1, 12)
 )
 CUSTOM = "my:own/key!{0}?"
 BAD_CHECKSUM = VALID[:-1] + ("0" if VALID[-1] != "0" else "1")
@@ -89,6 +89,7 @@ def fill(replica: Replica, *, now: int = NOW, still: int = 1) -> None:
             key(HOMELESS, 3, 4),
             key(ROLLED, 1, 1),
             key(CUSTOM, 1, 1),
+            key(TOKEN, 4, 5),
         ],
     )
     # A roll makes a new key, and gives the old one an end.
