@@ -1,4 +1,7 @@
-"""Fixtures that every room shares: the two databases, a whole service on each, and a browser."""
+"""Fixtures that every room shares: the two databases, a whole service on each, and a browser.
+
+What a fixture is made of is loaded for those who ask for it: tests of pure rules start at once.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import origin as origins
-from support import postgres as postgres_server
-from support import service as services
-from support.origin import Origin
-from support.postgres import Postgres
-from support.service import Service
-
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+    from support.origin import Origin
+    from support.postgres import Postgres
+    from support.service import Service
 
 # A line for each request would bury what a failed test is about.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -25,6 +25,8 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
+    from support import postgres as postgres_server
+
     with postgres_server.running() as server:
         yield server
 
@@ -32,6 +34,8 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     """A real `keywright serve` that many tests share: they make consumers and keys, and end only their own."""
+    from support import origin as origins
+
     with origins.running(tmp_path_factory.mktemp("origin") / "data") as running:
         yield running
 
@@ -48,6 +52,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A whole service in this process, on both engines."""
+    from support import service as services
+
     async with services.running(services.settings_for(tmp_path / "data", database_url)) as running:
         yield running
 
@@ -55,13 +61,14 @@ async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
 @pytest.fixture
 async def embedded(tmp_path: Path) -> AsyncIterator[Service]:
     """A whole service in this process on the embedded default, for what does not depend on the engine."""
+    from support import service as services
+
     async with services.running(services.settings_for(tmp_path / "data")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Loaded for those who ask for it.
     from support import browser as browsers
 
     with browsers.running() as running:
