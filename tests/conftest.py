@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from support.postgres import Postgres
     from support.service import Service
 
+pytest_plugins = ["support.progress", "support.spread"]
+
 # A line for each request would bury what a failed test is about.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
