@@ -6,6 +6,7 @@ What a fixture is made of is loaded for those who ask for it: tests of pure rule
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,20 +52,53 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database as migrations make it. It is copied for each test, which is sooner done than all of them."""
+    from support import record
+
+    file = tmp_path_factory.mktemp("migrated") / "keywright.db"
+    record.migrate(f"sqlite+aiosqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres: Postgres) -> str:
+    """The name of a PostgreSQL database as migrations make it."""
+    from support import record
+
+    url = postgres.new_database()
+    record.migrate(url)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """As `database_url`, of a database that is migrated and has nothing in it."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path)
+        return f"sqlite+aiosqlite:///{tmp_path}/keywright.db"
+    template = request.getfixturevalue("migrated_database")
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database(template)
+
+
 @pytest.fixture
-async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+async def service(migrated_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A whole service in this process, on both engines."""
     from support import service as services
 
-    async with services.running(services.settings_for(tmp_path / "data", database_url)) as running:
+    async with services.running(services.settings_for(tmp_path / "data", migrated_url)) as running:
         yield running
 
 
 @pytest.fixture
-async def embedded(tmp_path: Path) -> AsyncIterator[Service]:
+async def embedded(migrated_file: Path, tmp_path: Path) -> AsyncIterator[Service]:
     """A whole service in this process on the embedded default, for what does not depend on the engine."""
     from support import service as services
 
+    (tmp_path / "data").mkdir(mode=0o700)
+    shutil.copy(migrated_file, tmp_path / "data")
     async with services.running(services.settings_for(tmp_path / "data")) as running:
         yield running
 
