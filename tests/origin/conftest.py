@@ -11,6 +11,6 @@ from support.record import Record
 
 
 @pytest.fixture
-async def record(database_url: str) -> AsyncIterator[Record]:
-    async with records.opened(database_url) as opened:
+async def record(migrated_url: str) -> AsyncIterator[Record]:
+    async with records.opened(migrated_url) as opened:
         yield opened

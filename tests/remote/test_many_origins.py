@@ -25,6 +25,8 @@ from support.process import NO_TLS, EdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 from support.record import replica_of, snapshot_of
 
+pytestmark = pytest.mark.long(45)
+
 ORIGINS = 3
 KEYS = f"{BUCKETS}/{BUCKET}/consumers/one/keys"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -53,6 +55,19 @@ class Record:
     async def close(self) -> None:
         for database in (*self._extra, self.database):
             await database.close()
+
+
+def migrate(url: str) -> None:
+    """Brings a database to the shape of this version; for callers without an event loop."""
+
+    async def work() -> None:
+        database = Database(url)
+        await migrations.upgrade(database)
+        await database.close()
+
+    # In a thread of its own, an event loop takes no other's place.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work()).result()
 
 
 @asynccontextmanager
