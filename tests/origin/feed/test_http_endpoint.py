@@ -127,6 +127,19 @@ async def test_what_is_no_question_of_an_edge_is_refused(
     assert problem["status"] == status
 
 
+@pytest.mark.parametrize(
+    "shown", [[], ["nobody-knows-it"], ["Bearer nobody-knows-it"], [f"Bearer {ROOT_KEY}"] * 2], ids=len
+)
+async def test_every_401_of_the_feed_names_the_scheme(embedded: Service, shown: list[str]) -> None:
+    """RFC 9110 section 15.5.2: an answer of 401 must have WWW-Authenticate."""
+    del embedded.client.headers["authorization"]
+    headers = [*HEADERS.items(), *(("authorization", one) for one in shown)]
+    for method, path in (("GET", "/v1/feed"), ("GET", "/v1/feed/snapshot"), ("POST", "/v1/feed/acknowledgements")):
+        answer = await embedded.client.request(method, path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer ")
+
+
 async def test_a_management_key_without_feed_may_not_follow(embedded: Service) -> None:
     token = await embedded.new_management_key(buckets={"*": "write"})
     for path in ("/v1/feed", "/v1/feed/snapshot", "/v1/feed/changes?after=1.0123456789abcdef.1"):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from fastapi import APIRouter, Request, Response
 
-from keywright.domain.problems import BadRequest, Forbidden, Gone, Problem, ServiceUnavailable, Unauthorized
+from keywright.domain.problems import BadRequest, Forbidden, Gone, Problem, ServiceUnavailable
 from keywright.origin.auth import bearer as auth
 from keywright.origin.db import commit_log as logs
 from keywright.origin.db.commit_log import NotKept
@@ -30,7 +30,7 @@ from keywright.origin.feed.frame_stream import FrameStream
 from keywright.origin.feed.log_tail import Stretch, Tail
 from keywright.origin.feed.scope_filter import Sight, SightChanged
 from keywright.origin.pipeline.respond import render, to_problem
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.route import Services, authorization_of
 from keywright.origin.pipeline.unit_of_work import Actor
 from keywright.protocol.changes import NOWHERE, Change, Cursor
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, pack
@@ -135,10 +135,7 @@ class FeedDoor:
 
     async def _authenticate(self, request: Request) -> Actor:
         """The reader, if it may follow. Raises Unauthorized, Forbidden."""
-        shown = request.headers.getlist("authorization")
-        if len(shown) > 1:
-            raise Unauthorized("Send one Authorization header, not several.")
-        secret = auth.parse_management_key(shown[0] if shown else None)
+        secret = auth.parse_management_key(authorization_of(request))
         dependencies = self._services.dependencies
         async with self._services.database.read() as tx:
             actor = await auth.authenticate(tx, secret, dependencies.digester, dependencies.clock())
