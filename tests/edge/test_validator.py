@@ -16,6 +16,7 @@ from keywright.edge.replica.files import ReplicaBroken
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator, now_millis
 from keywright.protocol.changes import ConsumerDelete
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from keywright.protocol.changes import Change
@@ -68,7 +69,7 @@ def test_no_digest_is_made_of_a_text_that_is_too_long(replica: Replica, monkeypa
             return DIGESTER.digest(secret)
 
     fill(replica)
-    validator = Validator(replica, Spy())  # type: ignore[arg-type]
+    validator = Validator(replica, Spy(), Clock().millis)  # type: ignore[arg-type]
     validator.validate("x" * 513, BUCKET)
     validator.validate("x" * 512, BUCKET)
     assert [len(secret) for secret in digested] == [512]

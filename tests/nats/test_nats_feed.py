@@ -23,7 +23,9 @@ from keywright.nats import connection as brokers
 from keywright.nats.connection import Broker, BrokerOptions, BrokerUnavailable
 from keywright.protocol.changes import ConsumerDelete, Cursor, KeyDelete
 from keywright.protocol.frames import Frame, FrameKind
+from keywright.runtime.clock import Clock
 from support.scripted_broker import LOG, ScriptedRelay
+from support.sync import new_sync_loop
 
 pytest_plugins = ["edge.conftest"]
 
@@ -39,14 +41,14 @@ async def relay(options: BrokerOptions) -> AsyncIterator[ScriptedRelay]:
 
 @pytest.fixture
 async def feed(options: BrokerOptions) -> AsyncIterator[NatsFeed]:
-    made = NatsFeed(options, DIGESTER)
+    made = NatsFeed(options, DIGESTER, Clock(), edge_name="edge")
     yield made
     await made.close()
 
 
 @pytest.fixture
 async def sync_loop(replica: Replica, feed: NatsFeed) -> AsyncIterator[SyncLoop]:
-    made = SyncLoop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
+    made = new_sync_loop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
     feed.ring = made.ring
     yield made
     await made.close()
@@ -77,10 +79,10 @@ async def test_an_edge_begins_with_the_broker_alone_and_is_in_step_once_it_hears
     assert isinstance(feed, LiveFeed)
     assert (replica.records(), replica.revision, replica.deployment_id) == (state(relay.log), 5, "dply_1/everything")
     assert (sync_loop.is_synced, feed.synced_at) == (False, None)
-    before = time.monotonic()
+    before = Clock().elapsed()
     await bring_in_step(relay, sync_loop)
     assert (sync_loop.is_synced, sync_loop.reason) == (True, None)
-    assert sync_loop.lag_seconds <= time.monotonic() - before + 0.1
+    assert sync_loop.lag_seconds <= Clock().elapsed() - before + 0.1
 
 
 async def test_changes_in_one_message_or_in_many_are_applied_live_and_a_repeat_is_nothing(
@@ -297,9 +299,9 @@ async def test_a_change_from_a_clock_an_hour_ahead_does_not_hold_up_the_lag_once
         while sync_loop.revision != len(relay.log):
             await sync_loop.sync_now()
     relay.clock = time.time
-    right_at = time.monotonic()
+    right_at = Clock().elapsed()
     async with asyncio.timeout(20):
-        while sync_loop.lag_seconds > time.monotonic() - right_at:
+        while sync_loop.lag_seconds > Clock().elapsed() - right_at:
             await bring_in_step(relay, sync_loop)
 
 
@@ -404,7 +406,7 @@ async def test_changes_that_do_not_lead_on_from_the_newest_snapshot_are_not_begu
 
 
 async def test_another_pepper_is_named(relay: ScriptedRelay, options: BrokerOptions) -> None:
-    feed = NatsFeed(options, Digester(bytes(32)))
+    feed = NatsFeed(options, Digester(bytes(32)), Clock(), edge_name="edge")
     with pytest.raises(OtherPepper, match="pepper"):
         await feed.deployment_id()
     await feed.close()
@@ -413,7 +415,7 @@ async def test_another_pepper_is_named(relay: ScriptedRelay, options: BrokerOpti
 async def test_what_is_not_there_is_told_from_what_is_refused(options: BrokerOptions, feed: NatsFeed) -> None:
     with pytest.raises(Refused, match="no stream"):
         await feed.deployment_id()
-    absent = NatsFeed(replace(options, servers=("nats://127.0.0.1:1",)), DIGESTER)
+    absent = NatsFeed(replace(options, servers=("nats://127.0.0.1:1",)), DIGESTER, Clock(), edge_name="edge")
     with pytest.raises(BrokerUnavailable):
         await absent.deployment_id()
     await absent.wait_for_news()

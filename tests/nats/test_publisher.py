@@ -14,7 +14,6 @@ import pytest
 
 from keywright.domain.keyformat import Digester
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed
 from keywright.edge.sync.nats_reports import NatsReports
 from keywright.edge.sync.reporting import NotTaken
@@ -29,12 +28,14 @@ from keywright.protocol.changes import Change, Cursor
 from keywright.protocol.frames import Frame, FrameSigner
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from keywright.runtime import tasks
+from keywright.runtime.clock import Clock
 from keywright.runtime.secret_files import load_digester
 from keywright.runtime.settings import OriginSettings
 from support import service as services
 from support.nats import NatsServer
 from support.record import log_of, snapshot_of
 from support.service import Service
+from support.sync import new_sync_loop
 from support.waiting import until
 
 
@@ -48,8 +49,8 @@ class World:
         self.database = Database(settings.database_url)
         self.digester = load_digester(None, settings.pepper_file)
         self.replica = Replica.open(base / "edge-replica", self.digester.pepper_check())
-        self._feed = NatsFeed(self.options, self.digester)
-        sync_loop = SyncLoop(self.replica, self._feed, poll_seconds=0.05, longest_pause_seconds=0.2)
+        self._feed = NatsFeed(self.options, self.digester, Clock(), edge_name="edge")
+        sync_loop = new_sync_loop(self.replica, self._feed, poll_seconds=0.05, longest_pause_seconds=0.2)
         self._feed.ring = sync_loop.ring
         self.sync_loop = sync_loop
         self._stop = asyncio.Event()
@@ -116,7 +117,9 @@ async def opened(base: Path, options: BrokerOptions, **settings: object) -> Asyn
 async def another_relay(world: World) -> AsyncIterator[None]:
     """What another process of the same origin does."""
     database = Database(world.settings.database_url)
-    relay = Relay(Tail(database), database, world.digester, world.options, take_none, snapshot_changes=1000)
+    relay = Relay(
+        Tail(database, Clock()), database, world.digester, world.options, take_none, Clock(), snapshot_changes=1000
+    )
     running = asyncio.create_task(relay.run())
     try:
         yield

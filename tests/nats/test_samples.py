@@ -41,6 +41,8 @@ from keywright.protocol.changes import (
 )
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
+from keywright.runtime.clock import Clock
+from support.sync import new_sync_loop
 
 pytest_plugins = ["edge.conftest"]
 
@@ -173,8 +175,8 @@ async def sync_loop(
 ) -> AsyncIterator[SyncLoop]:
     # No origin speaks: what is kept is applied, and then known not to be all.
     monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", 0.3)
-    feed = NatsFeed(options, DIGESTER)
-    made = SyncLoop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
+    feed = NatsFeed(options, DIGESTER, Clock(), edge_name="edge")
+    made = new_sync_loop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
     feed.ring = made.ring
     yield made
     await made.close()

@@ -15,6 +15,7 @@ from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import snapshot_loader as snapshot_file
 from keywright.origin.db.engine import Database
 from keywright.protocol.changes import BucketPut, KeyPut
+from keywright.runtime.clock import Clock
 from keywright.runtime.server import StartError
 from keywright.serve import key_files, snapshots
 from support.record import head_of, snapshot_of
@@ -31,7 +32,7 @@ def loaded(service: Service, file: Path, at: Path) -> Replica:
     """A new edge's replica, from the file alone."""
     digester = key_files.load_digester(service.settings)
     replica = Replica.open(at, digester.pepper_check())
-    snapshot_file.load(file, digester, replica, SyncClock())
+    snapshot_file.load(file, digester, replica, SyncClock(None, Clock()))
     return replica
 
 

@@ -19,6 +19,7 @@ from keywright.edge.sync.feed import OtherPepper
 from keywright.edge.sync.following import new_feed
 from keywright.protocol.snapshot_file import SnapshotFileError
 from keywright.runtime import secret_files, server
+from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.secret_files import KeyFileError
 from keywright.runtime.server import StartError
@@ -81,7 +82,7 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
                 _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
                 return
             try:
-                _log.info(snapshot_file.load(path, digester, replica, SyncClock(settings.sync_clock_file)))
+                _log.info(snapshot_file.load(path, digester, replica, SyncClock(settings.sync_clock_file, Clock())))
             except SnapshotFileError as error:
                 # It must not take away what there is: the answers on this disk, or the way to the origin.
                 if replica.revision is None and not settings.is_following:
@@ -93,7 +94,7 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
 
 async def _look(settings: EdgeSettings, digester: Digester) -> None:
     """Raises OtherPepper. Whatever else is in the way now may be gone later; the follower says it if not."""
-    feed = new_feed(settings, digester)
+    feed = new_feed(settings, digester, Clock())
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             await feed.deployment_id()

@@ -36,7 +36,7 @@ def now_millis() -> int:
 class Validator:
     """May be shared by threads. `clock` gives milliseconds since the epoch."""
 
-    def __init__(self, replica: Replica, digester: Digester, clock: Callable[[], int] = now_millis) -> None:
+    def __init__(self, replica: Replica, digester: Digester, clock: Callable[[], int]) -> None:
         self._replica = replica
         self._digest = digester.digest
         self._clock = clock

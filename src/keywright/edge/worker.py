@@ -20,8 +20,9 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.following import new_feed, new_reports
 from keywright.edge.sync.membership import new_member
-from keywright.edge.validator import Validator, now_millis
+from keywright.edge.validator import Validator
 from keywright.runtime import secret_files, server
+from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EdgeSettings
 
@@ -36,16 +37,19 @@ class EdgeWorker:
 
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secret_files.load_digester(settings.pepper, settings.pepper_file)
-        sync_clock = SyncClock(settings.sync_clock_file)
+        clock = Clock()
+        sync_clock = SyncClock(settings.sync_clock_file, clock)
         self._replica = Replica.open_or_replace(
             settings.replica_dir, digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
-        self._feed = new_feed(settings, digester)
+        self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester)
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
-        self._member = new_member(self._replica, settings.replica_dir, self._feed, sync_clock, identity, self._reports)
+        self._member = new_member(
+            self._replica, settings.replica_dir, self._feed, clock, sync_clock, identity, self._reports
+        )
         self._edge = EdgeApp(
-            Validator(self._replica, digester),
+            Validator(self._replica, digester, clock.millis),
             self._member,
             registry=CollectorRegistry(),
             token_required=settings.validation_token_required,
@@ -56,7 +60,7 @@ class EdgeWorker:
             signer=new_signer(settings, digester),
         )
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
-        self._haproxy = self._new_haproxy_maps(settings)
+        self._haproxy = self._new_haproxy_maps(settings, clock)
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._mirroring: asyncio.Task[None] | None = None
@@ -87,7 +91,7 @@ class EdgeWorker:
         await self._reports.close()
         self._replica.close()
 
-    def _new_haproxy_maps(self, settings: EdgeSettings) -> HaproxyMaps | None:
+    def _new_haproxy_maps(self, settings: EdgeSettings, clock: Clock) -> HaproxyMaps | None:
         if settings.haproxy is None:
             return None
         maps = HaproxyMaps(
@@ -95,7 +99,7 @@ class EdgeWorker:
             self._replica,
             is_following=lambda: self._member.is_following,
             lease_seconds=settings.haproxy_lease_seconds,
-            clock=now_millis,
+            clock=clock.millis,
         )
         self._replica.observer = maps
         return maps

@@ -25,9 +25,10 @@ from keywright.origin.pipeline.route import Services
 from keywright.origin.self_serve import api as self_serve
 from keywright.origin.web import assets
 from keywright.origin.web.reference import pages as reference
+from keywright.runtime.clock import Clock
 
 
-def create_app(services: Services) -> FastAPI:
+def create_app(services: Services, clock: Clock) -> FastAPI:
     """The Developer API, its OpenAPI document at /openapi.json and its reference page at /docs; the portals; the feed.
 
     The feed's door is in `state.feed`: whoever runs the application ends its streams with `stop`.
@@ -41,7 +42,7 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    feed = app.state.feed = FeedDoor(services)
+    feed = app.state.feed = FeedDoor(services, clock)
     app.state.services = replace(services, bell=feed.before(services.bell))
     http.install(app)
     cors.install(app, services.cors_origins)

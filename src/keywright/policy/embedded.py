@@ -20,9 +20,9 @@ from keywright.edge.sync.feed import Feed
 from keywright.edge.sync.http_feed import HttpFeed
 from keywright.edge.sync.membership import new_member
 from keywright.edge.sync.reporting import HttpReports, Reports
-from keywright.edge.validator import now_millis
 from keywright.policy.source import READY_SECONDS, ReplicaSource
 from keywright.protocol.reports import edge_name_of, is_edge_name
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     import threading
@@ -72,7 +72,6 @@ class EmbeddedReplica(ReplicaSource):
         ready_seconds: float = READY_SECONDS,
         name: str | None = None,
         region: str = "",
-        clock: Callable[[], int] = now_millis,
     ) -> None:
         """`new_feed` and `new_reports` are called with the replica's name in the thread that follows; without the
         latter no write waits for this replica. The pepper is the origin's, `pepper.key` in the directory unless it is
@@ -80,7 +79,7 @@ class EmbeddedReplica(ReplicaSource):
 
         Raises KeyFileError, ValueError.
         """
-        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, clock=clock)
+        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
         self._new_feed = new_feed
         self._new_reports = new_reports
         self._name = edge_name_of(socket.gethostname()) if name is None else name
@@ -101,10 +100,10 @@ class EmbeddedReplica(ReplicaSource):
         """
         if not origin.startswith(("https://", "http://")) or "@" in origin:
             raise ValueError("the origin is an address, such as https://keys.internal")
-        secret = Secret(token)
+        secret, clock = Secret(token), Clock()
         return cls(
             directory,
-            lambda digester, name: HttpFeed(origin, secret, digester, edge_name=name),
+            lambda digester, name: HttpFeed(origin, secret, digester, clock, edge_name=name),
             lambda digester, name: HttpReports(origin, secret, digester, edge_name=name),
             **options,
         )
@@ -118,9 +117,10 @@ class EmbeddedReplica(ReplicaSource):
         from keywright.edge.sync.nats_feed import NatsFeed
         from keywright.edge.sync.nats_reports import NatsReports
 
+        clock = Clock()
         return cls(
             directory,
-            lambda digester, name: NatsFeed(broker, digester, edge_name=name),
+            lambda digester, name: NatsFeed(broker, digester, clock, edge_name=name),
             lambda digester, name: NatsReports(broker, digester, edge_name=name),
             **options,
         )
@@ -152,7 +152,9 @@ class EmbeddedReplica(ReplicaSource):
         feed = self._new_feed(self._digester, self._name)
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
-        self._member = new_member(replica, self.replica_directory, feed, self._sync_clock, identity, reports)
+        self._member = new_member(
+            replica, self.replica_directory, feed, self._clock, self._sync_clock, identity, reports
+        )
         try:
             await self._member.run(stop)
         finally:

@@ -35,6 +35,7 @@ from keywright.origin.pipeline.route import NotAppliedHere, RateLimiter, Service
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
+from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve.first_start import make_dependencies
@@ -115,7 +116,8 @@ class ServeWorker:
     def __init__(self, settings: OriginSettings) -> None:
         dependencies = make_dependencies(settings)
         self._database = Database(settings.database_url)
-        sync_clock = SyncClock(settings.replica_dir / "in-step.json")
+        clock = Clock()
+        sync_clock = SyncClock(settings.replica_dir / "in-step.json", clock)
         self._replica = Replica.open_or_replace(
             settings.replica_dir, dependencies.digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
@@ -123,14 +125,15 @@ class ServeWorker:
         self._sync_loop = SyncLoop(
             self._replica,
             RecordFeed(self._database),
-            sync_clock=sync_clock,
+            clock,
+            sync_clock,
             poll_seconds=lambda: commits.poll_seconds(POLL_SECONDS),
         )
         commits.subscribe(self._sync_loop.ring)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report)
         self._edge = EdgeApp(
-            Validator(self._replica, dependencies.digester),
+            Validator(self._replica, dependencies.digester, clock.millis),
             self._sync_loop,
             registry=CollectorRegistry(),
             token_required=settings.validation_token_required,
@@ -155,7 +158,8 @@ class ServeWorker:
                 cors_origins=settings.end_users.cors_origins,
                 mailer=_mailer(settings.end_users),
                 public_url=settings.end_users.public_url,
-            )
+            ),
+            clock,
         )
         self._relay: Relay | None = None
         if settings.broker is not None:
@@ -164,7 +168,13 @@ class ServeWorker:
             tail, digester = self._origin.state.feed.tail, dependencies.digester
             changes = settings.snapshot_changes
             self._relay = Relay(
-                tail, self._database, digester, settings.broker, self._edges.acknowledge, snapshot_changes=changes
+                tail,
+                self._database,
+                digester,
+                settings.broker,
+                self._edges.acknowledge,
+                clock,
+                snapshot_changes=changes,
             )
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
         self._stop = asyncio.Event()

@@ -22,6 +22,7 @@ from edge.world import DIGESTER, PEPPER_CHECK, at, batch, bucket, consumer, key
 from keywright.edge.replica import integrity as audit
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,7 +210,7 @@ def _main(path: Path, task: str) -> None:
         except ReplicaBroken:
             print("refused")
             return
-        validator = Validator(replica, DIGESTER)
+        validator = Validator(replica, DIGESTER, Clock().millis)
         verdicts = [validator.validate(secret, "my-bucket").verdict for secret in SECRETS]
         print("condemned" if replica.is_marked_corrupt else "fine", {str(verdict) for verdict in verdicts})
         return

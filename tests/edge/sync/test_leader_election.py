@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from edge.world import MemoryFeed, bucket, consumer, key
-from keywright.edge.replica.freshness import SyncClock, elapsed_seconds
+from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import leader_election as election
 from keywright.edge.sync.leader_election import NOBODY, Member
-from keywright.edge.sync.loop import SyncLoop
+from keywright.runtime.clock import Clock
+from support.clock import FakeClock
+from support.sync import new_sync_loop
 from support.waiting import until
 
 
@@ -25,15 +26,15 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 class Process:
     """One member, as a worker process has it; LMDB lets one process open a replica once, so here they share it."""
 
-    def __init__(self, replica: Replica, feed: MemoryFeed, *, clock: Callable[[], float] = elapsed_seconds) -> None:
+    def __init__(self, replica: Replica, feed: MemoryFeed, clock: Clock) -> None:
         self.replica = replica
-        sync_clock = SyncClock(replica._files.path / "in-step.json", elapsed=clock)
+        sync_clock = SyncClock(replica._files.path / "in-step.json", clock)
         self.member = Member(
             replica,
             replica._files.path / "standing.json",
-            lambda: SyncLoop(replica, feed, sync_clock=sync_clock, poll_seconds=0.01),
+            lambda: new_sync_loop(replica, feed, clock=clock, sync_clock=sync_clock, poll_seconds=0.01),
+            clock,
             sync_clock,
-            monotonic=clock,
         )
         self.stop = asyncio.Event()
         self.running: asyncio.Task[None] | None = None
@@ -49,7 +50,7 @@ class Process:
 
 
 def test_without_a_process_that_follows_nothing_is_said_to_be_in_step(replica: Replica) -> None:
-    process = Process(replica, MemoryFeed())
+    process = Process(replica, MemoryFeed(), Clock())
     assert (process.member.is_synced, process.member.reason, process.member.revision) == (False, NOBODY, None)
     assert process.member.lag_seconds >= 0
     replica.close()
@@ -58,7 +59,7 @@ def test_without_a_process_that_follows_nothing_is_said_to_be_in_step(replica: R
 
 async def test_one_follows_the_other_reads_its_standing_and_takes_over(replica: Replica) -> None:
     feed = MemoryFeed(log=[bucket(1, "my-bucket"), consumer(1, 1)])
-    one, other = (Process(replica, feed) for _ in range(2))
+    one, other = (Process(replica, feed, Clock()) for _ in range(2))
     one.start()
     await until(lambda: one.member.is_following and one.member.is_synced)
     other.start()
@@ -79,20 +80,20 @@ async def test_one_follows_the_other_reads_its_standing_and_takes_over(replica: 
 
 @pytest.mark.parametrize("later", [60.0, -60.0], ids=["the-writer-is-silent", "the-machine-was-started-anew"])
 async def test_an_old_standing_says_nothing_of_now(replica: Replica, later: float) -> None:
-    now = 1000.0
+    clock = FakeClock()
     feed = MemoryFeed(log=[bucket(1, "my-bucket")])
-    one, other = (Process(replica, feed, clock=lambda: now) for _ in range(2))
+    one, other = (Process(replica, feed, clock) for _ in range(2))
     one.start()
     await until(lambda: other.member.is_synced)
     await one.end()
-    now += later
+    clock.advance(later)
     assert (other.member.is_synced, other.member.reason) == (False, NOBODY)
     assert other.member.lag_seconds >= 0
     await other.end()
 
 
 async def test_a_standing_that_cannot_be_read_is_none(replica: Replica) -> None:
-    process = Process(replica, MemoryFeed())
+    process = Process(replica, MemoryFeed(), Clock())
     for text in ("", "{}", "[]", '{"written_at": null}'):
         (replica._files.path / "standing.json").write_text(text)
         assert (process.member.is_synced, process.member.reason) == (False, NOBODY)
@@ -101,7 +102,7 @@ async def test_a_standing_that_cannot_be_read_is_none(replica: Replica) -> None:
 
 async def test_who_only_reads_lets_go_of_broken_files_so_that_they_can_be_replaced(replica: Replica) -> None:
     feed = MemoryFeed(log=[bucket(1, "my-bucket")])
-    process = Process(replica, feed)
+    process = Process(replica, feed, Clock())
     with replica.following() as is_ours:
         assert is_ours
         process.start()

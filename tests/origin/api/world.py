@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message
 
 from keywright.origin.app import create_app
 from keywright.origin.db import tables
+from keywright.runtime.clock import Clock
 from support.service import ROOT_KEY, Service, bare_services
 
 JSON = ("content-type", "application/json")
@@ -23,7 +24,7 @@ AUTHORIZATION = ("authorization", f"Bearer {ROOT_KEY}")
 @cache
 def document() -> dict[str, Any]:
     """Our OpenAPI document, at the default limits."""
-    return create_app(bare_services()).openapi()
+    return create_app(bare_services(), Clock()).openapi()
 
 
 @dataclass(frozen=True)

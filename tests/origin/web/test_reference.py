@@ -20,6 +20,7 @@ from keywright.origin.pipeline import route as http
 from keywright.origin.web import assets
 from keywright.origin.web.reference import pages as reference
 from keywright.origin.web.reference.schemas import Schemas
+from keywright.runtime.clock import Clock
 from support.service import Service, bare_services
 
 HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7 * 7 }}</pre></title>"""
@@ -68,7 +69,7 @@ async def open_page(document: Mapping[str, Any], url: str = "/docs", **headers: 
 @cache
 def origin() -> FastAPI:
     """The origin without all that its document and its pages have no business with. Made once."""
-    return create_app(bare_services())
+    return create_app(bare_services(), Clock())
 
 
 @pytest.fixture

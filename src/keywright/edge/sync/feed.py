@@ -78,7 +78,10 @@ class LiveFeed(Feed, Protocol):
 
     @property
     def synced_at(self) -> float | None:
-        """The latest moment (monotonic) of which it is known that all that was committed by then has been handed on."""
+        """The latest moment of which it is known that all that was committed by then has been handed on.
+
+        In seconds of `Clock.elapsed`.
+        """
         ...
 
     async def wait_for_news(self) -> None:

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester, Secret
     from keywright.edge.sync.nats_feed import NatsFeed
     from keywright.edge.sync.nats_reports import NatsReports
+    from keywright.runtime.clock import Clock
     from keywright.runtime.settings import EdgeSettings
 
 
-def new_feed(settings: EdgeSettings, digester: Digester) -> HttpFeed | NatsFeed | NoFeed:
+def new_feed(settings: EdgeSettings, digester: Digester, clock: Clock) -> HttpFeed | NatsFeed | NoFeed:
     if settings.broker is not None:
         # Its client is loaded by those who use it.
         from keywright.edge.sync.nats_feed import NatsFeed
 
-        return NatsFeed(settings.broker, digester, edge_name=settings.name)
+        return NatsFeed(settings.broker, digester, clock, edge_name=settings.name)
     if settings.origin is None:
         return NoFeed()
-    return HttpFeed(settings.origin, _token(settings), digester, edge_name=settings.name)
+    return HttpFeed(settings.origin, _token(settings), digester, clock, edge_name=settings.name)
 
 
 def new_reports(settings: EdgeSettings, digester: Digester) -> HttpReports | NatsReports | NoReports:

@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from keywright.edge.replica.freshness import elapsed_seconds
 from keywright.edge.sync.feed import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted
 from keywright.edge.sync.origin_client import new_client
 from keywright.protocol.changes import NOWHERE, Batch, Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from keywright.domain.keyformat import Digester, Secret
+    from keywright.runtime.clock import Clock
 
 SILENCE_SECONDS = 6.0
 """Three heartbeats: a connection that is this quiet is dead, whatever the socket says."""
@@ -51,13 +49,13 @@ class HttpFeed:
         origin: str,
         token: Secret,
         digester: Digester,
+        clock: Clock,
         *,
-        edge_name: str = "edge",
-        monotonic: Callable[[], float] = elapsed_seconds,
+        edge_name: str,
     ) -> None:
         self._signer = FrameSigner(digester)
         self._pepper_check = digester.pepper_check()
-        self._monotonic = monotonic
+        self._clock = clock
         self._client = new_client(
             origin,
             token,
@@ -148,7 +146,7 @@ class HttpFeed:
         """The answer to a request of its own nonce. Raises what the origin's refusal means."""
         nonce = secrets.token_urlsafe(24)
         parameters = {} if after is None else {"after": str(after)}
-        asked_at = self._monotonic()
+        asked_at = self._clock.elapsed()
         stack = AsyncExitStack()
         try:
             opening = self._client.stream("GET", path, params=parameters, headers={"keywright-nonce": nonce})
@@ -160,7 +158,7 @@ class HttpFeed:
         except BaseException:
             await stack.aclose()
             raise
-        return _Answer(response, stack, self._signer, nonce, asked_at)
+        return _Answer(response, stack, self._signer, self._clock, nonce, asked_at)
 
     async def _refuse(self, response: httpx2.Response) -> None:
         status = response.status_code
@@ -188,12 +186,19 @@ class _Answer:
     """The frames of one answer, checked for their place in it."""
 
     def __init__(
-        self, response: httpx2.Response, stack: AsyncExitStack, signer: FrameSigner, nonce: str, asked_at: float
+        self,
+        response: httpx2.Response,
+        stack: AsyncExitStack,
+        signer: FrameSigner,
+        clock: Clock,
+        nonce: str,
+        asked_at: float,
     ) -> None:
         self.handed_on = NOWHERE
         self.synced_at = asked_at
         self._stack = stack
         self._signer = signer
+        self._clock = clock
         self._nonce = nonce
         self._asked_at = asked_at
         self._first_time: int | None = None
@@ -258,7 +263,7 @@ class _Answer:
         # The first frame was made after the question, so this is never later than the moment that the origin means,
         # however long the frame was held up and whatever the two clocks say.
         since = (frame.time - self._first_time) / 1000
-        self.synced_at = max(self.synced_at, min(self._asked_at + since, elapsed_seconds()))
+        self.synced_at = max(self.synced_at, min(self._asked_at + since, self._clock.elapsed()))
         self._head = frame.head
         self._arrived.append(frame)
 

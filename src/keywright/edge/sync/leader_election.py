@@ -12,13 +12,12 @@ import contextlib
 import json
 import logging
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import lmdb
 
 from keywright.domain.models import to_iso
-from keywright.edge.replica.freshness import elapsed_seconds
 from keywright.edge.replica.replica import ReplicaBroken
 from keywright.runtime import tasks
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.loop import SyncLoop
     from keywright.protocol.changes import Cursor
+    from keywright.runtime.clock import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -50,18 +50,18 @@ class Member:
         replica: Replica,
         path: Path,
         new_follower: Callable[[], SyncLoop],
+        clock: Clock,
         sync_clock: SyncClock,
         *,
         report: Callable[[], Awaitable[None]] | None = None,
-        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._replica = replica
         self._path = path
         self._new_follower = new_follower
         self._sync_clock = sync_clock
         self._report = report
-        self._monotonic = monotonic
-        self._started = datetime.now(UTC)
+        self._clock = clock
+        self._started = clock.now()
         self._sync_loop: SyncLoop | None = None
 
     @property
@@ -143,7 +143,7 @@ class Member:
             "synced": sync_loop.is_synced,
             "since": to_iso(sync_loop.since),
             "reason": sync_loop.reason,
-            "written_at": self._monotonic(),
+            "written_at": self._clock.elapsed(),
         }
         waiting = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         waiting.write_text(json.dumps(standing))
@@ -151,7 +151,7 @@ class Member:
 
     def _read(self) -> dict[str, Any]:
         """The standing that was written last; a silent writer's says nothing of now."""
-        now = self._monotonic()
+        now = self._clock.elapsed()
         try:
             standing = json.loads(self._path.read_text())
             # The clock is that of this machine since it started: a time to come is of an earlier start.

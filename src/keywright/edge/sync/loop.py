@@ -12,13 +12,11 @@ import contextlib
 import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import lmdb
 
 from keywright.edge.replica import integrity as audit
-from keywright.edge.replica.freshness import SyncClock, elapsed_seconds
 from keywright.edge.replica.replica import Gap, ReplicaBroken
 from keywright.edge.sync.feed import LiveFeed, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.runtime import tasks
@@ -26,10 +24,13 @@ from keywright.runtime import tasks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from concurrent.futures import Future
+    from datetime import datetime
 
+    from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.feed import Feed, Snapshot
     from keywright.protocol.changes import Change, Cursor
+    from keywright.runtime.clock import Clock
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -52,13 +53,12 @@ class SyncLoop:
         self,
         replica: Replica,
         feed: Feed,
+        clock: Clock,
+        sync_clock: SyncClock,
         *,
-        sync_clock: SyncClock | None = None,
         on_news: Callable[[], None] = lambda: None,
         poll_seconds: float | Callable[[], float] = POLL_SECONDS,
         longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
         self._replica = replica
         self._feed = feed
@@ -66,15 +66,14 @@ class SyncLoop:
         self._poll_seconds = poll_seconds if callable(poll_seconds) else lambda: poll_seconds
         self._longest_pause_seconds = longest_pause_seconds
         self._clock = clock
-        self._monotonic = monotonic
         self._writer = ThreadPoolExecutor(1, "replica-writer")
         self._bell = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._waiting: asyncio.Task[None] | None = None
         self._is_known_deployment = False
         self._is_synced = False
-        self._since = clock()
-        self._sync_clock = sync_clock or SyncClock(elapsed=monotonic)
+        self._since = clock.now()
+        self._sync_clock = sync_clock
         self._on_news = on_news
         self._failures: set[str] = set()
         self._reason: str | None = None
@@ -132,15 +131,15 @@ class SyncLoop:
         stopping.add_done_callback(lambda _: self._bell.set())
         auditing = asyncio.create_task(self._audit())
         pause = 0.0
-        checked_at = self._monotonic()
+        checked_at = self._clock.elapsed()
         try:
             while not stop.is_set():
                 self._bell.clear()
                 try:
                     await self.sync_now()
                     await self._on_writer(self._replica.sweep, SWEEP_SIZE)
-                    if self._monotonic() - checked_at >= READER_CHECK_SECONDS:
-                        checked_at = self._monotonic()
+                    if self._clock.elapsed() - checked_at >= READER_CHECK_SECONDS:
+                        checked_at = self._clock.elapsed()
                         await self._on_writer(self._replica.reader_check)
                     pause = 0.0
                     self._failures.clear()
@@ -218,7 +217,7 @@ class SyncLoop:
             self._is_known_deployment = True
         while True:
             cursor = replica.cursor
-            asked_at = self._monotonic()
+            asked_at = self._clock.elapsed()
             try:
                 if cursor is None:
                     raise SnapshotNeeded("nothing here yet")
@@ -307,7 +306,7 @@ class SyncLoop:
     def _mark(self, *, is_synced: bool) -> None:
         if is_synced is not self._is_synced:
             self._is_synced = is_synced
-            self._since = self._clock()
+            self._since = self._clock.now()
             self._on_news()
 
     def _note_failure(self, error: Exception) -> None:

@@ -21,13 +21,20 @@ if TYPE_CHECKING:
     from keywright.edge.sync.feed import Feed
     from keywright.edge.sync.reporting import Reports
     from keywright.protocol.reports import Report
+    from keywright.runtime.clock import Clock
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 
 
 def new_member(
-    replica: Replica, replica_dir: Path, feed: Feed, sync_clock: SyncClock, identity: Identity, reports: Reports | None
+    replica: Replica,
+    replica_dir: Path,
+    feed: Feed,
+    clock: Clock,
+    sync_clock: SyncClock,
+    identity: Identity,
+    reports: Reports | None,
 ) -> Member:
     """A member that follows this feed. Without reports nobody hears of the edge, and no write waits for it."""
 
@@ -35,7 +42,8 @@ def new_member(
         sync_loop = SyncLoop(
             replica,
             feed,
-            sync_clock=sync_clock,
+            clock,
+            sync_clock,
             on_news=(lambda: None) if reporter is None else reporter.ring,
             poll_seconds=FIRST_PAUSE_SECONDS,
             longest_pause_seconds=LONGEST_PAUSE_SECONDS,
@@ -60,6 +68,7 @@ def new_member(
         replica,
         replica_dir / "standing.json",
         new_follower,
+        clock,
         sync_clock,
         report=None if reporter is None else reporter.run,
     )

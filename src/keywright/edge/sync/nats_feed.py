@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -37,6 +36,7 @@ from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner
 
 if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
+    from keywright.runtime.clock import Clock
 
 SILENCE_SECONDS = 6.0
 """Three heartbeats of the origin: what was heard before says nothing of now."""
@@ -54,7 +54,7 @@ class NotKnownToBeAll(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A frame that says where the record was, and the moment (monotonic) of which that is true."""
+    """A frame that says where the record was, and the moment (`Clock.elapsed`) of which that is true."""
 
     frame: Frame
     true_at: float
@@ -70,10 +70,9 @@ class NatsFeed:
         self,
         options: BrokerOptions,
         digester: Digester,
+        clock: Clock,
         *,
-        edge_name: str = "edge",
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        edge_name: str,
     ) -> None:
         self.ring: Callable[[], None] = lambda: None
         """Called with whatever comes, so that a follower that is waiting to try again need not wait longer."""
@@ -82,7 +81,6 @@ class NatsFeed:
         self._signer = FrameSigner(digester)
         self._pepper_check = digester.pepper_check()
         self._clock = clock
-        self._monotonic = monotonic
         self._connection: Broker | None = None
         self._stores: list[Store] = []
         self._reading: Reading | None = None
@@ -111,13 +109,13 @@ class NatsFeed:
 
     async def changes(self, after: Cursor) -> Batch:
         self._at = after
-        asked_at = self._monotonic()
+        asked_at = self._clock.elapsed()
         async with self._connected():
             is_hub_back = self._is_at_mirror and self._is_heard()
             if self._reading is None or self._handed_on != after or is_hub_back:
                 await self._read_on(after)
             while not (batch := await self._take(after)).changes and not self._is_in_step():
-                if self._monotonic() - asked_at > SILENCE_SECONDS:
+                if self._clock.elapsed() - asked_at > SILENCE_SECONDS:
                     # The origin is heard, and is further. What is read here has come to an end unnoticed.
                     raise BrokerUnavailable("the broker does not give the changes that the origin says there are")
                 await self._hear(max(asked_at + FIRST_WORD_SECONDS, self._voice_at + SILENCE_SECONDS))
@@ -220,9 +218,9 @@ class NatsFeed:
     async def _hear(self, until: float) -> None:
         """Return when something has come. Raises NotKnownToBeAll when the time is up."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, until - self._monotonic())):
+            async with asyncio.timeout(max(0.0, until - self._clock.elapsed())):
                 await self._came.wait()
-        if self._monotonic() >= until and not self._said:
+        if self._clock.elapsed() >= until and not self._said:
             raise NotKnownToBeAll(self._why or f"nothing was heard of the origin for {SILENCE_SECONDS:g} s")
         self._came.clear()
         while self._said:
@@ -232,7 +230,7 @@ class NatsFeed:
 
     def _heed(self, heartbeat: Frame) -> None:
         """Note that the origin is there, unless this was said long ago or against what is known."""
-        age = self._clock() - heartbeat.time / 1000
+        age = self._clock.millis() / 1000 - heartbeat.time / 1000
         word = self._word
         if abs(age) > CLOCK_SECONDS:
             said = f"{age:.0f} s ago" if age > 0 else f"in {-age:.0f} s"
@@ -247,19 +245,19 @@ class NatsFeed:
             self._why = f"the origin is at revision {heartbeat.cursor.revision}, which is before this replica's"
         else:
             self._why = ""
-            self._voice_at, self._voice_time = self._monotonic(), heartbeat.time
+            self._voice_at, self._voice_time = self._clock.elapsed(), heartbeat.time
             self._weigh(heartbeat)
 
     def _weigh(self, frame: Frame) -> None:
         """Take the frame's word for where the record is, if it is the newest."""
         # A time that has yet to come was told by a wrong clock; it must not outlast what the right one says later.
-        frame = replace(frame, time=min(frame.time, int(self._clock() * 1000)))
+        frame = replace(frame, time=min(frame.time, self._clock.millis()))
         if self._word is None or _newness(frame) > _newness(self._word.frame):
-            ago = max(0.0, self._clock() - frame.time / 1000)
-            self._word = Word(frame, self._monotonic() - ago)
+            ago = max(0.0, self._clock.millis() / 1000 - frame.time / 1000)
+            self._word = Word(frame, self._clock.elapsed() - ago)
 
     def _is_heard(self) -> bool:
-        return self._monotonic() - self._voice_at <= SILENCE_SECONDS
+        return self._clock.elapsed() - self._voice_at <= SILENCE_SECONDS
 
     def _is_in_step(self) -> bool:
         """Whether all that the record had by the newest word has been handed on, and the origin is still there."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +33,7 @@ from keywright.origin.pipeline.route import Services, authorization_of
 from keywright.origin.pipeline.unit_of_work import Actor
 from keywright.protocol.changes import NOWHERE, Change, Cursor
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, pack
+from keywright.runtime.clock import Clock
 
 log = logging.getLogger("keywright.origin")
 
@@ -76,10 +76,11 @@ class Answer:
 class FeedDoor:
     """One for each process."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, clock: Clock) -> None:
         self._services = services
+        self._clock = clock
         self._signer = FrameSigner(services.dependencies.digester)
-        self._tail = Tail(services.database)
+        self._tail = Tail(services.database, clock)
         self._snapshots = 0
         self.router = APIRouter(prefix="/v1/feed", include_in_schema=False)
         for path, frames in (("", self._about), ("/snapshot", self._snapshot), ("/changes", self._changes)):
@@ -144,25 +145,25 @@ class FeedDoor:
         return actor
 
     async def _about(self, request: Request, actor: Actor, answer: Answer, after: Cursor) -> AsyncIterator[bytes]:
-        yield answer.frame(FrameKind.END, at=time.monotonic())
+        yield answer.frame(FrameKind.END, at=self._clock.elapsed())
 
     async def _snapshot(self, request: Request, actor: Actor, answer: Answer, after: Cursor) -> AsyncIterator[bytes]:
         if self._snapshots >= SNAPSHOTS_AT_ONCE:
             raise ServiceUnavailable("Enough snapshots are under way.", headers={"retry-after": "5"})
         self._snapshots += 1
-        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        deadline = self._clock.elapsed() + SNAPSHOT_SECONDS
         try:
             sight = Sight(actor.grantee)
             async with self._services.database.read(is_snapshot=True) as tx:
                 deployment = await logs.find_deployment(tx)
                 cursor = deployment.head if deployment is not None else NOWHERE
-                yield answer.frame(FrameKind.PAGE, at=time.monotonic(), cursor=cursor)
+                yield answer.frame(FrameKind.PAGE, at=self._clock.elapsed(), cursor=cursor)
                 async for page in logs.stream_snapshot(tx):
                     for part in pack([put for put in page if sight.shows(put)]):
-                        yield answer.frame(FrameKind.PAGE, at=time.monotonic(), cursor=cursor, changes=part)
-                        if time.monotonic() > deadline or self._tail.is_stopped:
+                        yield answer.frame(FrameKind.PAGE, at=self._clock.elapsed(), cursor=cursor, changes=part)
+                        if self._clock.elapsed() > deadline or self._tail.is_stopped:
                             return
-            yield answer.frame(FrameKind.END, at=time.monotonic(), cursor=cursor)
+            yield answer.frame(FrameKind.END, at=self._clock.elapsed(), cursor=cursor)
         finally:
             self._snapshots -= 1
 
@@ -170,7 +171,7 @@ class FeedDoor:
         async with self._tail.reading():
             sight = await self._sight_of(actor)
             stretch = await self._tail.read(after)
-            checked_at = sent_at = time.monotonic()
+            checked_at = sent_at = self._clock.elapsed()
             is_due = True
             while not self._tail.is_stopped:
                 if stretch.changes or is_due:
@@ -182,8 +183,8 @@ class FeedDoor:
                         return
                     for frame in frames:
                         yield frame
-                    sent_at = time.monotonic()
-                now = time.monotonic()
+                    sent_at = self._clock.elapsed()
+                now = self._clock.elapsed()
                 if now - checked_at >= TOKEN_CHECK_SECONDS:
                     if not await self._is_still(actor, request):
                         return
@@ -194,7 +195,7 @@ class FeedDoor:
                 except (NotKept, DatabaseUnavailable) as error:
                     log.warning("a stream of changes ends: %s", error)
                     return
-                now = time.monotonic()
+                now = self._clock.elapsed()
                 if now - stretch.as_of > AWAY_SECONDS:
                     return
                 is_due = now - sent_at >= HEARTBEAT_SECONDS

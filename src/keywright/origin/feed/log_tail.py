@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from keywright.origin.db import commit_log as logs
 from keywright.origin.db.commit_log import Logged, NotKept
 from keywright.origin.db.engine import Database, DatabaseUnavailable
 from keywright.protocol.changes import Cursor, Hidden
+from keywright.runtime.clock import Clock
 
 log = logging.getLogger("keywright.origin")
 
@@ -32,7 +32,7 @@ AWAY_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Changes of the log that follow a cursor, and the newest revision that was known at `as_of` (monotonic)."""
+    """Changes of the log that follow a cursor, and the newest revision that was known at `as_of` (`Clock.elapsed`)."""
 
     follows: Cursor
     changes: Sequence[Logged]
@@ -47,8 +47,9 @@ class Stretch:
 class Tail:
     """The end of the log, shared by all readers. From the event loop's own thread."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
         database.commits.subscribe(self.ring)
         self._recent: deque[Logged] = deque(maxlen=KEPT_CHANGES)
         self._head: Cursor | None = None
@@ -109,7 +110,7 @@ class Tail:
 
     async def read(self, cursor: Cursor) -> Stretch:
         """What follows a cursor, from the record itself. Raises NotKept, DatabaseUnavailable."""
-        as_of = time.monotonic()
+        as_of = self._clock.elapsed()
         async with self._database.read() as tx:
             found = await logs.find_deployment(tx)
             rows = await logs.lead_on(tx, cursor, limit=BATCH_SIZE)
@@ -136,7 +137,7 @@ class Tail:
 
     async def _look_once(self) -> bool:
         """Take in what is new; whether there may be more."""
-        looked_at = time.monotonic()
+        looked_at = self._clock.elapsed()
         async with self._database.read() as tx:
             if self._head is None:
                 found = await logs.find_deployment(tx)

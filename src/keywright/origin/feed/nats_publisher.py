@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +36,7 @@ from keywright.protocol.changes import Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, pack
 from keywright.protocol.reports import Report
 from keywright.runtime import tasks
+from keywright.runtime.clock import Clock
 
 log = logging.getLogger("keywright.origin")
 
@@ -66,9 +66,9 @@ class Relay:
         digester: Digester,
         options: BrokerOptions,
         acknowledge: Callable[[Report], Awaitable[float]],
+        clock: Clock,
         *,
         snapshot_changes: int,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self.tail = tail
         self.database = database
@@ -86,14 +86,14 @@ class Relay:
         """Survives everything but being cancelled."""
         pause = 0.0
         while True:
-            started = time.monotonic()
+            started = self.clock.elapsed()
             try:
                 await self._connect_and_carry()
             except (BrokerRefused, BrokerUnavailable, DatabaseUnavailable, NotKept) as error:
                 # A stream that is missing is made at the next attempt.
                 is_refused = isinstance(error, BrokerRefused) and not isinstance(error, StreamMissing)
                 self._note(error, logging.ERROR if is_refused else logging.WARNING)
-                if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
+                if self.clock.elapsed() - started > LONGEST_PAUSE_SECONDS:
                     pause = 0.0
                 longer = min(max(2 * pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
                 pause = REFUSED_PAUSE_SECONDS if is_refused else longer
@@ -129,12 +129,18 @@ class Carrier:
     def __init__(self, relay: Relay, connection: Broker, deployment_id: str) -> None:
         self._relay = relay
         self._tail = relay.tail
+        self._clock = relay.clock
         self._connection = connection
         self._store = connection.store()
         self._options = connection.options
         self._deployment_id = deployment_id
         self._keeper = Keeper(
-            connection, relay.database, relay.signer, relay.pepper_check, changes_apart=relay.snapshot_changes
+            connection,
+            relay.database,
+            relay.signer,
+            relay.pepper_check,
+            relay.clock,
+            changes_apart=relay.snapshot_changes,
         )
         self._place = Place(0, None)
         self._next_heartbeat = 0.0
@@ -179,7 +185,7 @@ class Carrier:
                 # It waits for nothing any more; what is still committed is carried all the same.
                 await asyncio.sleep(BEHIND_PAUSE_SECONDS)
             try:
-                return await self._tail.after(place.cursor, max(0.0, self._next_heartbeat - time.monotonic()))
+                return await self._tail.after(place.cursor, max(0.0, self._next_heartbeat - self._clock.elapsed()))
             except NotKept:
                 await self._seed(place, place.cursor)
 
@@ -250,7 +256,7 @@ class Carrier:
 
     async def _beat(self, stretch: Stretch) -> None:
         """Say where the record is, unless another process has said so lately or this one knows nothing new."""
-        now = time.monotonic()
+        now = self._clock.elapsed()
         if now < self._next_heartbeat:
             return
         self._next_heartbeat = now + HEARTBEAT_SECONDS
@@ -265,16 +271,16 @@ class Carrier:
             frame = broker.frame_in(message, self._relay.signer, broker.FOR_HEARTBEATS)
         except FrameError:
             return
-        if frame.deployment_id == self._deployment_id and abs(self._relay.clock() - frame.time / 1000) < 1:
+        if frame.deployment_id == self._deployment_id and abs(self._clock.millis() - frame.time) < 1000:
             # A little later than the other's next one is due.
             late = random.uniform(1.05, 1.25)  # noqa: S311
-            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS * late
+            self._next_heartbeat = self._clock.elapsed() + HEARTBEAT_SECONDS * late
 
     def _frame(
         self, purpose: str, stretch: Stretch | None, follows: Cursor, cursor: Cursor, part: Sequence[Change]
     ) -> Frame:
-        head, ago = (cursor.revision, 0.0) if stretch is None else (stretch.head, time.monotonic() - stretch.as_of)
-        at = int((self._relay.clock() - ago) * 1000)
+        head, ago = (cursor.revision, 0.0) if stretch is None else (stretch.head, self._clock.elapsed() - stretch.as_of)
+        at = self._clock.millis() - int(ago * 1000)
         head = max(head, cursor.revision)
         common = self._deployment_id, FrameKind.CHANGES, broker.EVERYTHING, purpose, 0
         return Frame(*common, follows, cursor, head, at, part)

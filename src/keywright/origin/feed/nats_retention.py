@@ -12,7 +12,6 @@ import contextlib
 import logging
 import random
 import secrets
-import time
 from collections.abc import Sequence
 
 from keywright.nats import connection as broker
@@ -22,6 +21,7 @@ from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.engine import Database
 from keywright.protocol.changes import Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, pack
+from keywright.runtime.clock import Clock
 
 log = logging.getLogger("keywright.origin")
 
@@ -38,7 +38,14 @@ class Keeper:
     """One for each connection to the broker."""
 
     def __init__(
-        self, connection: Broker, database: Database, signer: FrameSigner, pepper_check: str, *, changes_apart: int
+        self,
+        connection: Broker,
+        database: Database,
+        signer: FrameSigner,
+        pepper_check: str,
+        clock: Clock,
+        *,
+        changes_apart: int,
     ) -> None:
         self._options = connection.options
         self._store = connection.store()
@@ -46,6 +53,7 @@ class Keeper:
         self._database = database
         self._signer = signer
         self._pepper_check = pepper_check
+        self._clock = clock
         self._changes_apart = changes_apart
         self._kept: Cursor | None = None
         self._is_due = asyncio.Event()
@@ -112,7 +120,7 @@ class Keeper:
             raise BeingWritten
         at, number = bounds.last, 0
         nonce = broker.FOR_SNAPSHOT + secrets.token_urlsafe(12)
-        started = int(time.time() * 1000)
+        started = self._clock.millis()
         async with self._database.read(is_snapshot=True) as tx:
             found = await logs.find_deployment(tx)
             if found is None:
