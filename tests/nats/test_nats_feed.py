@@ -19,11 +19,14 @@ from keywright.edge.sync import nats_feed
 from keywright.edge.sync.feed import LiveFeed, OtherPepper, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
-from keywright.nats import connection as brokers
-from keywright.nats.connection import Broker, BrokerOptions, BrokerUnavailable
+from keywright.nats import streams
+from keywright.nats.connection import BrokerUnavailable, Connection, connect
+from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT
 from keywright.protocol.changes import ConsumerDelete, Cursor, KeyDelete
 from keywright.protocol.frames import Frame, FrameKind
 from keywright.runtime.clock import Clock
+from keywright.runtime.nats_options import NatsOptions
+from support.nats import streams_of
 from support.scripted_broker import LOG, ScriptedRelay
 from support.sync import new_sync_loop
 
@@ -31,8 +34,8 @@ pytest_plugins = ["edge.conftest"]
 
 
 @pytest.fixture
-async def relay(options: BrokerOptions) -> AsyncIterator[ScriptedRelay]:
-    connection = await brokers.connect(options, "scripted")
+async def relay(options: NatsOptions) -> AsyncIterator[ScriptedRelay]:
+    connection = await connect(options, "scripted", Clock())
     made = ScriptedRelay(connection)
     await made.start()
     yield made
@@ -40,7 +43,7 @@ async def relay(options: BrokerOptions) -> AsyncIterator[ScriptedRelay]:
 
 
 @pytest.fixture
-async def feed(options: BrokerOptions) -> AsyncIterator[NatsFeed]:
+async def feed(options: NatsOptions) -> AsyncIterator[NatsFeed]:
     made = NatsFeed(options, DIGESTER, Clock(), edge_name="edge")
     yield made
     await made.close()
@@ -105,7 +108,7 @@ async def test_changes_in_one_message_or_in_many_are_applied_live_and_a_repeat_i
 
 # What is done to the message that brings a change, and what an edge makes of it.
 ALTERED: dict[str, tuple[dict[str, Any], type[Exception]]] = {
-    "another-use": ({"nonce": brokers.FOR_HEARTBEATS}, Untrusted),
+    "another-use": ({"nonce": FOR_HEARTBEATS}, Untrusted),
     "an-answer-to-a-request": ({"nonce": "nonce-of-a-request"}, Untrusted),
     "another-kind": ({"kind": FrameKind.PAGE}, Untrusted),
     "another-scope": ({"scope": "narrow"}, Untrusted),
@@ -168,7 +171,7 @@ async def test_a_message_that_was_tampered_with_is_refused_and_the_replica_stays
 
 
 ALTERED_SNAPSHOTS: dict[str, Any] = {
-    "a-page-of-another-snapshot": lambda frame: _page(frame, nonce=f"{brokers.FOR_SNAPSHOT}another"),
+    "a-page-of-another-snapshot": lambda frame: _page(frame, nonce=f"{FOR_SNAPSHOT}another"),
     "a-page-of-another-revision": lambda frame: _page(frame, cursor=at(5)),
     "a-page-of-another-past": lambda frame: _page(frame, cursor=at(4, 2)),
     "a-page-of-another-deployment": lambda frame: _page(frame, deployment_id="dply_2"),
@@ -177,7 +180,7 @@ ALTERED_SNAPSHOTS: dict[str, Any] = {
     "an-end-too-early": lambda frame: replace(frame, number=1) if frame.kind is FrameKind.END else frame,
     "an-end-too-late": lambda frame: replace(frame, number=3) if frame.kind is FrameKind.END else frame,
     "an-end-that-is-none": lambda frame: replace(frame, kind=FrameKind.PAGE),
-    "another-use": lambda frame: replace(frame, nonce=brokers.FOR_CHANGES),
+    "another-use": lambda frame: replace(frame, nonce=FOR_CHANGES),
 }
 
 
@@ -333,15 +336,15 @@ async def test_a_record_that_went_back_is_seen_though_its_heartbeats_are_recent(
 
 
 async def test_a_cursor_that_is_older_than_the_kept_changes_takes_the_snapshot(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, options: BrokerOptions
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, options: NatsOptions
 ) -> None:
     feed = await sync_clock(relay, sync_loop)
     await feed.close()
     for number in range(5, 9):
         await relay.commit(key(f"zpka_secret-{number}", 1, 1))
     await relay.snapshot()
-    store = relay.connection.store()
-    await store.purge(options.changes, (await store.bounds(options.changes)).last)
+    store, subjects = streams_of(relay.connection), relay.connection.subjects
+    await store.purge(subjects.changes_stream, (await store.bounds(subjects.changes_stream)).last)
     await relay.commit(ConsumerDelete(1))
     with pytest.raises(SnapshotNeeded):
         await feed.changes(at(4))
@@ -372,15 +375,14 @@ async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
     relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch, messages: int
 ) -> None:
     """The server says when all that was asked for has been sent, which is not that there is no more."""
-    monkeypatch.setattr(brokers, "_PULL_MESSAGES", 4)
+    monkeypatch.setattr(streams, "_PULL_MESSAGES", 4)
     opened: list[None] = []
-    connect = brokers.connect
 
-    async def count(*arguments: Any) -> Broker:
+    async def count(*arguments: Any) -> Connection:
         opened.append(None)
         return await connect(*arguments)
 
-    monkeypatch.setattr(brokers, "connect", count)
+    monkeypatch.setattr(nats_feed, "connect", count)
     for number in range(messages):
         await relay.commit(key(f"zpka_behind-the-snapshot-{number}", 1, 1))
     await bring_in_step(relay, sync_loop)
@@ -394,25 +396,25 @@ async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
 
 
 async def test_changes_that_do_not_lead_on_from_the_newest_snapshot_are_not_begun_with(
-    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, options: BrokerOptions
+    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, options: NatsOptions
 ) -> None:
     await relay.commit(ConsumerDelete(1))
-    store = relay.connection.store()
+    store, subjects = streams_of(relay.connection), relay.connection.subjects
     await relay.commit(key("zpka_made-later", 1, 1))
-    await store.purge(options.changes, (await store.bounds(options.changes)).last)
+    await store.purge(subjects.changes_stream, (await store.bounds(subjects.changes_stream)).last)
     await feed.deployment_id()
     with pytest.raises(BrokerUnavailable, match="do not lead on"):
         await feed.snapshot()
 
 
-async def test_another_pepper_is_named(relay: ScriptedRelay, options: BrokerOptions) -> None:
+async def test_another_pepper_is_named(relay: ScriptedRelay, options: NatsOptions) -> None:
     feed = NatsFeed(options, Digester(bytes(32)), Clock(), edge_name="edge")
     with pytest.raises(OtherPepper, match="pepper"):
         await feed.deployment_id()
     await feed.close()
 
 
-async def test_what_is_not_there_is_told_from_what_is_refused(options: BrokerOptions, feed: NatsFeed) -> None:
+async def test_what_is_not_there_is_told_from_what_is_refused(options: NatsOptions, feed: NatsFeed) -> None:
     with pytest.raises(Refused, match="no stream"):
         await feed.deployment_id()
     absent = NatsFeed(replace(options, servers=("nats://127.0.0.1:1",)), DIGESTER, Clock(), edge_name="edge")

@@ -43,7 +43,7 @@ class EdgeWorker:
             settings.replica_dir, digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
         self._feed = new_feed(settings, digester, clock)
-        self._reports = new_reports(settings, digester)
+        self._reports = new_reports(settings, digester, clock)
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
         self._member = new_member(
             self._replica, settings.replica_dir, self._feed, clock, sync_clock, identity, self._reports

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keywright.edge.sync.leader_election import Member
-    from keywright.nats.connection import BrokerOptions
+from keywright.runtime.nats_options import NatsOptions
 
 
 class OpenFeed(Feed, Protocol):
@@ -109,9 +109,7 @@ class EmbeddedReplica(ReplicaSource):
         )
 
     @classmethod
-    def from_broker(
-        cls, broker: BrokerOptions, *, directory: str | Path, **options: Unpack[Options]
-    ) -> EmbeddedReplica:
+    def from_broker(cls, broker: NatsOptions, *, directory: str | Path, **options: Unpack[Options]) -> EmbeddedReplica:
         """Follows the NATS broker that an origin relays to. Raises KeyFileError, ValueError."""
         # Its client is loaded by those who use it.
         from keywright.edge.sync.nats_feed import NatsFeed
@@ -121,7 +119,7 @@ class EmbeddedReplica(ReplicaSource):
         return cls(
             directory,
             lambda digester, name: NatsFeed(broker, digester, clock, edge_name=name),
-            lambda digester, name: NatsReports(broker, digester, edge_name=name),
+            lambda digester, name: NatsReports(broker, digester, clock, edge_name=name),
             **options,
         )
 

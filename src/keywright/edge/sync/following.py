@@ -27,11 +27,11 @@ def new_feed(settings: EdgeSettings, digester: Digester, clock: Clock) -> HttpFe
     return HttpFeed(settings.origin, _token(settings), digester, clock, edge_name=settings.name)
 
 
-def new_reports(settings: EdgeSettings, digester: Digester) -> HttpReports | NatsReports | NoReports:
+def new_reports(settings: EdgeSettings, digester: Digester, clock: Clock) -> HttpReports | NatsReports | NoReports:
     if settings.broker is not None:
         from keywright.edge.sync.nats_reports import NatsReports
 
-        return NatsReports(settings.broker, digester, edge_name=settings.name)
+        return NatsReports(settings.broker, digester, clock, edge_name=settings.name)
     if settings.origin is None:
         return NoReports()
     return HttpReports(settings.origin, _token(settings), digester, edge_name=settings.name)

@@ -20,19 +20,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from keywright.edge.sync.feed import OtherPepper, RecordBehind, Refused, Snapshot, SnapshotNeeded, Untrusted
-from keywright.nats import connection as broker
-from keywright.nats.connection import (
-    Broker,
-    BrokerOptions,
-    BrokerRefused,
-    BrokerUnavailable,
-    Message,
-    Reading,
-    Store,
-    StreamMissing,
-)
+from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connection, Message, StreamMissing, connect
+from keywright.nats.streams import StreamReader, Streams, read_all
+from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT, Subjects, frame_in
 from keywright.protocol.changes import NOWHERE, Batch, Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner
+from keywright.runtime.nats_options import NatsOptions
 
 if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
@@ -68,7 +61,7 @@ class NatsFeed:
 
     def __init__(
         self,
-        options: BrokerOptions,
+        options: NatsOptions,
         digester: Digester,
         clock: Clock,
         *,
@@ -77,13 +70,14 @@ class NatsFeed:
         self.ring: Callable[[], None] = lambda: None
         """Called with whatever comes, so that a follower that is waiting to try again need not wait longer."""
         self._options = options
+        self._subjects = Subjects(options.prefix)
         self._edge_name = edge_name
         self._signer = FrameSigner(digester)
         self._pepper_check = digester.pepper_check()
         self._clock = clock
-        self._connection: Broker | None = None
-        self._stores: list[Store] = []
-        self._reading: Reading | None = None
+        self._connection: Connection | None = None
+        self._stores: list[Streams] = []
+        self._reading: StreamReader | None = None
         self._is_at_mirror = False
         self._came = asyncio.Event()
         self._said: deque[Message] = deque(maxlen=100)
@@ -169,9 +163,9 @@ class NatsFeed:
                 raise
 
     async def _connect(self) -> None:
-        connection = self._connection = await broker.connect(self._options, f"edge {self._edge_name}", self._lost)
-        self._stores = [connection.store(domain) for domain in (self._options.domain, *self._options.mirrors)]
-        await connection.listen(self._options.heartbeat_subject, self._overhear)
+        connection = self._connection = await connect(self._options, f"edge {self._edge_name}", self._clock, self._lost)
+        self._stores = [Streams(connection, domain) for domain in (self._options.domain, *self._options.mirrors)]
+        await connection.subscribe(self._subjects.heartbeats, self._overhear)
 
     def _lost(self) -> None:
         # One that was given up here ends, too, and that is no news.
@@ -188,7 +182,7 @@ class NatsFeed:
         except FrameError as error:
             raise Untrusted(str(error)) from error
 
-    async def _first(self, ask: Callable[[Store], Awaitable[_T]]) -> _T:
+    async def _first(self, ask: Callable[[Streams], Awaitable[_T]]) -> _T:
         """The answer of the first domain that gives one; if none does, what the first one's failure was."""
         failure: Exception | None = None
         for store in self._stores:
@@ -207,7 +201,7 @@ class NatsFeed:
     def _frame_in(self, message: Message, purpose: str) -> Frame:
         if message.pepper_check not in (None, self._pepper_check):
             raise OtherPepper("the pepper of this edge is not the origin's: no key would be known. Give it that one")
-        return broker.frame_in(message, self._signer, purpose)
+        return frame_in(message, self._signer, purpose)
 
     # -- what is said -------------------------------------------------------------------------------------------------
 
@@ -224,7 +218,7 @@ class NatsFeed:
             raise NotKnownToBeAll(self._why or f"nothing was heard of the origin for {SILENCE_SECONDS:g} s")
         self._came.clear()
         while self._said:
-            frame = self._frame_in(self._said.popleft(), broker.FOR_HEARTBEATS)
+            frame = self._frame_in(self._said.popleft(), FOR_HEARTBEATS)
             if _record_of(frame) == self._record:
                 self._heed(frame)
 
@@ -268,22 +262,22 @@ class NatsFeed:
 
     # -- what is kept -------------------------------------------------------------------------------------------------
 
-    async def _last_frame(self, store: Store) -> Frame:
-        bounds = await store.bounds(self._options.changes)
-        message = await store.find(self._options.changes, bounds.last)
+    async def _last_frame(self, store: Streams) -> Frame:
+        bounds = await store.bounds(self._subjects.changes_stream)
+        message = await store.find(self._subjects.changes_stream, bounds.last)
         if message is None:
             raise BrokerUnavailable(f"{store.name} has no changes yet: no origin has relayed any")
-        return self._frame_in(message, broker.FOR_CHANGES)
+        return self._frame_in(message, FOR_CHANGES)
 
     async def _read_on(self, after: Cursor) -> None:
         """Begin to read where the first message is that goes beyond a cursor."""
 
-        async def open_at(store: Store) -> Reading:
+        async def open_at(store: Streams) -> StreamReader:
             place, last = await self._place_behind(store, after)
             # What is there already was not heard of; until it has come, nothing is known to be all.
             self._awaited = last if place <= last else 0
             self._is_at_mirror = store is not self._stores[0]
-            return await store.read(self._options.changes, place, self._wake)
+            return await store.read(self._subjects.changes_stream, place, self._wake)
 
         await self._stop_reading()
         self._reading = await self._first(open_at)
@@ -305,7 +299,7 @@ class NatsFeed:
             frame = self._changes_in(message)
             if _record_of(frame) != self._record:
                 raise SnapshotNeeded("the stream goes on with another record")
-            if message.place >= self._awaited:
+            if message.seq >= self._awaited:
                 self._awaited = 0
             if _age(frame.cursor) > _age(cursor):
                 if frame.follows != cursor:
@@ -319,21 +313,21 @@ class NatsFeed:
         return Batch(after, changes, cursor)
 
     def _changes_in(self, message: Message) -> Frame:
-        frame = self._frame_in(message, broker.FOR_CHANGES)
+        frame = self._frame_in(message, FOR_CHANGES)
         if frame.kind is not FrameKind.CHANGES or frame.cursor.revision != frame.follows.revision + len(frame.changes):
             raise Untrusted("there is not one change for each revision")
         return frame
 
-    async def _place_behind(self, store: Store, after: Cursor) -> tuple[int, int]:
+    async def _place_behind(self, store: Streams, after: Cursor) -> tuple[int, int]:
         """Where the first message is that goes beyond a cursor, and where the last one is."""
 
         def is_beyond(message: Message) -> bool:
-            return _age(self._frame_in(message, broker.FOR_CHANGES).cursor) > _age(after)
+            return _age(self._frame_in(message, FOR_CHANGES).cursor) > _age(after)
 
-        bounds = await store.bounds(self._options.changes)
-        return await store.bisect(self._options.changes, bounds, is_beyond), bounds.last
+        bounds = await store.bounds(self._subjects.changes_stream)
+        return await store.bisect(self._subjects.changes_stream, bounds, is_beyond), bounds.last
 
-    async def _all_behind(self, store: Store, end: Frame) -> Batch | None:
+    async def _all_behind(self, store: Streams, end: Frame) -> Batch | None:
         """Every change that is kept now behind a snapshot, no more than the relay lets come between two of them.
 
         None if they do not lead on from it.
@@ -342,7 +336,7 @@ class NatsFeed:
         cursor = end.cursor
         place, last = await self._place_behind(store, cursor)
         if place <= last:
-            async for message in broker.pages(store, self._options.changes, place, last):
+            async for message in read_all(store, self._subjects.changes_stream, place, last):
                 frame = self._changes_in(message)
                 if frame.follows != cursor or _record_of(frame) != _record_of(end):
                     return None
@@ -350,17 +344,17 @@ class NatsFeed:
                 cursor = frame.cursor
         return Batch(end.cursor, changes, cursor)
 
-    async def _newest_snapshot(self) -> tuple[Store, Message, Frame]:
-        found: list[tuple[Store, Message, Frame]] = []
+    async def _newest_snapshot(self) -> tuple[Streams, Message, Frame]:
+        found: list[tuple[Streams, Message, Frame]] = []
         failures: list[Exception] = []
         for store in self._stores:
             try:
-                message = await store.find_last(self._options.snapshots, self._options.end_subject)
+                message = await store.find_last(self._subjects.snapshots_stream, self._subjects.snapshot_ends)
             except (BrokerUnavailable, BrokerRefused) as error:
                 failures.append(error)
                 continue
             if message is not None:
-                end = self._frame_in(message, broker.FOR_SNAPSHOT)
+                end = self._frame_in(message, FOR_SNAPSHOT)
                 if end.kind is not FrameKind.END:
                     raise Untrusted("the end of the snapshot is none")
                 found.append((store, message, end))
@@ -370,17 +364,17 @@ class NatsFeed:
         return max(reversed(found), key=lambda one: _age(one[2].cursor))
 
     async def _pages(
-        self, store: Store, message: Message, end: Frame, changes: Sequence[Change]
+        self, store: Streams, message: Message, end: Frame, changes: Sequence[Change]
     ) -> AsyncIterator[Sequence[Change]]:
         """Every page, then the changes behind. Raises when a page is missing or of another snapshot: a part is never
         taken for the whole.
         """
-        first = message.place - end.number
+        first = message.seq - end.number
         with self._meaning():
-            async for one in broker.pages(store, self._options.snapshots, first, message.place):
-                frame = self._frame_in(one, broker.FOR_SNAPSHOT)
-                kind = FrameKind.END if one.place == message.place else FrameKind.PAGE
-                expected = (end.nonce, end.deployment_id, end.cursor, kind, one.place - first)
+            async for one in read_all(store, self._subjects.snapshots_stream, first, message.seq):
+                frame = self._frame_in(one, FOR_SNAPSHOT)
+                kind = FrameKind.END if one.seq == message.seq else FrameKind.PAGE
+                expected = (end.nonce, end.deployment_id, end.cursor, kind, one.seq - first)
                 if (frame.nonce, frame.deployment_id, frame.cursor, frame.kind, frame.number) != expected:
                     raise Untrusted("the snapshot's pages are not those of one snapshot")
                 yield frame.changes

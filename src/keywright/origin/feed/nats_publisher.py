@@ -16,16 +16,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from keywright.domain.keyformat import Digester
-from keywright.nats import connection as broker
 from keywright.nats.connection import (
-    Broker,
-    BrokerOptions,
     BrokerRefused,
     BrokerUnavailable,
+    Connection,
     Message,
     NotLast,
     StreamMissing,
+    connect,
 )
+from keywright.nats.streams import Streams
+from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_HEARTBEATS, frame_in
 from keywright.origin.db import commit_log as logs
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.engine import Database, DatabaseUnavailable
@@ -37,6 +38,7 @@ from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner,
 from keywright.protocol.reports import Report
 from keywright.runtime import tasks
 from keywright.runtime.clock import Clock
+from keywright.runtime.nats_options import NatsOptions
 
 log = logging.getLogger("keywright.origin")
 
@@ -64,7 +66,7 @@ class Relay:
         tail: Tail,
         database: Database,
         digester: Digester,
-        options: BrokerOptions,
+        options: NatsOptions,
         acknowledge: Callable[[Report], Awaitable[float]],
         clock: Clock,
         *,
@@ -108,7 +110,7 @@ class Relay:
             found = await logs.find_deployment(tx)
         if found is None:
             raise NotKept("there is no deployment here yet")
-        connection = await broker.connect(self.options, "relay")
+        connection = await connect(self.options, "relay", self.clock)
         try:
             carrier = Carrier(self, connection, found.id)
             await carrier.run(self._failures.clear)
@@ -126,13 +128,14 @@ class Relay:
 class Carrier:
     """A relay on one connection to the broker."""
 
-    def __init__(self, relay: Relay, connection: Broker, deployment_id: str) -> None:
+    def __init__(self, relay: Relay, connection: Connection, deployment_id: str) -> None:
         self._relay = relay
         self._tail = relay.tail
         self._clock = relay.clock
         self._connection = connection
-        self._store = connection.store()
+        self._store = Streams(connection, connection.options.domain)
         self._options = connection.options
+        self._subjects = connection.subjects
         self._deployment_id = deployment_id
         self._keeper = Keeper(
             connection,
@@ -148,11 +151,13 @@ class Carrier:
 
     async def run(self, on_caught_up: Callable[[], None]) -> None:
         """Until something fails. Raises BrokerUnavailable, BrokerRefused, DatabaseUnavailable."""
-        options = self._options
-        await self._store.make(options.changes, [options.change_subject], options.replicas)
-        await self._store.make(options.snapshots, [options.page_subject, options.end_subject], options.replicas)
-        await self._connection.listen(options.heartbeat_subject, self._hear)
-        await self._connection.answer(options.report_subject, self._relay.reports.answer)
+        subjects, options = self._subjects, self._options
+        await self._store.create(subjects.changes_stream, [subjects.changes], options.replicas)
+        await self._store.create(
+            subjects.snapshots_stream, [subjects.snapshot_pages, subjects.snapshot_ends], options.replicas
+        )
+        await self._connection.subscribe(subjects.heartbeats, self._hear)
+        await self._connection.reply(subjects.reports, self._relay.reports.answer)
         keeping: asyncio.Task[None] | None = None
         try:
             async with self._tail.reading():
@@ -198,12 +203,12 @@ class Carrier:
         return bool(stretch.changes) if furthest is None else stretch.follows.revision < furthest.revision
 
     async def _find_place(self) -> Place:
-        bounds = await self._store.bounds(self._options.changes)
-        message = await self._store.find(self._options.changes, bounds.last)
+        bounds = await self._store.bounds(self._subjects.changes_stream)
+        message = await self._store.find(self._subjects.changes_stream, bounds.last)
         if message is None:
             return Place(bounds.last, None)
         try:
-            frame = broker.frame_in(message, self._relay.signer, broker.FOR_CHANGES)
+            frame = frame_in(message, self._relay.signer, FOR_CHANGES)
         except FrameError as error:
             log.error("the last message at the broker was not made here: %s", error)  # noqa: TRY400
             return Place(bounds.last, None)
@@ -214,7 +219,7 @@ class Carrier:
         cursors = [stretch.follows, *(cursor for cursor, _ in stretch.changes)]
         done = 0
         for part in pack([change for _, change in stretch.changes]):
-            frame = self._frame(broker.FOR_CHANGES, stretch, cursors[done], cursors[done + len(part)], part)
+            frame = self._frame(FOR_CHANGES, stretch, cursors[done], cursors[done + len(part)], part)
             try:
                 await self._keep(frame)
             except NotLast:
@@ -229,7 +234,7 @@ class Carrier:
         """Raises NotLast."""
         name = f"{frame.cursor.revision}-{frame.cursor.stamp}"
         data, check = self._relay.signer.encode(frame), self._relay.pepper_check
-        at = await self._store.put(self._options.change_subject, data, check, after=self._place.at, name=name)
+        at = await self._store.append(self._subjects.changes, data, check, after=self._place.at, name=name)
         self._place = Place(at, frame.cursor)
         self._relay.furthest = frame.cursor
         self._keeper.note(frame.cursor)
@@ -246,13 +251,13 @@ class Carrier:
                 await logs.note_loss(tx, lost)
         try:
             cursor = await self._keeper.write()
-            await self._keep(self._frame(broker.FOR_CHANGES, None, cursor, cursor, ()))
+            await self._keep(self._frame(FOR_CHANGES, None, cursor, cursor, ()))
         except (NotLast, BeingWritten):
             # Another process is at it.
             await asyncio.sleep(SEED_PAUSE_SECONDS)
             self._place = await self._find_place()
         else:
-            await self._store.purge(self._options.changes, self._place.at)
+            await self._store.purge(self._subjects.changes_stream, self._place.at)
 
     async def _beat(self, stretch: Stretch) -> None:
         """Say where the record is, unless another process has said so lately or this one knows nothing new."""
@@ -262,13 +267,13 @@ class Carrier:
         self._next_heartbeat = now + HEARTBEAT_SECONDS
         if stretch.as_of > self._said_as_of:
             self._said_as_of = stretch.as_of
-            frame = self._frame(broker.FOR_HEARTBEATS, stretch, stretch.cursor, stretch.cursor, ())
+            frame = self._frame(FOR_HEARTBEATS, stretch, stretch.cursor, stretch.cursor, ())
             data = self._relay.signer.encode(frame)
-            await self._connection.say(self._options.heartbeat_subject, data, self._relay.pepper_check)
+            await self._connection.publish(self._subjects.heartbeats, data, self._relay.pepper_check)
 
     def _hear(self, message: Message) -> None:
         try:
-            frame = broker.frame_in(message, self._relay.signer, broker.FOR_HEARTBEATS)
+            frame = frame_in(message, self._relay.signer, FOR_HEARTBEATS)
         except FrameError:
             return
         if frame.deployment_id == self._deployment_id and abs(self._clock.millis() - frame.time) < 1000:
@@ -282,5 +287,5 @@ class Carrier:
         head, ago = (cursor.revision, 0.0) if stretch is None else (stretch.head, self._clock.elapsed() - stretch.as_of)
         at = self._clock.millis() - int(ago * 1000)
         head = max(head, cursor.revision)
-        common = self._deployment_id, FrameKind.CHANGES, broker.EVERYTHING, purpose, 0
+        common = self._deployment_id, FrameKind.CHANGES, EVERYTHING, purpose, 0
         return Frame(*common, follows, cursor, head, at, part)

@@ -14,8 +14,9 @@ import random
 import secrets
 from collections.abc import Sequence
 
-from keywright.nats import connection as broker
-from keywright.nats.connection import Bounds, Broker, BrokerUnavailable, Message, NotLast, Store, StreamMissing
+from keywright.nats.connection import BrokerUnavailable, Connection, Message, NotLast, StreamMissing
+from keywright.nats.streams import Bounds, Streams
+from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_SNAPSHOT, frame_in
 from keywright.origin.db import commit_log as logs
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.engine import Database
@@ -39,7 +40,7 @@ class Keeper:
 
     def __init__(
         self,
-        connection: Broker,
+        connection: Connection,
         database: Database,
         signer: FrameSigner,
         pepper_check: str,
@@ -48,8 +49,9 @@ class Keeper:
         changes_apart: int,
     ) -> None:
         self._options = connection.options
-        self._store = connection.store()
-        self._mirrors = [connection.store(domain) for domain in self._options.mirrors]
+        self._subjects = connection.subjects
+        self._store = Streams(connection, self._options.domain)
+        self._mirrors = [Streams(connection, domain) for domain in self._options.mirrors]
         self._database = database
         self._signer = signer
         self._pepper_check = pepper_check
@@ -80,7 +82,7 @@ class Keeper:
 
     async def _look(self) -> None:
         end = await self._find_end()
-        bounds = await self._store.bounds(self._options.changes)
+        bounds = await self._store.bounds(self._subjects.changes_stream)
         if end is None or await self._is_due_after(end[1].cursor, bounds):
             await self.write()
             end = await self._find_end()
@@ -99,7 +101,7 @@ class Keeper:
 
     async def _find_end(self) -> tuple[Message, Frame] | None:
         """The end of the newest snapshot, if that was taken of this very record."""
-        message = await self._store.find_last(self._options.snapshots, self._options.end_subject)
+        message = await self._store.find_last(self._subjects.snapshots_stream, self._subjects.snapshot_ends)
         frame = self._end_in(message)
         if message is None or frame is None:
             return None
@@ -113,13 +115,14 @@ class Keeper:
 
     async def write(self) -> Cursor:
         """Write a snapshot of the record as it is now. Raises BeingWritten, NotLast, DatabaseUnavailable."""
-        stream, options = self._options.snapshots, self._options
+        subjects = self._subjects
+        stream = subjects.snapshots_stream
         bounds = await self._store.bounds(stream)
         last = await self._store.find(stream, bounds.last)
         if last is not None and self._end_in(last) is None and bounds.idle_seconds < WRITER_SECONDS:
             raise BeingWritten
         at, number = bounds.last, 0
-        nonce = broker.FOR_SNAPSHOT + secrets.token_urlsafe(12)
+        nonce = FOR_SNAPSHOT + secrets.token_urlsafe(12)
         started = self._clock.millis()
         async with self._database.read(is_snapshot=True) as tx:
             found = await logs.find_deployment(tx)
@@ -128,54 +131,54 @@ class Keeper:
 
             def frame(kind: FrameKind, part: Sequence[Change] = ()) -> bytes:
                 cursor = found.head
-                common = found.id, kind, broker.EVERYTHING, nonce, number
+                common = found.id, kind, EVERYTHING, nonce, number
                 return self._signer.encode(Frame(*common, cursor, cursor, cursor.revision, started, part))
 
             async for page in logs.stream_snapshot(tx):
                 for part in pack(page):
                     data = frame(FrameKind.PAGE, part)
-                    at = await self._put(options.page_subject, data, at, f"{nonce}-{number}")
+                    at = await self._put(subjects.snapshot_pages, data, at, f"{nonce}-{number}")
                     number += 1
-        await self._put(options.end_subject, frame(FrameKind.END), at, f"{nonce}-end")
+        await self._put(subjects.snapshot_ends, frame(FrameKind.END), at, f"{nonce}-end")
         log.info("wrote a snapshot at revision %d to the broker", found.head.revision)
         return found.head
 
     async def _trim(self, message: Message, end: Frame, bounds: Bounds) -> None:
         """Take away what nobody needs who begins with the newest snapshot, or with the one before it."""
-        first_page = message.place - end.number
-        before = await self._store.find(self._options.snapshots, first_page - 1)
+        first_page = message.seq - end.number
+        before = await self._store.find(self._subjects.snapshots_stream, first_page - 1)
         previous = self._end_in(before)
         if before is not None and previous is not None:
-            first_page = before.place - previous.number
+            first_page = before.seq - previous.number
             await self._trim_changes(previous.cursor.revision, bounds)
-        if (await self._store.bounds(self._options.snapshots)).first < first_page:
-            await self._store.purge(self._options.snapshots, first_page)
+        if (await self._store.bounds(self._subjects.snapshots_stream)).first < first_page:
+            await self._store.purge(self._subjects.snapshots_stream, first_page)
 
     async def _trim_changes(self, revision: int, bounds: Bounds) -> None:
         def is_needed(message: Message) -> bool:
             frame = self._change_in(message)
             return frame is not None and frame.cursor.revision > revision
 
-        first = await self._store.find(self._options.changes, bounds.first)
+        first = await self._store.find(self._subjects.changes_stream, bounds.first)
         if first is not None and not is_needed(first):
-            needed = await self._store.bisect(self._options.changes, bounds, is_needed)
+            needed = await self._store.bisect(self._subjects.changes_stream, bounds, is_needed)
             # The last message stays: it tells how far the stream is.
-            await self._store.purge(self._options.changes, min(needed, bounds.last))
+            await self._store.purge(self._subjects.changes_stream, min(needed, bounds.last))
 
-    async def _tend(self, mirror: Store) -> None:
+    async def _tend(self, mirror: Streams) -> None:
         """Make the mirrors of another domain, and take away there what was taken away here."""
         try:
-            for stream in (self._options.changes, self._options.snapshots):
+            for stream in (self._subjects.changes_stream, self._subjects.snapshots_stream):
                 ours = await self._store.bounds(stream)
                 try:
                     theirs = await mirror.bounds(stream)
                 except StreamMissing:
-                    await mirror.make_mirror(stream, self._options.domain)
+                    await mirror.create_mirror(stream, self._options.domain)
                     continue
                 if theirs.last > ours.last:
                     # Of a stream that is gone: it would wait for ever for that one to go on.
                     await mirror.delete(stream)
-                    await mirror.make_mirror(stream, self._options.domain)
+                    await mirror.create_mirror(stream, self._options.domain)
                 elif theirs.first < ours.first:
                     await mirror.purge(stream, ours.first)
             self._away.discard(mirror.name)
@@ -185,18 +188,18 @@ class Keeper:
                 log.warning("can't tend the mirror: %s", error)
 
     async def _put(self, subject: str, data: bytes, after: int, name: str) -> int:
-        return await self._store.put(subject, data, self._pepper_check, after=after, name=name)
+        return await self._store.append(subject, data, self._pepper_check, after=after, name=name)
 
     async def _frame_at(self, place: int) -> Frame | None:
-        return self._change_in(await self._store.find(self._options.changes, place))
+        return self._change_in(await self._store.find(self._subjects.changes_stream, place))
 
     def _change_in(self, message: Message | None) -> Frame | None:
         with contextlib.suppress(FrameError):
-            return None if message is None else broker.frame_in(message, self._signer, broker.FOR_CHANGES)
+            return None if message is None else frame_in(message, self._signer, FOR_CHANGES)
         return None
 
     def _end_in(self, message: Message | None) -> Frame | None:
         with contextlib.suppress(FrameError):
-            frame = None if message is None else broker.frame_in(message, self._signer, broker.FOR_SNAPSHOT)
+            frame = None if message is None else frame_in(message, self._signer, FOR_SNAPSHOT)
             return frame if frame is not None and frame.kind is FrameKind.END else None
         return None
