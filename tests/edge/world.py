@@ -70,6 +70,9 @@ class MemoryFeed:
     error: Exception | None = None
     history: int = 1
 
+    def is_last(self, batch: Batch) -> bool:
+        return len(batch.changes) < self.batch_size
+
     @property
     def revision(self) -> int:
         return self.start + len(self.log)

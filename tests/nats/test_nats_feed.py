@@ -15,10 +15,10 @@ import pytest
 from edge.world import DIGESTER, at, key, state
 from keywright.domain.keyformat import Digester
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync import nats_feed
 from keywright.edge.sync.feed import LiveFeed, OtherPepper, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
+from keywright.nats import connection as nats_connection
 from keywright.nats import streams
 from keywright.nats.connection import BrokerUnavailable, Connection, connect
 from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT
@@ -52,7 +52,7 @@ async def feed(options: NatsOptions) -> AsyncIterator[NatsFeed]:
 @pytest.fixture
 async def sync_loop(replica: Replica, feed: NatsFeed) -> AsyncIterator[SyncLoop]:
     made = new_sync_loop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
-    feed.ring = made.ring
+    feed.on_message = made.wake
     yield made
     await made.close()
 
@@ -66,19 +66,28 @@ async def bring_in_step(relay: ScriptedRelay, sync_loop: SyncLoop) -> None:
     await round_
 
 
-async def catch_up_unheard(sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.3) -> None:
+def hurry(
+    feed: NatsFeed, *, silence_seconds: float | None = None, first_heartbeat_seconds: float | None = None
+) -> None:
+    """Have a feed that was opened wait for less."""
+    if silence_seconds is not None:
+        feed._head.silence_seconds = silence_seconds
+    if first_heartbeat_seconds is not None:
+        feed._first_heartbeat_seconds = first_heartbeat_seconds
+
+
+async def catch_up_unheard(sync_loop: SyncLoop, seconds: float = 0.3) -> None:
     """A round while no origin says anything: it applies what there is, and says that this may not be all."""
-    monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", seconds)
-    monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", seconds)
+    hurry(_feed_of(sync_loop), silence_seconds=seconds, first_heartbeat_seconds=seconds)
     with pytest.raises(NotKnownToBeAll):
         await sync_loop.sync_now()
 
 
 async def test_an_edge_begins_with_the_broker_alone_and_is_in_step_once_it_hears_the_origin(
-    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, sync_loop: SyncLoop
 ) -> None:
     await relay.commit(ConsumerDelete(1))
-    await catch_up_unheard(sync_loop, monkeypatch)
+    await catch_up_unheard(sync_loop)
     assert isinstance(feed, LiveFeed)
     assert (replica.records(), replica.revision, replica.deployment_id) == (state(relay.log), 5, "dply_1/everything")
     assert (sync_loop.is_synced, feed.synced_at) == (False, None)
@@ -232,10 +241,10 @@ async def test_a_running_replica_never_takes_an_older_snapshot(
 
 
 async def test_an_old_state_given_to_a_new_edge_is_never_called_the_present(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop
 ) -> None:
     """Everything that the broker kept is authentic and old; the origin is elsewhere by now, and says so."""
-    await catch_up_unheard(sync_loop, monkeypatch)
+    await catch_up_unheard(sync_loop)
     assert replica.revision == 4
     relay.log.append(ConsumerDelete(1))
     for _ in range(3):
@@ -246,10 +255,10 @@ async def test_an_old_state_given_to_a_new_edge_is_never_called_the_present(
 
 
 async def test_an_edge_that_is_not_given_what_the_origin_speaks_of_asks_anew_and_is_not_in_step(
-    relay: ScriptedRelay, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, sync_loop: SyncLoop
 ) -> None:
     feed = await sync_clock(relay, sync_loop)
-    monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
+    hurry(_feed_of(sync_loop), silence_seconds=0.5)
     relay.log.append(ConsumerDelete(1))
     beating = asyncio.create_task(keep_beating(relay))
     async with asyncio.timeout(20):
@@ -272,11 +281,10 @@ async def test_a_heartbeat_of_another_hour_proves_nothing_and_changes_are_applie
     relay: ScriptedRelay,
     replica: Replica,
     sync_loop: SyncLoop,
-    monkeypatch: pytest.MonkeyPatch,
     ahead: float,
     reason: str,
 ) -> None:
-    monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", 0.3)
+    hurry(_feed_of(sync_loop), first_heartbeat_seconds=0.3)
     relay.clock = lambda: time.time() + ahead
     stop = asyncio.Event()
     running = asyncio.create_task(sync_loop.run(stop))
@@ -308,15 +316,13 @@ async def test_a_change_from_a_clock_an_hour_ahead_does_not_hold_up_the_lag_once
             await bring_in_step(relay, sync_loop)
 
 
-async def test_a_frozen_or_repeating_broker_shows_as_lag(
-    relay: ScriptedRelay, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_frozen_or_repeating_broker_shows_as_lag(relay: ScriptedRelay, sync_loop: SyncLoop) -> None:
     await sync_clock(relay, sync_loop)
     said = time.time()
     relay.clock = lambda: said
     await relay.beat()
     lag = sync_loop.lag_seconds
-    monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
+    hurry(_feed_of(sync_loop), silence_seconds=0.5)
     feed = _feed_of(sync_loop)
     with pytest.raises(NotKnownToBeAll, match="repeats"):
         await beat_on(relay, feed)
@@ -325,12 +331,12 @@ async def test_a_frozen_or_repeating_broker_shows_as_lag(
 
 
 async def test_a_record_that_went_back_is_seen_though_its_heartbeats_are_recent(
-    relay: ScriptedRelay, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
+    relay: ScriptedRelay, sync_loop: SyncLoop
 ) -> None:
     feed = await sync_clock(relay, sync_loop)
     del relay.log[2:]
     relay.clock = lambda: time.time() + 20
-    monkeypatch.setattr(nats_feed, "SILENCE_SECONDS", 0.5)
+    hurry(_feed_of(sync_loop), silence_seconds=0.5)
     with pytest.raises(NotKnownToBeAll, match="before this replica's"):
         await beat_on(relay, feed)
 
@@ -382,7 +388,7 @@ async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
         opened.append(None)
         return await connect(*arguments)
 
-    monkeypatch.setattr(nats_feed, "connect", count)
+    monkeypatch.setattr(nats_connection, "connect", count)
     for number in range(messages):
         await relay.commit(key(f"zpka_behind-the-snapshot-{number}", 1, 1))
     await bring_in_step(relay, sync_loop)
@@ -420,7 +426,7 @@ async def test_what_is_not_there_is_told_from_what_is_refused(options: NatsOptio
     absent = NatsFeed(replace(options, servers=("nats://127.0.0.1:1",)), DIGESTER, Clock(), edge_name="edge")
     with pytest.raises(BrokerUnavailable):
         await absent.deployment_id()
-    await absent.wait_for_news()
+    await absent.wait_for_changes()
     await absent.close()
 
 
@@ -434,7 +440,7 @@ async def beat_on(relay: ScriptedRelay, feed: NatsFeed) -> None:
     async with asyncio.timeout(10):
         while True:
             await relay.beat()
-            await feed.wait_for_news()
+            await feed.wait_for_changes()
 
 
 async def keep_beating(relay: ScriptedRelay) -> None:
@@ -448,7 +454,7 @@ async def follow(feed: NatsFeed) -> None:
     async with asyncio.timeout(10):
         while True:
             assert list((await feed.changes(at(4))).changes) == []
-            await feed.wait_for_news()
+            await feed.wait_for_changes()
 
 
 def _feed_of(sync_loop: SyncLoop) -> NatsFeed:

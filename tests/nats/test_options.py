@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 
 from keywright.domain.keyformat import Secret
 from keywright.nats.connection import BrokerRefused, connect
-from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.clock import Clock
+from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.settings import EdgeSettings, OriginSettings, SettingsError
 from support.nats import NatsServer
 

@@ -52,7 +52,7 @@ class World:
         self.replica = Replica.open(base / "edge-replica", self.digester.pepper_check())
         self._feed = NatsFeed(self.options, self.digester, Clock(), edge_name="edge")
         sync_loop = new_sync_loop(self.replica, self._feed, poll_seconds=0.05, longest_pause_seconds=0.2)
-        self._feed.ring = sync_loop.ring
+        self._feed.on_message = sync_loop.wake
         self.sync_loop = sync_loop
         self._stop = asyncio.Event()
         self._running = asyncio.create_task(sync_loop.run(self._stop))

@@ -19,7 +19,6 @@ import pytest
 from edge.world import DIGESTER, PEPPER_CHECK, at
 from keywright.domain.permissions import Access
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync import nats_feed
 from keywright.edge.sync.feed import Untrusted
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
@@ -172,12 +171,11 @@ async def connection(options: NatsOptions) -> AsyncIterator[Connection]:
 
 
 @pytest.fixture
-async def sync_loop(options: NatsOptions, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SyncLoop]:
+async def sync_loop(options: NatsOptions, replica: Replica) -> AsyncIterator[SyncLoop]:
     # No origin speaks: what is kept is applied, and then known not to be all.
-    monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", 0.3)
-    feed = NatsFeed(options, DIGESTER, Clock(), edge_name="edge")
+    feed = NatsFeed(options, DIGESTER, Clock(), edge_name="edge", first_heartbeat_seconds=0.3)
     made = new_sync_loop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
-    feed.ring = made.ring
+    feed.on_message = made.wake
     yield made
     await made.close()
     await feed.close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Feed
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
+from keywright.runtime.backoff import Backoff
 from keywright.runtime.clock import Clock
 
 
@@ -24,6 +27,6 @@ def new_sync_loop(
         feed,
         clock,
         sync_clock or SyncClock(None, clock),
-        poll_seconds=poll_seconds,
-        longest_pause_seconds=longest_pause_seconds,
+        Backoff(poll_seconds, longest_pause_seconds, random.uniform),
+        poll_seconds=lambda: poll_seconds,
     )

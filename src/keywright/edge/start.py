@@ -14,9 +14,9 @@ from keywright import __version__
 from keywright.edge.app import new_signer
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
-from keywright.edge.sync import snapshot_loader as snapshot_file
+from keywright.edge.sync import snapshot_file_loader
 from keywright.edge.sync.feed import OtherPepper
-from keywright.edge.sync.following import new_feed
+from keywright.edge.sync.wiring import new_feed
 from keywright.protocol.snapshot_file import SnapshotFileError
 from keywright.runtime import secret_files, server
 from keywright.runtime.clock import Clock
@@ -82,7 +82,9 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
                 _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
                 return
             try:
-                _log.info(snapshot_file.load(path, digester, replica, SyncClock(settings.sync_clock_file, Clock())))
+                _log.info(
+                    snapshot_file_loader.load(path, digester, replica, SyncClock(settings.sync_clock_file, Clock()))
+                )
             except SnapshotFileError as error:
                 # It must not take away what there is: the answers on this disk, or the way to the origin.
                 if replica.revision is None and not settings.is_following:

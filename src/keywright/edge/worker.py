@@ -18,8 +18,7 @@ from keywright.edge.http import endpoint as http
 from keywright.edge.identity import Identity
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync.following import new_feed, new_reports
-from keywright.edge.sync.membership import new_member
+from keywright.edge.sync.wiring import new_election, new_feed, new_reports
 from keywright.edge.validator import Validator
 from keywright.runtime import secret_files, server
 from keywright.runtime.clock import Clock
@@ -45,12 +44,12 @@ class EdgeWorker:
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
-        self._member = new_member(
+        self._election = new_election(
             self._replica, settings.replica_dir, self._feed, clock, sync_clock, identity, self._reports
         )
         self._edge = EdgeApp(
             Validator(self._replica, digester, clock.millis),
-            self._member,
+            self._election,
             registry=CollectorRegistry(),
             token_required=settings.validation_token_required,
             auth_header=settings.forward_auth_header,
@@ -76,7 +75,7 @@ class EdgeWorker:
     async def start(self) -> None:
         if self._grpc is not None:
             await self._grpc.start()
-        self._running = asyncio.create_task(self._member.run(self._stop))
+        self._running = asyncio.create_task(self._election.run(self._stop))
         if self._haproxy is not None:
             self._mirroring = asyncio.create_task(self._haproxy.run(self._stop))
 
@@ -97,7 +96,7 @@ class EdgeWorker:
         maps = HaproxyMaps(
             settings.haproxy,
             self._replica,
-            is_following=lambda: self._member.is_following,
+            is_following=lambda: self._election.is_following,
             lease_seconds=settings.haproxy_lease_seconds,
             clock=clock.millis,
         )

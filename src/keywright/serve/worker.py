@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from keywright.edge.identity import Identity
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
-from keywright.edge.sync.loop import POLL_SECONDS, SyncLoop
+from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth.bearer import EndUsers, Team
@@ -35,6 +36,7 @@ from keywright.origin.pipeline.route import NotAppliedHere, RateLimiter, Service
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
+from keywright.runtime.backoff import Backoff
 from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
@@ -57,10 +59,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class RecordFeed:
     """The feed of an edge that sits beside the record: it reads the change log itself."""
 
-    batch_size = BATCH_SIZE
-
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def is_last(self, batch: Batch) -> bool:
+        return len(batch.changes) < BATCH_SIZE
 
     async def deployment_id(self) -> str:
         async with self._database.read() as tx:
@@ -70,7 +73,7 @@ class RecordFeed:
     async def changes(self, after: Cursor) -> Batch:
         async with self._database.read() as tx:
             try:
-                rows = await logs.lead_on(tx, after, limit=self.batch_size)
+                rows = await logs.lead_on(tx, after, limit=BATCH_SIZE)
             except NotKept as error:
                 reason = str(error)
             else:
@@ -127,9 +130,10 @@ class ServeWorker:
             RecordFeed(self._database),
             clock,
             sync_clock,
+            Backoff(POLL_SECONDS, LONGEST_PAUSE_SECONDS, random.uniform),
             poll_seconds=lambda: commits.poll_seconds(POLL_SECONDS),
         )
-        commits.subscribe(self._sync_loop.ring)
+        commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report)
         self._edge = EdgeApp(

@@ -17,6 +17,7 @@ from keywright.edge.sync import http_feed
 from keywright.edge.sync.feed import LiveFeed, OtherPepper, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.sync.http_feed import HttpFeed, OriginUnavailable
 from keywright.edge.sync.loop import SyncLoop
+from keywright.edge.sync.wiring import new_http_feed
 from keywright.protocol.changes import Change, ConsumerDelete, Cursor
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner
 from keywright.runtime.clock import Clock
@@ -99,7 +100,9 @@ async def origin() -> AsyncIterator[ScriptedOrigin]:
 
 @pytest.fixture
 async def feed(origin: ScriptedOrigin) -> AsyncIterator[HttpFeed]:
-    made = HttpFeed(f"http://127.0.0.1:{origin.port}", Secret("token-of-the-edge"), DIGESTER, Clock(), edge_name="edge")
+    made = new_http_feed(
+        f"http://127.0.0.1:{origin.port}", Secret("token-of-the-edge"), DIGESTER, Clock(), edge_name="edge"
+    )
     yield made
     await made.close()
 
@@ -202,10 +205,10 @@ async def test_another_pepper_is_named_and_so_is_what_is_no_origin(origin: Scrip
 
 
 async def test_an_origin_that_is_not_there_is_unavailable(feed: HttpFeed) -> None:
-    absent = HttpFeed("http://127.0.0.1:1", Secret("token-of-the-edge"), DIGESTER, Clock(), edge_name="edge")
+    absent = new_http_feed("http://127.0.0.1:1", Secret("token-of-the-edge"), DIGESTER, Clock(), edge_name="edge")
     with pytest.raises(OriginUnavailable):
         await absent.deployment_id()
-    await absent.wait_for_news()
+    await absent.wait_for_changes()
     await absent.close()
 
 
@@ -216,7 +219,7 @@ async def test_silence_is_not_taken_for_quiet(
     await feed.changes(at(4))
     monkeypatch.setattr(http_feed, "SILENCE_SECONDS", 0.05)
     with pytest.raises(OriginUnavailable, match="nothing was heard"):
-        await feed.wait_for_news()
+        await feed.wait_for_changes()
 
 
 @pytest.mark.parametrize("kept", [1, 2], ids=["after-a-page", "before-the-end"])
@@ -313,4 +316,4 @@ async def break_off(origin: ScriptedOrigin, feed: HttpFeed) -> None:
     """End the answer that is open, and have the feed hear of it."""
     origin.close()
     with pytest.raises(OriginUnavailable):
-        await feed.wait_for_news()
+        await feed.wait_for_changes()

@@ -246,7 +246,7 @@ async def test_only_one_of_the_followers_of_a_replica_loads_the_snapshot(
     replica: Replica, feed: MemoryFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Followers of several processes meet at the lock; here another holder of it stands for the other process."""
-    monkeypatch.setattr("keywright.edge.sync.loop.LOCK_SECONDS", 0.01)
+    monkeypatch.setattr("keywright.edge.sync.snapshot_loader.LOCK_SECONDS", 0.01)
     sync_loop = new_sync_loop(replica, feed)
     with replica.loading() as is_ours:
         assert is_ours
@@ -265,7 +265,7 @@ async def test_the_loop_hears_the_bell_and_stops_when_told(replica: Replica, fee
     running = asyncio.create_task(sync_loop.run(stop))
     await until(lambda: sync_loop.is_synced)
     feed.log.append(ConsumerDelete(1))
-    sync_loop.ring()
+    sync_loop.wake()
     await until(lambda: sync_loop.revision == 5)
     stop.set()
     async with asyncio.timeout(2):

@@ -9,7 +9,7 @@ import pytest
 from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync import snapshot_loader as snapshot_file
+from keywright.edge.sync import snapshot_file_loader
 from keywright.protocol.changes import Change, Cursor
 from keywright.protocol.snapshot_file import SnapshotFileError, SnapshotHead, SnapshotWriter
 from keywright.runtime.clock import Clock
@@ -31,21 +31,21 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_an_empty_replica_is_filled(file: Path, replica: Replica) -> None:
-    said = snapshot_file.load(file, DIGESTER, replica, SyncClock(None, Clock()))
+    said = snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, Clock()))
     assert "filled from the snapshot file (of revision 10, made 2027-01-15T08:00:00.000Z)" in said
     assert (replica.deployment_id, replica.revision, replica.records()) == ("dply_1/everything", 10, RECORDS)
 
 
 def test_an_older_replica_of_the_same_record_is_brought_forward(file: Path, replica: Replica) -> None:
     replica.load("dply_1/everything", PEPPER_CHECK, at(9), NEWER)
-    snapshot_file.load(file, DIGESTER, replica, SyncClock(None, Clock()))
+    snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, Clock()))
     assert (replica.revision, replica.records()) == (10, RECORDS)
 
 
 @pytest.mark.parametrize("revision", [10, 11])
 def test_a_replica_that_is_as_new_or_newer_is_never_set_back(file: Path, replica: Replica, revision: int) -> None:
     replica.load("dply_1/everything", PEPPER_CHECK, at(revision), NEWER)
-    assert f"is ignored: the replica is at revision {revision}" in snapshot_file.load(
+    assert f"is ignored: the replica is at revision {revision}" in snapshot_file_loader.load(
         file, DIGESTER, replica, SyncClock(None, Clock())
     )
     assert (replica.revision, replica.records()) == (revision, NEWER)
@@ -55,7 +55,7 @@ def test_a_replica_that_is_as_new_or_newer_is_never_set_back(file: Path, replica
 def test_a_replica_of_another_past_is_left_alone(file: Path, replica: Replica, cursor: Cursor) -> None:
     """The record was restored from a backup, of before the file or of before the replica: nobody can tell here."""
     replica.load("dply_1/everything", PEPPER_CHECK, cursor, NEWER)
-    assert f"is ignored: the replica is at revision {cursor.revision}" in snapshot_file.load(
+    assert f"is ignored: the replica is at revision {cursor.revision}" in snapshot_file_loader.load(
         file, DIGESTER, replica, SyncClock(None, Clock())
     )
     assert (replica.cursor, replica.records()) == (cursor, NEWER)
@@ -64,7 +64,7 @@ def test_a_replica_of_another_past_is_left_alone(file: Path, replica: Replica, c
 @pytest.mark.parametrize("record", ["dply_2/everything", "dply_1/of-one-token"])
 def test_a_replica_of_another_record_or_scope_is_left_alone(file: Path, replica: Replica, record: str) -> None:
     replica.load(record, PEPPER_CHECK, at(3), NEWER)
-    assert "is ignored: the replica is of another" in snapshot_file.load(
+    assert "is ignored: the replica is of another" in snapshot_file_loader.load(
         file, DIGESTER, replica, SyncClock(None, Clock())
     )
     assert (replica.deployment_id, replica.records()) == (record, NEWER)
@@ -75,23 +75,23 @@ def test_a_file_whose_last_byte_is_damaged_has_changed_nothing(file: Path, repli
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(SnapshotFileError, match=str(file)):
-        snapshot_file.load(file, DIGESTER, replica, SyncClock(None, Clock()))
+        snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, Clock()))
     assert (replica.revision, replica.records()) == (9, NEWER)
 
 
 def test_what_it_filled_is_as_old_as_the_file_and_an_hour_more_for_a_slow_clock(file: Path, replica: Replica) -> None:
     made_at = 1_800_000_000
     sync_clock = SyncClock(None, FakeClock(count=50_000.0, wall=made_at + 600.0))
-    snapshot_file.load(file, DIGESTER, replica, sync_clock)
+    snapshot_file_loader.load(file, DIGESTER, replica, sync_clock)
     assert sync_clock.lag_seconds() == 600 + 3600
 
 
 def test_what_a_file_holds_is_counted(file: Path) -> None:
-    found = snapshot_file.examine(file, DIGESTER)
+    found = snapshot_file_loader.examine(file, DIGESTER)
     assert (found.head.cursor, found.buckets, found.consumers, found.keys) == (at(10), 1, 1, 1)
 
 
 def test_a_file_that_is_not_there_or_no_file_is_refused_by_name(tmp_path: Path) -> None:
     for path, said in ((tmp_path / "none", "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(SnapshotFileError, match=said):
-            snapshot_file.examine(path, DIGESTER)
+            snapshot_file_loader.examine(path, DIGESTER)
