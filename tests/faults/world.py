@@ -31,7 +31,7 @@ from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.origin.accounts import store as accounts
 from keywright.origin.db import commit_log as logs
 from keywright.origin.db.engine import Database
-from keywright.origin.feed.scope_filter import Sight
+from keywright.origin.feed.scope_filter import ScopeFilter
 from keywright.protocol.changes import Change
 from keywright.runtime import secret_files
 from support.nats import NatsServer
@@ -217,7 +217,7 @@ class World:
         history.record = Held(deployment.head.revision, puts)
         narrow = Grantee(account.id, Permissions(buckets={"*": Access.VALIDATE}, feed=True))
         history.visible = {
-            name: _seen(puts, Sight(grantee)) for name, grantee in zip(EDGES, (_EVERYTHING, narrow), strict=True)
+            name: _seen(puts, ScopeFilter(grantee)) for name, grantee in zip(EDGES, (_EVERYTHING, narrow), strict=True)
         }
 
     def _new_token(self) -> str:
@@ -274,5 +274,5 @@ def _at_broker(link: Proxy) -> str:
     return f"nats://127.0.0.1:{link.port}"
 
 
-def _seen(puts: Sequence[Change], sight: Sight) -> list[Change]:
-    return [put for put in puts if sight.shows(put)]
+def _seen(puts: Sequence[Change], scope: ScopeFilter) -> list[Change]:
+    return [put for put in puts if scope.shows(put)]

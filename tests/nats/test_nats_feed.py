@@ -27,16 +27,16 @@ from keywright.protocol.frames import Frame, FrameKind
 from keywright.runtime.clock import Clock
 from keywright.runtime.nats_options import NatsOptions
 from support.nats import streams_of
-from support.scripted_broker import LOG, ScriptedRelay
+from support.scripted_broker import LOG, ScriptedOrigin
 from support.sync import new_sync_loop
 
 pytest_plugins = ["edge.conftest"]
 
 
 @pytest.fixture
-async def relay(options: NatsOptions) -> AsyncIterator[ScriptedRelay]:
+async def origin(options: NatsOptions) -> AsyncIterator[ScriptedOrigin]:
     connection = await connect(options, "scripted", Clock())
-    made = ScriptedRelay(connection)
+    made = ScriptedOrigin(connection)
     await made.start()
     yield made
     await connection.close()
@@ -57,11 +57,11 @@ async def sync_loop(replica: Replica, feed: NatsFeed) -> AsyncIterator[SyncLoop]
     await made.close()
 
 
-async def bring_in_step(relay: ScriptedRelay, sync_loop: SyncLoop) -> None:
+async def bring_in_step(origin: ScriptedOrigin, sync_loop: SyncLoop) -> None:
     """A round of the follower, with a heartbeat that comes when it listens."""
     round_ = asyncio.create_task(sync_loop.sync_now())
     while not round_.done():
-        await relay.beat()
+        await origin.heartbeat()
         await asyncio.wait([round_], timeout=0.05)
     await round_
 
@@ -84,33 +84,33 @@ async def catch_up_unheard(sync_loop: SyncLoop, seconds: float = 0.3) -> None:
 
 
 async def test_an_edge_begins_with_the_broker_alone_and_is_in_step_once_it_hears_the_origin(
-    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, sync_loop: SyncLoop
+    origin: ScriptedOrigin, replica: Replica, feed: NatsFeed, sync_loop: SyncLoop
 ) -> None:
-    await relay.commit(ConsumerDelete(1))
+    await origin.commit(ConsumerDelete(1))
     await catch_up_unheard(sync_loop)
     assert isinstance(feed, LiveFeed)
-    assert (replica.records(), replica.revision, replica.deployment_id) == (state(relay.log), 5, "dply_1/everything")
+    assert (replica.records(), replica.revision, replica.deployment_id) == (state(origin.log), 5, "dply_1/everything")
     assert (sync_loop.is_synced, feed.synced_at) == (False, None)
     before = Clock().elapsed()
-    await bring_in_step(relay, sync_loop)
+    await bring_in_step(origin, sync_loop)
     assert (sync_loop.is_synced, sync_loop.reason) == (True, None)
     assert sync_loop.lag_seconds <= Clock().elapsed() - before + 0.1
 
 
 async def test_changes_in_one_message_or_in_many_are_applied_live_and_a_repeat_is_nothing(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop
 ) -> None:
-    await bring_in_step(relay, sync_loop)
+    await bring_in_step(origin, sync_loop)
     stop = asyncio.Event()
     running = asyncio.create_task(sync_loop.run(stop))
-    await relay.commit(key("zpka_secret-3", 1, 1), key("zpka_secret-4", 1, 1))
-    await relay.put(4, relay.log[4:])
-    await relay.commit(KeyDelete(DIGESTER.digest("zpka_secret-1"), 1))
-    await relay.beat()
+    await origin.commit(key("zpka_secret-3", 1, 1), key("zpka_secret-4", 1, 1))
+    await origin.put(4, origin.log[4:])
+    await origin.commit(KeyDelete(DIGESTER.digest("zpka_secret-1"), 1))
+    await origin.heartbeat()
     async with asyncio.timeout(10):
         while replica.revision != 7:
             await asyncio.sleep(0.01)
-    assert replica.records() == state(relay.log)
+    assert replica.records() == state(origin.log)
     stop.set()
     await running
 
@@ -131,11 +131,11 @@ ALTERED: dict[str, tuple[dict[str, Any], type[Exception]]] = {
 
 @pytest.mark.parametrize(("change", "meaning"), ALTERED.values(), ids=ALTERED)
 async def test_a_frame_that_does_not_lead_on_from_here_is_not_applied(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, change: dict[str, Any], meaning: type[Exception]
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, change: dict[str, Any], meaning: type[Exception]
 ) -> None:
     """These frames bear the origin's MAC: what a message says must fit, too."""
-    feed = await sync_clock(relay, sync_loop)
-    await relay.commit(ConsumerDelete(1), alter=lambda frame: replace(frame, **change))
+    feed = await sync_clock(origin, sync_loop)
+    await origin.commit(ConsumerDelete(1), alter=lambda frame: replace(frame, **change))
     with pytest.raises(meaning):
         await follow(feed)
     assert (replica.revision, replica.records()) == (4, state(LOG))
@@ -163,17 +163,17 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 async def test_a_message_that_was_tampered_with_is_refused_and_the_replica_stays(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, damage: Any
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, damage: Any
 ) -> None:
-    feed = await sync_clock(relay, sync_loop)
+    feed = await sync_clock(origin, sync_loop)
 
     def spoil(data: bytes) -> bytes:
         spoilt: bytes = damage(data)
         assert spoilt != data
         return spoilt
 
-    relay.damage = spoil
-    await relay.commit(ConsumerDelete(1))
+    origin.damage = spoil
+    await origin.commit(ConsumerDelete(1))
     with pytest.raises(Untrusted):
         await follow(feed)
     assert (replica.revision, replica.records()) == (4, state(LOG))
@@ -199,9 +199,9 @@ def _page(frame: Frame, **changes: Any) -> Frame:
 
 @pytest.mark.parametrize("alter", ALTERED_SNAPSHOTS.values(), ids=ALTERED_SNAPSHOTS)
 async def test_a_snapshot_of_which_any_part_is_wrong_is_none(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, alter: Any
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, alter: Any
 ) -> None:
-    await relay.snapshot(alter=alter)
+    await origin.snapshot(alter=alter)
     with pytest.raises((Untrusted, BrokerUnavailable)):
         await sync_loop.sync_now()
     assert replica.revision is None
@@ -209,7 +209,7 @@ async def test_a_snapshot_of_which_any_part_is_wrong_is_none(
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["first-page", "second-page", "end"])
 async def test_a_snapshot_with_one_flipped_bit_is_none(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, place: int
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, place: int
 ) -> None:
     count = 0
 
@@ -218,8 +218,8 @@ async def test_a_snapshot_with_one_flipped_bit_is_none(
         count += 1
         return data if count - 1 != place else data[:-2] + bytes([data[-2] ^ 1]) + data[-1:]
 
-    relay.damage = flip
-    await relay.snapshot()
+    origin.damage = flip
+    await origin.snapshot()
     with pytest.raises(Untrusted):
         await sync_loop.sync_now()
     assert replica.revision is None
@@ -227,47 +227,47 @@ async def test_a_snapshot_with_one_flipped_bit_is_none(
 
 @pytest.mark.parametrize(("history", "meaning"), [(1, RecordBehind), (0, Untrusted)], ids=["same-past", "older-past"])
 async def test_a_running_replica_never_takes_an_older_snapshot(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, history: int, meaning: type[Exception]
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, history: int, meaning: type[Exception]
 ) -> None:
     """The broker replays a whole old state, of this history or of one that the record gave up."""
-    await relay.commit(ConsumerDelete(1))
-    feed = await sync_clock(relay, sync_loop)
-    relay.history = history
+    await origin.commit(ConsumerDelete(1))
+    feed = await sync_clock(origin, sync_loop)
+    origin.history = history
     old = LOG[:3] if history == 1 else [*LOG, ConsumerDelete(1)]
-    await relay.snapshot(old)
+    await origin.snapshot(old)
     with pytest.raises(meaning):
         await feed.snapshot()
     assert replica.revision == 5
 
 
 async def test_an_old_state_given_to_a_new_edge_is_never_called_the_present(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop
 ) -> None:
     """Everything that the broker kept is authentic and old; the origin is elsewhere by now, and says so."""
     await catch_up_unheard(sync_loop)
     assert replica.revision == 4
-    relay.log.append(ConsumerDelete(1))
+    origin.log.append(ConsumerDelete(1))
     for _ in range(3):
-        await relay.beat()
+        await origin.heartbeat()
         with pytest.raises((NotKnownToBeAll, BrokerUnavailable)):
             await sync_loop.sync_now()
     assert not sync_loop.is_synced
 
 
 async def test_an_edge_that_is_not_given_what_the_origin_speaks_of_asks_anew_and_is_not_in_step(
-    relay: ScriptedRelay, sync_loop: SyncLoop
+    origin: ScriptedOrigin, sync_loop: SyncLoop
 ) -> None:
-    feed = await sync_clock(relay, sync_loop)
+    feed = await sync_clock(origin, sync_loop)
     hurry(_feed_of(sync_loop), silence_seconds=0.5)
-    relay.log.append(ConsumerDelete(1))
-    beating = asyncio.create_task(keep_beating(relay))
+    origin.log.append(ConsumerDelete(1))
+    heartbeats = asyncio.create_task(keep_heartbeating(origin))
     async with asyncio.timeout(20):
         while feed.synced_at is not None:
             await asyncio.sleep(0.01)
     with pytest.raises(BrokerUnavailable, match="does not give"):
         await feed.changes(at(4))
-    beating.cancel()
-    await asyncio.wait([beating])
+    heartbeats.cancel()
+    await asyncio.wait([heartbeats])
 
 
 HEARTBEATS: dict[str, tuple[float, str]] = {
@@ -278,22 +278,22 @@ HEARTBEATS: dict[str, tuple[float, str]] = {
 
 @pytest.mark.parametrize(("ahead", "reason"), HEARTBEATS.values(), ids=HEARTBEATS)
 async def test_a_heartbeat_of_another_hour_proves_nothing_and_changes_are_applied_all_the_same(
-    relay: ScriptedRelay,
+    origin: ScriptedOrigin,
     replica: Replica,
     sync_loop: SyncLoop,
     ahead: float,
     reason: str,
 ) -> None:
     hurry(_feed_of(sync_loop), first_heartbeat_seconds=0.3)
-    relay.clock = lambda: time.time() + ahead
+    origin.clock = lambda: time.time() + ahead
     stop = asyncio.Event()
     running = asyncio.create_task(sync_loop.run(stop))
     async with asyncio.timeout(20):
         while replica.revision != 4:
             await asyncio.sleep(0.01)
-        await relay.commit(ConsumerDelete(1))
+        await origin.commit(ConsumerDelete(1))
         while replica.revision != 5 or reason not in str(sync_loop.reason):
-            await relay.beat()
+            await origin.heartbeat()
             await asyncio.sleep(0.2)
     assert not sync_loop.is_synced
     stop.set()
@@ -301,69 +301,69 @@ async def test_a_heartbeat_of_another_hour_proves_nothing_and_changes_are_applie
 
 
 async def test_a_change_from_a_clock_an_hour_ahead_does_not_hold_up_the_lag_once_the_clock_is_right(
-    relay: ScriptedRelay, sync_loop: SyncLoop
+    origin: ScriptedOrigin, sync_loop: SyncLoop
 ) -> None:
-    await bring_in_step(relay, sync_loop)
-    relay.clock = lambda: time.time() + 3600
-    await relay.commit(ConsumerDelete(1))
+    await bring_in_step(origin, sync_loop)
+    origin.clock = lambda: time.time() + 3600
+    await origin.commit(ConsumerDelete(1))
     async with asyncio.timeout(20):
-        while sync_loop.revision != len(relay.log):
+        while sync_loop.revision != len(origin.log):
             await sync_loop.sync_now()
-    relay.clock = time.time
+    origin.clock = time.time
     right_at = Clock().elapsed()
     async with asyncio.timeout(20):
         while sync_loop.lag_seconds > Clock().elapsed() - right_at:
-            await bring_in_step(relay, sync_loop)
+            await bring_in_step(origin, sync_loop)
 
 
-async def test_a_frozen_or_repeating_broker_shows_as_lag(relay: ScriptedRelay, sync_loop: SyncLoop) -> None:
-    await sync_clock(relay, sync_loop)
+async def test_a_frozen_or_repeating_broker_shows_as_lag(origin: ScriptedOrigin, sync_loop: SyncLoop) -> None:
+    await sync_clock(origin, sync_loop)
     said = time.time()
-    relay.clock = lambda: said
-    await relay.beat()
+    origin.clock = lambda: said
+    await origin.heartbeat()
     lag = sync_loop.lag_seconds
     hurry(_feed_of(sync_loop), silence_seconds=0.5)
     feed = _feed_of(sync_loop)
     with pytest.raises(NotKnownToBeAll, match="repeats"):
-        await beat_on(relay, feed)
+        await heartbeat_on(origin, feed)
     assert feed.synced_at is None
     assert sync_loop.lag_seconds > lag
 
 
 async def test_a_record_that_went_back_is_seen_though_its_heartbeats_are_recent(
-    relay: ScriptedRelay, sync_loop: SyncLoop
+    origin: ScriptedOrigin, sync_loop: SyncLoop
 ) -> None:
-    feed = await sync_clock(relay, sync_loop)
-    del relay.log[2:]
-    relay.clock = lambda: time.time() + 20
+    feed = await sync_clock(origin, sync_loop)
+    del origin.log[2:]
+    origin.clock = lambda: time.time() + 20
     hurry(_feed_of(sync_loop), silence_seconds=0.5)
     with pytest.raises(NotKnownToBeAll, match="before this replica's"):
-        await beat_on(relay, feed)
+        await heartbeat_on(origin, feed)
 
 
 async def test_a_cursor_that_is_older_than_the_kept_changes_takes_the_snapshot(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, options: NatsOptions
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, options: NatsOptions
 ) -> None:
-    feed = await sync_clock(relay, sync_loop)
+    feed = await sync_clock(origin, sync_loop)
     await feed.close()
     for number in range(5, 9):
-        await relay.commit(key(f"zpka_secret-{number}", 1, 1))
-    await relay.snapshot()
-    store, subjects = streams_of(relay.connection), relay.connection.subjects
+        await origin.commit(key(f"zpka_secret-{number}", 1, 1))
+    await origin.snapshot()
+    store, subjects = streams_of(origin.connection), origin.connection.subjects
     await store.purge(subjects.changes_stream, (await store.bounds(subjects.changes_stream)).last)
-    await relay.commit(ConsumerDelete(1))
+    await origin.commit(ConsumerDelete(1))
     with pytest.raises(SnapshotNeeded):
         await feed.changes(at(4))
-    await bring_in_step(relay, sync_loop)
-    assert (replica.revision, replica.records()) == (9, state(relay.log))
+    await bring_in_step(origin, sync_loop)
+    assert (replica.revision, replica.records()) == (9, state(origin.log))
 
 
 async def test_an_edge_that_begins_anew_begins_with_the_present_and_not_with_the_snapshot(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first readers must not find what the changes behind the newest snapshot have ended."""
-    await relay.commit(key("zpka_made-behind-the-snapshot", 1, 1))
-    await relay.commit(ConsumerDelete(1))
+    await origin.commit(key("zpka_made-behind-the-snapshot", 1, 1))
+    await origin.commit(ConsumerDelete(1))
     seen: list[int | None] = []
     load = replica.load
 
@@ -372,13 +372,13 @@ async def test_an_edge_that_begins_anew_begins_with_the_present_and_not_with_the
         seen.append(replica.revision)
 
     monkeypatch.setattr(replica, "load", look)
-    await bring_in_step(relay, sync_loop)
-    assert (seen, replica.revision, replica.records()) == ([6], 6, state(relay.log))
+    await bring_in_step(origin, sync_loop)
+    assert (seen, replica.revision, replica.records()) == ([6], 6, state(origin.log))
 
 
 @pytest.mark.parametrize("messages", [1, 4, 5, 30], ids="{} messages".format)
 async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
-    relay: ScriptedRelay, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch, messages: int
+    origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch, messages: int
 ) -> None:
     """The server says when all that was asked for has been sent, which is not that there is no more."""
     monkeypatch.setattr(streams, "_PULL_MESSAGES", 4)
@@ -390,30 +390,30 @@ async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
 
     monkeypatch.setattr(nats_connection, "connect", count)
     for number in range(messages):
-        await relay.commit(key(f"zpka_behind-the-snapshot-{number}", 1, 1))
-    await bring_in_step(relay, sync_loop)
-    assert replica.records() == state(relay.log)
+        await origin.commit(key(f"zpka_behind-the-snapshot-{number}", 1, 1))
+    await bring_in_step(origin, sync_loop)
+    assert replica.records() == state(origin.log)
     for number in range(messages):
-        await relay.commit(key(f"zpka_while-it-follows-{number}", 1, 1))
+        await origin.commit(key(f"zpka_while-it-follows-{number}", 1, 1))
     async with asyncio.timeout(20):
-        while replica.revision != len(relay.log):
-            await bring_in_step(relay, sync_loop)
-    assert (len(opened), replica.records()) == (1, state(relay.log))
+        while replica.revision != len(origin.log):
+            await bring_in_step(origin, sync_loop)
+    assert (len(opened), replica.records()) == (1, state(origin.log))
 
 
 async def test_changes_that_do_not_lead_on_from_the_newest_snapshot_are_not_begun_with(
-    relay: ScriptedRelay, replica: Replica, feed: NatsFeed, options: NatsOptions
+    origin: ScriptedOrigin, replica: Replica, feed: NatsFeed, options: NatsOptions
 ) -> None:
-    await relay.commit(ConsumerDelete(1))
-    store, subjects = streams_of(relay.connection), relay.connection.subjects
-    await relay.commit(key("zpka_made-later", 1, 1))
+    await origin.commit(ConsumerDelete(1))
+    store, subjects = streams_of(origin.connection), origin.connection.subjects
+    await origin.commit(key("zpka_made-later", 1, 1))
     await store.purge(subjects.changes_stream, (await store.bounds(subjects.changes_stream)).last)
     await feed.deployment_id()
     with pytest.raises(BrokerUnavailable, match="do not lead on"):
         await feed.snapshot()
 
 
-async def test_another_pepper_is_named(relay: ScriptedRelay, options: NatsOptions) -> None:
+async def test_another_pepper_is_named(origin: ScriptedOrigin, options: NatsOptions) -> None:
     feed = NatsFeed(options, Digester(bytes(32)), Clock(), edge_name="edge")
     with pytest.raises(OtherPepper, match="pepper"):
         await feed.deployment_id()
@@ -430,22 +430,22 @@ async def test_what_is_not_there_is_told_from_what_is_refused(options: NatsOptio
     await absent.close()
 
 
-async def sync_clock(relay: ScriptedRelay, sync_loop: SyncLoop) -> NatsFeed:
-    await bring_in_step(relay, sync_loop)
+async def sync_clock(origin: ScriptedOrigin, sync_loop: SyncLoop) -> NatsFeed:
+    await bring_in_step(origin, sync_loop)
     return _feed_of(sync_loop)
 
 
-async def beat_on(relay: ScriptedRelay, feed: NatsFeed) -> None:
+async def heartbeat_on(origin: ScriptedOrigin, feed: NatsFeed) -> None:
     """Heartbeats, one as soon as the one before was heard, until the feed has had enough of them."""
     async with asyncio.timeout(10):
         while True:
-            await relay.beat()
+            await origin.heartbeat()
             await feed.wait_for_changes()
 
 
-async def keep_beating(relay: ScriptedRelay) -> None:
+async def keep_heartbeating(origin: ScriptedOrigin) -> None:
     while True:
-        await relay.beat()
+        await origin.heartbeat()
         await asyncio.sleep(0.05)
 
 

@@ -1,9 +1,10 @@
-"""The relay's guarantee: the broker has each change once and in order, whoever relays, dies, forgets or interferes."""
+"""The publisher's guarantee: the broker has each change once, in order, whoever publishes, dies, forgets or meddles."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,9 +22,9 @@ from keywright.nats.connection import Connection, StreamMissing, connect
 from keywright.nats.subjects import FOR_CHANGES, FOR_SNAPSHOT, frame_in
 from keywright.origin.db import commit_log as logs
 from keywright.origin.db.engine import Database
-from keywright.origin.feed import nats_retention as keeper
-from keywright.origin.feed.log_tail import Tail
-from keywright.origin.feed.nats_publisher import Relay
+from keywright.origin.feed import nats_retention
+from keywright.origin.feed.log_tail import LogTail
+from keywright.origin.feed.nats_publisher import NatsPublisher
 from keywright.protocol.changes import Change, Cursor
 from keywright.protocol.frames import Frame, FrameSigner
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
@@ -115,13 +116,20 @@ async def opened(base: Path, options: NatsOptions, **settings: object) -> AsyncI
 
 
 @asynccontextmanager
-async def another_relay(world: World) -> AsyncIterator[None]:
+async def another_publisher(world: World) -> AsyncIterator[None]:
     """What another process of the same origin does."""
     database = Database(world.settings.database_url)
-    relay = Relay(
-        Tail(database, Clock()), database, world.digester, world.options, take_none, Clock(), snapshot_changes=1000
+    publisher = NatsPublisher(
+        LogTail(database, Clock()),
+        database,
+        world.digester,
+        world.options,
+        take_none,
+        Clock(),
+        random.uniform,
+        snapshot_changes=1000,
     )
-    running = asyncio.create_task(relay.run())
+    running = asyncio.create_task(publisher.run())
     try:
         yield
     finally:
@@ -143,13 +151,13 @@ async def make_changes(service: Service, count: int) -> None:
         await service.new_key(consumer)
 
 
-async def test_relays_that_run_at_once_put_each_change_there_once_and_in_order(
+async def test_publishers_that_run_at_once_put_each_change_there_once_and_in_order(
     tmp_path: Path, options: NatsOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     async with opened(tmp_path, options) as (service, world), AsyncExitStack() as others:
         for _ in range(2):
-            await others.enter_async_context(another_relay(world))
+            await others.enter_async_context(another_publisher(world))
         # One that begins in the middle of changes can't know what was lost, and writes a snapshot, behind which the
         # broker keeps fewer of them.
         await until(lambda: caplog.text.count("relays to the broker from revision") == 3)
@@ -199,7 +207,7 @@ async def test_a_broker_that_forgot_what_it_acknowledged_gets_it_again_and_an_ed
 async def test_streams_that_were_lost_begin_anew_and_an_edge_that_is_in_step_needs_no_snapshot(
     tmp_path: Path, options: NatsOptions, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(nats_retention, "LOOK_SECONDS", 0.2)
     async with opened(tmp_path, options) as (service, world):
         caplog.clear()
         before = (await world.head()).revision
@@ -265,7 +273,7 @@ async def test_a_record_that_was_restored_from_a_backup_takes_its_edges_along(
 async def test_what_is_kept_is_bounded_and_a_snapshot_always_leads_on_to_it(
     tmp_path: Path, options: NatsOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(nats_retention, "LOOK_SECONDS", 0.2)
     async with opened(tmp_path, options, snapshot_changes=5) as (service, world):
         signer = FrameSigner(world.digester)
         async with connected(options) as connection:
@@ -297,7 +305,7 @@ async def test_what_is_kept_is_bounded_and_a_snapshot_always_leads_on_to_it(
 async def test_snapshots_that_were_lost_or_never_finished_are_written_anew(
     tmp_path: Path, options: NatsOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(nats_retention, "LOOK_SECONDS", 0.2)
     async with opened(tmp_path, options) as (_, world):
         async with connected(options) as connection:
             store, subjects = streams_of(connection), connection.subjects
@@ -314,7 +322,7 @@ async def test_snapshots_that_were_lost_or_never_finished_are_written_anew(
             await store.append(subjects.snapshot_pages, b"a page", "", after=after, name="x")
             await asyncio.sleep(0.5)
             assert not await has_snapshot()
-            monkeypatch.setattr(keeper, "WRITER_SECONDS", 0.0)
+            monkeypatch.setattr(nats_retention, "WRITER_SECONDS", 0.0)
             await until(has_snapshot)
             await store.delete(subjects.snapshots_stream)
             await until(has_snapshot)

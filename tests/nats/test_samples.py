@@ -26,7 +26,7 @@ from keywright.edge.sync.nats_reports import NatsReports
 from keywright.edge.sync.reporting import NotTaken
 from keywright.nats.connection import PEPPER_HEADER, Connection, Message, connect
 from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT, Subjects, frame_in
-from keywright.origin.feed.acknowledgements import Reports
+from keywright.origin.feed.acknowledgements import NatsAcknowledgements
 from keywright.protocol.changes import (
     BucketDelete,
     BucketPut,
@@ -215,7 +215,7 @@ async def take(report: Report) -> float:
 
 async def test_a_stored_report_is_taken_and_answered_as_stored() -> None:
     assert ReportSigner(DIGESTER).encode(REPORT) == sample("report-1.bin")
-    assert await Reports(DIGESTER, take).answer(sample("report-1.bin")) == sample("answer-1.json")
+    assert await NatsAcknowledgements(DIGESTER, take).answer(sample("report-1.bin")) == sample("answer-1.json")
 
 
 def signed_report(row: Any) -> bytes:
@@ -237,7 +237,7 @@ def signed_report(row: Any) -> bytes:
 async def test_a_report_that_is_not_understood_is_refused_with_a_reason_and_reaches_nobody(
     data: bytes, why: str
 ) -> None:
-    told = await Reports(DIGESTER, take).answer(data)
+    told = await NatsAcknowledgements(DIGESTER, take).answer(data)
     assert told is not None
     assert why in json.loads(told)["refused"]
 

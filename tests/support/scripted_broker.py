@@ -25,7 +25,7 @@ def as_it_is(frame: Frame) -> Frame:
 
 
 @dataclass
-class ScriptedRelay:
+class ScriptedOrigin:
     connection: Connection
     log: list[Change] = field(default_factory=lambda: list(LOG))
     deployment: str = "dply_1"
@@ -66,7 +66,7 @@ class ScriptedRelay:
         end = replace(blank, kind=FrameKind.END, number=2)
         await self._put(subjects.snapshots_stream, subjects.snapshot_ends, self._encode(alter(end)))
 
-    async def beat(self, alter: Alter = as_it_is) -> None:
+    async def heartbeat(self, alter: Alter = as_it_is) -> None:
         cursor = self.at(len(self.log))
         frame = alter(self._frame(FOR_HEARTBEATS, cursor, cursor))
         await self.connection.publish(self.connection.subjects.heartbeats, self._encode(frame), self.pepper_check)

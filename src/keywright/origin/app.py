@@ -16,7 +16,8 @@ from keywright.origin.buckets import api as buckets
 from keywright.origin.consumers import api as consumers
 from keywright.origin.consumers import managers_api as managers
 from keywright.origin.edges import api as edges
-from keywright.origin.feed.http_endpoint import FeedDoor
+from keywright.origin.feed import http_endpoint as feed_endpoint
+from keywright.origin.feed.http_endpoint import FeedEndpoint
 from keywright.origin.keys import api as keys
 from keywright.origin.openapi import document as openapi
 from keywright.origin.pipeline import cors
@@ -31,7 +32,7 @@ from keywright.runtime.clock import Clock
 def create_app(services: Services, clock: Clock) -> FastAPI:
     """The Developer API, its OpenAPI document at /openapi.json and its reference page at /docs; the portals; the feed.
 
-    The feed's door is in `state.feed`: whoever runs the application ends its streams with `stop`.
+    The feed's endpoint is in `state.feed`: whoever runs the application ends its streams with `stop`.
     """
     app = FastAPI(
         title="Keywright Developer API",
@@ -42,8 +43,8 @@ def create_app(services: Services, clock: Clock) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    feed = app.state.feed = FeedDoor(services, clock)
-    app.state.services = replace(services, bell=feed.before(services.bell))
+    feed = app.state.feed = FeedEndpoint(services, clock)
+    app.state.services = replace(services, bell=feed.wake_before(services.bell))
     http.install(app)
     cors.install(app, services.cors_origins)
     for noun in (accounts, buckets, consumers, keys, managers, edges, audit, portals, self_serve):
@@ -53,5 +54,5 @@ def create_app(services: Services, clock: Clock) -> FastAPI:
     app.include_router(assets.new_router())
     app.include_router(admin.new_router())
     app.include_router(developer.new_router(services))
-    app.include_router(feed.router)
+    app.include_router(feed_endpoint.new_router())
     return app

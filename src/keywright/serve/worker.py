@@ -43,7 +43,7 @@ from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve.first_start import make_dependencies
 
 if TYPE_CHECKING:
-    from keywright.origin.feed.nats_publisher import Relay
+    from keywright.origin.feed.nats_publisher import NatsPublisher
 
 log = logging.getLogger("keywright.serve")
 
@@ -165,19 +165,20 @@ class ServeWorker:
             ),
             clock,
         )
-        self._relay: Relay | None = None
+        self._publisher: NatsPublisher | None = None
         if settings.broker is not None:
-            from keywright.origin.feed.nats_publisher import Relay  # Loads the broker's client.
+            from keywright.origin.feed.nats_publisher import NatsPublisher  # Loads the broker's client.
 
             tail, digester = self._origin.state.feed.tail, dependencies.digester
             changes = settings.snapshot_changes
-            self._relay = Relay(
+            self._publisher = NatsPublisher(
                 tail,
                 self._database,
                 digester,
                 settings.broker,
                 self._edges.acknowledge,
                 clock,
+                random.uniform,
                 snapshot_changes=changes,
             )
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
@@ -212,8 +213,8 @@ class ServeWorker:
             asyncio.create_task(self._edges.run(self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
-        if self._relay is not None:
-            self._endless.append(asyncio.create_task(self._relay.run()))
+        if self._publisher is not None:
+            self._endless.append(asyncio.create_task(self._publisher.run()))
         if self._grpc is not None:
             await self._grpc.start()
 

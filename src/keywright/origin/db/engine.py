@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
 import secrets
 import socket
 import sqlite3
@@ -22,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from keywright.origin.db import sqlite, tables
-from keywright.origin.db.commit_listener import CHANNEL, Commits
+from keywright.origin.db.commit_listener import CHANNEL, CommitListener
 from keywright.protocol.changes import STAMP_BYTES, Change, encode
 
 CONNECT_SECONDS = 10
@@ -129,7 +130,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _create_engine(url)
-        self.commits = Commits(self.engine)
+        self.commits = CommitListener(self.engine, random.uniform)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # SQLite has one writer: waiting in line here beats polling its lock.
         self._writing = asyncio.Lock() if self.is_sqlite else None
