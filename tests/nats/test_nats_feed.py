@@ -17,8 +17,7 @@ from keywright.domain.keyformat import Digester
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import LiveFeed, OtherPepper, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.sync.loop import SyncLoop
-from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
-from keywright.nats import connection as nats_connection
+from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll, session
 from keywright.nats import streams
 from keywright.nats.connection import BrokerUnavailable, Connection, connect
 from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT
@@ -388,7 +387,7 @@ async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
         opened.append(None)
         return await connect(*arguments)
 
-    monkeypatch.setattr(nats_connection, "connect", count)
+    monkeypatch.setattr(session, "connect", count)
     for number in range(messages):
         await origin.commit(key(f"zpka_behind-the-snapshot-{number}", 1, 1))
     await bring_in_step(origin, sync_loop)

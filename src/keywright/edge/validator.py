@@ -34,7 +34,7 @@ def now_millis() -> int:
 
 
 class Validator:
-    """May be shared by threads. `clock` gives milliseconds since the epoch."""
+    """May be shared by threads. `clock` gives milliseconds since the epoch (`Clock.millis`)."""
 
     def __init__(self, replica: Replica, digester: Digester, clock: Callable[[], int]) -> None:
         self._replica = replica

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from keywright.edge.sync.feed import OtherPepper, Refused, Untrusted
-from keywright.nats import connection as nats_connection
-from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connection, Message
+from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connection, Message, connect
 from keywright.nats.streams import Streams
 from keywright.nats.subjects import Subjects, frame_in
 from keywright.protocol.frames import Frame, FrameError, FrameSigner
@@ -51,7 +50,7 @@ class NatsSession:
         if self._connection is not None:
             return
         name = f"edge {self._edge_name}"
-        connection = self._connection = await nats_connection.connect(self._options, name, self._clock, self._lost)
+        connection = self._connection = await connect(self._options, name, self._clock, self._lost)
         self.domains = [Streams(connection, domain) for domain in (self._options.domain, *self._options.mirrors)]
         await connection.subscribe(self.subjects.heartbeats, self._on_heartbeat)
 
