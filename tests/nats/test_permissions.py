@@ -7,11 +7,11 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import nats as client
 import nats.errors
 import pytest
 from nats.aio.client import Client
 
-import nats as client
 from support import nats as servers
 from support.nats import PASSWORDS, NatsServer
 

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-import nats
 from keywright import __version__
 from keywright.nats.subjects import Subjects
 
