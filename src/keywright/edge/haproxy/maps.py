@@ -26,7 +26,7 @@ from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.edge.haproxy import socket as haproxy_socket
 from keywright.edge.haproxy.socket import HaproxyError, Map, Socket
 from keywright.edge.replica import records
-from keywright.edge.replica.replica import ReplicaBroken, Stale
+from keywright.edge.replica.replica import PagePosition, ReplicaBroken, Stale
 from keywright.protocol.changes import BucketDelete, BucketPut, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
 
 if TYPE_CHECKING:
@@ -228,10 +228,10 @@ class HaproxyMaps:
         buckets: list[Change] = [*self._replica.buckets()]
         await self._add(socket, versions, buckets)
         count = 0
-        place: tuple[bool, bytes] | None = (False, b"")
-        while place is not None:
+        position: PagePosition | None = PagePosition()
+        while position is not None:
             # On the loop's thread, as all reading: none of it is under way when the files are closed.
-            page, place = self._replica.page(place, PAGE_SIZE)
+            page, position = self._replica.page(position, PAGE_SIZE)
             await self._add(socket, versions, page)
             count += len(page)
         for map_ in _MIRRORED:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import lmdb
 
-from keywright.edge.replica import integrity as audit
+from keywright.edge.replica import integrity
 from keywright.edge.replica.freshness import SyncClock, elapsed_seconds
 from keywright.edge.replica.replica import Gap, ReplicaBroken
 from keywright.edge.sync.feed import LiveFeed, RecordBehind, Refused, SnapshotNeeded, Untrusted
@@ -130,7 +130,7 @@ class SyncLoop:
         """
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._bell.set())
-        auditing = asyncio.create_task(self._audit())
+        checking = asyncio.create_task(self._check_integrity())
         pause = 0.0
         checked_at = self._monotonic()
         try:
@@ -160,13 +160,13 @@ class SyncLoop:
                     # try for the same lock in step.
                     await self._until_rung(pause * random.uniform(0.0 if self._live else 0.5, 1.0))  # noqa: S311
         finally:
-            await tasks.end(stopping, auditing)
+            await tasks.end(stopping, checking)
 
-    async def _audit(self) -> None:
+    async def _check_integrity(self) -> None:
         """Have every record looked at once: the files may have been damaged while nobody ran."""
         replica = self._replica
         try:
-            if replica.revision is None or not await audit.is_damaged(replica.path, replica.pepper_check):
+            if replica.revision is None or not await integrity.is_damaged(replica.path):
                 return
             _log.error("the replica in %s is damaged: it will be replaced, and filled again", replica.path)
             replica.mark_corrupt()
