@@ -12,9 +12,10 @@ import lmdb
 
 from keywright import __version__
 from keywright.edge.app import new_signer
+from keywright.edge.http import worker_counts
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
-from keywright.edge.sync import snapshot_loader as snapshot_file
+from keywright.edge.sync import snapshot_loader
 from keywright.edge.sync.feed import OtherPepper
 from keywright.edge.sync.following import new_feed
 from keywright.protocol.snapshot_file import SnapshotFileError
@@ -43,7 +44,8 @@ def run(settings: EdgeSettings) -> None:
     print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
     os.environ.update(settings.environment)
-    server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
+    with worker_counts.shared_by_workers(settings.data_dir):
+        server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
 
 
 def _check(settings: EdgeSettings) -> None:
@@ -81,7 +83,7 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
                 _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
                 return
             try:
-                _log.info(snapshot_file.load(path, digester, replica, SyncClock(settings.sync_clock_file)))
+                _log.info(snapshot_loader.load(path, digester, replica, SyncClock(settings.sync_clock_file)))
             except SnapshotFileError as error:
                 # It must not take away what there is: the answers on this disk, or the way to the origin.
                 if replica.revision is None and not settings.is_following:
