@@ -1,7 +1,7 @@
 """Owns the embedded replica: an application's own process keeps a replica and follows the record. No hop at all.
 
-It is an edge without doors. Several processes on one directory (the workers of a server) share its files, and one of
-them follows for all and reports for all, as the workers of `keywright edge` do (membership.py). Following happens on a
+It is an edge without endpoints. Several processes on one directory (the workers of a server) share its files, and one
+of them follows for all and reports for all, as the workers of `keywright edge` do (edge/sync). Following happens on a
 thread with an event loop of its own, so that it is the same for ASGI and WSGI, and no application's loop waits for it.
 """
 

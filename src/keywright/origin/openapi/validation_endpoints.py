@@ -1,4 +1,4 @@
-"""Owns how the OpenAPI document tells of the edge's doors: another application serves them, under the same address."""
+"""Owns how the OpenAPI document tells of the edge's endpoints: another application serves them, under the same address."""
 
 from __future__ import annotations
 
