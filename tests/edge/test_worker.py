@@ -13,8 +13,7 @@ import pytest
 
 from edge.asgi import call
 from edge.world import PEPPER_CHECK, at, bucket, consumer, key
-from keywright.edge import start
-from keywright.edge import worker as standalone
+from keywright.edge import start, worker
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import OtherPepper
 from keywright.runtime import server
@@ -50,7 +49,7 @@ def fill(settings: EdgeSettings) -> None:
 
 async def test_it_answers_from_its_disk_while_there_is_no_origin(settings: EdgeSettings) -> None:
     fill(settings)
-    app = standalone.create_app()
+    app = worker.create_app()
     await app.start()
     validated = await call(app, "POST", "/v1/validate/my-bucket", body=b'{"key":"zpka_secret-1"}')
     assert validated.json()["code"] == "VALID"
@@ -61,7 +60,7 @@ async def test_it_answers_from_its_disk_while_there_is_no_origin(settings: EdgeS
 
 
 async def test_it_lives_and_ends_with_its_server(settings: EdgeSettings) -> None:
-    app = standalone.create_app()
+    app = worker.create_app()
     asked, told = ["lifespan.startup", "lifespan.shutdown"], []
 
     async def receive() -> Any:
@@ -74,7 +73,7 @@ async def test_it_lives_and_ends_with_its_server(settings: EdgeSettings) -> None
     assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-async def test_beside_its_doors_it_serves_grpc_and_looks_for_its_haproxy(
+async def test_beside_http_it_serves_grpc_and_looks_for_its_haproxy(
     settings: EdgeSettings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fill(settings)
@@ -84,7 +83,7 @@ async def test_beside_its_doors_it_serves_grpc_and_looks_for_its_haproxy(
         KEYWRIGHT_HAPROXY=str(tmp_path / "none.sock"),
         KEYWRIGHT_IDENTITY_TOKEN_SECONDS="60",
     )
-    app = standalone.create_app()
+    app = worker.create_app()
     await app.start()
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.close()
@@ -140,7 +139,7 @@ def test_a_file_is_left_alone_while_another_process_follows_into_the_replica(
 async def test_an_edge_without_an_origin_says_so_and_is_never_in_step(settings: EdgeSettings) -> None:
     os.environ.update(KEYWRIGHT_ORIGIN="", KEYWRIGHT_SNAPSHOT="/none")
     fill(settings)
-    app = standalone.create_app()
+    app = worker.create_app()
     await app.start()
     validated = await call(app, "POST", "/v1/validate/my-bucket", body=b'{"key":"zpka_secret-1"}')
     assert validated.json()["code"] == "VALID"

@@ -27,7 +27,7 @@ ASK = json.dumps({"key": VALID}).encode()
 BEARER = [(b"authorization", b"Bearer " + VALID.encode())]
 
 
-async def test_metrics_count_validations_by_door_and_verdict(replica: Replica) -> None:
+async def test_metrics_count_validations_by_endpoint_and_verdict(replica: Replica) -> None:
     fill(replica)
     app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), Status())
     for _ in range(3):
