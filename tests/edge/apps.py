@@ -30,11 +30,13 @@ def new_app(
     validator: Validator,
     status: Status | None = None,
     *,
+    token_required: bool = False,
     signer: IdentitySigner | None = None,
     worker_counts: WorkerCounts | None = None,
 ) -> EdgeApp:
     status = status or Status()
-    validate_api, forward_auth = ValidateApi(validator), ForwardAuth(validator, signer=signer)
+    validate_api = ValidateApi(validator, token_required=token_required)
+    forward_auth = ForwardAuth(validator, token_required=token_required, signer=signer)
     metrics = Metrics({"validate": validate_api, "forward-auth": forward_auth}, status, worker_counts)
     jwks = None if signer is None else Jwks(signer.jwks)
     return EdgeApp(validate_api, forward_auth, Health(status), metrics, jwks)
