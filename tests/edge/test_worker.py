@@ -6,6 +6,7 @@ import asyncio
 import base64
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,44 @@ async def test_it_answers_from_its_disk_while_there_is_no_origin(settings: EdgeS
     ready = await call(app, "GET", "/readyz")
     assert (ready.status, ready.json()["synced"], ready.json()["revision"]) == (200, False, 3)
     assert (await call(app, "GET", "/nothing")).status == 404
+    await app.stop()
+
+
+VALIDATE, FORWARD_AUTH = "/v1/validate/my-bucket", "/v1/forward-auth/my-bucket"
+ASK = b'{"key":"zpka_secret-1"}'
+
+
+async def test_a_token_is_demanded_at_both_endpoints_where_the_settings_say_so(settings: EdgeSettings) -> None:
+    fill(settings)
+    os.environ["KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"] = "true"
+    app = worker.create_app()
+    await app.start()
+    assert (await call(app, "POST", VALIDATE, body=ASK)).status == 403
+    answer = await call(app, "GET", FORWARD_AUTH, headers=[(b"authorization", b"Bearer zpka_secret-1")])
+    assert answer.status == 403
+    await app.stop()
+
+
+async def test_the_settings_of_the_endpoints_are_those_of_the_edge(settings: EdgeSettings) -> None:
+    fill(settings)
+    os.environ.update(
+        KEYWRIGHT_FORWARD_AUTH_HEADER="X-Key",
+        KEYWRIGHT_FORWARD_AUTH_SCHEME="Token",
+        KEYWRIGHT_IDENTITY_HEADERS="X-Consumer-Name=X-User-Id",
+        KEYWRIGHT_IDENTITY_TOKEN_SECONDS="60",
+        KEYWRIGHT_MIN_REVISION_TIMEOUT="1500",
+    )
+    app = worker.create_app()
+    await app.start()
+    answer = await call(app, "GET", FORWARD_AUTH, headers=[(b"x-key", b"Token zpka_secret-1")])
+    assert (answer.status, answer.headers["x-user-id"]) == (200, "my-consumer")
+    assert answer.headers["x-consumer-token"].count(".") == 2
+    began = time.monotonic()
+    later = [(b"min-revision", b"4")]
+    for asked in (call(app, "POST", VALIDATE, body=ASK, headers=later), call(app, "GET", FORWARD_AUTH, headers=later)):
+        assert (await asked).status == 503
+        assert time.monotonic() - began >= 1.5
+        began = time.monotonic()
     await app.stop()
 
 
