@@ -121,11 +121,11 @@ def test_a_replica_that_cannot_be_read_is_no_refusal(
         raise error
 
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-        patch.setattr(Replica, "find", fail)
+        patch.setattr(replica, "find", fail)
         for _ in range(5):
             assert validator.validate(VALID, BUCKET).verdict is Verdict.UNAVAILABLE
             assert not validator.authorise(VALID, BUCKET)
-        patch.setattr(Replica, "find_bucket", fail)
+        patch.setattr(replica, "find_bucket", fail)
         assert validator.has_bucket(BUCKET) is None
     assert len(caplog.records) == 1
     assert replica.is_marked_corrupt is is_marked_corrupt
@@ -183,7 +183,7 @@ def test_a_token_cannot_be_judged_when_its_bucket_cannot_be_read(
     def fail(*_: object) -> None:
         raise lmdb.Error("racing")
 
-    monkeypatch.setattr(Replica, "find_bucket", fail)
+    monkeypatch.setattr(replica, "find_bucket", fail)
     assert not validator.authorise(TOKEN, BUCKET)
 
 

@@ -1,7 +1,7 @@
-"""The one table of key states, and what each of them must come to at every door.
+"""The one table of key states, and what each of them must come to at every endpoint.
 
-A Door puts a question its own way and gives back an Outcome; a door that has no headers leaves the rows of headers out.
-New doors (gateways, the policy) are added to the list in test_doors.py, new states here.
+An Endpoint puts a question its own way and gives back an Outcome; one that has no headers leaves the rows of headers
+out. New endpoints (gateways, the policy) are added to the list in test_endpoints.py or test_policy.py, new states here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BAD_CHECKSUM = VALID[:-1] + ("0" if VALID[-1] != "0" else "1")
 
 @dataclass(frozen=True)
 class Outcome:
-    """`code` is the verdict's, or MISSING or AMBIGUOUS where a door refuses before there is a key to judge."""
+    """`code` is the verdict's, or MISSING or AMBIGUOUS where an endpoint refuses before there is a key to judge."""
 
     code: str
     consumer: str | None = None
@@ -53,7 +53,7 @@ class Row:
     bucket: str = BUCKET
 
 
-class Door(Protocol):
+class Endpoint(Protocol):
     name: str
     has_headers: bool
 
@@ -63,7 +63,7 @@ class Door(Protocol):
 def fill(replica: Replica, *, now: int = NOW, still: int = 1) -> None:
     """Bring a replica into the state that the table speaks of, by a snapshot and the changes after it.
 
-    `still` is how many milliseconds the key that is about to expire has left: more for doors with a clock of their own.
+    `still` is how many milliseconds the key that is about to expire has left: more where the clock is another.
     """
     replica.load(
         "dep_1",

@@ -163,7 +163,7 @@ class World:
             head = self.origin.standing()["revision"]
             for name, server in list(waiting.items()):
                 # In this order: damage that is found takes it out of step again.
-                if not _is_audited(server) and self._settles(server, head):
+                if not _is_checked(server) and self._settles(server, head):
                     del waiting[name]
             time.sleep(0.02)
         return [f"{name} did not come back in step: {server.standing()}" for name, server in waiting.items()]
@@ -259,7 +259,7 @@ def _is_in_step(standing: dict[str, Any], head: int | None) -> bool:
     return lag is not None and lag < LAG_SECONDS
 
 
-def _is_audited(server: Server) -> bool:
+def _is_checked(server: Server) -> bool:
     """Whether its replica is being looked through: what is damaged may not have been noticed yet."""
     name = b"keywright.edge.replica.integrity\0" + str(server.data_dir / "replica").encode()
     for entry in Path("/proc").iterdir():

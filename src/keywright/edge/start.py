@@ -12,6 +12,7 @@ import lmdb
 
 from keywright import __version__
 from keywright.edge.app import new_signer
+from keywright.edge.http import worker_counts
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.sync import snapshot_file_loader
@@ -44,7 +45,8 @@ def run(settings: EdgeSettings) -> None:
     print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
     os.environ.update(settings.environment)
-    server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
+    with worker_counts.shared_by_workers(settings.data_dir):
+        server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
 
 
 def _check(settings: EdgeSettings) -> None:

@@ -1,7 +1,7 @@
 """Owns the embedded replica: an application's own process keeps a replica and follows the record. No hop at all.
 
-It is an edge without doors. Several processes on one directory (the workers of a server) share its files, and one of
-them follows for all and reports for all, as the workers of `keywright edge` do (edge/sync/leader_election.py). That
+It is an edge without endpoints. Several processes on one directory (the workers of a server) share its files, and one
+of them follows for all and reports for all, as the workers of `keywright edge` do (edge/sync/leader_election.py). That
 happens on a thread with an event loop of its own: it is the same for ASGI and WSGI, and no application's loop waits.
 """
 

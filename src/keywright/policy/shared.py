@@ -1,6 +1,6 @@
 """Owns the shared replica: an application reads the replica that `keywright edge` or `serve` keeps on the same machine.
 
-It never writes there; how far the replica is behind is known from what the edge notes beside it (freshness.py). But
+It never writes there; how far the replica is behind is known from what the edge notes beside it (SyncClock). But
 LMDB's readers enter themselves in the replica's lock file, so the application runs as the user that the edge runs as.
 """
 

@@ -1,4 +1,4 @@
-"""What each worker process of `keywright serve` runs: the origin's doors and an embedded edge, on one port.
+"""Owns what each worker process of `keywright serve` runs: the origin's endpoints and an edge beside them, on one port.
 
 All workers share one replica on disk. The worker that commits a change brings the replica up to it before it answers,
 so the next request sees it on whichever worker it lands. A worker starts, and goes on answering validations, while
@@ -14,9 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry
-
-from keywright.edge.app import EdgeApp, new_signer
+from keywright.edge.app import new_edge_app
 from keywright.edge.identity import Identity
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
@@ -136,17 +134,8 @@ class ServeWorker:
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report)
-        self._edge = EdgeApp(
-            Validator(self._replica, dependencies.digester, clock.millis),
-            self._sync_loop,
-            registry=CollectorRegistry(),
-            token_required=settings.validation_token_required,
-            auth_header=settings.forward_auth_header,
-            auth_scheme=settings.forward_auth_scheme,
-            identity_headers=settings.identity_headers,
-            min_revision_seconds=settings.min_revision_millis / 1000,
-            signer=new_signer(settings, dependencies.digester),
-        )
+        validator = Validator(self._replica, dependencies.digester, clock.millis)
+        self._edge = new_edge_app(settings, validator, dependencies.digester, self._sync_loop)
         end_users = _end_users(settings.end_users)
         self._origin = create_origin(
             Services(
@@ -194,13 +183,13 @@ class ServeWorker:
             await server.live(receive, send, start=self._start_worker, stop=self.stop, log=log)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
-            door = self._edge.find_endpoint(scope["path"])
-            if door is None:
-                door = self._origin
+            endpoint = self._edge.find_endpoint(scope["path"])
+            if endpoint is None:
+                endpoint = self._origin
                 if self._is_worker:
                     self._is_worker = False
                     server.when_stopping(self._end_streams)
-            await door(scope, receive, send)
+            await endpoint(scope, receive, send)
 
     async def start(self) -> None:
         """In step with the record if it can be reached; if not, the replica answers for what it has."""
@@ -211,6 +200,7 @@ class ServeWorker:
         self._running = [
             asyncio.create_task(self._sync_loop.run(self._stop)),
             asyncio.create_task(self._edges.run(self._stop)),
+            asyncio.create_task(self._edge.run(self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
         if self._publisher is not None:

@@ -1,4 +1,4 @@
-"""The gRPC door beyond the table: what Envoy's protocol adds, the token of the gateway, and a start that fails."""
+"""The gRPC endpoint beyond the table: what Envoy's protocol adds, the token of the gateway, and a start that fails."""
 
 from __future__ import annotations
 

@@ -161,6 +161,7 @@ def served(provider: IdentityProvider, quick_dir: Path) -> Iterator[ServeProcess
         "KEYWRIGHT_MIN_REVISION_TIMEOUT": str(SOON_MILLIS),
         "KEYWRIGHT_OIDC_ISSUER": provider.url,
         "KEYWRIGHT_OIDC_AUDIENCE": AUDIENCE,
+        "KEYWRIGHT_IDENTITY_TOKEN_SECONDS": "60",
     }
     with ServeProcess(quick_dir / "data", **variables) as process:
         yield process.wait_until_ready()

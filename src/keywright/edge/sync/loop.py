@@ -166,7 +166,7 @@ class SyncLoop:
         """Have every record looked at once: the files may have been damaged while nobody ran."""
         replica = self._replica
         try:
-            if replica.revision is None or not await integrity.is_damaged(replica.path, replica.pepper_check):
+            if replica.revision is None or not await integrity.is_damaged(replica.path):
                 return
             _log.error("the replica in %s is damaged: it will be replaced, and filled again", replica.path)
             replica.mark_corrupt()

@@ -12,12 +12,12 @@ from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError
 from joserfc.jwk import KeySet
 
+from edge.apps import new_app
 from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK
 from endpoints.table import BUCKET, EXPIRING, METADATA, NEVER_MADE, VALID, fill
 from keywright.domain.keyformat import Digester
 from keywright.domain.verdict import ConsumerRecord, KeyRecord
-from keywright.edge.app import EdgeApp
 from keywright.edge.identity_token import IdentitySigner, key_from_pepper, load_signer
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
@@ -115,15 +115,11 @@ def test_a_key_file_takes_the_place_of_the_pepper(tmp_path: Path) -> None:
         load_signer(DIGESTER, seconds=60, issuer="i", key_file=tmp_path / "none", clock=Clock())
 
 
-class Status:
-    is_synced, revision, lag_seconds, reason = True, 1, 0.0, None
-
-
-async def test_the_door_gives_it_to_good_keys_and_the_edge_shows_its_public_keys(tmp_path: Path) -> None:
+async def test_forward_auth_gives_it_to_good_keys_and_the_edge_shows_its_public_keys(tmp_path: Path) -> None:
     replica = Replica.open(tmp_path / "replica", PEPPER_CHECK)
     fill(replica)
     validator = Validator(replica, DIGESTER, clock=lambda: NOW)
-    app = EdgeApp(validator, Status(), signer=new_signer())  # type: ignore[arg-type]
+    app = new_app(validator, signer=new_signer())
     jwks = (await call(app, "GET", "/.well-known/jwks.json")).body
     for secret in (VALID, EXPIRING):
         asked = [(b"authorization", b"Bearer " + secret.encode())]
@@ -134,6 +130,6 @@ async def test_the_door_gives_it_to_good_keys_and_the_edge_shows_its_public_keys
     asked = [(b"authorization", b"Bearer " + NEVER_MADE.encode())]
     refused = await call(app, "GET", f"/v1/forward-auth/{BUCKET}", headers=asked)
     assert refused.headers["x-consumer-token"] == ""
-    without = EdgeApp(validator, Status())  # type: ignore[arg-type]
+    without = new_app(validator)
     assert (await call(without, "GET", "/.well-known/jwks.json")).status == 404
     replica.close()
