@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 
 from keywright.domain.keyformat import Digester, Secret
-from keywright.origin.db.engine import Database
+from keywright.origin.db.transaction import Database
 from keywright.origin.pipeline.route import Services
 from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
 from keywright.runtime.settings import EndUserSettings, OriginSettings

@@ -23,12 +23,16 @@ from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import POLL_SECONDS, SyncLoop
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
-from keywright.origin.auth.bearer import EndUsers, Team
+from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.provider import Provider
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.commit_log import Deployment, NotKept
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.auth.sessions import Team
+from keywright.origin.db import commit_log
+from keywright.origin.db.commit_log import NotKept
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import Deployment, find_deployment
 from keywright.origin.edges.rules import Edges
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.pipeline.route import NotAppliedHere, RateLimiter, Services
@@ -63,20 +67,20 @@ class RecordFeed:
 
     async def deployment_id(self) -> str:
         async with self._database.read() as tx:
-            found = await logs.find_deployment(tx)
+            found = await find_deployment(tx)
             return _known(found).id
 
     async def changes(self, after: Cursor) -> Batch:
         async with self._database.read() as tx:
             try:
-                rows = await logs.lead_on(tx, after, limit=self.batch_size)
+                rows = await commit_log.lead_on(tx, after, limit=self.batch_size)
             except NotKept as error:
                 reason = str(error)
             else:
                 cursor = rows[-1].cursor if rows else after
                 return Batch(after, [change for _, change in rows], cursor)
         async with self._database.write() as tx:
-            if await logs.note_loss(tx, after):
+            if await commit_log.note_loss(tx, after):
                 log.error("the record went back to before revision %d: it was restored, or failed over", after.revision)
         raise SnapshotNeeded(reason)
 
@@ -84,11 +88,11 @@ class RecordFeed:
         stack = AsyncExitStack()
         try:
             tx = await stack.enter_async_context(self._database.read(is_snapshot=True))
-            found = _known(await logs.find_deployment(tx))
+            found = _known(await find_deployment(tx))
         except BaseException:
             await stack.aclose()
             raise
-        pages = _Pages(logs.stream_snapshot(tx), stack)
+        pages = _Pages(stream_snapshot(tx), stack)
         return Snapshot(found.id, found.pepper_check, found.head, pages)
 
 

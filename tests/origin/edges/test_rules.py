@@ -13,9 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from keywright.domain.problems import Conflict, TooManyRequests
-from keywright.origin.db import commit_log as logs
 from keywright.origin.db import tables
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.edges import rules
 from keywright.origin.edges import store as rows
 from keywright.origin.edges.rules import DEPLOYMENT, Edges
@@ -57,7 +58,7 @@ class World:
 
     async def head(self) -> Cursor:
         async with self.record.database.read() as tx:
-            found = await logs.find_deployment(tx)
+            found = await find_deployment(tx)
         assert found is not None
         return found.head
 
@@ -68,7 +69,7 @@ class World:
 
 async def world_of(record: Record) -> World:
     async with record.database.read() as tx:
-        found = await logs.find_deployment(tx)
+        found = await find_deployment(tx)
     assert found is not None
     return World(record, found.id, found.head)
 

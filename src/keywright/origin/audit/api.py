@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import Field
 
+from keywright.domain.paging import Page
 from keywright.origin.audit import rules
 from keywright.origin.audit.rules import AuditEntry, AuditFilter
 from keywright.origin.openapi.fields import AuditLimit, Flag, GivenMoment, Moment, Offset, Shape
 from keywright.origin.openapi.parameters import TEXT_LENGTH, PathAccount, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.route import CurrentUnitOfWork
-from keywright.origin.pipeline.unit_of_work import Page
 
 router = new_router("Audit log")
 

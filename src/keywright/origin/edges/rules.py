@@ -17,13 +17,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import Conflict, TooManyRequests
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.accounts.access import get_account
+from keywright.origin.db import commit_log
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Database
 from keywright.origin.edges import store as rows
 from keywright.origin.edges.store import Heard
-from keywright.origin.pipeline.unit_of_work import Page, UnitOfWork, get_account
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, Report
 
@@ -237,7 +240,7 @@ class Edges:
         head, cursor = self._head, report.cursor
         if head is None or not (cursor is None or cursor in self._known):
             async with self._database.read() as tx:
-                is_known = cursor is not None and await logs.has_cursor(tx, cursor)
+                is_known = cursor is not None and await commit_log.has_cursor(tx, cursor)
                 head = await rows.find_head(tx)
             self._take_head(head)
             if cursor is not None and is_known:

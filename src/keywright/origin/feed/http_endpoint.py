@@ -21,9 +21,11 @@ from fastapi import APIRouter, Request, Response
 
 from keywright.domain.problems import BadRequest, Forbidden, Gone, Problem, ServiceUnavailable, Unauthorized
 from keywright.origin.auth import bearer as auth
-from keywright.origin.db import commit_log as logs
+from keywright.origin.auth.actors import Actor
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.snapshot_stream import list_bucket_puts, list_system_consumers, stream_snapshot
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import scope_filter as scope
 from keywright.origin.feed.acknowledgements import Acknowledgements
 from keywright.origin.feed.frame_stream import FrameStream
@@ -31,7 +33,6 @@ from keywright.origin.feed.log_tail import Stretch, Tail
 from keywright.origin.feed.scope_filter import Sight, SightChanged
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.route import Services
-from keywright.origin.pipeline.unit_of_work import Actor
 from keywright.protocol.changes import NOWHERE, Change, Cursor
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, pack
 
@@ -112,7 +113,7 @@ class FeedDoor:
                 after = _cursor_of(request) if frames == self._changes else NOWHERE
                 actor = await self._authenticate(request)
                 async with self._services.database.read() as tx:
-                    deployment = await logs.find_deployment(tx)
+                    deployment = await find_deployment(tx)
                 if deployment is None:
                     raise ServiceUnavailable("There is no deployment here yet.")
                 common = Answer(self._signer, deployment.id, scope.scope_id(actor.grantee), nonce)
@@ -157,10 +158,10 @@ class FeedDoor:
         try:
             sight = Sight(actor.grantee)
             async with self._services.database.read(is_snapshot=True) as tx:
-                deployment = await logs.find_deployment(tx)
+                deployment = await find_deployment(tx)
                 cursor = deployment.head if deployment is not None else NOWHERE
                 yield answer.frame(FrameKind.PAGE, at=time.monotonic(), cursor=cursor)
-                async for page in logs.stream_snapshot(tx):
+                async for page in stream_snapshot(tx):
                     for part in pack([put for put in page if sight.shows(put)]):
                         yield answer.frame(FrameKind.PAGE, at=time.monotonic(), cursor=cursor, changes=part)
                         if time.monotonic() > deadline or self._tail.is_stopped:
@@ -221,7 +222,7 @@ class FeedDoor:
         sight = Sight(actor.grantee)
         if not sight.is_everything:
             async with self._services.database.read(is_snapshot=True) as tx:
-                puts: list[Change] = [*await logs.list_bucket_puts(tx), *await logs.list_system_consumers(tx)]
+                puts: list[Change] = [*await list_bucket_puts(tx), *await list_system_consumers(tx)]
             for put in puts:
                 sight.shows(put)
         return sight

@@ -17,9 +17,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from keywright.origin.db import commit_log as logs
+from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import Logged, NotKept
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.protocol.changes import Cursor, Hidden
 
 log = logging.getLogger("keywright.origin")
@@ -111,8 +113,8 @@ class Tail:
         """What follows a cursor, from the record itself. Raises NotKept, DatabaseUnavailable."""
         as_of = time.monotonic()
         async with self._database.read() as tx:
-            found = await logs.find_deployment(tx)
-            rows = await logs.lead_on(tx, cursor, limit=BATCH_SIZE)
+            found = await find_deployment(tx)
+            rows = await commit_log.lead_on(tx, cursor, limit=BATCH_SIZE)
         head = found.head.revision if found is not None else 0
         # On PostgreSQL the two look-ups may see two moments; the later one saw at least as much.
         return Stretch(cursor, rows, max(head, rows[-1].cursor.revision if rows else cursor.revision), as_of)
@@ -139,7 +141,7 @@ class Tail:
         looked_at = time.monotonic()
         async with self._database.read() as tx:
             if self._head is None:
-                found = await logs.find_deployment(tx)
+                found = await find_deployment(tx)
                 if found is not None:
                     self._head, self._looked_at = found.head, looked_at
                     # Only for its cursor, from which the next ones lead on.
@@ -147,7 +149,7 @@ class Tail:
                     self._tell()
                 return False
             try:
-                rows = await logs.lead_on(tx, self._head, limit=BATCH_SIZE)
+                rows = await commit_log.lead_on(tx, self._head, limit=BATCH_SIZE)
             except NotKept as error:
                 log.error("the record is not the one that it was, streams of changes end: %s", error)  # noqa: TRY400
                 self._forget()

@@ -27,9 +27,11 @@ from keywright.nats.connection import (
     NotLast,
     StreamMissing,
 )
-from keywright.origin.db import commit_log as logs
+from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed.acknowledgements import Reports
 from keywright.origin.feed.log_tail import Stretch, Tail
 from keywright.origin.feed.nats_retention import BeingWritten, Keeper
@@ -105,7 +107,7 @@ class Relay:
 
     async def _connect_and_carry(self) -> None:
         async with self.database.read() as tx:
-            found = await logs.find_deployment(tx)
+            found = await find_deployment(tx)
         if found is None:
             raise NotKept("there is no deployment here yet")
         connection = await broker.connect(self.options, "relay")
@@ -237,7 +239,7 @@ class Carrier:
         if lost is not None:
             # If the record was restored, no edge may take it for one that has yet to get to where it was.
             async with self._relay.database.write() as tx:
-                await logs.note_loss(tx, lost)
+                await commit_log.note_loss(tx, lost)
         try:
             cursor = await self._keeper.write()
             await self._keep(self._frame(broker.FOR_CHANGES, None, cursor, cursor, ()))

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 
 from keywright.nats import connection as broker
 from keywright.nats.connection import Bounds, Broker, BrokerUnavailable, Message, NotLast, Store, StreamMissing
-from keywright.origin.db import commit_log as logs
+from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
-from keywright.origin.db.engine import Database
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.protocol.changes import Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, pack
 
@@ -96,9 +98,9 @@ class Keeper:
         if message is None or frame is None:
             return None
         async with self._database.read() as tx:
-            found = await logs.find_deployment(tx)
+            found = await find_deployment(tx)
             try:
-                await logs.lead_on(tx, frame.cursor, limit=1)
+                await commit_log.lead_on(tx, frame.cursor, limit=1)
             except NotKept:
                 return None
         return (message, frame) if found is not None and found.id == frame.deployment_id else None
@@ -114,7 +116,7 @@ class Keeper:
         nonce = broker.FOR_SNAPSHOT + secrets.token_urlsafe(12)
         started = int(time.time() * 1000)
         async with self._database.read(is_snapshot=True) as tx:
-            found = await logs.find_deployment(tx)
+            found = await find_deployment(tx)
             if found is None:
                 raise NotKept("there is no deployment here yet")
 
@@ -123,7 +125,7 @@ class Keeper:
                 common = found.id, kind, broker.EVERYTHING, nonce, number
                 return self._signer.encode(Frame(*common, cursor, cursor, cursor.revision, started, part))
 
-            async for page in logs.stream_snapshot(tx):
+            async for page in stream_snapshot(tx):
                 for part in pack(page):
                     data = frame(FrameKind.PAGE, part)
                     at = await self._put(options.page_subject, data, at, f"{nonce}-{number}")

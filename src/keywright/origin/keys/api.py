@@ -12,8 +12,9 @@ from pydantic import Field
 from keywright.domain import keyformat
 from keywright.domain.keyformat import MAX_LENGTH, Secret
 from keywright.domain.models import Key
+from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.keys import rules
-from keywright.origin.keys.rules import ConsumerPath, KeyDraft, MadeKey
+from keywright.origin.keys.rules import KeyDraft, MadeKey
 from keywright.origin.openapi.fields import (
     CustomKey,
     Description,

@@ -10,14 +10,17 @@ from datetime import datetime
 
 from keywright.domain.keyformat import Secret
 from keywright.domain.models import Account, Bucket, Consumer, IdKind, Key, ManagementKey, new_id, to_iso
+from keywright.domain.paging import Page
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee, Permissions
 from keywright.domain.problems import Conflict, Forbidden, NotFound
+from keywright.origin.accounts.access import get_account
 from keywright.origin.buckets import store as bucket_rows
+from keywright.origin.buckets.access import get_bucket
 from keywright.origin.consumers import store as consumer_rows
 from keywright.origin.keys import rules as key_rules
 from keywright.origin.keys import store as key_rows
 from keywright.origin.keys.rules import KeyDraft, MadeKey
-from keywright.origin.pipeline.unit_of_work import Page, UnitOfWork, get_account, get_bucket
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 KEY_PREFIX = "kwmk"
 """A prefix of their own, so that a leak scanner can tell whose front door is open."""

@@ -11,10 +11,12 @@ from pydantic.alias_generators import to_camel
 from keywright.domain import text
 from keywright.domain.keyformat import MAX_LENGTH, MIN_LENGTH, PREFIX_PATTERN, Secret, is_valid_custom
 from keywright.domain.models import to_iso
+from keywright.domain.names import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME
+from keywright.domain.paging import Page
 from keywright.domain.text import is_whole
+from keywright.domain.unset import UNSET
 from keywright.origin.pipeline.acknowledge import MAX_COUNT, MAX_MILLIS
 from keywright.origin.pipeline.route import MAX_OFFSET, MAX_TAGS
-from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME, UNSET, Page
 
 Item = TypeVar("Item")
 

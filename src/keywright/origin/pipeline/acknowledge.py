@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
+from keywright.origin.auth.actors import Actor
 from keywright.origin.edges.rules import DEPLOYMENT, Edges, Outcome
-from keywright.origin.pipeline.unit_of_work import Actor
 
 MAX_COUNT = 1000
 MAX_MILLIS = 30_000

@@ -10,12 +10,13 @@ from fastapi import Request
 from keywright.domain.problems import TooManyRequests
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import bearer as auth
-from keywright.origin.db.engine import Transaction
+from keywright.origin.auth.actors import Actor
+from keywright.origin.auth.end_users import EndUser, authenticate_end_user
+from keywright.origin.db.transaction import Transaction
 from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.route import OriginRoute, Services, authorization_of
-from keywright.origin.pipeline.unit_of_work import Actor, AuditDraft, UnitOfWork
+from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 from keywright.origin.self_serve import rules as self_serve
-from keywright.origin.self_serve.rules import EndUser
 
 
 class EndUserRoute(OriginRoute):
@@ -23,7 +24,7 @@ class EndUserRoute(OriginRoute):
 
     async def admit(self, request: Request, services: Services) -> Actor:
         token = auth.parse_bearer(authorization_of(request), "token")
-        user = await auth.authenticate_end_user(token, services.end_users, services.dependencies.clock())
+        user = await authenticate_end_user(token, services.end_users, services.dependencies.clock())
         wait = services.end_user_rate.take(user.sub, time.monotonic())
         if wait > 0:
             raise TooManyRequests("You are asking too often.", headers={"Retry-After": str(math.ceil(wait))})
@@ -47,4 +48,4 @@ async def accept_invites(request: Request, services: Services, user: EndUser, bu
         audit_draft = AuditDraft("manager.accept")
         work = UnitOfWork(tx, actor, now, services.dependencies, audit_draft)
         if await self_serve.accept_invites(work, await self_serve.get_bucket(work, bucket_name)):
-            await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=request_source_of(request), now=now)
+            await audit.write(tx, actor=actor, audit_draft=audit_draft, source=request_source_of(request), now=now)

@@ -22,13 +22,18 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.problems import Problem, TooManyRequests, Unauthorized
+from keywright.domain.text import is_whole
 from keywright.origin.accounts import store as account_rows
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import bearer as auth
-from keywright.origin.auth.bearer import EndUsers, Team
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.engine import Database, DatabaseUnavailable, Transaction
+from keywright.origin.auth.actors import NOBODY, Actor
+from keywright.origin.auth.end_users import EndUsers
+from keywright.origin.auth.sessions import Team
+from keywright.origin.db import commit_log
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Database, Transaction
 from keywright.origin.edges.rules import Edges
 from keywright.origin.mail import Mailer
 from keywright.origin.pipeline import respond as refusals
@@ -46,15 +51,7 @@ from keywright.origin.pipeline.query import (
 )
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.respond import NotAppliedHere
-from keywright.origin.pipeline.unit_of_work import (
-    ACCOUNT_NAME,
-    NOBODY,
-    Actor,
-    AuditDraft,
-    Dependencies,
-    UnitOfWork,
-    is_name,
-)
+from keywright.origin.pipeline.unit_of_work import AuditDraft, Dependencies, UnitOfWork
 
 __all__ = [
     "MAX_BODY_BYTES", "MAX_LIMIT", "MAX_OFFSET", "MAX_TAGS", "UNLOGGED", "Bell", "CurrentEdges", "CurrentUnitOfWork",
@@ -158,11 +155,11 @@ class OriginRoute(APIRoute):
                 del response.headers["content-type"]
             head = 0
             if is_write:
-                await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=request_source_of(request), now=now)
+                await audit.write(tx, actor=actor, audit_draft=audit_draft, source=request_source_of(request), now=now)
                 tx.is_awaited = find_wait(request) is not None
                 if not (tx.has_changes or tx.is_awaited):
                     # Nothing for an edge to hear of; all that it could is in here.
-                    head = await logs.get_revision(tx)
+                    head = await commit_log.get_revision(tx)
         if tx.revision is not None:
             await services.bell(tx.revision)
         if is_write:
@@ -251,14 +248,14 @@ async def log_refusal(
             now = services.dependencies.clock()
             error = refusals.in_one_line(problem)
             origin = request_source_of(request, source)
-            await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=origin, now=now, error=error)
+            await audit.write(tx, actor=actor, audit_draft=audit_draft, source=origin, now=now, error=error)
     except DatabaseUnavailable as error:
         refusals.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)
 
 
 async def _find_account_id(request: Request, services: Services) -> str | None:
     name = request.path_params.get("accountName", "")
-    if not is_name(ACCOUNT_NAME, name):
+    if not is_whole(ACCOUNT_NAME, name):
         return None
     async with services.database.read() as tx:
         account = await account_rows.find_account(tx, name)

@@ -22,13 +22,16 @@ from starlette.requests import ClientDisconnect
 from keywright.domain.problems import Forbidden, NotFound, Problem, TooManyRequests, Unauthorized
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import sessions
+from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.auth.sessions import Session
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline import respond as refusals
 from keywright.origin.pipeline import route as http
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.route import DatabaseUnavailable, RateLimiter, Services, Transaction
-from keywright.origin.pipeline.unit_of_work import NOBODY, Actor, AuditDraft, UnitOfWork
+from keywright.origin.pipeline.route import RateLimiter, Services
+from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 from keywright.origin.web import cookies, pages
 from keywright.origin.web.forms import Form
 from keywright.origin.web.request import Visit
@@ -224,7 +227,7 @@ class Door:
                 if sessions.is_to_be_touched(visit.session, visit.work.now):
                     await sessions.touch(tx, visit.session, visit.work.now)
             origin = request_source_of(request, "portal")
-            await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, origin=origin, now=visit.work.now)
+            await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, source=origin, now=visit.work.now)
             tx.is_awaited = visit.is_awaited
         if tx.revision is not None:
             await services.bell(tx.revision)
