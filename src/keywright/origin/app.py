@@ -19,9 +19,8 @@ from keywright.origin.edges import api as edges
 from keywright.origin.feed.http_endpoint import FeedDoor
 from keywright.origin.keys import api as keys
 from keywright.origin.openapi import document as openapi
-from keywright.origin.pipeline import cors
-from keywright.origin.pipeline import route as http
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline import cors, respond
+from keywright.origin.pipeline.services import Services
 from keywright.origin.self_serve import api as self_serve
 from keywright.origin.web import assets
 from keywright.origin.web.reference import pages as reference
@@ -42,8 +41,9 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     feed = app.state.feed = FeedDoor(services)
-    app.state.services = replace(services, bell=feed.before(services.bell))
-    http.install(app)
+    # After a commit the readers of the feed are woken first, then whoever runs the application is told.
+    app.state.services = replace(services, on_commit=(feed.wake, *services.on_commit))
+    respond.install(app)
     cors.install(app, services.cors_origins)
     for noun in (accounts, buckets, consumers, keys, managers, edges, audit, portals, self_serve):
         app.include_router(noun.router)

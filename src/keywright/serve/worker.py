@@ -35,7 +35,9 @@ from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import Deployment, find_deployment
 from keywright.origin.edges.rules import Edges
 from keywright.origin.mail import Mailer, SmtpServer
-from keywright.origin.pipeline.route import NotAppliedHere, RateLimiter, Services
+from keywright.origin.pipeline.publish import NotAppliedHere
+from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.services import Services
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
@@ -149,7 +151,7 @@ class ServeWorker:
             Services(
                 self._database,
                 dependencies,
-                self._apply,
+                (self._apply,),
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
                 self._edges,
@@ -219,7 +221,7 @@ class ServeWorker:
         await self._database.close()
 
     async def _apply(self, revision: int) -> None:
-        """The bell: a committed change is in this machine's replica before its answer goes out."""
+        """On commit: the change is in this machine's replica before its answer goes out."""
         try:
             await self._sync_loop.sync_now()
         except DatabaseUnavailable as error:

@@ -26,7 +26,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathKey, PathProject, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Accounts")
 ACCOUNT = "/accounts/{accountName}"

@@ -13,7 +13,7 @@ from keywright.origin.audit.rules import AuditEntry, AuditFilter
 from keywright.origin.openapi.fields import AuditLimit, Flag, GivenMoment, Moment, Offset, Shape
 from keywright.origin.openapi.parameters import TEXT_LENGTH, PathAccount, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Audit log")
 

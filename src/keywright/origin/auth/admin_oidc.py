@@ -13,7 +13,8 @@ from keywright.origin.auth import sessions
 from keywright.origin.auth.oidc.flow import Journeys
 from keywright.origin.auth.sessions import SignedIn, Team
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.route import RateLimiter, Services
+from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft
 from keywright.origin.web.request import Visit
 from keywright.origin.web.router import Door, limit

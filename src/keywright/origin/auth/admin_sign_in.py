@@ -14,7 +14,8 @@ from keywright.origin.auth import sessions
 from keywright.origin.auth.actors import Actor
 from keywright.origin.auth.sessions import Session
 from keywright.origin.db.transaction import Transaction
-from keywright.origin.pipeline.route import RateLimiter, Services
+from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.services import Services
 from keywright.origin.web.admin_layout import account_url
 from keywright.origin.web.request import Visit
 from keywright.origin.web.router import Door, limit

@@ -12,7 +12,7 @@ from keywright.origin.auth.end_users import EndUser
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.flow import Journeys
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft
 from keywright.origin.web import portal_layout as frame
 from keywright.origin.web.portal_layout import Place

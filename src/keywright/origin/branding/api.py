@@ -22,7 +22,7 @@ from keywright.origin.buckets.api import BUCKET
 from keywright.origin.openapi.fields import Email, Shape, given
 from keywright.origin.openapi.parameters import PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Buckets")
 PORTAL = BUCKET + "/portal"

@@ -30,7 +30,8 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, TagQuery, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork, WantedTags
+from keywright.origin.pipeline.query import WantedTags
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Consumers")
 CONSUMERS = CONSUMER.removesuffix("/{consumerName}")

@@ -14,7 +14,7 @@ from keywright.domain.models import Bucket
 from keywright.origin.auth.actors import Actor, ActorKind
 from keywright.origin.branding import rules as branding
 from keywright.origin.mail import Mailer, MailNotSent
-from keywright.origin.pipeline.route import RateLimiter
+from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.web.request import Visit
 from keywright.origin.web.router import limit
 

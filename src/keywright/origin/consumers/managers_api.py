@@ -14,7 +14,7 @@ from keywright.origin.keys.api import CONSUMER, AskedConsumer
 from keywright.origin.openapi.fields import Email, Flag, ListOf, Moment, Shape, Subject
 from keywright.origin.openapi.parameters import AskedPage, PathManager, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Managers")
 MANAGERS = CONSUMER + "/managers"

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
 
 from keywright.origin.db import sqlite, tables
 from keywright.origin.db.commit_listener import CHANNEL, Commits
@@ -49,7 +49,7 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
-        """A transaction that commits when the block ends, and leaves nothing behind when it raises."""
+        """A transaction that commits when the block ends, or before, and leaves nothing behind when it raises."""
         if self._writing is None:
             async with self._committing() as tx:
                 yield tx
@@ -63,19 +63,24 @@ class Database:
             async with self.engine.connect() as connection:
                 if self.is_sqlite:
                     await connection.execution_options(**{sqlite.WRITES: True})
-                async with connection.begin():
-                    tx = Transaction(connection, notifies=self.commits.can_notify)
+                async with connection.begin() as begun:
+                    tx = Transaction(connection, begun, notifies=self.commits.can_notify)
                     yield tx
-                    await tx.number_changes()
+                    if begun.is_active:
+                        await tx.commit()
 
 
 class Transaction:
-    """An open transaction; `revision` is set once it has committed changes for the edges."""
+    """An open transaction. `begun` is None for one that only reads."""
 
-    def __init__(self, connection: AsyncConnection, *, notifies: bool = False) -> None:
+    def __init__(
+        self, connection: AsyncConnection, begun: AsyncTransaction | None = None, *, notifies: bool = False
+    ) -> None:
         self.connection = connection
+        self._begun = begun
         self._notifies = notifies
         self.revision: int | None = None
+        """What `commit` has returned."""
         self.is_awaited = False
         """Whether somebody will wait to hear that edges have applied this: their origins are told by the commit."""
         self._changes: list[Change] = []
@@ -86,8 +91,9 @@ class Transaction:
         return self.connection.dialect.name == "postgresql"
 
     @property
-    def has_changes(self) -> bool:
-        return bool(self._changes)
+    def has_news(self) -> bool:
+        """Whether an edge, or another origin, is to hear of this."""
+        return bool(self._changes) or self.is_awaited
 
     def record(self, *changes: Change) -> None:
         """Have these changes numbered and logged, in this order, when the transaction commits."""
@@ -114,6 +120,18 @@ class Transaction:
         """Insert a row and return its number."""
         number: int = await self.scalar(sa.insert(table).values(**values).returning(table.c.number))
         return number
+
+    async def commit(self) -> int | None:
+        """Commit, as the last thing that is done here; the block's end does it where nobody did.
+
+        Returns the revision that is to be published: of the last change, or the newest one where somebody waits for
+        edges without having changed anything. None if there is no news.
+        """
+        if self._begun is None:
+            raise RuntimeError("a transaction that only reads has nothing to commit")
+        await self.number_changes()
+        await self._begun.commit()
+        return self.revision
 
     async def number_changes(self) -> None:
         """Give the recorded changes revisions and a stamp; the last thing that a transaction does before it commits.

@@ -32,7 +32,7 @@ from keywright.origin.feed.frame_stream import FrameStream
 from keywright.origin.feed.log_tail import Stretch, Tail
 from keywright.origin.feed.scope_filter import Sight, SightChanged
 from keywright.origin.pipeline.respond import render, to_problem
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.services import Services
 from keywright.protocol.changes import NOWHERE, Change, Cursor
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, pack
 
@@ -93,14 +93,9 @@ class FeedDoor:
         """The end of the log, for whoever else in this process follows it."""
         return self._tail
 
-    def before(self, bell: Callable[[int], Awaitable[None]]) -> Callable[[int], Awaitable[None]]:
-        """A bell that wakes the readers of the feed, then does what the given one does."""
-
-        async def ring(revision: int) -> None:
-            self._tail.ring()
-            await bell(revision)
-
-        return ring
+    async def wake(self, revision: int) -> None:
+        """Have the readers look for what was committed."""
+        self._tail.ring()
 
     def stop(self) -> None:
         """End every stream, so that the process can go."""

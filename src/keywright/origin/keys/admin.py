@@ -13,7 +13,7 @@ from keywright.origin.consumers.admin import CONSUMER, consumer_url, path_of, sh
 from keywright.origin.consumers.rules import Include
 from keywright.origin.keys import rules as keys
 from keywright.origin.keys.rules import KeyDraft
-from keywright.origin.pipeline.route import RateLimiter
+from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.web.admin_layout import NO_WRITE, bucket_page, confirm, find_bucket, require, show_made
 from keywright.origin.web.forms import CUSTOM, NEVER
 from keywright.origin.web.pages import moment

@@ -35,7 +35,8 @@ from keywright.origin.openapi.parameters import (
     new_router,
 )
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork, WantedTags, wants_representation
+from keywright.origin.pipeline.query import WantedTags, wants_representation
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 MAX_BULK = 1000
 

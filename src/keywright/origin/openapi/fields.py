@@ -15,8 +15,8 @@ from keywright.domain.names import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PRO
 from keywright.domain.paging import Page
 from keywright.domain.text import is_whole
 from keywright.domain.unset import UNSET
-from keywright.origin.pipeline.acknowledge import MAX_COUNT, MAX_MILLIS
-from keywright.origin.pipeline.route import MAX_OFFSET, MAX_TAGS
+from keywright.origin.pipeline.publish import MAX_COUNT, MAX_MILLIS
+from keywright.origin.pipeline.query import MAX_OFFSET, MAX_TAGS
 
 Item = TypeVar("Item")
 

@@ -1,8 +1,13 @@
-"""Owns counting requests: how many may pass in a second."""
+"""Owns counting requests: how many may pass in a second, and the refusal of those that are too many."""
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, field
+
+from keywright.domain.problems import TooManyRequests
+from keywright.origin.auth.actors import Actor
 
 MAX_NAMES = 10_000
 
@@ -34,3 +39,17 @@ class RateLimiter:
             return (1 - level) / self.rate
         self._levels[name] = (level - 1, now)
         return 0.0
+
+
+def limit_account(limiter: RateLimiter, actor: Actor) -> None:
+    """Raises TooManyRequests when the account of the actor asks for too much at once."""
+    detail = f"At most {limiter.rate:g} management requests a second are answered for an account."
+    # An end user has no account: one user's haste is not another's.
+    check_rate(limiter, actor.grantee.account_id or actor.sub, detail)
+
+
+def check_rate(limiter: RateLimiter, name: str, detail: str) -> None:
+    """Raises TooManyRequests when `name` asks for too much at once; `{seconds}` in the detail is when it may again."""
+    seconds = math.ceil(limiter.take(name, time.monotonic()))
+    if seconds > 0:
+        raise TooManyRequests(detail.replace("{seconds}", str(seconds)), headers={"Retry-After": str(seconds)})

@@ -18,10 +18,11 @@ from keywright.origin.keys.api import KeyFormat, KeyShape, RollKey, rolled, show
 from keywright.origin.openapi.fields import Description, GivenMoment, Moment, Shape, given
 from keywright.origin.openapi.parameters import PathBucket, PathConsumer, PathKey
 from keywright.origin.openapi.problem_responses import problem_response, problems
-from keywright.origin.pipeline.end_users import EndUserRoute
-from keywright.origin.pipeline.route import CurrentUnitOfWork, wants_representation
+from keywright.origin.pipeline.query import wants_representation
+from keywright.origin.pipeline.request import CurrentUnitOfWork, OriginRoute
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve import rules
+from keywright.origin.self_serve.caller import EndUserCaller
 from keywright.origin.self_serve.rules import ConsumerRef
 
 BY_NAME = "/v1/self-serve/{bucketName}/consumers"
@@ -36,6 +37,12 @@ PathConsumerId = Annotated[
         json_schema_extra={"pattern": "^csmr_[0-9A-Za-z]{24}$"},
     ),
 ]
+
+
+class EndUserRoute(OriginRoute):
+    """A route of the Self-serve API, below a bucket."""
+
+    caller = EndUserCaller()
 
 
 def _operation_id(route: APIRoute) -> str:

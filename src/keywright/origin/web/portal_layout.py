@@ -19,7 +19,7 @@ from keywright.origin.branding import rules as branding
 from keywright.origin.branding.rules import Branding
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.services import Services
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.self_serve.rules import ConsumerRef
 from keywright.origin.web.request import Visit
