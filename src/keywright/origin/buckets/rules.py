@@ -24,11 +24,11 @@ from keywright.domain.permissions import EVERY_BUCKET, Access
 from keywright.domain.problems import BadRequest, Conflict, NotFound
 from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.accounts.access import get_account, get_named_account
+from keywright.origin.buckets import owner_keys_rules as owner_keys
 from keywright.origin.buckets import store as rows
 from keywright.origin.buckets.access import access_to, get_bucket
 from keywright.origin.db.engine import MissingReference, UniqueViolation
 from keywright.origin.keys.rules import MadeKey
-from keywright.origin.management_keys import rules as management
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 MAX_STALENESS_SECONDS = 3_155_760_000
@@ -79,7 +79,7 @@ async def create(work: UnitOfWork, account_name: str, draft: BucketDraft) -> tup
     if problems:
         raise BadRequest("The bucket breaks a limit.", errors=problems)
     bucket = await make(work, account, draft)
-    owner_key = await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
+    owner_key = await owner_keys.make(work, account, bucket, description=None, expires_at=None)
     work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
     return bucket, owner_key
 
@@ -121,7 +121,7 @@ async def make_for_project(work: UnitOfWork, account: Account, project_name: str
         digits = (BASE62[byte % 36] for byte in work.dependencies.random_bytes(6))
         name = f"{name}-{''.join(digits)}"
     bucket = await make(work, account, BucketDraft(name, description=f"{project_name}, {environment}"))
-    await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
+    await owner_keys.make(work, account, bucket, description=None, expires_at=None)
     return bucket
 
 
@@ -213,7 +213,7 @@ async def delete(work: UnitOfWork, account_name: str, name: str) -> None:
 
 async def remove(work: UnitOfWork, bucket: Bucket) -> None:
     """The deletion itself, without rights asked: the owner keys go with the bucket."""
-    await management.delete_owner_keys(work, bucket)
+    await owner_keys.delete_all(work, bucket)
     await rows.delete(work.tx, bucket)
 
 

@@ -18,11 +18,11 @@ from keywright.origin.keys.rules import KeyDraft, MadeKey
 from keywright.origin.openapi.fields import (
     CustomKey,
     Description,
-    GivenMoment,
     ListOf,
     Moment,
+    MomentInput,
     Shape,
-    given,
+    value_or_unset,
     without_default,
 )
 from keywright.origin.openapi.parameters import (
@@ -82,7 +82,7 @@ class KeyCreate(Shape):
     """A new key."""
 
     description: Description | None = Field(default=None, examples=["My first API Key"])
-    expires_on: GivenMoment | None = Field(
+    expires_on: MomentInput | None = Field(
         default=None, description="When the key ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
     )
     key: CustomKey | None = Field(default=None, description="An existing secret to bring along. Best left out.")
@@ -95,7 +95,7 @@ class KeyUpdate(Shape):
     """What is to change; null empties a field."""
 
     description: Description | None = Field(default=None, examples=["The key of the test server"])
-    expires_on: GivenMoment | None = Field(
+    expires_on: MomentInput | None = Field(
         default=None, description="When the key ends; null is never.", examples=["2027-01-31T12:00:00.000Z"]
     )
     key: str | None = Field(
@@ -106,7 +106,7 @@ class KeyUpdate(Shape):
 class RollKey(Shape):
     """How long the present keys go on."""
 
-    expires_on: GivenMoment | None = Field(
+    expires_on: MomentInput | None = Field(
         default=None,
         description="When the present keys end; at once, if left out. No key's life is made longer.",
         examples=["2027-01-31T12:00:00.000Z"],
@@ -192,9 +192,9 @@ async def update_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathK
         work,
         path,
         key_id,
-        description=given(body, "description"),
-        expires_at=given(body, "expires_on"),
-        secret=given(body, "key"),
+        description=value_or_unset(body, "description"),
+        expires_at=value_or_unset(body, "expires_on"),
+        secret=value_or_unset(body, "key"),
     )
     return show(key, KeyFormat.MASKED, {})
 

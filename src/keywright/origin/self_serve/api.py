@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from keywright.origin.consumers.rules import ConsumerView
 from keywright.origin.keys.api import KeyFormat, KeyShape, RollKey, rolled, show
-from keywright.origin.openapi.fields import Description, GivenMoment, Moment, Shape, given
+from keywright.origin.openapi.fields import Description, Moment, MomentInput, Shape, value_or_unset
 from keywright.origin.openapi.parameters import PathBucket, PathConsumer, PathKey
 from keywright.origin.openapi.problem_responses import problem_response, problems
 from keywright.origin.pipeline.query import wants_representation
@@ -103,7 +103,7 @@ class MyKeyCreate(Shape):
     """A new key."""
 
     description: Description | None = Field(default=None, examples=["The test server"])
-    expires_on: GivenMoment | None = Field(default=None, description="When the key ends; never, if left out.")
+    expires_on: MomentInput | None = Field(default=None, description="When the key ends; never, if left out.")
 
 
 class ClientKeys(Shape):
@@ -174,7 +174,7 @@ async def update_my_consumer(
 ) -> MyConsumer:
     """Changes the description; null empties it."""
     ref = ConsumerRef(bucket, name=consumer)
-    await rules.rename(work, ref, description=given(body, "description"))
+    await rules.rename(work, ref, description=value_or_unset(body, "description"))
     return _show(await _reread(work, ref))
 
 
@@ -265,7 +265,7 @@ async def update_client_consumer(
 ) -> ClientConsumer:
     """Changes the label, which is the consumer's description; null empties it."""
     ref = ConsumerRef(bucket, id=consumer)
-    await rules.rename(work, ref, description=given(body, "label"))
+    await rules.rename(work, ref, description=value_or_unset(body, "label"))
     return _show_for_client(await _reread(work, ref))
 
 
