@@ -33,7 +33,7 @@ from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.snapshot_stream import stream_snapshot
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import Deployment, find_deployment
-from keywright.origin.edges.rules import Edges
+from keywright.origin.edges.registry import Edges
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter

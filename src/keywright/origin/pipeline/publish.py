@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from fastapi import Request, Response
 
 from keywright.origin.auth.actors import Actor
-from keywright.origin.edges.rules import DEPLOYMENT, Edges, Outcome
+from keywright.origin.edges.registry import Edges
+from keywright.origin.edges.rules import DEPLOYMENT, Outcome
 from keywright.origin.pipeline.services import Services
 
 MAX_COUNT = 1000

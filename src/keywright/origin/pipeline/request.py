@@ -27,7 +27,7 @@ from keywright.origin.audit import rules as audit
 from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.db import commit_log
 from keywright.origin.db.engine import DatabaseUnavailable
-from keywright.origin.edges.rules import Edges
+from keywright.origin.edges.registry import Edges
 from keywright.origin.pipeline import respond
 from keywright.origin.pipeline.authenticate import Caller, ManagementKeyCaller
 from keywright.origin.pipeline.body import NO_BODY, read_body

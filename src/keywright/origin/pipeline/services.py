@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.sessions import Team
 from keywright.origin.db.transaction import Database
-from keywright.origin.edges.rules import Edges
+from keywright.origin.edges.registry import Edges
 from keywright.origin.mail import Mailer
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.unit_of_work import Dependencies

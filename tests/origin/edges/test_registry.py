@@ -17,9 +17,10 @@ from keywright.origin.db import tables
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import find_deployment
-from keywright.origin.edges import rules
+from keywright.origin.edges import registry, rules
 from keywright.origin.edges import store as rows
-from keywright.origin.edges.rules import DEPLOYMENT, Edges
+from keywright.origin.edges.registry import Edges
+from keywright.origin.edges.rules import DEPLOYMENT
 from keywright.origin.edges.store import Heard
 from keywright.protocol.changes import ConsumerDelete, Cursor
 from keywright.protocol.reports import EdgeState, Report
@@ -141,7 +142,7 @@ async def test_when_the_time_is_up_the_pending_ones_are_named(world: World) -> N
     await origin.acknowledge(world.report("late", before), ACCOUNT)
     await origin.acknowledge(world.report("starting", None), DEPLOYMENT)
     waiting = asyncio.create_task(origin.wait(after.revision, None, 0.5))
-    await until(lambda: origin._rows_as_of >= 0)
+    await until(lambda: origin._book.rows_as_of >= 0)
     world.now += 1
     outcome = await waiting
     assert (outcome.applied, outcome.wanted, outcome.is_reached) == (1, 3, False)
@@ -155,7 +156,7 @@ async def test_as_many_as_were_asked_for_are_enough_and_no_fewer(world: World, c
     for name in ("a", "b"):
         await origin.acknowledge(world.report(name, head), ACCOUNT)
     waiting = asyncio.create_task(origin.wait(head.revision, count, 0.5))
-    await until(lambda: origin._rows_as_of >= 0)
+    await until(lambda: origin._book.rows_as_of >= 0)
     await asyncio.sleep(0.1)
     world.now += 1
     outcome = await waiting
@@ -224,7 +225,7 @@ async def test_where_nobody_waits_many_reports_are_few_rows(world: World, monkey
         await asyncio.sleep(0.2)
         # Its first report; the own edge's once, where others need it.
         assert sum(written) <= 2
-        world.now += rules.STORE_SECONDS
+        world.now += registry.STORE_SECONDS
         head = await world.head()
         await until(lambda: _has_row(world, "busy", head.revision))
     assert sum(written) <= 6
@@ -244,7 +245,7 @@ async def test_a_cursor_where_the_record_never_was_is_not_believed_and_holds_up_
     await origin.acknowledge(world.report("astray", told), ACCOUNT)
     assert "where this record never was" in caplog.text
     waiting = asyncio.create_task(origin.wait(1, None, 1))
-    await until(lambda: origin._rows_as_of >= 0)
+    await until(lambda: origin._book.rows_as_of >= 0)
     world.now += 2
     assert [one.report.name for one in (await waiting).pending] == ["astray"]
 
@@ -264,7 +265,7 @@ async def test_a_record_that_went_back_unknows_what_only_its_lost_past_had(world
     world.now += 2
     assert [one.report.name for one in (await waiting).pending] == ["ahead"]
     await origin.acknowledge(world.report("ahead", head, number=2), ACCOUNT)
-    (entry,) = origin._heard.values()
+    (entry,) = origin._book.heard.values()
     assert entry.report.cursor is None
 
 
@@ -274,10 +275,10 @@ async def test_a_late_or_repeated_report_tells_nothing(world: World) -> None:
     await origin.acknowledge(world.report("a", after, number=7), ACCOUNT)
     for number in (7, 6, 1):
         await origin.acknowledge(world.report("a", before, number=number), ACCOUNT)
-    (entry,) = origin._heard.values()
+    (entry,) = origin._book.heard.values()
     assert entry.report.cursor == after
     await origin.acknowledge(world.report("a", before, number=1, start="1" * 16), ACCOUNT)
-    assert origin._heard[ACCOUNT, entry.report.instance].report.cursor == before
+    assert origin._book.heard[ACCOUNT, entry.report.instance].report.cursor == before
 
 
 async def test_an_edge_of_another_deployment_is_refused(world: World) -> None:
@@ -292,7 +293,7 @@ async def test_no_account_speaks_for_an_edge_of_another_one(world: World) -> Non
     await origin.acknowledge(world.report("a", before), ACCOUNT)
     await origin.acknowledge(world.report("a", after, number=2), "acct_of_a_stranger")
     waiting = asyncio.create_task(origin.wait(after.revision, None, 1))
-    await until(lambda: origin._rows_as_of >= 0)
+    await until(lambda: origin._book.rows_as_of >= 0)
     world.now += 2
     assert [(one.account_id, one.report.name) for one in (await waiting).pending] == [(ACCOUNT, "a")]
 
@@ -300,7 +301,7 @@ async def test_no_account_speaks_for_an_edge_of_another_one(world: World) -> Non
 async def test_an_account_has_only_so_many_edges_and_one_that_is_gone_makes_room(
     world_on_both: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "MOST_EDGES", 3)
+    monkeypatch.setattr(registry, "MOST_EDGES", 3)
     origin, head = world_on_both.origin(), await world_on_both.head()
     for name in ("a", "b", "c"):
         await origin.acknowledge(world_on_both.report(name, head), ACCOUNT)
@@ -323,13 +324,13 @@ async def test_rows_of_edges_that_are_gone_for_long_are_removed(
     await origin.acknowledge(world_on_both.report("gone", await world_on_both.head()), ACCOUNT)
     async with world_on_both.record.database.write() as tx:
         await tx.execute(sa.update(tables.edges).values(seen_at=1))
-    monkeypatch.setattr(rules, "PRUNE_SECONDS", 0.0)
+    monkeypatch.setattr(registry, "PRUNE_SECONDS", 0.0)
     world_on_both.now += rules.LIVE_SECONDS + 1
     async with running(origin):
         await until(lambda: _is_gone(world_on_both))
         # A moment later nothing of it is in memory either.
-        world_on_both.now += rules.STORE_SECONDS
-        await until(lambda: (ACCOUNT, world_on_both.report("gone", None).instance) not in origin._heard)
+        world_on_both.now += registry.STORE_SECONDS
+        await until(lambda: (ACCOUNT, world_on_both.report("gone", None).instance) not in origin._book.heard)
 
 
 async def _is_gone(world: World) -> bool:
@@ -368,7 +369,7 @@ async def test_without_the_database_nobody_is_told_that_all_have_applied_it(
 async def test_keeping_the_rows_survives_the_database_s_absence_and_bugs(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rules, "AWAY_SECONDS", 0.01)
+    monkeypatch.setattr(registry, "AWAY_SECONDS", 0.01)
     origin, head = world.origin(), await world.head()
     await origin.acknowledge(world.report("a", head), ACCOUNT)
     write = Database.write
@@ -407,8 +408,8 @@ async def test_many_who_wait_share_one_look(world: World, monkeypatch: pytest.Mo
 
 async def test_the_next_report_of_a_mere_change_is_hurried_only_while_somebody_waits(world: World) -> None:
     origin, head = world.origin(), await world.head()
-    assert await origin.acknowledge(world.report("a", head), ACCOUNT) == rules.PAUSE_SECONDS
+    assert await origin.acknowledge(world.report("a", head), ACCOUNT) == registry.PAUSE_SECONDS
     await origin.wait(head.revision, None, 5)
-    assert await origin.acknowledge(world.report("a", head, number=2), ACCOUNT) == rules.HURRIED_PAUSE_SECONDS
-    world.now += rules.HURRY_SECONDS
-    assert await origin.acknowledge(world.report("a", head, number=3), ACCOUNT) == rules.PAUSE_SECONDS
+    assert await origin.acknowledge(world.report("a", head, number=2), ACCOUNT) == registry.HURRIED_PAUSE_SECONDS
+    world.now += registry.HURRY_SECONDS
+    assert await origin.acknowledge(world.report("a", head, number=3), ACCOUNT) == registry.PAUSE_SECONDS
