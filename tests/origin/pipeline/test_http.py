@@ -20,7 +20,7 @@ from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.pipeline.context import RequestContext
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.services import Services
-from origin.api.world import AUTHORIZATION, JSON, address, ask, document, make_names, operations, record_of, send
+from origin.world import AUTHORIZATION, JSON, address, ask, document, make_names, operations, record_of, send
 from support.service import Service
 
 in_module = pytest.mark.asyncio(loop_scope="module")
