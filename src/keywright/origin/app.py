@@ -38,7 +38,7 @@ NOUNS = (
 def create_app(services: Services) -> FastAPI:
     """The Developer API, its OpenAPI document at /openapi.json and its reference page at /docs; the portals; the feed.
 
-    The feed's door is in `state.feed`: whoever runs the application ends its streams with `stop`.
+    The feed is in `state.feed`: whoever runs the application ends its streams with `stop`.
     """
     app = FastAPI(
         title="Keywright Developer API",

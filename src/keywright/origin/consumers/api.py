@@ -9,8 +9,9 @@ from pydantic import BeforeValidator, Field
 
 from keywright.origin.consumers import rules
 from keywright.origin.consumers.managers_api import InviteShape, ManagerShape, show_invite, show_manager
+from keywright.origin.consumers.parameters import CONSUMER, CONSUMERS, AskedConsumer
 from keywright.origin.consumers.rules import ConsumerDraft, ConsumerView, Include, ManagerDraft
-from keywright.origin.keys.api import CONSUMER, AskedConsumer, AskedFormat, KeyCreate, KeyFormat, KeyShape, show
+from keywright.origin.keys.api import AskedFormat, KeyCreate, KeyFormat, KeyShape, show
 from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.openapi.fields import (
     ConsumerName,
@@ -34,7 +35,6 @@ from keywright.origin.pipeline.query import WantedTags
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Consumers")
-CONSUMERS = CONSUMER.removesuffix("/{consumerName}")
 
 
 class ConsumerShape(Shape):

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import Body, Depends, Query, Request, Response
+from fastapi import Body, Query, Request, Response
 from pydantic import Field
 
 from keywright.domain import keyformat
 from keywright.domain.keyformat import MAX_LENGTH, Secret
 from keywright.domain.models import Key
-from keywright.origin.consumers.access import ConsumerPath
+from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.keys import rules
 from keywright.origin.keys.rules import KeyDraft, MadeKey
 from keywright.origin.openapi.fields import (
@@ -27,21 +27,16 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import (
     AskedPage,
-    PathAccount,
-    PathBucket,
-    PathConsumer,
     PathKey,
-    TagQuery,
     new_router,
 )
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.query import WantedTags, wants_representation
+from keywright.origin.pipeline.query import wants_representation
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 MAX_BULK = 1000
 
 router = new_router("Keys")
-CONSUMER = "/accounts/{accountName}/key-buckets/{bucketName}/consumers/{consumerName}"
 KEYS = CONSUMER + "/keys"
 
 
@@ -127,15 +122,6 @@ def show(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> KeyShape
     secret = secrets.get(key.id)
     shape.key = secret.reveal() if secret is not None else keyformat.mask(key.hint)
     return shape
-
-
-async def consumer_path(
-    account: PathAccount, bucket: PathBucket, consumer: PathConsumer, tags: WantedTags, tag: TagQuery = None
-) -> ConsumerPath:
-    return ConsumerPath(account, bucket, consumer, tags)
-
-
-AskedConsumer = Annotated[ConsumerPath, Depends(consumer_path)]
 
 
 @router.get(KEYS, name="key.list", summary="List keys", responses=problems(403, 404), response_model_exclude_unset=True)

@@ -62,7 +62,7 @@ class RequestContext:
 
 
 def request_source_of(request: Request, source: str = "api") -> RequestSource:
-    """Where a request came from, for the audit log; `source` is the door that it came in by."""
+    """Where a request came from, for the audit log; `source` is what it came in by."""
     user_agent = request.headers.get("user-agent")
     return RequestSource(
         request_id=request.state.request_id,
