@@ -13,7 +13,7 @@ from fastapi import Request
 from keywright.origin.auth import bearer
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.transaction import Transaction
-from keywright.origin.pipeline.rate_limit import limit_account
+from keywright.origin.pipeline.rate_limit import check_rate
 from keywright.origin.pipeline.services import Services
 
 
@@ -43,7 +43,7 @@ class ManagementKeyCaller(Caller):
             return await self._judge(tx, request, services)
 
     def limit_rate(self, actor: Actor, services: Services) -> None:
-        limit_account(services.management_rate, actor)
+        limit_rate(actor, services)
 
     async def accept_invites(self, request: Request, services: Services, actor: Actor) -> None:
         """Nobody invites a management key."""
@@ -58,3 +58,11 @@ class ManagementKeyCaller(Caller):
         secret = bearer.parse_management_key(bearer.authorization_of(request))
         dependencies = services.dependencies
         return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock(), is_held=is_held)
+
+
+def limit_rate(actor: Actor, services: Services) -> None:
+    """Raises TooManyRequests when the account of the actor asks for too much at once."""
+    limiter = services.management_rate
+    detail = f"At most {limiter.rate:g} management requests a second are answered for an account."
+    # An end user has no account: one user's haste is not another's.
+    check_rate(limiter, actor.grantee.account_id or actor.sub, detail)

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 
 from keywright.domain.problems import TooManyRequests
-from keywright.origin.auth.actors import Actor
 
 MAX_NAMES = 10_000
 
@@ -39,13 +38,6 @@ class RateLimiter:
             return (1 - level) / self.rate
         self._levels[name] = (level - 1, now)
         return 0.0
-
-
-def limit_account(limiter: RateLimiter, actor: Actor) -> None:
-    """Raises TooManyRequests when the account of the actor asks for too much at once."""
-    detail = f"At most {limiter.rate:g} management requests a second are answered for an account."
-    # An end user has no account: one user's haste is not another's.
-    check_rate(limiter, actor.grantee.account_id or actor.sub, detail)
 
 
 def check_rate(limiter: RateLimiter, name: str, detail: str) -> None:

@@ -27,9 +27,10 @@ from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline import respond as refusals
+from keywright.origin.pipeline.authenticate import limit_rate
 from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.publish import publish
-from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate, limit_account
+from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
 from keywright.origin.pipeline.request import UNLOGGED, log_refusal
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
@@ -171,7 +172,7 @@ class Door:
                 if visit.session is None and not is_open:
                     return self._to_sign_in(request)
                 if visit.session is not None:
-                    limit_account(services.management_rate, visit.work.actor)
+                    limit_rate(visit.work.actor, services)
                 response = await handler(visit)
             if visit.session is not None and sessions.is_to_be_touched(visit.session, visit.work.now):
                 await _touch(services, visit.session)
@@ -188,7 +189,7 @@ class Door:
                 visit = await self._visit(request, services, tx, audit_draft)
             actor = visit.work.actor
             if visit.session is not None:
-                limit_account(services.management_rate, actor)
+                limit_rate(actor, services)
             elif not post.is_open:
                 raise Unauthorized("Your session has ended.")
             form = await Form.read(request)
