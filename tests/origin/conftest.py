@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def record(database_url: str) -> AsyncIterator[Record]:
+async def record(migrated_url: str) -> AsyncIterator[Record]:
     from support import record as records
 
-    async with records.opened(database_url) as opened:
+    async with records.opened(migrated_url) as opened:
         yield opened
 
 
