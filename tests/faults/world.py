@@ -29,8 +29,10 @@ from keywright.domain.keyformat import Digester
 from keywright.domain.permissions import Access, Grantee, Permissions
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.origin.accounts import store as accounts
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.engine import Database
+from keywright.origin.db import commit_log
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed.scope_filter import ScopeFilter
 from keywright.protocol.changes import Change
 from keywright.runtime import secret_files
@@ -205,10 +207,10 @@ class World:
         database = Database(self._url)
         try:
             async with database.read(is_snapshot=True) as tx:
-                deployment = await logs.find_deployment(tx)
+                deployment = await find_deployment(tx)
                 assert deployment is not None
-                puts: list[Change] = [put async for page in logs.stream_snapshot(tx) for put in page]
-                rows = await logs.list_changes(tx, after=history.base, limit=1_000_000)
+                puts: list[Change] = [put async for page in stream_snapshot(tx) for put in page]
+                rows = await commit_log.list_changes(tx, after=history.base, limit=1_000_000)
                 account = await accounts.find_account(tx, "my-account")
         finally:
             await database.close()

@@ -20,8 +20,8 @@ from keywright.edge.sync.nats_reports import NatsReports
 from keywright.edge.sync.reporting import NotTaken
 from keywright.nats.connection import Connection, StreamMissing, connect
 from keywright.nats.subjects import FOR_CHANGES, FOR_SNAPSHOT, frame_in
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.engine import Database
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import nats_retention
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_publisher import NatsPublisher
@@ -68,7 +68,7 @@ class World:
 
     async def head(self) -> Cursor:
         async with self.database.read() as tx:
-            found = await logs.find_deployment(tx)
+            found = await find_deployment(tx)
         assert found is not None
         return found.head
 
@@ -339,7 +339,7 @@ async def test_a_report_gets_to_the_registry_and_one_that_no_edge_made_does_not(
         mallory = await connect(options, "mallory", Clock())
         try:
             async with world.database.read() as tx:
-                found = await logs.find_deployment(tx)
+                found = await find_deployment(tx)
             assert found is not None
             head = await world.head()
             report = Report(

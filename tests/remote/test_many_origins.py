@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from keywright.domain.keyformat import Digester
-from keywright.origin.db.engine import Database
+from keywright.origin.db.transaction import Database
 from remote.conftest import BUCKET, BUCKETS, FOLLOW, ROOT_KEY
 from support.postgres import Postgres
 from support.process import NO_TLS, EdgeProcess, ServeProcess, until

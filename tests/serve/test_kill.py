@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from keywright.edge.replica.replica import Replica
-from keywright.origin.db.engine import Database
+from keywright.origin.db.transaction import Database
 from keywright.protocol.changes import Change
 from keywright.runtime.settings import OriginSettings
 from keywright.serve import key_files

@@ -13,7 +13,7 @@ from keywright.domain.keyformat import Secret
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import snapshot_file_loader
-from keywright.origin.db.engine import Database
+from keywright.origin.db.transaction import Database
 from keywright.protocol.changes import BucketPut, KeyPut
 from keywright.runtime.clock import Clock
 from keywright.runtime.server import StartError

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keywright.domain.permissions import Grantee, Permissions
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.engine import Transaction
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Transaction
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import scope_filter
 from keywright.origin.feed.scope_filter import ScopeFilter
 from keywright.origin.keys import store as key_rows
@@ -36,7 +37,7 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
     except KeyFileError as error:
         raise StartError(f"{error}; a snapshot file is made with the deployment's pepper") from None
     async with first_start.reading(settings) as database, database.read(is_snapshot=True) as tx:
-        deployment = await logs.find_deployment(tx)
+        deployment = await find_deployment(tx)
         if deployment is None:
             raise StartError("there is no deployment here yet; `keywright serve` makes one")
         if deployment.pepper_check != digester.pepper_check():
@@ -51,7 +52,7 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
         try:
             with _Replacing(path) as file:
                 file.write(writer.begin())
-                async for page in logs.stream_snapshot(tx):
+                async for page in stream_snapshot(tx):
                     shown = [put for put in page if scope.shows(put)]
                     for part in writer.add(shown):
                         file.write(part)

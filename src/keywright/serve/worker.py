@@ -22,15 +22,21 @@ from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
-from keywright.origin.auth.bearer import EndUsers, Team
+from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.provider import Provider
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.commit_log import Deployment, NotKept
-from keywright.origin.db.engine import Database, DatabaseUnavailable
-from keywright.origin.edges.rules import Edges
+from keywright.origin.auth.sessions import Team
+from keywright.origin.db import commit_log
+from keywright.origin.db.commit_log import NotKept
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import Deployment, find_deployment
+from keywright.origin.edges.registry import Edges
 from keywright.origin.mail import Mailer, SmtpServer
-from keywright.origin.pipeline.route import NotAppliedHere, RateLimiter, Services
+from keywright.origin.pipeline.publish import NotAppliedHere
+from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.services import Services
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
@@ -65,20 +71,20 @@ class RecordFeed:
 
     async def deployment_id(self) -> str:
         async with self._database.read() as tx:
-            found = await logs.find_deployment(tx)
+            found = await find_deployment(tx)
             return _known(found).id
 
     async def changes(self, after: Cursor) -> Batch:
         async with self._database.read() as tx:
             try:
-                rows = await logs.lead_on(tx, after, limit=BATCH_SIZE)
+                rows = await commit_log.lead_on(tx, after, limit=BATCH_SIZE)
             except NotKept as error:
                 reason = str(error)
             else:
                 cursor = rows[-1].cursor if rows else after
                 return Batch(after, [change for _, change in rows], cursor)
         async with self._database.write() as tx:
-            if await logs.note_loss(tx, after):
+            if await commit_log.note_loss(tx, after):
                 log.error("the record went back to before revision %d: it was restored, or failed over", after.revision)
         raise SnapshotNeeded(reason)
 
@@ -86,11 +92,11 @@ class RecordFeed:
         stack = AsyncExitStack()
         try:
             tx = await stack.enter_async_context(self._database.read(is_snapshot=True))
-            found = _known(await logs.find_deployment(tx))
+            found = _known(await find_deployment(tx))
         except BaseException:
             await stack.aclose()
             raise
-        pages = _Pages(logs.stream_snapshot(tx), stack)
+        pages = _Pages(stream_snapshot(tx), stack)
         return Snapshot(found.id, found.pepper_check, found.head, pages)
 
 
@@ -141,7 +147,7 @@ class ServeWorker:
             Services(
                 self._database,
                 dependencies,
-                self._apply,
+                (self._apply,),
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
                 self._edges,
@@ -220,7 +226,7 @@ class ServeWorker:
         await self._database.close()
 
     async def _apply(self, revision: int) -> None:
-        """The bell: a committed change is in this machine's replica before its answer goes out."""
+        """On commit: the change is in this machine's replica before its answer goes out."""
         try:
             await self._sync_loop.sync_now()
         except DatabaseUnavailable as error:

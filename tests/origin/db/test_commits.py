@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from keywright.origin.db import commit_listener
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Database
 from keywright.protocol.changes import Hidden
 from support import record as records
 from support.postgres import Postgres

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db import tables
+from keywright.origin.db import commit_log, tables
 from keywright.origin.feed import answers, frame_stream
 from keywright.protocol.changes import ConsumerPut, Cursor, KeyPut
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, FrameSplitter
@@ -99,7 +98,7 @@ async def cursor_of(service: Service) -> Cursor:
 
 async def cursor_at(service: Service, revision: int) -> Cursor:
     async with service.app._database.read() as tx:
-        return (await logs.list_changes(tx, after=revision - 1, limit=1))[0].cursor
+        return (await commit_log.list_changes(tx, after=revision - 1, limit=1))[0].cursor
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from fastapi import Request, Response
 
 from keywright.domain.problems import Forbidden, NotFound
 from keywright.origin.audit import rules as audit
-from keywright.origin.auth import bearer as auth
-from keywright.origin.auth.bearer import Team
+from keywright.origin.auth import sessions
 from keywright.origin.auth.oidc.flow import Journeys
-from keywright.origin.auth.sessions import SignedIn
+from keywright.origin.auth.sessions import SignedIn, Team
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.route import RateLimiter, Services
+from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft
 from keywright.origin.web.request import Visit
 from keywright.origin.web.router import Door, limit
@@ -47,7 +47,7 @@ def register(door: Door) -> None:
         sub, email = arrival.claims.sub, arrival.claims.email
         audit_draft = AuditDraft("admin.sign-in")
         async with services.database.write() as tx:
-            actor = await auth.find_member(tx, team, sub, email)
+            actor = await sessions.find_member(tx, team, sub, email)
             if actor is None:
                 log.warning("a sign-in without a role was refused (request %s)", request.state.request_id)
                 raise Forbidden(
@@ -56,10 +56,10 @@ def register(door: Door) -> None:
                 )
             visit = await door.open_visit(request, tx, audit_draft)
             audit_draft.account_id = actor.grantee.account_id
-            who = SignedIn(auth.PROVIDER, sub=sub, email=email)
+            who = SignedIn(sessions.PROVIDER, sub=sub, email=email)
             response = await visit.sign_in(who, door.safe(request, arrival.next), actor)
             origin = request_source_of(request, "portal")
-            await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=origin, now=visit.work.now)
+            await audit.write(tx, actor=actor, audit_draft=audit_draft, source=origin, now=visit.work.now)
         JOURNEYS.end(request, response)
         return response
 

@@ -10,10 +10,12 @@ from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest
 from keywright.origin.accounts import rules as accounts
 from keywright.origin.auth import admin_oidc as oidc
-from keywright.origin.auth import bearer as auth
+from keywright.origin.auth import sessions
+from keywright.origin.auth.actors import Actor
 from keywright.origin.auth.sessions import Session
-from keywright.origin.pipeline.route import RateLimiter, Services, Transaction
-from keywright.origin.pipeline.unit_of_work import Actor
+from keywright.origin.db.transaction import Transaction
+from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.services import Services
 from keywright.origin.web.admin_layout import account_url
 from keywright.origin.web.request import Visit
 from keywright.origin.web.router import Door, limit
@@ -29,7 +31,7 @@ SIGN_INS_AT_ONCE = 20
 async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
     services: Services = request.app.state.services
     account_name = request.path_params.get("accountName")
-    return await auth.resume(
+    return await sessions.resume(
         tx, PORTAL, token, services.dependencies, services.team, account_name=account_name, is_held=is_held
     )
 
@@ -63,7 +65,7 @@ def register(door: Door) -> None:
         limit(attempts, client.host if client else "", "Too many attempts to sign in from your address.")
         secret = visit.form.line("key", most=512, is_required=True)
         visit.form.check()
-        found = await auth.sign_in(visit.work.tx, secret or "", visit.work.dependencies)
+        found = await sessions.sign_in(visit.work.tx, secret or "", visit.work.dependencies)
         if found is None:
             log.warning("a sign-in to the admin portal was refused (request %s)", visit.request.state.request_id)
             raise _refused("is not a management key, or has ended")

@@ -8,12 +8,12 @@ from fastapi import Request, Response
 
 from keywright.domain.problems import ServiceUnavailable
 from keywright.origin.audit import rules as audit
+from keywright.origin.auth.end_users import EndUser
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.flow import Journeys
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft
-from keywright.origin.self_serve.rules import EndUser
 from keywright.origin.web import portal_layout as frame
 from keywright.origin.web.portal_layout import Place
 from keywright.origin.web.request import Visit
@@ -45,7 +45,7 @@ def register(door: Door, begin_session: Begin) -> None:
             user = EndUser.of_provider(arrival.claims.sub, arrival.claims.email)
             response = await begin_session(visit, place, user, door.safe(request, arrival.next))
             origin = request_source_of(request, "portal")
-            await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, origin=origin, now=visit.work.now)
+            await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, source=origin, now=visit.work.now)
         JOURNEYS.end(request, response)
         return response
 

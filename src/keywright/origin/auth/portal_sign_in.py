@@ -18,11 +18,12 @@ from keywright.domain.text import EMAIL_LENGTH, is_email
 from keywright.origin.auth import email_links as rules
 from keywright.origin.auth import portal_oidc as oidc
 from keywright.origin.auth.email_links import Letter
+from keywright.origin.auth.end_users import EndUser
 from keywright.origin.auth.sessions import SignedIn
 from keywright.origin.mail import Mailer, MailNotSent
-from keywright.origin.pipeline.route import RateLimiter, Services
+from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.services import Services
 from keywright.origin.self_serve import rules as self_serve
-from keywright.origin.self_serve.rules import EndUser
 from keywright.origin.web import portal_layout as frame
 from keywright.origin.web.forms import Form
 from keywright.origin.web.portal_layout import Place

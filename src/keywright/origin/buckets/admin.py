@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastapi import Response
 
 from keywright.domain.models import WhenStale
+from keywright.domain.names import ACCOUNT_NAME
+from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
+from keywright.origin.buckets import owner_keys_rules
 from keywright.origin.buckets import rules as buckets
-from keywright.origin.management_keys import rules as management
-from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, Page
 from keywright.origin.web.admin_layout import (
     NOT_OWN,
     account_url,
@@ -146,7 +147,7 @@ def _register_owner_keys(door: Door) -> None:
     @door.get(BUCKET + "/owner-keys")
     async def owner_keys(visit: Visit) -> Response:
         place = await find_bucket(visit)
-        keys, _ = await management.list_owner_keys(visit.work, visit.at("accountName"), visit.at("bucketName"), Page())
+        keys, _ = await owner_keys_rules.list_of(visit.work, visit.at("accountName"), visit.at("bucketName"), Page())
         return await bucket_page(visit, "owner_keys.html", place, keys=keys)
 
     @door.get(BUCKET + "/owner-keys/new")
@@ -160,9 +161,7 @@ def _register_owner_keys(door: Door) -> None:
         description, expires_at = visit.form.description(), visit.form.expiry(visit.work.now)
         visit.form.check()
         account, name = visit.at("accountName"), visit.at("bucketName")
-        made = await management.create_owner_key(
-            visit.work, account, name, description=description, expires_at=expires_at
-        )
+        made = await owner_keys_rules.create(visit.work, account, name, description=description, expires_at=expires_at)
         return await show_made(
             visit,
             heading="The owner key is there",
@@ -177,7 +176,7 @@ def _register_owner_keys(door: Door) -> None:
         place = await find_bucket(visit)
         require(place.may_own, NOT_OWN)
         account, name = visit.at("accountName"), visit.at("bucketName")
-        key = await management.get_owner_key(visit.work, account, name, visit.at("keyId"))
+        key = await owner_keys_rules.get(visit.work, account, name, visit.at("keyId"))
         lines = ["It is refused from the next request on. There is no way back: make a new one when one is needed."]
         if key.id == visit.work.actor.sub:
             lines.append("This is the key that you have signed in with. Your session ends with it.")
@@ -192,7 +191,7 @@ def _register_owner_keys(door: Door) -> None:
     @door.post(BUCKET + "/owner-keys/{keyId}/revoke", form=ask_revoke, action="owner-key.delete")
     async def revoke(visit: Visit) -> Response:
         account, name = visit.at("accountName"), visit.at("bucketName")
-        await management.delete_owner_key(visit.work, account, name, visit.at("keyId"))
+        await owner_keys_rules.delete(visit.work, account, name, visit.at("keyId"))
         visit.is_awaited = True
         text = "The owner key is revoked: it is refused from now on. This can't be undone."
         return visit.go(bucket_url(visit, "owner-keys"), text)

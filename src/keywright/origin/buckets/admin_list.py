@@ -6,10 +6,10 @@ from fastapi import Response
 
 from keywright.domain.keyformat import DEFAULT_PREFIX, PREFIX_PATTERN
 from keywright.domain.models import Environment
+from keywright.domain.names import BUCKET_NAME, PROJECT_NAME
 from keywright.origin.accounts import rules as accounts
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.buckets.rules import BucketDraft
-from keywright.origin.pipeline.unit_of_work import BUCKET_NAME, PROJECT_NAME
 from keywright.origin.web.admin_layout import NO_ACCOUNT_WRITE, account_url, confirm, load, page, require, show_made
 from keywright.origin.web.paging import links, page_at
 from keywright.origin.web.request import Visit

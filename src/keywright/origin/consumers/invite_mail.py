@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from keywright.domain.models import Bucket
+from keywright.origin.auth.actors import Actor, ActorKind
 from keywright.origin.branding import rules as branding
 from keywright.origin.mail import Mailer, MailNotSent
-from keywright.origin.pipeline.route import RateLimiter
-from keywright.origin.pipeline.unit_of_work import Actor, ActorKind
+from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.web.request import Visit
 from keywright.origin.web.router import limit
 

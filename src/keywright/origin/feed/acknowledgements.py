@@ -14,11 +14,11 @@ from fastapi.responses import JSONResponse
 
 from keywright.domain.keyformat import Digester
 from keywright.domain.problems import BadRequest, PayloadTooLarge, Problem
+from keywright.origin.auth.actors import Actor
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.edges.rules import DEPLOYMENT
 from keywright.origin.pipeline.respond import render, to_problem
-from keywright.origin.pipeline.route import Services
-from keywright.origin.pipeline.unit_of_work import Actor
+from keywright.origin.pipeline.services import Services
 from keywright.protocol.reports import MAX_BYTES, Report, ReportError, ReportSigner
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from keywright.domain.permissions import Grantee
 from keywright.domain.problems import ServiceUnavailable
-from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.snapshot_stream import list_bucket_puts, list_system_consumers, stream_snapshot
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed.log_tail import LogSlice, LogTail
 from keywright.origin.feed.scope_filter import ScopeFilter, ScopeGrew
 from keywright.protocol.changes import NOWHERE, Change, Cursor
@@ -83,10 +85,10 @@ async def snapshot_frames(source: FeedSource, series: FrameSeries, grantee: Gran
     try:
         scope = ScopeFilter(grantee)
         async with source.database.read(is_snapshot=True) as tx:
-            deployment = await commit_log.find_deployment(tx)
+            deployment = await find_deployment(tx)
             cursor = deployment.head if deployment is not None else NOWHERE
             yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor)
-            async for page in commit_log.stream_snapshot(tx):
+            async for page in stream_snapshot(tx):
                 for part in pack([put for put in page if scope.shows(put)]):
                     yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor, changes=part)
                     if clock.elapsed() > deadline or source.tail.is_stopped:
@@ -156,8 +158,8 @@ async def _scope_of(database: Database, grantee: Grantee) -> ScopeFilter:
     if not scope.is_everything:
         async with database.read(is_snapshot=True) as tx:
             puts: list[Change] = [
-                *await commit_log.list_bucket_puts(tx),
-                *await commit_log.list_system_consumers(tx),
+                *await list_bucket_puts(tx),
+                *await list_system_consumers(tx),
             ]
         for put in puts:
             scope.shows(put)

@@ -19,17 +19,17 @@ from fastapi import APIRouter, Request, Response
 
 from keywright.domain.problems import BadRequest, Forbidden, Gone, Problem, ServiceUnavailable
 from keywright.origin.auth import bearer
-from keywright.origin.db import commit_log
+from keywright.origin.auth.actors import Actor
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import answers, scope_filter
 from keywright.origin.feed.acknowledgements import HttpAcknowledgements
 from keywright.origin.feed.answers import FeedSource, FrameSeries
 from keywright.origin.feed.frame_stream import FrameStream
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.pipeline.respond import render, to_problem
-from keywright.origin.pipeline.route import Services, authorization_of
-from keywright.origin.pipeline.unit_of_work import Actor
+from keywright.origin.pipeline.services import Services
 from keywright.protocol.changes import Cursor
 from keywright.protocol.frames import FrameSigner
 from keywright.runtime.clock import Clock
@@ -53,14 +53,9 @@ class FeedEndpoint:
         self.source = FeedSource(services.database, self.tail, clock)
         self.acknowledgements = HttpAcknowledgements(services)
 
-    def wake_before(self, on_commit: Callable[[int], Awaitable[None]]) -> Callable[[int], Awaitable[None]]:
-        """What wakes the readers of the feed, then does what the given one does."""
-
-        async def wake_and_go_on(revision: int) -> None:
-            self.tail.wake()
-            await on_commit(revision)
-
-        return wake_and_go_on
+    async def wake(self, revision: int) -> None:
+        """Have the readers look for what was committed."""
+        self.tail.wake()
 
     def stop(self) -> None:
         """End every stream, so that the process can go."""
@@ -68,7 +63,7 @@ class FeedEndpoint:
 
     async def authenticate(self, request: Request) -> Actor:
         """The reader, if it may follow. Raises Unauthorized, Forbidden."""
-        secret = bearer.parse_management_key(authorization_of(request))
+        secret = bearer.parse_management_key(bearer.authorization_of(request))
         dependencies = self.services.dependencies
         async with self.services.database.read() as tx:
             actor = await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock())
@@ -128,7 +123,7 @@ async def _answer(request: Request, frames: Frames, check: Callable[[Request], o
             check(request)
         actor = await endpoint.authenticate(request)
         async with endpoint.services.database.read() as tx:
-            deployment = await commit_log.find_deployment(tx)
+            deployment = await find_deployment(tx)
         if deployment is None:
             raise ServiceUnavailable("There is no deployment here yet.")
         series = FrameSeries(endpoint.signer, deployment.id, scope_filter.scope_id(actor.grantee), nonce)

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 
 from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import Logged, NotKept
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.protocol.changes import Cursor, Hidden
 from keywright.runtime.clock import Clock
 
@@ -98,7 +100,7 @@ class LogTail:
         """What follows a cursor, from the record itself. Raises NotKept, DatabaseUnavailable."""
         as_of = self._clock.elapsed()
         async with self._database.read() as tx:
-            found = await commit_log.find_deployment(tx)
+            found = await find_deployment(tx)
             rows = await commit_log.lead_on(tx, cursor, limit=BATCH_SIZE)
         head = found.head.revision if found is not None else 0
         # On PostgreSQL the two look-ups may see two moments; the later one saw at least as much.
@@ -126,7 +128,7 @@ class LogTail:
         looked_at = self._clock.elapsed()
         async with self._database.read() as tx:
             if self._head is None:
-                found = await commit_log.find_deployment(tx)
+                found = await find_deployment(tx)
                 if found is not None:
                     self._head, self._looked_at = found.head, looked_at
                     # Only for its cursor, from which the next ones lead on.

@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 
 from keywright.domain.keyformat import Digester
 from keywright.nats.connection import BrokerRefused, BrokerUnavailable, StreamMissing, connect
-from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed.acknowledgements import NatsAcknowledgements
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_retention import PublishSource
@@ -84,7 +85,7 @@ class NatsPublisher:
     async def _connect_and_publish(self) -> None:
         """Returns never: raises what fails."""
         async with self._source.database.read() as tx:
-            found = await commit_log.find_deployment(tx)
+            found = await find_deployment(tx)
         if found is None:
             raise NotKept("there is no deployment here yet")
         connection = await connect(self._options, "relay", self._source.clock)

@@ -19,7 +19,9 @@ from keywright.nats.streams import Bounds, Streams
 from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_SNAPSHOT, frame_in
 from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
-from keywright.origin.db.engine import Database
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.protocol.changes import Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, pack
 from keywright.runtime.backoff import Uniform
@@ -102,7 +104,7 @@ class NatsRetention:
         if message is None or frame is None:
             return None
         async with self._source.database.read() as tx:
-            found = await commit_log.find_deployment(tx)
+            found = await find_deployment(tx)
             try:
                 await commit_log.lead_on(tx, frame.cursor, limit=1)
             except NotKept:
@@ -121,7 +123,7 @@ class NatsRetention:
         nonce = FOR_SNAPSHOT + secrets.token_urlsafe(12)
         started = self._source.clock.millis()
         async with self._source.database.read(is_snapshot=True) as tx:
-            found = await commit_log.find_deployment(tx)
+            found = await find_deployment(tx)
             if found is None:
                 raise NotKept("there is no deployment here yet")
 
@@ -130,7 +132,7 @@ class NatsRetention:
                 common = found.id, kind, EVERYTHING, nonce, number
                 return self._source.signer.encode(Frame(*common, cursor, cursor, cursor.revision, started, part))
 
-            async for page in commit_log.stream_snapshot(tx):
+            async for page in stream_snapshot(tx):
                 for part in pack(page):
                     data = frame(FrameKind.PAGE, part)
                     at = await self._put(subjects.snapshot_pages, data, at, f"{nonce}-{number}")

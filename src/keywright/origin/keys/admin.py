@@ -7,13 +7,13 @@ from datetime import datetime
 from fastapi import Response
 
 from keywright.domain.keyformat import Secret
+from keywright.domain.unset import UNSET
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.admin import CONSUMER, consumer_url, path_of, show
 from keywright.origin.consumers.rules import Include
 from keywright.origin.keys import rules as keys
 from keywright.origin.keys.rules import KeyDraft
-from keywright.origin.pipeline.route import RateLimiter
-from keywright.origin.pipeline.unit_of_work import UNSET
+from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.web.admin_layout import NO_WRITE, bucket_page, confirm, find_bucket, require, show_made
 from keywright.origin.web.forms import CUSTOM, NEVER
 from keywright.origin.web.pages import moment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Response
 
 from keywright.origin.consumers.portal import show_made, title_of
-from keywright.origin.pipeline.route import RateLimiter
+from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.web import portal_layout as frame
 from keywright.origin.web.forms import NEVER

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from fastapi import Response
 
+from keywright.domain.names import BUCKET_NAME
 from keywright.domain.permissions import Access, Permissions
+from keywright.domain.text import is_whole
 from keywright.origin.management_keys import rules as management
-from keywright.origin.pipeline.unit_of_work import BUCKET_NAME, is_name
 from keywright.origin.web.admin_layout import NO_ACCOUNT_WRITE, account_url, confirm, load, page, require, show_made
 from keywright.origin.web.forms import Form
 from keywright.origin.web.paging import links, page_at
@@ -93,7 +94,7 @@ def _named_buckets(form: Form) -> Mapping[str, Access]:
     """`bucket=access` on each line; `*` is every bucket."""
     found: dict[str, Access] = {}
     for name, access in form.tags("buckets").items():
-        if name != "*" and not is_name(BUCKET_NAME, name):
+        if name != "*" and not is_whole(BUCKET_NAME, name):
             form.fail("buckets", f"“{name[:40]}” is no name of a bucket")
         elif access not in {"validate", "read", "write"}:
             form.fail("buckets", f"what “{name[:40]}” may be used for must be validate, read or write")

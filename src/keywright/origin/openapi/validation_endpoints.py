@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from keywright.domain.names import BUCKET_NAME
 from keywright.domain.verdict import Verdict
 from keywright.origin.openapi.problem_responses import problem_response
-from keywright.origin.pipeline.unit_of_work import BUCKET_NAME
 
 _REFUSALS = [str(verdict) for verdict in (Verdict.MALFORMED, Verdict.UNKNOWN, Verdict.EXPIRED)]
 _TEXT = {"type": "string"}

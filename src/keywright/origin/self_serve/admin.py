@@ -10,12 +10,12 @@ from urllib.parse import quote
 from fastapi import Response
 
 from keywright.domain.text import EMAIL_LENGTH
+from keywright.domain.unset import UNSET
 from keywright.origin.branding import rules as branding
 from keywright.origin.branding.rules import LINK_LENGTH, MAX_LOGO_BYTES, MOST_LINKS, NAME_LENGTH, URL_LENGTH, Link
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.buckets.admin import BUCKET
 from keywright.origin.buckets.rules import MAX_SELF_SERVE_COUNT
-from keywright.origin.pipeline.unit_of_work import UNSET
 from keywright.origin.web.admin_layout import bucket_page, bucket_url, find_bucket
 from keywright.origin.web.forms import Form
 from keywright.origin.web.request import Visit

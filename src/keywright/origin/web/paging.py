@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from keywright.origin.pipeline.unit_of_work import Page
+from keywright.domain.paging import Page
 from keywright.origin.web.request import Visit
 
 MAX_PAGE = 1_000_000

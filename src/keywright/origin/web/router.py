@@ -10,7 +10,6 @@ was changed.
 from __future__ import annotations
 
 import hmac
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -19,16 +18,22 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.requests import ClientDisconnect
 
-from keywright.domain.problems import Forbidden, NotFound, Problem, TooManyRequests, Unauthorized
+from keywright.domain.problems import Forbidden, NotFound, Problem, Unauthorized
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import sessions
+from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.auth.sessions import Session
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline import respond as refusals
-from keywright.origin.pipeline import route as http
+from keywright.origin.pipeline.authenticate import limit_rate
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.route import DatabaseUnavailable, RateLimiter, Services, Transaction
-from keywright.origin.pipeline.unit_of_work import NOBODY, Actor, AuditDraft, UnitOfWork
+from keywright.origin.pipeline.publish import publish
+from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
+from keywright.origin.pipeline.request import UNLOGGED, log_refusal
+from keywright.origin.pipeline.services import Services
+from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 from keywright.origin.web import cookies, pages
 from keywright.origin.web.forms import Form
 from keywright.origin.web.request import Visit
@@ -167,7 +172,7 @@ class Door:
                 if visit.session is None and not is_open:
                     return self._to_sign_in(request)
                 if visit.session is not None:
-                    http.limit_rate(visit.work.actor, services)
+                    limit_rate(visit.work.actor, services)
                 response = await handler(visit)
             if visit.session is not None and sessions.is_to_be_touched(visit.session, visit.work.now):
                 await _touch(services, visit.session)
@@ -184,7 +189,7 @@ class Door:
                 visit = await self._visit(request, services, tx, audit_draft)
             actor = visit.work.actor
             if visit.session is not None:
-                http.limit_rate(actor, services)
+                limit_rate(actor, services)
             elif not post.is_open:
                 raise Unauthorized("Your session has ended.")
             form = await Form.read(request)
@@ -195,8 +200,8 @@ class Door:
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001
             problem = refusals.to_problem(error, request)
-            if post.action is not None and not isinstance(error, http.UNLOGGED):
-                await http.log_refusal(request, services, actor, audit_draft, problem, source="portal")
+            if post.action is not None and not isinstance(error, UNLOGGED):
+                await log_refusal(request, services, actor, audit_draft, problem, source="portal")
             return await self._refuse(request, services, post, form, problem)
 
     async def _work(
@@ -224,10 +229,10 @@ class Door:
                 if sessions.is_to_be_touched(visit.session, visit.work.now):
                     await sessions.touch(tx, visit.session, visit.work.now)
             origin = request_source_of(request, "portal")
-            await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, origin=origin, now=visit.work.now)
+            await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, source=origin, now=visit.work.now)
             tx.is_awaited = visit.is_awaited
         if tx.revision is not None:
-            await services.bell(tx.revision)
+            await publish(services, tx.revision)
             if visit.is_awaited and visit.notice is not None:
                 outcome = await services.edges.wait(tx.revision, None, EDGES_SECONDS)
                 visit.tell(self._applied(outcome), is_good=outcome.is_reached)
@@ -322,9 +327,7 @@ class Door:
 
 def limit(limiter: RateLimiter, name: str, words: str) -> None:
     """Raises TooManyRequests when `name` asks for too much at once."""
-    wait = limiter.take(name, time.monotonic())
-    if wait > 0:
-        raise TooManyRequests(f"{words} Try again in {int(wait) + 1} s.", headers={"Retry-After": str(int(wait) + 1)})
+    check_rate(limiter, name, f"{words} Try again in {{seconds}} s.")
 
 
 def _check_sender(request: Request, form: Form, token: str) -> None:

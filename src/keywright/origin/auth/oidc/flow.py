@@ -20,7 +20,7 @@ from keywright.origin.auth.oidc import authorization as flow
 from keywright.origin.auth.oidc.authorization import Client, Journey, SignInRefused
 from keywright.origin.auth.oidc.provider import ProviderUnavailable
 from keywright.origin.auth.oidc.tokens import Claims, EmailNotVerified
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.services import Services
 from keywright.origin.web import cookies, pages
 
 JOURNEY_SECONDS = 600

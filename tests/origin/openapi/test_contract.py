@@ -11,8 +11,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from origin.api import published
-from origin.api.published import Operation
+from origin.openapi import published
+from origin.openapi.published import Operation
 from support.service import Service
 
 in_module = pytest.mark.asyncio(loop_scope="module")

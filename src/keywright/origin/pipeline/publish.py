@@ -1,4 +1,7 @@
-"""Owns what a write tells of edges: the revision that it made and, where the caller waits for that, who has it."""
+"""Owns the last steps of a write: its revision is published in this process, and told to the caller.
+
+Where the caller asked for it, the answer waits until edges have applied the change.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,26 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
-from keywright.origin.edges.rules import DEPLOYMENT, Edges, Outcome
-from keywright.origin.pipeline.unit_of_work import Actor
+from keywright.origin.auth.actors import Actor
+from keywright.origin.edges.registry import Edges
+from keywright.origin.edges.rules import DEPLOYMENT, Outcome
+from keywright.origin.pipeline.services import Services
 
 MAX_COUNT = 1000
 MAX_MILLIS = 30_000
 DEFAULT_MILLIS = 2000
 SHOWN_NAMES = 50
 """More would not fit the header of an answer; `GET /v1/accounts/{account}/edges` has all of them."""
+
+
+class NotAppliedHere(Exception):
+    """A committed change could not be brought to this machine's replica."""
+
+
+async def publish(services: Services, revision: int) -> None:
+    """Tell this process of a commit: readers of the feed, then its own replica. Raises NotAppliedHere."""
+    for tell in services.on_commit:
+        await tell(revision)
 
 
 @dataclass(frozen=True, slots=True)

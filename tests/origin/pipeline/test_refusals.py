@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keywright.origin.pipeline.route import RateLimiter
+from keywright.origin.pipeline.rate_limit import RateLimiter
 from support import service as services
 from support.service import ROOT_KEY, Service
 

@@ -1,6 +1,6 @@
 """The published contract, as far as our tests need it: a compact copy of its structure, kept beside this file.
 
-`python tests/origin/api/published.py ../shared/contract` makes the copy anew; a test compares it where it can.
+`python tests/origin/openapi/published.py ../shared/contract` makes the copy anew; a test compares it where it can.
 Structure only: paths, methods, names, types and what is required. No descriptions and no examples.
 """
 

@@ -21,7 +21,7 @@ from schemathesis.engine import Status, events, from_schema
 from schemathesis.generation.meta import TestPhase
 
 from keywright.origin.openapi.fields import parse_moment
-from keywright.origin.pipeline.acknowledge import DEFAULT_MILLIS, MAX_MILLIS
+from keywright.origin.pipeline.publish import DEFAULT_MILLIS, MAX_MILLIS
 from support import identity
 from support.identity import ADA, AUDIENCE, IdentityProvider
 from support.process import ServeProcess

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from origin.api.world import (
+from origin.world import (
     AUTHORIZATION,
     JSON,
     Operation,

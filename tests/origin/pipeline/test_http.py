@@ -17,8 +17,10 @@ from keywright.domain.problems import CONTENT_TYPE
 from keywright.origin.accounts import rules as accounts
 from keywright.origin.db import tables
 from keywright.origin.db.engine import DatabaseUnavailable
-from keywright.origin.pipeline.route import NotAppliedHere, RequestContext, Services
-from origin.api.world import AUTHORIZATION, JSON, address, ask, document, make_names, operations, record_of, send
+from keywright.origin.pipeline.context import RequestContext
+from keywright.origin.pipeline.publish import NotAppliedHere
+from keywright.origin.pipeline.services import Services
+from origin.world import AUTHORIZATION, JSON, address, ask, document, make_names, operations, record_of, send
 from support.service import Service
 
 in_module = pytest.mark.asyncio(loop_scope="module")
@@ -187,7 +189,7 @@ async def test_a_change_that_this_replica_missed_is_503_and_is_logged_as_done(
         raise NotAppliedHere
 
     services: Services = shared.app._origin.state.services
-    monkeypatch.setitem(shared.app._origin.state._state, "services", replace(services, bell=fail))
+    monkeypatch.setitem(shared.app._origin.state._state, "services", replace(services, on_commit=(fail,)))
     answer = await ask(shared, "POST", shared.consumers_url, b'{"name": "kept"}')
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     async with services.database.read() as tx:

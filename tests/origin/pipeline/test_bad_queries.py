@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from origin.api.world import Operation, address, ask, check, operations, record_of
+from origin.world import Operation, address, ask, check, operations, record_of
 from support.service import Service
 
 in_module = pytest.mark.asyncio(loop_scope="module")

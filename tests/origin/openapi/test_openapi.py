@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from keywright.domain.problems import CONTENT_TYPE
-from origin.api.world import Operation, address, document, make_names, operations, resolved
+from origin.world import Operation, address, document, make_names, operations, resolved
 from support.service import Service
 
 in_module = pytest.mark.asyncio(loop_scope="module")
