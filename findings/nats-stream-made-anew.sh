@@ -67,8 +67,8 @@ async def main():
 
     async def fetch(reader):
         try:
-            return [(one.metadata.sequence.stream, one.data.decode()) for one in await reader.fetch(100, timeout=1)]
-        except nats.errors.TimeoutError:
+            return [(one.metadata.sequence.stream, one.data.decode()) for one in await reader.fetch(100, timeout=3)]
+        except asyncio.TimeoutError:
             return []
 
     await js.add_stream(StreamConfig(name="CHANGES", subjects=["changes"]))
