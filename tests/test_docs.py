@@ -19,7 +19,7 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 
 
 def test_the_settings_page_names_the_variables_that_are_read_and_no_others() -> None:
-    sources = [ROOT / "src/keywright/runtime/settings.py", *(ROOT / "src/keywright/cli").glob("*.py")]
+    sources = [ROOT / "src/keywright/runtime/settings.py", *(ROOT / "src/keywright/cli").rglob("*.py")]
     read = {name for source in sources for name in re.findall(r'"(KEYWRIGHT_[A-Z_]+)"', source.read_text())}
     told = set(re.findall(r"KEYWRIGHT_[A-Z_]+", (ROOT / "docs/reference/settings.md").read_text()))
     assert told == read

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from typer.testing import CliRunner, Result
 
-from keywright.cli import app
+from keywright.cli.app import app
 
 API_KEY = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
 

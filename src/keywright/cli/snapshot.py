@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli.options import DatabaseUrl, DataDir, example
-from keywright.cli.output import Answer, Column, CommandFailed, failing_clearly, note, show_one, text_of, time_of
+from keywright.cli.printing import Answer, Column, CommandFailed, failing_clearly, note, show_one, text_of, time_of
+from keywright.cli.shared_options import DatabaseUrl, DataDir, example
 
 app = typer.Typer(
     no_args_is_help=True,

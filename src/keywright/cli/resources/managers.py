@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli import options
-from keywright.cli.input import Page, confirm, given
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import Column, plain, show_done, show_list, show_one, text_of, time_of
+from keywright.cli import shared_options
+from keywright.cli.parsing import Page, confirm, given
+from keywright.cli.printing import Column, plain, show_done, show_list, show_one, text_of, time_of
+from keywright.cli.shared_options import DEFAULT_URL, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,15 +25,15 @@ COLUMNS = (
 
 @app.command("list", epilog=example("keywright managers list acme"))
 def list_managers(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     *,
-    limit: options.Limit = None,
-    offset: options.Offset = 0,
-    everything: options.All = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    limit: shared_options.Limit = None,
+    offset: shared_options.Offset = 0,
+    everything: shared_options.All = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """List the managers of a consumer, and who is invited."""
     with connect(url, account) as api:
@@ -49,17 +49,17 @@ def list_managers(
 @app.command("add", epilog=example("keywright managers add acme jo@example.com"))
 @app.command("create", hidden=True, epilog=example("keywright managers create acme jo@example.com"))
 def add_manager(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     email: Annotated[str, typer.Argument(metavar="EMAIL", help="E-mail address of the user.", show_default=False)],
     *,
     sub: Annotated[
         str | None,
         typer.Option("--sub", help="Subject of the user at the identity provider; without it the user is invited."),
     ] = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Let a user manage the keys of a consumer (also as `create`).
 
@@ -72,16 +72,16 @@ def add_manager(
 
 @app.command("delete", epilog=example("keywright managers delete acme eusr_iHGzKWRuVvHJSSKJe1KIMNyU"))
 def delete_manager(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     manager_id: Annotated[
         str, typer.Argument(metavar="MANAGER_ID", help="Id of the manager: eusr_...", show_default=False)
     ],
     *,
-    yes: options.Yes = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    yes: shared_options.Yes = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Take a user's right to manage the keys of a consumer away; the keys stay."""
     confirm(f"Take {plain(manager_id)} off the managers of {plain(consumer)}?", is_sure=yes)

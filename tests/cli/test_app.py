@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 import keywright
-from keywright.cli import app
+from keywright.cli.app import app
 from keywright.runtime.server import StartError
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from keywright.cli.client import Api
+    from keywright.cli.api_client import Api
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 _WHERE = "Where"
@@ -18,7 +18,7 @@ def example(*lines: str) -> str:
 
 
 def connect(url: str, account: str | None) -> "Api":
-    from keywright.cli.client import Api  # `keywright serve` starts faster without an HTTP client.
+    from keywright.cli.api_client import Api  # `keywright serve` starts faster without an HTTP client.
 
     return Api(url, account)
 

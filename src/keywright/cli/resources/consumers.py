@@ -4,10 +4,9 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli import keys, managers, options
-from keywright.cli.input import Page, changes, confirm, given, parse_metadata, parse_tags
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import (
+from keywright.cli import shared_options
+from keywright.cli.parsing import Page, changes, confirm, given, parse_metadata, parse_tags
+from keywright.cli.printing import (
     Answer,
     Column,
     json_of,
@@ -20,6 +19,8 @@ from keywright.cli.output import (
     text_of,
     time_of,
 )
+from keywright.cli.resources import keys, managers
+from keywright.cli.shared_options import DEFAULT_URL, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,13 +53,13 @@ def list_consumers(
     manager_email: Annotated[
         str | None, typer.Option("--manager-email", metavar="EMAIL", help="Only those that this user manages.")
     ] = None,
-    limit: options.Limit = None,
-    offset: options.Offset = 0,
-    everything: options.All = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    limit: shared_options.Limit = None,
+    offset: shared_options.Offset = 0,
+    everything: shared_options.All = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """List the consumers of a bucket, newest first."""
     params: dict[str, str | int] = {f"tag.{name}": value for name, value in parse_tags(tag).items()}
@@ -77,20 +78,20 @@ def list_consumers(
     ),
 )
 def create_consumer(
-    name: options.ConsumerName,
+    name: shared_options.ConsumerName,
     *,
     with_key: Annotated[bool, typer.Option("--with-key", help="Make a first key, too, and print it.")] = False,
-    description: options.Description = None,
+    description: shared_options.Description = None,
     metadata: _Metadata = None,
-    tag: options.Tags = None,
+    tag: shared_options.Tags = None,
     manager: Annotated[
         list[str] | None,
         typer.Option("--manager", metavar="EMAIL", help="User to invite to manage its keys; may be repeated."),
     ] = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Create a consumer.
 
@@ -111,13 +112,13 @@ def create_consumer(
 
 @app.command("get", epilog=example("keywright consumers get acme"))
 def get_consumer(
-    name: options.ConsumerName,
+    name: shared_options.ConsumerName,
     *,
-    show: options.Show = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    show: shared_options.Show = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Show one consumer with its keys and its managers."""
     included = {"include-api-keys": "true", "include-managers": "true", "include-manager-invites": "true"}
@@ -128,16 +129,16 @@ def get_consumer(
 
 @app.command("update", epilog=example("""keywright consumers update acme --metadata '{"plan": "silver"}'"""))
 def update_consumer(
-    name: options.ConsumerName,
+    name: shared_options.ConsumerName,
     *,
-    description: options.NewDescription = None,
+    description: shared_options.NewDescription = None,
     metadata: _Metadata = None,
-    tag: options.NewTags = None,
-    no_tags: options.NoTags = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    tag: shared_options.NewTags = None,
+    no_tags: shared_options.NoTags = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Change the description, the metadata or the tags of a consumer.
 
@@ -151,13 +152,13 @@ def update_consumer(
 
 @app.command("delete", epilog=example("keywright consumers delete acme", "keywright consumers delete acme --yes"))
 def delete_consumer(
-    name: options.ConsumerName,
+    name: shared_options.ConsumerName,
     *,
-    yes: options.Yes = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    yes: shared_options.Yes = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Delete a consumer; all its keys stop working at once."""
     confirm(f"Delete consumer {plain(name)} with all its keys?", is_sure=yes)

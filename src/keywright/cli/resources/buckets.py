@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from keywright.cli import options
-from keywright.cli.input import Page, changes, confirm, given, parse_self_serve, parse_tags
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import (
+from keywright.cli import shared_options
+from keywright.cli.parsing import Page, changes, confirm, given, parse_self_serve, parse_tags
+from keywright.cli.printing import (
     Column,
     Row,
     note,
@@ -20,6 +19,7 @@ from keywright.cli.output import (
     text_of,
     time_of,
 )
+from keywright.cli.shared_options import DEFAULT_URL, connect, example
 from keywright.domain.models import WhenStale
 
 app = typer.Typer(
@@ -82,12 +82,12 @@ COLUMNS = (
 @app.command("list", epilog=example("keywright buckets list"))
 def list_buckets(
     *,
-    limit: options.Limit = None,
-    offset: options.Offset = 0,
-    everything: options.All = False,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    limit: shared_options.Limit = None,
+    offset: shared_options.Offset = 0,
+    everything: shared_options.All = False,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """List the buckets of the account, newest first."""
     with connect(url, account) as api:
@@ -97,10 +97,10 @@ def list_buckets(
 
 @app.command("create", epilog=example("keywright buckets create my-bucket --description 'Keys of our customers'"))
 def create_bucket(
-    name: options.BucketName,
+    name: shared_options.BucketName,
     *,
-    description: options.Description = None,
-    tag: options.Tags = None,
+    description: shared_options.Description = None,
+    tag: shared_options.Tags = None,
     key_prefix: Annotated[
         str | None, typer.Option("--key-prefix", help="What keys of this bucket begin with, instead of zpka.")
     ] = None,
@@ -109,9 +109,9 @@ def create_bucket(
     ] = False,
     max_staleness: _MaxStaleness = None,
     when_stale: _Stale = None,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Create a bucket, and print its owner key.
 
@@ -135,11 +135,11 @@ def create_bucket(
 
 @app.command("get", epilog=example("keywright buckets get my-bucket"))
 def get_bucket(
-    name: options.BucketName,
+    name: shared_options.BucketName,
     *,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Show one bucket."""
     with connect(url, account) as api:
@@ -149,11 +149,11 @@ def get_bucket(
 
 @app.command("update", epilog=example("keywright buckets update my-bucket --tag team=payments"))
 def update_bucket(
-    name: options.BucketName,
+    name: shared_options.BucketName,
     *,
-    description: options.NewDescription = None,
-    tag: options.NewTags = None,
-    no_tags: options.NoTags = False,
+    description: shared_options.NewDescription = None,
+    tag: shared_options.NewTags = None,
+    no_tags: shared_options.NoTags = False,
     self_serve: Annotated[
         list[str] | None,
         typer.Option(
@@ -165,9 +165,9 @@ def update_bucket(
     ] = None,
     max_staleness: _MaxStaleness = None,
     when_stale: _Stale = None,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Change a bucket: description, tags, what a stale edge does with it, what end users may do in it."""
     body: dict[str, Any] = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
@@ -183,12 +183,12 @@ def update_bucket(
 
 @app.command("delete", epilog=example("keywright buckets delete my-bucket"))
 def delete_bucket(
-    name: options.BucketName,
+    name: shared_options.BucketName,
     *,
-    yes: options.Yes = False,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    yes: shared_options.Yes = False,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Delete a bucket with its consumers; all their keys stop working."""
     confirm(f"Delete bucket {plain(name)} with all its consumers and keys?", is_sure=yes)

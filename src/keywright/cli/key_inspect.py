@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli.input import read_secret
-from keywright.cli.options import example
-from keywright.cli.output import Answer, Column, plain, show_one, text_of
+from keywright.cli.parsing import read_secret
+from keywright.cli.printing import Answer, Column, plain, show_one, text_of
+from keywright.cli.shared_options import example
 from keywright.domain import keyformat
 
 app = typer.Typer(

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli import options
-from keywright.cli.input import given, require_changes
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import Column, CommandFailed, Row, plain, show_one, text_of
+from keywright.cli import shared_options
+from keywright.cli.parsing import given, require_changes
+from keywright.cli.printing import Column, CommandFailed, Row, plain, show_one, text_of
+from keywright.cli.shared_options import DEFAULT_URL, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,11 +35,11 @@ COLUMNS = (
 
 @app.command("get", epilog=example("keywright portal get my-bucket"))
 def get_portal(
-    bucket: options.BucketName,
+    bucket: shared_options.BucketName,
     *,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Show how a portal looks."""
     with connect(url, account) as api:
@@ -49,7 +49,7 @@ def get_portal(
 
 @app.command("update", epilog=example("keywright portal update my-bucket --logo logo.png"))
 def update_portal(
-    bucket: options.BucketName,
+    bucket: shared_options.BucketName,
     *,
     name: Annotated[str | None, typer.Option("--name", help="What the portal is called; '' takes it away.")] = None,
     color: Annotated[
@@ -64,9 +64,9 @@ def update_portal(
     no_links: Annotated[bool, typer.Option("--no-links", help="Take all links away.")] = False,
     logo: Annotated[Path | None, typer.Option("--logo", help="PNG, JPEG or WebP file of at most 64 KiB.")] = None,
     no_logo: Annotated[bool, typer.Option("--no-logo", help="Take the logo away.")] = False,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Change how a portal looks."""
     texts = {"name": name, "color": color, "supportEmail": support, "apiUrl": api_url}

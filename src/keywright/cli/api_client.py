@@ -15,13 +15,13 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from keywright import __version__
-from keywright.cli.output import Answer, CommandFailed, plain
+from keywright.cli.printing import Answer, CommandFailed, plain
 from keywright.domain import keyformat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from keywright.cli.input import Page
+    from keywright.cli.parsing import Page
 
 API_KEY_VARIABLE = "KEYWRIGHT_API_KEY"
 PAGE_SIZE = 1000

@@ -2,10 +2,10 @@
 
 import typer
 
-from keywright.cli import options
-from keywright.cli.input import Page
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import Column, Row, show_list, text_of, time_of
+from keywright.cli import shared_options
+from keywright.cli.parsing import Page
+from keywright.cli.printing import Column, Row, show_list, text_of, time_of
+from keywright.cli.shared_options import DEFAULT_URL, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,12 +39,12 @@ COLUMNS = (
 @app.command("list", epilog=example("keywright edges list"))
 def list_edges(
     *,
-    limit: options.Limit = None,
-    offset: options.Offset = 0,
-    everything: options.All = False,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    limit: shared_options.Limit = None,
+    offset: shared_options.Offset = 0,
+    everything: shared_options.All = False,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """List the edges that follow the account, by name."""
     with connect(url, account) as api:

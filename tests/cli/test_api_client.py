@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from keywright.cli.client import Api
-from keywright.cli.input import Page
-from keywright.cli.output import CommandFailed
+from keywright.cli.api_client import Api
+from keywright.cli.parsing import Page
+from keywright.cli.printing import CommandFailed
 
 if TYPE_CHECKING:
     from conftest import CommandLine

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli import options
-from keywright.cli.input import Page, confirm, given, parse_expiry, read_secret, require_changes
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import Column, note, plain, show_done, show_list, show_one, text_of, time_of
+from keywright.cli import shared_options
+from keywright.cli.parsing import Page, confirm, given, parse_expiry, read_secret, require_changes
+from keywright.cli.printing import Column, note, plain, show_done, show_list, show_one, text_of, time_of
+from keywright.cli.shared_options import DEFAULT_URL, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,17 +58,17 @@ def format_to_ask(*, show: bool, key_format: KeyFormat = KeyFormat.MASKED) -> di
 
 @app.command("list", epilog=example("keywright keys list acme", "keywright keys list acme --show --json"))
 def list_keys(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     *,
-    show: options.Show = False,
+    show: shared_options.Show = False,
     key_format: _Format = KeyFormat.MASKED,
-    limit: options.Limit = None,
-    offset: options.Offset = 0,
-    everything: options.All = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    limit: shared_options.Limit = None,
+    offset: shared_options.Offset = 0,
+    everything: shared_options.All = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """List the keys of a consumer, newest first."""
     params = format_to_ask(show=show, key_format=key_format)
@@ -86,18 +86,18 @@ def list_keys(
     ),
 )
 def create_key(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     *,
-    description: options.Description = None,
+    description: shared_options.Description = None,
     expires_on: _Expiry = None,
     key: Annotated[
         str | None,
         typer.Option("--key", metavar="-", help="Bring an existing secret: '-' reads it from standard input."),
     ] = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Create a key and print it."""
     if key not in {None, "-"}:
@@ -118,15 +118,15 @@ def create_key(
 
 @app.command("get", epilog=example("keywright keys get acme key_0HfT6wtn1uyYNkLjbVNQEVzK --show"))
 def get_key(
-    consumer: options.ConsumerName,
-    key_id: options.KeyId,
+    consumer: shared_options.ConsumerName,
+    key_id: shared_options.KeyId,
     *,
-    show: options.Show = False,
+    show: shared_options.Show = False,
     key_format: _Format = KeyFormat.MASKED,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Show one key: the last characters of its secret or, with --show, the whole."""
     params = format_to_ask(show=show, key_format=key_format)
@@ -137,15 +137,15 @@ def get_key(
 
 @app.command("update", epilog=example("keywright keys update acme key_0HfT6wtn1uyYNkLjbVNQEVzK --expires-on +7d"))
 def update_key(
-    consumer: options.ConsumerName,
-    key_id: options.KeyId,
+    consumer: shared_options.ConsumerName,
+    key_id: shared_options.KeyId,
     *,
-    description: options.NewDescription = None,
+    description: shared_options.NewDescription = None,
     expires_on: _Expiry = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Change the description or the expiry of a key."""
     body = given(description=description)
@@ -161,14 +161,14 @@ def update_key(
 
 @app.command("delete", epilog=example("keywright keys delete acme key_0HfT6wtn1uyYNkLjbVNQEVzK"))
 def delete_key(
-    consumer: options.ConsumerName,
-    key_id: options.KeyId,
+    consumer: shared_options.ConsumerName,
+    key_id: shared_options.KeyId,
     *,
-    yes: options.Yes = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    yes: shared_options.Yes = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Delete a key; it stops working at once."""
     confirm(f"Delete key {plain(key_id)} of {plain(consumer)}?", is_sure=yes)
@@ -179,13 +179,13 @@ def delete_key(
 
 @app.command("roll", epilog=example("keywright keys roll acme", "keywright keys roll acme --expires-on +7d"))
 def roll_key(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     *,
     expires_on: _Expiry = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Make a new key and end the others, now or at --expires-on.
 

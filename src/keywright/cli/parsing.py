@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from keywright.cli.output import CommandFailed
+from keywright.cli.printing import CommandFailed
 from keywright.domain import models
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
