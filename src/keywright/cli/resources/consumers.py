@@ -5,22 +5,12 @@ from typing import Annotated
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.parsing import Page, changes, confirm, given, parse_metadata, parse_tags
-from keywright.cli.printing import (
-    Answer,
-    Column,
-    json_of,
-    pairs_of,
-    plain,
-    show_done,
-    show_list,
-    show_one,
-    show_rows,
-    text_of,
-    time_of,
-)
+from keywright.cli.columns import Column, json_of, pairs_of, plain, text_of, time_of
+from keywright.cli.parsing import fields_given, parse_metadata, parse_tags, update_body
+from keywright.cli.printing import Answer, show_done, show_list, show_one, show_rows
+from keywright.cli.prompts import confirm
 from keywright.cli.resources import keys, managers
-from keywright.cli.shared_options import DEFAULT_URL, connect, example
+from keywright.cli.shared_options import DEFAULT_URL, ListRange, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,11 +53,13 @@ def list_consumers(
 ) -> None:
     """List the consumers of a bucket, newest first."""
     params: dict[str, str | int] = {f"tag.{name}": value for name, value in parse_tags(tag).items()}
-    params |= given(**{"manager-email": manager_email})
+    params |= fields_given(**{"manager-email": manager_email})
     with connect(url, account) as api:
-        answer = api.get_list("key-buckets", bucket, "consumers", page=Page(limit, offset, everything), params=params)
-    none_yet = "No consumers yet. Make one: keywright consumers create my-consumer --with-key"
-    show_list(answer, COLUMNS, as_json=as_json, empty="No consumer is like that." if params else none_yet)
+        answer = api.get_list(
+            "key-buckets", bucket, "consumers", within=ListRange(limit, offset, everything), params=params
+        )
+    none_yet = "No consumers yet. Create one: keywright consumers create my-consumer --with-key"
+    show_list(answer, COLUMNS, as_json=as_json, empty="No consumers match." if params else none_yet)
 
 
 @app.command(
@@ -80,7 +72,7 @@ def list_consumers(
 def create_consumer(
     name: shared_options.ConsumerName,
     *,
-    with_key: Annotated[bool, typer.Option("--with-key", help="Make a first key, too, and print it.")] = False,
+    with_key: Annotated[bool, typer.Option("--with-key", help="Create a first key as well, and print it.")] = False,
     description: shared_options.Description = None,
     metadata: _Metadata = None,
     tag: shared_options.Tags = None,
@@ -95,9 +87,9 @@ def create_consumer(
 ) -> None:
     """Create a consumer.
 
-    Its name becomes user.sub of every request that comes with one of its keys.
+    Its name is the user.sub of every request with one of its keys.
     """
-    body = given(
+    body = fields_given(
         name=name,
         description=description,
         metadata=None if metadata is None else parse_metadata(metadata),
@@ -142,9 +134,9 @@ def update_consumer(
 ) -> None:
     """Change the description, the metadata or the tags of a consumer.
 
-    New metadata replaces the old, and holds from the next request on.
+    New metadata replaces the old, from the next request on.
     """
-    body = changes(description, tag, no_tags=no_tags, metadata=metadata)
+    body = update_body(description, tag, no_tags=no_tags, metadata=metadata)
     with connect(url, account) as api:
         answer = api.patch("key-buckets", bucket, "consumers", name, body=body)
     _show_consumer(answer, as_json=as_json)

@@ -3,20 +3,20 @@
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.parsing import Page
-from keywright.cli.printing import Column, Row, show_list, text_of, time_of
-from keywright.cli.shared_options import DEFAULT_URL, connect, example
+from keywright.cli.columns import Column, Row, text_of, time_of
+from keywright.cli.printing import show_list
+from keywright.cli.shared_options import DEFAULT_URL, ListRange, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Replicas that validate keys, and how far each has got.",
+    help="Replicas that validate keys, and how current each is.",
     epilog=example("keywright edges list"),
 )
 
 
 def _state(row: Row) -> str:
-    """What it said last tells nothing of an edge that is gone."""
-    return text_of("state")(row) if row.get("connected") else "gone"
+    # The last state that an edge reported says nothing of one that reports no more.
+    return text_of("state")(row) if row.get("connected") else "disconnected"
 
 
 def _lag(row: Row) -> str:
@@ -32,7 +32,7 @@ COLUMNS = (
     Column("REVISION", text_of("revision")),
     Column("LAG", _lag),
     Column("VERSION", text_of("version")),
-    Column("SEEN", time_of("seenOn")),
+    Column("LAST SEEN", time_of("seenOn")),
 )
 
 
@@ -46,7 +46,7 @@ def list_edges(
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """List the edges that follow the account, by name."""
+    """List the edges of the account, by name."""
     with connect(url, account) as api:
-        answer = api.get_list("edges", page=Page(limit, offset, everything))
-    show_list(answer, COLUMNS, as_json=as_json, empty="No edges.")
+        answer = api.get_list("edges", within=ListRange(limit, offset, everything))
+    show_list(answer, COLUMNS, as_json=as_json, empty="No edges yet.")

@@ -1,4 +1,4 @@
-"""Owns `keywright keys`: the keys of a consumer, through the Developer API. (`keywright key`, of one secret: key.py)"""
+"""Owns `keywright keys`: the keys of a consumer."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -6,13 +6,15 @@ from typing import Annotated
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.parsing import Page, confirm, given, parse_expiry, read_secret, require_changes
-from keywright.cli.printing import Column, note, plain, show_done, show_list, show_one, text_of, time_of
-from keywright.cli.shared_options import DEFAULT_URL, connect, example
+from keywright.cli.columns import Column, plain, text_of, time_of
+from keywright.cli.parsing import fields_given, parse_expiry, require_change
+from keywright.cli.printing import note, show_done, show_list, show_one
+from keywright.cli.prompts import confirm, read_secret
+from keywright.cli.shared_options import DEFAULT_URL, ListRange, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The keys of a consumer: make, show, roll and end them.",
+    help="The keys of a consumer: create, show, roll and delete them.",
     epilog=example("keywright keys list acme", "keywright keys create acme --expires-on +90d"),
 )
 
@@ -73,8 +75,10 @@ def list_keys(
     """List the keys of a consumer, newest first."""
     params = format_to_ask(show=show, key_format=key_format)
     with connect(url, account) as api:
-        answer = api.get_list(*key_path(bucket, consumer, "keys"), page=Page(limit, offset, everything), params=params)
-    empty = f"{consumer} has no keys yet. Make one: keywright keys create {consumer}"
+        answer = api.get_list(
+            *key_path(bucket, consumer, "keys"), within=ListRange(limit, offset, everything), params=params
+        )
+    empty = f"{consumer} has no keys yet. Create one: keywright keys create {consumer}"
     show_list(answer, COLUMNS, as_json=as_json, empty=empty)
 
 
@@ -92,7 +96,7 @@ def create_key(
     expires_on: _Expiry = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="-", help="Bring an existing secret: '-' reads it from standard input."),
+        typer.Option("--key", metavar="-", help="Use an existing secret: '-' reads it from standard input."),
     ] = None,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
@@ -102,9 +106,9 @@ def create_key(
     """Create a key and print it."""
     if key not in {None, "-"}:
         raise typer.BadParameter(
-            "only '-': a secret among the arguments would be seen by everyone on this machine", param_hint="--key"
+            "only '-': everyone on this machine can see the arguments of a command", param_hint="--key"
         )
-    body = given(
+    body = fields_given(
         description=description,
         expiresOn=None if expires_on is None else parse_expiry(expires_on),
         key=None if key is None else read_secret("Key"),
@@ -113,7 +117,7 @@ def create_key(
         answer = api.post(*key_path(bucket, consumer, "keys"), body=body)
     show_one(answer, COLUMNS, as_json=as_json)
     if not as_json:
-        note("Keep the key in a safe place. Where the bucket keeps digests only, this is the one time it is shown.")
+        note("Keep the key in a safe place. In a bucket that stores digests only, it won't be shown again.")
 
 
 @app.command("get", epilog=example("keywright keys get acme key_0HfT6wtn1uyYNkLjbVNQEVzK --show"))
@@ -128,7 +132,7 @@ def get_key(
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """Show one key: the last characters of its secret or, with --show, the whole."""
+    """Show one key: its last characters or, with --show, all of it."""
     params = format_to_ask(show=show, key_format=key_format)
     with connect(url, account) as api:
         answer = api.get(*key_path(bucket, consumer, "keys", key_id), params=params)
@@ -148,12 +152,12 @@ def update_key(
     account: shared_options.Account = None,
 ) -> None:
     """Change the description or the expiry of a key."""
-    body = given(description=description)
+    body = fields_given(description=description)
     if description == "":
         body["description"] = None
     if expires_on is not None:
         body["expiresOn"] = parse_expiry(expires_on)
-    require_changes(body)
+    require_change(body)
     with connect(url, account) as api:
         answer = api.patch(*key_path(bucket, consumer, "keys", key_id), body=body)
     show_one(answer, COLUMNS, as_json=as_json)
@@ -187,13 +191,13 @@ def roll_key(
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """Make a new key and end the others, now or at --expires-on.
+    """Create a new key and expire the others, now or at --expires-on.
 
-    No key's life is made longer by this.
+    A key that expires earlier anyway keeps its time.
     """
     expiry = None if expires_on is None else parse_expiry(expires_on)
     if expires_on is not None and expiry is None:
-        raise typer.BadParameter("the other keys have to end at some time", param_hint="--expires-on")
+        raise typer.BadParameter("the other keys must expire at some time", param_hint="--expires-on")
     with connect(url, account) as api:
         answer = api.post(
             *key_path(bucket, consumer, "roll-key"),
@@ -202,5 +206,5 @@ def roll_key(
         )
     show_one(answer, COLUMNS, as_json=as_json)
     if not as_json:
-        end = "have ended" if expiry is None else f"end by {time_of('end')({'end': expiry})}"
-        note(f"The other keys of {plain(consumer)} {end}.")
+        when = "have expired" if expiry is None else f"expire by {time_of('expiry')({'expiry': expiry})}"
+        note(f"The other keys of {plain(consumer)} {when}.")
