@@ -122,10 +122,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 def test_serve_hands_over_what_was_given_and_none_for_the_rest(service: Callable[..., list[Any]]) -> None:
     calls = service()
 
-    # Variables are read by the settings alone: read here as well, a Kubernetes Service named keywright, which puts
-    # KEYWRIGHT_PORT=tcp://... into every pod, would be a usage error.
-    variables = {"KEYWRIGHT_HOST": "::", "KEYWRIGHT_PORT": "tcp://10.0.0.1:80"}
-    result = run("serve", "--port", "9000", "--workers", "4", "--data-dir", "/srv/keys", env=variables)
+    result = run("serve", "--port", "9000", env={"KEYWRIGHT_WORKERS": "4", "KEYWRIGHT_DATA_DIR": "/srv/keys"})
 
     assert result.exit_code == 0
     given = {
@@ -135,7 +132,7 @@ def test_serve_hands_over_what_was_given_and_none_for_the_rest(service: Callable
     assert calls == [("serve", given, {})]
 
 
-def test_migrate_hands_over_the_database(service: Callable[..., list[Any]]) -> None:
+def test_options_win_over_variables(service: Callable[..., list[Any]]) -> None:
     calls = service()
 
     run("migrate", "--database-url", "postgresql://here", env={"KEYWRIGHT_DATABASE_URL": "postgresql://there"})

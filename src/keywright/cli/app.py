@@ -9,8 +9,9 @@ import typer
 from typer.core import TyperGroup
 
 from keywright import __version__
-from keywright.cli import key_inspect, service, snapshot
+from keywright.cli import key_inspect
 from keywright.cli.failures import CommandFailed
+from keywright.cli.operations import service, snapshot
 from keywright.cli.printing import fail
 from keywright.cli.resources import buckets, consumers, edges, keys, managers, portal
 from keywright.cli.shared_options import example

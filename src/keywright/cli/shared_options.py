@@ -72,8 +72,8 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Directory of the database, the replica and the key files; ./keywright-data by default. "
-        "(KEYWRIGHT_DATA_DIR)",
+        help="Directory of the database, the replica and the key files; ./keywright-data by default.",
+        envvar="KEYWRIGHT_DATA_DIR",
     ),
 ]
 DatabaseUrl = Annotated[
@@ -82,7 +82,7 @@ DatabaseUrl = Annotated[
         "--database-url",
         metavar="URL",
         # `ps` shows arguments to everybody.
-        help="PostgreSQL as postgresql://..., instead of SQLite. Put a URL with a password into the variable. "
-        "(KEYWRIGHT_DATABASE_URL)",
+        help="PostgreSQL as postgresql://..., instead of SQLite. Put a URL with a password into the variable.",
+        envvar="KEYWRIGHT_DATABASE_URL",
     ),
 ]

@@ -1,7 +1,6 @@
 """Owns the commands that run the service and look after its deployment: serve, edge, migrate, rotate-master-key.
 
-An option here stands for a variable that the settings read by themselves. So the command line hands over what was
-given, and None for the rest: what a variable means, and what the default is, is decided in one place.
+What a default is stands in the help only: the settings decide it, and None tells them that nothing was given.
 """
 
 from pathlib import Path
@@ -18,17 +17,17 @@ if TYPE_CHECKING:
 
 _Host = Annotated[
     str | None,
-    typer.Option("--host", metavar="HOST", help="Address to listen on; 127.0.0.1 by default. (KEYWRIGHT_HOST)"),
+    typer.Option("--host", metavar="HOST", help="Address to listen on; 127.0.0.1 by default.", envvar="KEYWRIGHT_HOST"),
 ]
 _Port = Annotated[
     int | None,
     typer.Option(
-        "--port", metavar="PORT", min=1, max=65535, help="Port to listen on; 8080 by default. (KEYWRIGHT_PORT)"
+        "--port", metavar="PORT", min=1, max=65535, help="Port to listen on; 8080 by default.", envvar="KEYWRIGHT_PORT"
     ),
 ]
 _Workers = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", min=1, help="Worker processes; 1 by default. (KEYWRIGHT_WORKERS)"),
+    typer.Option("--workers", metavar="N", min=1, help="Worker processes; 1 by default.", envvar="KEYWRIGHT_WORKERS"),
 ]
 _GrpcPort = Annotated[
     int | None,
@@ -37,8 +36,8 @@ _GrpcPort = Annotated[
         metavar="PORT",
         min=0,
         max=65535,
-        help="Port of Envoy's ext_authz over gRPC; off by default. Needs the extra keywright[grpc]. "
-        "(KEYWRIGHT_GRPC_PORT)",
+        help="Port of Envoy's ext_authz over gRPC; off by default. Needs the extra `grpc`.",
+        envvar="KEYWRIGHT_GRPC_PORT",
     ),
 ]
 _Nats = Annotated[
@@ -46,13 +45,17 @@ _Nats = Annotated[
     typer.Option(
         "--nats",
         metavar="URL",
-        help="NATS JetStream that carries changes to edges, as nats://host:4222. (KEYWRIGHT_NATS_URL)",
+        help="NATS JetStream that carries changes to edges, as nats://host:4222.",
+        envvar="KEYWRIGHT_NATS_URL",
     ),
 ]
 _Region = Annotated[
     str | None,
     typer.Option(
-        "--region", metavar="REGION", help="Region shown in the list of edges, such as eu-north. (KEYWRIGHT_REGION)"
+        "--region",
+        metavar="REGION",
+        help="Region shown in the list of edges, such as eu-north.",
+        envvar="KEYWRIGHT_REGION",
     ),
 ]
 
@@ -95,15 +98,15 @@ def edge(
     *,
     origin: Annotated[
         str | None,
-        typer.Option("--origin", metavar="URL", help="Address of the origin to follow. (KEYWRIGHT_ORIGIN)"),
+        typer.Option("--origin", metavar="URL", help="Address of the origin to follow.", envvar="KEYWRIGHT_ORIGIN"),
     ] = None,
     snapshot: Annotated[
         Path | None,
         typer.Option(
             "--snapshot",
             metavar="FILE",
-            help="File of `keywright snapshot export` to start from; used if newer than the replica. "
-            "(KEYWRIGHT_SNAPSHOT)",
+            help="File of `keywright snapshot export` to start from; used if newer than the replica.",
+            envvar="KEYWRIGHT_SNAPSHOT",
         ),
     ] = None,
     nats: _Nats = None,
@@ -114,7 +117,8 @@ def edge(
         typer.Option(
             "--data-dir",
             metavar="DIR",
-            help="Directory of the replica and the pepper; ./keywright-edge by default. (KEYWRIGHT_DATA_DIR)",
+            help="Directory of the replica and the pepper; ./keywright-edge by default.",
+            envvar="KEYWRIGHT_DATA_DIR",
         ),
     ] = None,
     workers: _Workers = None,
@@ -124,8 +128,8 @@ def edge(
         typer.Option(
             "--haproxy",
             metavar="SOCKET",
-            help="Admin socket of a HAProxy whose maps are kept up to date, so that it decides by itself. "
-            "(KEYWRIGHT_HAPROXY)",
+            help="Admin socket of a HAProxy whose maps are kept up to date, so that it decides by itself.",
+            envvar="KEYWRIGHT_HAPROXY",
         ),
     ] = None,
     region: _Region = None,
