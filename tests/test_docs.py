@@ -23,7 +23,7 @@ _ROOMS = "cli|serve|origin|edge|policy|nats|http|runtime|protocol|domain"
 _MODULE = re.compile(rf"`(keywright(?:\.(?:{_ROOMS}))(?:\.\w+)*)")
 # Words of a dialect that the product has left: what to say instead is in CONTRIBUTING.md.
 _DIALECT = re.compile(
-    r"\bdoors?\b|\bbells?\b|\brings\b|\bout of step\b|\bheard of\b|\blook after their\b|\blooks of\b"
+    r"(?<!\{)\bdoors?\b|\bbells?\b|\brings\b|\bout of step\b|\bheard of\b|\blook after their\b|\blooks of\b"
     r"|\bbehind by at most\b|\bthe key is there\b|\blook into your mail\b",
     re.IGNORECASE,
 )
