@@ -109,7 +109,7 @@ class Provider:
         keys = _keys(key_set.get("keys"))
         if not keys:
             raise ProviderUnavailable("its key set holds no key that can be used")
-        methods = document.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+        methods = document.get("token_endpoint_auth_methods_supported")
         return Published(
             self.issuer,
             keys,
@@ -117,7 +117,8 @@ class Provider:
             _address(document, "token_endpoint") if "token_endpoint" in document else None,
             _address(document, "end_session_endpoint") if "end_session_endpoint" in document else None,
             document.get("authorization_response_iss_parameter_supported") is True,
-            "client_secret_basic" not in methods,
+            # OpenID Connect Discovery 1.0 section 3: where it says nothing, it takes that one.
+            isinstance(methods, list) and bool(methods) and "client_secret_basic" not in methods,
         )
 
 
@@ -175,11 +176,16 @@ def _keys(value: Any) -> tuple[Key, ...]:
     """The public keys for signatures; others, and those that can't be read, are passed over (RFC 7517 section 5)."""
     found = []
     for entry in value[:MAX_KEYS] if isinstance(value, list) else []:
+        if not isinstance(entry, dict) or not all(
+            isinstance(entry.get(name, ""), str) for name in ("kty", "kid", "alg")
+        ):
+            continue
         # A symmetric key has no place in a public set: whoever reads it could sign.
-        if not isinstance(entry, dict) or entry.get("kty") not in {"RSA", "EC", "OKP"} or entry.get("use") == "enc":
+        if entry.get("kty") not in {"RSA", "EC", "OKP"} or entry.get("use") == "enc":
             continue
         try:
             found.append(JWKRegistry.import_key(entry))
-        except (JoseError, ValueError, TypeError):
+        except (JoseError, ValueError, TypeError, KeyError):
+            # A curve that joserfc doesn't know is a KeyError (findings/joserfc-key-set-with-an-unknown-curve.sh).
             continue
     return tuple(found)

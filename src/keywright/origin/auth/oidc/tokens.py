@@ -62,7 +62,8 @@ async def verify_signature(token: str, provider: Provider) -> Mapping[str, Any]:
     """What stands in a token that the provider signed. Raises TokenRefused and ProviderUnavailable."""
     header = _header(token)
     algorithm = header.get("alg")
-    if algorithm not in ALGORITHMS:
+    # Its type first: a list, say, can be looked for in no set.
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise TokenRefused("it is not signed with an algorithm that is accepted here")
     if str(header.get("typ", "JWT")).lower() not in TYPES:
         raise TokenRefused("it is a token of another kind")
