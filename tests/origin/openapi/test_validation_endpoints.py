@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from origin.api.world import document, resolved
 
 from edge.apps import Status, new_app
 from edge.asgi import call
@@ -23,6 +22,7 @@ from keywright.edge.identity_token import IdentitySigner, key_from_pepper
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.origin.openapi.validation_endpoints import PATHS
+from origin.world import document, resolved
 
 VALIDATE, FORWARD_AUTH = "/v1/validate/{bucketName}", "/v1/forward-auth/{bucketName}"
 JWKS = "/.well-known/jwks.json"
