@@ -22,7 +22,7 @@ from keywright.edge.identity_token import IdentitySigner, key_from_pepper
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.origin.openapi.validation_endpoints import PATHS
-from origin.api.world import document, resolved
+from origin.world import document, resolved
 
 VALIDATE, FORWARD_AUTH = "/v1/validate/{bucketName}", "/v1/forward-auth/{bucketName}"
 JWKS = "/.well-known/jwks.json"
