@@ -22,6 +22,7 @@ from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.remote import RemoteEdge
 from keywright.policy.shared import SharedReplica
 from policy.wsgi import call as call_wsgi
+from support.clock import FakeClock
 from support.http import serving, through_asgi
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ def source(request: pytest.FixtureRequest, filled: Path, tmp_path_factory: pytes
     opened: EmbeddedReplica | SharedReplica
     if request.param == "embedded":
         feed = ClosableFeed(start=4)
-        opened = EmbeddedReplica(directory, lambda *_: feed, pepper=PEPPER, ready_seconds=60, clock=lambda: NOW)
+        opened = EmbeddedReplica(directory, lambda *_: feed, pepper=PEPPER, ready_seconds=60)
     else:
-        opened = SharedReplica(directory, pepper=PEPPER, ready_seconds=60, clock=lambda: NOW)
+        opened = SharedReplica(directory, pepper=PEPPER, ready_seconds=60)
+    opened._clock = FakeClock(wall=NOW / 1000)
     yield opened
     opened.close()
 

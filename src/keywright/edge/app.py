@@ -18,7 +18,7 @@ from keywright.edge.http.metrics import Metrics
 from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.worker_counts import WorkerCounts
-from keywright.edge.validator import now_millis
+from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from keywright.edge.grpc.ext_authz import GrpcServer
     from keywright.edge.http.health import SyncStatus
     from keywright.edge.identity_token import IdentitySigner
-    from keywright.edge.validator import Validator
+    from keywright.edge.replica.replica import Replica
+    from keywright.runtime.clock import Clock
     from keywright.runtime.settings import PlaneSettings
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -77,9 +78,12 @@ class EdgeApp:
         await self._metrics.run(stop)
 
 
-def new_edge_app(settings: PlaneSettings, validator: Validator, digester: Digester, status: SyncStatus) -> EdgeApp:
+def new_edge_app(
+    settings: PlaneSettings, replica: Replica, digester: Digester, status: SyncStatus, clock: Clock
+) -> EdgeApp:
     """The edge of one worker, to be made in that worker. Raises KeyFileError."""
-    signer = new_signer(settings, digester)
+    validator = Validator(replica, digester, clock.millis)
+    signer = new_signer(settings, digester, clock)
     validate_api = ValidateApi(
         validator,
         token_required=settings.validation_token_required,
@@ -99,7 +103,7 @@ def new_edge_app(settings: PlaneSettings, validator: Validator, digester: Digest
     return EdgeApp(validate_api, forward_auth, Health(status), metrics, jwks)
 
 
-def new_signer(settings: PlaneSettings, digester: Digester) -> IdentitySigner | None:
+def new_signer(settings: PlaneSettings, digester: Digester, clock: Clock) -> IdentitySigner | None:
     """What makes X-Consumer-Token; None where that is off. Raises KeyFileError."""
     if not settings.identity_token_seconds:
         return None
@@ -110,5 +114,5 @@ def new_signer(settings: PlaneSettings, digester: Digester) -> IdentitySigner | 
         seconds=settings.identity_token_seconds,
         issuer=settings.identity_issuer,
         key_file=settings.identity_key_file,
-        clock=now_millis,
+        clock=clock.millis,
     )

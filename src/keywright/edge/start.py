@@ -58,7 +58,7 @@ def _check(settings: EdgeSettings) -> None:
     except KeyFileError as error:
         raise StartError(f"{error}; an edge has the pepper of its origin") from None
     try:
-        new_signer(settings, digester)
+        new_signer(settings, digester, Clock())
     except KeyFileError as error:
         raise StartError(str(error)) from None
     _check_pepper(settings, digester)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _UNREADABLE = (lmdb.Error, ReplicaBroken, ValueError, LookupError, TypeError)
-
-
-def now_millis() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Validator:

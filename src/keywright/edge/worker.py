@@ -15,7 +15,6 @@ from keywright.edge.identity import Identity
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.wiring import new_election, new_feed, new_reports
-from keywright.edge.validator import Validator
 from keywright.runtime import secret_files, server
 from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
@@ -43,7 +42,7 @@ class EdgeWorker:
         self._election = new_election(
             self._replica, settings.replica_dir, self._feed, clock, sync_clock, identity, self._reports
         )
-        self._edge = new_edge_app(settings, Validator(self._replica, digester, clock.millis), digester, self._election)
+        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock)
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
         self._haproxy = self._new_haproxy_maps(settings, clock)
         self._stop = asyncio.Event()

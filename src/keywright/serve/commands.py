@@ -14,6 +14,7 @@ from pathlib import Path
 from keywright.edge.app import new_signer
 from keywright.edge.http import worker_counts
 from keywright.runtime import server
+from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings
@@ -28,7 +29,7 @@ def serve(settings: OriginSettings) -> None:
     server.prepare(settings.host, settings.port, settings.grpc_port)
     started = asyncio.run(first_start.prepare(settings))
     try:
-        new_signer(settings, key_files.load_digester(settings))
+        new_signer(settings, key_files.load_digester(settings), Clock())
     except key_files.KeyFileError as error:
         raise StartError(str(error)) from None
     print(first_start.banner(settings, started), flush=True)  # noqa: T201

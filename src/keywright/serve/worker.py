@@ -20,7 +20,6 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
-from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.oidc.authorization import Client
@@ -140,8 +139,7 @@ class ServeWorker:
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report)
-        validator = Validator(self._replica, dependencies.digester, clock.millis)
-        self._edge = new_edge_app(settings, validator, dependencies.digester, self._sync_loop)
+        self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock)
         end_users = _end_users(settings.end_users)
         self._origin = create_origin(
             Services(
