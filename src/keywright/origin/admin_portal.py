@@ -20,7 +20,7 @@ from keywright.origin.web.router import Door
 
 
 def new_router() -> APIRouter:
-    door = Door("admin", "/admin", sign_in.resume, frame.applied, layout="admin/frame.html")
+    door = Door("admin", "/admin", sign_in.resume, frame.applied, layout="admin/layout.html")
     for noun in (
         sign_in, oidc, accounts, bucket_list, buckets, self_serve, consumers, keys, management_keys, audit_log, edges,
     ):  # fmt: skip

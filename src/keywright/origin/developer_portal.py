@@ -15,7 +15,7 @@ from keywright.origin.web.router import Door
 
 
 def new_router(services: Services) -> APIRouter:
-    door = Door("portal", "/portal/{bucketName}", frame.resume, frame.applied, layout="developer/frame.html")
+    door = Door("portal", "/portal/{bucketName}", frame.resume, frame.applied, layout="developer/layout.html")
     sign_in.register(door, services)
     for noun in (brand, consumers, keys, managers):
         noun.register(door)

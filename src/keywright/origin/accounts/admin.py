@@ -20,12 +20,12 @@ def register(door: Door) -> None:
         part = page_at(visit, PAGE_SIZE)
         found, total = await accounts.list_all(visit.work, part)
         frame = await load_own(visit)
-        return await visit.page("admin/accounts.html", frame=frame, found=found, pages=links(visit, part, total))
+        return await visit.page("admin/accounts/list.html", frame=frame, found=found, pages=links(visit, part, total))
 
     @door.get("/new-account")
     async def new_account(visit: Visit) -> Response:
         require(visit.work.actor.grantee.is_root, "Only the root management key may do this.")
-        return await visit.page("admin/account_new.html", frame=await load_own(visit), form=visit.form)
+        return await visit.page("admin/accounts/new.html", frame=await load_own(visit), form=visit.form)
 
     @door.post("/new-account", form=new_account, action="account.create", conflict="name")
     async def create(visit: Visit) -> Response:

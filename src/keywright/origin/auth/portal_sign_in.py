@@ -74,7 +74,9 @@ def register(door: Door, services: Services) -> None:
         limit(by_address, client.host if client else "", "Too many links were asked for from your address.")
         limit(by_mailbox, email.lower(), "Too many links were asked for this address.")
         letter = await rules.request_link(visit.work, place.bucket, email=email, visitor=visit.token)
-        response = await visit.page("developer/link_sent.html", place=place, brand=place.brand, email=email.lower())
+        response = await visit.page(
+            "developer/check_your_email.html", place=place, brand=place.brand, email=email.lower()
+        )
         if letter is not None and services.mailer is not None:
             url = f"{services.public_url}{visit.base}/sign-in/link?token={letter.token.reveal()}"
             # After the answer, whose time then tells nobody whether a letter was sent.
@@ -94,7 +96,9 @@ def register(door: Door, services: Services) -> None:
             form.message = problem.detail or ""
             return await _show(visit, place, form, 400)
         # A button, not a redirect: programs that look at links in mails use none up.
-        return await visit.page("developer/link.html", place=place, brand=place.brand, email=email, link_token=token)
+        return await visit.page(
+            "developer/sign_in_confirm.html", place=place, brand=place.brand, email=email, link_token=token
+        )
 
     @door.post("/sign-in/link", form=sign_in_page, action="portal.sign-in", is_open=True)
     async def use_link(visit: Visit) -> Response:

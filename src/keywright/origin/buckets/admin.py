@@ -55,7 +55,7 @@ def _register_settings(door: Door) -> None:
             maxStalenessSeconds="" if seconds is None else str(seconds),
             whenStale=bucket.when_stale.value,
         )
-        return await bucket_page(visit, "bucket_settings.html", place, form=form, when_stale=WHEN_STALE)
+        return await bucket_page(visit, "buckets/settings.html", place, form=form, when_stale=WHEN_STALE)
 
     @door.post(BUCKET + "/settings", form=settings, action="bucket.update")
     async def update(visit: Visit) -> Response:
@@ -109,7 +109,7 @@ def _register_sharing(door: Door) -> None:
         place = await find_bucket(visit)
         grants, _ = await buckets.list_grants(visit.work, visit.at("accountName"), visit.at("bucketName"), Page())
         form = visit.form.or_of(access="read")
-        return await bucket_page(visit, "bucket_sharing.html", place, grants=grants, form=form, accesses=ACCESS)
+        return await bucket_page(visit, "buckets/sharing.html", place, grants=grants, form=form, accesses=ACCESS)
 
     @door.post(BUCKET + "/sharing", form=sharing, action="grant.create")
     async def share(visit: Visit) -> Response:
@@ -147,13 +147,13 @@ def _register_owner_keys(door: Door) -> None:
     async def owner_keys(visit: Visit) -> Response:
         place = await find_bucket(visit)
         keys, _ = await management.list_owner_keys(visit.work, visit.at("accountName"), visit.at("bucketName"), Page())
-        return await bucket_page(visit, "owner_keys.html", place, keys=keys)
+        return await bucket_page(visit, "buckets/owner_keys.html", place, keys=keys)
 
     @door.get(BUCKET + "/owner-keys/new")
     async def new_key(visit: Visit) -> Response:
         place = await find_bucket(visit)
         require(place.may_own, NOT_OWN)
-        return await bucket_page(visit, "owner_key_new.html", place, form=visit.form.or_of(expires="never"))
+        return await bucket_page(visit, "buckets/owner_key_new.html", place, form=visit.form.or_of(expires="never"))
 
     @door.post(BUCKET + "/owner-keys/new", form=new_key, action="owner-key.create")
     async def create_key(visit: Visit) -> Response:

@@ -35,7 +35,7 @@ def register(door: Door) -> None:
         )
         return await page(
             visit,
-            "buckets.html",
+            "buckets/list.html",
             found=found,
             total=total,
             pages=links(visit, part, total),
@@ -48,7 +48,7 @@ def register(door: Door) -> None:
     async def new_bucket(visit: Visit) -> Response:
         require((await load(visit)).may_write, NO_ACCOUNT_WRITE)
         form = visit.form.or_of(key_prefix=DEFAULT_PREFIX, is_retrievable="on")
-        return await page(visit, "bucket_new.html", form=form)
+        return await page(visit, "buckets/new.html", form=form)
 
     @door.post("/accounts/{accountName}/buckets/new", form=new_bucket, action="bucket.create", conflict="name")
     async def create(visit: Visit) -> Response:
@@ -74,7 +74,7 @@ def register(door: Door) -> None:
     @door.get("/accounts/{accountName}/projects/new")
     async def new_project(visit: Visit) -> Response:
         require((await load(visit)).may_write, NO_ACCOUNT_WRITE)
-        return await page(visit, "project_new.html", form=visit.form)
+        return await page(visit, "accounts/project_new.html", form=visit.form)
 
     @door.post("/accounts/{accountName}/projects/new", form=new_project, action="project.create", conflict="name")
     async def create_project(visit: Visit) -> Response:

@@ -61,7 +61,15 @@ def _register_list(door: Door) -> None:
         shown, pages = _page(visit, found, asked, total)
         form = Form.of(by=by if by in WAYS else "name", q=words)
         return await bucket_page(
-            visit, "consumers.html", place, found=shown, total=total, pages=pages, form=form, ways=WAYS, is_search=words
+            visit,
+            "consumers/list.html",
+            place,
+            found=shown,
+            total=total,
+            pages=pages,
+            form=form,
+            ways=WAYS,
+            is_search=words,
         )
 
     @door.post(BUCKET + "/search", form=consumer_list, is_once=False)
@@ -81,7 +89,7 @@ def _register_new(door: Door, invites: Invites) -> None:
         place = await find_bucket(visit)
         require(place.may_write, NO_WRITE)
         form = visit.form.or_of(with_key="on", expires="never")
-        return await bucket_page(visit, "consumer_form.html", place, form=form, consumer=None)
+        return await bucket_page(visit, "consumers/form.html", place, form=form, consumer=None)
 
     @door.post(BUCKET + "/consumers/new", form=new_consumer, action="consumer.create", conflict="name")
     async def create(visit: Visit) -> Response:
@@ -126,7 +134,7 @@ def _register_one(door: Door) -> None:
         form = visit.form.or_of(
             name=consumer.name, description=consumer.description, tags=tags_text(consumer.tags), metadata=metadata
         )
-        return await bucket_page(visit, "consumer_form.html", place, form=form, consumer=consumer)
+        return await bucket_page(visit, "consumers/form.html", place, form=form, consumer=consumer)
 
     @door.post(CONSUMER + "/edit", form=edit, action="consumer.update")
     async def update(visit: Visit) -> Response:
@@ -204,7 +212,7 @@ async def show(visit: Visit, **values: Any) -> Response:
     place: BucketPlace = await find_bucket(visit)
     view = await consumers.get(visit.work, path_of(visit), Include(keys=True, managers=True, invites=True))
     shown = {"shown_key": "", "shown_secret": "", **values}
-    return await bucket_page(visit, "consumer.html", place, view=view, consumer=view.consumer, **shown)
+    return await bucket_page(visit, "consumers/detail.html", place, view=view, consumer=view.consumer, **shown)
 
 
 def path_of(visit: Visit) -> ConsumerPath:

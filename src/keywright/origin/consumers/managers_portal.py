@@ -26,7 +26,7 @@ def register(door: Door) -> None:
         _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
         url = frame.consumer_url(visit)
         title = title_of(view.consumer)
-        return await frame.page(visit, "managers.html", place, view=view, url=url, title=title)
+        return await frame.page(visit, "consumers/managers.html", place, view=view, url=url, title=title)
 
     @door.post(base, form=manager_list, action="self-serve.manager.create", conflict="email")
     async def invite(visit: Visit) -> Response:

@@ -19,12 +19,12 @@ def register(door: Door) -> None:
         place = await frame.enter(visit)
         _, views = await self_serve.list_consumers(visit.work, place.bucket.name, with_secrets=False)
         may_create = await self_serve.may_create_consumer(visit.work, place.bucket)
-        return await frame.page(visit, "consumers.html", place, views=views, may_create=may_create)
+        return await frame.page(visit, "consumers/list.html", place, views=views, may_create=may_create)
 
     @door.get("/new")
     async def new_form(visit: Visit) -> Response:
         place = await frame.enter(visit)
-        return await frame.page(visit, "consumer_new.html", place)
+        return await frame.page(visit, "consumers/new.html", place)
 
     @door.post("/new", form=new_form, action="self-serve.consumer.create")
     async def create(visit: Visit) -> Response:
@@ -42,7 +42,7 @@ def register(door: Door) -> None:
         bucket, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
         return await frame.page(
             visit,
-            "consumer.html",
+            "consumers/detail.html",
             place,
             view=view,
             title=title_of(view.consumer),
@@ -57,7 +57,9 @@ def register(door: Door) -> None:
         _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
         form = visit.form.or_of(description=view.consumer.description)
         url = frame.consumer_url(visit)
-        return await frame.page(visit, "rename.html", place, form=form, url=url, title=title_of(view.consumer))
+        return await frame.page(
+            visit, "consumers/rename.html", place, form=form, url=url, title=title_of(view.consumer)
+        )
 
     @door.post("/consumers/{consumerName}/rename", form=rename_form, action="self-serve.consumer.update")
     async def rename(visit: Visit) -> Response:
@@ -101,5 +103,12 @@ async def show_made(visit: Visit, secret: str, words: str = "") -> Response:
     visit.resend_url = frame.consumer_url(visit)
     samples = snippets.of(place.brand.api_url)
     return await frame.page(
-        visit, "made.html", place, form=Form({}), secret=secret, words=words, url=visit.resend_url, samples=samples
+        visit,
+        "keys/created.html",
+        place,
+        form=Form({}),
+        secret=secret,
+        words=words,
+        url=visit.resend_url,
+        samples=samples,
     )

@@ -61,7 +61,7 @@ def _register_changes(door: Door) -> None:
         require(place.may_write, NO_WRITE)
         consumer = (await consumers.get(visit.work, path_of(visit), Include())).consumer
         form = visit.form.or_of(expires=NEVER)
-        return await bucket_page(visit, "key_form.html", place, form=form, consumer=consumer, key=None)
+        return await bucket_page(visit, "consumers/key_form.html", place, form=form, consumer=consumer, key=None)
 
     @door.post(CONSUMER + "/keys/new", form=new_key, action="key.create")
     async def create(visit: Visit) -> Response:
@@ -81,7 +81,7 @@ def _register_changes(door: Door) -> None:
             expires=CUSTOM if key.expires_at else NEVER,
             expires_at=_typed(key.expires_at),
         )
-        return await bucket_page(visit, "key_form.html", place, form=form, consumer=consumer, key=key)
+        return await bucket_page(visit, "consumers/key_form.html", place, form=form, consumer=consumer, key=key)
 
     @door.post(KEY + "/edit", form=edit, action="key.update")
     async def update(visit: Visit) -> Response:
@@ -108,7 +108,9 @@ def _register_changes(door: Door) -> None:
         require(place.may_write, NO_WRITE)
         view = await consumers.get(visit.work, path_of(visit), Include(keys=True))
         form = visit.form.or_of(expires="24h")
-        return await bucket_page(visit, "key_roll.html", place, form=form, consumer=view.consumer, keys=view.keys)
+        return await bucket_page(
+            visit, "consumers/key_roll.html", place, form=form, consumer=view.consumer, keys=view.keys
+        )
 
     @door.post(CONSUMER + "/roll", form=ask_roll, action="consumer.roll-key")
     async def roll(visit: Visit) -> Response:

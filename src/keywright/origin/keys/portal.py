@@ -29,7 +29,7 @@ def register(door: Door) -> None:
         if visit.wants_json:
             return visit.json(secret=secret.reveal())
         url = frame.consumer_url(visit)
-        return await frame.page(visit, "shown.html", place, key=key, secret=secret.reveal(), url=url)
+        return await frame.page(visit, "keys/revealed.html", place, key=key, secret=secret.reveal(), url=url)
 
     @door.get(base + "/keys/new")
     async def new_form(visit: Visit) -> Response:
@@ -37,7 +37,7 @@ def register(door: Door) -> None:
         _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
         form = visit.form.or_of(expires=NEVER)
         url = frame.consumer_url(visit)
-        return await frame.page(visit, "key_new.html", place, form=form, url=url, title=title_of(view.consumer))
+        return await frame.page(visit, "keys/new.html", place, form=form, url=url, title=title_of(view.consumer))
 
     @door.post(base + "/keys/new", form=new_form, action="self-serve.key.create")
     async def create(visit: Visit) -> Response:
@@ -55,7 +55,7 @@ def register(door: Door) -> None:
         _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
         form = visit.form.or_of(expires="24h")
         url = frame.consumer_url(visit)
-        return await frame.page(visit, "roll.html", place, form=form, url=url, title=title_of(view.consumer))
+        return await frame.page(visit, "keys/roll.html", place, form=form, url=url, title=title_of(view.consumer))
 
     @door.post(base + "/roll", form=roll_form, action="self-serve.consumer.roll-key")
     async def roll(visit: Visit) -> Response:

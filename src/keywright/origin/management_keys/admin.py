@@ -30,13 +30,13 @@ def register(door: Door) -> None:
     async def management_keys(visit: Visit) -> Response:
         part = page_at(visit, PAGE_SIZE)
         found, total = await management.list_of(visit.work, visit.at("accountName"), part)
-        return await page(visit, "management_keys.html", found=found, pages=links(visit, part, total))
+        return await page(visit, "management_keys/list.html", found=found, pages=links(visit, part, total))
 
     @door.get(MANAGEMENT_KEYS + "/new")
     async def new_key(visit: Visit) -> Response:
         require((await load(visit)).may_write, NO_ACCOUNT_WRITE)
         form = visit.form.or_of(account="read", expires="90d")
-        return await page(visit, "management_key_new.html", form=form, accesses=ACCOUNT_ACCESS)
+        return await page(visit, "management_keys/new.html", form=form, accesses=ACCOUNT_ACCESS)
 
     @door.post(MANAGEMENT_KEYS + "/new", form=new_key, action="management-key.create")
     async def create(visit: Visit) -> Response:

@@ -42,7 +42,7 @@ def _register_rights(door: Door) -> None:
             maxConsumers=str(now.max_consumers),
             maxKeys=str(now.max_keys),
         )
-        return await bucket_page(visit, "bucket_self_serve.html", place, form=form, portal_url=_portal_url(visit))
+        return await bucket_page(visit, "buckets/self_serve.html", place, form=form, portal_url=_portal_url(visit))
 
     @door.post(BUCKET + "/self-serve", form=rights, action="bucket.update")
     async def update(visit: Visit) -> Response:
@@ -79,7 +79,7 @@ def _register_looks(door: Door) -> None:
         has_picture = brand.logo_digest is not None and place.bucket.self_serve.enabled
         return await bucket_page(
             visit,
-            "bucket_portal.html",
+            "buckets/portal.html",
             place,
             form=form,
             brand=brand,

@@ -136,7 +136,7 @@ async def show_made(
     visit.resend_url, on_words = on
     return await page(
         visit,
-        "made.html",
+        "secret_created.html",
         heading=heading,
         label=label,
         secret=secret.reveal(),

@@ -68,10 +68,10 @@ def new_router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
         return Response(body, media_type="text/html", headers=headers)
 
     async def landing(request: Request) -> Response:
-        return await page(request, "landing.html")
+        return await page(request, "public/landing.html")
 
     async def reference(request: Request) -> Response:
-        return await page(request, "reference.html")
+        return await page(request, "public/reference.html")
 
     router = APIRouter()
     # Plain routes: no transaction, no actor, no place in the schema. Those of GET answer HEAD, too.
