@@ -25,12 +25,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import api
 
+import nats
 from keywright import __version__
 from keywright.domain.keyformat import Secret
 from keywright.protocol.frames import Frame, FrameError, FrameSigner, FrameSplitter

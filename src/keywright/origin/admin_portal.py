@@ -15,14 +15,16 @@ from keywright.origin.edges import admin as edges
 from keywright.origin.keys import admin as keys
 from keywright.origin.management_keys import admin as management_keys
 from keywright.origin.self_serve import admin as self_serve
-from keywright.origin.web import admin_layout as frame
-from keywright.origin.web.router import Door
+from keywright.origin.web import admin_layout
+from keywright.origin.web.router import PageRouter
 
 
 def new_router() -> APIRouter:
-    door = Door("admin", "/admin", sign_in.resume, frame.applied, layout="admin/layout.html")
+    router = PageRouter(
+        "admin", "/admin", sign_in.resume, admin_layout.describe_outcome, layout_template="admin/layout.html"
+    )
     for noun in (
         sign_in, oidc, accounts, bucket_list, buckets, self_serve, consumers, keys, management_keys, audit_log, edges,
     ):  # fmt: skip
-        noun.register(door)
-    return door.close()
+        noun.register(router)
+    return router.close()

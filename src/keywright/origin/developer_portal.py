@@ -10,13 +10,19 @@ from keywright.origin.consumers import managers_portal as managers
 from keywright.origin.consumers import portal as consumers
 from keywright.origin.keys import portal as keys
 from keywright.origin.pipeline.route import Services
-from keywright.origin.web import portal_layout as frame
-from keywright.origin.web.router import Door
+from keywright.origin.web import portal_layout
+from keywright.origin.web.router import PageRouter
 
 
 def new_router(services: Services) -> APIRouter:
-    door = Door("portal", "/portal/{bucketName}", frame.resume, frame.applied, layout="developer/layout.html")
-    sign_in.register(door, services)
+    router = PageRouter(
+        "portal",
+        "/portal/{bucketName}",
+        portal_layout.resume,
+        portal_layout.describe_outcome,
+        layout_template="developer/layout.html",
+    )
+    sign_in.register(router, services)
     for noun in (brand, consumers, keys, managers):
-        noun.register(door)
-    return door.close()
+        noun.register(router)
+    return router.close()

@@ -9,9 +9,7 @@ import pytest
 
 from keywright.origin.edges import rules as edges
 from keywright.origin.edges.rules import Outcome
-from keywright.origin.web import admin_layout as admin
-from keywright.origin.web import portal_layout as developer
-from keywright.origin.web import router as door
+from keywright.origin.web import admin_layout, portal_layout, router
 from support.reports import report_of, tell
 from support.service import Service
 from support.visitor import ACCOUNT, BUCKET, visiting
@@ -58,7 +56,7 @@ ENDS = ["key", "roll", "consumer", "owner key", "management key", "bucket", "pro
 async def test_the_next_page_tells_how_far_it_has_got(
     shared: Service, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "EDGES_SECONDS", 0.5)
+    monkeypatch.setattr(router, "EDGES_SECONDS", 0.5)
     # However slow this machine is, the edge counts as connected.
     monkeypatch.setattr(edges, "LIVE_SECONDS", 600.0)
     address, fields, page = await prepare(shared, what)
@@ -77,13 +75,16 @@ OUTCOMES = [Outcome(1, 1), Outcome(2, 2), Outcome(1, 3), Outcome(1, 1, is_known=
 
 
 @pytest.mark.parametrize(
-    ("applied", "words"),
+    ("describe", "words"),
     [
-        (admin.applied, ["The edge has", "Every edge has", "2 of 3 edges had not", "could not be learnt"]),
-        (developer.applied, ["everywhere", "everywhere", "Not every place", "Not every place"]),
+        (
+            admin_layout.describe_outcome,
+            ["The edge has", "Every edge has", "2 of 3 edges had not", "could not be learnt"],
+        ),
+        (portal_layout.describe_outcome, ["everywhere", "everywhere", "Not every place", "Not every place"]),
     ],
     ids=["the team", "end users"],
 )
-async def test_what_is_not_known_to_hold_everywhere_is_not_said_to(applied: Any, words: list[str]) -> None:
+async def test_what_is_not_known_to_hold_everywhere_is_not_said_to(describe: Any, words: list[str]) -> None:
     for outcome, expected in zip(OUTCOMES, words, strict=True):
-        assert expected in applied(outcome)
+        assert expected in describe(outcome)

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from keywright.origin.app import create_app
 from keywright.origin.pipeline import route as http
 from keywright.origin.web import assets
-from keywright.origin.web.reference import pages as reference
+from keywright.origin.web.reference import public_pages
 from keywright.origin.web.reference.schemas import Schemas
 from support.service import Service, bare_services
 
@@ -59,7 +59,7 @@ async def open_page(document: Mapping[str, Any], url: str = "/docs", **headers: 
     """A page of an application that has nothing but the pages of this document."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     http.install(app)
-    app.include_router(reference.new_router(lambda: document))
+    app.include_router(public_pages.new_router(lambda: document))
     app.include_router(assets.new_router())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://keywright.test") as client:
         return await client.get(url, headers=headers)
@@ -172,7 +172,7 @@ async def test_a_page_is_rendered_once() -> None:
     calls = []
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     http.install(app)
-    app.include_router(reference.new_router(lambda: calls.append(1) or {"paths": {}}))
+    app.include_router(public_pages.new_router(lambda: calls.append(1) or {"paths": {}}))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://a") as client:
         assert calls == []
         for host in ("a", "b", "c"):

@@ -8,21 +8,21 @@ from fastapi import Response
 
 from keywright.origin.audit import rules as audit
 from keywright.origin.audit.rules import AuditFilter
-from keywright.origin.web.admin_layout import page
+from keywright.origin.web.admin_layout import render_page
 from keywright.origin.web.forms import Form
 from keywright.origin.web.paging import links, page_at
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.router import PageRouter
 
 PAGE_SIZE = 50
 OUTCOMES = {"": "Any outcome", "done": "Done", "refused": "Refused"}
 
 
-def register(door: Door) -> None:
-    @door.get("/accounts/{accountName}/audit-log")
-    async def audit_log(visit: Visit) -> Response:
+def register(router: PageRouter) -> None:
+    @router.get("/accounts/{accountName}/audit-log")
+    async def audit_log(request: PageRequest) -> Response:
         names = ("action", "actor", "outcome", "from", "to")
-        form = Form.of(**{name: visit.ask(name) for name in names})
+        form = Form.initial(**{name: request.query(name) for name in names})
         outcome = form.get("outcome")
         end = _day(form, "to")
         wanted = AuditFilter(
@@ -32,16 +32,16 @@ def register(door: Door) -> None:
             end and end + timedelta(days=1) - timedelta(milliseconds=1),
             None if outcome not in {"done", "refused"} else outcome == "done",
         )
-        part = page_at(visit, PAGE_SIZE)
-        found, total = await audit.list_of(visit.work, visit.at("accountName"), wanted, part)
-        return await page(
-            visit,
+        part = page_at(request, PAGE_SIZE)
+        found, total = await audit.list_of(request.work, request.path_param("accountName"), wanted, part)
+        return await render_page(
+            request,
             "audit_log.html",
             found=found,
             form=form,
             outcomes=OUTCOMES,
             is_filtered=wanted != AuditFilter(),
-            pages=links(visit, part, total),
+            pages=links(request, part, total),
         )
 
 

@@ -11,40 +11,40 @@ from keywright.domain.problems import Forbidden, NotFound
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import bearer as auth
 from keywright.origin.auth.bearer import Team
-from keywright.origin.auth.oidc.flow import Journeys
+from keywright.origin.auth.oidc.flow import OidcFlow
 from keywright.origin.auth.sessions import SignedIn
 from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.route import RateLimiter, Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door, limit
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.router import PageRouter, limit
 
 log = logging.getLogger("keywright.origin")
 
-JOURNEYS = Journeys("keywright-admin-journey", "/admin/sign-in/callback")
+FLOW = OidcFlow("keywright-admin-journey", "/admin/sign-in/callback")
 RETURNS_PER_SECOND = 1
 RETURNS_AT_ONCE = 20
 """From one address: each has us ask the provider something."""
 
 
-def url_of(visit: Visit, next: str) -> str:
+def url_of(visit: PageRequest, next: str) -> str:
     """Where the way to the provider begins."""
     return f"{visit.base}/sign-in/oidc?next={quote(next, safe='')}"
 
 
-def register(door: Door) -> None:
-    returns = RateLimiter(RETURNS_PER_SECOND, RETURNS_AT_ONCE)
+def register(router: PageRouter) -> None:
+    callbacks = RateLimiter(RETURNS_PER_SECOND, RETURNS_AT_ONCE)
 
     async def away(request: Request) -> Response:
         team = _team(request)
-        return await JOURNEYS.leave(request, team.client, next=door.safe(request, request.query_params.get("next", "")))
+        return await FLOW.start(request, team.client, next=router.safe(request, request.query_params.get("next", "")))
 
     async def back(request: Request) -> Response:
         services: Services = request.app.state.services
         team = _team(request)
-        limit(returns, request.client.host if request.client else "", "Too many sign-ins from your address.")
-        arrival = await JOURNEYS.arrive(request, team.client)
-        sub, email = arrival.claims.sub, arrival.claims.email
+        limit(callbacks, request.client.host if request.client else "", "Too many sign-ins from your address.")
+        result = await FLOW.finish(request, team.client)
+        sub, email = result.claims.sub, result.claims.email
         audit_draft = AuditDraft("admin.sign-in")
         async with services.database.write() as tx:
             actor = await auth.find_member(tx, team, sub, email)
@@ -54,17 +54,17 @@ def register(door: Door) -> None:
                     f"{email} has no role here. Ask whoever runs this service to give it one, "
                     "or sign in with a management key."
                 )
-            visit = await door.open_visit(request, tx, audit_draft)
+            visit = await router.open_request(request, tx, audit_draft)
             audit_draft.account_id = actor.grantee.account_id
             who = SignedIn(auth.PROVIDER, sub=sub, email=email)
-            response = await visit.sign_in(who, door.safe(request, arrival.next), actor)
+            response = await visit.sign_in(who, router.safe(request, result.next), actor)
             origin = request_source_of(request, "portal")
             await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=origin, now=visit.work.now)
-        JOURNEYS.end(request, response)
+        FLOW.clear(request, response)
         return response
 
-    door.bare(door.prefix + "/sign-in/oidc", away)
-    door.bare(JOURNEYS.way_back, back)
+    router.raw(router.prefix + "/sign-in/oidc", away)
+    router.raw(FLOW.callback_path, back)
 
 
 def _team(request: Request) -> Team:

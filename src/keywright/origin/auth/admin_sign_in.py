@@ -15,8 +15,8 @@ from keywright.origin.auth.sessions import Session
 from keywright.origin.pipeline.route import RateLimiter, Services, Transaction
 from keywright.origin.pipeline.unit_of_work import Actor
 from keywright.origin.web.admin_layout import account_url
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door, limit
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.router import PageRouter, limit
 
 log = logging.getLogger("keywright.origin")
 
@@ -34,44 +34,44 @@ async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -
     )
 
 
-def register(door: Door) -> None:
+def register(router: PageRouter) -> None:
     attempts = RateLimiter(SIGN_INS_PER_SECOND, SIGN_INS_AT_ONCE)
 
-    @door.get("")
-    async def start(visit: Visit) -> Response:
-        work = visit.work
+    @router.get("")
+    async def start(request: PageRequest) -> Response:
+        work = request.work
         account = await accounts.get_own(work)
-        return visit.go(account_url(visit, account.name, "buckets"))
+        return request.redirect(account_url(request, account.name, "buckets"))
 
-    @door.get("/sign-in", is_open=True)
-    async def sign_in_page(visit: Visit) -> Response:
-        if visit.session is not None:
-            return visit.go(door.safe(visit.request, visit.ask("next")))
-        form = visit.form.or_of(next=visit.ask("next"))
-        return await visit.page(
+    @router.get("/sign-in", is_open=True)
+    async def sign_in_page(request: PageRequest) -> Response:
+        if request.session is not None:
+            return request.redirect(router.safe(request.http_request, request.query("next")))
+        form = request.form.or_initial(next=request.query("next"))
+        return await request.render(
             "admin/sign_in.html",
             form=form,
             # A link, not a form: browsers apply form-action to the redirects that follow, too.
-            provider_url=oidc.url_of(visit, form.get("next")) if visit.services.team is not None else "",
-            has_ended=visit.ask("ended"),
-            has_left=visit.ask("left"),
+            provider_url=oidc.url_of(request, form.get("next")) if request.services.team is not None else "",
+            has_ended=request.query("ended"),
+            has_left=request.query("left"),
         )
 
-    @door.post("/sign-in", form=sign_in_page, action="admin.sign-in", is_open=True, is_once=False)
-    async def sign_in(visit: Visit) -> Response:
-        client = visit.request.client
+    @router.post("/sign-in", form=sign_in_page, action="admin.sign-in", is_open=True, is_once=False)
+    async def sign_in(request: PageRequest) -> Response:
+        client = request.http_request.client
         limit(attempts, client.host if client else "", "Too many attempts to sign in from your address.")
-        secret = visit.form.line("key", most=512, is_required=True)
-        visit.form.check()
-        found = await auth.sign_in(visit.work.tx, secret or "", visit.work.dependencies)
+        secret = request.form.line("key", most=512, is_required=True)
+        request.form.check()
+        found = await auth.sign_in(request.work.tx, secret or "", request.work.dependencies)
         if found is None:
-            log.warning("a sign-in to the admin portal was refused (request %s)", visit.request.state.request_id)
+            log.warning("a sign-in to the admin portal was refused (request %s)", request.http_request.state.request_id)
             raise _refused("is not a management key, or has ended")
         actor, who = found
         if not may_look(actor):
             raise _refused("may not read anything here: its permissions are for validating keys or for edges only")
-        visit.work.audit_draft.account_id = actor.grantee.account_id
-        return await visit.sign_in(who, door.safe(visit.request, visit.form.get("next")), actor)
+        request.work.audit_draft.account_id = actor.grantee.account_id
+        return await request.sign_in(who, router.safe(request.http_request, request.form.get("next")), actor)
 
 
 def may_look(actor: Actor) -> bool:

@@ -23,11 +23,11 @@ from keywright.origin.mail import Mailer, MailNotSent
 from keywright.origin.pipeline.route import RateLimiter, Services
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.self_serve.rules import EndUser
-from keywright.origin.web import portal_layout as frame
+from keywright.origin.web import portal_layout
 from keywright.origin.web.forms import Form
-from keywright.origin.web.portal_layout import Place
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door, limit
+from keywright.origin.web.portal_layout import DeveloperPortal
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.router import PageRouter, limit
 
 log = logging.getLogger("keywright.origin")
 
@@ -36,88 +36,88 @@ FROM_ONE_ADDRESS_AT_ONCE = 20
 TO_ONE_MAILBOX_AT_ONCE = 5
 
 
-def register(door: Door, services: Services) -> None:
+def register(router: PageRouter, services: Services) -> None:
     by_address = RateLimiter(REQUESTS_PER_SECOND, FROM_ONE_ADDRESS_AT_ONCE)
     by_mailbox = RateLimiter(REQUESTS_PER_SECOND / 10, TO_ONE_MAILBOX_AT_ONCE)
     has_provider = services.end_users is not None and services.end_users.client is not None
 
-    @door.get("/sign-in", is_open=True)
-    async def sign_in_page(visit: Visit) -> Response:
-        place = await frame.look(visit)
-        if frame.is_signed_in(visit, place):
-            return visit.go(door.safe(visit.request, visit.ask("next")))
-        form = visit.form.or_of(next=visit.ask("next"))
-        return await _show(visit, place, form)
+    @router.get("/sign-in", is_open=True)
+    async def sign_in_page(request: PageRequest) -> Response:
+        portal = await portal_layout.get_portal(request)
+        if portal_layout.is_signed_in(request, portal):
+            return request.redirect(router.safe(request.http_request, request.query("next")))
+        form = request.form.or_initial(next=request.query("next"))
+        return await _show(request, portal, form)
 
-    async def _show(visit: Visit, place: Place, form: Form, status: int = 200) -> Response:
-        provider_url = f"{visit.base}/sign-in/oidc?next={quote(form.get('next'), safe='')}" if has_provider else ""
-        return await visit.page(
+    async def _show(request: PageRequest, portal: DeveloperPortal, form: Form, status: int = 200) -> Response:
+        provider_url = f"{request.base}/sign-in/oidc?next={quote(form.get('next'), safe='')}" if has_provider else ""
+        return await request.render(
             "developer/sign_in.html",
             status,
-            place=place,
-            brand=place.brand,
+            portal=portal,
+            brand=portal.brand,
             form=form,
             provider_url=provider_url,
-            has_ended=visit.ask("ended"),
-            has_left=visit.ask("left"),
+            has_ended=request.query("ended"),
+            has_left=request.query("left"),
         )
 
-    @door.post("/sign-in", form=sign_in_page, is_open=True)
-    async def request_link(visit: Visit) -> Response:
-        place = await frame.look(visit)
+    @router.post("/sign-in", form=sign_in_page, is_open=True)
+    async def request_link(request: PageRequest) -> Response:
+        portal = await portal_layout.get_portal(request)
         _need_mail(has_provider)
-        email = visit.form.line("email", most=EMAIL_LENGTH, is_required=True) or ""
+        email = request.form.line("email", most=EMAIL_LENGTH, is_required=True) or ""
         if email and not is_email(email):
-            visit.form.fail("email", "must be an e-mail address")
-        visit.form.check()
-        client = visit.request.client
+            request.form.fail("email", "must be an e-mail address")
+        request.form.check()
+        client = request.http_request.client
         limit(by_address, client.host if client else "", "Too many links were asked for from your address.")
         limit(by_mailbox, email.lower(), "Too many links were asked for this address.")
-        letter = await rules.request_link(visit.work, place.bucket, email=email, visitor=visit.token)
-        response = await visit.page(
-            "developer/check_your_email.html", place=place, brand=place.brand, email=email.lower()
+        letter = await rules.request_link(request.work, portal.bucket, email=email, visitor=request.token)
+        response = await request.render(
+            "developer/check_your_email.html", portal=portal, brand=portal.brand, email=email.lower()
         )
         if letter is not None and services.mailer is not None:
-            url = f"{services.public_url}{visit.base}/sign-in/link?token={letter.token.reveal()}"
+            url = f"{services.public_url}{request.base}/sign-in/link?token={letter.token.reveal()}"
             # After the answer, whose time then tells nobody whether a letter was sent.
-            response.background = BackgroundTask(_send, services.mailer, place.name, letter, url)
+            response.background = BackgroundTask(_send, services.mailer, portal.name, letter, url)
         return response
 
-    @door.get("/sign-in/link", is_open=True)
-    async def link_page(visit: Visit) -> Response:
-        place = await frame.look(visit)
-        if frame.is_signed_in(visit, place):
-            return visit.go(visit.base)
-        token = visit.ask("token")[:200]
+    @router.get("/sign-in/link", is_open=True)
+    async def link_page(request: PageRequest) -> Response:
+        portal = await portal_layout.get_portal(request)
+        if portal_layout.is_signed_in(request, portal):
+            return request.redirect(request.base)
+        token = request.query("token")[:200]
         try:
-            email = await rules.find_address(visit.work, place.bucket, token=token, visitor=visit.token)
+            email = await rules.find_address(request.work, portal.bucket, token=token, visitor=request.token)
         except BadRequest as problem:
-            form = Form.of(next="")
+            form = Form.initial(next="")
             form.message = problem.detail or ""
-            return await _show(visit, place, form, 400)
+            return await _show(request, portal, form, 400)
         # A button, not a redirect: programs that look at links in mails use none up.
-        return await visit.page(
-            "developer/sign_in_confirm.html", place=place, brand=place.brand, email=email, link_token=token
+        return await request.render(
+            "developer/sign_in_confirm.html", portal=portal, brand=portal.brand, email=email, link_token=token
         )
 
-    @door.post("/sign-in/link", form=sign_in_page, action="portal.sign-in", is_open=True)
-    async def use_link(visit: Visit) -> Response:
-        place = await frame.look(visit)
+    @router.post("/sign-in/link", form=sign_in_page, action="portal.sign-in", is_open=True)
+    async def use_link(request: PageRequest) -> Response:
+        portal = await portal_layout.get_portal(request)
         _need_mail(has_provider)
-        token = visit.form.get("token")[:200]
-        user = await rules.use_link(visit.work, place.bucket, token=token, visitor=visit.token)
-        return await begin_session(visit, place, user, visit.base)
+        token = request.form.get("token")[:200]
+        user = await rules.use_link(request.work, portal.bucket, token=token, visitor=request.token)
+        return await begin_session(request, portal, user, request.base)
 
     if has_provider:
-        oidc.register(door, begin_session)
+        oidc.register(router, begin_session)
 
 
-async def begin_session(visit: Visit, place: Place, user: EndUser, url: str) -> Response:
+async def begin_session(request: PageRequest, portal: DeveloperPortal, user: EndUser, url: str) -> Response:
     """Accepts what the user is invited to, and signs in."""
     actor = user.to_actor()
-    await self_serve.accept_invites(replace(visit.work, actor=actor), place.bucket)
-    who = SignedIn(user.connection, bucket_number=place.bucket.number, sub=user.sub, email=user.email)
-    return await visit.sign_in(who, url, actor)
+    await self_serve.accept_invites(replace(request.work, actor=actor), portal.bucket)
+    who = SignedIn(user.connection, bucket_number=portal.bucket.number, sub=user.sub, email=user.email)
+    return await request.sign_in(who, url, actor)
 
 
 def _need_mail(has_provider: bool) -> None:

@@ -6,23 +6,23 @@ from fastapi import Response
 
 from keywright.domain.problems import NotFound
 from keywright.origin.branding.contrast import palette_of
-from keywright.origin.web import portal_layout as frame
+from keywright.origin.web import portal_layout
 from keywright.origin.web.assets import HEADERS
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.router import PageRouter
 
 
-def register(door: Door) -> None:
-    @door.get("/logo", is_open=True)
-    async def logo(visit: Visit) -> Response:
-        brand = (await frame.look(visit)).brand
+def register(router: PageRouter) -> None:
+    @router.get("/logo", is_open=True)
+    async def logo(request: PageRequest) -> Response:
+        brand = (await portal_layout.get_portal(request)).brand
         if brand.logo is None:
             raise NotFound("This portal has no logo.")
         return Response(brand.logo, media_type=brand.logo_type, headers=HEADERS)
 
-    @door.get("/colors.css", is_open=True)
-    async def colours(visit: Visit) -> Response:
-        brand = (await frame.look(visit)).brand
+    @router.get("/colors.css", is_open=True)
+    async def colours(request: PageRequest) -> Response:
+        brand = (await portal_layout.get_portal(request)).brand
         return Response(_style(brand.color), media_type="text/css", headers=HEADERS)
 
 

@@ -15,7 +15,7 @@ from keywright.origin.branding import rules as branding
 from keywright.origin.mail import Mailer, MailNotSent
 from keywright.origin.pipeline.route import RateLimiter
 from keywright.origin.pipeline.unit_of_work import Actor, ActorKind
-from keywright.origin.web.request import Visit
+from keywright.origin.web.request import PageRequest
 from keywright.origin.web.router import limit
 
 SEND_SECONDS = 10.0
@@ -28,23 +28,23 @@ class Invites:
     def __init__(self, *, per_second: float, at_once: int) -> None:
         self._limiter = RateLimiter(per_second, at_once)
 
-    async def announce(self, visit: Visit, bucket: Bucket, emails: Sequence[str]) -> None:
+    async def announce(self, request: PageRequest, bucket: Bucket, emails: Sequence[str]) -> None:
         """Has those who were just invited told of it. Raises TooManyRequests, which takes the invites back."""
         for _ in emails:
-            limit(self._limiter, visit.work.actor.sub, "You have sent many invites.")
+            limit(self._limiter, request.work.actor.sub, "You have sent many invites.")
         if not emails:
             return
         if not bucket.self_serve.enabled:
-            visit.tell("No mail was sent, as the bucket is closed to users: see Self-serve.", is_good=False)
+            request.flash("No mail was sent, as the bucket is closed to users: see Self-serve.", is_good=False)
             return
-        mailer = visit.services.mailer
-        url = f"{visit.services.public_url}/portal/{quote(bucket.name)}"
+        mailer = request.services.mailer
+        url = f"{request.services.public_url}/portal/{quote(bucket.name)}"
         if mailer is None or not mailer.has_server:
             text = f"This service sends no mail, as it has no mail server. Hand over the address yourself: {url}"
-            visit.tell(text, is_good=False)
+            request.flash(text, is_good=False)
             return
-        name = (await branding.of_bucket(visit.work, bucket)).name or bucket.name
-        actor = visit.work.actor
+        name = (await branding.of_bucket(request.work, bucket)).name or bucket.name
+        actor = request.work.actor
 
         async def send() -> tuple[str, bool]:
             are_sent = await asyncio.gather(*(_send(mailer, email, name, url, actor) for email in emails))
@@ -54,7 +54,7 @@ class Invites:
             whom = lost[0] if len(lost) == 1 else f"{len(lost)} of {len(emails)} addresses"
             return f"The mail to {whom} could not be sent. Hand over the address yourself: {url}", False
 
-        visit.afterwards = send
+        request.after_commit = send
 
 
 async def _send(mailer: Mailer, email: str, portal_name: str, url: str, actor: Actor) -> bool:

@@ -8,56 +8,64 @@ from keywright.domain.text import EMAIL_LENGTH, is_email
 from keywright.origin.consumers.invite_mail import Invites
 from keywright.origin.consumers.portal import title_of
 from keywright.origin.self_serve import rules as self_serve
-from keywright.origin.web import portal_layout as frame
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web import portal_layout
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.router import PageRouter
 
 INVITES_PER_SECOND = 0.1
 INVITES_AT_ONCE = 20
 
 
-def register(door: Door) -> None:
+def register(router: PageRouter) -> None:
     invites = Invites(per_second=INVITES_PER_SECOND, at_once=INVITES_AT_ONCE)
     base = "/consumers/{consumerName}/managers"
 
-    @door.get(base)
-    async def manager_list(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
-        url = frame.consumer_url(visit)
+    @router.get(base)
+    async def manager_list(request: PageRequest) -> Response:
+        portal = await portal_layout.require_sign_in(request)
+        _, view = await self_serve.get_consumer(request.work, portal_layout.consumer_ref(request))
+        url = portal_layout.consumer_url(request)
         title = title_of(view.consumer)
-        return await frame.page(visit, "consumers/managers.html", place, view=view, url=url, title=title)
+        return await portal_layout.render_page(
+            request, "consumers/managers.html", portal, view=view, url=url, title=title
+        )
 
-    @door.post(base, form=manager_list, action="self-serve.manager.create", conflict="email")
-    async def invite(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        email = visit.form.line("email", most=EMAIL_LENGTH, is_required=True) or ""
+    @router.post(base, form=manager_list, action="self-serve.manager.create", conflict="email")
+    async def invite(request: PageRequest) -> Response:
+        portal = await portal_layout.require_sign_in(request)
+        email = request.form.line("email", most=EMAIL_LENGTH, is_required=True) or ""
         if email and not is_email(email):
-            visit.form.fail("email", "must be an e-mail address")
-        visit.form.check()
-        await self_serve.invite(visit.work, frame.ref(visit), email=email)
-        await invites.announce(visit, place.bucket, [email.lower()])
+            request.form.fail("email", "must be an e-mail address")
+        request.form.check()
+        await self_serve.invite(request.work, portal_layout.consumer_ref(request), email=email)
+        await invites.announce(request, portal.bucket, [email.lower()])
         words = f"{email.lower()} is invited: it takes effect when they sign in here with this address."
-        return visit.go(frame.consumer_url(visit, "managers"), words)
+        return request.redirect(portal_layout.consumer_url(request, "managers"), words)
 
-    @door.get(base + "/{managerId}/remove")
-    async def remove_form(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        person = await self_serve.get_manager(visit.work, frame.ref(visit), visit.at("managerId"))
-        is_self = person.sub == visit.work.actor.sub
+    @router.get(base + "/{managerId}/remove")
+    async def remove_form(request: PageRequest) -> Response:
+        portal = await portal_layout.require_sign_in(request)
+        person = await self_serve.get_manager(
+            request.work, portal_layout.consumer_ref(request), request.path_param("managerId")
+        )
+        is_self = person.sub == request.work.actor.sub
         lines = [
             "You will not see this consumer and its keys any more."
             if is_self
             else f"{person.email} will not see this consumer and its keys any more. Keys that they know go on working."
         ]
         heading = "Leave this consumer?" if is_self else f"Remove {person.email}?"
-        return await frame.confirm(visit, place, heading=heading, lines=lines, button="Leave" if is_self else "Remove")
+        return await portal_layout.render_confirmation(
+            request, portal, heading=heading, lines=lines, button="Leave" if is_self else "Remove"
+        )
 
-    @door.post(base + "/{managerId}/remove", form=manager_list, action="self-serve.manager.delete")
-    async def remove(visit: Visit) -> Response:
-        await frame.enter(visit)
-        person = await self_serve.get_manager(visit.work, frame.ref(visit), visit.at("managerId"))
-        await self_serve.remove_manager(visit.work, frame.ref(visit), person.id)
-        is_self = person.sub == visit.work.actor.sub
-        url = visit.base if is_self else frame.consumer_url(visit, "managers")
-        return visit.go(url, "You have left." if is_self else f"{person.email} is removed.")
+    @router.post(base + "/{managerId}/remove", form=manager_list, action="self-serve.manager.delete")
+    async def remove(request: PageRequest) -> Response:
+        await portal_layout.require_sign_in(request)
+        person = await self_serve.get_manager(
+            request.work, portal_layout.consumer_ref(request), request.path_param("managerId")
+        )
+        await self_serve.remove_manager(request.work, portal_layout.consumer_ref(request), person.id)
+        is_self = person.sub == request.work.actor.sub
+        url = request.base if is_self else portal_layout.consumer_url(request, "managers")
+        return request.redirect(url, "You have left." if is_self else f"{person.email} is removed.")

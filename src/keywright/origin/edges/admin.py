@@ -7,27 +7,27 @@ from datetime import timedelta
 from fastapi import Response
 
 from keywright.domain.models import from_millis
-from keywright.origin.web.admin_layout import page
+from keywright.origin.web.admin_layout import render_page
 from keywright.origin.web.paging import links, page_at
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.router import PageRouter
 
 PAGE_SIZE = 100
 
 
-def register(door: Door) -> None:
-    @door.get("/accounts/{accountName}/edges")
-    async def edges(visit: Visit) -> Response:
-        part = page_at(visit, PAGE_SIZE)
-        found, total = await visit.edges.list_of(visit.work, visit.at("accountName"), part)
+def register(router: PageRouter) -> None:
+    @router.get("/accounts/{accountName}/edges")
+    async def edges(request: PageRequest) -> Response:
+        part = page_at(request, PAGE_SIZE)
+        found, total = await request.edges.list_of(request.work, request.path_param("accountName"), part)
         rows = [
             {
                 "report": one.report,
                 "is_connected": one.is_connected,
-                "seen_at": visit.work.now - timedelta(seconds=one.age),
+                "seen_at": request.work.now - timedelta(seconds=one.age),
                 "since": from_millis(one.report.since),
                 "lag": None if one.report.lag is None else one.report.lag / 1000 + one.age,
             }
             for one in found
         ]
-        return await page(visit, "edges.html", found=rows, pages=links(visit, part, total))
+        return await render_page(request, "edges.html", found=rows, pages=links(request, part, total))

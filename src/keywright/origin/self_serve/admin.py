@@ -16,25 +16,25 @@ from keywright.origin.buckets import rules as buckets
 from keywright.origin.buckets.admin import BUCKET
 from keywright.origin.buckets.rules import MAX_SELF_SERVE_COUNT
 from keywright.origin.pipeline.unit_of_work import UNSET
-from keywright.origin.web.admin_layout import bucket_page, bucket_url, find_bucket
+from keywright.origin.web.admin_layout import bucket_url, get_bucket_layout, render_bucket_page
 from keywright.origin.web.forms import Form
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.router import PageRouter
 
 LINK = re.compile(r"(?P<text>.+?)\s*=\s*(?P<url>https?://\S+)")
 
 
-def register(door: Door) -> None:
-    _register_rights(door)
-    _register_looks(door)
+def register(router: PageRouter) -> None:
+    _register_rights(router)
+    _register_looks(router)
 
 
-def _register_rights(door: Door) -> None:
-    @door.get(BUCKET + "/self-serve")
-    async def rights(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        now = place.bucket.self_serve
-        form = visit.form.or_of(
+def _register_rights(router: PageRouter) -> None:
+    @router.get(BUCKET + "/self-serve")
+    async def rights(request: PageRequest) -> Response:
+        layout = await get_bucket_layout(request)
+        now = layout.bucket.self_serve
+        form = request.form.or_initial(
             enabled=_tick(now.enabled),
             createConsumers=_tick(now.create_consumers),
             deleteConsumers=_tick(now.delete_consumers),
@@ -42,11 +42,13 @@ def _register_rights(door: Door) -> None:
             maxConsumers=str(now.max_consumers),
             maxKeys=str(now.max_keys),
         )
-        return await bucket_page(visit, "buckets/self_serve.html", place, form=form, portal_url=_portal_url(visit))
+        return await render_bucket_page(
+            request, "buckets/self_serve.html", layout, form=form, portal_url=_portal_url(request)
+        )
 
-    @door.post(BUCKET + "/self-serve", form=rights, action="bucket.update")
-    async def update(visit: Visit) -> Response:
-        form = visit.form
+    @router.post(BUCKET + "/self-serve", form=rights, action="bucket.update")
+    async def update(request: PageRequest) -> Response:
+        form = request.form
         settings = {
             "enabled": form.is_on("enabled"),
             "create_consumers": form.is_on("createConsumers"),
@@ -56,31 +58,31 @@ def _register_rights(door: Door) -> None:
             "max_keys": _count(form, "maxKeys"),
         }
         form.check()
-        account, name = visit.at("accountName"), visit.at("bucketName")
-        await buckets.update(visit.work, account, name, description=UNSET, tags=UNSET, self_serve=settings)
+        account, name = request.path_param("accountName"), request.path_param("bucketName")
+        await buckets.update(request.work, account, name, description=UNSET, tags=UNSET, self_serve=settings)
         text = "What users may do is saved." if settings["enabled"] else "The bucket is closed to users."
-        return visit.go(bucket_url(visit, "self-serve"), text)
+        return request.redirect(bucket_url(request, "self-serve"), text)
 
 
-def _register_looks(door: Door) -> None:
-    @door.get(BUCKET + "/portal")
-    async def looks(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        brand = await branding.of_bucket(visit.work, place.bucket)
-        form = visit.form.or_of(
+def _register_looks(router: PageRouter) -> None:
+    @router.get(BUCKET + "/portal")
+    async def looks(request: PageRequest) -> Response:
+        layout = await get_bucket_layout(request)
+        brand = await branding.of_bucket(request.work, layout.bucket)
+        form = request.form.or_initial(
             name=brand.name,
             color=brand.color,
             supportEmail=brand.support_email,
             apiUrl=brand.api_url,
             links=_links_text(brand.links),
         )
-        portal_url = _portal_url(visit)
+        portal_url = _portal_url(request)
         # The picture is shown from where users see it, which is nowhere while the bucket is closed to them.
-        has_picture = brand.logo_digest is not None and place.bucket.self_serve.enabled
-        return await bucket_page(
-            visit,
+        has_picture = brand.logo_digest is not None and layout.bucket.self_serve.enabled
+        return await render_bucket_page(
+            request,
             "buckets/portal.html",
-            place,
+            layout,
             form=form,
             brand=brand,
             portal_url=portal_url,
@@ -88,9 +90,9 @@ def _register_looks(door: Door) -> None:
             most_bytes=MAX_LOGO_BYTES,
         )
 
-    @door.post(BUCKET + "/portal", form=looks, action="portal.update")
-    async def update(visit: Visit) -> Response:
-        form = visit.form
+    @router.post(BUCKET + "/portal", form=looks, action="portal.update")
+    async def update(request: PageRequest) -> Response:
+        form = request.form
         changes: dict[str, Any] = {
             "name": form.line("name", most=NAME_LENGTH),
             "color": form.line("color", most=7),
@@ -103,13 +105,17 @@ def _register_looks(door: Door) -> None:
         elif form.get("logo"):
             changes["logo"] = form.get("logo")
         form.check()
-        await branding.update(visit.work, visit.at("accountName"), visit.at("bucketName"), changes)
-        url = _portal_url(visit)
-        return visit.go(bucket_url(visit, "portal"), "The portal's looks are saved.", href=url, link="See the portal")
+        await branding.update(
+            request.work, request.path_param("accountName"), request.path_param("bucketName"), changes
+        )
+        url = _portal_url(request)
+        return request.redirect(
+            bucket_url(request, "portal"), "The portal's looks are saved.", href=url, link="See the portal"
+        )
 
 
-def _portal_url(visit: Visit) -> str:
-    return f"/portal/{quote(visit.at('bucketName'), safe='')}"
+def _portal_url(request: PageRequest) -> str:
+    return f"/portal/{quote(request.path_param('bucketName'), safe='')}"
 
 
 def _tick(is_on: bool) -> str:

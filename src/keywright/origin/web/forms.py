@@ -44,7 +44,7 @@ class Form:
         """What is wrong with the form as a whole."""
 
     @classmethod
-    def of(cls, **values: str | list[str] | None) -> Self:
+    def initial(cls, **values: str | list[str] | None) -> Self:
         """A form that is shown for the first time."""
         return cls({name: value if isinstance(value, list) else [value or ""] for name, value in values.items()})
 
@@ -70,9 +70,9 @@ class Form:
             fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
         return cls(fields)
 
-    def or_of(self, **values: str | list[str] | None) -> Form:
+    def or_initial(self, **values: str | list[str] | None) -> Form:
         """This form if it was sent, else one that is shown for the first time with these values."""
-        return self if self._fields else Form.of(**values)
+        return self if self._fields else Form.initial(**values)
 
     def get(self, name: str, default: str = "") -> str:
         """As it was typed."""

@@ -1,10 +1,10 @@
 """Owns what each request to a portal gets: session, actor, checked form, one transaction, audit entry, page.
 
-A `Door` is one portal: a prefix of addresses, a cookie, and a way to tell who is signed in. Its handlers receive a
-`Visit` and return a response. What is sent is done once: a form has a number, and one that comes again leads to where
-the first one led. After it was done the browser is sent on by a redirect, so that going back or reloading sends nothing
-again. Whatever a handler raises becomes a page, or the form again with what is wrong beside its fields; then nothing
-was changed.
+A `PageRouter` is one portal: a prefix of addresses, a cookie, and a way to tell who is signed in. Its handlers receive
+a `PageRequest` and return a response. What is sent is done once: a form has a number, and one that comes again leads to
+where the first one led. After it was done the browser is sent on by a redirect, so that going back or reloading sends
+nothing again. Whatever a handler raises becomes a page, or the form again with what is wrong beside its fields; then
+nothing was changed.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from keywright.origin.pipeline import route as http
 from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.route import DatabaseUnavailable, RateLimiter, Services, Transaction
 from keywright.origin.pipeline.unit_of_work import NOBODY, Actor, AuditDraft, UnitOfWork
-from keywright.origin.web import cookies, pages
+from keywright.origin.web import cookies, rendering
 from keywright.origin.web.forms import Form
-from keywright.origin.web.request import Visit
+from keywright.origin.web.request import PageRequest
 
-Handler = Callable[[Visit], Awaitable[Response]]
+Handler = Callable[[PageRequest], Awaitable[Response]]
 Resume = Callable[[Transaction, str, Request, bool], Awaitable[tuple[Session, Actor] | None]]
 """Who acts at an address in the session of a token, or None if it is over; with `True` they are held until the
 transaction ends."""
@@ -62,24 +62,30 @@ class Post:
     is_once: bool
 
 
-class Door:
+class PageRouter:
     """One portal. `prefix` may have parts in braces, as in `/portal/{bucketName}`.
 
-    `applied` tells its readers how far a change has got among the edges that are connected; `layout` is the template
-    of what stands around its pages.
+    `describe_outcome` tells its readers how far a change has got among the edges that are connected; `layout_template`
+    is what stands around its pages.
     """
 
     def __init__(
-        self, name: str, prefix: str, resume: Resume, applied: Callable[[Outcome], str], *, layout: str
+        self,
+        name: str,
+        prefix: str,
+        resume: Resume,
+        describe_outcome: Callable[[Outcome], str],
+        *,
+        layout_template: str,
     ) -> None:
         self.name = name
-        self.layout = layout
+        self.layout_template = layout_template
         self.prefix = prefix
         self.cookie = f"keywright-{name}"
-        self.notice_cookie = f"keywright-{name}-notice"
+        self.flash_cookie = f"keywright-{name}-notice"
         self.router = APIRouter()
         self._resume = resume
-        self._applied = applied
+        self._describe_outcome = describe_outcome
         self.post("/theme", form=None, is_open=True, is_once=False)(_choose_theme)
         self.post("/sign-out", form=None, action=f"{name}.sign-out", is_once=False)(_sign_out)
 
@@ -121,7 +127,7 @@ class Door:
 
         return register
 
-    def bare(self, path: str, handler: Callable[[Request], Awaitable[Response]]) -> None:
+    def raw(self, path: str, handler: Callable[[Request], Awaitable[Response]]) -> None:
         """A page at a whole address that opens transactions of its own, since it waits for others meanwhile."""
 
         async def endpoint(request: Request) -> Response:
@@ -132,10 +138,10 @@ class Door:
 
         self.router.add_route(path, endpoint, methods=["GET"], include_in_schema=False)
 
-    async def open_visit(self, request: Request, tx: Transaction, audit_draft: AuditDraft) -> Visit:
+    async def open_request(self, request: Request, tx: Transaction, audit_draft: AuditDraft) -> PageRequest:
         """For a bare page: the visit in the transaction that it has opened."""
         services: Services = request.app.state.services
-        return await self._visit(request, services, tx, audit_draft)
+        return await self._open(request, services, tx, audit_draft)
 
     def close(self) -> APIRouter:
         """The routes, with a page for every other address under the prefix."""
@@ -163,7 +169,7 @@ class Door:
         services: Services = request.app.state.services
         try:
             async with services.database.read() as tx:
-                visit = await self._visit(request, services, tx, AuditDraft())
+                visit = await self._open(request, services, tx, AuditDraft())
                 if visit.session is None and not is_open:
                     return self._to_sign_in(request)
                 if visit.session is not None:
@@ -181,7 +187,7 @@ class Door:
         actor, form = NOBODY, None
         try:
             async with services.database.read() as tx:
-                visit = await self._visit(request, services, tx, audit_draft)
+                visit = await self._open(request, services, tx, audit_draft)
             actor = visit.work.actor
             if visit.session is not None:
                 http.limit_rate(actor, services)
@@ -204,7 +210,7 @@ class Door:
     ) -> Response:
         async with services.database.write() as tx:
             # Once more, and held: the session's key may have been revoked while the form came in.
-            visit = await self._visit(request, services, tx, audit_draft, form, is_held=True)
+            visit = await self._open(request, services, tx, audit_draft, form, is_held=True)
             if visit.session is None and not post.is_open:
                 raise Unauthorized("Your session has ended.")
             number = form.get("form")[:64]
@@ -215,8 +221,8 @@ class Door:
                 led_to = await sessions.claim_form(tx, visit.session, number)
                 if led_to is not None:
                     text = "This form was sent twice. It was done once."
-                    response = visit.go(self.safe(request, led_to), text, kind="warning")
-                    visit.leave_notice(response)
+                    response = visit.redirect(self.safe(request, led_to), text, kind="warning")
+                    visit.write_flash(response)
                     return response
             response = await post.handler(visit)
             if is_once and visit.session is not None:
@@ -225,16 +231,16 @@ class Door:
                     await sessions.touch(tx, visit.session, visit.work.now)
             origin = request_source_of(request, "portal")
             await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, origin=origin, now=visit.work.now)
-            tx.is_awaited = visit.is_awaited
+            tx.is_awaited = visit.waits_for_edges
         if tx.revision is not None:
             await services.bell(tx.revision)
-            if visit.is_awaited and visit.notice is not None:
+            if visit.waits_for_edges and visit.flash_message is not None:
                 outcome = await services.edges.wait(tx.revision, None, EDGES_SECONDS)
-                visit.tell(self._applied(outcome), is_good=outcome.is_reached)
-        if visit.afterwards is not None:
-            text, is_good = await visit.afterwards()
-            visit.tell(text, is_good=is_good)
-        visit.leave_notice(response)
+                visit.flash(self._describe_outcome(outcome), is_good=outcome.is_reached)
+        if visit.after_commit is not None:
+            text, is_good = await visit.after_commit()
+            visit.flash(text, is_good=is_good)
+        visit.write_flash(response)
         return response
 
     async def _refuse(
@@ -246,7 +252,7 @@ class Door:
         try:
             form.explain(problem, post.conflict)
             async with services.database.read() as tx:
-                visit = await self._visit(request, services, tx, AuditDraft(), form)
+                visit = await self._open(request, services, tx, AuditDraft(), form)
                 response = await post.form(visit)
         except Exception as error:  # noqa: BLE001
             return await self._tell(request, refusals.to_problem(error, request))
@@ -254,7 +260,7 @@ class Door:
             response.status_code = problem.status
         return response
 
-    async def _visit(
+    async def _open(
         self,
         request: Request,
         services: Services,
@@ -263,13 +269,13 @@ class Door:
         form: Form | None = None,
         *,
         is_held: bool = False,
-    ) -> Visit:
+    ) -> PageRequest:
         token = cookies.read(request, self.cookie)
         found = await self._resume(tx, token, request, is_held) if token else None
         now = services.dependencies.clock()
         if found is not None:
             session, actor = found
-            return Visit(
+            return PageRequest(
                 self,
                 request,
                 UnitOfWork(tx, actor, now, services.dependencies, audit_draft),
@@ -282,11 +288,11 @@ class Door:
         if is_new:
             token = sessions.new_token(services.dependencies.random_bytes).reveal()
         work = UnitOfWork(tx, NOBODY, now, services.dependencies, audit_draft)
-        return Visit(self, request, work, token, None, form or Form({}), _is_new_visitor=is_new)
+        return PageRequest(self, request, work, token, None, form or Form({}), _is_new_visitor=is_new)
 
     def _to_sign_in(self, request: Request) -> Response:
         had_session = bool(cookies.read(request, self.cookie))
-        response = RedirectResponse(self._sign_in_url(request, had_session), 303, headers=pages.HEADERS)
+        response = RedirectResponse(self._sign_in_url(request, had_session), 303, headers=rendering.HEADERS)
         if had_session:
             cookies.delete(request, response, self.cookie)
         return response
@@ -313,8 +319,8 @@ class Door:
             "request_id": request.state.request_id,
             "sign_in_url": self._sign_in_url(request, had_session=True) if problem.status == 401 else "",
         }
-        body = await pages.render("problem.html", values)
-        headers = {**pages.HEADERS, **problem.headers}
+        body = await rendering.render("problem.html", values)
+        headers = {**rendering.HEADERS, **problem.headers}
         # A challenge would have the browser ask for a password that nobody has.
         headers.pop("WWW-Authenticate", None)
         return Response(body, problem.status, headers=headers, media_type="text/html")
@@ -353,13 +359,13 @@ async def _touch(services: Services, session: Session) -> None:
         refusals.log.warning("a session could not be kept in use: %s", error)
 
 
-async def _choose_theme(visit: Visit) -> Response:
+async def _choose_theme(visit: PageRequest) -> Response:
     theme = visit.form.choice("theme", cookies.THEMES)
-    response = visit.go(visit.door.safe(visit.request, visit.form.get("next")))
-    cookies.write(visit.request, response, cookies.THEME, theme, seconds=cookies.YEAR_SECONDS)
+    response = visit.redirect(visit.router.safe(visit.http_request, visit.form.get("next")))
+    cookies.write(visit.http_request, response, cookies.THEME, theme, seconds=cookies.YEAR_SECONDS)
     return response
 
 
-async def _sign_out(visit: Visit) -> Response:
+async def _sign_out(visit: PageRequest) -> Response:
     visit.work.audit_draft.account_id = visit.work.actor.grantee.account_id or None
     return await visit.sign_out(f"{visit.base}/sign-in?left=1")

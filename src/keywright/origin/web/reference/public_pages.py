@@ -17,7 +17,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from keywright.origin.web import cookies, pages
+from keywright.origin.web import cookies, rendering
 
 SECURITY = {
     "Content-Security-Policy": (
@@ -37,7 +37,7 @@ _DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class RenderedPage:
     """A rendered page, whose examples lead to `_BASE_URL` until it is answered."""
 
     body: bytes
@@ -50,7 +50,7 @@ def new_router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
     """The routes of the pages; `document` gives the OpenAPI document, and is called at the first request."""
 
     @cache
-    def render(template: str) -> Page:
+    def render(template: str) -> RenderedPage:
         return _render(template, document())
 
     async def page(request: Request, template: str) -> Response:
@@ -89,10 +89,10 @@ def base_url_of(request: Request) -> str:
     return f"{'https' if cookies.is_secure(request) else 'http'}://{host.lower()}"
 
 
-def _render(template: str, document: Mapping[str, Any]) -> Page:
+def _render(template: str, document: Mapping[str, Any]) -> RenderedPage:
     # Only who reads a page pays for what makes it.
     from keywright.origin.web.reference import operations
 
     model = operations.read(document, base_url=_BASE_URL, anchors=ANCHORS)
-    body = pages.environment().get_template(template).render(reference=model, base_url=_BASE_URL).encode()
-    return Page(body, hashlib.sha256(body).hexdigest()[:32], model.server)
+    body = rendering.environment().get_template(template).render(reference=model, base_url=_BASE_URL).encode()
+    return RenderedPage(body, hashlib.sha256(body).hexdigest()[:32], model.server)
