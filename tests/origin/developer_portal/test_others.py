@@ -122,7 +122,7 @@ async def test_a_form_that_is_sent_twice_is_done_once(links: LinkPortal) -> None
         again = await visitor.send_again(f"{place}/keys/new", fields)
         assert "no-store" in first.headers["cache-control"]
         assert again.headers["location"] == place
-        assert "done once" in await visitor.open(place)
+        assert "processed once" in await visitor.open(place)
     shown = await links.service.call("GET", f"{links.service.consumers_url}/{made['name']}/keys")
     assert len(shown["data"]) == 2
 

@@ -9,7 +9,7 @@ import pytest
 
 from keywright.origin.edges import rules as edges
 from keywright.origin.edges.rules import Outcome
-from keywright.origin.web import admin_layout, portal_layout, router
+from keywright.origin.web import admin_layout, form_submission, portal_layout
 from support.reports import report_of, tell
 from support.service import Service
 from support.visitor import ACCOUNT, BUCKET, visiting
@@ -56,7 +56,7 @@ ENDS = ["key", "roll", "consumer", "owner key", "management key", "bucket", "pro
 async def test_the_next_page_tells_how_far_it_has_got(
     shared: Service, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router, "EDGES_SECONDS", 0.5)
+    monkeypatch.setattr(form_submission, "EDGES_SECONDS", 0.5)
     # However slow this machine is, the edge counts as connected.
     monkeypatch.setattr(edges, "LIVE_SECONDS", 600.0)
     address, fields, page = await prepare(shared, what)

@@ -100,7 +100,7 @@ async def test_a_form_that_is_sent_twice_is_done_once(shared: Service) -> None:
         again = await visitor.send_again(f"{url}/keys/new", sent, 303)
         assert again.headers["location"] == url
         page = await visitor.open(url)
-        assert "This form was sent twice. It was done once." in page
+        assert "This form was sent twice. It was processed once." in page
         assert len(re.findall(r'class="masked" id="key_', page)) == 1
 
 

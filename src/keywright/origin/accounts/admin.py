@@ -7,35 +7,38 @@ from fastapi import Response
 from keywright.origin.accounts import rules as accounts
 from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME
 from keywright.origin.web.admin_layout import account_url, load_own_layout, require
-from keywright.origin.web.paging import links, page_at
+from keywright.origin.web.paging import offset_links, offset_page
 from keywright.origin.web.request import PageRequest
-from keywright.origin.web.router import PageRouter
+from keywright.origin.web.routes import GetRoute, PostRoute
 
 PAGE_SIZE = 50
 
 
-def register(router: PageRouter) -> None:
-    @router.get("/accounts")
-    async def account_list(request: PageRequest) -> Response:
-        part = page_at(request, PAGE_SIZE)
-        found, total = await accounts.list_all(request.work, part)
-        layout = await load_own_layout(request)
-        return await request.render(
-            "admin/accounts/list.html", layout=layout, found=found, pages=links(request, part, total)
-        )
+async def account_list(request: PageRequest) -> Response:
+    part = offset_page(request, PAGE_SIZE)
+    found, total = await accounts.list_all(request.work, part)
+    layout = await load_own_layout(request)
+    return await request.render(
+        "admin/accounts/list.html", layout=layout, found=found, pages=offset_links(request, part, total)
+    )
 
-    @router.get("/new-account")
-    async def new_account(request: PageRequest) -> Response:
-        require(request.work.actor.grantee.is_root, "Only the root management key may do this.")
-        return await request.render("admin/accounts/new.html", layout=await load_own_layout(request), form=request.form)
 
-    @router.post("/new-account", form=new_account, action="account.create", conflict="name")
-    async def create(request: PageRequest) -> Response:
-        name = request.form.name("name", ACCOUNT_NAME, "1 to 128 of a-z, 0-9, _ and -")
-        request.form.check()
-        account = await accounts.create(request.work, name=name)
-        url = account_url(request, account.name, "management-keys")
-        href = account_url(request, account.name, "management-keys", "new")
-        return request.redirect(
-            url, f"Account {account.name} is there.", href=href, link="Make its first management key"
-        )
+async def new_account(request: PageRequest) -> Response:
+    require(request.work.actor.grantee.is_root, "Only the root management key may do this.")
+    return await request.render("admin/accounts/new.html", layout=await load_own_layout(request), form=request.form)
+
+
+async def create(request: PageRequest) -> Response:
+    name = request.form.name("name", ACCOUNT_NAME, "1 to 128 of a-z, 0-9, _ and -")
+    request.form.check()
+    account = await accounts.create(request.work, name=name)
+    url = account_url(request, account.name, "management-keys")
+    href = account_url(request, account.name, "management-keys", "new")
+    return request.redirect(url, f"Account {account.name} is there.", href=href, link="Make its first management key")
+
+
+ROUTES = (
+    GetRoute("/accounts", account_list),
+    GetRoute("/new-account", new_account),
+    PostRoute("/new-account", create, form=new_account, action="account.create", conflict="name"),
+)

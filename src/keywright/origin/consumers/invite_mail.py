@@ -13,48 +13,41 @@ from urllib.parse import quote
 from keywright.domain.models import Bucket
 from keywright.origin.branding import rules as branding
 from keywright.origin.mail import Mailer, MailNotSent
-from keywright.origin.pipeline.route import RateLimiter
 from keywright.origin.pipeline.unit_of_work import Actor, ActorKind
 from keywright.origin.web.request import PageRequest
-from keywright.origin.web.router import limit
+from keywright.origin.web.routes import RateLimit
 
 SEND_SECONDS = 10.0
 """For how long a page waits for the mail server."""
 
 
-class Invites:
-    """Those that one portal sends. Whoever signed in may send `at_once` of them, and then so many a second."""
+async def send_invites(request: PageRequest, bucket: Bucket, emails: Sequence[str], rate_limit: RateLimit) -> None:
+    """Has those who were just invited told of it. Raises TooManyRequests, which takes the invites back."""
+    for _ in emails:
+        request.limit(rate_limit, request.work.actor.sub)
+    if not emails:
+        return
+    if not bucket.self_serve.enabled:
+        request.flash("No mail was sent, as the bucket is closed to users: see Self-serve.", is_good=False)
+        return
+    mailer = request.services.mailer
+    url = f"{request.services.public_url}/portal/{quote(bucket.name)}"
+    if mailer is None or not mailer.has_server:
+        text = f"This service sends no mail, as it has no mail server. Hand over the address yourself: {url}"
+        request.flash(text, is_good=False)
+        return
+    name = (await branding.of_bucket(request.work, bucket)).name or bucket.name
+    actor = request.work.actor
 
-    def __init__(self, *, per_second: float, at_once: int) -> None:
-        self._limiter = RateLimiter(per_second, at_once)
+    async def send() -> tuple[str, bool]:
+        are_sent = await asyncio.gather(*(_send(mailer, email, name, url, actor) for email in emails))
+        lost = [email for email, is_sent in zip(emails, are_sent, strict=True) if not is_sent]
+        if not lost:
+            return "A mail with the address of the portal is on its way.", True
+        whom = lost[0] if len(lost) == 1 else f"{len(lost)} of {len(emails)} addresses"
+        return f"The mail to {whom} could not be sent. Hand over the address yourself: {url}", False
 
-    async def announce(self, request: PageRequest, bucket: Bucket, emails: Sequence[str]) -> None:
-        """Has those who were just invited told of it. Raises TooManyRequests, which takes the invites back."""
-        for _ in emails:
-            limit(self._limiter, request.work.actor.sub, "You have sent many invites.")
-        if not emails:
-            return
-        if not bucket.self_serve.enabled:
-            request.flash("No mail was sent, as the bucket is closed to users: see Self-serve.", is_good=False)
-            return
-        mailer = request.services.mailer
-        url = f"{request.services.public_url}/portal/{quote(bucket.name)}"
-        if mailer is None or not mailer.has_server:
-            text = f"This service sends no mail, as it has no mail server. Hand over the address yourself: {url}"
-            request.flash(text, is_good=False)
-            return
-        name = (await branding.of_bucket(request.work, bucket)).name or bucket.name
-        actor = request.work.actor
-
-        async def send() -> tuple[str, bool]:
-            are_sent = await asyncio.gather(*(_send(mailer, email, name, url, actor) for email in emails))
-            lost = [email for email, is_sent in zip(emails, are_sent, strict=True) if not is_sent]
-            if not lost:
-                return "A mail with the address of the portal is on its way.", True
-            whom = lost[0] if len(lost) == 1 else f"{len(lost)} of {len(emails)} addresses"
-            return f"The mail to {whom} could not be sent. Hand over the address yourself: {url}", False
-
-        request.after_commit = send
+    request.after_commit = send
 
 
 async def _send(mailer: Mailer, email: str, portal_name: str, url: str, actor: Actor) -> bool:

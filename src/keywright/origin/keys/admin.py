@@ -12,7 +12,6 @@ from keywright.origin.consumers.admin import CONSUMER, consumer_url, path_of, sh
 from keywright.origin.consumers.rules import Include
 from keywright.origin.keys import rules as keys
 from keywright.origin.keys.rules import KeyDraft
-from keywright.origin.pipeline.route import RateLimiter
 from keywright.origin.pipeline.unit_of_work import UNSET
 from keywright.origin.web.admin_layout import (
     MAY_NOT_WRITE,
@@ -25,144 +24,128 @@ from keywright.origin.web.admin_layout import (
 from keywright.origin.web.forms import CUSTOM, NEVER
 from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
-from keywright.origin.web.router import PageRouter, limit
+from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
 
 KEY = CONSUMER + "/keys/{keyId}"
-REVEALS_PER_SECOND = 0.5
-REVEALS_AT_ONCE = 30
-"""Of one management key: a person looks at a few, a thief wants them all."""
+REVEALS = RateLimit(per_second=0.5, burst=30, message="You have revealed or copied too many keys.")
+"""By one actor: a person looks at a few, a thief wants them all."""
 
 
-def register(router: PageRouter) -> None:
-    _register_secrets(router)
-    _register_changes(router)
+async def back(request: PageRequest) -> Response:
+    """For a reader who reloads the page that a form was answered with."""
+    return request.redirect(consumer_url(request))
 
 
-def _register_secrets(router: PageRouter) -> None:
-    reveals = RateLimiter(REVEALS_PER_SECOND, REVEALS_AT_ONCE)
-
-    @router.get(KEY + "/reveal")
-    @router.get(KEY + "/copy")
-    async def back(request: PageRequest) -> Response:
-        return request.redirect(consumer_url(request))
-
-    @router.post(KEY + "/reveal", form=None, action="key.reveal", is_once=False)
-    async def reveal(request: PageRequest) -> Response:
-        limit(reveals, request.work.actor.sub, "You have looked at many keys.")
-        secret = await keys.show(request.work, path_of(request), request.path_param("keyId"))
-        if request.wants_json:
-            return request.json(secret=secret.reveal())
-        return await show(request, shown_key=request.path_param("keyId"), shown_secret=secret.reveal())
-
-    @router.post(KEY + "/copy", form=None, action="key.copy", is_once=False)
-    async def copy(request: PageRequest) -> Response:
-        limit(reveals, request.work.actor.sub, "You have copied many keys.")
-        secret = await keys.show(request.work, path_of(request), request.path_param("keyId"))
+async def reveal(request: PageRequest) -> Response:
+    request.limit(REVEALS, request.work.actor.sub)
+    secret = await keys.show(request.work, path_of(request), request.path_param("keyId"))
+    if request.wants_json:
         return request.json(secret=secret.reveal())
+    return await show(request, shown_key=request.path_param("keyId"), shown_secret=secret.reveal())
 
 
-def _register_changes(router: PageRouter) -> None:
-    @router.get(CONSUMER + "/keys/new")
-    async def new_key(request: PageRequest) -> Response:
-        layout = await get_bucket_layout(request)
-        require(layout.may_write, MAY_NOT_WRITE)
-        consumer = (await consumers.get(request.work, path_of(request), Include())).consumer
-        form = request.form.or_initial(expires=NEVER)
-        return await render_bucket_page(
-            request, "consumers/key_form.html", layout, form=form, consumer=consumer, key=None
-        )
+async def copy(request: PageRequest) -> Response:
+    request.limit(REVEALS, request.work.actor.sub)
+    secret = await keys.show(request.work, path_of(request), request.path_param("keyId"))
+    return request.json(secret=secret.reveal())
 
-    @router.post(CONSUMER + "/keys/new", form=new_key, action="key.create")
-    async def create(request: PageRequest) -> Response:
-        draft = KeyDraft(request.form.description(), request.form.expiry(request.work.now))
-        request.form.check()
-        (made,) = await keys.create(request.work, path_of(request), [draft])
-        ends = f"until {moment(draft.expires_at)}" if draft.expires_at else "until it is revoked"
-        return await _show_made(request, "The key is there", made.secret, f"It works from now on, {ends}.")
 
-    @router.get(KEY + "/edit")
-    async def edit(request: PageRequest) -> Response:
-        layout = await get_bucket_layout(request)
-        require(layout.may_write, MAY_NOT_WRITE)
-        _, consumer, key = await keys.get(request.work, path_of(request), request.path_param("keyId"))
-        form = request.form.or_initial(
-            description=key.description,
-            expires=CUSTOM if key.expires_at else NEVER,
-            expires_at=_typed(key.expires_at),
-        )
-        return await render_bucket_page(
-            request, "consumers/key_form.html", layout, form=form, consumer=consumer, key=key
-        )
+async def new_key(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_write, MAY_NOT_WRITE)
+    consumer = (await consumers.get(request.work, path_of(request), Include())).consumer
+    form = request.form.or_initial(expires=NEVER)
+    return await render_bucket_page(request, "consumers/key_form.html", layout, form=form, consumer=consumer, key=None)
 
-    @router.post(KEY + "/edit", form=edit, action="key.update")
-    async def update(request: PageRequest) -> Response:
-        form = request.form
-        _, _, key = await keys.get(request.work, path_of(request), request.path_param("keyId"))
-        is_kept = form.get("expires") == CUSTOM and form.get("expires_at") == _typed(key.expires_at)
-        # Left as it is, an end may be in the past, and keeps its seconds.
-        description, expires_at = form.description(), UNSET if is_kept else form.expiry(request.work.now)
-        form.check()
-        await keys.update(
-            request.work,
-            path_of(request),
-            request.path_param("keyId"),
-            description=description,
-            expires_at=expires_at,
-            secret=UNSET,
-        )
-        href = consumer_url(request, "keys", request.path_param("keyId"), "edit")
-        return request.redirect(consumer_url(request), "The key is saved.", href=href, link="Edit again")
 
-    @router.get(CONSUMER + "/roll")
-    async def ask_roll(request: PageRequest) -> Response:
-        layout = await get_bucket_layout(request)
-        require(layout.may_write, MAY_NOT_WRITE)
-        view = await consumers.get(request.work, path_of(request), Include(keys=True))
-        form = request.form.or_initial(expires="24h")
-        return await render_bucket_page(
-            request, "consumers/key_roll.html", layout, form=form, consumer=view.consumer, keys=view.keys
-        )
+async def create(request: PageRequest) -> Response:
+    draft = KeyDraft(request.form.description(), request.form.expiry(request.work.now))
+    request.form.check()
+    (made,) = await keys.create(request.work, path_of(request), [draft])
+    ends = f"until {moment(draft.expires_at)}" if draft.expires_at else "until it is revoked"
+    return await _show_made(request, "The key is there", made.secret, f"It works from now on, {ends}.")
 
-    @router.post(CONSUMER + "/roll", form=ask_roll, action="consumer.roll-key")
-    async def roll(request: PageRequest) -> Response:
-        ends_at = request.form.expiry(request.work.now)
-        if request.form.get("expires") == NEVER:
-            request.form.fail("expires", "must be one of those that are offered")
-        request.form.check()
-        _, made = await keys.roll(request.work, path_of(request), expires_at=ends_at)
-        if ends_at is None:
-            request.flash("The keys that were rolled are refused.")
-            request.waits_for_edges = True
-        until = "ended just now" if ends_at is None else f"work until {moment(ends_at)}, unless they end sooner"
-        words = f"It works from now on. The consumer's other keys {until}."
-        return await _show_made(request, "The keys are rolled", made.secret, words)
 
-    @router.get(KEY + "/revoke")
-    async def ask_revoke(request: PageRequest) -> Response:
-        layout = await get_bucket_layout(request)
-        require(layout.may_write, MAY_NOT_WRITE)
-        _, _, key = await keys.get(request.work, path_of(request), request.path_param("keyId"))
-        return await render_confirmation(
-            request,
-            heading=f"Revoke key ****{key.hint}",
-            lines=[
-                "It is refused from the next request on. There is no way back.",
-                "To give whoever uses it time to change, roll the consumer's keys instead.",
-            ],
-            button="Revoke key",
-            back=consumer_url(request),
-        )
+async def edit(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_write, MAY_NOT_WRITE)
+    _, consumer, key = await keys.get(request.work, path_of(request), request.path_param("keyId"))
+    form = request.form.or_initial(
+        description=key.description,
+        expires=CUSTOM if key.expires_at else NEVER,
+        expires_at=_typed(key.expires_at),
+    )
+    return await render_bucket_page(request, "consumers/key_form.html", layout, form=form, consumer=consumer, key=key)
 
-    @router.post(KEY + "/revoke", form=ask_revoke, action="key.delete")
-    async def revoke(request: PageRequest) -> Response:
-        await keys.delete(request.work, path_of(request), request.path_param("keyId"))
+
+async def update(request: PageRequest) -> Response:
+    form = request.form
+    _, _, key = await keys.get(request.work, path_of(request), request.path_param("keyId"))
+    is_kept = form.get("expires") == CUSTOM and form.get("expires_at") == _typed(key.expires_at)
+    # Left as it is, an end may be in the past, and keeps its seconds.
+    description, expires_at = form.description(), UNSET if is_kept else form.expiry(request.work.now)
+    form.check()
+    await keys.update(
+        request.work,
+        path_of(request),
+        request.path_param("keyId"),
+        description=description,
+        expires_at=expires_at,
+        secret=UNSET,
+    )
+    href = consumer_url(request, "keys", request.path_param("keyId"), "edit")
+    return request.redirect(consumer_url(request), "The key is saved.", href=href, link="Edit again")
+
+
+async def ask_roll(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_write, MAY_NOT_WRITE)
+    view = await consumers.get(request.work, path_of(request), Include(keys=True))
+    form = request.form.or_initial(expires="24h")
+    return await render_bucket_page(
+        request, "consumers/key_roll.html", layout, form=form, consumer=view.consumer, keys=view.keys
+    )
+
+
+async def roll(request: PageRequest) -> Response:
+    ends_at = request.form.expiry(request.work.now)
+    if request.form.get("expires") == NEVER:
+        request.form.fail("expires", "must be one of those that are offered")
+    request.form.check()
+    _, made = await keys.roll(request.work, path_of(request), expires_at=ends_at)
+    if ends_at is None:
+        request.flash("The keys that were rolled are refused.")
         request.waits_for_edges = True
-        return request.redirect(
-            consumer_url(request),
-            "The key is revoked: it is refused from now on. This can't be undone.",
-            href=consumer_url(request, "keys", "new"),
-            link="Make another key",
-        )
+    until = "ended just now" if ends_at is None else f"work until {moment(ends_at)}, unless they end sooner"
+    words = f"It works from now on. The consumer's other keys {until}."
+    return await _show_made(request, "The keys are rolled", made.secret, words)
+
+
+async def ask_revoke(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_write, MAY_NOT_WRITE)
+    _, _, key = await keys.get(request.work, path_of(request), request.path_param("keyId"))
+    return await render_confirmation(
+        request,
+        heading=f"Revoke key ****{key.hint}",
+        lines=[
+            "It is refused from the next request on. There is no way back.",
+            "To give whoever uses it time to change, roll the consumer's keys instead.",
+        ],
+        button="Revoke key",
+        back=consumer_url(request),
+    )
+
+
+async def revoke(request: PageRequest) -> Response:
+    await keys.delete(request.work, path_of(request), request.path_param("keyId"))
+    request.waits_for_edges = True
+    return request.redirect(
+        consumer_url(request),
+        "The key is revoked: it is refused from now on. This can't be undone.",
+        href=consumer_url(request, "keys", "new"),
+        link="Make another key",
+    )
 
 
 async def _show_made(request: PageRequest, heading: str, secret: Secret, words: str) -> Response:
@@ -173,3 +156,19 @@ async def _show_made(request: PageRequest, heading: str, secret: Secret, words: 
 def _typed(expires_at: datetime | None) -> str:
     """A time as its field has it."""
     return f"{expires_at:%Y-%m-%dT%H:%M}" if expires_at else ""
+
+
+ROUTES = (
+    GetRoute(KEY + "/reveal", back),
+    GetRoute(KEY + "/copy", back),
+    PostRoute(KEY + "/reveal", reveal, form=None, action="key.reveal", is_once=False),
+    PostRoute(KEY + "/copy", copy, form=None, action="key.copy", is_once=False),
+    GetRoute(CONSUMER + "/keys/new", new_key),
+    PostRoute(CONSUMER + "/keys/new", create, form=new_key, action="key.create"),
+    GetRoute(KEY + "/edit", edit),
+    PostRoute(KEY + "/edit", update, form=edit, action="key.update"),
+    GetRoute(CONSUMER + "/roll", ask_roll),
+    PostRoute(CONSUMER + "/roll", roll, form=ask_roll, action="consumer.roll-key"),
+    GetRoute(KEY + "/revoke", ask_revoke),
+    PostRoute(KEY + "/revoke", revoke, form=ask_revoke, action="key.delete"),
+)

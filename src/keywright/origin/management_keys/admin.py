@@ -10,6 +10,7 @@ from keywright.domain.permissions import Access, Permissions
 from keywright.origin.management_keys import rules as management
 from keywright.origin.pipeline.unit_of_work import BUCKET_NAME, is_name
 from keywright.origin.web.admin_layout import (
+    ACCOUNT,
     MAY_NOT_WRITE_ACCOUNT,
     account_url,
     load_layout,
@@ -19,11 +20,11 @@ from keywright.origin.web.admin_layout import (
     show_secret,
 )
 from keywright.origin.web.forms import Form
-from keywright.origin.web.paging import links, page_at
+from keywright.origin.web.paging import offset_links, offset_page
 from keywright.origin.web.request import PageRequest
-from keywright.origin.web.router import PageRouter
+from keywright.origin.web.routes import GetRoute, PostRoute
 
-MANAGEMENT_KEYS = "/accounts/{accountName}/management-keys"
+MANAGEMENT_KEYS = ACCOUNT + "/management-keys"
 PAGE_SIZE = 50
 ACCOUNT_ACCESS = {
     "none": "Nothing, but for the buckets named below",
@@ -33,71 +34,71 @@ ACCOUNT_ACCESS = {
 MAX_NAMED_BUCKETS = 100
 
 
-def register(router: PageRouter) -> None:
-    @router.get(MANAGEMENT_KEYS)
-    async def management_keys(request: PageRequest) -> Response:
-        part = page_at(request, PAGE_SIZE)
-        found, total = await management.list_of(request.work, request.path_param("accountName"), part)
-        return await render_page(request, "management_keys/list.html", found=found, pages=links(request, part, total))
+async def management_keys(request: PageRequest) -> Response:
+    part = offset_page(request, PAGE_SIZE)
+    found, total = await management.list_of(request.work, request.path_param("accountName"), part)
+    return await render_page(
+        request, "management_keys/list.html", found=found, pages=offset_links(request, part, total)
+    )
 
-    @router.get(MANAGEMENT_KEYS + "/new")
-    async def new_key(request: PageRequest) -> Response:
-        require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
-        form = request.form.or_initial(account="read", expires="90d")
-        return await render_page(request, "management_keys/new.html", form=form, accesses=ACCOUNT_ACCESS)
 
-    @router.post(MANAGEMENT_KEYS + "/new", form=new_key, action="management-key.create")
-    async def create(request: PageRequest) -> Response:
-        form = request.form
-        description, expires_at = form.description(), form.expiry(request.work.now)
-        permissions = Permissions(
-            Access.of(form.choice("account", ACCOUNT_ACCESS)), _named_buckets(form), form.is_on("feed")
-        )
-        if permissions == Permissions():
-            form.fail("buckets", "name a bucket, or choose what the key may do in the whole account")
-        form.check()
-        made, secret = await management.create(
-            request.work,
-            request.path_param("accountName"),
-            description=description,
-            expires_at=expires_at,
-            permissions=permissions,
-        )
-        return await show_secret(
-            request,
-            heading="The management key is there",
-            label=made.key.description or "Management key",
-            secret=secret,
-            words="It is shown only now: keep it safe.",
-            on=(
-                account_url(request, request.path_param("accountName"), "management-keys"),
-                "Back to the management keys",
-            ),
-        )
+async def new_key(request: PageRequest) -> Response:
+    require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
+    form = request.form.or_initial(account="read", expires="90d")
+    return await render_page(request, "management_keys/new.html", form=form, accesses=ACCOUNT_ACCESS)
 
-    @router.get(MANAGEMENT_KEYS + "/{keyId}/revoke")
-    async def ask_revoke(request: PageRequest) -> Response:
-        require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
-        found = await management.get(request.work, request.path_param("accountName"), request.path_param("keyId"))
-        lines = ["It is refused from the next request on. There is no way back: make a new one when one is needed."]
-        if found.grantee.is_root:
-            lines.insert(0, "This is a root key. Without one, nobody can manage accounts.")
-        if found.key.id == request.work.actor.sub:
-            lines.append("This is the key that you have signed in with. Your session ends with it.")
-        return await render_confirmation(
-            request,
-            heading=f"Revoke management key ****{found.key.hint}",
-            lines=lines,
-            button="Revoke management key",
-            back=account_url(request, request.path_param("accountName"), "management-keys"),
-        )
 
-    @router.post(MANAGEMENT_KEYS + "/{keyId}/revoke", form=ask_revoke, action="management-key.delete")
-    async def revoke(request: PageRequest) -> Response:
-        await management.delete(request.work, request.path_param("accountName"), request.path_param("keyId"))
-        request.waits_for_edges = True
-        url = account_url(request, request.path_param("accountName"), "management-keys")
-        return request.redirect(url, "The management key is revoked: it is refused from now on. This can't be undone.")
+async def create(request: PageRequest) -> Response:
+    form = request.form
+    description, expires_at = form.description(), form.expiry(request.work.now)
+    permissions = Permissions(
+        Access.of(form.choice("account", ACCOUNT_ACCESS)), _named_buckets(form), form.is_on("feed")
+    )
+    if permissions == Permissions():
+        form.fail("buckets", "name a bucket, or choose what the key may do in the whole account")
+    form.check()
+    made, secret = await management.create(
+        request.work,
+        request.path_param("accountName"),
+        description=description,
+        expires_at=expires_at,
+        permissions=permissions,
+    )
+    return await show_secret(
+        request,
+        heading="The management key is there",
+        label=made.key.description or "Management key",
+        secret=secret,
+        words="It is shown only now: keep it safe.",
+        on=(
+            account_url(request, request.path_param("accountName"), "management-keys"),
+            "Back to the management keys",
+        ),
+    )
+
+
+async def ask_revoke(request: PageRequest) -> Response:
+    require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
+    found = await management.get(request.work, request.path_param("accountName"), request.path_param("keyId"))
+    lines = ["It is refused from the next request on. There is no way back: make a new one when one is needed."]
+    if found.grantee.is_root:
+        lines.insert(0, "This is a root key. Without one, nobody can manage accounts.")
+    if found.key.id == request.work.actor.sub:
+        lines.append("This is the key that you have signed in with. Your session ends with it.")
+    return await render_confirmation(
+        request,
+        heading=f"Revoke management key ****{found.key.hint}",
+        lines=lines,
+        button="Revoke management key",
+        back=account_url(request, request.path_param("accountName"), "management-keys"),
+    )
+
+
+async def revoke(request: PageRequest) -> Response:
+    await management.delete(request.work, request.path_param("accountName"), request.path_param("keyId"))
+    request.waits_for_edges = True
+    url = account_url(request, request.path_param("accountName"), "management-keys")
+    return request.redirect(url, "The management key is revoked: it is refused from now on. This can't be undone.")
 
 
 def _named_buckets(form: Form) -> Mapping[str, Access]:
@@ -113,3 +114,12 @@ def _named_buckets(form: Form) -> Mapping[str, Access]:
     if len(found) > MAX_NAMED_BUCKETS:
         form.fail("buckets", f"at most {MAX_NAMED_BUCKETS} buckets can be named")
     return found
+
+
+ROUTES = (
+    GetRoute(MANAGEMENT_KEYS, management_keys),
+    GetRoute(MANAGEMENT_KEYS + "/new", new_key),
+    PostRoute(MANAGEMENT_KEYS + "/new", create, form=new_key, action="management-key.create"),
+    GetRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", ask_revoke),
+    PostRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", revoke, form=ask_revoke, action="management-key.delete"),
+)

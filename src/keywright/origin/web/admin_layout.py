@@ -17,8 +17,12 @@ from keywright.origin.accounts import rules as accounts
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline.unit_of_work import Page, get_account
+from keywright.origin.web.form_submission import EDGES_SECONDS
 from keywright.origin.web.request import PageRequest
-from keywright.origin.web.router import EDGES_SECONDS
+
+ACCOUNT = "/accounts/{accountName}"
+BUCKET = ACCOUNT + "/buckets/{bucketName}"
+"""The addresses that the pages of the nouns are below."""
 
 FEW = Page(limit=100)
 """As many as a menu can show; the rest is found on its own page."""
@@ -107,6 +111,11 @@ async def get_bucket_layout(request: PageRequest) -> BucketLayout:
     return BucketLayout(view.bucket, view.places, url, may_write, may_own)
 
 
+def bucket_path(request: PageRequest) -> tuple[str, str]:
+    """The names of account and bucket in the address."""
+    return request.path_param("accountName"), request.path_param("bucketName")
+
+
 async def render_bucket_page(request: PageRequest, template: str, layout: BucketLayout, /, **values: Any) -> Response:
     """A page inside the layout of the account, about the bucket in the address."""
     project = layout.environments[0][0] if layout.environments else ""
@@ -117,6 +126,11 @@ async def render_bucket_page(request: PageRequest, template: str, layout: Bucket
 
 def bucket_url(request: PageRequest, *parts: str) -> str:
     return account_url(request, request.path_param("accountName"), "buckets", request.path_param("bucketName"), *parts)
+
+
+def developer_portal_url(request: PageRequest) -> str:
+    """Where end users find the bucket in the address."""
+    return f"/portal/{quote(request.path_param('bucketName'), safe='')}"
 
 
 def require(is_allowed: bool, words: str) -> None:

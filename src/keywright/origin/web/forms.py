@@ -135,6 +135,13 @@ class Form:
             self.fail("typed", f"must be “{expected}”")
         self.check()
 
+    def email(self, name: str = "email") -> str:
+        """One address, in lower case."""
+        value = self.line(name, most=text.EMAIL_LENGTH, is_required=True) or ""
+        if value and not text.is_email(value):
+            self.fail(name, "must be an e-mail address")
+        return value.lower()
+
     def emails(self, name: str, *, most: int) -> list[str]:
         """Addresses on lines of their own, or with commas between them; each once."""
         found = dict.fromkeys(part.lower() for part in re.split(r"[\s,;]+", self.get(name)) if part)

@@ -69,8 +69,10 @@ async def require_sign_in(request: PageRequest) -> DeveloperPortal:
     return portal
 
 
-async def render_page(request: PageRequest, template: str, portal: DeveloperPortal, /, **values: Any) -> Response:
-    return await request.render(f"developer/{template}", portal=portal, brand=portal.brand, **values)
+async def render_page(
+    request: PageRequest, template: str, portal: DeveloperPortal, /, *, status: int = 200, **values: Any
+) -> Response:
+    return await request.render(f"developer/{template}", status, portal=portal, brand=portal.brand, **values)
 
 
 async def render_confirmation(
@@ -95,5 +97,9 @@ def consumer_ref(request: PageRequest) -> ConsumerRef:
 
 
 def consumer_url(request: PageRequest, *parts: str) -> str:
-    names = (request.path_param("consumerName"), *parts)
-    return "/".join([f"{request.base}/consumers", *(quote(part, safe="") for part in names)])
+    """An address of the consumer in the address, or below it."""
+    return url_of_consumer(request, request.path_param("consumerName"), *parts)
+
+
+def url_of_consumer(request: PageRequest, name: str, *parts: str) -> str:
+    return "/".join([f"{request.base}/consumers", *(quote(part, safe="") for part in (name, *parts))])

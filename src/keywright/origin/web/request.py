@@ -21,6 +21,7 @@ from keywright.origin.web.forms import Form
 
 if TYPE_CHECKING:
     from keywright.origin.web.router import PageRouter
+    from keywright.origin.web.routes import RateLimit
 
 
 @dataclass(slots=True)
@@ -31,15 +32,15 @@ class PageRequest:
     http_request: Request
     work: UnitOfWork
     token: str
-    """The session's or, of a stranger, one of this browser: forms and notices are bound to it."""
+    """The session's or, of a stranger, one of this browser: forms and flash messages are bound to it."""
     session: Session | None
     form: Form
     resend_url: str = ""
-    """Where to lead whoever sends the same form again; set by `go`, and by hand where a page is answered at once."""
+    """Where to lead whoever sends the same form again. `redirect` sets it; a page that answers a form does by hand."""
     flash_message: Flash | None = None
     """What the next page tells; its cookie is written when all is done."""
     waits_for_edges: bool = False
-    """Whether the answer waits until the edges have applied what was done, and says so in the flash."""
+    """Whether the answer waits until the edges have applied what was done, and says so in the flash message."""
     after_commit: Callable[[], Awaitable[tuple[str, bool]]] | None = None
     """What is done once everything is committed: it returns what to tell of it, and whether that is good news."""
     _is_new_visitor: bool = field(default=False)
@@ -61,8 +62,27 @@ class PageRequest:
 
     @property
     def wants_json(self) -> bool:
-        """Whether our own script asks, rather than a reader."""
-        return self.http_request.headers.get("accept", "") == "application/json"
+        return wants_json(self.http_request)
+
+    @property
+    def id(self) -> str:
+        """The request id, as logs have it."""
+        request_id: str = self.http_request.state.request_id
+        return request_id
+
+    @property
+    def client_address(self) -> str:
+        """The IP address that the request comes from; empty if the server does not tell it."""
+        client = self.http_request.client
+        return client.host if client else ""
+
+    def limit(self, rate_limit: RateLimit, name: str) -> None:
+        """Counts one use by `name`. Raises TooManyRequests when it is over the limit."""
+        self.router.limit(rate_limit, name)
+
+    def safe_url(self, url: str) -> str:
+        """The address to go on to, if it leads into this portal; else where the portal begins."""
+        return self.router.safe_url(self.http_request, url)
 
     async def render(self, template: str, /, status: int = 200, **values: Any) -> Response:
         """A page; it has what every page has besides `values`."""
@@ -150,3 +170,8 @@ class PageRequest:
     def _remember_visitor(self, response: Response) -> None:
         if self._is_new_visitor:
             cookies.write(self.http_request, response, cookies.VISITOR, self.token)
+
+
+def wants_json(http_request: Request) -> bool:
+    """Whether our own script asks, rather than a reader."""
+    return http_request.headers.get("accept", "") == "application/json"

@@ -1,0 +1,86 @@
+"""Owner keys of a bucket: credentials that may do anything in it and nothing else."""
+
+from __future__ import annotations
+
+from fastapi import Response
+
+from keywright.origin.management_keys import rules as management
+from keywright.origin.pipeline.unit_of_work import Page
+from keywright.origin.web.admin_layout import (
+    BUCKET,
+    MAY_NOT_OWN,
+    bucket_path,
+    bucket_url,
+    get_bucket_layout,
+    render_bucket_page,
+    render_confirmation,
+    require,
+    show_secret,
+)
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute, PostRoute
+
+
+async def owner_key_list(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    keys, _ = await management.list_owner_keys(request.work, *bucket_path(request), Page())
+    return await render_bucket_page(request, "buckets/owner_keys.html", layout, keys=keys)
+
+
+async def new_key(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_own, MAY_NOT_OWN)
+    return await render_bucket_page(
+        request, "buckets/owner_key_new.html", layout, form=request.form.or_initial(expires="never")
+    )
+
+
+async def create(request: PageRequest) -> Response:
+    description, expires_at = request.form.description(), request.form.expiry(request.work.now)
+    request.form.check()
+    account, name = bucket_path(request)
+    made = await management.create_owner_key(
+        request.work, account, name, description=description, expires_at=expires_at
+    )
+    return await show_secret(
+        request,
+        heading="The owner key is there",
+        label="The owner key",
+        secret=made.secret,
+        words="It may do anything in this bucket and nothing else. It is shown only now: keep it safe.",
+        on=(bucket_url(request, "owner-keys"), "Back to the owner keys"),
+    )
+
+
+async def ask_revoke(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_own, MAY_NOT_OWN)
+    account, name = bucket_path(request)
+    key = await management.get_owner_key(request.work, account, name, request.path_param("keyId"))
+    lines = ["It is refused from the next request on. There is no way back: make a new one when one is needed."]
+    if key.id == request.work.actor.sub:
+        lines.append("This is the key that you have signed in with. Your session ends with it.")
+    return await render_confirmation(
+        request,
+        heading=f"Revoke owner key ****{key.hint}",
+        lines=lines,
+        button="Revoke owner key",
+        back=bucket_url(request, "owner-keys"),
+    )
+
+
+async def revoke(request: PageRequest) -> Response:
+    account, name = bucket_path(request)
+    await management.delete_owner_key(request.work, account, name, request.path_param("keyId"))
+    request.waits_for_edges = True
+    text = "The owner key is revoked: it is refused from now on. This can't be undone."
+    return request.redirect(bucket_url(request, "owner-keys"), text)
+
+
+ROUTES = (
+    GetRoute(BUCKET + "/owner-keys", owner_key_list),
+    GetRoute(BUCKET + "/owner-keys/new", new_key),
+    PostRoute(BUCKET + "/owner-keys/new", create, form=new_key, action="owner-key.create"),
+    GetRoute(BUCKET + "/owner-keys/{keyId}/revoke", ask_revoke),
+    PostRoute(BUCKET + "/owner-keys/{keyId}/revoke", revoke, form=ask_revoke, action="owner-key.delete"),
+)
