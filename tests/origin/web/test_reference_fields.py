@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from keywright.origin.web.reference.operations import read
+from keywright.origin.web.reference.fields import FieldReader, Limit
 from keywright.origin.web.reference.prose import blocks_of
-from keywright.origin.web.reference.schemas import Limit, Schemas
+from keywright.origin.web.reference.schemas import Schemas
 
 DOCUMENT = {
     "components": {
@@ -59,7 +59,7 @@ NAME = {"$ref": "#/components/schemas/Name"}
     ],
 )
 def test_the_type_of_a_value_is_said_in_words(schema: Any, words: str) -> None:
-    assert Schemas(DOCUMENT).field_of("x", schema).type == words
+    assert FieldReader(Schemas(DOCUMENT)).field_of("x", schema).type == words
 
 
 @pytest.mark.parametrize(
@@ -82,99 +82,28 @@ def test_the_type_of_a_value_is_said_in_words(schema: Any, words: str) -> None:
     ],
 )  # fmt: skip
 def test_the_limits_of_a_value_are_said_in_words(schema: Any, limits: list[Limit]) -> None:
-    assert list(Schemas(DOCUMENT).field_of("x", schema).limits) == limits
+    assert list(FieldReader(Schemas(DOCUMENT)).field_of("x", schema).limits) == limits
 
 
 def test_words_beside_a_reference_win_over_those_behind_it() -> None:
-    field = Schemas(DOCUMENT).field_of("x", {**NAME, "description": "here"})
+    field = FieldReader(Schemas(DOCUMENT)).field_of("x", {**NAME, "description": "here"})
     assert field.description == blocks_of("here")
-    assert Schemas(DOCUMENT).field_of("x", NAME).description == blocks_of("its own")
+    assert FieldReader(Schemas(DOCUMENT)).field_of("x", NAME).description == blocks_of("its own")
 
 
 def test_a_shape_that_holds_itself_ends() -> None:
-    field = Schemas(DOCUMENT).field_of("x", {"$ref": "#/components/schemas/Tree"})
+    field = FieldReader(Schemas(DOCUMENT)).field_of("x", {"$ref": "#/components/schemas/Tree"})
     assert field.fields[0].name == "children"
-    assert Schemas(DOCUMENT).example_of({"$ref": "#/components/schemas/Tree"}, is_request=False) is not None
 
 
 def test_parts_of_a_whole_are_laid_over_each_other() -> None:
     first = {"properties": {"a": {"type": "string"}}, "required": ["a"]}
     second = {"properties": {"b": {"type": "integer"}}, "required": ["b"]}
-    fields = Schemas({}).fields_of({"allOf": [first, second]})
+    fields = FieldReader(Schemas({})).fields_of({"allOf": [first, second]})
     assert [(field.name, field.is_required) for field in fields] == [("a", True), ("b", True)]
 
 
 def test_several_shapes_are_told_apart_by_their_names() -> None:
     document = {"S": {"One": {"properties": {"a": {}}}, "Two": {"properties": {"b": {}}}}}
-    fields = Schemas(document).fields_of({"oneOf": [{"$ref": "#/S/One"}, {"$ref": "#/S/Two"}]})
+    fields = FieldReader(Schemas(document)).fields_of({"oneOf": [{"$ref": "#/S/One"}, {"$ref": "#/S/Two"}]})
     assert [(field.name, field.fields[0].name) for field in fields] == [("One", "a"), ("Two", "b")]
-
-
-def test_a_request_holds_what_is_required_or_has_an_example_and_an_answer_holds_all() -> None:
-    schema = {
-        "type": "object",
-        "required": ["name"],
-        "properties": {
-            "name": {"type": "string", "minLength": 1},
-            "tags": {"anyOf": [{"type": "object", "examples": [{"plan": "gold"}]}, {"type": "null"}]},
-            "description": {"type": ["string", "null"]},
-            "keys": {"type": "array", "items": {"type": "object", "properties": {"on": {"format": "date"}}}},
-        },
-    }
-    assert Schemas({}).example_of(schema, is_request=True) == {"name": "string", "tags": {"plan": "gold"}}
-    assert Schemas({}).example_of(schema, is_request=False) == {
-        "name": "string",
-        "tags": {"plan": "gold"},
-        "description": None,
-        "keys": [{"on": "2027-01-31"}],
-    }
-
-
-def test_references_are_followed_everywhere() -> None:
-    document = {
-        "paths": {"/a/{b}": {"$ref": "#/x/item"}},
-        "x": {
-            "item": {
-                "parameters": [{"$ref": "#/x/parameter"}],
-                "put": {
-                    "requestBody": {"$ref": "#/x/body"},
-                    "responses": {"200": {"$ref": "#/x/response"}, "default": {"description": "Whatever."}},
-                },
-            },
-            "parameter": {
-                "in": "path",
-                "name": "b",
-                "required": True,
-                "schema": NAME,
-                "examples": {"e": {"value": "c d"}},
-            },
-            "body": {"content": {"application/json": {"examples": {"e": {"$ref": "#/x/example"}}}}},
-            "example": {"value": {"it": "isn't"}},
-            "response": {"description": "Done.", "headers": {"X-A": {"$ref": "#/x/header"}}},
-            "header": {"schema": {"type": "integer"}},
-        },
-        **DOCUMENT,
-    }
-    found = read(document, base_url="http://h")
-    (operation,) = found.tags[0].operations
-    assert operation.curl.startswith("curl -X PUT 'http://h/a/c%20d' \\\n")
-    assert """-d '{\n    "it": "isn'"'"'t"\n  }'""" in operation.curl
-    assert operation.parameters[0][1][0].limits == (Limit("at most 5 characters"),)
-    assert operation.responses[0].headers[0].type == "integer"
-    assert operation.problems[0].phrase == "Any other status"
-
-
-def test_two_operations_of_one_name_have_two_anchors() -> None:
-    document = {"paths": {"/a": {"get": {"summary": "Errors"}, "put": {"summary": "Errors"}}}}
-    operations = read(document, base_url="", anchors=["errors"]).tags[0].operations
-    assert [operation.anchor for operation in operations] == ["errors-2", "errors-3"]
-
-
-def test_descriptions_are_cut_into_blocks() -> None:
-    text = "## Title\nFirst\nline with `code`.\n\n- one\n- two\n  goes on\n\n```sh\nls  -l\n```\nLast **word**."
-    blocks = blocks_of(text)
-    assert [block.kind for block in blocks] == ["heading", "paragraph", "list", "sample", "paragraph"]
-    assert [span.kind for span in blocks[1].lines[0]] == ["text", "code", "text"]
-    assert blocks[2].lines[1][0].text == "two goes on"
-    assert blocks[3].lines[0][0].text == "ls  -l"
-    assert blocks_of("") == ()
