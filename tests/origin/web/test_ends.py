@@ -68,7 +68,7 @@ async def test_the_next_page_tells_how_far_it_has_got(
         assert answer.status_code == (200 if what == "roll" else 303)
         (told,) = re.findall(r'<div class="notice warning" role="status"><p>(.*?)</p>', await visitor.open(page))
         # On a slow machine it may not be known who there is, and that is told as well.
-        assert "1 of 2 edges had not applied it" in told or "could not be learnt in time" in told
+        assert "1 of 2 edges have not applied it" in told or "not known yet" in told
 
 
 OUTCOMES = [Outcome(1, 1), Outcome(2, 2), Outcome(1, 3), Outcome(1, 1, is_known=False)]
@@ -79,9 +79,12 @@ OUTCOMES = [Outcome(1, 1), Outcome(2, 2), Outcome(1, 3), Outcome(1, 1, is_known=
     [
         (
             admin_layout.describe_outcome,
-            ["The edge has", "Every edge has", "2 of 3 edges had not", "could not be learnt"],
+            ["Applied on the edge", "Applied on all edges", "2 of 3 edges have not", "not known yet"],
         ),
-        (portal_layout.describe_outcome, ["everywhere", "everywhere", "Not every place", "Not every place"]),
+        (
+            portal_layout.describe_outcome,
+            ["effect everywhere", "effect everywhere", "may take a moment", "may take a moment"],
+        ),
     ],
     ids=["the team", "end users"],
 )

@@ -45,9 +45,9 @@ async def test_what_users_may_do_is_saved_and_logged(shared: Service) -> None:
 async def test_a_bucket_is_closed_to_users_and_opened_again(shared: Service) -> None:
     async with visiting(shared) as visitor, visiting(shared, None) as user:
         answer = await visitor.send(f"{BUCKET}/self-serve", **RIGHTS)
-        assert "The bucket is closed to users." in await visitor.open(answer.headers["location"])
+        assert "Self-serve is off." in await visitor.open(answer.headers["location"])
         await user.open(f"/portal/{NAME}/sign-in", 404)
-        assert "so nobody sees it" in await visitor.open(f"{BUCKET}/portal")
+        assert "so nobody can see it" in await visitor.open(f"{BUCKET}/portal")
         await visitor.send(f"{BUCKET}/self-serve", enabled="on", **RIGHTS)
         await user.open(f"/portal/{NAME}/sign-in")
 
@@ -84,7 +84,7 @@ async def test_the_looks_are_saved_shown_and_logged(shared: Service) -> None:
         ]
         assert saved == {**LOOKS, "links": links}
         page = html.unescape(await visitor.open(answer.headers["location"]))
-        assert "looks are saved" in page
+        assert "Branding saved" in page
         assert f'src="{logo_url}"' in page
         assert 'value="#0f5c6e"' in page
         assert "Docs=https://docs.example.com/?a=b\nA=B=http://x.example.com" in page
@@ -105,8 +105,8 @@ async def test_the_looks_are_saved_shown_and_logged(shared: Service) -> None:
         ({"color": "red"}, "color", "Must be a colour such as #0f5c6e."),
         ({"supportEmail": "help"}, "supportEmail", "Must be an e-mail address."),
         ({"apiUrl": "javascript:alert(1)"}, "apiUrl", "Must be a web address"),
-        ({"links": "Docs"}, "links", "Must be written words=address"),
-        ({"links": "Docs=javascript:alert(1)"}, "links", "Must be written words=address"),
+        ({"links": "Docs"}, "links", "Must be text=URL"),
+        ({"links": "Docs=javascript:alert(1)"}, "links", "Must be text=URL"),
         ({"links": 'Docs=https://x.example/"onload="x'}, "links", "Must be a web address"),
         ({"links": "x" * 41 + "=https://x.example"}, "links", "at most 40 characters"),
         ({"links": "\n".join(f"L{n}=https://x.example" for n in range(7))}, "links", "Must be at most 6."),

@@ -24,17 +24,17 @@ async def account_list(request: PageRequest) -> Response:
 
 
 async def new_account(request: PageRequest) -> Response:
-    require(request.work.actor.grantee.is_root, "Only the root management key may do this.")
+    require(request.work.actor.grantee.is_root, "Only the root key can do this.")
     return await request.render("admin/accounts/new.html", layout=await load_own_layout(request), form=request.form)
 
 
 async def create(request: PageRequest) -> Response:
-    name = request.form.name("name", ACCOUNT_NAME, "1 to 128 of a-z, 0-9, _ and -")
+    name = request.form.name("name", ACCOUNT_NAME, "1 to 128 characters: a-z, 0-9, _ and -")
     request.form.check()
     account = await accounts.create(request.work, name=name)
     url = account_url(request, account.name, "management-keys")
     href = account_url(request, account.name, "management-keys", "new")
-    return request.redirect(url, f"Account {account.name} is there.", href=href, link="Make its first management key")
+    return request.redirect(url, f"Account {account.name} created.", href=href, link="Create its first management key")
 
 
 ROUTES = (

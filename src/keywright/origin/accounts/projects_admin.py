@@ -27,11 +27,11 @@ async def new_project(request: PageRequest) -> Response:
 
 
 async def create(request: PageRequest) -> Response:
-    name = request.form.name("name", PROJECT_NAME, "1 to 64 of a-z, 0-9 and -")
+    name = request.form.name("name", PROJECT_NAME, "1 to 64 characters: a-z, 0-9 and -")
     request.form.check()
     project = await accounts.create_project(request.work, request.path_param("accountName"), name=name)
     url = account_url(request, request.path_param("accountName"), "buckets") + f"?project={project.name}"
-    return request.redirect(url, f"Project {project.name} is there, with a bucket for each environment.")
+    return request.redirect(url, f"Project {project.name} created, with a bucket for each environment.")
 
 
 async def ask_delete(request: PageRequest) -> Response:
@@ -44,8 +44,8 @@ async def ask_delete(request: PageRequest) -> Response:
         request,
         heading=f"Delete project {project.name}",
         lines=[
-            f"Its buckets go with it: {names}.",
-            "That is possible only while none of them has consumers. There is no way back.",
+            f"This also deletes its buckets: {names}.",
+            "It is only possible while none of them has consumers. This can't be undone.",
         ],
         button="Delete project",
         back=account_url(request, request.path_param("accountName"), "buckets") + f"?project={project.name}",
@@ -58,9 +58,7 @@ async def delete(request: PageRequest) -> Response:
     await accounts.delete_project(request.work, request.path_param("accountName"), request.path_param("projectName"))
     request.waits_for_edges = True
     url = account_url(request, request.path_param("accountName"), "buckets")
-    return request.redirect(
-        url, f"Project {request.path_param('projectName')} and its buckets are deleted. There is no way back."
-    )
+    return request.redirect(url, f"Project {request.path_param('projectName')} and its buckets deleted.")
 
 
 ROUTES = (

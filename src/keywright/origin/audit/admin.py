@@ -15,7 +15,7 @@ from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute
 
 PAGE_SIZE = 50
-OUTCOMES = {"": "Any outcome", "done": "Done", "refused": "Refused"}
+OUTCOMES = {"": "Any outcome", "done": "Succeeded", "refused": "Refused"}
 
 
 async def audit_log(request: PageRequest) -> Response:

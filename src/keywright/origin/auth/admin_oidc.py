@@ -51,8 +51,7 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
         if actor is None:
             log.warning("a sign-in without a role was refused (request %s)", http_request.state.request_id)
             raise Forbidden(
-                f"{email} has no role here. Ask whoever runs this service to give it one, "
-                "or sign in with a management key."
+                f"{email} has no role here. Ask your administrator for one, or sign in with a management key."
             )
         request = await router.open_request(http_request, tx, audit_draft)
         audit_draft.account_id = actor.grantee.account_id
@@ -67,7 +66,7 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
 def _team(http_request: Request) -> Team:
     services: Services = http_request.app.state.services
     if services.team is None:
-        raise NotFound("Nobody signs in here with an identity provider.")
+        raise NotFound("This portal has no identity provider.")
     return services.team
 
 

@@ -58,10 +58,10 @@ async def sign_in(request: PageRequest) -> Response:
     found = await bearer.sign_in(request.work.tx, secret or "", request.work.dependencies)
     if found is None:
         log.warning("a sign-in to the admin portal was refused (request %s)", request.id)
-        raise _refused("is not a management key, or has ended")
+        raise _refused("is not a valid management key, or has expired")
     actor, who = found
     if not may_look(actor):
-        raise _refused("may not read anything here: its permissions are for validating keys or for edges only")
+        raise _refused("has no access to this portal: its permissions are for validating keys or for edges only")
     request.work.audit_draft.account_id = actor.grantee.account_id
     return await request.sign_in(who, request.safe_url(request.form.get("next")), actor)
 

@@ -115,9 +115,8 @@ def _check_links_are_sent(request: PageRequest) -> None:
 async def _send(mailer: Mailer, portal_name: str, letter: Letter, url: str) -> None:
     minutes = int(email_links.LINK_LIFE.total_seconds() // 60)
     text = (
-        f"Sign in to {portal_name} with this link, in the browser in which you asked for it:\n\n{url}\n\n"
-        f"It works once, for {minutes} minutes. If you did not ask for it, do nothing: nobody can use it but whoever"
-        " asked, and they would need this mail.\n"
+        f"Use this link to sign in to {portal_name}. Open it in the browser in which you requested it:\n\n{url}\n\n"
+        f"It works once and expires in {minutes} minutes. If you did not request it, you can ignore this e-mail.\n"
     )
     try:
         await mailer.send(to=letter.email, subject=f"Sign in to {portal_name}", text=text, sender_name=portal_name)

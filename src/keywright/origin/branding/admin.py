@@ -67,9 +67,7 @@ async def update(request: PageRequest) -> Response:
     form.check()
     await branding.update(request.work, *bucket_path(request), changes)
     url = developer_portal_url(request)
-    return request.redirect(
-        bucket_url(request, "portal"), "The portal's looks are saved.", href=url, link="See the portal"
-    )
+    return request.redirect(bucket_url(request, "portal"), "Branding saved.", href=url, link="View portal")
 
 
 def _links(form: Form) -> list[dict[str, str]]:
@@ -78,9 +76,9 @@ def _links(form: Form) -> list[dict[str, str]]:
     for line in filter(None, map(str.strip, form.get("links").splitlines())):
         found = LINK.fullmatch(line)
         if found is None:
-            form.fail("links", "must be written words=address, with an address such as https://example.com/docs")
+            form.fail("links", "must be text=URL, such as Docs=https://example.com/docs")
         elif len(found["text"]) > LINK_LENGTH:
-            form.fail("links", f"the words of a link must have at most {LINK_LENGTH} characters")
+            form.fail("links", f"the text of a link must have at most {LINK_LENGTH} characters")
         else:
             links.append(found.groupdict())
     if len(links) > MOST_LINKS:

@@ -31,8 +31,8 @@ ACCESS = {
 
 
 WHEN_STALE = {
-    WhenStale.SERVE.value: "Answers from what it has",
-    WhenStale.REFUSE.value: "Refuses to answer, with 503",
+    WhenStale.SERVE.value: "Keep answering",
+    WhenStale.REFUSE.value: "Refuse with 503",
 }
 
 
@@ -63,7 +63,7 @@ async def update(request: PageRequest) -> Response:
         max_staleness_seconds=seconds,
         when_stale=when_stale,
     )
-    return request.redirect(bucket_url(request, "settings"), "The bucket's settings are saved.")
+    return request.redirect(bucket_url(request, "settings"), "Settings saved.")
 
 
 async def ask_delete(request: PageRequest) -> Response:
@@ -73,8 +73,8 @@ async def ask_delete(request: PageRequest) -> Response:
         request,
         heading=f"Delete bucket {layout.bucket.name}",
         lines=[
-            "All its consumers, their keys and the bucket's owner keys are deleted with it.",
-            "Every one of its keys is refused from the next request on. There is no way back.",
+            "This also deletes all its consumers, their keys and the bucket's owner keys.",
+            "All its keys stop working immediately. This can't be undone.",
         ],
         button="Delete bucket",
         back=bucket_url(request, "settings"),
@@ -86,7 +86,7 @@ async def delete(request: PageRequest) -> Response:
     request.form.typed(request.path_param("bucketName"))
     await buckets.delete(request.work, *bucket_path(request))
     request.waits_for_edges = True
-    text = f"Bucket {request.path_param('bucketName')} is deleted with all that was in it. There is no way back."
+    text = f"Bucket {request.path_param('bucketName')} deleted."
     if request.work.actor.grantee.owned_bucket_id is not None:
         # Whoever came in with the bucket's own key has ended that key, and with it the session.
         return request.redirect(f"{request.base}/sign-in?ended=1")
@@ -106,7 +106,7 @@ async def share(request: PageRequest) -> Response:
     request.form.check()
     account, name = bucket_path(request)
     await buckets.share(request.work, account, name, with_account=other, access=access)
-    return request.redirect(bucket_url(request, "sharing"), f"The bucket is shared with {other}.")
+    return request.redirect(bucket_url(request, "sharing"), f"Bucket shared with {other}.")
 
 
 async def ask_unshare(request: PageRequest) -> Response:
@@ -116,7 +116,7 @@ async def ask_unshare(request: PageRequest) -> Response:
     return await render_confirmation(
         request,
         heading=f"Stop sharing with {other}",
-        lines=[f"From the next request on, account {other} finds this bucket no more. You can share it again."],
+        lines=[f"Account {other} loses access to this bucket immediately. You can share it again later."],
         button="Stop sharing",
         back=bucket_url(request, "sharing"),
     )
@@ -128,7 +128,7 @@ async def unshare(request: PageRequest) -> Response:
     await buckets.unshare(request.work, account, name, with_account=other)
     request.waits_for_edges = True
     url = bucket_url(request, "sharing")
-    return request.redirect(url, f"The bucket is no longer shared with {other}. You can share it again below.")
+    return request.redirect(url, f"Bucket no longer shared with {other}.")
 
 
 ROUTES = (

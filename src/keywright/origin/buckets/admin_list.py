@@ -23,8 +23,8 @@ from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
 
 PAGE_SIZE = 50
-NAME_WORDS = "5 to 128 of a-z, 0-9 and -"
-PREFIX_WORDS = "2 to 16 of a-z and 0-9, beginning with a letter"
+NAME_WORDS = "5 to 128 characters: a-z, 0-9 and -"
+PREFIX_WORDS = "2 to 16 characters: a-z and 0-9, starting with a letter"
 
 
 async def start(request: PageRequest) -> Response:
@@ -69,11 +69,11 @@ async def create(request: PageRequest) -> Response:
     bucket, owner_key = await buckets.create(request.work, request.path_param("accountName"), draft)
     return await show_secret(
         request,
-        heading=f"Bucket {bucket.name} is there",
-        label="Its owner key",
+        heading=f"Bucket {bucket.name} created",
+        label="Owner key",
         secret=owner_key.secret,
-        words="The owner key may do anything in this bucket and nothing else. It is shown only now.",
-        on=(account_url(request, request.path_param("accountName"), "buckets", bucket.name), "Go to the bucket"),
+        words="The owner key has full access to this bucket and nothing else. Copy it now: it won't be shown again.",
+        on=(account_url(request, request.path_param("accountName"), "buckets", bucket.name), "Go to bucket"),
     )
 
 

@@ -44,11 +44,11 @@ async def create(request: PageRequest) -> Response:
     )
     return await show_secret(
         request,
-        heading="The owner key is there",
-        label="The owner key",
+        heading="Owner key created",
+        label="Owner key",
         secret=made.secret,
-        words="It may do anything in this bucket and nothing else. It is shown only now: keep it safe.",
-        on=(bucket_url(request, "owner-keys"), "Back to the owner keys"),
+        words="It has full access to this bucket and nothing else. Copy it now: it won't be shown again.",
+        on=(bucket_url(request, "owner-keys"), "Back to owner keys"),
     )
 
 
@@ -57,9 +57,9 @@ async def ask_revoke(request: PageRequest) -> Response:
     require(layout.may_own, MAY_NOT_OWN)
     account, name = bucket_path(request)
     key = await management.get_owner_key(request.work, account, name, request.path_param("keyId"))
-    lines = ["It is refused from the next request on. There is no way back: make a new one when one is needed."]
+    lines = ["It stops working immediately. This can't be undone."]
     if key.id == request.work.actor.sub:
-        lines.append("This is the key that you have signed in with. Your session ends with it.")
+        lines.append("You are signed in with this key: revoking it ends your session.")
     return await render_confirmation(
         request,
         heading=f"Revoke owner key ****{key.hint}",
@@ -73,7 +73,7 @@ async def revoke(request: PageRequest) -> Response:
     account, name = bucket_path(request)
     await management.delete_owner_key(request.work, account, name, request.path_param("keyId"))
     request.waits_for_edges = True
-    text = "The owner key is revoked: it is refused from now on. This can't be undone."
+    text = "Owner key revoked."
     return request.redirect(bucket_url(request, "owner-keys"), text)
 
 

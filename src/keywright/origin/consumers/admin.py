@@ -35,7 +35,7 @@ PAGE_SIZE = 50
 MOST_MANAGERS = 50
 """That one form may name: each is sent a mail."""
 INVITES = RateLimit(per_second=1, burst=200, message="You have sent too many invites.")
-NAME_WORDS = "1 to 128 of a-z, 0-9, _ and -"
+NAME_WORDS = "1 to 128 characters: a-z, 0-9, _ and -"
 WAYS = {"name": "Name", "tag": "Tag", "manager": "Manager", "key": "Key"}
 
 
@@ -107,15 +107,15 @@ async def create(request: PageRequest) -> Response:
     )
     url = bucket_url(request, "consumers", name)
     if not made.secrets:
-        return request.redirect(url, f"Consumer {name} is there. It has no key yet.")
+        return request.redirect(url, f"Consumer {name} created. It has no key yet.")
     (secret,) = made.secrets.values()
     return await show_secret(
         request,
-        heading=f"Consumer {name} is there",
-        label="Its first key",
+        heading=f"Consumer {name} created",
+        label="First key",
         secret=secret,
-        words="Hand it to whoever calls your API as this consumer. It works from now on.",
-        on=(url, "Go to the consumer"),
+        words="Give it to whoever calls your API as this consumer. It works now.",
+        on=(url, "Go to consumer"),
     )
 
 
@@ -140,7 +140,7 @@ async def update(request: PageRequest) -> Response:
     form.check()
     await consumers.update(request.work, path_of(request), description=description, tags=tags, metadata=metadata)
     url = consumer_url(request)
-    return request.redirect(url, "The consumer is saved.", href=f"{url}/edit", link="Edit again")
+    return request.redirect(url, "Consumer saved.", href=f"{url}/edit", link="Edit again")
 
 
 async def ask_delete(request: PageRequest) -> Response:
@@ -148,15 +148,15 @@ async def ask_delete(request: PageRequest) -> Response:
     require(layout.may_write, MAY_NOT_WRITE)
     view = await consumers.get(request.work, path_of(request), Include(keys=True))
     count = len(view.keys or ())
-    keys = f"Its {count} keys are" if count != 1 else "Its key is"
+    keys = f"Its {count} keys stop" if count != 1 else "Its key stops"
     return await render_confirmation(
         request,
         heading=f"Delete consumer {view.consumer.name}",
         lines=[
-            f"{keys} refused from the next request on, and its managers lose it."
+            f"{keys} working immediately, and its managers lose access."
             if count
-            else "Its managers lose it. It has no keys.",
-            "There is no way back.",
+            else "Its managers lose access. It has no keys.",
+            "This can't be undone.",
         ],
         button="Delete consumer",
         back=consumer_url(request),
@@ -168,7 +168,7 @@ async def delete(request: PageRequest) -> Response:
     request.form.typed(request.path_param("consumerName"))
     await consumers.delete(request.work, path_of(request))
     request.waits_for_edges = True
-    text = f"Consumer {request.path_param('consumerName')} is deleted, and its keys are refused. There is no way back."
+    text = f"Consumer {request.path_param('consumerName')} deleted."
     return request.redirect(bucket_url(request), text)
 
 

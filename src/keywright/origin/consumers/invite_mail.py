@@ -28,12 +28,12 @@ async def send_invites(request: PageRequest, bucket: Bucket, emails: Sequence[st
     if not emails:
         return
     if not bucket.self_serve.enabled:
-        request.flash("No mail was sent, as the bucket is closed to users: see Self-serve.", is_good=False)
+        request.flash("No e-mail was sent, because self-serve is off for this bucket.", is_good=False)
         return
     mailer = request.services.mailer
     url = f"{request.services.public_url}/portal/{quote(bucket.name)}"
     if mailer is None or not mailer.has_server:
-        text = f"This service sends no mail, as it has no mail server. Hand over the address yourself: {url}"
+        text = f"No e-mail was sent, because no mail server is configured. Share this link yourself: {url}"
         request.flash(text, is_good=False)
         return
     name = (await branding.of_bucket(request.work, bucket)).name or bucket.name
@@ -43,23 +43,25 @@ async def send_invites(request: PageRequest, bucket: Bucket, emails: Sequence[st
         are_sent = await asyncio.gather(*(_send(mailer, email, name, url, actor) for email in emails))
         lost = [email for email, is_sent in zip(emails, are_sent, strict=True) if not is_sent]
         if not lost:
-            return "A mail with the address of the portal is on its way.", True
+            return "Invite sent.", True
         whom = lost[0] if len(lost) == 1 else f"{len(lost)} of {len(emails)} addresses"
-        return f"The mail to {whom} could not be sent. Hand over the address yourself: {url}", False
+        return f"The e-mail to {whom} could not be sent. Share this link yourself: {url}", False
 
     request.after_commit = send
 
 
 async def _send(mailer: Mailer, email: str, portal_name: str, url: str, actor: Actor) -> bool:
     # No word of the consumer: what users call it is theirs to choose, and this mail goes to strangers in our name.
-    by = f"{actor.email} has invited you" if actor.kind is ActorKind.USER else "You are invited"
+    by = f"{actor.email} has invited you" if actor.kind is ActorKind.USER else "You have been invited"
     text = (
-        f"{by} to look after API keys of {portal_name}.\n\nSign in with this address, {email}, and they are there:\n\n"
-        f"{url}\n\nIf you do not know what this is about, do nothing.\n"
+        f"{by} to manage API keys for {portal_name}.\n\nSign in with this address ({email}) to get started:\n\n"
+        f"{url}\n\nIf you did not expect this invite, you can ignore this e-mail.\n"
     )
     try:
         async with asyncio.timeout(SEND_SECONDS):
-            await mailer.send(to=email, subject=f"You are invited to {portal_name}", text=text, sender_name=portal_name)
+            await mailer.send(
+                to=email, subject=f"You have been invited to {portal_name}", text=text, sender_name=portal_name
+            )
     except (MailNotSent, ValueError, TimeoutError):
         return False
     return True

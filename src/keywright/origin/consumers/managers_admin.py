@@ -19,7 +19,7 @@ async def add(request: PageRequest) -> Response:
     await consumers.add_manager(request.work, path_of(request), ManagerDraft(email))
     await send_invites(request, (await get_bucket_layout(request)).bucket, [email], INVITES)
     url = consumer_url(request) + "#managers"
-    return request.redirect(url, f"{email} is invited, and becomes a manager by signing in with that address.")
+    return request.redirect(url, f"Invited {email}. They become a manager when they sign in with this address.")
 
 
 async def ask_remove(request: PageRequest) -> Response:
@@ -29,7 +29,7 @@ async def ask_remove(request: PageRequest) -> Response:
     return await render_confirmation(
         request,
         heading=f"Remove {manager.email}",
-        lines=["They can no longer see or change this consumer's keys. The keys themselves go on working."],
+        lines=["They can no longer view or change this consumer's keys. The keys themselves keep working."],
         button="Remove manager" if manager.sub else "Withdraw invite",
         back=consumer_url(request),
     )
@@ -38,7 +38,7 @@ async def ask_remove(request: PageRequest) -> Response:
 async def remove(request: PageRequest) -> Response:
     manager = await consumers.delete_manager(request.work, path_of(request), request.path_param("managerId"))
     url = consumer_url(request) + "#managers"
-    return request.redirect(url, f"{manager.email} manages this consumer no more. You can invite them again.")
+    return request.redirect(url, f"Removed {manager.email}.")
 
 
 ROUTES = (

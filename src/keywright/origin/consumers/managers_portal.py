@@ -35,7 +35,7 @@ async def invite(request: PageRequest) -> Response:
     request.form.check()
     await self_serve.invite(request.work, consumer_ref(request), email=email)
     await send_invites(request, portal.bucket, [email], INVITES)
-    words = f"{email} is invited: it takes effect when they sign in here with this address."
+    words = f"Invited {email}. They become a manager when they sign in."
     return request.redirect(consumer_url(request, "managers"), words)
 
 
@@ -44,9 +44,9 @@ async def remove_form(request: PageRequest) -> Response:
     person = await self_serve.get_manager(request.work, consumer_ref(request), request.path_param("managerId"))
     is_self = person.sub == request.work.actor.sub
     lines = [
-        "You will not see this consumer and its keys any more."
+        "You will lose access to this consumer and its keys."
         if is_self
-        else f"{person.email} will not see this consumer and its keys any more. Keys that they know go on working."
+        else f"{person.email} will lose access to this consumer. Keys they know keep working."
     ]
     heading = "Leave this consumer?" if is_self else f"Remove {person.email}?"
     return await render_confirmation(
@@ -60,7 +60,7 @@ async def remove(request: PageRequest) -> Response:
     await self_serve.remove_manager(request.work, consumer_ref(request), person.id)
     is_self = person.sub == request.work.actor.sub
     url = request.base if is_self else consumer_url(request, "managers")
-    return request.redirect(url, "You have left." if is_self else f"{person.email} is removed.")
+    return request.redirect(url, "You are no longer a manager." if is_self else f"Removed {person.email}.")
 
 
 ROUTES = (

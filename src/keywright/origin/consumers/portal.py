@@ -73,7 +73,7 @@ async def rename(request: PageRequest) -> Response:
     description = request.form.description()
     request.form.check()
     await self_serve.rename(request.work, consumer_ref(request), description=description)
-    return request.redirect(consumer_url(request), "The new name is saved.")
+    return request.redirect(consumer_url(request), "Name saved.")
 
 
 async def delete_form(request: PageRequest) -> Response:
@@ -83,8 +83,8 @@ async def delete_form(request: PageRequest) -> Response:
         request,
         portal,
         heading=f"Delete {title_of(view.consumer)}?",
-        lines=["All its keys stop working at once, and everything that uses them. There is no way back."],
-        button="Delete it with all its keys",
+        lines=["All its keys stop working immediately. This can't be undone."],
+        button="Delete consumer and keys",
     )
 
 
@@ -92,7 +92,7 @@ async def delete(request: PageRequest) -> Response:
     await require_sign_in(request)
     await self_serve.delete_consumer(request.work, consumer_ref(request))
     request.waits_for_edges = True
-    return request.redirect(request.base, "It is deleted with all its keys.")
+    return request.redirect(request.base, "Consumer deleted.")
 
 
 def title_of(consumer: Consumer) -> str:

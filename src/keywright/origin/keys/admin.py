@@ -62,8 +62,8 @@ async def create(request: PageRequest) -> Response:
     draft = KeyDraft(request.form.description(), request.form.expiry(request.work.now))
     request.form.check()
     (made,) = await keys.create(request.work, path_of(request), [draft])
-    ends = f"until {moment(draft.expires_at)}" if draft.expires_at else "until it is revoked"
-    return await _show_made(request, "The key is there", made.secret, f"It works from now on, {ends}.")
+    expiry = f"It expires on {moment(draft.expires_at)}." if draft.expires_at else "It never expires."
+    return await _show_made(request, "Key created", made.secret, f"It works now. {expiry}")
 
 
 async def edit(request: PageRequest) -> Response:
@@ -82,7 +82,7 @@ async def update(request: PageRequest) -> Response:
     form = request.form
     _, _, key = await keys.get(request.work, path_of(request), request.path_param("keyId"))
     is_kept = form.get("expires") == CUSTOM and form.get("expires_at") == _typed(key.expires_at)
-    # Left as it is, an end may be in the past, and keeps its seconds.
+    # Left as it is, an expiry may be in the past, and keeps its seconds.
     description, expires_at = form.description(), UNSET if is_kept else form.expiry(request.work.now)
     form.check()
     await keys.update(
@@ -94,7 +94,7 @@ async def update(request: PageRequest) -> Response:
         secret=UNSET,
     )
     href = consumer_url(request, "keys", request.path_param("keyId"), "edit")
-    return request.redirect(consumer_url(request), "The key is saved.", href=href, link="Edit again")
+    return request.redirect(consumer_url(request), "Key saved.", href=href, link="Edit again")
 
 
 async def ask_roll(request: PageRequest) -> Response:
@@ -114,11 +114,11 @@ async def roll(request: PageRequest) -> Response:
     request.form.check()
     _, made = await keys.roll(request.work, path_of(request), expires_at=ends_at)
     if ends_at is None:
-        request.flash("The keys that were rolled are refused.")
+        request.flash("The rolled keys no longer work.")
         request.waits_for_edges = True
-    until = "ended just now" if ends_at is None else f"work until {moment(ends_at)}, unless they end sooner"
-    words = f"It works from now on. The consumer's other keys {until}."
-    return await _show_made(request, "The keys are rolled", made.secret, words)
+    until = "have expired" if ends_at is None else f"expire on {moment(ends_at)}, unless they expire sooner"
+    words = f"It works now. The consumer's other keys {until}."
+    return await _show_made(request, "Keys rolled", made.secret, words)
 
 
 async def ask_revoke(request: PageRequest) -> Response:
@@ -129,8 +129,8 @@ async def ask_revoke(request: PageRequest) -> Response:
         request,
         heading=f"Revoke key ****{key.hint}",
         lines=[
-            "It is refused from the next request on. There is no way back.",
-            "To give whoever uses it time to change, roll the consumer's keys instead.",
+            "It stops working immediately. This can't be undone.",
+            "To leave time to switch over, roll the consumer's keys instead.",
         ],
         button="Revoke key",
         back=consumer_url(request),
@@ -142,14 +142,14 @@ async def revoke(request: PageRequest) -> Response:
     request.waits_for_edges = True
     return request.redirect(
         consumer_url(request),
-        "The key is revoked: it is refused from now on. This can't be undone.",
+        "Key revoked.",
         href=consumer_url(request, "keys", "new"),
-        link="Make another key",
+        link="Create another key",
     )
 
 
 async def _show_made(request: PageRequest, heading: str, secret: Secret, words: str) -> Response:
-    label, on = f"New key of {request.path_param('consumerName')}", (consumer_url(request), "Back to the consumer")
+    label, on = f"New key of {request.path_param('consumerName')}", (consumer_url(request), "Back to consumer")
     return await show_secret(request, heading=heading, label=label, secret=secret, words=words, on=on)
 
 

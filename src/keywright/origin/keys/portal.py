@@ -66,20 +66,20 @@ async def roll(request: PageRequest) -> Response:
     request.form.check()
     _, made = await self_serve.roll(request.work, consumer_ref(request), expires_at=expires_at, is_shown=True)
     if expires_at is not None:
-        until = f"Your current keys work until {moment(expires_at)}, unless they end sooner."
+        until = f"Your current keys expire on {moment(expires_at)}, unless they expire sooner."
         return await render_created_key(request, request.path_param("consumerName"), made.secret.reveal(), until)
-    request.flash("Your other keys are ended.")
+    request.flash("Your other keys no longer work.")
     request.waits_for_edges = True
     return await render_created_key(
-        request, request.path_param("consumerName"), made.secret.reveal(), "Your other keys have stopped working."
+        request, request.path_param("consumerName"), made.secret.reveal(), "Your other keys no longer work."
     )
 
 
 async def delete_form(request: PageRequest) -> Response:
     portal = await require_sign_in(request)
     key = await self_serve.get_key(request.work, consumer_ref(request), request.path_param("keyId"))
-    name = key.description or f"the key that ends in {key.hint}"
-    lines = [f"It stops working at once: {name}, ending in {key.hint}. There is no way back."]
+    name = key.description or "The key"
+    lines = [f"{name} (ending in {key.hint}) stops working immediately. This can't be undone."]
     return await render_confirmation(request, portal, heading="Delete this key?", lines=lines, button="Delete key")
 
 
@@ -87,7 +87,7 @@ async def delete(request: PageRequest) -> Response:
     await require_sign_in(request)
     await self_serve.delete_key(request.work, consumer_ref(request), request.path_param("keyId"))
     request.waits_for_edges = True
-    return request.redirect(consumer_url(request), "The key is deleted.")
+    return request.redirect(consumer_url(request), "Key deleted.")
 
 
 ROUTES = (

@@ -27,7 +27,7 @@ from keywright.origin.web.routes import GetRoute, PostRoute
 MANAGEMENT_KEYS = ACCOUNT + "/management-keys"
 PAGE_SIZE = 50
 ACCOUNT_ACCESS = {
-    "none": "Nothing, but for the buckets named below",
+    "none": "None, except the buckets below",
     "read": "Read everything",
     "write": "Manage everything",
 }
@@ -55,7 +55,7 @@ async def create(request: PageRequest) -> Response:
         Access.of(form.choice("account", ACCOUNT_ACCESS)), _named_buckets(form), form.is_on("feed")
     )
     if permissions == Permissions():
-        form.fail("buckets", "name a bucket, or choose what the key may do in the whole account")
+        form.fail("buckets", "name a bucket, or choose an account access")
     form.check()
     made, secret = await management.create(
         request.work,
@@ -66,13 +66,13 @@ async def create(request: PageRequest) -> Response:
     )
     return await show_secret(
         request,
-        heading="The management key is there",
+        heading="Management key created",
         label=made.key.description or "Management key",
         secret=secret,
-        words="It is shown only now: keep it safe.",
+        words="Copy it now: it won't be shown again.",
         on=(
             account_url(request, request.path_param("accountName"), "management-keys"),
-            "Back to the management keys",
+            "Back to management keys",
         ),
     )
 
@@ -80,11 +80,11 @@ async def create(request: PageRequest) -> Response:
 async def ask_revoke(request: PageRequest) -> Response:
     require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
     found = await management.get(request.work, request.path_param("accountName"), request.path_param("keyId"))
-    lines = ["It is refused from the next request on. There is no way back: make a new one when one is needed."]
+    lines = ["It stops working immediately. This can't be undone."]
     if found.grantee.is_root:
-        lines.insert(0, "This is a root key. Without one, nobody can manage accounts.")
+        lines.insert(0, "This is a root key. Without one, accounts can't be managed.")
     if found.key.id == request.work.actor.sub:
-        lines.append("This is the key that you have signed in with. Your session ends with it.")
+        lines.append("You are signed in with this key: revoking it ends your session.")
     return await render_confirmation(
         request,
         heading=f"Revoke management key ****{found.key.hint}",
@@ -98,7 +98,7 @@ async def revoke(request: PageRequest) -> Response:
     await management.delete(request.work, request.path_param("accountName"), request.path_param("keyId"))
     request.waits_for_edges = True
     url = account_url(request, request.path_param("accountName"), "management-keys")
-    return request.redirect(url, "The management key is revoked: it is refused from now on. This can't be undone.")
+    return request.redirect(url, "Management key revoked.")
 
 
 def _named_buckets(form: Form) -> Mapping[str, Access]:
@@ -106,13 +106,13 @@ def _named_buckets(form: Form) -> Mapping[str, Access]:
     found: dict[str, Access] = {}
     for name, access in form.tags("buckets").items():
         if name != "*" and not is_name(BUCKET_NAME, name):
-            form.fail("buckets", f"“{name[:40]}” is no name of a bucket")
+            form.fail("buckets", f"“{name[:40]}” is not a bucket name")
         elif access not in {"validate", "read", "write"}:
-            form.fail("buckets", f"what “{name[:40]}” may be used for must be validate, read or write")
+            form.fail("buckets", f"the access to “{name[:40]}” must be validate, read or write")
         else:
             found[name] = Access.of(access)
     if len(found) > MAX_NAMED_BUCKETS:
-        form.fail("buckets", f"at most {MAX_NAMED_BUCKETS} buckets can be named")
+        form.fail("buckets", f"must name at most {MAX_NAMED_BUCKETS} buckets")
     return found
 
 

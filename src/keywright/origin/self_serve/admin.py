@@ -48,7 +48,7 @@ async def update(request: PageRequest) -> Response:
     }
     form.check()
     await buckets.update(request.work, *bucket_path(request), description=UNSET, tags=UNSET, self_serve=settings)
-    text = "What users may do is saved." if settings["enabled"] else "The bucket is closed to users."
+    text = "Settings saved." if settings["enabled"] else "Settings saved. Self-serve is off."
     return request.redirect(bucket_url(request, "self-serve"), text)
 
 

@@ -77,11 +77,11 @@ async def render_page(request: PageRequest, template: str, /, **values: Any) -> 
 def describe_outcome(outcome: Outcome) -> str:
     """How far a change has got among the edges that are connected."""
     if outcome.is_reached:
-        return "Every edge has applied it." if outcome.wanted != 1 else "The edge has applied it."
+        return "Applied on all edges." if outcome.wanted != 1 else "Applied on the edge."
     if not outcome.is_known:
-        return "Whether every edge has applied it could not be learnt in time: see Edges."
+        return "It is not known yet whether all edges have applied it: see Edges."
     behind = outcome.wanted - outcome.applied
-    return f"{behind} of {outcome.wanted} edges had not applied it after {EDGES_SECONDS:g} s: see Edges."
+    return f"{behind} of {outcome.wanted} edges have not applied it after {EDGES_SECONDS:g} s: see Edges."
 
 
 def account_url(request: PageRequest, account: str, *parts: str) -> str:
@@ -139,9 +139,9 @@ def require(is_allowed: bool, words: str) -> None:
         raise Forbidden(words)
 
 
-MAY_NOT_WRITE = "You may look at this bucket, but not change what is in it."
-MAY_NOT_OWN = "Only who may write in the account that owns this bucket may do this."
-MAY_NOT_WRITE_ACCOUNT = "You may not change this account."
+MAY_NOT_WRITE = "You have read-only access to this bucket."
+MAY_NOT_OWN = "This needs write access to the account that owns the bucket."
+MAY_NOT_WRITE_ACCOUNT = "You don't have write access to this account."
 
 
 async def show_secret(

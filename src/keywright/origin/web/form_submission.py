@@ -152,7 +152,7 @@ class FormSubmission:
 def _number_of(form: Form) -> str:
     number = form.get("form")[:64]
     if not number:
-        raise ForgedForm("The form lacks its number.")
+        raise ForgedForm("The form is not complete. Reload the page and try again.")
     return number
 
 

@@ -45,8 +45,8 @@ async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -
 def describe_outcome(outcome: Outcome) -> str:
     """As users see it, who know nothing of edges."""
     if outcome.is_reached:
-        return "That holds everywhere from now on."
-    return "Not every place where keys are checked has heard of it yet: that may take a moment."
+        return "This has taken effect everywhere."
+    return "This may take a moment to take effect everywhere."
 
 
 async def get_portal(request: PageRequest) -> DeveloperPortal:

@@ -92,19 +92,19 @@ async def complete(client: Client, pending: AuthorizationRequest, answer: Mappin
     """
     published = await client.provider.published()
     if not hmac.compare_digest(answer.get("state", "").encode(), pending.state.encode()):
-        raise SignInRefused("This sign-in was not begun in this browser, or was finished already.")
+        raise SignInRefused("This sign-in was not started in this browser, or has already been completed.")
     issuer = answer.get("iss")
     # RFC 9207: the code of another provider must not be handed to this one, nor the other way round.
     if pending.issuer != published.issuer or issuer not in {published.issuer, None}:
-        raise SignInRefused("The answer came from another identity provider than the one that was asked.")
+        raise SignInRefused("The response came from a different identity provider.")
     if issuer is None and published.tells_issuer:
-        raise SignInRefused("The answer does not say which identity provider it came from.")
+        raise SignInRefused("The response does not name its identity provider.")
     if "error" in answer:
         is_denied = answer["error"] == "access_denied"
-        raise SignInRefused("You chose not to sign in." if is_denied else "The identity provider refused the sign-in.")
+        raise SignInRefused("Sign-in canceled." if is_denied else "The identity provider refused the sign-in.")
     code = answer.get("code", "")
     if not 1 <= len(code) <= tokens.MAX_LENGTH:
-        raise SignInRefused("The identity provider's answer is not complete.")
+        raise SignInRefused("The identity provider's response is not complete.")
     id_token = await _redeem(
         client, str(published.token_endpoint), code, pending, in_body=published.takes_secret_in_body
     )
@@ -112,13 +112,13 @@ async def complete(client: Client, pending: AuthorizationRequest, answer: Mappin
         claims = await tokens.verify_signature(id_token, client.provider)
         tokens.check_claims(claims, issuer=published.issuer, audiences={client.id}, now=now)
     except TokenRefused as error:
-        raise SignInRefused(f"The identity provider's answer was not accepted: {error}.") from None
+        raise SignInRefused(f"The identity provider's response was not accepted: {error}.") from None
     nonce = claims.get("nonce")
     if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), pending.nonce.encode()):
-        raise SignInRefused("The identity provider's answer belongs to another sign-in.")
+        raise SignInRefused("The identity provider's response belongs to another sign-in.")
     # OpenID Connect Core section 3.1.3.7: with several audiences, the one that it was issued to is named.
     if claims.get("azp", client.id) != client.id:
-        raise SignInRefused("The identity provider's answer was made for another client.")
+        raise SignInRefused("The identity provider's response was made for another client.")
     return Claims(claims["sub"], tokens.verified_email(claims), claims)
 
 
@@ -146,9 +146,7 @@ async def _redeem(client: Client, endpoint: str, code: str, pending: Authorizati
     except (ValueError, RecursionError):
         raise ProviderUnavailable(f"{endpoint} answered something that is not JSON") from None
     if answer.status_code in {400, 401, 403}:
-        raise SignInRefused(
-            "The identity provider did not accept the code: it was used, or has expired. Sign in again."
-        )
+        raise SignInRefused("The identity provider did not accept the code: it was used or has expired. Sign in again.")
     id_token = document.get("id_token") if isinstance(document, dict) else None
     if answer.status_code != 200 or not isinstance(id_token, str):
         raise ProviderUnavailable(f"{endpoint} answered {answer.status_code} without an id_token")

@@ -99,14 +99,14 @@ async def _asking(question: Awaitable[Answer]) -> Answer:
     except SignInRefused as error:
         raise BadRequest(f"{error} You are not signed in.") from None
     except EmailNotVerified:
-        detail = "Your e-mail address is not verified there yet. Verify it with the identity provider, then sign in."
+        detail = "Your e-mail address is not verified. Verify it with the identity provider, then sign in."
         raise Forbidden(detail) from None
     except ProviderUnavailable:
-        detail = "The identity provider can't be reached or answers garbage. You are not signed in."
+        detail = "The identity provider is not available. You are not signed in."
         raise ServiceUnavailable(detail, headers={"Retry-After": "10"}) from None
 
 
 def _not_started() -> Problem:
     return BadRequest(
-        "This sign-in was not begun in this browser, or took too long. Begin again. You are not signed in."
+        "This sign-in was not started in this browser, or took too long. You are not signed in. Try again."
     )
