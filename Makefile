@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check bench screenshots format requirements clean
+.PHONY: help run test coverage test-faults check bench screenshots format requirements clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -15,8 +15,11 @@ help: ## Show what can be made
 run: $(VENV)/.run ## Set up and start the service on http://127.0.0.1:8080 (ARGS="--port 9000" and so on)
 	@exec $(BIN)/keywright serve $(ARGS)
 
-test: $(VENV)/.dev ## Set up and run every test, with coverage (ARGS="-k doors" for some of them)
+test: $(VENV)/.dev ## Set up and run every test (ARGS="-k doors" for some of them)
 	@$(BIN)/python tests/run.py $(ARGS)
+
+coverage: $(VENV)/.dev ## Run every test with coverage, and hold it against the least (needs Python 3.12+)
+	@$(BIN)/python tests/run.py --coverage
 
 test-faults: $(VENV)/.dev ## Kill, stop, cut and fill what runs, 200 times over (ARGS="--seed 123 --schedules 1" for one again)
 	@$(BIN)/python tests/faults/run.py $(ARGS)

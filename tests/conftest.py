@@ -1,23 +1,26 @@
-"""Fixtures that every room shares: the two databases, a whole service on each, and a browser."""
+"""Fixtures that every room shares: the two databases, a whole service on each, and a browser.
+
+What a fixture is made of is loaded for those who ask for it: tests of pure rules start at once.
+"""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support import origin as origins
-from support import postgres as postgres_server
-from support import service as services
-from support.origin import Origin
-from support.postgres import Postgres
-from support.service import Service
-
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+    from support.origin import Origin
+    from support.postgres import Postgres
+    from support.service import Service
+
+pytest_plugins = ["support.progress", "support.spread"]
 
 # A line for each request would bury what a failed test is about.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -25,6 +28,8 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
+    from support import postgres as postgres_server
+
     with postgres_server.running() as server:
         yield server
 
@@ -32,6 +37,8 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     """A real `keywright serve` that many tests share: they make consumers and keys, and end only their own."""
+    from support import origin as origins
+
     with origins.running(tmp_path_factory.mktemp("origin") / "data") as running:
         yield running
 
@@ -45,23 +52,59 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database as migrations make it. It is copied for each test, which is sooner done than all of them."""
+    from support import record
+
+    file = tmp_path_factory.mktemp("migrated") / "keywright.db"
+    record.migrate(f"sqlite+aiosqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres: Postgres) -> str:
+    """The name of a PostgreSQL database as migrations make it."""
+    from support import record
+
+    url = postgres.new_database()
+    record.migrate(url)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """As `database_url`, of a database that is migrated and has nothing in it."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path)
+        return f"sqlite+aiosqlite:///{tmp_path}/keywright.db"
+    template = request.getfixturevalue("migrated_database")
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database(template)
+
+
 @pytest.fixture
-async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+async def service(migrated_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A whole service in this process, on both engines."""
-    async with services.running(services.settings_for(tmp_path / "data", database_url)) as running:
+    from support import service as services
+
+    async with services.running(services.settings_for(tmp_path / "data", migrated_url)) as running:
         yield running
 
 
 @pytest.fixture
-async def embedded(tmp_path: Path) -> AsyncIterator[Service]:
+async def embedded(migrated_file: Path, tmp_path: Path) -> AsyncIterator[Service]:
     """A whole service in this process on the embedded default, for what does not depend on the engine."""
+    from support import service as services
+
+    (tmp_path / "data").mkdir(mode=0o700)
+    shutil.copy(migrated_file, tmp_path / "data")
     async with services.running(services.settings_for(tmp_path / "data")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Loaded for those who ask for it.
     from support import browser as browsers
 
     with browsers.running() as running:

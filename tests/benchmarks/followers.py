@@ -12,9 +12,10 @@ from pathlib import Path
 
 from keywright.domain.keyformat import Secret
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync.http_feed import HttpFeed
-from keywright.edge.sync.loop import SyncLoop
+from keywright.edge.sync.wiring import new_http_feed
 from keywright.runtime import secret_files
+from keywright.runtime.clock import Clock
+from support.sync import new_sync_loop
 
 MAP_SIZE = 1024**3
 
@@ -25,8 +26,8 @@ async def main(port: str, data_dir: Path, directory: Path, count: int) -> None:
     followers = []
     for number in range(count):
         replica = Replica.open(directory / str(number), digester.pepper_check(), map_size=MAP_SIZE)
-        feed = HttpFeed(f"http://127.0.0.1:{port}", token, digester, edge_name=f"edge-{number}")
-        followers.append(SyncLoop(replica, feed))
+        feed = new_http_feed(f"http://127.0.0.1:{port}", token, digester, Clock(), edge_name=f"edge-{number}")
+        followers.append(new_sync_loop(replica, feed))
     running = [asyncio.create_task(one.run(asyncio.Event())) for one in followers]
     while not all(one.is_synced for one in followers):
         await asyncio.sleep(0.05)

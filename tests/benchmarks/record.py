@@ -21,7 +21,7 @@ from keywright.domain.keyformat import Digester, Secret
 from keywright.domain.models import Bucket, IdKind
 from keywright.origin.buckets import store as buckets
 from keywright.origin.db import tables
-from keywright.origin.db.engine import Database, Transaction
+from keywright.origin.db.transaction import Database, Transaction
 from keywright.origin.keys.vault import BucketVault
 from keywright.runtime.settings import OriginSettings
 from keywright.serve import first_start

@@ -23,6 +23,7 @@ from keywright.domain.keyformat import Digester
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.protocol.changes import BucketPut, ConsumerPut, Cursor, KeyPut
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def measure(keys: int) -> dict[str, float]:
         del texts
         gc.collect()
         gc.freeze()
-        validator = Validator(replica, digester)
+        validator = Validator(replica, digester, Clock().millis)
         assert all(validator.validate(text, BUCKET).is_valid for text in sample)
         valid, baseline = [], []
         for _ in range(ROUNDS):

@@ -16,6 +16,7 @@ from keywright.edge.replica.files import ReplicaBroken
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator, now_millis
 from keywright.protocol.changes import ConsumerDelete
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from keywright.protocol.changes import Change
@@ -68,7 +69,7 @@ def test_no_digest_is_made_of_a_text_that_is_too_long(replica: Replica, monkeypa
             return DIGESTER.digest(secret)
 
     fill(replica)
-    validator = Validator(replica, Spy())  # type: ignore[arg-type]
+    validator = Validator(replica, Spy(), Clock().millis)  # type: ignore[arg-type]
     validator.validate("x" * 513, BUCKET)
     validator.validate("x" * 512, BUCKET)
     assert [len(secret) for secret in digested] == [512]
@@ -120,11 +121,11 @@ def test_a_replica_that_cannot_be_read_is_no_refusal(
         raise error
 
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-        patch.setattr(Replica, "find", fail)
+        patch.setattr(replica, "find", fail)
         for _ in range(5):
             assert validator.validate(VALID, BUCKET).verdict is Verdict.UNAVAILABLE
             assert not validator.authorise(VALID, BUCKET)
-        patch.setattr(Replica, "find_bucket", fail)
+        patch.setattr(replica, "find_bucket", fail)
         assert validator.has_bucket(BUCKET) is None
     assert len(caplog.records) == 1
     assert replica.is_marked_corrupt is is_marked_corrupt
@@ -182,7 +183,7 @@ def test_a_token_cannot_be_judged_when_its_bucket_cannot_be_read(
     def fail(*_: object) -> None:
         raise lmdb.Error("racing")
 
-    monkeypatch.setattr(Replica, "find_bucket", fail)
+    monkeypatch.setattr(replica, "find_bucket", fail)
     assert not validator.authorise(TOKEN, BUCKET)
 
 

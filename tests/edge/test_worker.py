@@ -6,6 +6,7 @@ import asyncio
 import base64
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ import pytest
 
 from edge.asgi import call
 from edge.world import PEPPER_CHECK, at, bucket, consumer, key
-from keywright.edge import start
-from keywright.edge import worker as standalone
+from keywright.edge import start, worker
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import OtherPepper
 from keywright.runtime import server
@@ -50,7 +50,7 @@ def fill(settings: EdgeSettings) -> None:
 
 async def test_it_answers_from_its_disk_while_there_is_no_origin(settings: EdgeSettings) -> None:
     fill(settings)
-    app = standalone.create_app()
+    app = worker.create_app()
     await app.start()
     validated = await call(app, "POST", "/v1/validate/my-bucket", body=b'{"key":"zpka_secret-1"}')
     assert validated.json()["code"] == "VALID"
@@ -60,8 +60,46 @@ async def test_it_answers_from_its_disk_while_there_is_no_origin(settings: EdgeS
     await app.stop()
 
 
+VALIDATE, FORWARD_AUTH = "/v1/validate/my-bucket", "/v1/forward-auth/my-bucket"
+ASK = b'{"key":"zpka_secret-1"}'
+
+
+async def test_a_token_is_demanded_at_both_endpoints_where_the_settings_say_so(settings: EdgeSettings) -> None:
+    fill(settings)
+    os.environ["KEYWRIGHT_VALIDATION_TOKEN_REQUIRED"] = "true"
+    app = worker.create_app()
+    await app.start()
+    assert (await call(app, "POST", VALIDATE, body=ASK)).status == 403
+    answer = await call(app, "GET", FORWARD_AUTH, headers=[(b"authorization", b"Bearer zpka_secret-1")])
+    assert answer.status == 403
+    await app.stop()
+
+
+async def test_the_settings_of_the_endpoints_are_those_of_the_edge(settings: EdgeSettings) -> None:
+    fill(settings)
+    os.environ.update(
+        KEYWRIGHT_FORWARD_AUTH_HEADER="X-Key",
+        KEYWRIGHT_FORWARD_AUTH_SCHEME="Token",
+        KEYWRIGHT_IDENTITY_HEADERS="X-Consumer-Name=X-User-Id",
+        KEYWRIGHT_IDENTITY_TOKEN_SECONDS="60",
+        KEYWRIGHT_MIN_REVISION_TIMEOUT="1500",
+    )
+    app = worker.create_app()
+    await app.start()
+    answer = await call(app, "GET", FORWARD_AUTH, headers=[(b"x-key", b"Token zpka_secret-1")])
+    assert (answer.status, answer.headers["x-user-id"]) == (200, "my-consumer")
+    assert answer.headers["x-consumer-token"].count(".") == 2
+    began = time.monotonic()
+    later = [(b"min-revision", b"4")]
+    for asked in (call(app, "POST", VALIDATE, body=ASK, headers=later), call(app, "GET", FORWARD_AUTH, headers=later)):
+        assert (await asked).status == 503
+        assert time.monotonic() - began >= 1.5
+        began = time.monotonic()
+    await app.stop()
+
+
 async def test_it_lives_and_ends_with_its_server(settings: EdgeSettings) -> None:
-    app = standalone.create_app()
+    app = worker.create_app()
     asked, told = ["lifespan.startup", "lifespan.shutdown"], []
 
     async def receive() -> Any:
@@ -74,7 +112,7 @@ async def test_it_lives_and_ends_with_its_server(settings: EdgeSettings) -> None
     assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-async def test_beside_its_doors_it_serves_grpc_and_looks_for_its_haproxy(
+async def test_beside_http_it_serves_grpc_and_looks_for_its_haproxy(
     settings: EdgeSettings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fill(settings)
@@ -84,7 +122,7 @@ async def test_beside_its_doors_it_serves_grpc_and_looks_for_its_haproxy(
         KEYWRIGHT_HAPROXY=str(tmp_path / "none.sock"),
         KEYWRIGHT_IDENTITY_TOKEN_SECONDS="60",
     )
-    app = standalone.create_app()
+    app = worker.create_app()
     await app.start()
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.close()
@@ -140,7 +178,7 @@ def test_a_file_is_left_alone_while_another_process_follows_into_the_replica(
 async def test_an_edge_without_an_origin_says_so_and_is_never_in_step(settings: EdgeSettings) -> None:
     os.environ.update(KEYWRIGHT_ORIGIN="", KEYWRIGHT_SNAPSHOT="/none")
     fill(settings)
-    app = standalone.create_app()
+    app = worker.create_app()
     await app.start()
     validated = await call(app, "POST", "/v1/validate/my-bucket", body=b'{"key":"zpka_secret-1"}')
     assert validated.json()["code"] == "VALID"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from keywright.domain import models
 from keywright.domain.keyformat import Digester
+from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.protocol.changes import (
     Batch,
@@ -23,9 +24,12 @@ from keywright.protocol.changes import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
 DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
 PEPPER_CHECK = DIGESTER.pepper_check()
+SECRETS = [f"zpka_secret-{n}" for n in range(2000)]
+"""The keys of a replica that was `filled`."""
 NOW = 1_800_000_000_000
 _random = random.Random(1)
 
@@ -57,6 +61,26 @@ def batch(follows: int, changes: Sequence[Change]) -> Batch:
     return Batch(at(follows), changes, at(follows + len(changes)))
 
 
+def load(replica: Replica, *changes: Change, revision: int = 10, deployment_id: str = "dep_1") -> None:
+    """Fill a replica with a snapshot of these records."""
+    replica.load(deployment_id, PEPPER_CHECK, at(revision), changes)
+
+
+def filled(path: Path) -> None:
+    """Make a replica with one bucket, as many consumers as SECRETS, and a key of each."""
+    replica = Replica.open(path, PEPPER_CHECK)
+    consumers, keys = [consumer(n, 1) for n in range(2000)], [key(s, 1, n) for n, s in enumerate(SECRETS)]
+    replica.load("dep_1", PEPPER_CHECK, at(5), [bucket(1, "my-bucket"), *consumers, *keys])
+    replica.close()
+
+
+def owner_of(replica: Replica, secret: str, name: str = "my-bucket") -> str | None:
+    """The name of the consumer whose key this is, as the replica has it."""
+    found = replica.find(name, DIGESTER.digest(secret))
+    assert found is not None
+    return found[1].name if found[1] is not None else None
+
+
 @dataclass
 class MemoryFeed:
     """The Feed's contract over a list. `log` holds every change since revision `start`."""
@@ -69,6 +93,9 @@ class MemoryFeed:
     calls: list[str] = field(default_factory=list)
     error: Exception | None = None
     history: int = 1
+
+    def is_last(self, batch: Batch) -> bool:
+        return len(batch.changes) < self.batch_size
 
     @property
     def revision(self) -> int:

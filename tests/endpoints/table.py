@@ -1,7 +1,7 @@
-"""The one table of key states, and what each of them must come to at every door.
+"""The one table of key states, and what each of them must come to at every endpoint.
 
-A Door puts a question its own way and gives back an Outcome; a door that has no headers leaves the rows of headers out.
-New doors (gateways, the policy) are added to the list in test_doors.py, new states here.
+An Endpoint puts a question its own way and gives back an Outcome; one that has no headers leaves the rows of headers
+out. New endpoints (gateways, the policy) are added to the list in test_endpoints.py or test_policy.py, new states here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BUCKET = "my-bucket"
 METADATA = '{"testId":"1234","name":"Zoë"}'
+LARGE_METADATA = '{"names":"' + "é" * 506 + '"}'
+"""As large as metadata may be (1 KiB), of what grows most on its way through headers and tokens."""
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -25,14 +27,16 @@ def _secret(fill: int) -> str:
     return keyformat.generate("zpka", lambda n: bytes([fill]) * n).reveal()
 
 
-VALID, EXPIRING, EXPIRED, FOREIGN, ORPHAN, HOMELESS, ROLLED, SUCCESSOR, NEVER_MADE = (_secret(n) for n in range(1, 10))
+VALID, EXPIRING, EXPIRED, FOREIGN, ORPHAN, HOMELESS, ROLLED, SUCCESSOR, NEVER_MADE, LARGE, TOKEN = (
+    _secret(n) for n in range(1, 12)
+)
 CUSTOM = "my:own/key!{0}?"
 BAD_CHECKSUM = VALID[:-1] + ("0" if VALID[-1] != "0" else "1")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`code` is the verdict's, or MISSING or AMBIGUOUS where a door refuses before there is a key to judge."""
+    """`code` is the verdict's, or MISSING or AMBIGUOUS where an endpoint refuses before there is a key to judge."""
 
     code: str
     consumer: str | None = None
@@ -49,7 +53,7 @@ class Row:
     bucket: str = BUCKET
 
 
-class Door(Protocol):
+class Endpoint(Protocol):
     name: str
     has_headers: bool
 
@@ -59,7 +63,7 @@ class Door(Protocol):
 def fill(replica: Replica, *, now: int = NOW, still: int = 1) -> None:
     """Bring a replica into the state that the table speaks of, by a snapshot and the changes after it.
 
-    `still` is how many milliseconds the key that is about to expire has left: more for doors with a clock of their own.
+    `still` is how many milliseconds the key that is about to expire has left: more where the clock is another.
     """
     replica.load(
         "dep_1",
@@ -75,7 +79,9 @@ def fill(replica: Replica, *, now: int = NOW, still: int = 1) -> None:
             consumer(3, 2, "other-consumer"),
             consumer(4, 3, "homeless-consumer"),
             consumer(5, 4, "root", '{"account":"acct_1","permissions":{"account":"write"},"root":true}'),
+            consumer(6, 1, "large-consumer", LARGE_METADATA),
             key(VALID, 1, 1),
+            key(LARGE, 1, 6),
             key(EXPIRING, 1, 1, now + still),
             key(EXPIRED, 1, 1, now),
             key(FOREIGN, 2, 3),
@@ -83,6 +89,7 @@ def fill(replica: Replica, *, now: int = NOW, still: int = 1) -> None:
             key(HOMELESS, 3, 4),
             key(ROLLED, 1, 1),
             key(CUSTOM, 1, 1),
+            key(TOKEN, 4, 5),
         ],
     )
     # A roll makes a new key, and gives the old one an end.
@@ -108,6 +115,7 @@ ROWS = [
     Row("rolled, old", Outcome("EXPIRED"), ROLLED),
     Row("rolled, new", _OK, SUCCESSOR),
     Row("custom format", _OK, CUSTOM),
+    Row("metadata as large as it may be", Outcome("VALID", "large-consumer"), LARGE),
     Row("not ASCII", Outcome("MALFORMED"), "zpka_Zoë-and-more"),
     Row("a space inside", Outcome("MALFORMED"), "zpka_with a space"),
     Row("513 characters", Outcome("MALFORMED"), "x" * 513),
@@ -117,10 +125,14 @@ ROWS = [
     Row("scheme alone", Outcome("MISSING"), headers=[(b"authorization", b"Bearer")]),
     Row("scheme glued to the key", Outcome("MISSING"), headers=[(b"authorization", b"Bearer" + VALID.encode())]),
     Row("scheme in other case", _OK, headers=[(b"authorization", b"bEaReR " + VALID.encode())]),
-    Row("two spaces", Outcome("MALFORMED"), headers=[(b"authorization", b"Bearer  " + VALID.encode())]),
+    Row("two spaces", _OK, headers=[(b"authorization", b"Bearer  " + VALID.encode())]),
+    Row("many spaces and some behind", _OK, headers=[(b"authorization", b"Bearer     " + VALID.encode() + b"   ")]),
+    Row("spaces alone", Outcome("MISSING"), headers=[(b"authorization", b"Bearer    ")]),
+    Row("another word behind", Outcome("MALFORMED"), headers=[(b"authorization", b"Bearer " + VALID.encode() + b" x")]),
     Row("a tab", Outcome("MALFORMED"), headers=[(b"authorization", b"Bearer \t" + VALID.encode())]),
     Row("two headers", Outcome("AMBIGUOUS"), headers=[(b"authorization", b"Bearer " + VALID.encode())] * 2),
     Row("100 kB header", Outcome("MALFORMED"), headers=[(b"authorization", b"Bearer " + b"x" * 100_000)]),
     Row("not ASCII header", Outcome("MALFORMED"), headers=[(b"authorization", b"Bearer \xff\xfe" + VALID.encode())]),
 ]
+assert len(LARGE_METADATA.encode()) == 1024
 assert DIGESTER.digest(VALID) != DIGESTER.digest(BAD_CHECKSUM)

@@ -1,4 +1,4 @@
-"""Every door gives every key state the same verdict."""
+"""Every endpoint gives every key state the same verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from edge.asgi import Answer, call
 from edge.world import DIGESTER, PEPPER_CHECK
-from endpoints.table import METADATA, NOW, ROWS, Door, Outcome, Row, fill
+from endpoints.table import METADATA, NOW, ROWS, Endpoint, Outcome, Row, fill
 from keywright.edge.grpc.ext_authz import ExtAuthz
 from keywright.edge.grpc.ext_authz_pb2 import CheckRequest
 from keywright.edge.http.forward_auth import ForwardAuth
@@ -32,7 +32,7 @@ REASONS = {
 CHALLENGES = {"MISSING": 'Bearer realm="my-bucket"', "AMBIGUOUS": 'Bearer error="invalid_request"'}
 
 
-class ValidatorDoor:
+class AtValidator:
     name, has_headers = "validator", False
 
     def __init__(self, validator: Validator) -> None:
@@ -44,7 +44,7 @@ class ValidatorDoor:
         return Outcome(str(result.verdict), result.consumer.name if result.consumer else None)
 
 
-class ValidateApiDoor:
+class AtValidate:
     name, has_headers = "validate-api", False
 
     def __init__(self, validator: Validator) -> None:
@@ -66,7 +66,7 @@ class ValidateApiDoor:
         return Outcome(document["code"], document["user"]["sub"])
 
 
-class ForwardAuthDoor:
+class AtForwardAuth:
     name, has_headers = "forward-auth", True
 
     def __init__(self, validator: Validator) -> None:
@@ -90,11 +90,11 @@ class ForwardAuthDoor:
         return Outcome(code)
 
 
-class ExtAuthzDoor:
+class AtExtAuthz:
     name, has_headers = "ext-authz", True
 
     def __init__(self, validator: Validator) -> None:
-        self._door = ExtAuthz(ForwardAuth(validator))
+        self._endpoint = ExtAuthz(ForwardAuth(validator))
 
     async def ask(self, row: Row) -> Outcome:
         request = CheckRequest()
@@ -104,7 +104,7 @@ class ExtAuthzDoor:
             headers = [(b"authorization", b"Bearer " + row.secret.encode())]
         for name, value in headers:
             request.attributes.request.http.header_map.headers.add(key=name.decode(), raw_value=value)
-        response = self._door.check(request)
+        response = self._endpoint.check(request)
         if response.HasField("ok_response"):
             given = {option.header.key: option.header.value for option in response.ok_response.headers}
             assert response.status.code == 0
@@ -123,7 +123,7 @@ class ExtAuthzDoor:
         return Outcome(code)
 
 
-DOORS = [ValidatorDoor, ValidateApiDoor, ForwardAuthDoor, ExtAuthzDoor]
+ENDPOINTS = [AtValidator, AtValidate, AtForwardAuth, AtExtAuthz]
 
 
 @pytest.fixture(scope="module")
@@ -137,21 +137,21 @@ def validator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Validator]:
 
 CASES = [
     pytest.param(make, row, id=f"{make.name}-{row.name}")
-    for make in DOORS
+    for make in ENDPOINTS
     for row in ROWS
     if row.headers is None or make.has_headers
 ]
 
 
 @pytest.mark.parametrize(("make", "row"), CASES)
-async def test_every_door_agrees(validator: Validator, make: Callable[[Validator], Door], row: Row) -> None:
-    door = make(validator)
+async def test_every_endpoint_agrees(validator: Validator, make: Callable[[Validator], Endpoint], row: Row) -> None:
+    endpoint = make(validator)
     # More than once: the first answers come from the disk, later ones perhaps from memory.
     for _ in range(6):
-        assert await door.ask(row) == row.expected
+        assert await endpoint.ask(row) == row.expected
 
 
-async def test_the_metadata_comes_through_each_http_door_unchanged(validator: Validator) -> None:
+async def test_the_metadata_comes_through_each_http_endpoint_unchanged(validator: Validator) -> None:
     from urllib.parse import unquote
 
     valid = ROWS[0].secret

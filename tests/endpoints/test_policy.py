@@ -1,4 +1,4 @@
-"""Every door of the policy, on every source, gives every key state the verdict that the edge's doors give it."""
+"""Every adapter of the policy, on every source, gives every key state the verdict that the edge's endpoints give it."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def source(request: pytest.FixtureRequest, filled: Path, tmp_path_factory: pytes
     shutil.copytree(filled, directory / "replica")
     if request.param == "remote":
         replica = Replica.open(directory / "replica", PEPPER_CHECK)
-        door = ValidateApi(Validator(replica, DIGESTER, clock=lambda: NOW))
-        with serving(through_asgi(door)) as url:
+        endpoint = ValidateApi(Validator(replica, DIGESTER, clock=lambda: NOW))
+        with serving(through_asgi(endpoint)) as url:
             # The standard library's server in one thread for each connection: slow under load, and not what is tested.
             remote = RemoteEdge(url, timeout_seconds=60)
             yield remote
@@ -143,17 +143,17 @@ def _outcome(answer: Answer) -> Outcome:
     return Outcome(code)
 
 
-DOORS = [_asgi, _fastapi, _wsgi, _drf]
+ADAPTERS = [_asgi, _fastapi, _wsgi, _drf]
 # Without a key there is nothing to ask a source, and so nothing that would tell that there is no bucket.
 ASKED = [row for row in ROWS if row.name != "no header, no bucket"]
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__.removeprefix("_"))
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.__name__.removeprefix("_"))
 @pytest.mark.parametrize("row", ASKED, ids=lambda row: row.name)
 async def test_every_door_of_the_policy_agrees_on_every_source(
-    source: Source, door: Callable[..., Any], row: Row
+    source: Source, adapter: Callable[..., Any], row: Row
 ) -> None:
     headers = row.headers
     if headers is None:
         headers = [(b"authorization", b"Bearer " + row.secret.encode())]
-    assert _outcome(await door(source, row.bucket, headers)) == row.expected
+    assert _outcome(await adapter(source, row.bucket, headers)) == row.expected

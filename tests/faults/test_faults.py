@@ -16,6 +16,8 @@ from faults.worlds import Worlds
 
 SEEDS = {Engine.SQLITE: (1, 133, 178), Engine.POSTGRESQL: (126, 34, 38), Engine.NATS: (145, 1263)}
 
+pytestmark = pytest.mark.long(90)
+
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
@@ -23,7 +25,8 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
         yield made
 
 
-@pytest.mark.timeout(900)
+# One takes seconds. What never heals is said after HEAL_SECONDS, with its schedule.
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("engine", "seed"), [(engine, seed) for engine, seeds in SEEDS.items() for seed in seeds], ids=str
 )

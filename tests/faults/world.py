@@ -29,9 +29,11 @@ from keywright.domain.keyformat import Digester
 from keywright.domain.permissions import Access, Grantee, Permissions
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.origin.accounts import store as accounts
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.engine import Database
-from keywright.origin.feed.scope_filter import Sight
+from keywright.origin.db import commit_log
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
+from keywright.origin.feed.scope_filter import ScopeFilter
 from keywright.protocol.changes import Change
 from keywright.runtime import secret_files
 from support.nats import NatsServer
@@ -163,7 +165,7 @@ class World:
             head = self.origin.standing()["revision"]
             for name, server in list(waiting.items()):
                 # In this order: damage that is found takes it out of step again.
-                if not _is_audited(server) and self._settles(server, head):
+                if not _is_checked(server) and self._settles(server, head):
                     del waiting[name]
             time.sleep(0.02)
         return [f"{name} did not come back in step: {server.standing()}" for name, server in waiting.items()]
@@ -205,10 +207,10 @@ class World:
         database = Database(self._url)
         try:
             async with database.read(is_snapshot=True) as tx:
-                deployment = await logs.find_deployment(tx)
+                deployment = await find_deployment(tx)
                 assert deployment is not None
-                puts: list[Change] = [put async for page in logs.stream_snapshot(tx) for put in page]
-                rows = await logs.list_changes(tx, after=history.base, limit=1_000_000)
+                puts: list[Change] = [put async for page in stream_snapshot(tx) for put in page]
+                rows = await commit_log.list_changes(tx, after=history.base, limit=1_000_000)
                 account = await accounts.find_account(tx, "my-account")
         finally:
             await database.close()
@@ -217,7 +219,7 @@ class World:
         history.record = Held(deployment.head.revision, puts)
         narrow = Grantee(account.id, Permissions(buckets={"*": Access.VALIDATE}, feed=True))
         history.visible = {
-            name: _seen(puts, Sight(grantee)) for name, grantee in zip(EDGES, (_EVERYTHING, narrow), strict=True)
+            name: _seen(puts, ScopeFilter(grantee)) for name, grantee in zip(EDGES, (_EVERYTHING, narrow), strict=True)
         }
 
     def _new_token(self) -> str:
@@ -259,7 +261,7 @@ def _is_in_step(standing: dict[str, Any], head: int | None) -> bool:
     return lag is not None and lag < LAG_SECONDS
 
 
-def _is_audited(server: Server) -> bool:
+def _is_checked(server: Server) -> bool:
     """Whether its replica is being looked through: what is damaged may not have been noticed yet."""
     name = b"keywright.edge.replica.integrity\0" + str(server.data_dir / "replica").encode()
     for entry in Path("/proc").iterdir():
@@ -274,5 +276,5 @@ def _at_broker(link: Proxy) -> str:
     return f"nats://127.0.0.1:{link.port}"
 
 
-def _seen(puts: Sequence[Change], sight: Sight) -> list[Change]:
-    return [put for put in puts if sight.shows(put)]
+def _seen(puts: Sequence[Change], scope: ScopeFilter) -> list[Change]:
+    return [put for put in puts if scope.shows(put)]

@@ -33,7 +33,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("front-ends")
     installs = [_install(HERE / name) for name in PACKAGES]
     for name, install in zip(PACKAGES, installs, strict=True):
-        said, _ = install.communicate(timeout=280)
+        said, _ = install.communicate(timeout=240)
         assert install.returncode == 0, said.decode()
         (made / name).mkdir()
         (made / name / "index.html").write_text(HTML)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from frontends.conftest import FrontEnds, clipboard
 from support.api import CONSUMERS_URL
 from support.process import until
+
+# Not what comes before: it may fetch packages, and has a limit of its own.
+pytestmark = pytest.mark.timeout(60, func_only=True)
 
 
 def consumers_of(front_ends: FrontEnds) -> list[dict[str, object]]:

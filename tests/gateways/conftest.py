@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -48,7 +49,13 @@ def fill_with_table(data_dir: Path) -> None:
 
 
 def start_all(
-    stack: ExitStack, directory: Path, upstream: Upstream, edits: Callable[[Kind], Edits], **variables: str
+    stack: ExitStack,
+    directory: Path,
+    upstream: Upstream,
+    edits: Callable[[Kind], Edits],
+    *,
+    of_gateways: Mapping[str, str] = MappingProxyType({}),
+    **variables: str,
 ) -> tuple[dict[Kind, Gateway], TableEdge]:
     """Every gateway, with these edits, before one edge that holds the table; all of them are killed with the stack."""
     fill_with_table(directory / "data")
@@ -58,7 +65,7 @@ def start_all(
         kind: stack.enter_context(
             Gateway(
                 kind, directory / kind.name, api=upstream.port, edge=edge.port, grpc=edge.grpc_port,
-                bucket=table.BUCKET, edits=edits(kind), variables={"KEYWRIGHT_PEPPER": PEPPER},
+                bucket=table.BUCKET, edits=edits(kind), variables={"KEYWRIGHT_PEPPER": PEPPER, **of_gateways},
             )
         )
         for kind in KINDS

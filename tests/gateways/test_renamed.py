@@ -20,6 +20,7 @@ RENAMED: dict[Kind, Edits] = {
     CADDY: [
         ("copy_headers X-Consumer-Name", "copy_headers X-User-Id"),
         ("request_header -X-Key-Id", "request_header -X-Key-Id\n\trequest_header -X-User-Id"),
+        ('"keep-alive"', '"keep-alive"\n\trequest_header Connection "(?i)x-user-id" "keep-alive"'),
     ],
     ENVOY: [_REMOVED, ("{ exact: x-key-id }", "{ exact: x-key-id }, { exact: x-user-id }")],
     ENVOY_GRPC: [_REMOVED],
@@ -48,3 +49,5 @@ def test_the_api_gets_the_chosen_name_from_the_edge_and_never_from_the_client(
     assert identity["x-consumer-id"].startswith("csmr_")
     assert "x-consumer-name" not in identity
     assert gateways[kind].ask("GET", "/", FORGED).status == 401
+    hop_by_hop = gateways[kind].ask("GET", "/", [*with_key(VALID), (b"Connection", b"X-User-Id")])
+    assert dict(hop_by_hop.seen)["x-user-id"] == "my-consumer"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keywright.nats.connection import BrokerOptions
+from keywright.runtime.nats_options import NatsOptions
 from support.nats import NatsServer
 
 _numbers = itertools.count()
@@ -21,9 +21,9 @@ def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 
 @pytest.fixture
-def options(shared_nats: NatsServer) -> BrokerOptions:
+def options(shared_nats: NatsServer) -> NatsOptions:
     """A deployment of its own on the shared broker."""
-    return BrokerOptions((shared_nats.url,), prefix=f"test-{next(_numbers)}")
+    return NatsOptions((shared_nats.url,), prefix=f"test-{next(_numbers)}")
 
 
 @pytest.fixture

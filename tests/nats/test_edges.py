@@ -18,6 +18,8 @@ from support.nats import NatsServer
 from support.process import BrokerEdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 
+pytestmark = pytest.mark.long(50)
+
 StartOrigin = Callable[..., Origin]
 StartEdge = Callable[..., BrokerEdgeProcess]
 

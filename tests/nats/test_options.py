@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from keywright.domain.keyformat import Secret
-from keywright.nats import connection as broker
-from keywright.nats.connection import BrokerOptions, BrokerRefused
+from keywright.nats.connection import BrokerRefused, connect
+from keywright.runtime.clock import Clock
+from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.settings import EdgeSettings, OriginSettings, SettingsError
 from support.nats import NatsServer
 
@@ -83,15 +84,15 @@ async def test_tls_with_a_token_lets_in_whom_it_should_and_says_why_it_does_not(
     '''
     with NatsServer(tmp_path / "nats", configuration) as server:
         url = f"tls://127.0.0.1:{server.port}"
-        right = BrokerOptions((url,), token=Secret("the-token"), ca_file=tmp_path / "server.pem")
-        connection = await broker.connect(right, "test")
+        right = NatsOptions((url,), token=Secret("the-token"), ca_file=tmp_path / "server.pem")
+        connection = await connect(right, "test", Clock())
         await connection.close()
         with pytest.raises(BrokerRefused, match="credentials"):
-            await broker.connect(replace(right, token=Secret("another-token")), "test")
+            await connect(replace(right, token=Secret("another-token")), "test", Clock())
         with pytest.raises(BrokerRefused, match="certificate"):
-            await broker.connect(replace(right, ca_file=None), "test")
+            await connect(replace(right, ca_file=None), "test", Clock())
         with pytest.raises(BrokerRefused, match=r"nowhere\.creds"):
-            await broker.connect(replace(right, token=None, credentials=tmp_path / "nowhere.creds"), "test")
+            await connect(replace(right, token=None, credentials=tmp_path / "nowhere.creds"), "test", Clock())
 
 
 def make_certificate(place: Path) -> None:

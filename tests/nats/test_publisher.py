@@ -1,9 +1,10 @@
-"""The relay's guarantee: the broker has each change once and in order, whoever relays, dies, forgets or interferes."""
+"""The publisher's guarantee: the broker has each change once, in order, whoever publishes, dies, forgets or meddles."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,27 +15,29 @@ import pytest
 
 from keywright.domain.keyformat import Digester
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed
 from keywright.edge.sync.nats_reports import NatsReports
 from keywright.edge.sync.reporting import NotTaken
-from keywright.nats import connection as brokers
-from keywright.nats.connection import Broker, BrokerOptions, StreamMissing
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.engine import Database
-from keywright.origin.feed import nats_retention as keeper
-from keywright.origin.feed.log_tail import Tail
-from keywright.origin.feed.nats_publisher import Relay
+from keywright.nats.connection import Connection, StreamMissing, connect
+from keywright.nats.subjects import FOR_CHANGES, FOR_SNAPSHOT, frame_in
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
+from keywright.origin.feed import nats_retention
+from keywright.origin.feed.log_tail import LogTail
+from keywright.origin.feed.nats_publisher import NatsPublisher
 from keywright.protocol.changes import Change, Cursor
 from keywright.protocol.frames import Frame, FrameSigner
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from keywright.runtime import tasks
+from keywright.runtime.clock import Clock
+from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.secret_files import load_digester
 from keywright.runtime.settings import OriginSettings
 from support import service as services
-from support.nats import NatsServer
+from support.nats import NatsServer, streams_of
 from support.record import log_of, snapshot_of
 from support.service import Service
+from support.sync import new_sync_loop
 from support.waiting import until
 
 
@@ -48,9 +51,9 @@ class World:
         self.database = Database(settings.database_url)
         self.digester = load_digester(None, settings.pepper_file)
         self.replica = Replica.open(base / "edge-replica", self.digester.pepper_check())
-        self._feed = NatsFeed(self.options, self.digester)
-        sync_loop = SyncLoop(self.replica, self._feed, poll_seconds=0.05, longest_pause_seconds=0.2)
-        self._feed.ring = sync_loop.ring
+        self._feed = NatsFeed(self.options, self.digester, Clock(), edge_name="edge")
+        sync_loop = new_sync_loop(self.replica, self._feed, poll_seconds=0.05, longest_pause_seconds=0.2)
+        self._feed.on_message = sync_loop.wake
         self.sync_loop = sync_loop
         self._stop = asyncio.Event()
         self._running = asyncio.create_task(sync_loop.run(self._stop))
@@ -65,7 +68,7 @@ class World:
 
     async def head(self) -> Cursor:
         async with self.database.read() as tx:
-            found = await logs.find_deployment(tx)
+            found = await find_deployment(tx)
         assert found is not None
         return found.head
 
@@ -80,10 +83,10 @@ class World:
         """The messages of the stream of changes, which must be one unbroken chain up to the record's head."""
         signer = FrameSigner(self.digester)
         async with connected(self.options) as connection:
-            store, stream = connection.store(), self.options.changes
+            store, stream = streams_of(connection), connection.subjects.changes_stream
             bounds = await store.bounds(stream)
             messages = [await store.find(stream, place) for place in range(bounds.first, bounds.last + 1)]
-        frames = [brokers.frame_in(message, signer, brokers.FOR_CHANGES) for message in messages if message]
+        frames = [frame_in(message, signer, FOR_CHANGES) for message in messages if message]
         assert len(frames) == len(messages)
         for earlier, later in itertools.pairwise(frames):
             assert later.follows == earlier.cursor
@@ -92,8 +95,8 @@ class World:
 
 
 @asynccontextmanager
-async def connected(options: BrokerOptions) -> AsyncIterator[Broker]:
-    connection = await brokers.connect(options, "test")
+async def connected(options: NatsOptions) -> AsyncIterator[Connection]:
+    connection = await connect(options, "test", Clock())
     try:
         yield connection
     finally:
@@ -101,7 +104,7 @@ async def connected(options: BrokerOptions) -> AsyncIterator[Broker]:
 
 
 @asynccontextmanager
-async def opened(base: Path, options: BrokerOptions, **settings: object) -> AsyncIterator[tuple[Service, World]]:
+async def opened(base: Path, options: NatsOptions, **settings: object) -> AsyncIterator[tuple[Service, World]]:
     made = services.settings_for(base / "data", broker=options, **settings)
     async with services.running(made) as service:
         world = World(made, base)
@@ -113,11 +116,20 @@ async def opened(base: Path, options: BrokerOptions, **settings: object) -> Asyn
 
 
 @asynccontextmanager
-async def another_relay(world: World) -> AsyncIterator[None]:
+async def another_publisher(world: World) -> AsyncIterator[None]:
     """What another process of the same origin does."""
     database = Database(world.settings.database_url)
-    relay = Relay(Tail(database), database, world.digester, world.options, take_none, snapshot_changes=1000)
-    running = asyncio.create_task(relay.run())
+    publisher = NatsPublisher(
+        LogTail(database, Clock()),
+        database,
+        world.digester,
+        world.options,
+        take_none,
+        Clock(),
+        random.uniform,
+        snapshot_changes=1000,
+    )
+    running = asyncio.create_task(publisher.run())
     try:
         yield
     finally:
@@ -139,13 +151,13 @@ async def make_changes(service: Service, count: int) -> None:
         await service.new_key(consumer)
 
 
-async def test_relays_that_run_at_once_put_each_change_there_once_and_in_order(
-    tmp_path: Path, options: BrokerOptions, caplog: pytest.LogCaptureFixture
+async def test_publishers_that_run_at_once_put_each_change_there_once_and_in_order(
+    tmp_path: Path, options: NatsOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     async with opened(tmp_path, options) as (service, world), AsyncExitStack() as others:
         for _ in range(2):
-            await others.enter_async_context(another_relay(world))
+            await others.enter_async_context(another_publisher(world))
         # One that begins in the middle of changes can't know what was lost, and writes a snapshot, behind which the
         # broker keeps fewer of them.
         await until(lambda: caplog.text.count("relays to the broker from revision") == 3)
@@ -160,7 +172,7 @@ async def test_relays_that_run_at_once_put_each_change_there_once_and_in_order(
 async def test_changes_that_pile_up_while_the_broker_is_away_come_in_few_messages_and_none_is_lost(
     tmp_path: Path, nats: NatsServer
 ) -> None:
-    async with opened(tmp_path, BrokerOptions((nats.url,))) as (service, world):
+    async with opened(tmp_path, NatsOptions((nats.url,))) as (service, world):
         before = len(await world.kept())
         nats.kill()
         await make_changes(service, 30)
@@ -177,7 +189,7 @@ async def test_changes_that_pile_up_while_the_broker_is_away_come_in_few_message
 async def test_a_broker_that_forgot_what_it_acknowledged_gets_it_again_and_an_edge_that_had_it_goes_on(
     tmp_path: Path, nats: NatsServer
 ) -> None:
-    async with opened(tmp_path, BrokerOptions((nats.url,))) as (service, world):
+    async with opened(tmp_path, NatsOptions((nats.url,))) as (service, world):
         nats.stop()
         shutil.copytree(nats.base / "store", nats.base / "earlier")
         nats.start()
@@ -193,20 +205,20 @@ async def test_a_broker_that_forgot_what_it_acknowledged_gets_it_again_and_an_ed
 
 
 async def test_streams_that_were_lost_begin_anew_and_an_edge_that_is_in_step_needs_no_snapshot(
-    tmp_path: Path, options: BrokerOptions, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, options: NatsOptions, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(nats_retention, "LOOK_SECONDS", 0.2)
     async with opened(tmp_path, options) as (service, world):
         caplog.clear()
         before = (await world.head()).revision
         async with connected(options) as connection:
-            store = connection.store()
-            await store.delete(options.changes)
-            await store.delete(options.snapshots)
+            store, subjects = streams_of(connection), connection.subjects
+            await store.delete(subjects.changes_stream)
+            await store.delete(subjects.snapshots_stream)
 
             async def is_begun() -> bool:
                 try:
-                    return (await store.bounds(options.changes)).last > 0
+                    return (await store.bounds(subjects.changes_stream)).last > 0
                 except StreamMissing:
                     return False
 
@@ -219,15 +231,13 @@ async def test_streams_that_were_lost_begin_anew_and_an_edge_that_is_in_step_nee
 
 
 async def test_a_strangers_message_stops_nobody_for_long(
-    tmp_path: Path, options: BrokerOptions, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, options: NatsOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(tmp_path, options) as (service, world):
         async with connected(options) as connection:
-            store = connection.store()
-            after = (await store.bounds(options.changes)).last
-            await store.put(
-                options.change_subject, b"of a stranger", world.digester.pepper_check(), after=after, name="x"
-            )
+            store, subjects = streams_of(connection), connection.subjects
+            after = (await store.bounds(subjects.changes_stream)).last
+            await store.append(subjects.changes, b"of a stranger", world.digester.pepper_check(), after=after, name="x")
         await make_changes(service, 3)
         await world.until_the_edge_equals_the_record()
         await world.kept()
@@ -235,7 +245,7 @@ async def test_a_strangers_message_stops_nobody_for_long(
 
 
 async def test_a_record_that_was_restored_from_a_backup_takes_its_edges_along(
-    tmp_path: Path, options: BrokerOptions
+    tmp_path: Path, options: NatsOptions
 ) -> None:
     settings = services.settings_for(tmp_path / "data", broker=options)
     database = settings.data_dir / "keywright.db"
@@ -261,26 +271,28 @@ async def test_a_record_that_was_restored_from_a_backup_takes_its_edges_along(
 
 
 async def test_what_is_kept_is_bounded_and_a_snapshot_always_leads_on_to_it(
-    tmp_path: Path, options: BrokerOptions, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, options: NatsOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(nats_retention, "LOOK_SECONDS", 0.2)
     async with opened(tmp_path, options, snapshot_changes=5) as (service, world):
         signer = FrameSigner(world.digester)
         async with connected(options) as connection:
-            store = connection.store()
+            store, subjects = streams_of(connection), connection.subjects
             for _ in range(8):
                 await make_changes(service, 5)
                 await world.until_the_edge_equals_the_record()
-                end = await store.find_last(options.snapshots, options.end_subject)
-                bounds = await store.bounds(options.changes)
-                oldest = await store.find(options.changes, bounds.first)
+                end = await store.find_last(subjects.snapshots_stream, subjects.snapshot_ends)
+                bounds = await store.bounds(subjects.changes_stream)
+                oldest = await store.find(subjects.changes_stream, bounds.first)
                 assert end
                 if oldest is not None:
-                    kept_from = brokers.frame_in(oldest, signer, brokers.FOR_CHANGES).follows.revision
-                    assert kept_from <= brokers.frame_in(end, signer, brokers.FOR_SNAPSHOT).cursor.revision
+                    kept_from = frame_in(oldest, signer, FOR_CHANGES).follows.revision
+                    assert kept_from <= frame_in(end, signer, FOR_SNAPSHOT).cursor.revision
 
             async def is_small() -> bool:
-                changes, snapshots = [await store.bounds(name) for name in (options.changes, options.snapshots)]
+                changes, snapshots = [
+                    await store.bounds(name) for name in (subjects.changes_stream, subjects.snapshots_stream)
+                ]
                 return changes.last - changes.first < 20 and snapshots.last - snapshots.first < 12
 
             await until(is_small)
@@ -291,28 +303,28 @@ async def test_what_is_kept_is_bounded_and_a_snapshot_always_leads_on_to_it(
 
 
 async def test_snapshots_that_were_lost_or_never_finished_are_written_anew(
-    tmp_path: Path, options: BrokerOptions, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, options: NatsOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(nats_retention, "LOOK_SECONDS", 0.2)
     async with opened(tmp_path, options) as (_, world):
         async with connected(options) as connection:
-            store = connection.store()
+            store, subjects = streams_of(connection), connection.subjects
 
             async def has_snapshot() -> bool:
                 try:
-                    return await store.find_last(options.snapshots, options.end_subject) is not None
+                    return await store.find_last(subjects.snapshots_stream, subjects.snapshot_ends) is not None
                 except StreamMissing:
                     return False
 
-            await store.purge(options.snapshots, (await store.bounds(options.snapshots)).last + 1)
+            await store.purge(subjects.snapshots_stream, (await store.bounds(subjects.snapshots_stream)).last + 1)
             # A writer's first page, and then it died.
-            after = (await store.bounds(options.snapshots)).last
-            await store.put(options.page_subject, b"a page", "", after=after, name="x")
+            after = (await store.bounds(subjects.snapshots_stream)).last
+            await store.append(subjects.snapshot_pages, b"a page", "", after=after, name="x")
             await asyncio.sleep(0.5)
             assert not await has_snapshot()
-            monkeypatch.setattr(keeper, "WRITER_SECONDS", 0.0)
+            monkeypatch.setattr(nats_retention, "WRITER_SECONDS", 0.0)
             await until(has_snapshot)
-            await store.delete(options.snapshots)
+            await store.delete(subjects.snapshots_stream)
             await until(has_snapshot)
         beginner = World(world.settings, tmp_path / "another")
         await beginner.until_the_edge_equals_the_record()
@@ -320,14 +332,14 @@ async def test_snapshots_that_were_lost_or_never_finished_are_written_anew(
 
 
 async def test_a_report_gets_to_the_registry_and_one_that_no_edge_made_does_not(
-    tmp_path: Path, options: BrokerOptions
+    tmp_path: Path, options: NatsOptions
 ) -> None:
     async with opened(tmp_path, options) as (service, world):
-        reports = NatsReports(options, world.digester, edge_name="far")
-        mallory = await brokers.connect(options, "mallory")
+        reports = NatsReports(options, world.digester, Clock(), edge_name="far")
+        mallory = await connect(options, "mallory", Clock())
         try:
             async with world.database.read() as tx:
-                found = await logs.find_deployment(tx)
+                found = await find_deployment(tx)
             assert found is not None
             head = await world.head()
             report = Report(
@@ -338,7 +350,7 @@ async def test_a_report_gets_to_the_registry_and_one_that_no_edge_made_does_not(
             forged = ReportSigner(Digester(b"another pepper, thirty-two bytes"[:32])).encode(report)
             genuine = ReportSigner(world.digester).encode(report)
             for data in (forged, genuine[:-1], genuine.replace(b"far", b"fur"), b"", b"x" * 5000):
-                assert b"refused" in await mallory.ask(options.report_subject, data)
+                assert b"refused" in await mallory.request(mallory.subjects.reports, data)
             with pytest.raises(NotTaken, match="another deployment"):
                 await reports.send(replace(report, number=2, deployment_id="dply_other"))
             assert ("far", head.revision) in await edges_of(service)
@@ -347,8 +359,8 @@ async def test_a_report_gets_to_the_registry_and_one_that_no_edge_made_does_not(
             await mallory.close()
 
 
-async def test_a_report_that_nobody_hears_is_not_taken_for_heard(options: BrokerOptions) -> None:
-    reports = NatsReports(options, Digester(b"p" * 32), edge_name="far")
+async def test_a_report_that_nobody_hears_is_not_taken_for_heard(options: NatsOptions) -> None:
+    reports = NatsReports(options, Digester(b"p" * 32), Clock(), edge_name="far")
     report = Report("dply_1", "i" * 22, "s" * 22, 1, "far", "", "1.0", EdgeState.STARTING, 1, None, None)
     with pytest.raises(NotTaken):
         await reports.send(report)

@@ -19,15 +19,14 @@ import pytest
 from edge.world import DIGESTER, PEPPER_CHECK, at
 from keywright.domain.permissions import Access
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync import nats_feed
 from keywright.edge.sync.feed import Untrusted
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
 from keywright.edge.sync.nats_reports import NatsReports
 from keywright.edge.sync.reporting import NotTaken
-from keywright.nats import connection as brokers
-from keywright.nats.connection import Broker, BrokerOptions, Message
-from keywright.origin.feed.acknowledgements import Reports
+from keywright.nats.connection import PEPPER_HEADER, Connection, Message, connect
+from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT, Subjects, frame_in
+from keywright.origin.feed.acknowledgements import NatsAcknowledgements
 from keywright.protocol.changes import (
     BucketDelete,
     BucketPut,
@@ -41,6 +40,10 @@ from keywright.protocol.changes import (
 )
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
+from keywright.runtime.clock import Clock
+from keywright.runtime.nats_options import NatsOptions
+from support.nats import streams_of
+from support.sync import new_sync_loop
 
 pytest_plugins = ["edge.conftest"]
 
@@ -76,8 +79,8 @@ REPORT = Report(
 
 
 def purpose_of(name: str) -> str:
-    purposes = {"changes": brokers.FOR_CHANGES, "heartbeat": brokers.FOR_HEARTBEATS}
-    return purposes.get(name, brokers.FOR_SNAPSHOT)
+    purposes = {"changes": FOR_CHANGES, "heartbeat": FOR_HEARTBEATS}
+    return purposes.get(name, FOR_SNAPSHOT)
 
 
 def sample(name: str) -> bytes:
@@ -101,30 +104,30 @@ def of_format_3(name: str) -> bytes:
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_stored_message_of_format_2_is_understood_and_is_what_is_written_now(name: str) -> None:
     message = Message(sample(f"{name}-2.bin"))
-    assert brokers.frame_in(message, SIGNER, purpose_of(name)) == MESSAGES[name]
+    assert frame_in(message, SIGNER, purpose_of(name)) == MESSAGES[name]
     assert SIGNER.encode(MESSAGES[name]) == message.data
 
 
 def test_where_a_broker_keeps_what_and_under_which_header_is_as_in_the_first_release() -> None:
-    options = BrokerOptions(("nats://127.0.0.1:4222",))
-    assert (options.changes, options.change_subject) == ("keywright-changes", "keywright.changes")
-    assert (options.snapshots, options.page_subject) == ("keywright-snapshots", "keywright.snapshots.page")
-    assert (options.end_subject, options.heartbeat_subject) == ("keywright.snapshots.end", "keywright.heartbeat")
-    assert (options.report_subject, brokers.PEPPER_HEADER) == ("keywright.reports", "Keywright-Pepper-Check")
+    subjects = Subjects(NatsOptions(("nats://127.0.0.1:4222",)).prefix)
+    assert (subjects.changes_stream, subjects.changes) == ("keywright-changes", "keywright.changes")
+    assert (subjects.snapshots_stream, subjects.snapshot_pages) == ("keywright-snapshots", "keywright.snapshots.page")
+    assert (subjects.snapshot_ends, subjects.heartbeats) == ("keywright.snapshots.end", "keywright.heartbeat")
+    assert (subjects.reports, PEPPER_HEADER) == ("keywright.reports", "Keywright-Pepper-Check")
     assert sample("pepper-check.txt").decode().strip() == PEPPER_CHECK
 
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_message_of_a_newer_format_is_refused_and_named(name: str) -> None:
     with pytest.raises(FrameError, match="not a frame of format 2: origin and edge are of different versions"):
-        brokers.frame_in(Message(of_format_3(name)), SIGNER, purpose_of(name))
+        frame_in(Message(of_format_3(name)), SIGNER, purpose_of(name))
 
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_message_is_never_taken_for_one_of_another_use(name: str) -> None:
-    for purpose in {brokers.FOR_CHANGES, brokers.FOR_HEARTBEATS, brokers.FOR_SNAPSHOT} - {purpose_of(name)}:
+    for purpose in {FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT} - {purpose_of(name)}:
         with pytest.raises(FrameError, match="for something else"):
-            brokers.frame_in(Message(sample(f"{name}-2.bin")), SIGNER, purpose)
+            frame_in(Message(sample(f"{name}-2.bin")), SIGNER, purpose)
 
 
 HEAD = ["dply_1", "changes", "everything", "broker:changes", 0, at(3), at(4), 4, 1_763_900_000_123]
@@ -144,47 +147,44 @@ STRANGE = {
 
 @pytest.mark.parametrize("lines", STRANGE.values(), ids=STRANGE)
 def test_what_the_origin_signed_but_no_version_that_we_know_wrote_is_refused(lines: list[Any]) -> None:
-    assert brokers.frame_in(Message(signed(f'{json.dumps(HEAD)}\n["-"]')), SIGNER, brokers.FOR_CHANGES)
+    assert frame_in(Message(signed(f'{json.dumps(HEAD)}\n["-"]')), SIGNER, FOR_CHANGES)
     with pytest.raises(FrameError, match="can't be read"):
-        brokers.frame_in(Message(signed("\n".join(map(json.dumps, lines)))), SIGNER, brokers.FOR_CHANGES)
+        frame_in(Message(signed("\n".join(map(json.dumps, lines)))), SIGNER, FOR_CHANGES)
 
 
 # -- an edge of today at a broker of the first release ----------------------------------------------------------------
 
 
 @pytest.fixture
-async def connection(options: BrokerOptions) -> AsyncIterator[Broker]:
+async def connection(options: NatsOptions) -> AsyncIterator[Connection]:
     """A connection to a broker that has the stored snapshot and, behind it, the stored changes."""
-    made = await brokers.connect(options, "samples")
-    store = made.store()
-    await store.make(options.changes, [options.change_subject], 1)
-    await store.make(options.snapshots, [options.page_subject, options.end_subject], 1)
+    made = await connect(options, "samples", Clock())
+    store, subjects = streams_of(made), made.subjects
+    await store.create(subjects.changes_stream, [subjects.changes], 1)
+    await store.create(subjects.snapshots_stream, [subjects.snapshot_pages, subjects.snapshot_ends], 1)
     for after, name in enumerate(("page-0", "page-1")):
-        await store.put(options.page_subject, sample(f"{name}-2.bin"), PEPPER_CHECK, after=after, name=name)
-    await store.put(options.end_subject, sample("end-2.bin"), PEPPER_CHECK, after=2, name="end")
-    await store.put(options.change_subject, sample("changes-2.bin"), PEPPER_CHECK, after=0, name="changes")
+        await store.append(subjects.snapshot_pages, sample(f"{name}-2.bin"), PEPPER_CHECK, after=after, name=name)
+    await store.append(subjects.snapshot_ends, sample("end-2.bin"), PEPPER_CHECK, after=2, name="end")
+    await store.append(subjects.changes, sample("changes-2.bin"), PEPPER_CHECK, after=0, name="changes")
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def sync_loop(
-    options: BrokerOptions, replica: Replica, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[SyncLoop]:
+async def sync_loop(options: NatsOptions, replica: Replica) -> AsyncIterator[SyncLoop]:
     # No origin speaks: what is kept is applied, and then known not to be all.
-    monkeypatch.setattr(nats_feed, "FIRST_WORD_SECONDS", 0.3)
-    feed = NatsFeed(options, DIGESTER)
-    made = SyncLoop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
-    feed.ring = made.ring
+    feed = NatsFeed(options, DIGESTER, Clock(), edge_name="edge", first_heartbeat_seconds=0.3)
+    made = new_sync_loop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
+    feed.on_message = made.wake
     yield made
     await made.close()
     await feed.close()
 
 
 async def test_an_edge_begins_with_the_stored_snapshot_and_the_changes_behind_it(
-    connection: Broker, replica: Replica, sync_loop: SyncLoop
+    connection: Connection, replica: Replica, sync_loop: SyncLoop
 ) -> None:
-    await connection.say(connection.options.heartbeat_subject, sample("heartbeat-2.bin"), PEPPER_CHECK)
+    await connection.publish(connection.subjects.heartbeats, sample("heartbeat-2.bin"), PEPPER_CHECK)
     with pytest.raises(NotKnownToBeAll):
         await sync_loop.sync_now()
     assert (replica.cursor, replica.deployment_id) == (at(11), "dply_1/everything")
@@ -192,13 +192,14 @@ async def test_an_edge_begins_with_the_stored_snapshot_and_the_changes_behind_it
 
 
 async def test_an_edge_that_meets_a_newer_format_says_so_and_keeps_what_it_has(
-    connection: Broker, replica: Replica, sync_loop: SyncLoop
+    connection: Connection, replica: Replica, sync_loop: SyncLoop
 ) -> None:
-    options = connection.options
     with pytest.raises(NotKnownToBeAll):
         await sync_loop.sync_now()
     before = replica.records()
-    await connection.store().put(options.change_subject, of_format_3("changes"), PEPPER_CHECK, after=1, name="newer")
+    await streams_of(connection).append(
+        connection.subjects.changes, of_format_3("changes"), PEPPER_CHECK, after=1, name="newer"
+    )
     with pytest.raises(Untrusted, match="different versions"):
         await sync_loop.sync_now()
     assert (replica.cursor, replica.records()) == (at(11), before)
@@ -214,7 +215,7 @@ async def take(report: Report) -> float:
 
 async def test_a_stored_report_is_taken_and_answered_as_stored() -> None:
     assert ReportSigner(DIGESTER).encode(REPORT) == sample("report-1.bin")
-    assert await Reports(DIGESTER, take).answer(sample("report-1.bin")) == sample("answer-1.json")
+    assert await NatsAcknowledgements(DIGESTER, take).answer(sample("report-1.bin")) == sample("answer-1.json")
 
 
 def signed_report(row: Any) -> bytes:
@@ -236,22 +237,22 @@ def signed_report(row: Any) -> bytes:
 async def test_a_report_that_is_not_understood_is_refused_with_a_reason_and_reaches_nobody(
     data: bytes, why: str
 ) -> None:
-    told = await Reports(DIGESTER, take).answer(data)
+    told = await NatsAcknowledgements(DIGESTER, take).answer(data)
     assert told is not None
     assert why in json.loads(told)["refused"]
 
 
-async def answered(options: BrokerOptions, told: bytes) -> float:
+async def answered(options: NatsOptions, told: bytes) -> float:
     """What an edge makes of an origin's answer to its report."""
 
     async def answer(data: bytes) -> bytes:
         assert data == sample("report-1.bin")
         return told
 
-    origin = await brokers.connect(options, "origin")
-    reports = NatsReports(options, DIGESTER, edge_name="edge-1")
+    origin = await connect(options, "origin", Clock())
+    reports = NatsReports(options, DIGESTER, Clock(), edge_name="edge-1")
     try:
-        await origin.answer(options.report_subject, answer)
+        await origin.reply(origin.subjects.reports, answer)
         return await reports.send(REPORT)
     finally:
         await reports.close()
@@ -264,12 +265,12 @@ async def answered(options: BrokerOptions, told: bytes) -> float:
     ids=["as-stored", "with-a-field-more"],
 )
 async def test_an_edge_reads_the_stored_answer_and_passes_over_what_is_new_in_it(
-    options: BrokerOptions, told: bytes
+    options: NatsOptions, told: bytes
 ) -> None:
     assert await answered(options, told) == 0.5
 
 
-async def test_a_refusal_of_an_older_origin_is_told_in_its_words(options: BrokerOptions) -> None:
+async def test_a_refusal_of_an_older_origin_is_told_in_its_words(options: NatsOptions) -> None:
     with pytest.raises(NotTaken, match="the origin refuses the report: not a report of format 1"):
         await answered(options, sample("refusal-1.json"))
 
@@ -281,6 +282,6 @@ async def test_a_refusal_of_an_older_origin_is_told_in_its_words(options: Broker
      b'{"pause":1}', b"[" * 10_000],
     ids=lambda told: told.decode("latin-1")[:24],
 )  # fmt: skip
-async def test_an_answer_that_is_none_is_a_failure_and_no_pause(options: BrokerOptions, told: bytes) -> None:
+async def test_an_answer_that_is_none_is_a_failure_and_no_pause(options: NatsOptions, told: bytes) -> None:
     with pytest.raises(NotTaken, match="none to a report"):
         await answered(options, told)

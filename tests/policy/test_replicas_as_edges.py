@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from edge.asgi import call
-from keywright.nats.connection import BrokerOptions
 from keywright.policy.asgi import ApiKeyPolicy
 from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.shared import SharedReplica
+from keywright.runtime.nats_options import NatsOptions
 from support import origin as origins
 from support.api import ACCOUNT_URL, BUCKET
 from support.nats import NatsServer
@@ -177,7 +177,7 @@ def test_an_embedded_replica_follows_a_broker_and_is_counted_there(tmp_path: Pat
     ):
         consumer = origin.api.new_consumer()["name"]
         options: dict[str, Any] = {"pepper_file": origin.pepper_file, "ready_seconds": 60, "name": "at-the-broker"}
-        source = EmbeddedReplica.from_broker(BrokerOptions((nats.url,)), directory=tmp_path / "app", **options)
+        source = EmbeddedReplica.from_broker(NatsOptions((nats.url,)), directory=tmp_path / "app", **options)
         try:
             source.open()
             until(lambda: [edge["state"] for edge in edges_named(origin, "at-the-broker")] == ["synced"], timeout=60)
@@ -190,7 +190,7 @@ def test_an_embedded_replica_follows_a_broker_and_is_counted_there(tmp_path: Pat
             # With the broker alone: there is no origin to ask, and the app is opened anew.
             origin.served.kill()
             source.close()
-            kept = EmbeddedReplica.from_broker(BrokerOptions((nats.url,)), directory=tmp_path / "another", **options)
+            kept = EmbeddedReplica.from_broker(NatsOptions((nats.url,)), directory=tmp_path / "another", **options)
             assert verdict(kept, (BUCKET, made["key"])) == "UNKNOWN"
             kept.close()
         finally:

@@ -18,6 +18,8 @@ from support.postgres import Postgres
 from support.process import EdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 
+pytestmark = pytest.mark.long(50)
+
 EDGES = "/v1/accounts/my-account/edges"
 KEYS = f"{BUCKETS}/{BUCKET}/consumers/one/keys"
 

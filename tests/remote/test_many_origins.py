@@ -18,12 +18,14 @@ import httpx2
 import pytest
 
 from keywright.domain.keyformat import Digester
-from keywright.origin.db.engine import Database
+from keywright.origin.db.transaction import Database
 from remote.conftest import BUCKET, BUCKETS, FOLLOW, ROOT_KEY
 from support.postgres import Postgres
 from support.process import NO_TLS, EdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 from support.record import replica_of, snapshot_of
+
+pytestmark = pytest.mark.long(45)
 
 ORIGINS = 3
 KEYS = f"{BUCKETS}/{BUCKET}/consumers/one/keys"

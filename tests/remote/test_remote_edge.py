@@ -21,6 +21,8 @@ from remote.conftest import BUCKET, BUCKETS, Origin
 from support.process import EdgeProcess, until
 from support.proxy import Proxy
 
+pytestmark = pytest.mark.long(75)
+
 NewEdge = Callable[..., EdgeProcess]
 
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from keywright.domain.keyformat import Digester
-from keywright.origin.db.engine import Database
+from keywright.origin.db.transaction import Database
 from keywright.protocol.changes import Change
 from remote.conftest import Origin
 from support.process import EdgeProcess, until

@@ -272,7 +272,7 @@ async def test_many_that_bootstrap_one_record_at_once_all_succeed_and_one_makes_
 
     from keywright.domain.keyformat import Digester
     from keywright.origin.db import migrations
-    from keywright.origin.db.engine import Database
+    from keywright.origin.db.transaction import Database
     from keywright.origin.deployment import rules as deployment
     from keywright.origin.keys.vault import KeyRing, Vault
     from keywright.origin.pipeline.unit_of_work import Dependencies, Limits

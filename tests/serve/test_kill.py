@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from keywright.edge.replica.replica import Replica
-from keywright.origin.db.engine import Database
+from keywright.origin.db.transaction import Database
 from keywright.protocol.changes import Change
 from keywright.runtime.settings import OriginSettings
 from keywright.serve import key_files
@@ -23,7 +23,10 @@ from support.api import CONSUMERS_URL, VARIABLES, Api
 from support.process import ServeProcess
 from support.record import head_of, snapshot_of
 
-ROUNDS = int(os.environ.get("KEYWRIGHT_TEST_KILLS", "8"))
+pytestmark = pytest.mark.long(60)
+
+ROUNDS = int(os.environ.get("KEYWRIGHT_TEST_KILLS", "4"))
+"""For each of the two deployments that are killed again and again."""
 CALLERS = 4
 BATCH = 7
 
@@ -127,8 +130,10 @@ def records_of(data: Path) -> tuple[tuple[int | None, list[Change]], tuple[int, 
         replica.close()
 
 
-@pytest.mark.timeout(600)
-def test_acknowledged_writes_survive_kill_minus_9_of_every_process_at_any_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deployment", ["one", "other"])
+def test_acknowledged_writes_survive_kill_minus_9_of_every_process_at_any_moment(
+    tmp_path: Path, deployment: str
+) -> None:
     seed = int(os.environ.get("KEYWRIGHT_TEST_SEED", "0")) or time.time_ns() % 1_000_000
     print(f"KEYWRIGHT_TEST_SEED={seed}")
     dice = random.Random(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 from collections.abc import Iterable, Iterator
@@ -169,13 +170,13 @@ def windows(secret: str) -> Iterable[bytes]:
 
 def find_parts(seen: set[str], content: bytes) -> list[bytes]:
     parts = {part for secret in seen for part in windows(secret)}
-    by_length = {length: {part for part in parts if len(part) == length} for length in map(len, parts)}
-    # Looked up by their windows rather than searched for one by one: there are thousands of parts.
-    return [
-        part
-        for length, wanted in by_length.items()
-        for part in {content[start : start + length] for start in range(len(content) - length + 1)} & wanted
-    ]
+    # Wherever a part is, one of the blocks of half its length, into which the content falls, is within it: those are
+    # looked up rather than each part searched for, of which there are thousands.
+    half = WINDOW // 2
+    pieces = {part[start : start + half] for part in parts for start in range(half + 1)}
+    hits = [start for start in range(0, len(content), half) if content[start : start + half] in pieces]
+    around = {content[start : start + WINDOW] for hit in hits for start in range(max(0, hit - half), hit + 1)}
+    return sorted(around & parts)
 
 
 def test_the_search_itself_finds_what_is_there() -> None:
@@ -183,6 +184,9 @@ def test_the_search_itself_finds_what_is_there() -> None:
     assert find_parts({secret}, b"\0\0d67b7e241bb94875\0")
     assert find_parts({secret}, b"x" + bytes.fromhex("d67b7e241bb948758f415b79aa8ec822"))
     assert find_parts({"my-own-custom-secret"}, b"xx-own-custom-secret")
+    for before, part in itertools.product(range(20), windows(secret)):
+        assert find_parts({secret}, bytes(before) + part) == [part]
+        assert find_parts({secret}, bytes(before) + part[:-1] + bytes(9)) == []
     assert not find_parts({secret}, b"****2efb7009 zpka_d67b7e241bb9487")
 
 

@@ -12,9 +12,10 @@ import pytest
 from keywright.domain.keyformat import Secret
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync import snapshot_loader as snapshot_file
-from keywright.origin.db.engine import Database
+from keywright.edge.sync import snapshot_file_loader
+from keywright.origin.db.transaction import Database
 from keywright.protocol.changes import BucketPut, KeyPut
+from keywright.runtime.clock import Clock
 from keywright.runtime.server import StartError
 from keywright.serve import key_files, snapshots
 from support.record import head_of, snapshot_of
@@ -31,7 +32,7 @@ def loaded(service: Service, file: Path, at: Path) -> Replica:
     """A new edge's replica, from the file alone."""
     digester = key_files.load_digester(service.settings)
     replica = Replica.open(at, digester.pepper_check())
-    snapshot_file.load(file, digester, replica, SyncClock())
+    snapshot_file_loader.load(file, digester, replica, SyncClock(None, Clock()))
     return replica
 
 

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from keywright.protocol.frames import FrameSigner, FrameSplitter
+from keywright.runtime.secret_files import load_digester
 from support.api import CONSUMERS_URL, VARIABLES, Api
 from support.process import ServeProcess
 
+STREAM_END_SECONDS = 8.0
+"""It takes one; without being told, a stream is let go of only after the 15 s that answers are given."""
 CALLERS = 3
 KEYS = 1000
 
@@ -47,3 +51,25 @@ def test_requests_in_flight_are_finished_and_kept(tmp_path: Path, how: signal.Si
             listed = api.call("GET", f"{CONSUMERS_URL}/{name}/keys", params={"key-format": "visible"})
             assert [key["key"] for key in listed["data"]] == list(reversed(keys))
             assert api.verdict(keys[-1]) == "VALID"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
+def test_streams_of_the_feed_do_not_hold_up_the_end(tmp_path: Path, how: signal.Signals) -> None:
+    """An answer that has no end is told to end, or the server would wait for it as long as it waits for anything."""
+    with ServeProcess(tmp_path / "data", **VARIABLES).wait_until_ready() as served:
+        api = Api(served)
+        headers = {"keywright-nonce": "nonce-of-16-chars"}
+        # The first page of a snapshot tells, in its first frame, the cursor that the changes are asked after.
+        frames = api.get("/v1/feed/snapshot", headers=headers).content
+        signer = FrameSigner(load_digester(None, tmp_path / "data" / "pepper.key"))
+        cursor = signer.decode(next(iter(FrameSplitter().feed(frames)))).cursor
+        with api.stream("GET", f"/v1/feed/changes?after={cursor}", headers=headers) as stream:
+            assert stream.status_code == 200
+            pieces = stream.iter_raw()
+            assert next(pieces)
+            began = time.monotonic()
+            assert served.stop(how) == 0
+            assert time.monotonic() - began < STREAM_END_SECONDS
+            for _ in pieces:
+                pass
+        assert "Traceback" not in served.output()

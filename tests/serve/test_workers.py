@@ -38,15 +38,4 @@ def test_no_worker_gives_a_stale_answer_after_a_change(tmp_path: Path) -> None:
             api.call("DELETE", url, expect=204)
             assert ask(third["key"]) == [("UNKNOWN", None)] * ASKED
 
-        # Each worker counts its own validations: more than one of them was asked.
-        counts = {line for _ in range(60) for line in count_of(served)}
-        assert len(counts) > 1
         assert "Traceback" not in served.output()
-
-
-def count_of(served: ServeProcess) -> list[str]:
-    with Api(served) as api:
-        text = api.get("/metrics").text
-    return [line for line in text.splitlines() if line.startswith("keywright_validations_total") and "VALID" in line][
-        :1
-    ]

@@ -13,6 +13,8 @@ from typing import Self
 
 import httpx2
 
+from keywright.nats.connection import Connection
+from keywright.nats.streams import Streams
 from support.postgres import free_port
 
 COMMAND = str(Path(sys.executable).with_name("nats-server"))
@@ -76,3 +78,8 @@ def leaf(base: Path, region: str, hub_port: int) -> NatsServer:
     """`hub_port` is that of the hub for leaves, or of what stands before it."""
     url = f"nats-leaf://leaf:{PASSWORDS['LEAF_PASSWORD']}@127.0.0.1:{hub_port}"
     return NatsServer(base, (DEPLOY / "leaf.conf").read_text(), {**PASSWORDS, "REGION": region, "HUB_URL": url})
+
+
+def streams_of(connection: Connection) -> Streams:
+    """What the deployment's own domain keeps."""
+    return Streams(connection, connection.options.domain)

@@ -122,10 +122,10 @@ class Postgres:
         done = subprocess.run([*command, "-At", "-c", statement], check=True, capture_output=True, text=True)
         return done.stdout
 
-    def new_database(self) -> str:
-        """The URL of a new, empty database."""
+    def new_database(self, template: str = "template1") -> str:
+        """The URL of a new database, which is empty, or has what is in another that nobody is connected to."""
         name = f"test_{next(self._numbers)}"
-        self.run(f"CREATE DATABASE {name}")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
     def url(self, database: str) -> str:

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,14 +28,22 @@ class ServeProcess:
 
     command = "serve"
 
-    def __init__(self, data_dir: Path, *arguments: str, port: int | None = None, **variables: str) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        port: int | None = None,
+        under: Sequence[str] = (),
+        **variables: str,
+    ) -> None:
+        """`under` is the command that runs it, where it does not run by itself."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir.with_name(f"{data_dir.name}.{self.port}.{time.monotonic_ns()}.log")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [COMMAND, self.command, "--data-dir", str(data_dir), "--port", str(self.port), *arguments],
+                [*under, COMMAND, self.command, "--data-dir", str(data_dir), "--port", str(self.port), *arguments],
                 env={**clean, **variables},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -118,10 +126,17 @@ class BrokerEdgeProcess(ServeProcess):
     command = "edge"
 
     def __init__(
-        self, data_dir: Path, broker: str, pepper_file: Path, *arguments: str, port: int | None = None, **variables: str
+        self,
+        data_dir: Path,
+        broker: str,
+        pepper_file: Path,
+        *arguments: str,
+        port: int | None = None,
+        under: Sequence[str] = (),
+        **variables: str,
     ) -> None:
         variables = {"KEYWRIGHT_PEPPER_FILE": str(pepper_file), **variables}
-        super().__init__(data_dir, "--nats", broker, *arguments, port=port, **variables)
+        super().__init__(data_dir, "--nats", broker, *arguments, port=port, under=under, **variables)
 
 
 def until(is_true: Callable[[], object], timeout: float = 15) -> None:

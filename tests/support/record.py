@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,10 +18,11 @@ from keywright.domain.keyformat import Digester
 from keywright.domain.models import Bucket
 from keywright.edge.replica.replica import Replica
 from keywright.origin.buckets import store as buckets
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db import migrations
-from keywright.origin.db.engine import Database, Transaction
+from keywright.origin.db import commit_log, migrations
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Database, Transaction
 from keywright.origin.deployment import rules as deployment
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.keys.vault import KEY_BYTES, KeyRing, Vault
 from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
 from keywright.protocol.changes import (
@@ -55,6 +58,19 @@ class Record:
             await database.close()
 
 
+def migrate(url: str) -> None:
+    """Brings a database to the shape of this version; for callers without an event loop."""
+
+    async def work() -> None:
+        database = Database(url)
+        await migrations.upgrade(database)
+        await database.close()
+
+    # In a thread of its own, an event loop takes no other's place.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work()).result()
+
+
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Record]:
     database = Database(url)
@@ -76,12 +92,14 @@ async def opened(url: str) -> AsyncIterator[Record]:
 
 async def log_of(database: Database) -> list[tuple[int, Change]]:
     async with database.read() as tx:
-        return [(row.cursor.revision, row.change) for row in await logs.list_changes(tx, after=0, limit=1_000_000)]
+        return [
+            (row.cursor.revision, row.change) for row in await commit_log.list_changes(tx, after=0, limit=1_000_000)
+        ]
 
 
 async def cursor_of(database: Database) -> Cursor:
     async with database.read() as tx:
-        found = await logs.find_deployment(tx)
+        found = await find_deployment(tx)
     assert found is not None
     return found.head
 
@@ -92,7 +110,7 @@ async def head_of(database: Database) -> int:
 
 async def snapshot_of(database: Database) -> list[Change]:
     async with database.read(is_snapshot=True) as tx:
-        return [change async for page in logs.stream_snapshot(tx) for change in page]
+        return [change async for page in stream_snapshot(tx) for change in page]
 
 
 def replay(changes: Iterable[Change]) -> list[Change]:

@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 
 from keywright.domain.keyformat import Digester, Secret
-from keywright.origin.db.engine import Database
-from keywright.origin.pipeline.route import Services
+from keywright.origin.db.transaction import Database
+from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
 from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve import first_start
@@ -104,7 +104,7 @@ def bare_services() -> Services:
     nothing: Any = None
     dependencies = Dependencies(nothing, Digester(bytes(32)), nothing, nothing, Limits())
     # Opened by its first query, which nobody asks.
-    return Services(Database("sqlite+aiosqlite:////nowhere"), dependencies, nothing, nothing, nothing, nothing)
+    return Services(Database("sqlite+aiosqlite:////nowhere"), dependencies, (), nothing, nothing, nothing)
 
 
 @asynccontextmanager

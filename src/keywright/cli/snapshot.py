@@ -78,7 +78,7 @@ def verify(
     for a file that no edge would take.
     """
     from keywright.domain.models import from_millis, to_iso
-    from keywright.edge.sync import snapshot_loader as snapshot_file
+    from keywright.edge.sync import snapshot_file_loader
     from keywright.protocol.snapshot_file import SnapshotFileError
     from keywright.runtime import secret_files
     from keywright.runtime.settings import OriginSettings
@@ -86,7 +86,7 @@ def verify(
     with failing_clearly():
         settings = OriginSettings.load(data_dir=data_dir)
     try:
-        found = snapshot_file.examine(file, secret_files.load_digester(settings.pepper, settings.pepper_file))
+        found = snapshot_file_loader.examine(file, secret_files.load_digester(settings.pepper, settings.pepper_file))
     except (SnapshotFileError, secret_files.KeyFileError) as error:
         raise CommandFailed(str(error)) from None
     value = {

@@ -72,6 +72,11 @@ class WhenStale(StrEnum):
     REFUSE = "refuse"
 
 
+def refuse_after(max_staleness_seconds: int | None, when_stale: str) -> int | None:
+    """How many seconds a replica may be out of step and still judge the bucket's keys; None for ever."""
+    return max_staleness_seconds if when_stale == WhenStale.REFUSE else None
+
+
 class Environment(StrEnum):
     PRODUCTION = "production"
     PREVIEW = "preview"

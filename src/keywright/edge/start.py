@@ -12,13 +12,15 @@ import lmdb
 
 from keywright import __version__
 from keywright.edge.app import new_signer
+from keywright.edge.http import worker_counts
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
-from keywright.edge.sync import snapshot_loader as snapshot_file
+from keywright.edge.sync import snapshot_file_loader
 from keywright.edge.sync.feed import OtherPepper
-from keywright.edge.sync.following import new_feed
+from keywright.edge.sync.wiring import new_feed
 from keywright.protocol.snapshot_file import SnapshotFileError
 from keywright.runtime import secret_files, server
+from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.secret_files import KeyFileError
 from keywright.runtime.server import StartError
@@ -43,7 +45,8 @@ def run(settings: EdgeSettings) -> None:
     print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
     os.environ.update(settings.environment)
-    server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
+    with worker_counts.shared_by_workers(settings.data_dir):
+        server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
 
 
 def _check(settings: EdgeSettings) -> None:
@@ -81,7 +84,9 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
                 _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
                 return
             try:
-                _log.info(snapshot_file.load(path, digester, replica, SyncClock(settings.sync_clock_file)))
+                _log.info(
+                    snapshot_file_loader.load(path, digester, replica, SyncClock(settings.sync_clock_file, Clock()))
+                )
             except SnapshotFileError as error:
                 # It must not take away what there is: the answers on this disk, or the way to the origin.
                 if replica.revision is None and not settings.is_following:
@@ -93,7 +98,7 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
 
 async def _look(settings: EdgeSettings, digester: Digester) -> None:
     """Raises OtherPepper. Whatever else is in the way now may be gone later; the follower says it if not."""
-    feed = new_feed(settings, digester)
+    feed = new_feed(settings, digester, Clock())
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             await feed.deployment_id()

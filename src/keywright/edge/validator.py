@@ -16,7 +16,7 @@ import lmdb
 from keywright.domain import keyformat, verdict
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee
 from keywright.domain.verdict import Result, Verdict
-from keywright.edge.replica import files as store
+from keywright.edge.replica.files import BROKEN
 from keywright.edge.replica.replica import NotReady, ReplicaBroken, Stale
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def now_millis() -> int:
 
 
 class Validator:
-    """May be shared by threads. `clock` gives milliseconds since the epoch."""
+    """May be shared by threads. `clock` gives milliseconds since the epoch (`Clock.millis`)."""
 
-    def __init__(self, replica: Replica, digester: Digester, clock: Callable[[], int] = now_millis) -> None:
+    def __init__(self, replica: Replica, digester: Digester, clock: Callable[[], int]) -> None:
         self._replica = replica
         self._digest = digester.digest
         self._clock = clock
@@ -112,7 +112,7 @@ class Validator:
 
     def _log_once(self, error: Exception) -> None:
         """Once, not per request; and the follower is told, if it is the files that are broken."""
-        if isinstance(error, (ReplicaBroken, *store.BROKEN)):
+        if isinstance(error, (ReplicaBroken, *BROKEN)):
             self._replica.mark_corrupt()
         if not self._has_logged:
             self._has_logged = True

@@ -23,7 +23,7 @@ class Fault(StrEnum):
 
 
 class AuthHeader:
-    """Where the key is: in the header `name`, after `scheme` (in any case) and one space; "" for the bare header."""
+    """Where the key is: in the header `name`, after `scheme` (in any case) and spaces; "" for the bare header."""
 
     __slots__ = ("_beginnings", "_challenge", "_length", "name")
 
@@ -40,8 +40,9 @@ class AuthHeader:
         length = self._length
         if length and value[:length].lower() not in self._beginnings:
             return None
-        # More spaces, and tabs, are left in: no key has them, so they are refused as malformed.
-        return value[length:] or None
+        # RFC 9110 section 11.4: one space or several; section 5.5: a value has no white space at its end. What is
+        # inside is left in: no key has it, so it is refused as malformed.
+        return value[length:].lstrip(b" ").rstrip(b" \t") or None
 
     def refuse(self, code: Fault | Verdict, bucket: str) -> Unauthorized:
         """The 401 for a request without a good key; for the verdicts on the key itself only."""

@@ -1,1 +1,1 @@
-"""The NATS broker: its connection and what is kept there. The one package that knows the client's library."""
+"""The NATS broker, as both planes use it: the connection, JetStream's streams, and what is kept under which names."""

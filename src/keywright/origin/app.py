@@ -11,26 +11,36 @@ from keywright.origin import admin_portal as admin
 from keywright.origin import developer_portal as developer
 from keywright.origin.accounts import api as accounts
 from keywright.origin.audit import api as audit
-from keywright.origin.branding import api as portals
+from keywright.origin.branding import api as branding
 from keywright.origin.buckets import api as buckets
+from keywright.origin.buckets import grants_api as grants
+from keywright.origin.buckets import owner_keys_api as owner_keys
 from keywright.origin.consumers import api as consumers
 from keywright.origin.consumers import managers_api as managers
 from keywright.origin.edges import api as edges
-from keywright.origin.feed.http_endpoint import FeedDoor
+from keywright.origin.feed import http_endpoint as feed_endpoint
+from keywright.origin.feed.http_endpoint import FeedEndpoint
 from keywright.origin.keys import api as keys
+from keywright.origin.management_keys import api as management_keys
 from keywright.origin.openapi import document as openapi
-from keywright.origin.pipeline import cors
-from keywright.origin.pipeline import route as http
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline import cors, respond
+from keywright.origin.pipeline.services import Services
 from keywright.origin.self_serve import api as self_serve
 from keywright.origin.web import assets
 from keywright.origin.web.reference import public_pages
+from keywright.runtime.clock import Clock
+
+NOUNS = (
+    accounts, management_keys, buckets, owner_keys, grants, consumers, keys, managers, edges, audit, branding,
+    self_serve,
+)  # fmt: skip
+"""In the order in which the OpenAPI document tells of them."""
 
 
-def create_app(services: Services) -> FastAPI:
+def create_app(services: Services, clock: Clock) -> FastAPI:
     """The Developer API, its OpenAPI document at /openapi.json and its reference page at /docs; the portals; the feed.
 
-    The feed's door is in `state.feed`: whoever runs the application ends its streams with `stop`.
+    The feed is in `state.feed`: whoever runs the application ends its streams with `stop`.
     """
     app = FastAPI(
         title="Keywright Developer API",
@@ -41,16 +51,17 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    feed = app.state.feed = FeedDoor(services)
-    app.state.services = replace(services, bell=feed.before(services.bell))
-    http.install(app)
+    feed = app.state.feed = FeedEndpoint(services, clock)
+    # After a commit the readers of the feed are woken first, then whoever runs the application is told.
+    app.state.services = replace(services, on_commit=(feed.wake, *services.on_commit))
+    respond.install(app)
     cors.install(app, services.cors_origins)
-    for noun in (accounts, buckets, consumers, keys, managers, edges, audit, portals, self_serve):
+    for noun in NOUNS:
         app.include_router(noun.router)
     app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
     app.include_router(public_pages.new_router(app.openapi))
     app.include_router(assets.new_router())
     app.include_router(admin.new_router())
     app.include_router(developer.new_router(services))
-    app.include_router(feed.router)
+    app.include_router(feed_endpoint.new_router())
     return app

@@ -9,7 +9,7 @@ from keywright.origin.branding import portal as branding
 from keywright.origin.consumers import managers_portal as managers
 from keywright.origin.consumers import portal as consumers
 from keywright.origin.keys import portal as keys
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.services import Services
 from keywright.origin.web import portal_layout
 from keywright.origin.web.router import PageRouter
 

@@ -4,7 +4,7 @@
     REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": ["keywright.policy.drf.ApiKeyAuthentication"]}
 
 `request.user` is the consumer and `request.auth` the key. With the EXCEPTION_HANDLER
-"keywright.policy.drf.handle_exception" a refusal has the problem document that it has at other doors; without it, the
+"keywright.policy.drf.handle_exception" a refusal has the problem document that it has elsewhere; without it, the
 framework's own form.
 """
 

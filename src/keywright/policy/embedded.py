@@ -1,8 +1,8 @@
 """Owns the embedded replica: an application's own process keeps a replica and follows the record. No hop at all.
 
-It is an edge without doors. Several processes on one directory (the workers of a server) share its files, and one of
-them follows for all and reports for all, as the workers of `keywright edge` do (membership.py). Following happens on a
-thread with an event loop of its own, so that it is the same for ASGI and WSGI, and no application's loop waits for it.
+It is an edge without endpoints. Several processes on one directory (the workers of a server) share its files, and one
+of them follows for all and reports for all, as the workers of `keywright edge` do (edge/sync/leader_election.py). That
+happens on a thread with an event loop of its own: it is the same for ASGI and WSGI, and no application's loop waits.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from keywright.domain.keyformat import Digester, Secret
 from keywright.edge.identity import Identity
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Feed
-from keywright.edge.sync.http_feed import HttpFeed
-from keywright.edge.sync.membership import new_member
-from keywright.edge.sync.reporting import HttpReports, Reports
-from keywright.edge.validator import now_millis
+from keywright.edge.sync.reporting import Reports
+from keywright.edge.sync.wiring import new_election, new_http_feed, new_http_reports
 from keywright.policy.source import READY_SECONDS, ReplicaSource
 from keywright.protocol.reports import edge_name_of, is_edge_name
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     import threading
     from pathlib import Path
 
-    from keywright.edge.sync.leader_election import Member
-    from keywright.nats.connection import BrokerOptions
+    from keywright.edge.sync.leader_election import LeaderElection
+from keywright.runtime.nats_options import NatsOptions
 
 
 class OpenFeed(Feed, Protocol):
@@ -72,7 +71,6 @@ class EmbeddedReplica(ReplicaSource):
         ready_seconds: float = READY_SECONDS,
         name: str | None = None,
         region: str = "",
-        clock: Callable[[], int] = now_millis,
     ) -> None:
         """`new_feed` and `new_reports` are called with the replica's name in the thread that follows; without the
         latter no write waits for this replica. The pepper is the origin's, `pepper.key` in the directory unless it is
@@ -80,7 +78,7 @@ class EmbeddedReplica(ReplicaSource):
 
         Raises KeyFileError, ValueError.
         """
-        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, clock=clock)
+        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
         self._new_feed = new_feed
         self._new_reports = new_reports
         self._name = edge_name_of(socket.gethostname()) if name is None else name
@@ -89,7 +87,7 @@ class EmbeddedReplica(ReplicaSource):
             if not is_edge_name(text):
                 raise ValueError(f"name and region are 1 to 64 of A-Z, a-z, 0-9, ., _ and -, not {text[:40]!r}")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._member: Member | None = None
+        self._election: LeaderElection | None = None
 
     @classmethod
     def from_origin(
@@ -101,41 +99,40 @@ class EmbeddedReplica(ReplicaSource):
         """
         if not origin.startswith(("https://", "http://")) or "@" in origin:
             raise ValueError("the origin is an address, such as https://keys.internal")
-        secret = Secret(token)
+        secret, clock = Secret(token), Clock()
         return cls(
             directory,
-            lambda digester, name: HttpFeed(origin, secret, digester, edge_name=name),
-            lambda digester, name: HttpReports(origin, secret, digester, edge_name=name),
+            lambda digester, name: new_http_feed(origin, secret, digester, clock, edge_name=name),
+            lambda digester, name: new_http_reports(origin, secret, digester, edge_name=name),
             **options,
         )
 
     @classmethod
-    def from_broker(
-        cls, broker: BrokerOptions, *, directory: str | Path, **options: Unpack[Options]
-    ) -> EmbeddedReplica:
+    def from_broker(cls, broker: NatsOptions, *, directory: str | Path, **options: Unpack[Options]) -> EmbeddedReplica:
         """Follows the NATS broker that an origin relays to. Raises KeyFileError, ValueError."""
         # Its client is loaded by those who use it.
         from keywright.edge.sync.nats_feed import NatsFeed
         from keywright.edge.sync.nats_reports import NatsReports
 
+        clock = Clock()
         return cls(
             directory,
-            lambda digester, name: NatsFeed(broker, digester, edge_name=name),
-            lambda digester, name: NatsReports(broker, digester, edge_name=name),
+            lambda digester, name: NatsFeed(broker, digester, clock, edge_name=name),
+            lambda digester, name: NatsReports(broker, digester, clock, edge_name=name),
             **options,
         )
 
     @property
     def is_synced(self) -> bool:
         """Whether the replica has everything that the record has, as far as is known."""
-        member = self._member
-        return member is not None and member.is_synced
+        election = self._election
+        return election is not None and election.is_synced
 
     @property
     def reason(self) -> str | None:
         """Why the replica is not in step, if it isn't and that is known."""
-        member = self._member
-        return None if member is None else member.reason
+        election = self._election
+        return None if election is None else election.reason
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
@@ -152,11 +149,13 @@ class EmbeddedReplica(ReplicaSource):
         feed = self._new_feed(self._digester, self._name)
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
-        self._member = new_member(replica, self.replica_directory, feed, self._sync_clock, identity, reports)
+        self._election = new_election(
+            replica, self.replica_directory, feed, self._clock, self._sync_clock, identity, reports
+        )
         try:
-            await self._member.run(stop)
+            await self._election.run(stop)
         finally:
-            self._loop = self._member = None
+            self._loop = self._election = None
             await feed.close()
             if reports is not None:
                 await reports.close()

@@ -1,7 +1,7 @@
 """Owns the policy itself: its options, what they mean for a request, and what a verdict comes to.
 
-The doors (asgi.py, wsgi.py, fastapi.py, drf.py) find the parts of a request and carry out what the Gate says. Where the
-verdicts come from is the source's business: anything with `validate(secret, bucket)`.
+The adapters (asgi.py, wsgi.py, fastapi.py, drf.py) find the parts of a request and carry out what the Gate says. Where
+the verdicts come from is the source's business: anything with `validate(secret, bucket)`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FORGEABLE_HEADERS = frozenset(name.encode() for name in IDENTITY_HEADERS)
-"""Identity as gateways pass it on: whoever sends it past a gateway made it up. Doors take it out of the request."""
+"""Identity as gateways pass it on: whoever sends it past a gateway made it up. Adapters take it out of the request."""
 MAX_QUERY_FIELDS = 1000
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]*")
@@ -38,7 +38,7 @@ _QUIET = Anonymous("EXEMPT")
 class Source(Protocol):
     """Where verdicts come from. It may have more, which is used where it is there:
 
-    `validate_async`, the same to be awaited: doors with an event loop prefer it. A `validate` must not block a loop.
+    `validate_async`, the same to be awaited: adapters with an event loop prefer it. A `validate` must not block a loop.
     `open` and `close` (or `close_async`), called before the first question and at the end of the application.
     """
 
@@ -46,7 +46,7 @@ class Source(Protocol):
 
 
 class Options(TypedDict, total=False):
-    """The policy's options, the same at every door. See docs/reference/policy.md."""
+    """The policy's options, the same in every adapter. See docs/reference/policy.md."""
 
     bucket_name: Required[str]
     auth_header: str

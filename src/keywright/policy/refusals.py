@@ -1,4 +1,4 @@
-"""Owns how a refusal is put into an HTTP answer, for the doors that write one themselves."""
+"""Owns how a refusal is put into an HTTP answer, for the adapters that write one themselves."""
 
 from __future__ import annotations
 

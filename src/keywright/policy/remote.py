@@ -1,7 +1,7 @@
 """Owns the remote source: an edge on another machine, asked over HTTP for every key. Nothing is cached.
 
 When the edge does not answer, answers late or answers anything but a verdict, the verdict is UNAVAILABLE, of which the
-doors of the policy make a 503. Silence is never a yes.
+adapters of the policy make a 503. Silence is never a yes.
 """
 
 from __future__ import annotations

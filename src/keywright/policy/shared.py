@@ -1,6 +1,6 @@
 """Owns the shared replica: an application reads the replica that `keywright edge` or `serve` keeps on the same machine.
 
-It never writes there; how far the replica is behind is known from what the edge notes beside it (freshness.py). But
+It never writes there; how far the replica is behind is known from what the edge notes beside it (SyncClock). But
 LMDB's readers enter themselves in the replica's lock file, so the application runs as the user that the edge runs as.
 """
 
@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keywright.edge.replica.replica import Replica
-from keywright.edge.validator import now_millis
 from keywright.policy.source import READY_SECONDS, RETRY_SECONDS, ReplicaSource
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -31,13 +29,12 @@ class SharedReplica(ReplicaSource):
         pepper: str | None = None,
         pepper_file: str | Path | None = None,
         ready_seconds: float = READY_SECONDS,
-        clock: Callable[[], int] = now_millis,
     ) -> None:
         """`directory` is the data directory of the edge, in which its pepper is, too, unless it is said where else.
 
         Raises KeyFileError.
         """
-        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, clock=clock)
+        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds

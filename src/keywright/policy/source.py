@@ -25,10 +25,9 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 from keywright.runtime import secret_files
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from keywright.domain.verdict import Result
 
 _log = logging.getLogger(__name__)
@@ -49,10 +48,9 @@ class ReplicaSource(ABC):
         pepper: str | None,
         pepper_file: str | Path | None,
         ready_seconds: float,
-        clock: Callable[[], int],
     ) -> None:
         """`ready_seconds` is how long `open` waits for a replica that holds a snapshot. Raises KeyFileError."""
-        self._clock = clock
+        self._clock = Clock()
         self.directory = Path(directory).expanduser().absolute()
         secret = None if pepper is None else Secret(pepper)
         self._digester = secret_files.load_digester(secret, Path(pepper_file or self.directory / "pepper.key"))
@@ -136,7 +134,7 @@ class ReplicaSource(ABC):
                 self._stopping.wait(RETRY_SECONDS)
                 continue
             with self._reading:
-                self._replica, self._validator = replica, Validator(replica, self._digester, self._clock)
+                self._replica, self._validator = replica, Validator(replica, self._digester, self._clock.millis)
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001
@@ -148,7 +146,7 @@ class ReplicaSource(ABC):
                 replica.close()
 
     def _new_sync_clock(self) -> SyncClock:
-        return SyncClock(self.replica_directory / "in-step.json")
+        return SyncClock(self.replica_directory / "in-step.json", self._clock)
 
     def _tell(self, reason: str) -> None:
         """Once, not at every attempt."""

@@ -8,16 +8,14 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from keywright.domain import roles
 from keywright.domain.keyformat import Secret, is_possible
 from keywright.http.identity_headers import IdentityHeaders, is_header_name, rename
 from keywright.protocol.reports import edge_name_of, is_edge_name
-
-if TYPE_CHECKING:
-    from keywright.nats.connection import BrokerOptions
+from keywright.runtime.nats_options import NatsOptions
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -108,7 +106,7 @@ class PlaneSettings:
     identity_issuer: str
     identity_key_file: Path | None
     log_level: str
-    broker: BrokerOptions | None
+    broker: NatsOptions | None
     """The broker that the log is relayed to or followed at, if any."""
     environment: Mapping[str, str] = field(repr=False)
     """What a worker process needs in its environment to load these same settings."""
@@ -444,13 +442,12 @@ def _origin_url(given: str) -> str:
     return given.rstrip("/")
 
 
-def _broker(source: _Source) -> BrokerOptions | None:
+def _broker(source: _Source) -> NatsOptions | None:
     given = source.text("KEYWRIGHT_NATS_URL", "")
     if not given:
         return None
-    from keywright.nats.connection import BrokerOptions
 
-    options = BrokerOptions(
+    options = NatsOptions(
         servers=tuple(_broker_url(part.strip()) for part in given.split(",")),
         credentials=source.path("KEYWRIGHT_NATS_CREDENTIALS"),
         user=source.optional("KEYWRIGHT_NATS_USER"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keywright.edge.app import new_signer
+from keywright.edge.http import worker_counts
 from keywright.runtime import server
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.server import StartError
@@ -35,7 +36,8 @@ def serve(settings: OriginSettings) -> None:
     # What was shown once has no business in the environment of the workers.
     os.environ.pop("KEYWRIGHT_BOOTSTRAP_KEY", None)
 
-    server.run("keywright.serve.worker:create_app", settings.host, settings.port, settings.workers)
+    with worker_counts.shared_by_workers(settings.data_dir):
+        server.run("keywright.serve.worker:create_app", settings.host, settings.port, settings.workers)
 
 
 def migrate(settings: OriginSettings) -> None:

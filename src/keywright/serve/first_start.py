@@ -13,14 +13,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from keywright import __version__
 from keywright.domain.keyformat import Digester
 from keywright.domain.models import Environment
+from keywright.domain.names import ACCOUNT_NAME
+from keywright.domain.text import is_whole
 from keywright.origin.db import migrations
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.migrations import NewerSchema
 from keywright.origin.db.tables import SCHEMA_VERSION
+from keywright.origin.db.transaction import Database
 from keywright.origin.deployment import rules
 from keywright.origin.deployment.rules import Bootstrap, WrongMasterKey, WrongPepper
 from keywright.origin.keys.vault import KEY_BYTES, MasterKeyMissing, SealBroken, Vault
-from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, Dependencies, Limits, is_name
+from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings
 from keywright.serve import key_files
@@ -38,7 +41,7 @@ class Started:
 async def prepare(settings: OriginSettings) -> Started:
     """Everything that must be there before the first request. Raises StartError."""
     account = settings.bootstrap_account
-    if account is not None and not is_name(ACCOUNT_NAME, account):
+    if account is not None and not is_whole(ACCOUNT_NAME, account):
         raise StartError("KEYWRIGHT_BOOTSTRAP_ACCOUNT must be 1 to 128 of a-z, 0-9, _ and -")
     async with _open(settings) as database:
         is_first = await migrations.get_version(database) is None

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keywright.domain.permissions import Grantee, Permissions
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.engine import Transaction
-from keywright.origin.feed import scope_filter as scope
-from keywright.origin.feed.scope_filter import Sight
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Transaction
+from keywright.origin.deployment.store import find_deployment
+from keywright.origin.feed import scope_filter
+from keywright.origin.feed.scope_filter import ScopeFilter
 from keywright.origin.keys import store as key_rows
 from keywright.protocol.snapshot_file import TITLE, SnapshotHead, SnapshotWriter
 from keywright.runtime.server import StartError
@@ -36,7 +37,7 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
     except KeyFileError as error:
         raise StartError(f"{error}; a snapshot file is made with the deployment's pepper") from None
     async with first_start.reading(settings) as database, database.read(is_snapshot=True) as tx:
-        deployment = await logs.find_deployment(tx)
+        deployment = await find_deployment(tx)
         if deployment is None:
             raise StartError("there is no deployment here yet; `keywright serve` makes one")
         if deployment.pepper_check != digester.pepper_check():
@@ -44,15 +45,15 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
                 "the pepper is not the one that this deployment was made with: no edge would take the file"
             )
         grantee = EVERYTHING if token_id is None else await _grantee_of(tx, token_id)
-        head = SnapshotHead(deployment.id, scope.scope_id(grantee), deployment.head, time.time_ns() // 1_000_000)
+        head = SnapshotHead(deployment.id, scope_filter.scope_id(grantee), deployment.head, time.time_ns() // 1_000_000)
         writer = SnapshotWriter(digester, head, secrets.token_urlsafe(24))
-        sight = Sight(grantee)
+        scope = ScopeFilter(grantee)
         count = 0
         try:
             with _Replacing(path) as file:
                 file.write(writer.begin())
-                async for page in logs.stream_snapshot(tx):
-                    shown = [put for put in page if sight.shows(put)]
+                async for page in stream_snapshot(tx):
+                    shown = [put for put in page if scope.shows(put)]
                     for part in writer.add(shown):
                         file.write(part)
                     count += len(shown)
@@ -83,7 +84,7 @@ async def _grantee_of(tx: Transaction, token_id: str) -> Grantee:
     if metadata is None:
         raise StartError(f"there is no management key with the id {token_id!r}")
     grantee = Grantee.from_json(metadata)
-    if not scope.may_follow(grantee):
+    if not scope_filter.may_follow(grantee):
         raise StartError(f"the management key {token_id} may not follow the feed: its permissions lack feed")
     return grantee
 

@@ -1,4 +1,4 @@
-"""What each worker process of `keywright serve` runs: the origin's doors and an embedded edge, on one port.
+"""Owns what each worker process of `keywright serve` runs: the origin's endpoints and an edge beside them, on one port.
 
 All workers share one replica on disk. The worker that commits a change brings the replica up to it before it answers,
 so the next request sees it on whichever worker it lands. A worker starts, and goes on answering validations, while
@@ -9,38 +9,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry
-
-from keywright.edge.app import EdgeApp, new_signer
+from keywright.edge.app import new_edge_app
 from keywright.edge.identity import Identity
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
-from keywright.edge.sync.loop import POLL_SECONDS, SyncLoop
+from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.validator import Validator
 from keywright.origin.app import create_app as create_origin
-from keywright.origin.auth.bearer import EndUsers, Team
+from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.provider import Provider
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db.commit_log import Deployment, NotKept
-from keywright.origin.db.engine import Database, DatabaseUnavailable
-from keywright.origin.edges.rules import Edges
+from keywright.origin.auth.sessions import Team
+from keywright.origin.db import commit_log
+from keywright.origin.db.commit_log import NotKept
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import Deployment, find_deployment
+from keywright.origin.edges.registry import Edges
 from keywright.origin.mail import Mailer, SmtpServer
-from keywright.origin.pipeline.route import NotAppliedHere, RateLimiter, Services
+from keywright.origin.pipeline.publish import NotAppliedHere
+from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.services import Services
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
+from keywright.runtime.backoff import Backoff
+from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve.first_start import make_dependencies
 
 if TYPE_CHECKING:
-    from keywright.origin.feed.nats_publisher import Relay
+    from keywright.origin.feed.nats_publisher import NatsPublisher
 
 log = logging.getLogger("keywright.serve")
 
@@ -56,27 +63,28 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class RecordFeed:
     """The feed of an edge that sits beside the record: it reads the change log itself."""
 
-    batch_size = BATCH_SIZE
-
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def is_last(self, batch: Batch) -> bool:
+        return len(batch.changes) < BATCH_SIZE
+
     async def deployment_id(self) -> str:
         async with self._database.read() as tx:
-            found = await logs.find_deployment(tx)
+            found = await find_deployment(tx)
             return _known(found).id
 
     async def changes(self, after: Cursor) -> Batch:
         async with self._database.read() as tx:
             try:
-                rows = await logs.lead_on(tx, after, limit=self.batch_size)
+                rows = await commit_log.lead_on(tx, after, limit=BATCH_SIZE)
             except NotKept as error:
                 reason = str(error)
             else:
                 cursor = rows[-1].cursor if rows else after
                 return Batch(after, [change for _, change in rows], cursor)
         async with self._database.write() as tx:
-            if await logs.note_loss(tx, after):
+            if await commit_log.note_loss(tx, after):
                 log.error("the record went back to before revision %d: it was restored, or failed over", after.revision)
         raise SnapshotNeeded(reason)
 
@@ -84,11 +92,11 @@ class RecordFeed:
         stack = AsyncExitStack()
         try:
             tx = await stack.enter_async_context(self._database.read(is_snapshot=True))
-            found = _known(await logs.find_deployment(tx))
+            found = _known(await find_deployment(tx))
         except BaseException:
             await stack.aclose()
             raise
-        pages = _Pages(logs.stream_snapshot(tx), stack)
+        pages = _Pages(stream_snapshot(tx), stack)
         return Snapshot(found.id, found.pepper_check, found.head, pages)
 
 
@@ -115,7 +123,8 @@ class ServeWorker:
     def __init__(self, settings: OriginSettings) -> None:
         dependencies = make_dependencies(settings)
         self._database = Database(settings.database_url)
-        sync_clock = SyncClock(settings.replica_dir / "in-step.json")
+        clock = Clock()
+        sync_clock = SyncClock(settings.replica_dir / "in-step.json", clock)
         self._replica = Replica.open_or_replace(
             settings.replica_dir, dependencies.digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
@@ -123,29 +132,22 @@ class ServeWorker:
         self._sync_loop = SyncLoop(
             self._replica,
             RecordFeed(self._database),
-            sync_clock=sync_clock,
+            clock,
+            sync_clock,
+            Backoff(POLL_SECONDS, LONGEST_PAUSE_SECONDS, random.uniform),
             poll_seconds=lambda: commits.poll_seconds(POLL_SECONDS),
         )
-        commits.subscribe(self._sync_loop.ring)
+        commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report)
-        self._edge = EdgeApp(
-            Validator(self._replica, dependencies.digester),
-            self._sync_loop,
-            registry=CollectorRegistry(),
-            token_required=settings.validation_token_required,
-            auth_header=settings.forward_auth_header,
-            auth_scheme=settings.forward_auth_scheme,
-            identity_headers=settings.identity_headers,
-            min_revision_seconds=settings.min_revision_millis / 1000,
-            signer=new_signer(settings, dependencies.digester),
-        )
+        validator = Validator(self._replica, dependencies.digester, clock.millis)
+        self._edge = new_edge_app(settings, validator, dependencies.digester, self._sync_loop)
         end_users = _end_users(settings.end_users)
         self._origin = create_origin(
             Services(
                 self._database,
                 dependencies,
-                self._apply,
+                (self._apply,),
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
                 self._edges,
@@ -155,16 +157,24 @@ class ServeWorker:
                 cors_origins=settings.end_users.cors_origins,
                 mailer=_mailer(settings.end_users),
                 public_url=settings.end_users.public_url,
-            )
+            ),
+            clock,
         )
-        self._relay: Relay | None = None
+        self._publisher: NatsPublisher | None = None
         if settings.broker is not None:
-            from keywright.origin.feed.nats_publisher import Relay  # Loads the broker's client.
+            from keywright.origin.feed.nats_publisher import NatsPublisher  # Loads the broker's client.
 
             tail, digester = self._origin.state.feed.tail, dependencies.digester
             changes = settings.snapshot_changes
-            self._relay = Relay(
-                tail, self._database, digester, settings.broker, self._edges.acknowledge, snapshot_changes=changes
+            self._publisher = NatsPublisher(
+                tail,
+                self._database,
+                digester,
+                settings.broker,
+                self._edges.acknowledge,
+                clock,
+                random.uniform,
+                snapshot_changes=changes,
             )
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
         self._stop = asyncio.Event()
@@ -179,13 +189,13 @@ class ServeWorker:
             await server.live(receive, send, start=self._start_worker, stop=self.stop, log=log)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
-            door = self._edge.find_endpoint(scope["path"])
-            if door is None:
-                door = self._origin
+            endpoint = self._edge.find_endpoint(scope["path"])
+            if endpoint is None:
+                endpoint = self._origin
                 if self._is_worker:
                     self._is_worker = False
                     server.when_stopping(self._end_streams)
-            await door(scope, receive, send)
+            await endpoint(scope, receive, send)
 
     async def start(self) -> None:
         """In step with the record if it can be reached; if not, the replica answers for what it has."""
@@ -196,10 +206,11 @@ class ServeWorker:
         self._running = [
             asyncio.create_task(self._sync_loop.run(self._stop)),
             asyncio.create_task(self._edges.run(self._stop)),
+            asyncio.create_task(self._edge.run(self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
-        if self._relay is not None:
-            self._endless.append(asyncio.create_task(self._relay.run()))
+        if self._publisher is not None:
+            self._endless.append(asyncio.create_task(self._publisher.run()))
         if self._grpc is not None:
             await self._grpc.start()
 
@@ -215,7 +226,7 @@ class ServeWorker:
         await self._database.close()
 
     async def _apply(self, revision: int) -> None:
-        """The bell: a committed change is in this machine's replica before its answer goes out."""
+        """On commit: the change is in this machine's replica before its answer goes out."""
         try:
             await self._sync_loop.sync_now()
         except DatabaseUnavailable as error:

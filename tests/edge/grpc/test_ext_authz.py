@@ -1,4 +1,4 @@
-"""The gRPC door beyond the table: what Envoy's protocol adds, the token of the gateway, and a start that fails."""
+"""The gRPC endpoint beyond the table: what Envoy's protocol adds, the token of the gateway, and a start that fails."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.http.identity_headers import rename
 from keywright.runtime import server
+from keywright.runtime.clock import Clock
 from keywright.runtime.server import StartError
 from support.postgres import free_port
 
@@ -103,7 +104,7 @@ async def test_refusals(replica: Replica, request_: CheckRequest, status: int, c
 
 
 async def test_a_replica_without_a_snapshot_is_503_and_says_when_to_try_again(replica: Replica) -> None:
-    response = await ask(Validator(replica, DIGESTER), a_check())
+    response = await ask(Validator(replica, DIGESTER, Clock().millis), a_check())
     assert (response.denied_response.status.code, response.status.code) == (503, grpc.StatusCode.UNAVAILABLE.value[0])
     assert {option.header.key: option.header.value for option in response.denied_response.headers}["retry-after"] == "1"
 
@@ -118,7 +119,7 @@ async def test_where_a_token_is_required_a_gateway_without_one_is_refused(replic
 
 async def test_another_method_is_not_implemented(replica: Replica) -> None:
     with pytest.raises(aio.AioRpcError) as raised:
-        await ask(Validator(replica, DIGESTER), a_check(), "/envoy.service.auth.v3.Authorization/Other")
+        await ask(Validator(replica, DIGESTER, Clock().millis), a_check(), "/envoy.service.auth.v3.Authorization/Other")
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

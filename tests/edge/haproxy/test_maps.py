@@ -253,7 +253,7 @@ async def test_a_bucket_that_wants_no_stale_answers_is_withheld_until_the_replic
     mirror: Mirror, replica: Replica
 ) -> None:
     lag = [0.0]
-    replica._lag_seconds = lambda: lag[0]
+    replica._reader._lag_seconds = lambda: lag[0]
     limited = replace(bucket(1, "my-bucket"), refuse_after=10)
     replica.load("dep_1", PEPPER_CHECK, at(5), [limited, bucket(2, "other-bucket")])
     assert (await mirror.until_in_step())[Map.BUCKETS] == {"my-bucket": "1", "other-bucket": "2"}

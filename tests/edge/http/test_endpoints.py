@@ -1,19 +1,16 @@
-"""The HTTP doors' guarantees: the answer's exact bytes, and no input that makes them fail."""
+"""What the endpoints for validation guarantee: the answer's exact bytes, and no input that makes them fail."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from endpoints.table import BUCKET, EXPIRED, EXPIRING, METADATA, VALID, fill
-from keywright.edge.app import EdgeApp
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.validate import MAX_BODY_BYTES, ValidateApi
 from keywright.edge.validator import Validator
@@ -26,14 +23,6 @@ PATH = f"/v1/validate/{BUCKET}"
 AUTH = f"/v1/forward-auth/{BUCKET}"
 ASK = json.dumps({"key": VALID}).encode()
 BEARER = [(b"authorization", b"Bearer " + VALID.encode())]
-
-
-class Status:
-    is_synced = True
-    revision: int | None = 7
-    lag_seconds = 0.12345
-    since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    reason: str | None = None
 
 
 @pytest.fixture
@@ -204,7 +193,7 @@ async def test_a_server_without_raw_paths_will_do(api: ValidateApi) -> None:
     assert (await call(api, "POST", PATH + "/", body=ASK, has_raw_path=False)).status == 200
 
 
-async def test_before_the_first_snapshot_both_doors_say_503(empty_validator: Validator) -> None:
+async def test_before_the_first_snapshot_both_endpoints_say_503(empty_validator: Validator) -> None:
     for app, method, path in (
         (ValidateApi(empty_validator), "POST", PATH),
         (ForwardAuth(empty_validator), "GET", AUTH),
@@ -281,45 +270,3 @@ async def test_a_gateway_may_ask_by_any_method_and_its_body_is_not_read(validato
     answer = await call(ForwardAuth(validator), method, AUTH, headers=BEARER, body=b"x" * 100_000)
     assert (answer.status, answer.body, answer.receives) == (200, b"", 0)
     assert answer.headers["cache-control"] == "no-store"
-
-
-async def test_the_app_dispatches_to_its_doors(validator: Validator) -> None:
-    app = EdgeApp(validator, Status())
-    assert app.find_endpoint("/v1/accounts") is None
-    assert app.find_endpoint("/v1/validated") is None
-    assert (await call(app, "POST", PATH, body=ASK)).status == 200
-    assert (await call(app, "GET", AUTH, headers=BEARER)).status == 200
-    assert (await call(app, "GET", "/v1/accounts")).status == 404
-    assert (await call(app.metrics, "GET", "/metrics")).body == b""
-
-
-async def test_health_and_readiness_tell_how_the_replica_is(validator: Validator) -> None:
-    status = Status()
-    app = EdgeApp(validator, status)
-    assert (await call(app.livez, "GET", "/livez")).json() == {"alive": True}
-    answer = await call(app.readyz, "GET", "/readyz")
-    assert (answer.status, answer.json()) == (
-        200, {"ready": True, "synced": True, "revision": 7, "lag_seconds": 0.123, "since": "2026-01-02T03:04:05.000Z"},
-    )  # fmt: skip
-    status.revision = None
-    assert (await call(app.readyz, "GET", "/readyz")).status == 503
-    assert (await call(app.readyz, "HEAD", "/readyz")).body == b""
-    assert (await call(app.livez, "POST", "/livez")).headers["allow"] == "GET, HEAD"
-
-
-async def test_metrics_count_validations_by_door_and_verdict(validator: Validator) -> None:
-    app = EdgeApp(validator, Status(), registry=CollectorRegistry())
-    for _ in range(3):
-        await call(app, "POST", PATH, body=ASK)
-    await call(app, "POST", PATH, body=b'{"key":"short"}')
-    await call(app, "POST", "/v1/validate/nowhere", body=ASK)
-    await call(app, "GET", AUTH, headers=BEARER)
-    await call(app, "GET", AUTH)
-    text = (await call(app.metrics, "GET", "/metrics")).body.decode()
-    for door, verdict, count in (
-        ("validate", "VALID", 3), ("validate", "MALFORMED", 1), ("validate", "NO_BUCKET", 1),
-        ("forward-auth", "VALID", 1), ("forward-auth", "MISSING", 1),
-    ):  # fmt: skip
-        assert f'keywright_validations_total{{door="{door}",verdict="{verdict}"}} {count}.0' in text
-    assert "keywright_replica_revision 7.0" in text
-    assert VALID not in text

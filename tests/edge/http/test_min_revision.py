@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 BEARER = (b"authorization", b"Bearer " + VALID.encode())
 
 
-class Doors:
-    """Both doors on one replica at revision 3."""
+class Endpoints:
+    """Both endpoints on one replica at revision 3."""
 
     def __init__(self, replica: Replica, seconds: float) -> None:
         replica.load("dep_1", PEPPER_CHECK, at(3), [bucket(1, BUCKET), consumer(1, 1), key(VALID, 1, 1)])
@@ -42,12 +42,12 @@ class Doors:
 
 @pytest.mark.parametrize("wanted", [[], [b"0"], [b"3"], [b"003"], [b"1", b"3"]])
 async def test_what_is_there_already_is_answered_at_once(replica: Replica, wanted: list[bytes]) -> None:
-    assert [answer.status for answer in await Doors(replica, 0.0).ask(*wanted)] == [200, 200]
+    assert [answer.status for answer in await Endpoints(replica, 0.0).ask(*wanted)] == [200, 200]
 
 
 async def test_what_does_not_come_in_time_is_503_and_never_a_no(replica: Replica) -> None:
     for wanted in ([b"4"], [b"3", b"4"], [b"4", b"3"], [b"9" * 18]):
-        for answer in await Doors(replica, 0.01).ask(*wanted):
+        for answer in await Endpoints(replica, 0.01).ask(*wanted):
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
             assert "revision 3" in answer.json()["detail"]
 
@@ -57,14 +57,14 @@ async def test_what_does_not_come_in_time_is_503_and_never_a_no(replica: Replica
 )
 async def test_what_is_no_revision_is_400_and_names_the_header(replica: Replica, wanted: bytes) -> None:
     for more in ((), (b"1",)):
-        for answer in await Doors(replica, 0.01).ask(wanted, *more):
+        for answer in await Endpoints(replica, 0.01).ask(wanted, *more):
             assert answer.status == 400
             assert answer.json()["errors"][0]["field"] == "header.min-revision"
 
 
 async def test_what_is_applied_while_many_wait_is_in_all_their_answers(replica: Replica) -> None:
-    doors = Doors(replica, 10.0)
-    asking = [asyncio.create_task(doors.ask(b"4")) for _ in range(50)]
+    endpoints = Endpoints(replica, 10.0)
+    asking = [asyncio.create_task(endpoints.ask(b"4")) for _ in range(50)]
     await asyncio.sleep(0.02)
     assert not any(task.done() for task in asking)
     replica.apply(batch(3, [ConsumerDelete(1)]))

@@ -1,326 +1,32 @@
-"""The replica's guarantees: records and cursor move together, and nothing that was deleted is ever found."""
+"""The replica as others use it: who may load, who is told of what was committed, and what a reopened one answers."""
 
 from __future__ import annotations
 
-import random
-import threading
 from typing import TYPE_CHECKING
 
-import lmdb
-import pytest
-
-from edge.world import DIGESTER, PEPPER_CHECK, at, batch, bucket, consumer, key, state
-from keywright.domain.permissions import Access
-from keywright.edge.replica import replica as replica_module
-from keywright.edge.replica.replica import Gap, NotReady, Replica, WrongPepper
-from keywright.protocol.changes import Batch, BucketDelete, Change, ConsumerDelete, Cursor, KeyDelete
+from edge.world import batch, bucket, consumer, key, load, owner_of
+from keywright.protocol.changes import Batch, ConsumerDelete
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from keywright.edge.replica.replica import Replica
 
-A, B = "zpka_first-secret", "zpka_second-secret"
+A = "zpka_first-secret"
 
 
-def load(replica: Replica, *changes: Change, revision: int = 10, deployment_id: str = "dep_1") -> None:
-    replica.load(deployment_id, PEPPER_CHECK, at(revision), changes)
+class Told:
+    """An observer that writes down what it is told."""
 
+    def __init__(self) -> None:
+        self.events: list[object] = []
 
-def owner_of(replica: Replica, secret: str, name: str = "my-bucket") -> str | None:
-    found = replica.find(name, DIGESTER.digest(secret))
-    assert found is not None
-    return found[1].name if found[1] is not None else None
+    def applied(self, batch: Batch) -> None:
+        self.events.append(batch)
 
+    def replaced(self) -> None:
+        self.events.append("replaced")
 
-def test_without_a_snapshot_there_is_no_revision_and_no_answer(replica: Replica) -> None:
-    assert replica.revision is None
-    assert replica.deployment_id is None
-    with pytest.raises(NotReady):
-        replica.find("my-bucket", DIGESTER.digest(A))
-    with pytest.raises(NotReady):
-        replica.find_bucket("my-bucket")
-    with pytest.raises(Gap):
-        replica.apply(batch(0, [bucket(1, "my-bucket")]))
-
-
-def test_an_empty_snapshot_is_valid(replica: Replica) -> None:
-    load(replica, revision=0)
-    assert replica.revision == 0
-    assert replica.find("my-bucket", DIGESTER.digest(A)) is None
-    assert replica.records() == []
-
-
-def test_a_snapshot_is_found_again_exactly(replica: Replica) -> None:
-    puts = [bucket(1, "my-bucket", acct_2=Access.READ), bucket(2, "_system", None), consumer(1, 1), key(A, 1, 1, 123)]
-    load(replica, *puts)
-    assert replica.records() == puts
-    assert (replica.revision, replica.deployment_id) == (10, "dep_1")
-    found = replica.find("my-bucket", DIGESTER.digest(A))
-    assert found is not None
-    assert found[0] is not None
-    assert found[0].expires_at == 123
-    record = replica.find_bucket("my-bucket")
-    assert record is not None
-    assert record.grants == {"acct_2": Access.READ}
-
-
-def test_a_snapshot_in_any_order_is_loaded_all_the_same(replica: Replica) -> None:
-    puts = [bucket(2, "second"), bucket(1, "first"), consumer(7, 2), consumer(3, 1), key(B, 2, 7), key(A, 1, 3)]
-    load(replica, *puts)
-    assert replica.records() == state(puts)
-
-
-def test_a_second_snapshot_leaves_nothing_of_the_first(replica: Replica) -> None:
-    load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
-    load(replica, bucket(2, "my-bucket"), revision=3, deployment_id="dep_2")
-    assert owner_of(replica, A) is None
-    assert (replica.revision, replica.deployment_id) == (3, "dep_2")
-
-
-def test_a_snapshot_that_fails_half_way_changes_nothing(replica: Replica) -> None:
-    puts = [bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1)]
-    load(replica, *puts)
-
-    def broken() -> object:
-        yield bucket(2, "other-bucket")
-        # A reader goes on with the old state while the snapshot arrives.
-        seen: list[str | None] = []
-        reader = threading.Thread(target=lambda: seen.append(owner_of(replica, A)))
-        reader.start()
-        reader.join()
-        assert seen == ["my-consumer"]
-        raise OSError("connection lost")
-
-    with pytest.raises(OSError, match="connection lost"):
-        replica.load("dep_2", PEPPER_CHECK, at(99), broken())  # type: ignore[arg-type]
-    assert replica.records() == puts
-    assert (replica.revision, replica.deployment_id) == (10, "dep_1")
-
-
-def test_a_snapshot_of_another_pepper_is_refused(replica: Replica) -> None:
-    with pytest.raises(WrongPepper):
-        replica.load("dep_1", "0" * 16, at(1), [])
-    assert replica.revision is None
-
-
-def test_a_replica_of_another_pepper_answers_nothing(tmp_path: Path) -> None:
-    first = Replica.open(tmp_path, PEPPER_CHECK)
-    load(first, bucket(1, "my-bucket"))
-    first.close()
-    second = Replica.open(tmp_path, "0" * 16)
-    assert second.revision is None
-    with pytest.raises(NotReady):
-        second.find("my-bucket", DIGESTER.digest(A))
-    second.close()
-
-
-def test_a_batch_moves_records_and_cursor(replica: Replica) -> None:
-    load(replica)
-    assert replica.apply(batch(10, [bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1)])) == at(13)
-    assert replica.revision == 13
-    assert owner_of(replica, A) == "my-consumer"
-
-
-def test_what_follows_an_earlier_revision_is_ignored_also_where_it_leads_further(replica: Replica) -> None:
-    load(replica)
-    changes = [bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1), KeyDelete(DIGESTER.digest(A), 1)]
-    replica.apply(batch(10, changes))
-    assert replica.apply(batch(10, changes[:3])) == at(14)
-    assert owner_of(replica, A) is None
-    # Whether the part that is new follows this replica's past, nothing in the batch tells.
-    assert replica.apply(batch(12, [*changes[2:], key(B, 1, 1)])) == at(14)
-    assert (replica.cursor, owner_of(replica, B)) == (at(14), None)
-
-
-def test_a_batch_that_follows_another_past_is_refused_and_changes_nothing(replica: Replica) -> None:
-    load(replica, bucket(1, "my-bucket"))
-    for history in (0, 2):
-        with pytest.raises(Gap):
-            replica.apply(Batch(at(10, history), [BucketDelete(1)], at(11, history)))
-    assert (replica.cursor, len(replica.records())) == (at(10), 1)
-
-
-def test_a_replica_of_the_version_before_stamps_answers_and_has_a_revision_but_no_stamp(replica: Replica) -> None:
-    load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
-    with replica._files.write() as tx:
-        tx.delete(b"stamp", db=replica._files.meta)
-    assert (replica.cursor, replica.revision) == (Cursor(10, "", 0), 10)
-    assert owner_of(replica, A) == "my-consumer"
-
-
-def test_a_gap_is_seen_and_changes_nothing(replica: Replica) -> None:
-    load(replica)
-    with pytest.raises(Gap):
-        replica.apply(batch(11, [bucket(1, "my-bucket")]))
-    assert (replica.revision, replica.records()) == (10, [])
-
-
-def test_a_batch_with_a_change_that_cannot_be_stored_changes_nothing(replica: Replica) -> None:
-    load(replica)
-    with pytest.raises(ValueError, match="not an id"):
-        replica.apply(batch(10, [bucket(1, "my-bucket"), key(A, 1, 1), consumer(1, 1), _with_short_id()]))
-    assert (replica.revision, replica.records()) == (10, [])
-
-
-def _with_short_id() -> Change:
-    put = key(B, 1, 1)
-    return type(put)(put.digest, 1, 1, "key_short", None)
-
-
-@pytest.mark.parametrize("change", [ConsumerDelete(1), BucketDelete(1), KeyDelete(DIGESTER.digest(A), 1)], ids=type)
-def test_what_is_deleted_is_not_found_from_the_next_look_up(replica: Replica, change: Change) -> None:
-    load(replica, bucket(1, "my-bucket"), bucket(2, "other-bucket"), consumer(1, 1), key(A, 1, 1))
-    for _ in range(5):
-        assert owner_of(replica, A) == "my-consumer"
-    replica.apply(batch(10, [change]))
-    found = replica.find("my-bucket", DIGESTER.digest(A))
-    assert found is None or found[1] is None
-    assert not any(row.__class__.__name__ == "KeyPut" for row in replica.records())
-
-
-def test_a_new_bucket_of_an_old_name_has_none_of_its_keys(replica: Replica) -> None:
-    load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
-    replica.apply(batch(10, [BucketDelete(1), bucket(2, "my-bucket")]))
-    assert owner_of(replica, A) is None
-    # The old bucket's end may come late: it must not take the new bucket's name with it.
-    replica.apply(batch(12, [bucket(3, "my-bucket"), BucketDelete(2)]))
-    record = replica.find_bucket("my-bucket")
-    assert record is not None
-    assert record.number == 3
-
-
-def test_a_renamed_bucket_gives_its_name_back(replica: Replica) -> None:
-    load(replica, bucket(1, "my-bucket"))
-    replica.apply(batch(10, [bucket(1, "new-name")]))
-    assert replica.find_bucket("my-bucket") is None
-    assert replica.find_bucket("new-name") is not None
-
-
-def test_a_key_brought_to_a_new_consumer_is_that_consumers(replica: Replica) -> None:
-    load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
-    replica.apply(batch(10, [ConsumerDelete(1), consumer(2, 1, "heir"), key(A, 1, 2)]))
-    assert owner_of(replica, A) == "heir"
-
-
-def test_new_metadata_is_seen_by_the_next_look_up(replica: Replica) -> None:
-    load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
-    for plan in ("gold", "silver", "none"):
-        for _ in range(5):
-            replica.find("my-bucket", DIGESTER.digest(A))
-        replica.apply(batch(replica.revision or 0, [consumer(1, 1, metadata=f'{{"plan":"{plan}"}}')]))
-        found = replica.find("my-bucket", DIGESTER.digest(A))
-        assert found is not None
-        assert found[1] is not None
-        assert found[1].metadata == f'{{"plan":"{plan}"}}'.encode()
-
-
-@pytest.mark.parametrize("name", ["", "\ud800", "x" * 5000, "a\0b", "é", "nowhere"])
-def test_any_text_may_be_asked_for_as_a_bucket(replica: Replica, name: str) -> None:
-    load(replica)
-    assert replica.find(name, DIGESTER.digest(A)) is None
-    assert replica.find_bucket(name) is None
-
-
-def test_the_sweep_removes_garbage_and_nothing_else(replica: Replica) -> None:
-    kept = [bucket(2, "other-bucket"), consumer(3, 2), *(key(f"kept-{n}", 2, 3) for n in range(20))]
-    load(replica, *kept, bucket(1, "my-bucket"), consumer(1, 1), consumer(2, 2), key(B, 2, 2))
-    replica.apply(batch(10, [key(f"gone-{n}", 1, 1) for n in range(50)]))
-    assert replica.sweep() == 0
-    replica.apply(batch(60, [ConsumerDelete(2)]))
-    assert replica.sweep(5) <= 5
-    replica.apply(batch(61, [BucketDelete(1)]))
-    removed = 0
-    for _ in range(100):
-        removed += replica.sweep(5)
-    # 50 keys and 1 consumer of the bucket, 1 key of the consumer (unless the first sweep took it).
-    assert removed in {51, 52}
-    assert replica.records() == state(kept)
-    assert _entries(replica) == (1, 20)
-    assert replica.sweep() == 0
-
-
-def test_a_random_history_leads_to_the_same_records_as_the_plain_model(replica: Replica) -> None:
-    random_source = random.Random(7)
-    load(replica, revision=0)
-    log: list[Change] = []
-    for number in range(1, 400):
-        bucket_number, consumer_number = random_source.randint(1, 4), random_source.randint(1, 12)
-        secret = f"zpka_secret-{random_source.randint(1, 30)}"
-        log.append(
-            random_source.choice(
-                [
-                    lambda n=bucket_number: bucket(n, f"bucket-{n}"),
-                    lambda n=consumer_number: consumer(n, n % 4 + 1),
-                    lambda n=consumer_number, s=secret: key(s, n % 4 + 1, n),
-                    lambda n=consumer_number, s=secret: key(s, n % 4 + 1, n, 5),
-                    lambda n=bucket_number, s=secret: KeyDelete(DIGESTER.digest(s), n),
-                    lambda n=number: ConsumerDelete(n % 13) if n % 3 else BucketDelete(n % 5),
-                ]
-            )()
-        )
-        replica.apply(batch(number - 1, log[-1:]))
-        if number % 10 == 0:
-            assert replica.records() == state(log)
-    replica.apply(batch(0, log))
-    assert replica.records() == state(log)
-
-
-def test_a_full_map_is_doubled_and_the_batch_applied(tmp_path: Path) -> None:
-    replica = Replica.open(tmp_path, PEPPER_CHECK, map_size=128 * 1024)
-    load(replica, bucket(1, "my-bucket"), revision=0)
-    replica.apply(batch(0, [consumer(n, 1, metadata=f'{{"x":"{"y" * 900}"}}') for n in range(1, 600)]))
-    assert replica.revision == 599
-    assert len(replica.records()) == 600
-    with pytest.raises(lmdb.MapFullError):
-        load(replica, *(consumer(n, 1, metadata=f'{{"x":"{"y" * 900}"}}') for n in range(9000)))
-    assert replica.revision == 599
-    replica.close()
-
-
-def test_the_cache_of_records_stays_bounded(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica_module, "CACHED_RECORDS", 3)
-    load(replica, bucket(1, "my-bucket"), consumer(1, 1), *(key(f"secret-{n}", 1, 1) for n in range(40)))
-    for _ in range(3):
-        for n in range(40):
-            assert owner_of(replica, f"secret-{n}") == "my-consumer"
-    assert len(replica._view.found) <= 3
-
-
-def test_threads_that_read_while_another_writes_see_only_whole_states(replica: Replica) -> None:
-    load(replica, bucket(1, "my-bucket"), consumer(1, 1, metadata="0"), key(A, 1, 1), revision=0)
-    done = threading.Event()
-    wrong: list[object] = []
-
-    def read() -> None:
-        seen = 0
-        while not done.is_set():
-            found = replica.find("my-bucket", DIGESTER.digest(A))
-            value = int(found[1].metadata) if found and found[1] else -1
-            if value < seen:
-                wrong.append((seen, value))
-            seen = value
-
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for reader in readers:
-        reader.start()
-    for n in range(1, 100):
-        replica.apply(batch(n - 1, [consumer(1, 1, metadata=str(n))]))
-        if owner_metadata(replica) != str(n).encode():
-            wrong.append(n)
-    done.set()
-    for reader in readers:
-        reader.join()
-    assert wrong == []
-
-
-def owner_metadata(replica: Replica) -> bytes:
-    found = replica.find("my-bucket", DIGESTER.digest(A))
-    assert found is not None
-    assert found[1] is not None
-    return found[1].metadata
-
-
-def test_reader_check_can_be_called_at_any_time(replica: Replica) -> None:
-    assert replica.reader_check() == 0
+    def swept(self, *, is_keys: bool, names: list[bytes]) -> None:
+        self.events.append(("keys" if is_keys else "consumers", len(names)))
 
 
 def test_one_loads_at_a_time(replica: Replica) -> None:
@@ -330,7 +36,25 @@ def test_one_loads_at_a_time(replica: Replica) -> None:
         assert third
 
 
-def _entries(replica: Replica) -> tuple[int, int]:
-    files = replica._files
-    with files.read() as tx:
-        return tx.stat(files.consumers)["entries"], tx.stat(files.keys)["entries"]
+def test_the_observer_is_told_of_each_commit_and_of_nothing_else(replica: Replica) -> None:
+    told = replica.observer = Told()
+    load(replica, bucket(1, "my-bucket"), consumer(1, 1), consumer(2, 1), key(A, 1, 1))
+    assert replica.sweep() == 0
+    deleted = batch(10, [ConsumerDelete(1)])
+    replica.apply(deleted)
+    while replica.sweep():
+        pass
+    assert told.events == ["replaced", deleted, ("keys", 1)]
+
+
+def test_a_reopened_replica_finds_what_is_in_the_files_that_it_has_by_then(replica: Replica) -> None:
+    load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
+    for _ in range(5):
+        assert owner_of(replica, A) == "my-consumer"
+    replica.mark_corrupt()
+    replica.reopen()
+    told = replica.observer = Told()
+    # The new files count their transactions anew: this one has the number that the old one had.
+    load(replica, bucket(1, "my-bucket"))
+    assert owner_of(replica, A) is None
+    assert told.events == ["replaced"]

@@ -12,14 +12,16 @@ import pytest
 
 from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key, state
 from keywright.domain.keyformat import Digester, Secret
-from keywright.edge.replica.freshness import elapsed_seconds
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import http_feed
 from keywright.edge.sync.feed import LiveFeed, OtherPepper, RecordBehind, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.sync.http_feed import HttpFeed, OriginUnavailable
 from keywright.edge.sync.loop import SyncLoop
+from keywright.edge.sync.wiring import new_http_feed
 from keywright.protocol.changes import Change, ConsumerDelete, Cursor
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner
+from keywright.runtime.clock import Clock
+from support.sync import new_sync_loop
 
 SIGNER = FrameSigner(DIGESTER)
 LOG: list[Change] = [bucket(1, "my-bucket"), consumer(1, 1), key("zpka_secret-1", 1, 1), key("zpka_secret-2", 1, 1)]
@@ -98,14 +100,16 @@ async def origin() -> AsyncIterator[ScriptedOrigin]:
 
 @pytest.fixture
 async def feed(origin: ScriptedOrigin) -> AsyncIterator[HttpFeed]:
-    made = HttpFeed(f"http://127.0.0.1:{origin.port}", Secret("token-of-the-edge"), DIGESTER)
+    made = new_http_feed(
+        f"http://127.0.0.1:{origin.port}", Secret("token-of-the-edge"), DIGESTER, Clock(), edge_name="edge"
+    )
     yield made
     await made.close()
 
 
 @pytest.fixture
 async def sync_loop(replica: Replica, feed: HttpFeed) -> AsyncIterator[SyncLoop]:
-    made = SyncLoop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
+    made = new_sync_loop(replica, feed, poll_seconds=0.01, longest_pause_seconds=0.02)
     yield made
     await made.close()
 
@@ -114,12 +118,12 @@ async def test_an_edge_takes_a_snapshot_then_changes_and_is_in_step(
     origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, feed: HttpFeed
 ) -> None:
     assert isinstance(feed, LiveFeed)
-    before = elapsed_seconds()
+    before = Clock().elapsed()
     await sync_loop.sync_now()
     assert replica.records() == state(origin.log)
     assert replica.deployment_id == "dply_1/everything"
     assert (sync_loop.revision, sync_loop.is_synced, sync_loop.reason) == (4, True, None)
-    assert sync_loop.lag_seconds <= elapsed_seconds() - before
+    assert sync_loop.lag_seconds <= Clock().elapsed() - before
     await break_off(origin, feed)
     origin.log.append(ConsumerDelete(1))
     await sync_loop.sync_now()
@@ -201,10 +205,10 @@ async def test_another_pepper_is_named_and_so_is_what_is_no_origin(origin: Scrip
 
 
 async def test_an_origin_that_is_not_there_is_unavailable(feed: HttpFeed) -> None:
-    absent = HttpFeed("http://127.0.0.1:1", Secret("token-of-the-edge"), DIGESTER)
+    absent = new_http_feed("http://127.0.0.1:1", Secret("token-of-the-edge"), DIGESTER, Clock(), edge_name="edge")
     with pytest.raises(OriginUnavailable):
         await absent.deployment_id()
-    await absent.wait_for_news()
+    await absent.wait_for_changes()
     await absent.close()
 
 
@@ -215,7 +219,7 @@ async def test_silence_is_not_taken_for_quiet(
     await feed.changes(at(4))
     monkeypatch.setattr(http_feed, "SILENCE_SECONDS", 0.05)
     with pytest.raises(OriginUnavailable, match="nothing was heard"):
-        await feed.wait_for_news()
+        await feed.wait_for_changes()
 
 
 @pytest.mark.parametrize("kept", [1, 2], ids=["after-a-page", "before-the-end"])
@@ -312,4 +316,4 @@ async def break_off(origin: ScriptedOrigin, feed: HttpFeed) -> None:
     """End the answer that is open, and have the feed hear of it."""
     origin.close()
     with pytest.raises(OriginUnavailable):
-        await feed.wait_for_news()
+        await feed.wait_for_changes()

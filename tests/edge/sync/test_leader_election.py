@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from edge.world import MemoryFeed, bucket, consumer, key
-from keywright.edge.replica.freshness import SyncClock, elapsed_seconds
+from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync import leader_election as election
-from keywright.edge.sync.leader_election import NOBODY, Member
-from keywright.edge.sync.loop import SyncLoop
+from keywright.edge.sync import leader_election
+from keywright.edge.sync.leader_election import NOBODY, LeaderElection
+from keywright.runtime.clock import Clock
+from support.clock import FakeClock
+from support.sync import new_sync_loop
 from support.waiting import until
 
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(election, "TRY_SECONDS", 0.01)
-    monkeypatch.setattr(election, "WRITE_SECONDS", 0.01)
+    monkeypatch.setattr(leader_election, "TRY_SECONDS", 0.01)
+    monkeypatch.setattr(leader_election, "WRITE_SECONDS", 0.01)
 
 
 class Process:
-    """One member, as a worker process has it; LMDB lets one process open a replica once, so here they share it."""
+    """One process's part, as a worker has it; LMDB lets one process open a replica once, so here they share it."""
 
-    def __init__(self, replica: Replica, feed: MemoryFeed, *, clock: Callable[[], float] = elapsed_seconds) -> None:
+    def __init__(self, replica: Replica, feed: MemoryFeed, clock: Clock) -> None:
         self.replica = replica
-        sync_clock = SyncClock(replica._files.path / "in-step.json", elapsed=clock)
-        self.member = Member(
+        sync_clock = SyncClock(replica._files.path / "in-step.json", clock)
+        self.election = LeaderElection(
             replica,
             replica._files.path / "standing.json",
-            lambda: SyncLoop(replica, feed, sync_clock=sync_clock, poll_seconds=0.01),
+            lambda: new_sync_loop(replica, feed, clock=clock, sync_clock=sync_clock, poll_seconds=0.01),
+            clock,
             sync_clock,
-            monotonic=clock,
         )
         self.stop = asyncio.Event()
         self.running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self.running = asyncio.create_task(self.member.run(self.stop))
+        self.running = asyncio.create_task(self.election.run(self.stop))
 
     async def end(self) -> None:
         self.stop.set()
@@ -49,64 +50,64 @@ class Process:
 
 
 def test_without_a_process_that_follows_nothing_is_said_to_be_in_step(replica: Replica) -> None:
-    process = Process(replica, MemoryFeed())
-    assert (process.member.is_synced, process.member.reason, process.member.revision) == (False, NOBODY, None)
-    assert process.member.lag_seconds >= 0
+    process = Process(replica, MemoryFeed(), Clock())
+    assert (process.election.is_synced, process.election.reason, process.election.revision) == (False, NOBODY, None)
+    assert process.election.lag_seconds >= 0
     replica.close()
-    assert process.member.revision is None
+    assert process.election.revision is None
 
 
-async def test_one_follows_the_other_reads_its_standing_and_takes_over(replica: Replica) -> None:
+async def test_one_follows_the_other_reads_its_status_and_takes_over(replica: Replica) -> None:
     feed = MemoryFeed(log=[bucket(1, "my-bucket"), consumer(1, 1)])
-    one, other = (Process(replica, feed) for _ in range(2))
+    one, other = (Process(replica, feed, Clock()) for _ in range(2))
     one.start()
-    await until(lambda: one.member.is_following and one.member.is_synced)
+    await until(lambda: one.election.is_following and one.election.is_synced)
     other.start()
-    await until(lambda: other.member.is_synced)
-    assert not other.member.is_following
-    assert (other.member.revision, other.member.reason) == (2, None)
-    assert abs((other.member.since - one.member.since).total_seconds()) < 0.01
-    assert other.member.lag_seconds < 2
+    await until(lambda: other.election.is_synced)
+    assert not other.election.is_following
+    assert (other.election.revision, other.election.reason) == (2, None)
+    assert abs((other.election.since - one.election.since).total_seconds()) < 0.01
+    assert other.election.lag_seconds < 2
     feed.error = OSError("no route")
-    await until(lambda: not other.member.is_synced)
-    assert other.member.reason == one.member.reason == "OSError: no route"
+    await until(lambda: not other.election.is_synced)
+    assert other.election.reason == one.election.reason == "OSError: no route"
     feed.error = None
     await one.end()
     feed.log.append(key("zpka_secret", 1, 1))
-    await until(lambda: other.member.is_following and other.member.is_synced and other.member.revision == 3)
+    await until(lambda: other.election.is_following and other.election.is_synced and other.election.revision == 3)
     await other.end()
 
 
 @pytest.mark.parametrize("later", [60.0, -60.0], ids=["the-writer-is-silent", "the-machine-was-started-anew"])
-async def test_an_old_standing_says_nothing_of_now(replica: Replica, later: float) -> None:
-    now = 1000.0
+async def test_an_old_status_says_nothing_of_now(replica: Replica, later: float) -> None:
+    clock = FakeClock()
     feed = MemoryFeed(log=[bucket(1, "my-bucket")])
-    one, other = (Process(replica, feed, clock=lambda: now) for _ in range(2))
+    one, other = (Process(replica, feed, clock) for _ in range(2))
     one.start()
-    await until(lambda: other.member.is_synced)
+    await until(lambda: other.election.is_synced)
     await one.end()
-    now += later
-    assert (other.member.is_synced, other.member.reason) == (False, NOBODY)
-    assert other.member.lag_seconds >= 0
+    clock.advance(later)
+    assert (other.election.is_synced, other.election.reason) == (False, NOBODY)
+    assert other.election.lag_seconds >= 0
     await other.end()
 
 
-async def test_a_standing_that_cannot_be_read_is_none(replica: Replica) -> None:
-    process = Process(replica, MemoryFeed())
+async def test_a_status_that_cannot_be_read_is_none(replica: Replica) -> None:
+    process = Process(replica, MemoryFeed(), Clock())
     for text in ("", "{}", "[]", '{"written_at": null}'):
         (replica._files.path / "standing.json").write_text(text)
-        assert (process.member.is_synced, process.member.reason) == (False, NOBODY)
+        assert (process.election.is_synced, process.election.reason) == (False, NOBODY)
     await process.end()
 
 
 async def test_who_only_reads_lets_go_of_broken_files_so_that_they_can_be_replaced(replica: Replica) -> None:
     feed = MemoryFeed(log=[bucket(1, "my-bucket")])
-    process = Process(replica, feed)
+    process = Process(replica, feed, Clock())
     with replica.following() as is_ours:
         assert is_ours
         process.start()
         replica.mark_corrupt()
         await until(lambda: not replica.is_marked_corrupt and replica.is_open)
-        assert not process.member.is_following
-    await until(lambda: process.member.is_synced and process.member.revision == 1)
+        assert not process.election.is_following
+    await until(lambda: process.election.is_synced and process.election.revision == 1)
     await process.end()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -15,6 +14,8 @@ from keywright.edge.replica.replica import Replica, ReplicaBroken, WrongPepper
 from keywright.edge.sync.feed import RecordBehind
 from keywright.edge.sync.loop import SyncLoop
 from keywright.protocol.changes import Change, ConsumerDelete, Cursor
+from support.clock import FakeClock
+from support.sync import new_sync_loop
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def feed() -> MemoryFeed:
 
 @pytest.fixture
 async def sync_loop(replica: Replica, feed: MemoryFeed) -> AsyncIterator[SyncLoop]:
-    made = SyncLoop(replica, feed, poll_seconds=0.02)
+    made = new_sync_loop(replica, feed, poll_seconds=0.02)
     yield made
     await made.close()
 
@@ -57,7 +58,7 @@ async def test_the_first_catch_up_takes_a_snapshot_and_later_ones_take_changes(
 
 async def test_an_empty_record_is_followed(replica: Replica) -> None:
     feed = MemoryFeed()
-    sync_loop = SyncLoop(replica, feed)
+    sync_loop = new_sync_loop(replica, feed)
     await sync_loop.sync_now()
     assert (sync_loop.revision, sync_loop.is_synced) == (0, True)
     await sync_loop.close()
@@ -117,7 +118,7 @@ async def test_a_cursor_that_the_record_cannot_lead_on_from_is_answered_with_a_s
         with replica._files.write() as tx:
             tx.delete(b"stamp", db=replica._files.meta)
     feed = MemoryFeed(start=9, log=start_of_log(), history=LATER)
-    sync_loop = SyncLoop(replica, feed)
+    sync_loop = new_sync_loop(replica, feed)
     await sync_loop.sync_now()
     assert replica.records() == state(feed.log)
     assert replica.cursor == at(13, LATER)
@@ -130,7 +131,7 @@ async def test_a_record_that_is_merely_behind_is_waited_for(replica: Replica, fe
     """What answers for it has yet to catch up, as far as can be told: its newest change is of before the replica's."""
     kept = [bucket(9, "newer-bucket")]
     replica.load("dep_1", PEPPER_CHECK, at(6), kept)
-    sync_loop = SyncLoop(replica, feed)
+    sync_loop = new_sync_loop(replica, feed)
     for _ in range(2):
         with pytest.raises(RecordBehind, match="revision 4 and this replica at 6"):
             await sync_loop.sync_now()
@@ -177,7 +178,7 @@ async def test_a_gap_is_answered_with_a_snapshot(replica: Replica, feed: MemoryF
 
 async def test_a_replica_of_another_deployment_is_replaced(replica: Replica, feed: MemoryFeed) -> None:
     replica.load("dep_0", PEPPER_CHECK, at(4), [bucket(9, "their-bucket")])
-    sync_loop = SyncLoop(replica, feed)
+    sync_loop = new_sync_loop(replica, feed)
     await sync_loop.sync_now()
     assert replica.deployment_id == "dep_1"
     assert replica.find_bucket("their-bucket") is None
@@ -206,7 +207,7 @@ async def test_a_snapshot_that_breaks_off_leaves_the_old_state(replica: Replica,
         raise OSError("torn")
 
     feed.pages = torn  # type: ignore[method-assign, assignment]
-    sync_loop = SyncLoop(replica, feed)
+    sync_loop = new_sync_loop(replica, feed)
     with pytest.raises(OSError, match="torn"):
         await sync_loop.sync_now()
     assert replica.records() == old
@@ -222,7 +223,7 @@ async def test_closing_ends_a_snapshot_that_never_comes(replica: Replica, feed: 
         await asyncio.sleep(3600)
 
     feed.pages = endless  # type: ignore[method-assign, assignment]
-    sync_loop = SyncLoop(replica, feed)
+    sync_loop = new_sync_loop(replica, feed)
     waiting = asyncio.create_task(sync_loop.sync_now())
     await entered.wait()
     async with asyncio.timeout(5):
@@ -234,7 +235,7 @@ async def test_closing_ends_a_snapshot_that_never_comes(replica: Replica, feed: 
 
 async def test_a_snapshot_of_another_pepper_is_an_error_and_not_a_no(replica: Replica, feed: MemoryFeed) -> None:
     feed.pepper_check = "0" * 16
-    sync_loop = SyncLoop(replica, feed)
+    sync_loop = new_sync_loop(replica, feed)
     with pytest.raises(WrongPepper):
         await sync_loop.sync_now()
     assert sync_loop.revision is None
@@ -245,8 +246,8 @@ async def test_only_one_of_the_followers_of_a_replica_loads_the_snapshot(
     replica: Replica, feed: MemoryFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Followers of several processes meet at the lock; here another holder of it stands for the other process."""
-    monkeypatch.setattr("keywright.edge.sync.loop.LOCK_SECONDS", 0.01)
-    sync_loop = SyncLoop(replica, feed)
+    monkeypatch.setattr("keywright.edge.sync.snapshot_loader.LOCK_SECONDS", 0.01)
+    sync_loop = new_sync_loop(replica, feed)
     with replica.loading() as is_ours:
         assert is_ours
         waiting = asyncio.create_task(sync_loop.sync_now())
@@ -259,12 +260,12 @@ async def test_only_one_of_the_followers_of_a_replica_loads_the_snapshot(
 
 
 async def test_the_loop_hears_the_bell_and_stops_when_told(replica: Replica, feed: MemoryFeed) -> None:
-    sync_loop = SyncLoop(replica, feed, poll_seconds=60)
+    sync_loop = new_sync_loop(replica, feed, poll_seconds=60)
     stop = asyncio.Event()
     running = asyncio.create_task(sync_loop.run(stop))
     await until(lambda: sync_loop.is_synced)
     feed.log.append(ConsumerDelete(1))
-    sync_loop.ring()
+    sync_loop.wake()
     await until(lambda: sync_loop.revision == 5)
     stop.set()
     async with asyncio.timeout(2):
@@ -329,22 +330,22 @@ async def test_a_replica_that_breaks_in_use_is_replaced_and_filled_again(
 
 
 async def test_the_status_tells_since_when_and_how_far_behind(replica: Replica, feed: MemoryFeed) -> None:
-    now, seconds = datetime(2026, 1, 1, tzinfo=UTC), 100.0
-    sync_loop = SyncLoop(replica, feed, clock=lambda: now, monotonic=lambda: seconds)
-    seconds = 130.0
+    clock = FakeClock()
+    sync_loop = new_sync_loop(replica, feed, clock=clock)
+    clock.advance(30)
     assert sync_loop.lag_seconds == float("inf")
-    now = datetime(2026, 1, 2, tzinfo=UTC)
+    clock.wall += 3600
     await sync_loop.sync_now()
-    assert (sync_loop.lag_seconds, sync_loop.since) == (0.0, now)
-    seconds, synced_at = 131.5, now
-    now = datetime(2026, 1, 3, tzinfo=UTC)
+    assert (sync_loop.lag_seconds, sync_loop.since) == (0.0, clock.now())
+    synced_at = clock.now()
+    clock.advance(1.5)
     await sync_loop.sync_now()
     assert sync_loop.since == synced_at
     feed.error = OSError()
-    seconds = 140.0
+    clock.advance(8.5)
     with pytest.raises(OSError):  # noqa: PT011
         await sync_loop.sync_now()
-    assert (sync_loop.lag_seconds, sync_loop.since) == (8.5, now)
+    assert (sync_loop.lag_seconds, sync_loop.since) == (8.5, clock.now())
     await sync_loop.close()
     replica.close()
     assert sync_loop.revision is None
@@ -364,7 +365,7 @@ def test_lmdb_is_the_engine_whose_files_we_describe() -> None:
 async def test_a_replica_that_was_damaged_while_nobody_ran_is_replaced_and_filled_again(tmp_path: Path) -> None:
     feed = MemoryFeed(log=[bucket(1, "my-bucket"), *[consumer(n, 1) for n in range(300)]])
     replica = Replica.open(tmp_path, PEPPER_CHECK)
-    sync_loop = SyncLoop(replica, feed)
+    sync_loop = new_sync_loop(replica, feed)
     await sync_loop.sync_now()
     await sync_loop.close()
     records = replica.records()
@@ -376,7 +377,7 @@ async def test_a_replica_that_was_damaged_while_nobody_ran_is_replaced_and_fille
 
     feed.calls.clear()
     replica = Replica.open_or_replace(tmp_path, PEPPER_CHECK)
-    sync_loop, stop = SyncLoop(replica, feed), asyncio.Event()
+    sync_loop, stop = new_sync_loop(replica, feed), asyncio.Event()
     running = asyncio.create_task(sync_loop.run(stop))
     async with asyncio.timeout(30):
         while "snapshot" not in feed.calls or not sync_loop.is_synced:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from keywright.domain.keyformat import Secret
 from keywright.edge.identity import Identity
 from keywright.edge.sync import reporting
 from keywright.edge.sync.reporting import HttpReports, NotTaken, Reporter
+from keywright.edge.sync.wiring import new_http_reports
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, ReportSigner
 from support.waiting import until
@@ -116,18 +118,18 @@ class Taken:
 
 async def test_what_happens_while_a_report_is_under_way_is_one_more_report(tmp_path: Path) -> None:
     one, taken = identity(tmp_path), Taken(0.0)
-    reporter = Reporter(taken, lambda: report_of(one))
+    reporter = Reporter(taken, lambda: report_of(one), random.uniform)
     taken.gate.clear()
     running = asyncio.create_task(reporter.run())
     await until(lambda: taken.under_way)
     for _ in range(100):
-        reporter.ring()
+        reporter.wake()
         await asyncio.sleep(0)
     taken.gate.set()
     await until(lambda: len(taken.reports) == 2)
     await asyncio.sleep(0.05)
     assert (len(taken.reports), taken.most_under_way) == (2, 1)
-    reporter.ring()
+    reporter.wake()
     await until(lambda: len(taken.reports) == 3)
     running.cancel()
 
@@ -138,7 +140,7 @@ async def test_without_news_there_is_a_heartbeat_and_after_a_failure_another_try
     monkeypatch.setattr(reporting, "HEARTBEAT_SECONDS", 0.02)
     monkeypatch.setattr(reporting, "FAILED_PAUSE_SECONDS", 0.02)
     one, taken = identity(tmp_path), Taken(0.0)
-    running = asyncio.create_task(Reporter(taken, lambda: report_of(one)).run())
+    running = asyncio.create_task(Reporter(taken, lambda: report_of(one), random.uniform).run())
     await until(lambda: len(taken.reports) >= 3)
     taken.error = NotTaken("the origin answered 500")
     await until(lambda: len(taken.reports) >= 10)
@@ -189,6 +191,6 @@ async def test_an_origin_that_is_away_is_a_failure_that_is_told(tmp_path: Path) 
 
 
 def http_reports(answer: Callable[[httpx2.Request], httpx2.Response]) -> HttpReports:
-    reports = HttpReports("http://origin.test", Secret("the-token-of-this-edge"), DIGESTER, edge_name="edge-1")
+    reports = new_http_reports("http://origin.test", Secret("the-token-of-this-edge"), DIGESTER, edge_name="edge-1")
     reports._client._transport = httpx2.MockTransport(answer)
     return reports

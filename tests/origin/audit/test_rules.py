@@ -188,3 +188,25 @@ async def test_the_log_outlives_what_it_tells_of_and_is_of_one_account(tmp_path:
     async with services.running(settings) as service:
         assert (await entries(service))[0]["action"] == "bucket.delete"
         assert [entry["action"] for entry in await entries(service, "partner-account")] == ["account.create"]
+
+
+async def test_creating_an_account_is_the_first_entry_of_its_log(embedded: Service) -> None:
+    await embedded.call("POST", "/v1/accounts", json={"name": "tenant-b"})
+    logged = await embedded.call("GET", "/v1/accounts/tenant-b/audit-logs")
+    assert [entry["action"] for entry in logged["data"]] == ["account.create"]
+
+
+async def test_a_refused_attempt_without_an_account_in_its_path_is_logged_with_the_caller(embedded: Service) -> None:
+    reader = await embedded.new_management_key(account="read")
+    await embedded.call("POST", "/v1/accounts", key=reader, json={"name": "tenant-b"}, expect=403)
+    logged = await embedded.call("GET", f"{embedded.account_url}/audit-logs?success=false")
+    assert [entry["action"] for entry in logged["data"]] == ["account.create"]
+
+
+async def test_another_account_can_not_flood_this_ones_audit_log(embedded: Service) -> None:
+    await embedded.call("POST", "/v1/accounts", json={"name": "tenant-b"})
+    stranger = await embedded.new_management_key("tenant-b", account="write")
+    for _ in range(40):
+        await embedded.call("DELETE", embedded.bucket_url, key=stranger, expect=404)
+    logged = await embedded.call("GET", f"{embedded.account_url}/audit-logs?success=false&limit=100")
+    assert 1 <= logged["pagination"]["total"] < 40

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from keywright.domain.models import Environment
+from keywright.domain.paging import Page
 from keywright.domain.permissions import Access, Grantee, Permissions
 from keywright.domain.problems import NotFound
+from keywright.origin.auth.actors import SYSTEM, Actor, ActorKind
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.rules import ConsumerSearch, Place
-from keywright.origin.pipeline.unit_of_work import SYSTEM, Actor, ActorKind, AuditDraft, Page, UnitOfWork
+from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 from keywright.serve.first_start import make_dependencies
 from support.service import Service
 

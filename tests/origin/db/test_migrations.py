@@ -14,10 +14,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db import migrations, tables
-from keywright.origin.db.engine import Database
+from keywright.origin.db import commit_log, migrations, tables
 from keywright.origin.db.migrations import NewerSchema
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment
 from keywright.protocol.changes import Cursor, Hidden
 from support.postgres import Postgres
 
@@ -107,13 +107,13 @@ async def test_changes_of_before_stamps_get_one_that_no_other_copy_of_the_record
     await migrations.upgrade(database)
     async with database.write() as tx:
         assert await tx.all(sa.select(tables.deployment.c.id)) == [("dply_1",)]
-        found = await logs.find_deployment(tx)
+        found = await find_deployment(tx)
         assert found is not None
         assert str(Cursor.parse(str(found.head))) == str(found.head)
-        assert await logs.list_changes(tx, after=1, limit=9) == [(found.head, Hidden())]
+        assert await commit_log.list_changes(tx, after=1, limit=9) == [(found.head, Hidden())]
         tx.record(Hidden())
     async with database.read() as tx:
-        (row,) = await logs.lead_on(tx, found.head, limit=9)
+        (row,) = await commit_log.lead_on(tx, found.head, limit=9)
     assert row.cursor.stamp != found.head.stamp
     assert row.cursor.stamped_at > found.head.stamped_at
 

@@ -12,10 +12,12 @@ import pytest
 from keywright.domain.models import Consumer, IdKind, Key, SelfServe, new_id
 from keywright.origin.buckets import store as buckets
 from keywright.origin.consumers import store as consumers
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db import tables
+from keywright.origin.db import commit_log, snapshot_stream, tables
 from keywright.origin.db.commit_log import NotKept
-from keywright.origin.db.engine import Database, Transaction, UniqueViolation
+from keywright.origin.db.engine import UniqueViolation
+from keywright.origin.db.snapshot_stream import stream_snapshot
+from keywright.origin.db.transaction import Database, Transaction
+from keywright.origin.deployment.store import find_deployment
 from keywright.origin.keys import store as keys
 from keywright.origin.keys.store import NewKey
 from keywright.protocol.changes import BucketDelete, Change, ConsumerDelete, ConsumerPut, Cursor, KeyPut, encode
@@ -130,7 +132,7 @@ async def test_each_transaction_draws_one_stamp_for_its_changes_later_than_all_b
         await write_two(record, secrets.token_hex(4), secrets.token_hex(4))
 
     async with record.database.read() as tx:
-        rows = await logs.lead_on(tx, before, limit=100)
+        rows = await commit_log.lead_on(tx, before, limit=100)
         # Without it nothing leads on, and nothing is said of what does not follow.
         for other in (
             before._replace(stamp="0" * 16),
@@ -138,7 +140,7 @@ async def test_each_transaction_draws_one_stamp_for_its_changes_later_than_all_b
             before._replace(revision=99),
         ):
             with pytest.raises(NotKept):
-                await logs.lead_on(tx, other, limit=100)
+                await commit_log.lead_on(tx, other, limit=100)
     places = [(row.cursor.stamp, row.cursor.stamped_at) for row in rows]
     assert len(rows) == 8
     assert places[0::2] == places[1::2]
@@ -153,7 +155,7 @@ async def test_a_loss_is_noted_once_and_later_than_what_was_lost(record: Record)
     lost = Cursor(head.revision + 5, "f" * 16, head.stamped_at + 3_600_000)
     for cursor, is_lost in ((head, False), (lost, True)):
         async with record.database.write() as tx:
-            assert await logs.note_loss(tx, cursor) is is_lost
+            assert await commit_log.note_loss(tx, cursor) is is_lost
     found = await cursor_of(record.database)
     assert (found.revision, found.stamped_at) == (head.revision + 1, lost.stamped_at + 1)
     assert not found.may_become(lost)
@@ -214,7 +216,7 @@ async def test_snapshot_pages_are_in_the_order_promised_and_hold_each_record_onc
             consumer = await new_consumer(tx, record)
             await new_keys(tx, consumer, 4)
         await consumers.delete(tx, consumer)
-    monkeypatch.setattr(logs, "SNAPSHOT_PAGE", page)
+    monkeypatch.setattr(snapshot_stream, "SNAPSHOT_PAGE", page)
 
     snapshot = await snapshot_of(record.database)
 
@@ -232,12 +234,12 @@ async def test_a_snapshot_sees_one_moment_whatever_is_committed_while_it_is_read
         await new_keys(tx, consumer, 20)
     expected = replay(change for _, change in await log_of(record.database))
     head = await head_of(record.database)
-    monkeypatch.setattr(logs, "SNAPSHOT_PAGE", 3)
+    monkeypatch.setattr(snapshot_stream, "SNAPSHOT_PAGE", 3)
 
     found: list[Change] = []
     async with record.database.read(is_snapshot=True) as reading:
-        deployment = await logs.find_deployment(reading)
-        async for part in logs.stream_snapshot(reading):
+        deployment = await find_deployment(reading)
+        async for part in stream_snapshot(reading):
             found += part
             async with record.database.write() as writing:
                 await new_keys(writing, await new_consumer(writing, record), 2)
@@ -300,7 +302,7 @@ async def tail(database: Database, start: Cursor, done: asyncio.Event, limit: in
     while True:
         is_last = done.is_set()
         async with database.read() as tx:
-            rows = await logs.lead_on(tx, cursor, limit=limit)
+            rows = await commit_log.lead_on(tx, cursor, limit=limit)
         seen += [(row.cursor.revision, row.change) for row in rows]
         cursor = rows[-1].cursor if rows else cursor
         if is_last and not rows:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from keywright.origin.db.engine import Database, DatabaseUnavailable
+from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.sqlite import Connection
+from keywright.origin.db.transaction import Database
 
 ADD = sa.text("INSERT INTO numbers VALUES (:n)")
 ALL = sa.text("SELECT n FROM numbers ORDER BY n")

@@ -6,8 +6,8 @@ import pytest
 from starlette.routing import Route
 
 from keywright.origin import developer_portal as developer
-from origin.api.world import record_of
 from origin.developer_portal.people import LinkPortal, new_address
+from origin.world import record_of
 from support.visitor import visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

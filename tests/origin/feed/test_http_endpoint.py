@@ -1,4 +1,4 @@
-"""The feed's door: who is refused, what comes, and that no reader holds the origin."""
+"""The feed over HTTP: who is refused, what comes, and that no reader holds the origin."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from keywright.origin.db import commit_log as logs
-from keywright.origin.db import tables
-from keywright.origin.feed import frame_stream as streams
-from keywright.origin.feed import http_endpoint as door
+from keywright.origin.db import commit_log, tables
+from keywright.origin.feed import answers, frame_stream
 from keywright.protocol.changes import ConsumerPut, Cursor, KeyPut
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, FrameSplitter
 from keywright.serve import key_files
@@ -100,7 +98,7 @@ async def cursor_of(service: Service) -> Cursor:
 
 async def cursor_at(service: Service, revision: int) -> Cursor:
     async with service.app._database.read() as tx:
-        return (await logs.list_changes(tx, after=revision - 1, limit=1))[0].cursor
+        return (await commit_log.list_changes(tx, after=revision - 1, limit=1))[0].cursor
 
 
 @pytest.mark.parametrize(
@@ -125,6 +123,19 @@ async def test_what_is_no_question_of_an_edge_is_refused(
     url = f"/v1/feed/changes?{query}"
     problem = await embedded.call("GET", url, headers={**HEADERS, **headers}, expect=status)
     assert problem["status"] == status
+
+
+@pytest.mark.parametrize(
+    "shown", [[], ["nobody-knows-it"], ["Bearer nobody-knows-it"], [f"Bearer {ROOT_KEY}"] * 2], ids=len
+)
+async def test_every_401_of_the_feed_names_the_scheme(embedded: Service, shown: list[str]) -> None:
+    """RFC 9110 section 15.5.2: an answer of 401 must have WWW-Authenticate."""
+    del embedded.client.headers["authorization"]
+    headers = [*HEADERS.items(), *(("authorization", one) for one in shown)]
+    for method, path in (("GET", "/v1/feed"), ("GET", "/v1/feed/snapshot"), ("POST", "/v1/feed/acknowledgements")):
+        answer = await embedded.client.request(method, path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer ")
 
 
 async def test_a_management_key_without_feed_may_not_follow(embedded: Service) -> None:
@@ -191,7 +202,7 @@ async def test_each_commit_is_a_frame_at_once_and_bound_to_the_question(service:
 
 
 async def test_an_idle_stream_has_a_heartbeat(embedded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(answers, "HEARTBEAT_SECONDS", 0.05)
     at = await cursor_of(embedded)
     async with opened(embedded, "/v1/feed/changes", f"after={at}") as stream:
         frames = [await stream.next() for _ in range(3)]
@@ -201,7 +212,7 @@ async def test_an_idle_stream_has_a_heartbeat(embedded: Service, monkeypatch: py
 
 
 async def test_a_stream_ends_when_its_token_is_revoked(embedded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "TOKEN_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(answers, "TOKEN_CHECK_SECONDS", 0.05)
     body = {"permissions": {"account": "none", "buckets": {"*": "validate"}, "feed": True}}
     made = await embedded.call("POST", "/v1/accounts/my-account/management-keys", json=body)
     at = await cursor_of(embedded)
@@ -215,8 +226,8 @@ async def test_a_stream_ends_when_its_token_is_revoked(embedded: Service, monkey
 async def test_a_reader_that_takes_nothing_is_let_go_and_holds_nothing(
     embedded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "SEND_SECONDS", 0.1)
-    tail = embedded.app._origin.state.feed._tail
+    monkeypatch.setattr(frame_stream, "SEND_SECONDS", 0.1)
+    tail = embedded.app._origin.state.feed.tail
     async with opened(embedded, "/v1/feed/changes", f"after={await cursor_at(embedded, 1)}") as stream:
         async with asyncio.timeout(10):
             for _ in range(5):
@@ -264,7 +275,7 @@ async def test_a_snapshot_is_pages_and_an_end_and_shows_what_the_reader_may_see(
 async def test_more_snapshots_than_are_allowed_at_once_are_asked_to_come_back(
     embedded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "SNAPSHOTS_AT_ONCE", 1)
+    monkeypatch.setattr(answers, "SNAPSHOTS_AT_ONCE", 1)
     async with opened(embedded, "/v1/feed/snapshot") as stream:
         assert await stream.next() is not None
         await embedded.call("GET", "/v1/feed/snapshot", headers=HEADERS, expect=503)

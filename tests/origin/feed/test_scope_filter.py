@@ -7,7 +7,7 @@ import json
 import pytest
 
 from keywright.domain.permissions import Access, Grantee, Permissions
-from keywright.origin.feed.scope_filter import Sight, SightChanged, may_follow, scope_id
+from keywright.origin.feed.scope_filter import ScopeFilter, ScopeGrew, may_follow, scope_id
 from keywright.protocol.changes import (
     BucketDelete,
     BucketPut,
@@ -43,8 +43,8 @@ def manager(number: int, grantee: Grantee) -> ConsumerPut:
     return ConsumerPut(number, "csmr_1", SYSTEM.number, "manager", json.dumps(grantee.to_json()))
 
 
-def sight(grantee: Grantee) -> Sight:
-    seen = Sight(grantee)
+def scope_of(grantee: Grantee) -> ScopeFilter:
+    seen = ScopeFilter(grantee)
     for put in BUCKETS:
         seen.shows(put)
     return seen
@@ -64,7 +64,7 @@ READERS = {
 
 @pytest.mark.parametrize(("grantee", "seen"), READERS.values(), ids=READERS)
 def test_a_reader_sees_the_records_of_its_buckets_and_no_others(grantee: Grantee, seen: set[int]) -> None:
-    fresh = Sight(grantee)
+    fresh = ScopeFilter(grantee)
     assert {put.number for put in BUCKETS if fresh.shows(put)} == seen
     for bucket in BUCKETS[1:]:
         is_seen = bucket.number in seen
@@ -88,7 +88,7 @@ MANAGERS = {
 
 @pytest.mark.parametrize(("grantee", "is_seen"), MANAGERS.values(), ids=MANAGERS)
 def test_management_keys_are_seen_where_they_may_validate(grantee: Grantee, is_seen: bool) -> None:
-    seen = sight(reader(mine_bucket=Access.VALIDATE))
+    seen = scope_of(reader(mine_bucket=Access.VALIDATE))
     put, key = manager(9, grantee), KeyPut(DIGEST, SYSTEM.number, 9, "key_9", None)
     assert seen.pass_on(put) == (put if is_seen else Hidden())
     assert seen.pass_on(key) == (key if is_seen else Hidden())
@@ -100,8 +100,8 @@ def test_the_owner_of_a_shared_bucket_is_seen_with_it() -> None:
     owner = manager(
         9, Grantee("acct_you", Permissions(buckets={"shared-bucket": Access.WRITE}), owned_bucket_id="bckt_h")
     )
-    assert sight(reader(shared_bucket=Access.VALIDATE)).pass_on(owner) == owner
-    assert sight(reader(mine_bucket=Access.VALIDATE)).pass_on(owner) == Hidden()
+    assert scope_of(reader(shared_bucket=Access.VALIDATE)).pass_on(owner) == owner
+    assert scope_of(reader(mine_bucket=Access.VALIDATE)).pass_on(owner) == Hidden()
 
 
 GRANTS: dict[str, tuple[BucketPut, Change | None]] = {
@@ -120,9 +120,9 @@ GRANTS: dict[str, tuple[BucketPut, Change | None]] = {
 def test_a_grant_that_shows_more_asks_for_a_snapshot_and_one_that_shows_less_is_passed_on(
     put: BucketPut, passed: Change | None
 ) -> None:
-    seen = sight(reader(all=Access.VALIDATE))
+    seen = scope_of(reader(all=Access.VALIDATE))
     if passed is None:
-        with pytest.raises(SightChanged):
+        with pytest.raises(ScopeGrew):
             seen.pass_on(put)
         return
     assert seen.pass_on(put) == passed
@@ -132,9 +132,9 @@ def test_a_grant_that_shows_more_asks_for_a_snapshot_and_one_that_shows_less_is_
 
 def test_a_grant_is_told_from_the_change_alone_when_the_present_knows_it_already() -> None:
     """A reader whose cursor is before the grant connects after it: what it sees now tells nothing of what it has."""
-    with pytest.raises(SightChanged):
-        sight(reader(all=Access.VALIDATE)).pass_on(SHARED)
-    assert sight(ROOT).pass_on(SHARED) == SHARED
+    with pytest.raises(ScopeGrew):
+        scope_of(reader(all=Access.VALIDATE)).pass_on(SHARED)
+    assert scope_of(ROOT).pass_on(SHARED) == SHARED
 
 
 def test_keys_that_see_the_same_have_one_scope_and_others_have_another() -> None:

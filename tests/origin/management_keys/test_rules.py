@@ -132,3 +132,15 @@ async def test_a_caller_is_known_by_one_bearer_header(embedded: Service, header:
         # RFC 6750: an error code only where a credential was shown.
         assert ('error="invalid_token"' in challenge) is is_wrong_key
         assert ROOT_KEY not in response.text
+
+
+async def test_a_key_that_ends_makes_none_that_outlives_it(embedded: Service) -> None:
+    url = f"{embedded.account_url}/management-keys"
+    body = {"permissions": {"account": "write"}, "expiresOn": "2126-01-01T00:00:00Z"}
+    short = (await embedded.call("POST", url, json=body))["key"]
+    for address in (url, f"{embedded.bucket_url}/owner-keys"):
+        wanted = {"permissions": {"account": "read"}}
+        await embedded.call("POST", address, key=short, json=wanted, expect=403)
+        later = {**wanted, "expiresOn": "2126-01-01T00:00:01Z"}
+        await embedded.call("POST", address, key=short, json=later, expect=403)
+        await embedded.call("POST", address, key=short, json={**wanted, "expiresOn": "2126-01-01T00:00:00Z"})

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from origin.api.world import record_of
 from origin.self_serve.world import World
+from origin.world import record_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -25,7 +25,7 @@ LISTS = ["/v1/self-serve/{bucket}/consumers/my", "/v2/client/{bucket}/consumers"
 
 
 async def test_every_route_is_in_the_tables() -> None:
-    from origin.api.world import document
+    from origin.world import document
 
     told = {
         (method.upper(), path)

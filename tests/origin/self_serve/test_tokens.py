@@ -154,7 +154,7 @@ async def test_a_good_token_is_taken_whatever_the_provider_signs_with(quick: Wor
 async def test_a_flood_of_one_user_is_slowed_down_and_not_another_user(quick: World) -> None:
     from dataclasses import replace as changed_copy
 
-    from keywright.origin.pipeline.route import RateLimiter
+    from keywright.origin.pipeline.rate_limit import RateLimiter
 
     state = quick.service.app._origin.state
     whole = state.services

@@ -16,9 +16,10 @@ import pytest
 from fastapi import FastAPI
 
 from keywright.origin.app import create_app
-from keywright.origin.pipeline import route as http
+from keywright.origin.pipeline import respond
 from keywright.origin.web import assets
 from keywright.origin.web.reference import public_pages
+from keywright.runtime.clock import Clock
 from support.service import Service, bare_services
 
 HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7 * 7 }}</pre></title>"""
@@ -57,7 +58,7 @@ class Elements(HTMLParser):
 async def open_page(document: Mapping[str, Any], url: str = "/docs", **headers: str) -> httpx2.Response:
     """A page of an application that has nothing but the pages of this document."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    http.install(app)
+    respond.install(app)
     app.include_router(public_pages.new_router(lambda: document))
     app.include_router(assets.new_router())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://keywright.test") as client:
@@ -67,7 +68,7 @@ async def open_page(document: Mapping[str, Any], url: str = "/docs", **headers: 
 @cache
 def origin() -> FastAPI:
     """The origin without all that its document and its pages have no business with. Made once."""
-    return create_app(bare_services())
+    return create_app(bare_services(), Clock())
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ async def test_a_page_is_answered_from_the_browsers_copy_while_it_is_the_same(
 async def test_a_page_is_rendered_once() -> None:
     calls = []
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    http.install(app)
+    respond.install(app)
     app.include_router(public_pages.new_router(lambda: calls.append(1) or {"paths": {}}))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://a") as client:
         assert calls == []

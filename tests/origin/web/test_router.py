@@ -104,8 +104,8 @@ async def test_a_form_that_is_sent_twice_is_done_once(shared: Service) -> None:
         assert len(re.findall(r'class="masked" id="key_', page)) == 1
 
 
-async def test_a_form_that_is_sent_twice_at_once_is_done_once(service_of_each: Service) -> None:
-    service = service_of_each
+async def test_a_form_that_is_sent_twice_at_once_is_done_once(shared_on_both: Service) -> None:
+    service = shared_on_both
     consumer = await service.new_consumer()
     url = f"{BUCKET}/consumers/{consumer['name']}/keys/new"
     async with visiting(service) as visitor:

@@ -1,4 +1,4 @@
-"""Owns the door for Envoy over gRPC: envoy.service.auth.v3.Authorization/Check, on a port of its own.
+"""Owns the endpoint for Envoy over gRPC: envoy.service.auth.v3.Authorization/Check, on a port of its own.
 
 The answers are forward_auth's, put into Envoy's messages (ext_authz.proto). What gRPC adds: the key is taken out of the
 request, and the identity goes into dynamic metadata too, where other filters and access logs find it. The bucket is
@@ -29,7 +29,7 @@ from keywright.edge.grpc.ext_authz_pb2 import (
     OkHttpResponse,
     Status,
 )
-from keywright.edge.http import endpoint as http
+from keywright.edge.http.endpoint import encode_json, no_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +46,7 @@ _CODES = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_
 
 
 class ExtAuthz(grpc.GenericRpcHandler):
-    """Answers Check by asking `forward_auth`, whose header, scheme, token and counts are also this door's."""
+    """Answers Check by asking `forward_auth`, whose header, scheme, token and counts are also this one's."""
 
     def __init__(self, forward_auth: ForwardAuth) -> None:
         self._forward_auth = forward_auth
@@ -85,7 +85,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
     def _identify(self, request: CheckRequest, tokens: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
         bucket = request.attributes.context_extensions.get("bucket")
         if bucket is None:
-            raise http.no_bucket()
+            raise no_bucket()
         self._forward_auth.require_token({"headers": [(b"keywright-token", token) for token in tokens]}, bucket)
         return self._forward_auth.judge(bucket, list(_values(request, self._header)))
 
@@ -109,7 +109,7 @@ def _denied(problem: Problem) -> CheckResponse:
         denied_response=DeniedHttpResponse(
             status=HttpStatus(code=problem.status),
             headers=[_header(name, value) for name, value in headers.items()],
-            body=http.encode_json(problem.to_document()).decode(),
+            body=encode_json(problem.to_document()).decode(),
         ),
     )
 

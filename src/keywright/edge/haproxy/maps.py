@@ -26,7 +26,7 @@ from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.edge.haproxy import socket as haproxy_socket
 from keywright.edge.haproxy.socket import HaproxyError, Map, Socket
 from keywright.edge.replica import records
-from keywright.edge.replica.replica import ReplicaBroken, Stale
+from keywright.edge.replica.replica import PagePosition, ReplicaBroken, Stale
 from keywright.protocol.changes import BucketDelete, BucketPut, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class HaproxyMaps:
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._events: collections.deque[_Event] = collections.deque()
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cursor: Cursor | None = None
         """Where the maps are, as far as this process knows; None when it doesn't."""
@@ -100,7 +100,7 @@ class HaproxyMaps:
     def _note(self, event: _Event) -> None:
         self._events.append(event)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._bell.set)
+            self._loop.call_soon_threadsafe(self._wakeup.set)
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -108,10 +108,10 @@ class HaproxyMaps:
         """Keep HAProxy in step until `stop` is set. Survives everything but being cancelled."""
         self._loop = asyncio.get_running_loop()
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._bell.set())
+        stopping.add_done_callback(lambda _: self._wakeup.set())
         try:
             while not stop.is_set():
-                self._bell.clear()
+                self._wakeup.clear()
                 if self._is_following():
                     await self._try_round()
                 else:
@@ -119,7 +119,7 @@ class HaproxyMaps:
                     self._events.clear()
                     self._cursor = None
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._bell.wait(), RENEW_SECONDS)
+                    await asyncio.wait_for(self._wakeup.wait(), RENEW_SECONDS)
         finally:
             stopping.cancel()
 
@@ -228,10 +228,10 @@ class HaproxyMaps:
         buckets: list[Change] = [*self._replica.buckets()]
         await self._add(socket, versions, buckets)
         count = 0
-        place: tuple[bool, bytes] | None = (False, b"")
-        while place is not None:
+        position: PagePosition | None = PagePosition()
+        while position is not None:
             # On the loop's thread, as all reading: none of it is under way when the files are closed.
-            page, place = self._replica.page(place, PAGE_SIZE)
+            page, position = self._replica.page(position, PAGE_SIZE)
             await self._add(socket, versions, page)
             count += len(page)
         for map_ in _MIRRORED:

@@ -1,4 +1,4 @@
-"""Owns what the HTTP doors of the edge share: the bucket in a path, headers, and the place that renders a Problem."""
+"""Owns what the HTTP endpoints of the edge share: the bucket in a path, headers, and rendering a Problem."""
 
 from __future__ import annotations
 

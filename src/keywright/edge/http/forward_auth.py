@@ -1,9 +1,9 @@
-"""Owns the door for gateways: ANY /v1/forward-auth/{bucketName}, the key in a header of the request they ask about.
+"""Owns the endpoint for gateways: ANY /v1/forward-auth/{bucketName}, the key in a header of the request they ask about.
 
 For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy's ext_authz over HTTP, which puts the path
 that it asks about behind ours. Whatever the answer is, it has all the identity headers, empty ones unless the key is
 valid: some gateways copy what they get and leave alone what they don't get, so that a header which the client made up
-would pass. `judge` is the same without HTTP, for ext_authz.py.
+would pass. `judge` is the same without HTTP, for edge/grpc.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import quote_from_bytes
 
 from keywright.domain.problems import Problem
 from keywright.domain.verdict import Verdict
-from keywright.edge.http import endpoint as http
+from keywright.edge.http.endpoint import find_bucket_name, no_bucket, not_ready, require_token, send_problem
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
 from keywright.http.identity_headers import IDENTITY_HEADERS, IdentityHeaders
@@ -71,7 +71,7 @@ class ForwardAuth:
                 await self._min_revision.reach(scope)
             headers = self._answer(scope, values)
         except Problem as problem:
-            await http.send_problem(scope, send, problem, self._no_identity)
+            await send_problem(scope, send, problem, self._no_identity)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [*_EMPTY_BODY, *headers]})
         await send({"type": "http.response.body", "body": b""})
@@ -79,7 +79,7 @@ class ForwardAuth:
     def require_token(self, scope: Scope, bucket: str) -> None:
         """Raise Forbidden if a token of the gateway's own is wanted and missing."""
         if self._token_required:
-            http.require_token(self._validator, scope, bucket)
+            require_token(self._validator, scope, bucket)
 
     def judge(self, bucket: str, values: list[bytes]) -> list[tuple[bytes, bytes]]:
         """Who asks, in the order of IdentityHeaders. `values` are all headers with a key. Raises Problem."""
@@ -100,9 +100,9 @@ class ForwardAuth:
         raise self._refusal(result, bucket, len(values), has_secret=secret is not None)
 
     def _answer(self, scope: Scope, values: list[bytes]) -> list[tuple[bytes, bytes]]:
-        bucket = http.find_bucket_name(scope, PREFIX, has_rest=True)
+        bucket = find_bucket_name(scope, PREFIX, has_rest=True)
         if bucket is None:
-            raise http.no_bucket()
+            raise no_bucket()
         self.require_token(scope, bucket)
         return self.judge(bucket, values)
 
@@ -110,10 +110,10 @@ class ForwardAuth:
         code: Verdict | Fault = result.verdict
         if code is Verdict.NO_BUCKET:
             self._count(code)
-            return http.no_bucket()
+            return no_bucket()
         if code is Verdict.UNAVAILABLE:
             self._count(code)
-            return http.not_ready()
+            return not_ready()
         if not has_secret:
             code = Fault.AMBIGUOUS if header_count > 1 else Fault.MISSING
         self._count(code)

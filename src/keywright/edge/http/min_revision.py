@@ -23,7 +23,7 @@ _DIGITS = 18
 
 
 class MinRevision:
-    """One for each door. However many requests wait, the replica is looked at by one of them for all."""
+    """One for each endpoint. However many requests wait, the replica is looked at by one of them for all."""
 
     def __init__(self, validator: Validator, wait_seconds: float) -> None:
         self._validator = validator
@@ -44,7 +44,7 @@ class MinRevision:
             revision = await asyncio.shield(self._looking)
 
     async def _look_soon(self) -> int:
-        # A poll, not a bell: it may be another process that applies what this one waits for.
+        # A poll, not a notification: it may be another process that applies what this one waits for.
         await asyncio.sleep(LOOK_SECONDS)
         return self._validator.revision or 0
 

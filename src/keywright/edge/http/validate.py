@@ -1,4 +1,4 @@
-"""Owns the door for programs: POST /v1/validate/{bucketName}, a key in a JSON body, the verdict in the answer.
+"""Owns the endpoint for programs: POST /v1/validate/{bucketName}, a key in a JSON body, the verdict in the answer.
 
 This is the hot path of the service, so it is one function that does little: no routing table, no request object, and
 the consumer's metadata goes out as the bytes that came in.
@@ -15,7 +15,14 @@ import msgspec
 from keywright.domain import models
 from keywright.domain.problems import BadRequest, MethodNotAllowed, PayloadTooLarge, Problem, UnsupportedMediaType
 from keywright.domain.verdict import Verdict
-from keywright.edge.http import endpoint as http
+from keywright.edge.http.endpoint import (
+    encode_json,
+    find_bucket_name,
+    no_bucket,
+    not_ready,
+    require_token,
+    send_problem,
+)
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
 
 if TYPE_CHECKING:
@@ -27,7 +34,6 @@ PREFIX = "/v1/validate/"
 MAX_BODY_BYTES = 64 * 1024
 ANSWERS_KEPT = 20_000
 _JSON = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
-_encode = http.encode_json
 Message = dict[str, Any]
 
 
@@ -56,12 +62,12 @@ class ValidateApi:
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("A key is validated by POST.", headers={"allow": "POST"})
-            bucket = http.find_bucket_name(scope, PREFIX)
+            bucket = find_bucket_name(scope, PREFIX)
             if bucket is None:
-                raise http.no_bucket()
+                raise no_bucket()
             length, is_minimum_asked = _read_headers(scope)
             if self._token_required:
-                http.require_token(self._validator, scope, bucket)
+                require_token(self._validator, scope, bucket)
             if length > MAX_BODY_BYTES:
                 raise _too_large()
             if is_minimum_asked:
@@ -78,7 +84,7 @@ class ValidateApi:
             else:
                 start, body = self._refuse(verdict)
         except Problem as problem:
-            await http.send_problem(scope, send, problem)
+            await send_problem(scope, send, problem)
             return
         await send(start)
         await send(body)
@@ -86,9 +92,9 @@ class ValidateApi:
     def _refuse(self, verdict: Verdict) -> tuple[Message, Message]:
         self.counts[verdict] = self.counts.get(verdict, 0) + 1
         if verdict is Verdict.NO_BUCKET:
-            raise http.no_bucket()
+            raise no_bucket()
         if verdict is Verdict.UNAVAILABLE:
-            raise http.not_ready()
+            raise not_ready()
         return _answer(b'{"valid":false,"code":"%b"}' % verdict.encode())
 
 
@@ -115,7 +121,7 @@ def _read_headers(scope: Scope) -> tuple[int, bool]:
 @lru_cache(maxsize=ANSWERS_KEPT)
 def _valid(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Message, Message]:
     consumer_id, name, metadata = consumer
-    sub = _encode(name)
+    sub = encode_json(name)
     return _answer(
         b'{"valid":true,"code":"VALID","user":{"sub":%b,"data":%b},"consumer":{"id":"%b","name":%b},"key":{"id":"%b","expiresOn":%b}}' % (  # noqa: E501
             sub, metadata, consumer_id.encode(), sub, key.key_id.encode(),

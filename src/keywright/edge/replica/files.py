@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,11 @@ class Files:
         except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
             raise ReplicaBroken(str(error)) from error
 
+    def rows_from(self, tx: Any, db: Any, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` rows of a database, and the one after them, which tells where to go on."""
+        with tx.cursor(db) as cursor:
+            return list(itertools.islice(cursor, limit + 1)) if cursor.set_range(start) else []
+
     def refresh_map_size(self) -> None:
         """Take over the map size that another process has set: the answer to MapResizedError."""
         self._env.set_mapsize(0)
@@ -193,6 +199,7 @@ class Files:
             self._env.copyfd(nowhere.fileno(), compact=True)
 
     def reader_check(self) -> int:
+        """Free the places of readers that died; they keep old pages from reuse. Returns how many there were."""
         return int(self._env.reader_check())
 
     @classmethod

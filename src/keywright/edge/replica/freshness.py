@@ -14,12 +14,11 @@ import json
 import logging
 import math
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from keywright.runtime.clock import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -27,12 +26,6 @@ WRITE_SECONDS = 1.0
 READ_SECONDS = 0.1
 SLOW_CLOCK_SECONDS = 3600.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-def elapsed_seconds() -> float:
-    """Seconds since this machine started, its sleep included: for differences, as time.monotonic."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def find_boot_id() -> str | None:
@@ -48,17 +41,9 @@ class SyncClock:
     Without a path it is kept in memory only.
     """
 
-    def __init__(
-        self,
-        path: Path | None = None,
-        *,
-        elapsed: Callable[[], float] = elapsed_seconds,
-        wall: Callable[[], float] = time.time,
-        boot_id: str | None = None,
-    ) -> None:
+    def __init__(self, path: Path | None, clock: Clock, *, boot_id: str | None = None) -> None:
         self._path = path
-        self._elapsed = elapsed
-        self._wall = wall
+        self._clock = clock
         self._boot_id = boot_id or find_boot_id()
         self._at = -math.inf
         self._written_at = self._read_at = -math.inf
@@ -66,8 +51,8 @@ class SyncClock:
 
     @property
     def at(self) -> float:
-        """The moment, on the clock of `elapsed_seconds`; -inf when it is not known."""
-        now = self._elapsed()
+        """The moment, in seconds of `Clock.elapsed`; -inf when it is not known."""
+        now = self._clock.elapsed()
         # What this process learnt itself is newer than the file; if it is older, another process may follow.
         is_old = now - self._at > WRITE_SECONDS and now - self._read_at >= READ_SECONDS
         if self._path is not None and is_old:
@@ -79,24 +64,24 @@ class SyncClock:
 
     def lag_seconds(self) -> float:
         """How long the replica may have been out of step; inf when that is not known."""
-        return max(0.0, self._elapsed() - self.at)
+        return max(0.0, self._clock.elapsed() - self.at)
 
     def advance(self, at: float) -> None:
         """Take note that the replica was in step at this moment."""
         if at <= self._at:
             return
         self._at = at
-        now = self._elapsed()
+        now = self._clock.elapsed()
         if self._path is not None and now - self._written_at >= WRITE_SECONDS:
             self._written_at = now
             self._write(self._path, now)
 
     def advance_to_wall(self, wall: float) -> None:
         """Take note that it was in step at this time of day, by a clock that may be an hour off."""
-        self.advance(max(self.at, self._at_wall(wall, self._elapsed())))
+        self.advance(max(self.at, self._at_wall(wall, self._clock.elapsed())))
 
     def _write(self, path: Path, now: float) -> None:
-        noted = {"boot": self._boot_id, "elapsed": self._at, "wall": self._wall() - (now - self._at)}
+        noted = {"boot": self._boot_id, "elapsed": self._at, "wall": self._clock.millis() / 1000 - (now - self._at)}
         # No fsync: what a power cut leaves of it is older, or unreadable, and so errs towards a longer lag.
         waiting = path.with_name(f"{path.name}.{os.getpid()}")
         try:
@@ -118,6 +103,6 @@ class SyncClock:
         return self._at_wall(wall, now)
 
     def _at_wall(self, wall: float, now: float) -> float:
-        lag = self._wall() - wall
+        lag = self._clock.millis() / 1000 - wall
         # Before that moment the clock has certainly been set back, nobody knows how far.
         return now - lag - SLOW_CLOCK_SECONDS if 0 <= lag < math.inf else -math.inf

@@ -87,6 +87,11 @@ def decode_bucket(name: str, value: bytes) -> BucketRecord:
     return BucketRecord(number, bucket_id, name, account_id, held, *rest)
 
 
+def read_bucket(name: bytes, kept: bytes) -> BucketRecord:
+    """The bucket that is kept under this name. Raises ValueError if it is not as it was written."""
+    return decode_bucket(name.decode(), checked(name, kept))
+
+
 def encode_consumer(put: ConsumerPut) -> bytes:
     name = put.name.encode()
     return b"%b%b%c%b%b" % (

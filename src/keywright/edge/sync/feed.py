@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from keywright.protocol.changes import Batch, Change, Cursor
+from keywright.protocol.frames import Frame
 
 
 class SnapshotNeeded(Exception):
@@ -52,9 +53,8 @@ class Feed(Protocol):
     Refused means so, too, and that asking soon is of no use.
     """
 
-    @property
-    def batch_size(self) -> int:
-        """How many changes a batch has at most. A shorter one ends with the newest change there was."""
+    def is_last(self, batch: Batch) -> bool:
+        """Whether a batch that `changes` gave ended with the newest change that there was when it was asked for."""
         ...
 
     async def deployment_id(self) -> str:
@@ -66,8 +66,8 @@ class Feed(Protocol):
     async def changes(self, after: Cursor) -> Batch:
         """The changes after a cursor, in order; an empty batch when there are none. Raises SnapshotNeeded.
 
-        It holds every change that was committed before the call, up to `batch_size` of them. That the record has the
-        cursor is made sure of even when nothing follows it: an equal revision proves nothing.
+        It holds every change that was committed before the call, up to as many as the feed gives at once. That the
+        record has the cursor is made sure of even when nothing follows it: an equal revision proves nothing.
         """
         ...
 
@@ -78,10 +78,13 @@ class LiveFeed(Feed, Protocol):
 
     @property
     def synced_at(self) -> float | None:
-        """The latest moment (monotonic) of which it is known that all that was committed by then has been handed on."""
+        """The latest moment of which it is known that all that was committed by then has been handed on.
+
+        In seconds of `Clock.elapsed`.
+        """
         ...
 
-    async def wait_for_news(self) -> None:
+    async def wait_for_changes(self) -> None:
         """Return when `changes` should be asked again; raises what `changes` raises. May be cancelled."""
         ...
 
@@ -89,7 +92,8 @@ class LiveFeed(Feed, Protocol):
 class NoFeed:
     """What an edge follows that was started without an origin: nothing, and it says so instead of looking in step."""
 
-    batch_size = 1
+    def is_last(self, batch: Batch) -> bool:
+        raise NotImplementedError
 
     async def deployment_id(self) -> str:
         raise Refused(
@@ -106,8 +110,13 @@ class NoFeed:
 
 
 @runtime_checkable
-class RingingFeed(Feed, Protocol):
+class NotifyingFeed(Feed, Protocol):
     """A feed that hears by itself when asking again is of use, also while it is not asked."""
 
-    ring: Callable[[], None]
+    on_message: Callable[[], None]
     """Called then. Whoever follows sets it."""
+
+
+def record_of(frame: Frame) -> str:
+    """Whose record a frame is of, and which part of it: the deployment, and the scope of who may see it."""
+    return f"{frame.deployment_id}/{frame.scope}"

@@ -17,16 +17,13 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from keywright.edge.replica.freshness import elapsed_seconds
-from keywright.edge.sync.feed import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted
-from keywright.edge.sync.origin_client import new_client
+from keywright.edge.sync.feed import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted, record_of
 from keywright.protocol.changes import NOWHERE, Batch, Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from keywright.domain.keyformat import Digester, Secret
+    from keywright.domain.keyformat import Digester
+    from keywright.runtime.clock import Clock
 
 SILENCE_SECONDS = 6.0
 """Three heartbeats: a connection that is this quiet is dead, whatever the socket says."""
@@ -41,30 +38,14 @@ class OriginUnavailable(Exception):
 
 
 class HttpFeed:
-    """A live feed (feeds.py). `close` it when it is no longer needed. To be used by one task at a time."""
+    """A live feed (feed.py). `close` it when it is no longer needed. To be used by one task at a time."""
 
-    # Each batch is asked for until there is none: a shorter one says nothing here.
-    batch_size = 1
-
-    def __init__(
-        self,
-        origin: str,
-        token: Secret,
-        digester: Digester,
-        *,
-        edge_name: str = "edge",
-        monotonic: Callable[[], float] = elapsed_seconds,
-    ) -> None:
+    def __init__(self, client: httpx2.AsyncClient, digester: Digester, clock: Clock) -> None:
+        """`client` speaks to the origin as this edge (wiring.py); it is closed with the feed."""
         self._signer = FrameSigner(digester)
         self._pepper_check = digester.pepper_check()
-        self._monotonic = monotonic
-        self._client = new_client(
-            origin,
-            token,
-            edge_name=edge_name,
-            headers={"accept-encoding": "gzip"},
-            timeout=httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-        )
+        self._clock = clock
+        self._client = client
         self._record: str | None = None
         self._answer: _Answer | None = None
 
@@ -72,6 +53,10 @@ class HttpFeed:
     def synced_at(self) -> float | None:
         answer = self._answer
         return answer.synced_at if answer is not None and answer.is_in_step else None
+
+    def is_last(self, batch: Batch) -> bool:
+        """Each batch is asked for until there is none: that one is short says nothing here."""
+        return not batch.changes
 
     async def deployment_id(self) -> str:
         """The deployment and the scope of the token: a replica of another scope lacks records, or has too many."""
@@ -81,7 +66,7 @@ class HttpFeed:
             frame = await answer.next()
         finally:
             await answer.close()
-        self._record = _record_of(frame)
+        self._record = record_of(frame)
         return self._record
 
     async def changes(self, after: Cursor) -> Batch:
@@ -103,7 +88,7 @@ class HttpFeed:
             await self._give_up()
             raise
 
-    async def wait_for_news(self) -> None:
+    async def wait_for_changes(self) -> None:
         if self._answer is None:
             return
         try:
@@ -122,14 +107,14 @@ class HttpFeed:
         except BaseException:
             await answer.close()
             raise
-        return Snapshot(_record_of(first), self._pepper_check, first.cursor, _pages(answer, first))
+        return Snapshot(record_of(first), self._pepper_check, first.cursor, _pages(answer, first))
 
     async def close(self) -> None:
         await self._give_up()
         await self._client.aclose()
 
     def _check(self, frame: Frame, follows: Cursor) -> None:
-        if _record_of(frame) != self._record:
+        if record_of(frame) != self._record:
             raise Untrusted("the record has become another one")
         if frame.kind is FrameKind.SNAPSHOT:
             raise SnapshotNeeded("this edge may see more than it did")
@@ -148,7 +133,7 @@ class HttpFeed:
         """The answer to a request of its own nonce. Raises what the origin's refusal means."""
         nonce = secrets.token_urlsafe(24)
         parameters = {} if after is None else {"after": str(after)}
-        asked_at = self._monotonic()
+        asked_at = self._clock.elapsed()
         stack = AsyncExitStack()
         try:
             opening = self._client.stream("GET", path, params=parameters, headers={"keywright-nonce": nonce})
@@ -160,7 +145,7 @@ class HttpFeed:
         except BaseException:
             await stack.aclose()
             raise
-        return _Answer(response, stack, self._signer, nonce, asked_at)
+        return _Answer(response, stack, self._signer, self._clock, nonce, asked_at)
 
     async def _refuse(self, response: httpx2.Response) -> None:
         status = response.status_code
@@ -188,12 +173,19 @@ class _Answer:
     """The frames of one answer, checked for their place in it."""
 
     def __init__(
-        self, response: httpx2.Response, stack: AsyncExitStack, signer: FrameSigner, nonce: str, asked_at: float
+        self,
+        response: httpx2.Response,
+        stack: AsyncExitStack,
+        signer: FrameSigner,
+        clock: Clock,
+        nonce: str,
+        asked_at: float,
     ) -> None:
         self.handed_on = NOWHERE
         self.synced_at = asked_at
         self._stack = stack
         self._signer = signer
+        self._clock = clock
         self._nonce = nonce
         self._asked_at = asked_at
         self._first_time: int | None = None
@@ -258,7 +250,7 @@ class _Answer:
         # The first frame was made after the question, so this is never later than the moment that the origin means,
         # however long the frame was held up and whatever the two clocks say.
         since = (frame.time - self._first_time) / 1000
-        self.synced_at = max(self.synced_at, min(self._asked_at + since, elapsed_seconds()))
+        self.synced_at = max(self.synced_at, min(self._asked_at + since, self._clock.elapsed()))
         self._head = frame.head
         self._arrived.append(frame)
 
@@ -268,11 +260,7 @@ async def _pages(answer: _Answer, first: Frame) -> AsyncIterator[Sequence[Change
     try:
         frame = first
         while frame.kind is not FrameKind.END:
-            if (
-                frame.kind is not FrameKind.PAGE
-                or frame.cursor != first.cursor
-                or _record_of(frame) != _record_of(first)
-            ):
+            if frame.kind is not FrameKind.PAGE or frame.cursor != first.cursor or record_of(frame) != record_of(first):
                 raise Untrusted("the snapshot's frames are not of one snapshot")
             yield frame.changes
             frame = await answer.next()
@@ -292,7 +280,3 @@ async def _inflated(response: httpx2.Response) -> AsyncIterator[bytes]:
         while rest:
             yield inflater.decompress(rest, _INFLATED_BYTES)
             rest = inflater.unconsumed_tail
-
-
-def _record_of(frame: Frame) -> str:
-    return f"{frame.deployment_id}/{frame.scope}"

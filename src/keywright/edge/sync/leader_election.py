@@ -1,8 +1,8 @@
 """Owns which of several processes on one replica follows the record, and what the others may say of it.
 
 The process that holds the replica's lock follows; the others only read, and try for the lock again and again, so that
-one of them takes over as soon as it is free: a lock is let go of by whoever dies. The one that follows writes its
-standing into a small file, by which every process can tell how the replica is doing.
+one of them takes over as soon as it is free: a lock is let go of by whoever dies. The one that follows, the
+leader, writes its status into a small file, by which every process can tell how the replica is doing.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import contextlib
 import json
 import logging
 import os
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import lmdb
 
 from keywright.domain.models import to_iso
-from keywright.edge.replica.freshness import elapsed_seconds
 from keywright.edge.replica.replica import ReplicaBroken
 from keywright.runtime import tasks
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.loop import SyncLoop
     from keywright.protocol.changes import Cursor
+    from keywright.runtime.clock import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ STALE_SECONDS = 3.0
 NOBODY = "no process follows the record"
 
 
-class Member:
-    """One process's part. Its standing is its own follower's while it follows, else what it reads of the others.
+class LeaderElection:
+    """One process's part. Its status is that of its own loop while it follows, else what it reads of the leader's.
 
     `report` runs for as long as this process follows: an edge speaks with one voice, however many processes it has.
     """
@@ -49,19 +50,20 @@ class Member:
         self,
         replica: Replica,
         path: Path,
-        new_follower: Callable[[], SyncLoop],
+        new_sync_loop: Callable[[], SyncLoop],
+        clock: Clock,
         sync_clock: SyncClock,
         *,
         report: Callable[[], Awaitable[None]] | None = None,
-        monotonic: Callable[[], float] = elapsed_seconds,
     ) -> None:
+        """`path` is the file in which the leader writes its status."""
         self._replica = replica
         self._path = path
-        self._new_follower = new_follower
+        self._new_sync_loop = new_sync_loop
         self._sync_clock = sync_clock
         self._report = report
-        self._monotonic = monotonic
-        self._started = datetime.now(UTC)
+        self._clock = clock
+        self._started = clock.now()
         self._sync_loop: SyncLoop | None = None
 
     @property
@@ -70,11 +72,11 @@ class Member:
 
     @property
     def is_synced(self) -> bool:
-        return self._sync_loop.is_synced if self._sync_loop else bool(self._read()["synced"])
+        return self._sync_loop.is_synced if self._sync_loop else self._read().is_synced
 
     @property
     def since(self) -> datetime:
-        return self._sync_loop.since if self._sync_loop else datetime.fromisoformat(str(self._read()["since"]))
+        return self._sync_loop.since if self._sync_loop else self._read().since
 
     @property
     def lag_seconds(self) -> float:
@@ -82,10 +84,7 @@ class Member:
 
     @property
     def reason(self) -> str | None:
-        if self._sync_loop:
-            return self._sync_loop.reason
-        reason = self._read()["reason"]
-        return None if reason is None else str(reason)
+        return self._sync_loop.reason if self._sync_loop else self._read().reason
 
     @property
     def cursor(self) -> Cursor | None:
@@ -111,7 +110,7 @@ class Member:
 
     async def _follow(self, stop: asyncio.Event) -> None:
         _log.info("process %d follows the record", os.getpid())
-        sync_loop = self._sync_loop = self._new_follower()
+        sync_loop = self._sync_loop = self._new_sync_loop()
         beside = [asyncio.ensure_future(self._keep_writing(sync_loop))]
         if self._report is not None:
             beside.append(asyncio.ensure_future(self._report()))
@@ -139,28 +138,40 @@ class Member:
             await asyncio.sleep(WRITE_SECONDS)
 
     def _write(self, sync_loop: SyncLoop) -> None:
-        standing = {
+        status = {
             "synced": sync_loop.is_synced,
             "since": to_iso(sync_loop.since),
             "reason": sync_loop.reason,
-            "written_at": self._monotonic(),
+            "written_at": self._clock.elapsed(),
         }
         waiting = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        waiting.write_text(json.dumps(standing))
+        waiting.write_text(json.dumps(status))
         waiting.replace(self._path)
 
-    def _read(self) -> dict[str, Any]:
-        """The standing that was written last; a silent writer's says nothing of now."""
-        now = self._monotonic()
+    def _read(self) -> LeaderStatus:
+        """The status that was written last; a silent leader's says nothing of now."""
         try:
-            standing = json.loads(self._path.read_text())
-            # The clock is that of this machine since it started: a time to come is of an earlier start.
-            if standing["written_at"] > now:
-                raise ValueError("of an earlier start")
-            if now - standing["written_at"] > STALE_SECONDS:
-                standing.update(synced=False, reason=NOBODY)
+            return LeaderStatus.parse(self._path.read_text(), self._clock.elapsed())
         except (OSError, ValueError, LookupError, TypeError):
-            return {"synced": False, "since": to_iso(self._started), "reason": NOBODY}
-        else:
-            found: dict[str, Any] = standing
-            return found
+            return LeaderStatus(is_synced=False, since=self._started, reason=NOBODY)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderStatus:
+    """What the process that follows says of the replica."""
+
+    is_synced: bool
+    since: datetime
+    reason: str | None
+
+    @classmethod
+    def parse(cls, text: str, now: float) -> LeaderStatus:
+        """`now` is by `Clock.elapsed`. Raises ValueError, LookupError, TypeError for what no leader has written."""
+        told = json.loads(text)
+        # The clock is that of this machine since it started: a time to come is of an earlier start.
+        if told["written_at"] > now:
+            raise ValueError("of an earlier start")
+        since = datetime.fromisoformat(told["since"])
+        if now - told["written_at"] > STALE_SECONDS:
+            return cls(is_synced=False, since=since, reason=NOBODY)
+        return cls(bool(told["synced"]), since, None if told["reason"] is None else str(told["reason"]))

@@ -6,30 +6,31 @@ import json
 from typing import TYPE_CHECKING
 
 from keywright.edge.sync.reporting import NotTaken, checked_pause
-from keywright.nats import connection as broker
-from keywright.nats.connection import BrokerOptions, BrokerRefused, BrokerUnavailable
+from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connection, connect
 from keywright.protocol.reports import ReportSigner
+from keywright.runtime.nats_options import NatsOptions
 
 if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
-    from keywright.nats.connection import Broker
     from keywright.protocol.reports import Report
+    from keywright.runtime.clock import Clock
 
 
 class NatsReports:
     """On a connection of its own, so that what is wrong with reports does not hold up the feed. `close` it."""
 
-    def __init__(self, options: BrokerOptions, digester: Digester, *, edge_name: str) -> None:
+    def __init__(self, options: NatsOptions, digester: Digester, clock: Clock, *, edge_name: str) -> None:
         self._options = options
         self._edge_name = edge_name
+        self._clock = clock
         self._signer = ReportSigner(digester)
-        self._connection: Broker | None = None
+        self._connection: Connection | None = None
 
     async def send(self, report: Report) -> float:
         try:
             if self._connection is None:
-                self._connection = await broker.connect(self._options, f"{self._edge_name} reports")
-            answer = await self._connection.ask(self._options.report_subject, self._signer.encode(report))
+                self._connection = await connect(self._options, f"{self._edge_name} reports", self._clock)
+            answer = await self._connection.request(self._connection.subjects.reports, self._signer.encode(report))
         except (BrokerUnavailable, BrokerRefused) as error:
             await self.close()
             raise NotTaken(str(error)) from error

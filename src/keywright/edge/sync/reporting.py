@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from typing import TYPE_CHECKING, Protocol
 
 import httpx2
 
-from keywright.edge.sync.origin_client import new_client
 from keywright.protocol.reports import ReportSigner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keywright.domain.keyformat import Digester, Secret
+    from keywright.domain.keyformat import Digester
     from keywright.protocol.reports import Report
+    from keywright.runtime.backoff import Uniform
 
 _log = logging.getLogger(__name__)
 
@@ -44,21 +43,22 @@ class Reports(Protocol):
 
 
 class Reporter:
-    """Sends what `new_report` says of this edge: when rung, and at each heartbeat, until it is cancelled."""
+    """Sends what `new_report` says of this edge: when woken, and at each heartbeat, until it is cancelled."""
 
-    def __init__(self, reports: Reports, new_report: Callable[[], Report]) -> None:
+    def __init__(self, reports: Reports, new_report: Callable[[], Report], uniform: Uniform) -> None:
         self._reports = reports
         self._new_report = new_report
-        self._bell = asyncio.Event()
+        self._uniform = uniform
+        self._woken = asyncio.Event()
         self._has_failed = False
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Say that there is something new to tell. From the event loop's own thread."""
-        self._bell.set()
+        self._woken.set()
 
     async def run(self) -> None:
         while True:
-            self._bell.clear()
+            self._woken.clear()
             try:
                 pause = await self._reports.send(self._new_report())
                 self._has_failed = False
@@ -67,11 +67,11 @@ class Reporter:
                 if not self._has_failed:
                     self._has_failed = True
                     _log.warning("can't report to the origin: %s", error)
-                pause = FAILED_PAUSE_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311
+                pause = FAILED_PAUSE_SECONDS * self._uniform(0.5, 1.0)
             await asyncio.sleep(pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_SECONDS - min(pause, HEARTBEAT_SECONDS)):
-                    await self._bell.wait()
+                    await self._woken.wait()
 
 
 class NoReports:
@@ -86,15 +86,10 @@ class NoReports:
 class HttpReports:
     """Reports to the origin, authenticated by the edge token and by their MAC. `close` it when it is not needed."""
 
-    def __init__(self, origin: str, token: Secret, digester: Digester, *, edge_name: str) -> None:
+    def __init__(self, client: httpx2.AsyncClient, digester: Digester) -> None:
+        """`client` speaks to the origin as this edge (wiring.py); it is closed with this."""
         self._signer = ReportSigner(digester)
-        self._client = new_client(
-            origin,
-            token,
-            edge_name=edge_name,
-            headers={"content-type": "application/vnd.keywright.report"},
-            timeout=SEND_SECONDS,
-        )
+        self._client = client
 
     async def send(self, report: Report) -> float:
         try:

@@ -1,78 +1,89 @@
-"""Owns starting a replica from a snapshot file, and saying what such a file holds. Its form: protocol/snapshot_file.py.
-
-The file is read once, piece by piece, into one transaction of the replica: a file that turns out to be damaged at its
-very last byte has changed nothing.
-"""
+"""Owns taking a snapshot of the feed into the replica: by one process at a time, whole, and never one that is older."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import asyncio
+import logging
 from typing import TYPE_CHECKING
 
-from keywright.domain.models import from_millis, to_iso
-from keywright.protocol.changes import BucketPut, Change, ConsumerPut, KeyPut
-from keywright.protocol.snapshot_file import SnapshotFileError, SnapshotHead, SnapshotReader
+from keywright.edge.sync.feed import RecordBehind
+from keywright.edge.sync.thread_bridge import PageBridge
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from keywright.domain.keyformat import Digester
-    from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.replica import Replica
+    from keywright.edge.sync.feed import Feed, Snapshot
+    from keywright.edge.sync.thread_bridge import WriterThread
 
-PIECE_BYTES = 1024 * 1024
+_log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a whole file holds."""
-
-    head: SnapshotHead
-    buckets: int
-    consumers: int
-    keys: int
+LOCK_SECONDS = 0.05
+"""How often it is looked whether the process that loads is done."""
 
 
-def examine(path: Path, digester: Digester) -> Contents:
-    """Reads the whole file. Raises SnapshotFileError."""
-    counts: dict[type[Change], int] = {}
-    with _opened(path, digester) as reader:
-        for page in reader.pages():
-            for change in page:
-                counts[type(change)] = counts.get(type(change), 0) + 1
-        return Contents(reader.head, *(counts.get(kind, 0) for kind in (BucketPut, ConsumerPut, KeyPut)))
+class SnapshotLoader:
+    """Of one loop. Nothing else may write to the replica while it loads."""
+
+    def __init__(self, replica: Replica, feed: Feed, writer: WriterThread) -> None:
+        self._replica = replica
+        self._feed = feed
+        self._writer = writer
+
+    async def load(self, is_needed: Callable[[], bool]) -> None:
+        """Load a snapshot, or wait for another process on this replica that is loading one already.
+
+        Returns when none is needed any more. Raises RecordBehind, and what the feed raises.
+        """
+        while is_needed():
+            with self._replica.loading() as is_ours:
+                # Asked again under the lock: the other process may have finished in between.
+                if is_ours and is_needed():
+                    await self._take(await self._feed.snapshot())
+                    return
+            await asyncio.sleep(LOCK_SECONDS)
+
+    async def _take(self, snapshot: Snapshot) -> None:
+        try:
+            self._compare(snapshot)
+        except BaseException:
+            await _close(snapshot)
+            raise
+        pages = PageBridge(asyncio.get_running_loop(), snapshot.changes)
+        loaded = asyncio.ensure_future(
+            self._writer.run(
+                self._replica.load, snapshot.deployment_id, snapshot.pepper_check, snapshot.cursor, iter(pages)
+            )
+        )
+        try:
+            await asyncio.shield(loaded)
+        finally:
+            pages.stop()
+            # The transaction must have ended before anything else is done, even if this task was cancelled.
+            await asyncio.wait([loaded])
+            await _close(snapshot)
+        _log.info("took a snapshot of deployment %s at revision %d", snapshot.deployment_id, snapshot.cursor.revision)
+
+    def _compare(self, snapshot: Snapshot) -> None:
+        """Say what a snapshot means that is no later than the replica. Raises RecordBehind if it must not be taken."""
+        here, there = self._replica.cursor, snapshot.cursor
+        if here is None or here.revision < there.revision or snapshot.deployment_id != self._replica.deployment_id:
+            return
+        if there.may_become(here):
+            raise RecordBehind(
+                f"the record is at revision {there.revision} and this replica at {here.revision}: what answers for it "
+                "is behind, or it was restored from a backup and not written to since. Waiting for it, or a change"
+            )
+        if here.stamp and there != here:
+            _log.error(
+                "the record has another past than this replica: revision %d here, %d there, and it will not get here. "
+                "Was it restored from a backup, or did it fail over? What only this replica had is lost",
+                here.revision,
+                there.revision,
+            )
 
 
-def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock) -> str:
-    """Fills the replica from the file, unless it holds something newer or something else; says which it was.
-
-    From then on it is as old as the file is.
-    Raises SnapshotFileError. To be called by whoever follows into the replica.
-    """
-    with _opened(path, digester) as reader:
-        head = reader.head
-        record = f"{head.deployment_id}/{head.scope}"
-        held, cursor = replica.deployment_id, replica.cursor
-        made = f"of revision {head.cursor.revision}, made {to_iso(from_millis(head.made_at))}"
-        if cursor is not None and held != record:
-            return f"the snapshot file ({made}) is ignored: the replica is of another record or token ({held})"
-        if cursor is not None and not cursor.may_become(head.cursor):
-            return f"the snapshot file ({made}) is ignored: the replica is at revision {cursor.revision}, and not older"
-        changes = (change for page in reader.pages() for change in page)
-        replica.load(record, digester.pepper_check(), head.cursor, changes)
-        sync_clock.advance_to_wall(head.made_at / 1000)
-        return f"the replica was filled from the snapshot file ({made})"
-
-
-@contextlib.contextmanager
-def _opened(path: Path, digester: Digester) -> Iterator[SnapshotReader]:
-    """Raises SnapshotFileError, with the file's name, for all that can be wrong with it."""
-    try:
-        with path.open("rb") as file:
-            yield SnapshotReader(digester, iter(lambda: file.read(PIECE_BYTES), b""))
-    except SnapshotFileError as error:
-        raise SnapshotFileError(f"{path}: {error}") from error
-    except OSError as error:
-        raise SnapshotFileError(f"{path} can't be read: {(error.strerror or str(error)).lower()}") from error
+async def _close(snapshot: Snapshot) -> None:
+    close = getattr(snapshot.changes, "aclose", None)
+    if close is not None:
+        await close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import Response
 
+from keywright.domain.names import ACCOUNT_NAME
 from keywright.origin.accounts import rules as accounts
-from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME
 from keywright.origin.web.admin_layout import account_url, load_own_layout, require
 from keywright.origin.web.paging import offset_links, offset_page
 from keywright.origin.web.request import PageRequest

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import Response
 
+from keywright.domain.names import PROJECT_NAME
 from keywright.origin.accounts import rules as accounts
-from keywright.origin.pipeline.unit_of_work import PROJECT_NAME
 from keywright.origin.web.admin_layout import (
     ACCOUNT,
     MAY_NOT_WRITE_ACCOUNT,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from keywright.domain.models import Account, Environment, IdKind, Project, new_id
+from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import Conflict, Forbidden, NotFound
 from keywright.origin.accounts import store as rows
+from keywright.origin.accounts.access import get_account
 from keywright.origin.buckets import rules as bucket_rules
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.db.engine import UniqueViolation
-from keywright.origin.pipeline.unit_of_work import Page, UnitOfWork, get_account, names_of
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 
 async def create(work: UnitOfWork, *, name: str) -> Account:
@@ -87,7 +89,7 @@ async def delete_project(work: UnitOfWork, account_name: str, name: str) -> None
     buckets = [bucket for bucket in found if bucket is not None]
     used = [bucket.name for bucket in buckets if await bucket_rows.count_consumers(work.tx, bucket)]
     if used:
-        raise Conflict(f"Delete the consumers or the buckets first: there are consumers in {names_of(used)}.")
+        raise Conflict(f"Delete the consumers or the buckets first: there are consumers in {', '.join(used)}.")
     await rows.delete_project(work.tx, project)
     for bucket in buckets:
         await bucket_rules.remove(work, bucket)

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from keywright.domain.models import Account, Environment, Project
-from keywright.origin.db.engine import Transaction
 from keywright.origin.db.tables import accounts, buckets, environments, projects
+from keywright.origin.db.transaction import Transaction
 
 
 async def insert_account(tx: Transaction, *, id: str, name: str, now: datetime) -> Account:

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import Field
 
+from keywright.domain.paging import Page
 from keywright.origin.audit import rules
 from keywright.origin.audit.rules import AuditEntry, AuditFilter
-from keywright.origin.openapi.fields import AuditLimit, Flag, GivenMoment, Moment, Offset, Shape
+from keywright.origin.openapi.fields import AuditLimit, Flag, Moment, MomentInput, Offset, Shape
 from keywright.origin.openapi.parameters import TEXT_LENGTH, PathAccount, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork
-from keywright.origin.pipeline.unit_of_work import Page
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Audit log")
 
@@ -116,8 +116,8 @@ async def list_audit_logs(
     action: Annotated[
         str | None, Query(max_length=TEXT_LENGTH, description="Only this action.", examples=["consumer.create"])
     ] = None,
-    start: Annotated[GivenMoment | None, Query(alias="startDate", description="Not before this moment.")] = None,
-    end: Annotated[GivenMoment | None, Query(alias="endDate", description="Not after this moment.")] = None,
+    start: Annotated[MomentInput | None, Query(alias="startDate", description="Not before this moment.")] = None,
+    end: Annotated[MomentInput | None, Query(alias="endDate", description="Not after this moment.")] = None,
     actor: Annotated[
         str | None, Query(max_length=TEXT_LENGTH, description="Only by this e-mail address or subject.")
     ] = None,

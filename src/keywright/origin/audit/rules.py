@@ -9,13 +9,29 @@ from typing import Any
 from urllib.parse import unquote
 
 from keywright.domain.keyformat import mask_in
+from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
-from keywright.origin.db import commit_log as rows
-from keywright.origin.db.commit_log import AuditFilter
-from keywright.origin.db.engine import Transaction
-from keywright.origin.pipeline.unit_of_work import Actor, AuditDraft, Page, RequestSource, UnitOfWork, get_account
+from keywright.origin.accounts.access import get_account
+from keywright.origin.audit import store as rows
+from keywright.origin.audit.store import AuditFilter
+from keywright.origin.auth.actors import Actor
+from keywright.origin.db.transaction import Transaction
+from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 
-__all__ = ["AuditEntry", "AuditFilter", "list_of", "write"]
+__all__ = ["AuditEntry", "AuditFilter", "RequestSource", "list_of", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSource:
+    """Where a request came from, for the audit log."""
+
+    request_id: str
+    address: str | None = None
+    user_agent: str | None = None
+    method: str | None = None
+    url: str | None = None
+    source: str = "api"
+    """What it came in by: `api` or `portal`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +50,7 @@ async def write(
     *,
     actor: Actor,
     audit_draft: AuditDraft,
-    origin: RequestSource,
+    source: RequestSource,
     now: datetime,
     error: str | None = None,
 ) -> None:
@@ -55,7 +71,7 @@ async def write(
         actor_sub=actor.sub,
         actor_email=actor.email,
         success=error is None,
-        request_id=mask_in(origin.request_id),
+        request_id=mask_in(source.request_id),
         body={
             "actor": {
                 "sub": actor.sub,
@@ -67,14 +83,14 @@ async def write(
             },
             "resources": audit_draft.resources,
             "context": {
-                "ipAddress": origin.address,
-                "userAgent": origin.user_agent and mask_in(origin.user_agent),
+                "ipAddress": source.address,
+                "userAgent": source.user_agent and mask_in(source.user_agent),
                 **dict.fromkeys(("country", "region", "city", "postalCode", "metroCode", "asOrg")),
             },
             "route": {
-                "source": origin.source,
-                "url": origin.url and _without_secrets(origin.url),
-                "method": origin.method,
+                "source": source.source,
+                "url": source.url and _without_secrets(source.url),
+                "method": source.method,
             },
             "error": error,
         },

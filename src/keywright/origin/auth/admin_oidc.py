@@ -9,12 +9,11 @@ from fastapi import Request, Response
 
 from keywright.domain.problems import Forbidden, NotFound
 from keywright.origin.audit import rules as audit
-from keywright.origin.auth import bearer
-from keywright.origin.auth.bearer import Team
+from keywright.origin.auth import sessions
 from keywright.origin.auth.oidc.flow import OidcFlow
-from keywright.origin.auth.sessions import SignedIn
+from keywright.origin.auth.sessions import SignedIn, Team
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.router import PageRouter
@@ -47,7 +46,7 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
     sub, email = result.claims.sub, result.claims.email
     audit_draft = AuditDraft("admin.sign-in")
     async with services.database.write() as tx:
-        actor = await bearer.find_member(tx, team, sub, email)
+        actor = await sessions.find_member(tx, team, sub, email)
         if actor is None:
             log.warning("a sign-in without a role was refused (request %s)", http_request.state.request_id)
             raise Forbidden(
@@ -55,10 +54,10 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
             )
         request = await router.open_request(http_request, tx, audit_draft)
         audit_draft.account_id = actor.grantee.account_id
-        who = SignedIn(bearer.PROVIDER, sub=sub, email=email)
+        who = SignedIn(sessions.PROVIDER, sub=sub, email=email)
         response = await request.sign_in(who, router.safe_url(http_request, result.next), actor)
         source = request_source_of(http_request, "portal")
-        await audit.write(tx, actor=actor, audit_draft=audit_draft, origin=source, now=request.work.now)
+        await audit.write(tx, actor=actor, audit_draft=audit_draft, source=source, now=request.work.now)
     FLOW.clear(http_request, response)
     return response
 

@@ -9,10 +9,11 @@ from fastapi import Request, Response
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest
 from keywright.origin.accounts import rules as accounts
-from keywright.origin.auth import admin_oidc, bearer
+from keywright.origin.auth import admin_oidc, sessions
+from keywright.origin.auth.actors import Actor
 from keywright.origin.auth.sessions import Session
-from keywright.origin.pipeline.route import Services, Transaction
-from keywright.origin.pipeline.unit_of_work import Actor
+from keywright.origin.db.transaction import Transaction
+from keywright.origin.pipeline.services import Services
 from keywright.origin.web.admin_layout import account_url
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
@@ -27,7 +28,7 @@ SIGN_INS = RateLimit(per_second=1, burst=20, message="Too many attempts to sign 
 async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
     services: Services = request.app.state.services
     account_name = request.path_params.get("accountName")
-    return await bearer.resume(
+    return await sessions.resume(
         tx, PORTAL, token, services.dependencies, services.team, account_name=account_name, is_held=is_held
     )
 
@@ -55,7 +56,7 @@ async def sign_in(request: PageRequest) -> Response:
     request.limit(SIGN_INS, request.client_address)
     secret = request.form.line("key", most=512, is_required=True)
     request.form.check()
-    found = await bearer.sign_in(request.work.tx, secret or "", request.work.dependencies)
+    found = await sessions.sign_in(request.work.tx, secret or "", request.work.dependencies)
     if found is None:
         log.warning("a sign-in to the admin portal was refused (request %s)", request.id)
         raise _refused("is not a valid management key, or has expired")

@@ -1,57 +1,62 @@
-"""Owns authentication: a credential becomes an Actor.
+"""Owns what an Authorization header bears, and authentication by management key: a key becomes an Actor.
 
-A credential is a management key, judged like every other key (domain/verdict.py); the session of a portal, which stands
-on such a key or on the role of somebody whom the identity provider vouches for; or an end user's token, judged by what
-that provider publishes (origin/auth/oidc/tokens.py).
+A management key is judged like every other key (domain/verdict.py). Sessions of the portals are in auth/sessions.py,
+tokens of end users in auth/end_users.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+from fastapi import Request
 
 from keywright.domain import keyformat
 from keywright.domain.keyformat import Digester
 from keywright.domain.models import Key, to_millis
 from keywright.domain.permissions import Grantee
-from keywright.domain.problems import Forbidden, ServiceUnavailable, Unauthorized
-from keywright.domain.roles import Held, Role, least
+from keywright.domain.problems import Unauthorized
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Verdict, decide
-from keywright.origin.accounts import store as account_rows
-from keywright.origin.auth import sessions
-from keywright.origin.auth.oidc import tokens
-from keywright.origin.auth.oidc.authorization import Client
-from keywright.origin.auth.oidc.provider import Provider, ProviderUnavailable
-from keywright.origin.auth.oidc.tokens import EmailNotVerified, TokenRefused
-from keywright.origin.auth.sessions import Session, SignedIn
-from keywright.origin.db.engine import Transaction
+from keywright.origin.auth.actors import Actor, ActorKind
+from keywright.origin.db.transaction import Transaction
 from keywright.origin.keys import store as key_rows
-from keywright.origin.pipeline.unit_of_work import Actor, ActorKind, Dependencies
-from keywright.origin.self_serve.rules import EndUser
-
-PROVIDER = "oidc"
-"""How somebody came in whom the identity provider vouches for."""
 
 CHALLENGE = 'Bearer realm="keywright"'
 
 
-@dataclass(frozen=True, slots=True)
-class EndUsers:
-    """How end users prove who they are: the identity provider, and for whom its tokens must be meant."""
+async def authenticate(
+    tx: Transaction, secret: str, digester: Digester, now: datetime, *, is_held: bool = False
+) -> Actor:
+    """The actor behind a management key. Raises Unauthorized.
 
-    provider: Provider
-    audiences: frozenset[str]
-    client: Client | None = None
-    """How the developer portal signs users in; None where it sends links by e-mail."""
+    With `is_held` the key can't be revoked until the transaction ends: what is done with it was done before.
+    """
+    found = await find_by_secret(tx, secret, digester, now, is_held=is_held)
+    if found is None:
+        raise _invalid()
+    return found[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Team:
-    """The provider's own people: how they sign in to the admin portal, and what each may do there, by e-mail."""
+async def find_by_secret(
+    tx: Transaction, secret: str, digester: Digester, now: datetime, *, is_held: bool = False
+) -> tuple[Actor, Key] | None:
+    """The actor behind a management key, and the key; None if it is not good now."""
+    row = await key_rows.find_management_key_by_digest(tx, digester.digest(secret), is_held=is_held)
+    return _judge(row, now)
 
-    client: Client
-    members: Mapping[str, Held]
+
+async def find_by_number(
+    tx: Transaction, number: int, now: datetime, *, is_held: bool = False
+) -> tuple[Actor, Key] | None:
+    """The same, for the key with this row number, on which a session stands."""
+    return _judge(await key_rows.find_management_key_by_number(tx, number, is_held=is_held), now)
+
+
+def authorization_of(request: Request) -> str | None:
+    """The one Authorization header, if there is one. Raises Unauthorized for several."""
+    headers = request.headers.getlist("authorization")
+    if len(headers) > 1:
+        raise Unauthorized("Send one Authorization header, not several.", headers=challenge("invalid_request"))
+    return headers[0] if headers else None
 
 
 def parse_management_key(authorization: str | None) -> str:
@@ -67,107 +72,29 @@ def parse_bearer(authorization: str | None, what: str) -> str:
     """What an Authorization header bears (RFC 6750 section 2.1). Raises Unauthorized."""
     if authorization is None:
         # RFC 6750 section 3.1: no error code where no credential was shown.
-        raise Unauthorized(f"Send a {what}: Authorization: Bearer <{what}>.", headers=_challenge())
+        raise Unauthorized(f"Send a {what}: Authorization: Bearer <{what}>.", headers=challenge())
     scheme, _, borne = authorization.partition(" ")
     borne = borne.strip(" ")
     if scheme.lower() != "bearer" or not borne:
-        raise Unauthorized(f"The Authorization header must be: Bearer <{what}>.", headers=_challenge())
+        raise Unauthorized(f"The Authorization header must be: Bearer <{what}>.", headers=challenge())
     return borne
 
 
-async def authenticate(
-    tx: Transaction, secret: str, digester: Digester, now: datetime, *, is_held: bool = False
-) -> Actor:
-    """The actor behind a management key. Raises Unauthorized.
-
-    With `is_held` the key can't be revoked until the transaction ends: what is done with it was done before.
-    """
-    found = await _find_actor(tx, digester.digest(secret), now, is_held=is_held)
-    if found is None:
-        raise _invalid()
-    return found[0]
+def challenge(error: str | None = None) -> dict[str, str]:
+    """The header that tells what to authenticate with (RFC 6750 section 3)."""
+    return {"WWW-Authenticate": CHALLENGE + (f', error="{error}"' if error else "")}
 
 
-async def sign_in(tx: Transaction, secret: str, dependencies: Dependencies) -> tuple[Actor, SignedIn] | None:
-    """Who a management key signs in to a portal, and what the session is to stand on; None if it is no good."""
-    if not keyformat.is_valid_custom(secret):
+def _judge(row: key_rows.ManagementKeyRow | None, now: datetime) -> tuple[Actor, Key] | None:
+    if row is None:
         return None
-    found = await _find_actor(tx, dependencies.digester.digest(secret), dependencies.clock(), is_held=True)
-    return None if found is None else (found[0], SignedIn(found[0].connection or "", key_number=found[1].number))
-
-
-async def resume(
-    tx: Transaction,
-    portal: str,
-    token: str,
-    dependencies: Dependencies,
-    team: Team | None,
-    *,
-    account_name: str | None = None,
-    is_held: bool = False,
-) -> tuple[Session, Actor] | None:
-    """The session of a cookie and who acts in it; None if it is over, or the key or the role that it stands on.
-
-    Whoever has roles in several accounts acts in the one of that name.
-    """
-    session = await sessions.find(tx, dependencies, portal, token)
-    if session is None:
-        return None
-    if session.key_number is None:
-        # Asked anew each time: a role that was changed or taken away is so from the next request on.
-        member = await find_member(tx, team, session.sub, session.email, account_name)
-        return None if member is None else (session, member)
-    found = await _find_actor(tx, session.key_number, dependencies.clock(), is_held=is_held)
-    return None if found is None else (session, found[0])
-
-
-async def find_member(
-    tx: Transaction, team: Team | None, sub: str | None, email: str | None, account_name: str | None = None
-) -> Actor | None:
-    """The actor behind a verified e-mail address, if it has a role in an account that there is.
-
-    Of several accounts the one of that name, else the first one that the setting names.
-    """
-    held = team.members.get(email) if team is not None and email is not None else None
-    if held is None or sub is None:
-        return None
-    roles: dict[str, Role] = {}
-    chosen = None
-    for name, role in held.items():
-        account = await (account_rows.find_first(tx) if name is None else account_rows.find_account(tx, name))
-        if account is None:
-            continue
-        # The account that the deployment was started with may be named as well: two roles in it are the lesser one.
-        roles[account.id] = least({role, roles.get(account.id, role)})
-        if chosen is None or account.name == account_name:
-            chosen = account.id
-    if chosen is None:
-        return None
-    return Actor(
-        sub,
-        ActorKind.USER,
-        Grantee(chosen, roles[chosen].permissions),
-        email=email,
-        connection=PROVIDER,
-        owns_buckets=roles[chosen] is Role.ADMIN,
-        account_ids=tuple(roles),
-    )
-
-
-async def _find_actor(
-    tx: Transaction, digest_or_number: bytes | int, now: datetime, *, is_held: bool
-) -> tuple[Actor, Key] | None:
-    """The actor behind a management key, if the key is good now."""
-    found = await key_rows.find_management_key(tx, digest_or_number, is_held=is_held)
-    if found is None:
-        return None
-    key, name, metadata = found
+    key = row.key
     expires_at = None if key.expires_at is None else to_millis(key.expires_at)
     record = KeyRecord(key.id, key.consumer_number, expires_at)
-    result = decide(record, ConsumerRecord(name, name, b""), to_millis(now))
-    if result.verdict is not Verdict.VALID:
+    consumer = ConsumerRecord(row.consumer_name, row.consumer_name, b"")
+    if decide(record, consumer, to_millis(now)).verdict is not Verdict.VALID:
         return None
-    grantee = Grantee.from_json(metadata)
+    grantee = Grantee.from_json(row.consumer_metadata)
     actor = Actor(
         key.id,
         ActorKind.SERVICE,
@@ -179,25 +106,5 @@ async def _find_actor(
     return actor, key
 
 
-async def authenticate_end_user(token: str, end_users: EndUsers | None, now: datetime) -> EndUser:
-    """The user whom the identity provider vouches for. Raises Unauthorized, Forbidden and ServiceUnavailable."""
-    if end_users is None:
-        raise ServiceUnavailable("This deployment has no identity provider for end users (KEYWRIGHT_OIDC_ISSUER).")
-    try:
-        claims = await tokens.verify(token, end_users.provider, end_users.audiences, now)
-    except TokenRefused as error:
-        raise Unauthorized(f"The token is refused: {error}.", headers=_challenge("invalid_token")) from None
-    except EmailNotVerified as error:
-        raise Forbidden(str(error)) from None
-    except ProviderUnavailable:
-        detail = "The identity provider can't be reached or answers garbage; nothing was changed."
-        raise ServiceUnavailable(detail, headers={"Retry-After": "10"}) from None
-    return EndUser.of_provider(claims.sub, claims.email)
-
-
 def _invalid() -> Unauthorized:
-    return Unauthorized("The management key is not valid.", headers=_challenge("invalid_token"))
-
-
-def _challenge(error: str | None = None) -> dict[str, str]:
-    return {"WWW-Authenticate": CHALLENGE + (f', error="{error}"' if error else "")}
+    return Unauthorized("The management key is not valid.", headers=challenge("invalid_token"))

@@ -11,8 +11,8 @@ from keywright.domain.models import Bucket
 from keywright.domain.problems import BadRequest
 from keywright.origin.auth import email_link_store as rows
 from keywright.origin.auth import sessions
+from keywright.origin.auth.end_users import EndUser
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
-from keywright.origin.self_serve.rules import EndUser
 
 LINK_LIFE = timedelta(minutes=15)
 

@@ -6,13 +6,13 @@ from fastapi import Request, Response
 
 from keywright.domain.problems import ServiceUnavailable
 from keywright.origin.audit import rules as audit
+from keywright.origin.auth.end_users import EndUser
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.flow import OidcFlow
 from keywright.origin.auth.portal_sign_in import begin_session
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft
-from keywright.origin.self_serve.rules import EndUser
 from keywright.origin.web.portal_layout import get_portal
 from keywright.origin.web.router import PageRouter
 from keywright.origin.web.routes import RawRoute
@@ -43,7 +43,7 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
         user = EndUser.of_provider(result.claims.sub, result.claims.email)
         response = await begin_session(request, portal, user, request.safe_url(result.next))
         source = request_source_of(http_request, "portal")
-        await audit.write(tx, actor=request.work.actor, audit_draft=audit_draft, origin=source, now=request.work.now)
+        await audit.write(tx, actor=request.work.actor, audit_draft=audit_draft, source=source, now=request.work.now)
     FLOW.clear(http_request, response)
     return response
 

@@ -16,10 +16,10 @@ from starlette.background import BackgroundTask
 from keywright.domain.problems import BadRequest, NotFound
 from keywright.origin.auth import email_links
 from keywright.origin.auth.email_links import Letter
+from keywright.origin.auth.end_users import EndUser
 from keywright.origin.auth.sessions import SignedIn
 from keywright.origin.mail import Mailer, MailNotSent
 from keywright.origin.self_serve import rules as self_serve
-from keywright.origin.self_serve.rules import EndUser
 from keywright.origin.web.forms import Form
 from keywright.origin.web.portal_layout import DeveloperPortal, get_portal, is_signed_in, render_page
 from keywright.origin.web.request import PageRequest

@@ -7,8 +7,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from keywright.origin.db.engine import Transaction, UniqueViolation
+from keywright.origin.db.engine import UniqueViolation
 from keywright.origin.db.tables import sent_forms, sessions
+from keywright.origin.db.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from keywright.origin.branding.rules import (
     Branding,
 )
 from keywright.origin.buckets.api import BUCKET
-from keywright.origin.openapi.fields import Email, Shape, given
+from keywright.origin.openapi.fields import Email, Shape, value_or_unset
 from keywright.origin.openapi.parameters import PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Buckets")
 PORTAL = BUCKET + "/portal"
@@ -83,8 +83,8 @@ async def update_portal(
 ) -> PortalShape:
     """Replaces what is sent. What is left out stays; null empties."""
     names = ("name", "color", "support_email", "api_url", "logo")
-    links = given(body, "links")
-    changes = {name: given(body, name) for name in names}
+    links = value_or_unset(body, "links")
+    changes = {name: value_or_unset(body, name) for name in names}
     changes["links"] = [link.model_dump() for link in links] if isinstance(links, list) else links
     return _show(bucket, await rules.update(work, account, bucket, changes))
 

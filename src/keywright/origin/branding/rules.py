@@ -16,8 +16,10 @@ from keywright.domain import text
 from keywright.domain.models import Bucket
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest
+from keywright.domain.unset import Unset
 from keywright.origin.branding import store as rows
-from keywright.origin.pipeline.unit_of_work import UnitOfWork, Unset, get_bucket
+from keywright.origin.buckets.access import get_bucket
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 COLOUR = r"^#[0-9a-fA-F]{6}$"
 NAME_LENGTH = 60

@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from keywright.domain.models import Bucket
-from keywright.origin.db.engine import Transaction
 from keywright.origin.db.tables import portals
+from keywright.origin.db.transaction import Transaction
 
 
 async def find(tx: Transaction, bucket: Bucket) -> Any | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import Response
 
 from keywright.domain.models import WhenStale
+from keywright.domain.names import ACCOUNT_NAME
+from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.origin.buckets import rules as buckets
-from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, Page
 from keywright.origin.web.admin_layout import (
     BUCKET,
     MAY_NOT_OWN,

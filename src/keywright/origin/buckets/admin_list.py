@@ -6,9 +6,9 @@ from fastapi import Response
 
 from keywright.domain.keyformat import DEFAULT_PREFIX, PREFIX_PATTERN
 from keywright.domain.models import Environment
+from keywright.domain.names import BUCKET_NAME
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.buckets.rules import BucketDraft
-from keywright.origin.pipeline.unit_of_work import BUCKET_NAME
 from keywright.origin.web.admin_layout import (
     ACCOUNT,
     MAY_NOT_WRITE_ACCOUNT,

@@ -1,38 +1,32 @@
-"""Buckets, their owner keys, and sharing them with other accounts."""
+"""Buckets. Their owner keys are in owner_keys_api.py, sharing them in grants_api.py."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
-from fastapi import Path
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from keywright.domain.keyformat import DEFAULT_PREFIX
 from keywright.domain.models import Bucket, WhenStale
-from keywright.domain.permissions import Access
 from keywright.origin.buckets import rules
-from keywright.origin.buckets.rules import BucketDraft, Grant
+from keywright.origin.buckets.rules import BucketDraft
 from keywright.origin.keys.api import KeyFormat, KeyShape, show
-from keywright.origin.management_keys import rules as management
 from keywright.origin.openapi.fields import (
     WITHOUT_FRACTION,
-    AccountName,
     BucketName,
     Description,
-    GivenMoment,
-    GivenTags,
     KeyPrefix,
     ListOf,
     Moment,
     Shape,
     Tags,
-    given,
+    TagsInput,
+    value_or_unset,
 )
-from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, PathKey, new_router
+from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 from keywright.origin.self_serve.settings_shape import (
     SelfServeShape,
     SelfServeUpdate,
@@ -86,7 +80,7 @@ class BucketCreate(Shape):
 
     name: BucketName = Field(description="Unique in the deployment.", examples=["my-bucket"])
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
-    tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
+    tags: TagsInput | None = Field(default=None, examples=[{"region": "eu"}])
     is_retrievable: bool = Field(default=True, description="With false only digests of its keys are kept.")
     key_prefix: KeyPrefix = Field(default=DEFAULT_PREFIX, description="What generated keys begin with.")
     max_staleness_seconds: Staleness | None = Field(
@@ -105,7 +99,7 @@ class BucketUpdate(Shape):
     model_config = ConfigDict(json_schema_extra=_BOUNDED)
 
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
-    tags: GivenTags | None = Field(default=None, examples=[{"region": "eu"}])
+    tags: TagsInput | None = Field(default=None, examples=[{"region": "eu"}])
     max_staleness_seconds: Staleness | None = Field(
         default=None, description="For how long an edge may be out of step and not be stale; null is for ever."
     )
@@ -114,40 +108,6 @@ class BucketUpdate(Shape):
     )
     self_serve: SelfServeUpdate | None = Field(
         default=None, description="What end users may do by themselves; null sets all of it to the defaults."
-    )
-
-
-class OwnerKeyCreate(Shape):
-    """A new owner key."""
-
-    description: Description | None = Field(default=None, examples=["Of the billing service"])
-    expires_on: GivenMoment | None = Field(
-        default=None, description="When it ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
-    )
-
-
-class SharedAccess(StrEnum):
-    """`validate` keys, `read` consumers and keys as well, or `write` (manage) them."""
-
-    VALIDATE = "validate"
-    READ = "read"
-    WRITE = "write"
-
-
-class GrantShape(Shape):
-    """What another account may do in a bucket."""
-
-    account: str = Field(examples=["partner-account"])
-    access: SharedAccess
-    created_on: Moment
-
-
-class GrantCreate(Shape):
-    """With whom a bucket is shared."""
-
-    account: AccountName = Field(examples=["partner-account"])
-    access: Annotated[SharedAccess, Field(strict=False)] = Field(
-        description="`validate` keys, `read` consumers and keys as well, or `write` (manage) them."
     )
 
 
@@ -169,10 +129,6 @@ def _fields(bucket: Bucket) -> dict[str, object]:
 
 def _show(bucket: Bucket) -> BucketShape:
     return BucketShape.model_validate(_fields(bucket))
-
-
-def _show_grant(grant: Grant) -> GrantShape:
-    return GrantShape(account=grant.account_name, access=SharedAccess(grant.access.label), created_on=grant.created_at)
 
 
 @router.get(BUCKETS, name="bucket.list", summary="List buckets", responses=problems(403, 404))
@@ -218,11 +174,11 @@ async def update_bucket(
         work,
         account,
         bucket,
-        description=given(body, "description"),
-        tags=given(body, "tags"),
-        max_staleness_seconds=given(body, "max_staleness_seconds"),
-        when_stale=given(body, "when_stale"),
-        self_serve=members(given(body, "self_serve")),
+        description=value_or_unset(body, "description"),
+        tags=value_or_unset(body, "tags"),
+        max_staleness_seconds=value_or_unset(body, "max_staleness_seconds"),
+        when_stale=value_or_unset(body, "when_stale"),
+        self_serve=members(value_or_unset(body, "self_serve")),
     )
     return _show(changed)
 
@@ -231,86 +187,3 @@ async def update_bucket(
 async def delete_bucket(work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket) -> None:
     """Deletes a bucket with all its consumers and keys, and its owner keys."""
     await rules.delete(work, account, bucket)
-
-
-@router.get(BUCKET + "/owner-keys", name="owner-key.list", summary="List owner keys", responses=problems(403, 404))
-async def list_owner_keys(
-    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, page: AskedPage
-) -> ListOf[KeyShape]:
-    """The keys that may do anything in this bucket, newest first, masked."""
-    keys, total = await management.list_owner_keys(work, account, bucket, page)
-    return ListOf.of([show(key, KeyFormat.MASKED, {}) for key in keys], page, total)
-
-
-@router.post(
-    BUCKET + "/owner-keys",
-    name="owner-key.create",
-    summary="Create an owner key",
-    responses=problems(403, 404, 409, 413, 415),
-)
-async def create_owner_key(
-    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: OwnerKeyCreate
-) -> KeyShape:
-    """One more owner key. It is shown here and never again."""
-    made = await management.create_owner_key(
-        work, account, bucket, description=body.description, expires_at=body.expires_on
-    )
-    return show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
-
-
-@router.get(
-    BUCKET + "/owner-keys/{keyId:key_id}",
-    name="owner-key.read",
-    summary="Get an owner key",
-    responses=problems(403, 404),
-)
-async def get_owner_key(work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> KeyShape:
-    """An owner key, masked."""
-    return show(await management.get_owner_key(work, account, bucket, key_id), KeyFormat.MASKED, {})
-
-
-@router.delete(
-    BUCKET + "/owner-keys/{keyId:key_id}",
-    name="owner-key.delete",
-    summary="Revoke an owner key",
-    status_code=204,
-    responses=problems(403, 404),
-)
-async def delete_owner_key(work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, key_id: PathKey) -> None:
-    """Ends an owner key: from the next request on it is refused. The last one may go, too."""
-    await management.delete_owner_key(work, account, bucket, key_id)
-
-
-@router.get(BUCKET + "/grants", name="grant.list", summary="List grants", responses=problems(403, 404))
-async def list_grants(
-    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, page: AskedPage
-) -> ListOf[GrantShape]:
-    """The accounts that the bucket is shared with."""
-    grants, total = await rules.list_grants(work, account, bucket, page)
-    return ListOf.of([_show_grant(grant) for grant in grants], page, total)
-
-
-@router.post(BUCKET + "/grants", name="grant.create", summary="Share a bucket", responses=problems(403, 404, 413, 415))
-async def create_grant(
-    work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: GrantCreate
-) -> GrantShape:
-    """Lets another account use the bucket under its own address; sharing again changes the access."""
-    access = Access.of(body.access)
-    return _show_grant(await rules.share(work, account, bucket, with_account=body.account, access=access))
-
-
-@router.delete(
-    BUCKET + "/grants/{otherAccount}",
-    name="grant.delete",
-    summary="Stop sharing a bucket",
-    status_code=204,
-    responses=problems(403, 404),
-)
-async def delete_grant(
-    work: CurrentUnitOfWork,
-    account: PathAccount,
-    bucket: PathBucket,
-    other: Annotated[str, Path(alias="otherAccount", description="The account that it is shared with.")],
-) -> None:
-    """From the next request on the other account finds the bucket no more."""
-    await rules.unshare(work, account, bucket, with_account=other)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import Response
 
-from keywright.origin.management_keys import rules as management
-from keywright.origin.pipeline.unit_of_work import Page
+from keywright.domain.paging import Page
+from keywright.origin.buckets import owner_keys_rules
 from keywright.origin.web.admin_layout import (
     BUCKET,
     MAY_NOT_OWN,
@@ -23,7 +23,7 @@ from keywright.origin.web.routes import GetRoute, PostRoute
 
 async def owner_key_list(request: PageRequest) -> Response:
     layout = await get_bucket_layout(request)
-    keys, _ = await management.list_owner_keys(request.work, *bucket_path(request), Page())
+    keys, _ = await owner_keys_rules.list_of(request.work, *bucket_path(request), Page())
     return await render_bucket_page(request, "buckets/owner_keys.html", layout, keys=keys)
 
 
@@ -39,9 +39,7 @@ async def create(request: PageRequest) -> Response:
     description, expires_at = request.form.description(), request.form.expiry(request.work.now)
     request.form.check()
     account, name = bucket_path(request)
-    made = await management.create_owner_key(
-        request.work, account, name, description=description, expires_at=expires_at
-    )
+    made = await owner_keys_rules.create(request.work, account, name, description=description, expires_at=expires_at)
     return await show_secret(
         request,
         heading="Owner key created",
@@ -56,7 +54,7 @@ async def ask_revoke(request: PageRequest) -> Response:
     layout = await get_bucket_layout(request)
     require(layout.may_own, MAY_NOT_OWN)
     account, name = bucket_path(request)
-    key = await management.get_owner_key(request.work, account, name, request.path_param("keyId"))
+    key = await owner_keys_rules.get(request.work, account, name, request.path_param("keyId"))
     lines = ["It stops working immediately. This can't be undone."]
     if key.id == request.work.actor.sub:
         lines.append("You are signed in with this key: revoking it ends your session.")
@@ -71,7 +69,7 @@ async def ask_revoke(request: PageRequest) -> Response:
 
 async def revoke(request: PageRequest) -> Response:
     account, name = bucket_path(request)
-    await management.delete_owner_key(request.work, account, name, request.path_param("keyId"))
+    await owner_keys_rules.delete(request.work, account, name, request.path_param("keyId"))
     request.waits_for_edges = True
     text = "Owner key revoked."
     return request.redirect(bucket_url(request, "owner-keys"), text)

@@ -19,24 +19,17 @@ from keywright.domain.models import (
     WhenStale,
     new_id,
 )
+from keywright.domain.paging import Page
 from keywright.domain.permissions import EVERY_BUCKET, Access
 from keywright.domain.problems import BadRequest, Conflict, NotFound
+from keywright.domain.unset import UNSET, Unset, updated
+from keywright.origin.accounts.access import get_account, get_named_account
+from keywright.origin.buckets import owner_keys_rules as owner_keys
 from keywright.origin.buckets import store as rows
+from keywright.origin.buckets.access import access_to, get_bucket
 from keywright.origin.db.engine import MissingReference, UniqueViolation
 from keywright.origin.keys.rules import MadeKey
-from keywright.origin.management_keys import rules as management
-from keywright.origin.pipeline.unit_of_work import (
-    UNSET,
-    Page,
-    UnitOfWork,
-    Unset,
-    access_to,
-    check_tags,
-    get_account,
-    get_bucket,
-    get_named_account,
-    replaced,
-)
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 MAX_STALENESS_SECONDS = 3_155_760_000
 MAX_SELF_SERVE_COUNT = 1000
@@ -80,13 +73,13 @@ async def create(work: UnitOfWork, account_name: str, draft: BucketDraft) -> tup
     """A new bucket, born with its owner key."""
     account = await get_account(work, account_name, Access.WRITE)
     problems: list[dict[str, str]] = []
-    check_tags(work, draft.tags, problems)
+    work.dependencies.limits.check_tags(draft.tags, problems)
     if draft.when_stale is WhenStale.REFUSE and draft.max_staleness_seconds is None:
         problems.append(_UNBOUNDED)
     if problems:
         raise BadRequest("The bucket exceeds a limit.", errors=problems)
     bucket = await make(work, account, draft)
-    owner_key = await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
+    owner_key = await owner_keys.make(work, account, bucket, description=None, expires_at=None)
     work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
     return bucket, owner_key
 
@@ -121,14 +114,14 @@ async def make(work: UnitOfWork, account: Account, draft: BucketDraft) -> Bucket
 
 
 async def make_for_project(work: UnitOfWork, account: Account, project_name: str, environment: Environment) -> Bucket:
-    """A bucket for an environment of a new project, with an owner key that can be replaced through the API."""
+    """A bucket for an environment of a new project, with an owner key that can be updated through the API."""
     name = f"{project_name}-{environment}"
     is_free = await rows.find_account_of_retired(work.tx, name) in {None, account.id}
     if not is_free or await rows.find(work.tx, name) is not None:
         digits = (BASE62[byte % 36] for byte in work.dependencies.random_bytes(6))
         name = f"{name}-{''.join(digits)}"
     bucket = await make(work, account, BucketDraft(name, description=f"{project_name}, {environment}"))
-    await management.make_owner_key(work, account, bucket, description=None, expires_at=None)
+    await owner_keys.make(work, account, bucket, description=None, expires_at=None)
     return bucket
 
 
@@ -183,11 +176,11 @@ async def update(
     """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
     work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
-    new_tags = replaced(tags, bucket.tags, {})
+    new_tags = updated(tags, bucket.tags, {})
     problems: list[dict[str, str]] = []
-    check_tags(work, new_tags, problems)
-    new_staleness = replaced(max_staleness_seconds, bucket.max_staleness_seconds)
-    new_when_stale = replaced(when_stale, bucket.when_stale, WhenStale.SERVE)
+    work.dependencies.limits.check_tags(new_tags, problems)
+    new_staleness = updated(max_staleness_seconds, bucket.max_staleness_seconds)
+    new_when_stale = updated(when_stale, bucket.when_stale, WhenStale.SERVE)
     if when_stale is WhenStale.REFUSE and max_staleness_seconds is None:
         problems.append(_UNBOUNDED)
     if problems:
@@ -195,7 +188,7 @@ async def update(
     if new_when_stale is WhenStale.REFUSE and new_staleness is None:
         # What was sent is in order by itself: it is what the bucket has already that it does not go with.
         raise Conflict("A stale edge can refuse only where the bucket says when one is stale.", errors=[_UNBOUNDED])
-    new_description = replaced(description, bucket.description)
+    new_description = updated(description, bucket.description)
     new_self_serve = DEFAULT_SELF_SERVE if self_serve is None else bucket.self_serve
     if not isinstance(self_serve, Unset):
         new_self_serve = replace(new_self_serve, **(self_serve or {}))
@@ -220,7 +213,7 @@ async def delete(work: UnitOfWork, account_name: str, name: str) -> None:
 
 async def remove(work: UnitOfWork, bucket: Bucket) -> None:
     """The deletion itself, without rights asked: the owner keys go with the bucket."""
-    await management.delete_owner_keys(work, bucket)
+    await owner_keys.delete_all(work, bucket)
     await rows.delete(work.tx, bucket)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from keywright.domain.models import DEFAULT_SELF_SERVE, Account, Bucket, Environment, SelfServe, WhenStale
+from keywright.domain.models import DEFAULT_SELF_SERVE, Account, Bucket, Environment, SelfServe, WhenStale, refuse_after
 from keywright.domain.permissions import Access
-from keywright.origin.db.engine import MissingReference, Transaction
+from keywright.origin.db.engine import MissingReference
 from keywright.origin.db.tables import (
     accounts,
     buckets,
@@ -21,6 +21,7 @@ from keywright.origin.db.tables import (
     projects,
     retired_bucket_names,
 )
+from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import BucketDelete, BucketPut
 
 _COLUMNS = (
@@ -71,11 +72,6 @@ def put(bucket: Bucket) -> BucketPut:
     """The change that brings a replica's record of this bucket up to date."""
     limit = refuse_after(bucket.max_staleness_seconds, bucket.when_stale)
     return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants, limit)
-
-
-def refuse_after(max_staleness_seconds: int | None, when_stale: str) -> int | None:
-    """How many seconds a replica may be out of step and still judge the bucket's keys; None for ever."""
-    return max_staleness_seconds if when_stale == WhenStale.REFUSE else None
 
 
 async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bucket | None:

@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import Response
 
 from keywright.domain import keyformat, text
+from keywright.domain.names import CONSUMER_NAME
 from keywright.origin.consumers import rules as consumers
+from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.consumers.invite_mail import send_invites
 from keywright.origin.consumers.rules import ConsumerDraft, ConsumerSearch, Include, ManagerDraft, Place
-from keywright.origin.keys.rules import ConsumerPath, KeyDraft
-from keywright.origin.pipeline.unit_of_work import CONSUMER_NAME
+from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.web.admin_layout import (
     BUCKET,
     MAY_NOT_WRITE,

@@ -9,31 +9,32 @@ from pydantic import BeforeValidator, Field
 
 from keywright.origin.consumers import rules
 from keywright.origin.consumers.managers_api import InviteShape, ManagerShape, show_invite, show_manager
+from keywright.origin.consumers.parameters import CONSUMER, CONSUMERS, AskedConsumer
 from keywright.origin.consumers.rules import ConsumerDraft, ConsumerView, Include, ManagerDraft
-from keywright.origin.keys.api import CONSUMER, AskedConsumer, AskedFormat, KeyCreate, KeyFormat, KeyShape, show
+from keywright.origin.keys.api import AskedFormat, KeyCreate, KeyFormat, KeyShape, show
 from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.openapi.fields import (
     ConsumerName,
     Description,
     Email,
     Flag,
-    GivenMetadata,
-    GivenTags,
     ListOf,
     Metadata,
+    MetadataInput,
     Moment,
     Shape,
     Subject,
     Tags,
-    given,
+    TagsInput,
+    value_or_unset,
     without_default,
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, TagQuery, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork, WantedTags
+from keywright.origin.pipeline.query import WantedTags
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Consumers")
-CONSUMERS = CONSUMER.removesuffix("/{consumerName}")
 
 
 class ConsumerShape(Shape):
@@ -76,8 +77,8 @@ class ConsumerCreate(Shape):
 
     name: ConsumerName = Field(description="Unique in the bucket; becomes `user.sub`.", examples=["my-consumer"])
     description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
-    tags: GivenTags | None = Field(default=None, description="For management only.", examples=[{"plan": "gold"}])
-    metadata: GivenMetadata | None = Field(
+    tags: TagsInput | None = Field(default=None, description="For management only.", examples=[{"plan": "gold"}])
+    metadata: MetadataInput | None = Field(
         default=None, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}]
     )
     managers: list[ManagerOrEmail] | None = Field(
@@ -90,8 +91,8 @@ class ConsumerUpdate(Shape):
     """What is to change, each field as a whole; null empties it."""
 
     description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
-    tags: GivenTags | None = Field(default=None, description="For management only.", examples=[{"plan": "silver"}])
-    metadata: GivenMetadata | None = Field(
+    tags: TagsInput | None = Field(default=None, description="For management only.", examples=[{"plan": "silver"}])
+    metadata: MetadataInput | None = Field(
         default=None, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}]
     )
 
@@ -183,9 +184,9 @@ async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: Co
     consumer = await rules.update(
         work,
         path,
-        description=given(body, "description"),
-        tags=given(body, "tags"),
-        metadata=given(body, "metadata"),
+        description=value_or_unset(body, "description"),
+        tags=value_or_unset(body, "tags"),
+        metadata=value_or_unset(body, "metadata"),
     )
     return _show(ConsumerView(consumer), KeyFormat.NONE)
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from keywright.domain.models import Bucket
+from keywright.origin.auth.actors import Actor, ActorKind
 from keywright.origin.branding import rules as branding
 from keywright.origin.mail import Mailer, MailNotSent
-from keywright.origin.pipeline.unit_of_work import Actor, ActorKind
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import RateLimit
 

@@ -9,12 +9,12 @@ from pydantic import Field
 
 from keywright.domain.models import Manager
 from keywright.origin.consumers import rules
+from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.consumers.rules import ManagerDraft
-from keywright.origin.keys.api import CONSUMER, AskedConsumer
 from keywright.origin.openapi.fields import Email, Flag, ListOf, Moment, Shape, Subject
 from keywright.origin.openapi.parameters import AskedPage, PathManager, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Managers")
 MANAGERS = CONSUMER + "/managers"

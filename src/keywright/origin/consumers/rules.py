@@ -8,16 +8,20 @@ from typing import Any
 
 from keywright.domain.keyformat import Secret
 from keywright.domain.models import Consumer, IdKind, Key, Manager, new_id
+from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, Conflict, NotFound
+from keywright.domain.unset import Unset, updated
+from keywright.origin.buckets.access import get_bucket
 from keywright.origin.consumers import store as rows
+from keywright.origin.consumers.access import ConsumerPath, Tags, get_consumer
 from keywright.origin.consumers.store import ConsumerSearch, Place
 from keywright.origin.db.engine import MissingReference, UniqueViolation
 from keywright.origin.db.tables import to_json
 from keywright.origin.keys import rules as key_rules
 from keywright.origin.keys import store as key_rows
-from keywright.origin.keys.rules import ConsumerPath, KeyDraft, Tags, get_consumer
-from keywright.origin.pipeline.unit_of_work import Page, UnitOfWork, Unset, check_tags, get_bucket, replaced
+from keywright.origin.keys.rules import KeyDraft
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 __all__ = [
     "ConsumerDraft", "ConsumerSearch", "ConsumerView", "Include", "ManagerDraft", "Place", "add_manager", "create",
@@ -164,10 +168,10 @@ async def update(
 ) -> Consumer:
     """Replaces what is given as a whole; null empties it."""
     _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
-    new_tags = replaced(tags, consumer.tags, {})
-    new_metadata = replaced(metadata, consumer.metadata, {})
+    new_tags = updated(tags, consumer.tags, {})
+    new_metadata = updated(metadata, consumer.metadata, {})
     _check_limits(work, new_tags, new_metadata)
-    new_description = replaced(description, consumer.description)
+    new_description = updated(description, consumer.description)
     return await rows.update(
         work.tx, consumer, description=new_description, tags=new_tags, metadata=new_metadata, now=work.now
     )
@@ -241,7 +245,7 @@ def _with_managers(view: ConsumerView, managers: Sequence[Manager], include: Inc
 
 def _check_limits(work: UnitOfWork, tags: Tags, metadata: Mapping[str, Any]) -> None:
     problems: list[dict[str, str]] = []
-    check_tags(work, tags, problems)
+    work.dependencies.limits.check_tags(tags, problems)
     size, most = len(to_json(metadata).encode()), work.dependencies.limits.metadata_bytes
     if size > most:
         message = f"is {size} bytes of JSON; at most {most} are allowed"

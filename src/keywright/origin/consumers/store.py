@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from keywright.domain.keyformat import HINT_LENGTH
 from keywright.domain.models import Bucket, Consumer, Manager
-from keywright.origin.db.engine import Transaction
 from keywright.origin.db.tables import consumer_tags, consumers, keys, managers, to_json
+from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import ConsumerDelete, ConsumerPut
 
 Tags = Mapping[str, str]

@@ -1,177 +1,29 @@
-"""Owns the connection to the record: engines, transactions, the order of revisions, and what can go wrong there.
+"""Owns the engine behind a database's URL, and what drivers raise, translated into failures that callers tell apart.
 
-A `Transaction` is one unit of work: rows, the changes that edges must hear of and the audit entries commit together or
-not at all. Commit happens in `Database.write` and nowhere else.
+Transactions are opened in db/transaction.py.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import secrets
 import socket
 import sqlite3
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from keywright.origin.db import sqlite, tables
-from keywright.origin.db.commit_listener import CHANNEL, Commits
-from keywright.protocol.changes import STAMP_BYTES, Change, encode
+from keywright.origin.db import sqlite
 
 CONNECT_SECONDS = 10
 
 
-class UniqueViolation(Exception):
-    """The row exists already: the database said so, whatever was read before."""
-
-
-class MissingReference(Exception):
-    """What the row refers to is gone."""
-
-
-class DatabaseUnavailable(Exception):
-    """The record can't be reached, is locked or is full: nothing was changed, and trying again may help."""
-
-
-class Transaction:
-    """An open transaction; `revision` is set once it has committed changes for the edges."""
-
-    def __init__(self, connection: AsyncConnection, *, notifies: bool = False) -> None:
-        self.connection = connection
-        self._notifies = notifies
-        self.revision: int | None = None
-        self.is_awaited = False
-        """Whether somebody will wait to hear that edges have applied this: their origins are told by the commit."""
-        self._changes: list[Change] = []
-        self._later_than = 0
-
-    @property
-    def is_postgresql(self) -> bool:
-        return self.connection.dialect.name == "postgresql"
-
-    @property
-    def has_changes(self) -> bool:
-        return bool(self._changes)
-
-    def record(self, *changes: Change) -> None:
-        """Have these changes numbered and logged, in this order, when the transaction commits."""
-        self._changes.extend(changes)
-
-    def stamp_later_than(self, stamped_at: int) -> None:
-        """Have the changes stamped later than that, whatever the clock says."""
-        self._later_than = stamped_at
-
-    async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
-        with _translating():
-            return await self.connection.execute(statement, rows)
-
-    async def first(self, statement: sa.Executable) -> Any | None:
-        return (await self.execute(statement)).first()
-
-    async def all(self, statement: sa.Executable) -> list[Any]:
-        return list((await self.execute(statement)).all())
-
-    async def scalar(self, statement: sa.Executable) -> Any:
-        return (await self.execute(statement)).scalar()
-
-    async def insert(self, table: sa.Table, **values: Any) -> int:
-        """Insert a row and return its number."""
-        number: int = await self.scalar(sa.insert(table).values(**values).returning(table.c.number))
-        return number
-
-    async def number_changes(self) -> None:
-        """Give the recorded changes revisions and a stamp; the last thing that a transaction does before it commits.
-
-        The stamp is drawn here and only here. So two records that have it at one revision had that very transaction
-        committed, and share all history before it: one of them is a copy of the other, of later than that.
-
-        The head row stays locked from here to the commit (PostgreSQL: its row lock; SQLite: there is one writer), so
-        no other transaction takes a later number before this one is seen: the order of revisions is that of commits.
-        """
-        head = tables.deployment
-        if not self._changes:
-            if self.is_awaited:
-                waiting = sa.update(head).values(awaited_revision=head.c.revision).returning(head.c.revision)
-                self.revision = await self.scalar(waiting)
-            return
-        now = max(time.time_ns() // 1_000_000, self._later_than + 1)
-        # Each transaction's time is later than that of the one before: an edge tells by it which past a record has.
-        stamped_at = sa.case((head.c.stamped_at >= now, head.c.stamped_at + 1), else_=now)
-        stamp = secrets.token_hex(STAMP_BYTES)
-        revision = head.c.revision + len(self._changes)
-        values: dict[str, Any] = {"revision": revision, "stamp": stamp, "stamped_at": stamped_at}
-        if self.is_awaited:
-            values["awaited_revision"] = revision
-        returned: list[sa.ColumnElement[Any]] = [head.c.revision, head.c.stamped_at]
-        if self._notifies:
-            # Delivered at the commit. Here, since a statement of its own would hold the lock for one more round trip.
-            returned.append(sa.func.pg_notify(CHANNEL, sa.cast(head.c.revision, sa.Text)))
-        row = await self.first(sa.update(head).values(**values).returning(*returned))
-        last, at = row.revision, row.stamped_at  # type: ignore[union-attr]
-        first = last - len(self._changes) + 1
-        rows = [
-            {"revision": first + offset, "stamp": stamp, "stamped_at": at, "body": encode(change)}
-            for offset, change in enumerate(self._changes)
-        ]
-        await self.execute(sa.insert(tables.changes), rows)
-        self.revision = last
-
-
-class Database:
-    """The record behind a URL: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`. Raises ValueError."""
-
-    def __init__(self, url: str) -> None:
-        self.engine = _create_engine(url)
-        self.commits = Commits(self.engine)
-        self.is_sqlite = self.engine.dialect.name == "sqlite"
-        # SQLite has one writer: waiting in line here beats polling its lock.
-        self._writing = asyncio.Lock() if self.is_sqlite else None
-
-    async def close(self) -> None:
-        await self.engine.dispose()
-
-    @asynccontextmanager
-    async def read(self, *, is_snapshot: bool = False) -> AsyncIterator[Transaction]:
-        """A transaction that changes nothing. With `is_snapshot` all its queries see the same moment."""
-        options: dict[str, Any] = {}
-        if is_snapshot and not self.is_sqlite:
-            options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with _translating():
-            async with self.engine.connect() as connection:
-                if options:
-                    await connection.execution_options(**options)
-                yield Transaction(connection)
-
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[Transaction]:
-        """A transaction that commits when the block ends, and leaves nothing behind when it raises."""
-        if self._writing is None:
-            async with self._committing() as tx:
-                yield tx
-        else:
-            async with self._writing, self._committing() as tx:
-                yield tx
-
-    @asynccontextmanager
-    async def _committing(self) -> AsyncIterator[Transaction]:
-        with _translating():
-            async with self.engine.connect() as connection:
-                if self.is_sqlite:
-                    await connection.execution_options(**{sqlite.WRITES: True})
-                async with connection.begin():
-                    tx = Transaction(connection, notifies=self.commits.can_notify)
-                    yield tx
-                    await tx.number_changes()
-
-
-def _create_engine(text: str) -> AsyncEngine:
+def create_engine(text: str) -> AsyncEngine:
+    """An engine for `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`. Raises ValueError for other URLs."""
     try:
         url = sa.make_url(text)
     except (ArgumentError, ValueError):
@@ -209,8 +61,20 @@ def _leave_standby(context: sa.engine.ExceptionContext) -> None:
         context.is_disconnect = True
 
 
+class UniqueViolation(Exception):
+    """The row exists already: the database said so, whatever was read before."""
+
+
+class MissingReference(Exception):
+    """What the row refers to is gone."""
+
+
+class DatabaseUnavailable(Exception):
+    """The record can't be reached, is locked or is full: nothing was changed, and trying again may help."""
+
+
 @contextmanager
-def _translating() -> Iterator[None]:
+def translating() -> Iterator[None]:
     """Turn what drivers raise into the three failures that callers tell apart; everything else is a bug."""
     try:
         yield

@@ -11,13 +11,16 @@ from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.origin.accounts import rules as account_rules
 from keywright.origin.accounts import store as account_rows
 from keywright.origin.audit import rules as audit
+from keywright.origin.audit.rules import RequestSource
+from keywright.origin.auth.actors import SYSTEM
 from keywright.origin.buckets import store as bucket_rows
-from keywright.origin.db import commit_log as log_rows
-from keywright.origin.db.engine import Database, UniqueViolation
+from keywright.origin.db.engine import UniqueViolation
+from keywright.origin.db.transaction import Database
+from keywright.origin.deployment.store import find_deployment, insert_deployment
 from keywright.origin.keys import store as key_rows
 from keywright.origin.keys.vault import KeyRing
 from keywright.origin.management_keys import rules as management
-from keywright.origin.pipeline.unit_of_work import SYSTEM, AuditDraft, Dependencies, RequestSource, UnitOfWork
+from keywright.origin.pipeline.unit_of_work import AuditDraft, Dependencies, UnitOfWork
 
 DEFAULT_ACCOUNT = "my-account"
 DEFAULT_PROJECT = "my-project"
@@ -47,13 +50,13 @@ async def bootstrap(
     """Makes the deployment, its first account, project and root key, all at once; None if that was done before."""
     try:
         async with database.write() as tx:
-            if await log_rows.find_deployment(tx) is not None:
+            if await find_deployment(tx) is not None:
                 return None
             work = UnitOfWork(tx, SYSTEM, dependencies.clock(), dependencies, AuditDraft("deployment.create"))
             random = dependencies.random_bytes
             deployment_id = "dply_" + "".join(BASE62[byte % 62] for byte in random(24))
             pepper_check = dependencies.digester.pepper_check()
-            await log_rows.insert_deployment(tx, id=deployment_id, pepper_check=pepper_check, now=work.now)
+            await insert_deployment(tx, id=deployment_id, pepper_check=pepper_check, now=work.now)
             await bucket_rows.insert(
                 tx,
                 id=new_id(IdKind.BUCKET, random),
@@ -73,7 +76,7 @@ async def bootstrap(
             project = await account_rules.create_project(work, account.name, name=DEFAULT_PROJECT)
             work.audit_draft.concerns("account", account.id, name=account.name)
             await audit.write(
-                tx, actor=SYSTEM, audit_draft=work.audit_draft, origin=RequestSource("bootstrap"), now=work.now
+                tx, actor=SYSTEM, audit_draft=work.audit_draft, source=RequestSource("bootstrap"), now=work.now
             )
             return Bootstrap(account.name, project, made.secret)
     except UniqueViolation:
@@ -84,7 +87,7 @@ async def bootstrap(
 async def check_keys(database: Database, digester: Digester, ring: KeyRing) -> None:
     """Raises WrongPepper or WrongMasterKey when this process could not do its work on the record."""
     async with database.read() as tx:
-        deployment = await log_rows.find_deployment(tx)
+        deployment = await find_deployment(tx)
         if deployment is None:
             return
         if deployment.pepper_check != digester.pepper_check():
@@ -96,13 +99,13 @@ async def check_keys(database: Database, digester: Digester, ring: KeyRing) -> N
 
 async def is_bootstrapped(database: Database) -> bool:
     async with database.read() as tx:
-        return await log_rows.find_deployment(tx) is not None
+        return await find_deployment(tx) is not None
 
 
 async def is_known_root(database: Database, digester: Digester, secret: Secret) -> bool:
     """Whether a management key of this value exists."""
     async with database.read() as tx:
-        return await key_rows.find_management_key(tx, digester.digest(secret.reveal())) is not None
+        return await key_rows.find_management_key_by_digest(tx, digester.digest(secret.reveal())) is not None
 
 
 async def reseal(database: Database, dependencies: Dependencies, active_id: str) -> int:

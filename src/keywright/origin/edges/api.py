@@ -11,7 +11,7 @@ from keywright.origin.edges.rules import Reported
 from keywright.origin.openapi.fields import ListOf, Moment, Shape
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, new_router
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentEdges, CurrentUnitOfWork
+from keywright.origin.pipeline.request import CurrentEdges, CurrentUnitOfWork
 from keywright.protocol.reports import EdgeState
 
 router = new_router("Edges")

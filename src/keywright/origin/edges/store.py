@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keywright.domain.models import from_millis, to_millis
-from keywright.origin.db.engine import Transaction
 from keywright.origin.db.tables import deployment, edges
+from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, Report
 

@@ -14,25 +14,24 @@ from fastapi.responses import JSONResponse
 
 from keywright.domain.keyformat import Digester
 from keywright.domain.problems import BadRequest, PayloadTooLarge, Problem
+from keywright.origin.auth.actors import Actor
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.edges.rules import DEPLOYMENT
 from keywright.origin.pipeline.respond import render, to_problem
-from keywright.origin.pipeline.route import Services
-from keywright.origin.pipeline.unit_of_work import Actor
+from keywright.origin.pipeline.services import Services
 from keywright.protocol.reports import MAX_BYTES, Report, ReportError, ReportSigner
 
 
-class Acknowledgements:
-    """One for each process."""
+class HttpAcknowledgements:
+    """Answers reports that come over HTTP. One for each process."""
 
-    def __init__(self, services: Services, authenticate: Callable[[Request], Awaitable[Actor]]) -> None:
+    def __init__(self, services: Services) -> None:
         self._edges = services.edges
         self._signer = ReportSigner(services.dependencies.digester)
-        self._authenticate = authenticate
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request, authenticate: Callable[[Request], Awaitable[Actor]]) -> Response:
         try:
-            actor = await self._authenticate(request)
+            actor = await authenticate(request)
             report = self._signer.decode(await _body_of(request))
             grantee = actor.grantee
             pause = await self._edges.acknowledge(report, DEPLOYMENT if grantee.is_root else grantee.account_id)
@@ -43,7 +42,7 @@ class Acknowledgements:
         return JSONResponse({"pauseSeconds": pause})
 
 
-class Reports:
+class NatsAcknowledgements:
     """Answers reports that come over a broker. One for each process."""
 
     def __init__(self, digester: Digester, acknowledge: Callable[[Report], Awaitable[float]]) -> None:

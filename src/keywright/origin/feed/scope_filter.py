@@ -27,28 +27,10 @@ from keywright.protocol.changes import (
     KeyPut,
 )
 
-HIDDEN = Hidden()
+_HIDDEN = Hidden()
 
 
-class SightChanged(Exception):
-    """The reader may see more than it was sent so far: only a snapshot can tell it."""
-
-
-def may_follow(grantee: Grantee) -> bool:
-    return grantee.is_root or grantee.permissions.feed
-
-
-def scope_id(grantee: Grantee) -> str:
-    """The same for keys that see the same, and a different one for a replica that must be filled anew."""
-    if grantee.is_root:
-        return "everything"
-    permissions = grantee.permissions
-    named = sorted(name for name, access in permissions.buckets.items() if access >= Access.VALIDATE)
-    seen = [grantee.account_id, grantee.owned_bucket_id, permissions.account >= Access.VALIDATE, named]
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
-
-
-class Sight:
+class ScopeFilter:
     """What one reader sees. It is told of the buckets and management keys there are, then asked about each change."""
 
     def __init__(self, grantee: Grantee) -> None:
@@ -75,7 +57,7 @@ class Sight:
         return False
 
     def pass_on(self, change: Change) -> Change:  # noqa: PLR0911
-        """The change as the reader gets it. Raises SightChanged."""
+        """The change as the reader gets it. Raises ScopeGrew."""
         if self.is_everything:
             return change
         match change:
@@ -83,22 +65,22 @@ class Sight:
                 is_shown = self._sees_bucket(change)
                 if is_shown and change.grants:
                     # Grants came or went: of this bucket to the reader, or of management keys of others to this bucket.
-                    raise SightChanged
+                    raise ScopeGrew
                 # Of one that is not shown the reader loses all it may have had; the number tells nothing.
                 return change if is_shown else BucketDelete(change.number)
             case BucketDelete():
                 self._buckets.pop(change.number, None)
                 return change
             case ConsumerPut():
-                return change if self._sees_consumer(change) else HIDDEN
+                return change if self._sees_consumer(change) else _HIDDEN
             case ConsumerDelete():
                 self._managing.discard(change.number)
                 return change
             case KeyPut():
-                return change if self._sees_key(change) else HIDDEN
+                return change if self._sees_key(change) else _HIDDEN
             case KeyDelete():
                 is_shown = change.bucket_number in self._buckets or change.bucket_number == self._system
-                return change if is_shown else HIDDEN
+                return change if is_shown else _HIDDEN
             case Hidden():
                 return change
             case _:
@@ -140,6 +122,24 @@ class Sight:
             if any(self._reader.permissions.on_bucket(name) >= Access.VALIDATE for name in names):
                 return True
         return any(_may_validate(grantee, bucket) for bucket in self._buckets.values())
+
+
+class ScopeGrew(Exception):
+    """The reader may see more than it was sent so far: only a snapshot can tell it."""
+
+
+def may_follow(grantee: Grantee) -> bool:
+    return grantee.is_root or grantee.permissions.feed
+
+
+def scope_id(grantee: Grantee) -> str:
+    """The same for keys that see the same, and a different one for a replica that must be filled anew."""
+    if grantee.is_root:
+        return "everything"
+    permissions = grantee.permissions
+    named = sorted(name for name, access in permissions.buckets.items() if access >= Access.VALIDATE)
+    seen = [grantee.account_id, grantee.owned_bucket_id, permissions.account >= Access.VALIDATE, named]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
 
 
 def _may_validate(grantee: Grantee, bucket: BucketPut) -> bool:

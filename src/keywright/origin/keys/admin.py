@@ -7,12 +7,12 @@ from datetime import datetime
 from fastapi import Response
 
 from keywright.domain.keyformat import Secret
+from keywright.domain.unset import UNSET
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.admin import CONSUMER, consumer_url, path_of, show
 from keywright.origin.consumers.rules import Include
 from keywright.origin.keys import rules as keys
 from keywright.origin.keys.rules import KeyDraft
-from keywright.origin.pipeline.unit_of_work import UNSET
 from keywright.origin.web.admin_layout import (
     MAY_NOT_WRITE,
     get_bucket_layout,

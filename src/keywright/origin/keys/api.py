@@ -6,40 +6,37 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import Body, Depends, Query, Request, Response
+from fastapi import Body, Query, Request, Response
 from pydantic import Field
 
 from keywright.domain import keyformat
 from keywright.domain.keyformat import MAX_LENGTH, Secret
 from keywright.domain.models import Key
+from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.keys import rules
-from keywright.origin.keys.rules import ConsumerPath, KeyDraft, MadeKey
+from keywright.origin.keys.rules import KeyDraft, MadeKey
 from keywright.origin.openapi.fields import (
     CustomKey,
     Description,
-    GivenMoment,
     ListOf,
     Moment,
+    MomentInput,
     Shape,
-    given,
+    value_or_unset,
     without_default,
 )
 from keywright.origin.openapi.parameters import (
     AskedPage,
-    PathAccount,
-    PathBucket,
-    PathConsumer,
     PathKey,
-    TagQuery,
     new_router,
 )
 from keywright.origin.openapi.problem_responses import problems
-from keywright.origin.pipeline.route import CurrentUnitOfWork, WantedTags, wants_representation
+from keywright.origin.pipeline.query import wants_representation
+from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 MAX_BULK = 1000
 
 router = new_router("Keys")
-CONSUMER = "/accounts/{accountName}/key-buckets/{bucketName}/consumers/{consumerName}"
 KEYS = CONSUMER + "/keys"
 
 
@@ -80,7 +77,7 @@ class KeyCreate(Shape):
     """A new key."""
 
     description: Description | None = Field(default=None, examples=["My first API Key"])
-    expires_on: GivenMoment | None = Field(
+    expires_on: MomentInput | None = Field(
         default=None, description="When the key ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
     )
     key: CustomKey | None = Field(default=None, description="An existing secret to bring along. Best left out.")
@@ -93,7 +90,7 @@ class KeyUpdate(Shape):
     """What is to change; null empties a field."""
 
     description: Description | None = Field(default=None, examples=["The key of the test server"])
-    expires_on: GivenMoment | None = Field(
+    expires_on: MomentInput | None = Field(
         default=None, description="When the key ends; null is never.", examples=["2027-01-31T12:00:00.000Z"]
     )
     key: str | None = Field(
@@ -104,7 +101,7 @@ class KeyUpdate(Shape):
 class RollKey(Shape):
     """How long the present keys go on."""
 
-    expires_on: GivenMoment | None = Field(
+    expires_on: MomentInput | None = Field(
         default=None,
         description="When the present keys end; at once, if left out. No key's life is made longer.",
         examples=["2027-01-31T12:00:00.000Z"],
@@ -125,15 +122,6 @@ def show(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> KeyShape
     secret = secrets.get(key.id)
     shape.key = secret.reveal() if secret is not None else keyformat.mask(key.hint)
     return shape
-
-
-async def consumer_path(
-    account: PathAccount, bucket: PathBucket, consumer: PathConsumer, tags: WantedTags, tag: TagQuery = None
-) -> ConsumerPath:
-    return ConsumerPath(account, bucket, consumer, tags)
-
-
-AskedConsumer = Annotated[ConsumerPath, Depends(consumer_path)]
 
 
 @router.get(KEYS, name="key.list", summary="List keys", responses=problems(403, 404), response_model_exclude_unset=True)
@@ -190,9 +178,9 @@ async def update_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathK
         work,
         path,
         key_id,
-        description=given(body, "description"),
-        expires_at=given(body, "expires_on"),
-        secret=given(body, "key"),
+        description=value_or_unset(body, "description"),
+        expires_at=value_or_unset(body, "expires_on"),
+        secret=value_or_unset(body, "key"),
     )
     return show(key, KeyFormat.MASKED, {})
 

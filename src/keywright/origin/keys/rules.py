@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from keywright.domain import keyformat
 from keywright.domain.keyformat import Secret
 from keywright.domain.models import Bucket, Consumer, IdKind, Key, new_id
+from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, Conflict, Forbidden, NotFound
+from keywright.domain.unset import Unset, updated
 from keywright.origin.buckets import store as bucket_rows
-from keywright.origin.consumers import store as consumer_rows
+from keywright.origin.buckets.access import access_to
+from keywright.origin.consumers.access import ConsumerPath, get_consumer
 from keywright.origin.db.engine import MissingReference, UniqueViolation
 from keywright.origin.keys import store as rows
 from keywright.origin.keys.vault import BucketVault
-from keywright.origin.pipeline.unit_of_work import (
-    Page,
-    UnitOfWork,
-    Unset,
-    access_to,
-    get_bucket,
-    is_consumer_name,
-    replaced,
-)
-
-Tags = Mapping[str, str]
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +37,6 @@ class MadeKey:
 
     key: Key
     secret: Secret = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerPath:
-    """Where a consumer is: account, bucket, name; `tags` guard it, and one that has others is not found."""
-
-    account_name: str
-    bucket_name: str
-    consumer_name: str
-    tags: Tags = field(default_factory=dict)
-
-
-async def get_consumer(
-    work: UnitOfWork, path: ConsumerPath, need: Access, *, is_for_update: bool = False
-) -> tuple[Bucket, Consumer]:
-    """Raises NotFound (also where a tag guard does not match) and Forbidden."""
-    _, bucket = await get_bucket(work, path.account_name, path.bucket_name, need)
-    consumer = None
-    if is_consumer_name(path.consumer_name):
-        consumer = await consumer_rows.find(
-            work.tx, bucket, path.consumer_name, tags=path.tags, is_for_update=is_for_update
-        )
-    if consumer is None:
-        raise NotFound("The bucket has no such consumer.")
-    work.audit_draft.concerns("consumer", consumer.id, name=consumer.name, bucket=bucket.name)
-    return bucket, consumer
 
 
 async def create(work: UnitOfWork, path: ConsumerPath, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
@@ -173,8 +140,8 @@ async def update(
     return await rows.update(
         work.tx,
         key,
-        description=replaced(description, key.description),
-        expires_at=replaced(expires_at, key.expires_at),
+        description=updated(description, key.description),
+        expires_at=updated(expires_at, key.expires_at),
         now=work.now,
     )
 

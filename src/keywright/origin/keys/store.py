@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from keywright.domain.models import Consumer, Key, to_millis
 from keywright.domain.permissions import SYSTEM_BUCKET
-from keywright.origin.db.engine import Transaction
 from keywright.origin.db.tables import buckets, consumers, keys
+from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import KeyDelete, KeyPut
 
 
@@ -101,28 +101,27 @@ async def delete(tx: Transaction, key: Key) -> None:
     tx.record(KeyDelete(key.digest, key.bucket_number))
 
 
-async def find_management_key(
-    tx: Transaction, digest_or_number: bytes | int, *, is_held: bool = False
-) -> tuple[Key, str, Any] | None:
-    """A key of the system bucket, with the name and the metadata of its consumer.
+@dataclass(frozen=True, slots=True)
+class ManagementKeyRow:
+    """A key of the system bucket, with the name and the metadata of its consumer."""
 
-    With `is_held` nobody can delete it until the transaction ends.
-    """
-    is_asked = keys.c.digest if isinstance(digest_or_number, bytes) else keys.c.number
-    statement = (
-        sa.select(*keys.c, consumers.c.name.label("consumer_name"), consumers.c.metadata.label("consumer_metadata"))
-        .join(buckets, buckets.c.number == keys.c.bucket_number)
-        .join(consumers, consumers.c.number == keys.c.consumer_number)
-        .where(buckets.c.name == SYSTEM_BUCKET, is_asked == digest_or_number)
-    )
-    if is_held:
-        statement = statement.with_for_update(read=True, key_share=True, of=[keys, consumers])
-    row = await tx.first(statement)
-    if row is None:
-        return None
-    values = dict(row._mapping)
-    name, metadata = values.pop("consumer_name"), values.pop("consumer_metadata")
-    return Key(**values), name, metadata
+    key: Key
+    consumer_name: str
+    consumer_metadata: Any
+
+
+async def find_management_key_by_digest(
+    tx: Transaction, digest: bytes, *, is_held: bool = False
+) -> ManagementKeyRow | None:
+    """With `is_held` nobody can delete it until the transaction ends."""
+    return await _find_management_key(tx, keys.c.digest == digest, is_held=is_held)
+
+
+async def find_management_key_by_number(
+    tx: Transaction, number: int, *, is_held: bool = False
+) -> ManagementKeyRow | None:
+    """With `is_held` nobody can delete it until the transaction ends."""
+    return await _find_management_key(tx, keys.c.number == number, is_held=is_held)
 
 
 async def find_management_metadata(tx: Transaction, key_id: str) -> Any | None:
@@ -133,3 +132,22 @@ async def find_management_metadata(tx: Transaction, key_id: str) -> Any | None:
         )
     )
     return await tx.scalar(found.where(buckets.c.name == SYSTEM_BUCKET, keys.c.id == key_id))
+
+
+async def _find_management_key(
+    tx: Transaction, is_wanted: sa.ColumnElement[bool], *, is_held: bool
+) -> ManagementKeyRow | None:
+    statement = (
+        sa.select(*keys.c, consumers.c.name.label("consumer_name"), consumers.c.metadata.label("consumer_metadata"))
+        .join(buckets, buckets.c.number == keys.c.bucket_number)
+        .join(consumers, consumers.c.number == keys.c.consumer_number)
+        .where(buckets.c.name == SYSTEM_BUCKET, is_wanted)
+    )
+    if is_held:
+        statement = statement.with_for_update(read=True, key_share=True, of=[keys, consumers])
+    row = await tx.first(statement)
+    if row is None:
+        return None
+    values = dict(row._mapping)
+    name, metadata = values.pop("consumer_name"), values.pop("consumer_metadata")
+    return ManagementKeyRow(Key(**values), name, metadata)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from fastapi import Response
 
+from keywright.domain.names import BUCKET_NAME
 from keywright.domain.permissions import Access, Permissions
+from keywright.domain.text import is_whole
 from keywright.origin.management_keys import rules as management
-from keywright.origin.pipeline.unit_of_work import BUCKET_NAME, is_name
 from keywright.origin.web.admin_layout import (
     ACCOUNT,
     MAY_NOT_WRITE_ACCOUNT,
@@ -105,7 +106,7 @@ def _named_buckets(form: Form) -> Mapping[str, Access]:
     """`bucket=access` on each line; `*` is every bucket."""
     found: dict[str, Access] = {}
     for name, access in form.tags("buckets").items():
-        if name != "*" and not is_name(BUCKET_NAME, name):
+        if name != "*" and not is_whole(BUCKET_NAME, name):
             form.fail("buckets", f"“{name[:40]}” is not a bucket name")
         elif access not in {"validate", "read", "write"}:
             form.fail("buckets", f"the access to “{name[:40]}” must be validate, read or write")

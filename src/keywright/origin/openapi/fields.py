@@ -11,10 +11,12 @@ from pydantic.alias_generators import to_camel
 from keywright.domain import text
 from keywright.domain.keyformat import MAX_LENGTH, MIN_LENGTH, PREFIX_PATTERN, Secret, is_valid_custom
 from keywright.domain.models import to_iso
+from keywright.domain.names import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME
+from keywright.domain.paging import Page
 from keywright.domain.text import is_whole
-from keywright.origin.pipeline.acknowledge import MAX_COUNT, MAX_MILLIS
-from keywright.origin.pipeline.route import MAX_OFFSET, MAX_TAGS
-from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME, UNSET, Page
+from keywright.domain.unset import UNSET
+from keywright.origin.pipeline.publish import MAX_COUNT, MAX_MILLIS
+from keywright.origin.pipeline.query import MAX_OFFSET, MAX_TAGS
 
 Item = TypeVar("Item")
 
@@ -27,7 +29,7 @@ BUCKET_OR_ALL = r"^(\*|[a-z0-9-]{5,128})$"
 WAIT_COUNT = r"^(all|[1-9][0-9]{0,2}|1000)$"
 CUSTOM_KEY = r"^[!-~]{8,512}$"
 LIMIT = "x-limit"
-"""Marks, until the document is made, a schema whose limit is a setting: see openapi.py."""
+"""Marks, until the document is made, a schema whose limit is a setting: see document.py."""
 
 
 def parse_moment(value: Any) -> datetime:
@@ -88,7 +90,7 @@ def _flag(value: Any) -> Any:
 _MOMENT_SCHEMA = {"type": "string", "format": "date-time", "examples": ["2027-01-31T12:00:00.000Z"]}
 
 Moment = Annotated[datetime, PlainSerializer(to_iso, return_type=str), WithJsonSchema(_MOMENT_SCHEMA)]
-GivenMoment = Annotated[
+MomentInput = Annotated[
     datetime, BeforeValidator(parse_moment), WithJsonSchema({**_MOMENT_SCHEMA, "pattern": MOMENT, "maxLength": 64})
 ]
 WITHOUT_FRACTION = BeforeValidator(_without_fraction)
@@ -107,12 +109,12 @@ KeyPrefix = Annotated[str, _matching(PREFIX_PATTERN), Field(json_schema_extra={"
 Description = Annotated[str, Field(max_length=text.DESCRIPTION)]
 TagName = Annotated[str, Field(min_length=1, max_length=text.TAG_NAME)]
 TagValue = Annotated[str, Field(max_length=text.TAG_VALUE)]
-GivenTags = Annotated[
+TagsInput = Annotated[
     dict[TagName, TagValue],
     Field(max_length=MAX_TAGS, examples=[{"plan": "gold"}], json_schema_extra={LIMIT: "tags"}),
 ]
 Tags = Annotated[dict[str, str], Field(examples=[{"plan": "gold"}])]
-GivenMetadata = Annotated[
+MetadataInput = Annotated[
     dict[str, Any], Field(examples=[{"plan": "gold", "orgId": "org_123"}], json_schema_extra={LIMIT: "metadata"})
 ]
 Metadata = Annotated[dict[str, Any], Field(examples=[{"plan": "gold", "orgId": "org_123"}])]
@@ -159,6 +161,6 @@ def without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-def given(model: BaseModel, name: str) -> Any:
+def value_or_unset(model: BaseModel, name: str) -> Any:
     """A field of an update: its value, None included, or UNSET where the caller did not send it."""
     return getattr(model, name) if name in model.model_fields_set else UNSET

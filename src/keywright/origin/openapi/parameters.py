@@ -9,10 +9,12 @@ from fastapi.routing import APIRoute, APIRouter
 from pydantic.alias_generators import to_camel
 from starlette.convertors import StringConvertor, register_url_convertor
 
+from keywright.domain.names import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME
+from keywright.domain.paging import Page
 from keywright.origin.openapi.fields import Limit, Offset, WaitCount, WaitMillis
-from keywright.origin.pipeline.acknowledge import DEFAULT_MILLIS
-from keywright.origin.pipeline.route import MAX_LIMIT, READING, OriginRoute, Wait, ask_to_wait, page_of
-from keywright.origin.pipeline.unit_of_work import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME, Page
+from keywright.origin.pipeline.publish import DEFAULT_MILLIS, Wait, ask_to_wait
+from keywright.origin.pipeline.query import MAX_LIMIT, page_of
+from keywright.origin.pipeline.request import READING, OriginRoute
 
 TEXT_LENGTH = 320
 

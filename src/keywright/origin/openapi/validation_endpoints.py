@@ -1,12 +1,12 @@
-"""Owns how the OpenAPI document tells of the edge's doors: another application serves them, under the same address."""
+"""Owns how the OpenAPI document tells of the edge's endpoints, which another application serves at the same address."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from keywright.domain.names import BUCKET_NAME
 from keywright.domain.verdict import Verdict
 from keywright.origin.openapi.problem_responses import problem_response
-from keywright.origin.pipeline.unit_of_work import BUCKET_NAME
 
 _REFUSALS = [str(verdict) for verdict in (Verdict.MALFORMED, Verdict.UNKNOWN, Verdict.EXPIRED)]
 _TEXT = {"type": "string"}
@@ -41,8 +41,9 @@ _BUCKET = {
 }
 
 
-def _object(description: str, **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "description": description, "properties": properties, "required": list(properties)}
+def _object(description: str, *, optional: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "description": description, "properties": properties, "required": required}
 
 
 SCHEMAS: dict[str, Any] = {
@@ -78,6 +79,7 @@ SCHEMAS: dict[str, Any] = {
     "InvalidVerdict": _object("The key is refused.", valid={"const": False}, code={**_TEXT, "enum": _REFUSALS}),
     "Readiness": _object(
         "Whether keys can be judged, and how far the replica is.",
+        optional=("reason",),
         ready={"type": "boolean", "examples": [True]},
         synced={"type": "boolean", "examples": [True]},
         revision={"type": ["integer", "null"], "description": "The newest change that it has.", "examples": [42]},
@@ -87,8 +89,29 @@ SCHEMAS: dict[str, Any] = {
             "examples": [0],
         },
         since={**_MOMENT, "description": "Since when it is as it is."},
+        reason={**_TEXT, "description": "Why it is not in step, where it is not and that is known."},
     ),
     "Liveness": _object("The process answers.", alive={"const": True}),
+    "JsonWebKeySet": _object(
+        "Public keys (RFC 7517).",
+        keys={
+            "type": "array",
+            "items": _object(
+                "A key on the curve P-256.",
+                kty={"const": "EC"},
+                crv={"const": "P-256"},
+                x={**_TEXT, "examples": ["f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"]},
+                y={**_TEXT, "examples": ["x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"]},
+                kid={
+                    **_TEXT,
+                    "description": "As in the head of a token that it signed.",
+                    "examples": ["oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"],
+                },
+                use={"const": "sig"},
+                alg={"const": "ES256"},
+            ),
+        },
+    ),
 }
 
 
@@ -101,6 +124,22 @@ def _identity(name: str) -> dict[str, Any]:
     return {"description": f"{name}; empty unless the key is good.", "schema": _TEXT}
 
 
+_IDENTITY = {
+    "X-Consumer-Name": _identity("The consumer's name"),
+    "X-Consumer-Id": _identity("The consumer's id"),
+    "X-Key-Id": _identity("The key's id"),
+    "X-Consumer-Metadata": _identity("The consumer's metadata: JSON, percent-encoded UTF-8"),
+    "X-Consumer-Token": _identity(
+        "The same as a JWT, signed by a key of `/.well-known/jwks.json`, where the deployment makes such tokens"
+    ),
+}
+
+
+def _without_identity(refusal: dict[str, Any]) -> dict[str, Any]:
+    """With the headers of identity, empty: a gateway that copies them so takes out what a client made up."""
+    return {**refusal, "headers": {**refusal.get("headers", {}), **_IDENTITY}}
+
+
 _NOT_READY_YET = _answer("They can't, yet.", "Readiness")
 _NOT_READY_YET["content"]["application/json"]["example"] = {
     "ready": False,
@@ -108,6 +147,7 @@ _NOT_READY_YET["content"]["application/json"]["example"] = {
     "revision": None,
     "lag_seconds": 1.5,
     "since": "2027-01-31T12:00:00.000Z",
+    "reason": "OriginUnavailable: the origin can't be reached",
 }
 
 PATHS: dict[str, Any] = {
@@ -152,18 +192,31 @@ PATHS: dict[str, Any] = {
                 "200": {
                     "description": "The key is good: its consumer is in the headers, whose names the deployment may "
                     "change.",
-                    "headers": {
-                        "X-Consumer-Name": _identity("The consumer's name"),
-                        "X-Consumer-Id": _identity("The consumer's id"),
-                        "X-Key-Id": _identity("The key's id"),
-                        "X-Consumer-Metadata": _identity("The consumer's metadata: JSON, percent-encoded UTF-8"),
-                    },
+                    "headers": _IDENTITY,
                 },
-                "400": problem_response(400, "`Min-Revision` is no revision."),
-                "401": problem_response(401, "There is no key, or it is refused.", "The key is unknown."),
-                "403": _NO_TOKEN,
-                "404": _NO_BUCKET,
-                "503": _NOT_READY,
+                "400": _without_identity(problem_response(400, "`Min-Revision` is no revision.")),
+                "401": _without_identity(
+                    problem_response(401, "There is no key, or it is refused.", "The key is unknown.")
+                ),
+                "403": _without_identity(_NO_TOKEN),
+                "404": _without_identity(_NO_BUCKET),
+                "503": _without_identity(_NOT_READY),
+            },
+        }
+    },
+    "/.well-known/jwks.json": {
+        "get": {
+            "tags": ["Validation"],
+            "operationId": "getKeySet",
+            "summary": "Get the public keys of X-Consumer-Token",
+            "description": "By which a backend verifies who its gateway says asks. The same at every edge of a "
+            "deployment.",
+            "security": [],
+            "responses": {
+                "200": _answer("The keys.", "JsonWebKeySet"),
+                "404": problem_response(
+                    404, "This deployment makes no such tokens.", "There is nothing at this address."
+                ),
             },
         }
     },

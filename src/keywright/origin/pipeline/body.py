@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from fastapi import Request
+from pydantic_core import PydanticUndefined
 
 from keywright.domain.problems import BadRequest, PayloadTooLarge, UnsupportedMediaType
 from keywright.origin.pipeline.respond import invalid
@@ -16,13 +17,15 @@ from keywright.origin.pipeline.respond import invalid
 MAX_BODY_BYTES = 4 * 1024 * 1024
 LARGE_BODY_BYTES = 64 * 1024
 MAX_DEPTH = 64
+NO_BODY: Any = PydanticUndefined
+"""What a shape is compared with where nothing was sent, which is not the same as `null`."""
 
 NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+_-]+\+)?json", re.IGNORECASE | re.ASCII)
 
 
-async def admit_body(request: Request) -> None:
-    """Reads the body, no more than is allowed, and leaves it parsed where the framework looks for it."""
+async def read_body(request: Request) -> Any:
+    """The body, read no further than is allowed, as JSON; NO_BODY where none was sent."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > MAX_BODY_BYTES):
         raise _too_large()
@@ -31,19 +34,17 @@ async def admit_body(request: Request) -> None:
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise _too_large()
-    request._body = bytes(body)
     if not body:
-        return
+        return NO_BODY
     content_type = request.headers.get("content-type", "")
     if not _JSON_TYPE.fullmatch(content_type.partition(";")[0].strip()):
         raise UnsupportedMediaType("Send JSON, with the header Content-Type: application/json.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body as it is, without a Content-Encoding.")
     if len(body) <= LARGE_BODY_BYTES:
-        request._json = parse_json(request._body)
-    else:
-        # The event loop, which answers validations too, does not wait for it.
-        request._json = await asyncio.to_thread(parse_json, request._body)
+        return parse_json(bytes(body))
+    # The event loop, which answers validations too, does not wait for it.
+    return await asyncio.to_thread(parse_json, bytes(body))
 
 
 def parse_json(body: bytes) -> Any:

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from keywright.origin.pipeline.unit_of_work import RequestSource
+from keywright.origin.audit.rules import RequestSource
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_NAME = re.compile(r"%(?=2f|[01][0-9a-f]|7f)", re.IGNORECASE)
@@ -62,7 +62,7 @@ class RequestContext:
 
 
 def request_source_of(request: Request, source: str = "api") -> RequestSource:
-    """Where a request came from, for the audit log; `source` is the door that it came in by."""
+    """Where a request came from, for the audit log; `source` is what it came in by."""
     user_agent = request.headers.get("user-agent")
     return RequestSource(
         request_id=request.state.request_id,

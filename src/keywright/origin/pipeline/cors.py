@@ -1,7 +1,7 @@
 """Owns which web pages of other hosts may call the Self-serve API (CORS): the configured origins, with a token.
 
 It only adds headers to whatever is answered, so that errors can be read by those pages, too. No cookie counts there,
-and none is allowed. What answers OPTIONS is the ordinary door, without authentication.
+and none is allowed. OPTIONS is answered as any method that an address does not have, without authentication.
 """
 
 from __future__ import annotations

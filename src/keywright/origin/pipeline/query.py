@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from keywright.domain.paging import Page
 from keywright.origin.pipeline.respond import invalid
-from keywright.origin.pipeline.unit_of_work import Page
 
 MAX_LIMIT = 1000
 MAX_OFFSET = 2**53 - 1

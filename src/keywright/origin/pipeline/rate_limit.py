@@ -1,8 +1,12 @@
-"""Owns counting requests: how many may pass in a second."""
+"""Owns counting requests: how many may pass in a second, and the refusal of those that are too many."""
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, field
+
+from keywright.domain.problems import TooManyRequests
 
 MAX_NAMES = 10_000
 
@@ -34,3 +38,10 @@ class RateLimiter:
             return (1 - level) / self.rate
         self._levels[name] = (level - 1, now)
         return 0.0
+
+
+def check_rate(limiter: RateLimiter, name: str, detail: str) -> None:
+    """Raises TooManyRequests when `name` asks for too much at once; `{seconds}` in the detail is when it may again."""
+    seconds = math.ceil(limiter.take(name, time.monotonic()))
+    if seconds > 0:
+        raise TooManyRequests(detail.replace("{seconds}", str(seconds)), headers={"Retry-After": str(seconds)})

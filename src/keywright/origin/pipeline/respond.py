@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -27,7 +27,8 @@ from keywright.domain.problems import (
     ServiceUnavailable,
 )
 from keywright.origin.db.engine import DatabaseUnavailable
-from keywright.origin.pipeline.context import path_of
+from keywright.origin.pipeline.context import RequestContext, path_of
+from keywright.origin.pipeline.publish import NotAppliedHere
 
 log = logging.getLogger("keywright.origin")
 
@@ -59,8 +60,16 @@ _RULES = {
 """What is said of each kind of error that Pydantic finds in our shapes."""
 
 
-class NotAppliedHere(Exception):
-    """Raised by a bell when a committed change could not be brought to this machine's replica."""
+def install(app: FastAPI) -> None:
+    """Makes an application render every failure as a problem document and give every request its context."""
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        return render(to_problem(error, request), request)
+
+    for kind in (Problem, RequestValidationError):
+        app.add_exception_handler(kind, on_problem)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_middleware(RequestContext, on_failure=on_problem)
 
 
 def invalid(errors: Iterable[Mapping[str, str]]) -> BadRequest:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import Response
 
+from keywright.domain.unset import UNSET
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.buckets.rules import MAX_SELF_SERVE_COUNT
-from keywright.origin.pipeline.unit_of_work import UNSET
 from keywright.origin.web.admin_layout import (
     BUCKET,
     bucket_path,

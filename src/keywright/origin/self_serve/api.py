@@ -15,13 +15,14 @@ from pydantic.alias_generators import to_camel
 
 from keywright.origin.consumers.rules import ConsumerView
 from keywright.origin.keys.api import KeyFormat, KeyShape, RollKey, rolled, show
-from keywright.origin.openapi.fields import Description, GivenMoment, Moment, Shape, given
+from keywright.origin.openapi.fields import Description, Moment, MomentInput, Shape, value_or_unset
 from keywright.origin.openapi.parameters import PathBucket, PathConsumer, PathKey
 from keywright.origin.openapi.problem_responses import problem_response, problems
-from keywright.origin.pipeline.end_users import EndUserRoute
-from keywright.origin.pipeline.route import CurrentUnitOfWork, wants_representation
+from keywright.origin.pipeline.query import wants_representation
+from keywright.origin.pipeline.request import CurrentUnitOfWork, OriginRoute
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve import rules
+from keywright.origin.self_serve.caller import EndUserCaller
 from keywright.origin.self_serve.rules import ConsumerRef
 
 BY_NAME = "/v1/self-serve/{bucketName}/consumers"
@@ -36,6 +37,12 @@ PathConsumerId = Annotated[
         json_schema_extra={"pattern": "^csmr_[0-9A-Za-z]{24}$"},
     ),
 ]
+
+
+class EndUserRoute(OriginRoute):
+    """A route of the Self-serve API, below a bucket."""
+
+    caller = EndUserCaller()
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -96,7 +103,7 @@ class MyKeyCreate(Shape):
     """A new key."""
 
     description: Description | None = Field(default=None, examples=["The test server"])
-    expires_on: GivenMoment | None = Field(default=None, description="When the key ends; never, if left out.")
+    expires_on: MomentInput | None = Field(default=None, description="When the key ends; never, if left out.")
 
 
 class ClientKeys(Shape):
@@ -167,7 +174,7 @@ async def update_my_consumer(
 ) -> MyConsumer:
     """Changes the description; null empties it."""
     ref = ConsumerRef(bucket, name=consumer)
-    await rules.rename(work, ref, description=given(body, "description"))
+    await rules.rename(work, ref, description=value_or_unset(body, "description"))
     return _show(await _reread(work, ref))
 
 
@@ -258,7 +265,7 @@ async def update_client_consumer(
 ) -> ClientConsumer:
     """Changes the label, which is the consumer's description; null empties it."""
     ref = ConsumerRef(bucket, id=consumer)
-    await rules.rename(work, ref, description=given(body, "label"))
+    await rules.rename(work, ref, description=value_or_unset(body, "label"))
     return _show_for_client(await _reread(work, ref))
 
 

@@ -12,59 +12,26 @@ from datetime import datetime
 
 from keywright.domain.keyformat import Secret
 from keywright.domain.models import BASE62, Bucket, Consumer, Key, Manager
+from keywright.domain.names import BUCKET_NAME, CONSUMER_NAME
 from keywright.domain.permissions import Access, Grantee, Permissions
 from keywright.domain.problems import BadRequest, Conflict, Forbidden, NotFound
+from keywright.domain.text import is_whole
+from keywright.domain.unset import UNSET, Unset
 from keywright.origin.accounts import store as account_rows
+from keywright.origin.auth.end_users import EMAIL_LINK
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.consumers import rules as consumer_rules
 from keywright.origin.consumers import store as consumer_rows
+from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.consumers.rules import ConsumerDraft, ConsumerView, ManagerDraft
 from keywright.origin.keys import rules as key_rules
 from keywright.origin.keys import store as key_rows
-from keywright.origin.keys.rules import ConsumerPath, KeyDraft, MadeKey
-from keywright.origin.pipeline.unit_of_work import (
-    BUCKET_NAME,
-    UNSET,
-    Actor,
-    ActorKind,
-    UnitOfWork,
-    Unset,
-    is_consumer_name,
-    is_name,
-)
+from keywright.origin.keys.rules import KeyDraft, MadeKey
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve import store as rows
 
 MOST_SHOWN = 1000
 NAME_CHARACTERS = 16
-E_MAIL_LINK = "email-link"
-
-
-@dataclass(frozen=True, slots=True)
-class EndUser:
-    """Somebody who has proved who they are: `sub` as the identity provider has it, and a verified e-mail address."""
-
-    sub: str
-    email: str
-    connection: str = "oidc"
-
-    @classmethod
-    def of_provider(cls, sub: str, email: str) -> EndUser:
-        """Whom the identity provider vouches for. Raises Forbidden."""
-        if sub.startswith(rows.WEAK):
-            # Subjects of this form are of users who came by link; no provider may name one of them.
-            raise Forbidden("The identity provider names this user in a form that is reserved for sign-in links.")
-        return cls(sub, email)
-
-    @classmethod
-    def of_link(cls, email: str) -> EndUser:
-        """Whoever opened a link that was sent to this address."""
-        return cls(rows.WEAK + email.lower(), email.lower(), E_MAIL_LINK)
-
-    def to_actor(self) -> Actor:
-        """No rights at all: what the user may do follows from being a manager."""
-        return Actor(
-            self.sub, ActorKind.USER, Grantee("", Permissions()), email=self.email.lower(), connection=self.connection
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +45,7 @@ class ConsumerRef:
 
 async def get_bucket(work: UnitOfWork, name: str) -> Bucket:
     """A bucket that is open to end users. Raises NotFound."""
-    bucket = await bucket_rows.find(work.tx, name) if is_name(BUCKET_NAME, name) else None
+    bucket = await bucket_rows.find(work.tx, name) if is_whole(BUCKET_NAME, name) else None
     if bucket is None or bucket.account_id is None or not bucket.self_serve.enabled:
         raise NotFound("There is no such bucket, or self-serve is off for it.")
     work.audit_draft.account_id = bucket.account_id
@@ -251,7 +218,7 @@ async def _find(work: UnitOfWork, ref: ConsumerRef, *, is_for_update: bool = Fal
     bucket = await get_bucket(work, ref.bucket_name)
     consumer = None
     # What no consumer can be called is not looked for.
-    if is_consumer_name(ref.name or "") or is_name("^csmr_[0-9A-Za-z]{24}$", ref.id or ""):
+    if is_whole(CONSUMER_NAME, ref.name or "") or is_whole("^csmr_[0-9A-Za-z]{24}$", ref.id or ""):
         consumer = await rows.find(
             work.tx, bucket, work.actor.sub, name=ref.name, id=ref.id, is_for_update=is_for_update
         )
@@ -284,7 +251,7 @@ async def _as_owner(work: UnitOfWork, bucket: Bucket) -> tuple[UnitOfWork, str]:
 async def _list_invites(work: UnitOfWork, bucket: Bucket, *, is_for_update: bool = False) -> list[Manager]:
     actor = work.actor
     # An identity provider's word counts for more than a link: it takes over what the same address accepted by one.
-    is_vouched_for = actor.connection != E_MAIL_LINK
+    is_vouched_for = actor.connection != EMAIL_LINK
     return await rows.list_invites(
         work.tx, bucket, email=actor.email or "", with_weak=is_vouched_for, is_for_update=is_for_update
     )

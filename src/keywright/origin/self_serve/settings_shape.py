@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from keywright.domain.models import DEFAULT_SELF_SERVE, SelfServe
+from keywright.domain.unset import UNSET, Unset
 from keywright.origin.buckets.rules import MAX_SELF_SERVE_COUNT
 from keywright.origin.openapi.fields import WITHOUT_FRACTION, Shape, without_default
-from keywright.origin.pipeline.unit_of_work import UNSET, Unset
 
 Count = Annotated[int, Field(ge=1, le=MAX_SELF_SERVE_COUNT), WITHOUT_FRACTION]
 
@@ -66,13 +66,13 @@ def members(update: SelfServeUpdate | Unset | None) -> dict[str, Any] | Unset | 
     """The members that were given; UNSET where the whole was not, None where it was null."""
     if isinstance(update, Unset):
         return UNSET
-    return None if update is None else _given(update)
+    return None if update is None else _set_members(update)
 
 
 def with_members(update: SelfServeUpdate | None) -> SelfServe:
     """The settings of a new bucket."""
-    return DEFAULT_SELF_SERVE if update is None else replace(DEFAULT_SELF_SERVE, **_given(update))
+    return DEFAULT_SELF_SERVE if update is None else replace(DEFAULT_SELF_SERVE, **_set_members(update))
 
 
-def _given(update: SelfServeUpdate) -> dict[str, Any]:
+def _set_members(update: SelfServeUpdate) -> dict[str, Any]:
     return {name: getattr(update, name) for name in update.model_fields_set}

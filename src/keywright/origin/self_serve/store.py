@@ -8,12 +8,10 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from keywright.domain.models import Bucket, Consumer, Manager
+from keywright.origin.auth.actors import EMAIL_LINK_SUBJECT
 from keywright.origin.consumers.store import with_tags
-from keywright.origin.db.engine import Transaction
 from keywright.origin.db.tables import consumers, keys, managers
-
-WEAK = "email-link|"
-"""What the subject of a user begins with whom no identity provider vouched for: an e-mail link did."""
+from keywright.origin.db.transaction import Transaction
 
 
 async def find(
@@ -68,7 +66,7 @@ async def list_invites(
     """What this address is invited to in the bucket; `with_weak` adds what was accepted by e-mail link alone."""
     is_open: sa.ColumnElement[bool] = managers.c.sub.is_(None)
     if with_weak:
-        is_open = sa.or_(is_open, managers.c.sub == WEAK + email)
+        is_open = sa.or_(is_open, managers.c.sub == EMAIL_LINK_SUBJECT + email)
     within = sa.select(consumers.c.number).where(consumers.c.bucket_number == bucket.number)
     statement = sa.select(managers).where(managers.c.email == email, is_open, managers.c.consumer_number.in_(within))
     if is_for_update:

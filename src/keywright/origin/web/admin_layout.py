@@ -11,12 +11,13 @@ from fastapi import Response
 
 from keywright.domain.keyformat import Secret
 from keywright.domain.models import Account, Bucket, Environment, Project
+from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import Forbidden
 from keywright.origin.accounts import rules as accounts
+from keywright.origin.accounts.access import get_account
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.edges.rules import Outcome
-from keywright.origin.pipeline.unit_of_work import Page, get_account
 from keywright.origin.web.form_submission import EDGES_SECONDS
 from keywright.origin.web.request import PageRequest
 

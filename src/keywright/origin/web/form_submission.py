@@ -17,10 +17,15 @@ from starlette.requests import ClientDisconnect
 from keywright.domain.problems import Forbidden, Problem, Unauthorized
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import sessions
+from keywright.origin.auth.actors import NOBODY
+from keywright.origin.db.transaction import Transaction
+from keywright.origin.pipeline.authenticate import limit_rate
 from keywright.origin.pipeline.context import request_source_of
+from keywright.origin.pipeline.publish import publish
+from keywright.origin.pipeline.request import UNLOGGED, log_refusal
 from keywright.origin.pipeline.respond import to_problem
-from keywright.origin.pipeline.route import UNLOGGED, Services, Transaction, limit_rate, log_refusal
-from keywright.origin.pipeline.unit_of_work import NOBODY, AuditDraft
+from keywright.origin.pipeline.services import Services
+from keywright.origin.pipeline.unit_of_work import AuditDraft
 from keywright.origin.web import cookies
 from keywright.origin.web.forms import Form
 from keywright.origin.web.request import PageRequest, wants_json
@@ -110,13 +115,13 @@ class FormSubmission:
     async def _log(self, tx: Transaction, request: PageRequest) -> None:
         source = request_source_of(self._http_request, "portal")
         await audit.write(
-            tx, actor=request.work.actor, audit_draft=self._audit_draft, origin=source, now=request.work.now
+            tx, actor=request.work.actor, audit_draft=self._audit_draft, source=source, now=request.work.now
         )
 
     async def _publish(self, request: PageRequest, revision: int | None) -> None:
         """Makes a change known to the edges, does what was left for after the commit, and tells of both."""
         if revision is not None:
-            await self._services.bell(revision)
+            await publish(self._services, revision)
             if request.waits_for_edges and request.flash_message is not None:
                 outcome = await self._services.edges.wait(revision, None, EDGES_SECONDS)
                 request.flash(self._router.describe_outcome(outcome), is_good=outcome.is_reached)

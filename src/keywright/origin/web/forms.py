@@ -12,8 +12,8 @@ from fastapi import Request
 
 from keywright.domain import text
 from keywright.domain.problems import BadRequest, PayloadTooLarge, Problem, UnsupportedMediaType
+from keywright.domain.text import is_whole
 from keywright.origin.pipeline.body import NOT_TEXT, parse_json
-from keywright.origin.pipeline.unit_of_work import is_name
 
 MAX_FORM_BYTES = 256 * 1024
 MAX_FIELDS = 500
@@ -108,7 +108,7 @@ class Form:
         value = self.get(name).strip()
         if not value:
             self.fail(name, "is required")
-        elif not is_name(pattern, value):
+        elif not is_whole(pattern, value):
             self.fail(name, f"must be {words}")
         return value
 

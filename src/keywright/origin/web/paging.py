@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from keywright.origin.pipeline.unit_of_work import Page
+from keywright.domain.paging import Page
 from keywright.origin.web.request import PageRequest
 
 MAX_PAGE = 1_000_000

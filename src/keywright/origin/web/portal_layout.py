@@ -12,14 +12,16 @@ from fastapi import Request, Response
 from keywright.domain.models import Bucket
 from keywright.domain.problems import Unauthorized
 from keywright.origin.auth import sessions
+from keywright.origin.auth.actors import Actor
+from keywright.origin.auth.end_users import EndUser
 from keywright.origin.auth.sessions import Session
 from keywright.origin.branding import rules as branding
 from keywright.origin.branding.rules import Branding
+from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
-from keywright.origin.pipeline.route import Services, Transaction
-from keywright.origin.pipeline.unit_of_work import Actor
+from keywright.origin.pipeline.services import Services
 from keywright.origin.self_serve import rules as self_serve
-from keywright.origin.self_serve.rules import ConsumerRef, EndUser
+from keywright.origin.self_serve.rules import ConsumerRef
 from keywright.origin.web.request import PageRequest
 
 PORTAL = "portal"

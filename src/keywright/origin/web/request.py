@@ -11,10 +11,11 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from keywright.origin.auth import sessions
+from keywright.origin.auth.actors import Actor
 from keywright.origin.auth.sessions import Session, SignedIn
-from keywright.origin.edges.rules import Edges
-from keywright.origin.pipeline.route import Services
-from keywright.origin.pipeline.unit_of_work import Actor, UnitOfWork
+from keywright.origin.edges.registry import Edges
+from keywright.origin.pipeline.services import Services
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.web import cookies, rendering
 from keywright.origin.web.cookies import Flash
 from keywright.origin.web.forms import Form

@@ -8,20 +8,24 @@ becomes a page.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from keywright.domain.problems import NotFound, Problem, TooManyRequests
+from keywright.domain.problems import NotFound, Problem
 from keywright.origin.auth import sessions
+from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.auth.sessions import Session
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
+from keywright.origin.pipeline.authenticate import limit_rate
+from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
 from keywright.origin.pipeline.respond import render, to_problem
-from keywright.origin.pipeline.route import DatabaseUnavailable, RateLimiter, Services, Transaction, limit_rate
-from keywright.origin.pipeline.unit_of_work import NOBODY, Actor, AuditDraft, UnitOfWork
+from keywright.origin.pipeline.services import Services
+from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 from keywright.origin.web import cookies, rendering
 from keywright.origin.web.form_submission import FormSubmission
 from keywright.origin.web.forms import Form
@@ -126,10 +130,7 @@ class PageRouter:
     def limit(self, rate_limit: RateLimit, name: str) -> None:
         """Counts one use by `name`. Raises TooManyRequests when it is over the limit."""
         limiter = self._limiters.setdefault(rate_limit, RateLimiter(rate_limit.per_second, rate_limit.burst))
-        wait = limiter.take(name, time.monotonic())
-        if wait > 0:
-            seconds = str(int(wait) + 1)
-            raise TooManyRequests(f"{rate_limit.message} Try again in {seconds} s.", headers={"Retry-After": seconds})
+        check_rate(limiter, name, f"{rate_limit.message} Try again in {{seconds}} s.")
 
     async def render_problem(self, http_request: Request, problem: Problem) -> Response:
         """The page of a refusal. It asks no database: that may be what is missing."""

@@ -21,7 +21,7 @@ from keywright.origin.auth.oidc import authorization
 from keywright.origin.auth.oidc.authorization import AuthorizationRequest, Client, SignInRefused
 from keywright.origin.auth.oidc.provider import ProviderUnavailable
 from keywright.origin.auth.oidc.tokens import Claims, EmailNotVerified
-from keywright.origin.pipeline.route import Services
+from keywright.origin.pipeline.services import Services
 from keywright.origin.web import cookies, rendering
 
 SIGN_IN_SECONDS = 600

@@ -7,8 +7,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from keywright.origin.db import sqlite
-from keywright.origin.db.engine import Database
 from keywright.origin.db.tables import SCHEMA_VERSION
+from keywright.origin.db.transaction import Database
 
 # An arbitrary number of ours, so that two machines that start at once don't migrate at once (PostgreSQL).
 _LOCK = 0x6B657977

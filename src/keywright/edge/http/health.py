@@ -1,0 +1,56 @@
+"""Owns /livez and /readyz: whether the process answers, and whether keys can be judged."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+from keywright.domain import models
+from keywright.edge.http.document import JSON, send_document
+from keywright.edge.http.endpoint import encode_json
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from keywright.edge.http.endpoint import Receive, Scope, Send
+
+
+class SyncStatus(Protocol):
+    """How far the replica is; a SyncLoop has it."""
+
+    @property
+    def is_synced(self) -> bool: ...
+    @property
+    def revision(self) -> int | None: ...
+    @property
+    def lag_seconds(self) -> float: ...
+    @property
+    def since(self) -> datetime: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
+class Health:
+    """`livez` and `readyz` are each ASGI for the path of that name."""
+
+    def __init__(self, status: SyncStatus) -> None:
+        self._status = status
+
+    async def livez(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """200 as long as the event loop turns."""
+        await send_document(scope, send, 200, JSON, b'{"alive":true}')
+
+    async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """200 when keys can be judged, in step with the record or not; 503 before the first snapshot."""
+        status = self._status
+        revision, lag = status.revision, status.lag_seconds
+        told = {
+            "ready": revision is not None,
+            "synced": status.is_synced,
+            "revision": revision,
+            "lag_seconds": round(lag, 3) if math.isfinite(lag) else None,
+            "since": models.to_iso(status.since),
+        }
+        if status.reason is not None:
+            told["reason"] = status.reason
+        await send_document(scope, send, 503 if revision is None else 200, JSON, encode_json(told))

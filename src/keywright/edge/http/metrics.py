@@ -1,0 +1,103 @@
+"""Owns /metrics, in Prometheus' text format: counts of validations, and how far the replica is.
+
+The endpoints count in attributes of their own, so that counting costs a request an addition and no lock. The counts
+that are told are those of all workers (worker_counts.py). What is told of the replica is what the worker that answers
+knows of it: the workers share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from keywright.domain.verdict import Verdict
+from keywright.edge.http.document import send_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from prometheus_client.core import Metric
+
+    from keywright.edge.http.endpoint import Receive, Scope, Send
+    from keywright.edge.http.health import SyncStatus
+    from keywright.edge.http.worker_counts import Counts, WorkerCounts
+
+WRITE_SECONDS = 1.0
+"""How old the counts may be that a worker tells of the others."""
+
+
+class CountingEndpoint(Protocol):
+    """An endpoint that counts the answers it gave: those to good keys apart, the others by what was wrong."""
+
+    valid_count: int
+    counts: dict[str, int]
+
+
+class Metrics:
+    """ASGI for the path. `endpoints` by their name in the label; without `worker_counts` there is but one worker."""
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, CountingEndpoint],
+        status: SyncStatus,
+        worker_counts: WorkerCounts | None = None,
+    ) -> None:
+        self._endpoints = endpoints
+        self._status = status
+        self._worker_counts = worker_counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        counts = self.count()
+        if self._worker_counts is not None:
+            counts = await asyncio.to_thread(self._worker_counts.add_up, self.count)
+        body = generate_latest(_Scrape(counts, self._status))
+        await send_document(scope, send, 200, CONTENT_TYPE_LATEST.encode(), body)
+
+    def count(self) -> Counts:
+        """What this worker has counted so far. May be called from any thread."""
+        counts: Counts = {}
+        for name, endpoint in self._endpoints.items():
+            counts[name, Verdict.VALID] = endpoint.valid_count
+            for code, count in list(endpoint.counts.items()):
+                counts[name, code] = count
+        return counts
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Let the other workers know this one's counts, every second and at the end, until `stop` is set."""
+        if self._worker_counts is None:
+            return
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), WRITE_SECONDS)
+            await asyncio.to_thread(self._worker_counts.write, self.count)
+
+
+class _Scrape(Collector):
+    """What one request for the metrics is told."""
+
+    def __init__(self, counts: Counts, status: SyncStatus) -> None:
+        self._counts = counts
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        # The label is older than the word that we have for it.
+        validations = CounterMetricFamily(
+            "keywright_validations", "Validations by endpoint and verdict, of all workers.", labels=["door", "verdict"]
+        )
+        for labels, count in self._counts.items():
+            validations.add_metric(labels, count)
+        yield validations
+        status = self._status
+        yield GaugeMetricFamily("keywright_replica_synced", "1 if the replica is in step.", int(status.is_synced))
+        yield GaugeMetricFamily(
+            "keywright_replica_lag_seconds", "Time since it was; +Inf if that is not known.", status.lag_seconds
+        )
+        yield GaugeMetricFamily(
+            "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
+        )
+        yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)

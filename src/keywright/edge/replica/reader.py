@@ -1,0 +1,225 @@
+"""Owns reading a replica: look-ups of buckets and keys, the cursor, and pages of everything that can be reached.
+
+Decoded records are cached for as long as no transaction commits, in this process or another. What a key is worth is
+judged elsewhere (validator.py); how files are opened and records laid out, too (files.py, records.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+
+from keywright.edge.replica import records
+from keywright.edge.replica.files import ReplicaBroken
+from keywright.protocol.changes import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keywright.domain.verdict import ConsumerRecord, KeyRecord
+    from keywright.edge.replica.files import Files
+    from keywright.edge.replica.records import BucketRecord
+    from keywright.protocol.changes import BucketPut, Change
+
+CACHED_RECORDS = 20_000
+"""How many decoded records one process keeps in memory, at most 2 KiB each and mostly far smaller."""
+_NOTHING = (None, None)
+
+
+class NotReady(Exception):
+    """The replica holds no snapshot of the deployment that this process's pepper belongs to."""
+
+
+class Stale(Exception):
+    """The replica has been out of step for longer than the bucket's owner allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagePosition:
+    """Where a page begins: whether among the keys or before them, among the consumers; and the record's name there."""
+
+    is_among_keys: bool = False
+    name: bytes = b""
+
+
+class ReplicaReader:
+    """Look-ups in the open files, from any thread.
+
+    `lag_seconds` tells how long the replica may have been out of step.
+    """
+
+    def __init__(self, files: Files, pepper_check: str, lag_seconds: Callable[[], float]) -> None:
+        self._files = files
+        self._pepper_check = pepper_check
+        self._lag_seconds = lag_seconds
+        self._view = _View(-1, is_ready=False)
+
+    def find(self, bucket: str, digest: bytes) -> tuple[KeyRecord | None, ConsumerRecord | None] | None:
+        """The key with this digest and its consumer, each None when there is none; None when there is no such bucket.
+
+        Raises NotReady without a snapshot, Stale when the bucket's owner would rather have no answer, lmdb.Error or
+        ValueError when the files can't be read.
+        """
+        files = self._files
+        try:
+            tx = files.begin(files.keys)
+        except lmdb.MapResizedError:
+            files.refresh_map_size()
+            tx = files.begin(files.keys)
+        except lmdb.BadRslotError:
+            # A child that was forked from this process has ended, and gave up this process's place among the readers
+            # as if it were its own. LMDB has noticed, and takes another.
+            tx = files.begin(files.keys)
+        # Decoded records are kept as long as no transaction commits, in this process or another: what is found under
+        # the id of this very transaction is what the transaction itself would find.
+        view = self._view
+        if view.tx_id != tx.id():
+            view = self._new_view(tx)
+        prefix = view.prefixes.get(bucket)
+        if prefix is None:
+            record = self._find_bucket(tx, view, bucket)
+            if record is None:
+                return None
+            prefix = record.prefix
+            self.check_fresh(record)
+        name = prefix + digest
+        found = view.found.get(name)
+        if found is not None:
+            return found
+        value = tx.get(name)
+        if value is None:
+            return _NOTHING
+        key = records.decode_key(records.checked(name, value))
+        number = value[:8]
+        owner = tx.get(number, None, files.consumers)
+        consumer = None
+        if owner is not None and owner[:4] == prefix:
+            consumer = records.decode_consumer(records.checked(number, owner))
+        found = (key, consumer)
+        view.misses += 1
+        # One in four is kept: keys in use get there soon, and a stream of keys that are seen once costs little.
+        if not view.misses & 3:
+            if len(view.found) >= CACHED_RECORDS:
+                view.found.clear()
+            view.found[name] = found
+        return found
+
+    def find_bucket(self, name: str) -> BucketRecord | None:
+        """The bucket of this name. Raises as `find` does."""
+        with self._files.read() as tx:
+            view = self._view
+            if view.tx_id != tx.id():
+                view = self._new_view(tx)
+            return self._find_bucket(tx, view, name)
+
+    def check_fresh(self, bucket: BucketRecord | BucketPut) -> None:
+        """Raise Stale when the replica has been out of step for longer than the bucket allows."""
+        limit = bucket.refuse_after
+        if limit is not None and self._lag_seconds() > limit:
+            raise Stale(f"out of step for more than {limit} s")
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """How far the replica is: None before its first snapshot, or if that is of another pepper.
+
+        An older version left no stamp: nothing leads on from there.
+        """
+        with self._files.read() as tx:
+            return read_cursor(self._files, tx, self._pepper_check)
+
+    def find_cursor(self) -> Cursor | None:
+        """The cursor for who only tells of it: None, too, when the replica can't be read."""
+        try:
+            return self.cursor
+        except (lmdb.Error, ReplicaBroken):
+            return None
+
+    @property
+    def deployment_id(self) -> str | None:
+        with self._files.read() as tx:
+            value = tx.get(b"deployment", db=self._files.meta)
+            return None if value is None else value.decode()
+
+    def buckets(self) -> list[BucketPut]:
+        """Every bucket, in order of number."""
+        with self._files.read() as tx:
+            rows = [records.read_bucket(name, kept) for name, kept in tx.cursor(self._files.buckets)]
+        return [records.bucket_put(row) for row in sorted(rows, key=lambda row: row.number)]
+
+    def page(self, position: PagePosition, limit: int) -> tuple[list[Change], PagePosition | None]:
+        """Up to `limit` consumers, then keys, from a position on, and the position to go on from.
+
+        `PagePosition()` is the beginning. Each page is read at a moment of its own: what changes between two of them is
+        among the changes since the first.
+        """
+        files = self._files
+        is_keys = position.is_among_keys
+        db, decode = (files.keys, records.key_put) if is_keys else (files.consumers, records.consumer_put)
+        with files.read() as tx:
+            rows = files.rows_from(tx, db, position.name, limit)
+            puts: list[Change] = [
+                decode(name, records.checked(name, kept))
+                for name, kept in rows[:limit]
+                if not is_garbage(files, tx, db, name, kept)
+            ]
+        if len(rows) > limit:
+            return puts, PagePosition(is_keys, rows[limit][0])
+        return puts, None if is_keys else PagePosition(is_among_keys=True)
+
+    def _new_view(self, tx: Any) -> _View:
+        is_ready = read_cursor(self._files, tx, self._pepper_check) is not None
+        view = self._view = _View(tx.id(), is_ready=is_ready)
+        return view
+
+    def _find_bucket(self, tx: Any, view: _View, name: str) -> BucketRecord | None:
+        if not view.is_ready:
+            raise NotReady("no snapshot yet")
+        record = view.buckets.get(name)
+        if record is None:
+            # Other names than ASCII ones (lone surrogates among them) are no bucket's, and LMDB limits their length.
+            value = tx.get(name.encode(), db=self._files.buckets) if name.isascii() and 0 < len(name) <= 255 else None
+            if value is None:
+                return None
+            record = view.buckets[name] = records.read_bucket(name.encode(), value)
+            # The short way is for buckets that nothing else has to be asked of.
+            if record.refuse_after is None:
+                view.prefixes[name] = record.prefix
+        return record
+
+
+def read_cursor(files: Files, tx: Any, pepper_check: str) -> Cursor | None:
+    """The cursor as this transaction sees it; None as for `ReplicaReader.cursor`."""
+    revision = tx.get(b"revision", db=files.meta)
+    if revision is None or tx.get(b"pepper", db=files.meta) != pepper_check.encode():
+        return None
+    return Cursor(records.unpack_number(revision), *records.decode_stamp(tx.get(b"stamp", b"", db=files.meta)))
+
+
+def is_garbage(files: Files, tx: Any, db: Any, name: bytes, value: bytes) -> bool:
+    """Whether a row of `consumers` or `keys` can't be reached any more: its bucket or its consumer was deleted."""
+    bucket = (name if db is files.keys else value)[: records.BUCKET_NUMBER_BYTES]
+    if tx.get(bucket, db=files.bucket_names) is None:
+        return True
+    if db is files.consumers:
+        return False
+    consumer = tx.get(value[:8], db=files.consumers)
+    return consumer is None or consumer[: records.BUCKET_NUMBER_BYTES] != bucket
+
+
+class _View:
+    """What one process has decoded of the state that one transaction id stands for. Never changed to another id.
+
+    Two threads may hold different views for a moment; each writes only what it read under its own view's id.
+    """
+
+    __slots__ = ("buckets", "found", "is_ready", "misses", "prefixes", "tx_id")
+
+    def __init__(self, tx_id: int, *, is_ready: bool) -> None:
+        self.tx_id = tx_id
+        self.is_ready = is_ready
+        self.misses = 0
+        self.buckets: dict[str, BucketRecord] = {}
+        self.prefixes: dict[str, bytes] = {}
+        self.found: dict[bytes, tuple[KeyRecord, ConsumerRecord | None]] = {}

@@ -1,0 +1,217 @@
+"""Owns writing a replica: batches of changes, whole snapshots, and sweeping out what can't be reached any more.
+
+Records and cursor move in one transaction, so a replica is at one revision or at another and never between; and only a
+batch that follows that very cursor moves them, so it is never of two histories.
+
+A deleted consumer or bucket takes its keys with it at once, because they can't be reached without it; the bytes they
+leave behind are *garbage*, which `sweep` takes away bit by bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+
+import lmdb
+
+from keywright.edge.replica import records
+from keywright.edge.replica.reader import is_garbage, read_cursor
+from keywright.protocol.changes import (
+    BucketDelete,
+    BucketPut,
+    ConsumerDelete,
+    ConsumerPut,
+    Hidden,
+    KeyDelete,
+    KeyPut,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from keywright.edge.replica.files import Files
+    from keywright.protocol.changes import Batch, Change, Cursor
+
+_T = TypeVar("_T")
+
+
+class Gap(Exception):
+    """A batch follows a cursor that this replica has not been at: changes are missing, or are of another past."""
+
+
+class WrongPepper(Exception):
+    """The snapshot's digests were made under another pepper: this process could recognise none of its keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """The names of the rows that one sweep removed, all of them of keys or all of consumers."""
+
+    is_keys: bool
+    names: list[bytes]
+
+
+class ReplicaWriter:
+    """Writes the open files, from any thread, each transaction on one. LMDB's writer lock puts all writers in a row."""
+
+    def __init__(self, files: Files, pepper_check: str) -> None:
+        self._files = files
+        self._pepper_check = pepper_check
+
+    def apply(self, batch: Batch) -> Cursor:
+        """Apply a batch that follows this replica's cursor, in one transaction; returns the cursor it has afterwards.
+
+        A batch that follows an earlier revision is a repeat, or another process was faster: it is ignored, and what to
+        ask for next is seen from the cursor. Raises Gap when changes before the batch are missing.
+        """
+        return self._write(lambda tx: self._apply(tx, batch))
+
+    def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
+        """Replace everything by a snapshot, in one transaction: until it is whole, all readers keep what was there.
+
+        Fastest with consumers in order of number and keys in order of bucket number and digest. `changes` may block,
+        and may raise: then nothing has happened. Raises WrongPepper for a snapshot that this process couldn't use.
+        """
+        if pepper_check != self._pepper_check:
+            raise WrongPepper("the snapshot was made under another pepper than this process has")
+        files = self._files
+        # No second attempt here: `changes` can be read once only.
+        with files.write() as tx:
+            for db in (files.buckets, files.bucket_names, files.consumers, files.keys):
+                tx.drop(db, delete=False)
+            tx.delete(b"sweep", db=files.meta)
+            for change in changes:
+                self._change(tx, change, append=True)
+            tx.put(b"deployment", deployment_id.encode(), db=files.meta)
+            tx.put(b"pepper", pepper_check.encode(), db=files.meta)
+            self._move(tx, cursor)
+
+    def sweep(self, limit: int) -> Swept:
+        """Look at up to `limit` records for garbage and remove it, going on where the last sweep stopped.
+
+        Nothing is looked at, or written, when no consumer or bucket was deleted since the last sweep of everything.
+        """
+        with self._files.read() as tx:
+            if tx.get(b"sweep", db=self._files.meta) is None:
+                return Swept(is_keys=False, names=[])
+        return self._write(lambda tx: self._sweep(tx, limit))
+
+    def _write(self, change: Callable[[Any], _T]) -> _T:
+        while True:
+            try:
+                with self._files.write() as tx:
+                    return change(tx)
+            except lmdb.MapFullError:
+                continue  # The map has been doubled.
+
+    def _apply(self, tx: Any, batch: Batch) -> Cursor:
+        cursor = read_cursor(self._files, tx, self._pepper_check)
+        if cursor is None or (cursor != batch.follows and cursor.revision <= batch.follows.revision):
+            raise Gap(f"a batch follows {batch.follows}, the replica is at {cursor}")
+        if cursor != batch.follows:
+            return cursor
+        for change in batch.changes:
+            self._change(tx, change)
+        self._move(tx, batch.cursor)
+        return batch.cursor
+
+    def _move(self, tx: Any, cursor: Cursor) -> None:
+        tx.put(b"revision", records.pack_number(cursor.revision), db=self._files.meta)
+        tx.put(b"stamp", records.encode_stamp(cursor), db=self._files.meta)
+
+    def _change(self, tx: Any, change: Change, *, append: bool = False) -> None:
+        files = self._files
+        match change:
+            case KeyPut():
+                name = records.pack_bucket_number(change.bucket_number) + change.digest
+                self._put(tx, files.keys, name, records.with_check(name, records.encode_key(change)), append)
+            case KeyDelete():
+                tx.delete(records.pack_bucket_number(change.bucket_number) + change.digest, db=files.keys)
+            case ConsumerPut():
+                name = records.pack_number(change.number)
+                self._put(tx, files.consumers, name, records.with_check(name, records.encode_consumer(change)), append)
+            case ConsumerDelete():
+                if tx.delete(records.pack_number(change.number), db=files.consumers):
+                    self._ask_for_sweep(tx)
+            case BucketPut():
+                self._delete_bucket_name(tx, change.number)
+                name, number = change.name.encode(), records.pack_bucket_number(change.number)
+                tx.put(name, records.with_check(name, records.encode_bucket(change)), db=files.buckets)
+                tx.put(number, records.with_check(number, name), db=files.bucket_names)
+            case BucketDelete():
+                self._delete_bucket_name(tx, change.number)
+                if tx.delete(records.pack_bucket_number(change.number), db=files.bucket_names):
+                    self._ask_for_sweep(tx)
+            case Hidden():
+                pass
+            case _:
+                assert_never(change)
+
+    def _put(self, tx: Any, db: Any, name: bytes, value: bytes, append: bool) -> None:
+        if not (append and tx.put(name, value, db=db, append=True)):
+            tx.put(name, value, db=db)
+
+    def _delete_bucket_name(self, tx: Any, number: int) -> None:
+        """Free the name of a bucket, unless a newer bucket has taken it already."""
+        packed = records.pack_bucket_number(number)
+        kept = tx.get(packed, db=self._files.bucket_names)
+        if kept is None:
+            return
+        name = records.checked(packed, kept)
+        value = tx.get(name, db=self._files.buckets)
+        if value is not None and records.read_bucket(name, value).number == number:
+            tx.delete(name, db=self._files.buckets)
+
+    def _ask_for_sweep(self, tx: Any) -> None:
+        """Note that there is garbage: behind a sweep that is under way, too, which therefore goes round once more."""
+        kept = tx.get(b"sweep", db=self._files.meta)
+        position = _SweepPosition() if kept is None else _SweepPosition.decode(kept).again()
+        tx.put(b"sweep", position.encode(), db=self._files.meta)
+
+    def _sweep(self, tx: Any, limit: int) -> Swept:
+        files = self._files
+        kept = tx.get(b"sweep", db=files.meta)
+        if kept is None:
+            return Swept(is_keys=False, names=[])
+        position = _SweepPosition.decode(kept)
+        db = files.keys if position.is_among_keys else files.consumers
+        rows = files.rows_from(tx, db, position.name, limit)
+        garbage = [name for name, value in rows[:limit] if is_garbage(files, tx, db, name, value)]
+        for name in garbage:
+            tx.delete(name, db=db)
+        following = position.after(rows[limit][0] if len(rows) > limit else None)
+        if following is None:
+            tx.delete(b"sweep", db=files.meta)
+        else:
+            tx.put(b"sweep", following.encode(), db=files.meta)
+        return Swept(position.is_among_keys, garbage)
+
+
+@dataclass(frozen=True, slots=True)
+class _SweepPosition:
+    """How far a sweep is: keys come first, then consumers. It is kept in `meta` while there is one.
+
+    Encoded as: which records (k, c), whether to go round again (a, n), the name to begin with.
+    """
+
+    is_among_keys: bool = True
+    goes_round_again: bool = False
+    name: bytes = b""
+
+    @classmethod
+    def decode(cls, kept: bytes) -> _SweepPosition:
+        return cls(kept[:1] == b"k", kept[1:2] == b"a", kept[2:])
+
+    def encode(self) -> bytes:
+        return (b"k" if self.is_among_keys else b"c") + (b"a" if self.goes_round_again else b"n") + self.name
+
+    def again(self) -> _SweepPosition:
+        return _SweepPosition(self.is_among_keys, True, self.name)
+
+    def after(self, next_name: bytes | None) -> _SweepPosition | None:
+        """Where to go on: at this name, else at the next kind of records; None when the sweep is done."""
+        if next_name is not None:
+            return _SweepPosition(self.is_among_keys, self.goes_round_again, next_name)
+        if self.is_among_keys:
+            return _SweepPosition(is_among_keys=False, goes_round_again=self.goes_round_again)
+        return _SweepPosition() if self.goes_round_again else None

@@ -1,0 +1,167 @@
+"""Owns NatsFeed: what an edge asks of the record, answered by what a broker keeps and by what its origin publishes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from keywright.edge.sync.feed import RecordBehind, Snapshot, SnapshotNeeded, Untrusted, record_of
+from keywright.edge.sync.nats_feed import snapshots
+from keywright.edge.sync.nats_feed.change_reader import ChangeReader, last_frame
+from keywright.edge.sync.nats_feed.head_watch import SILENCE_SECONDS, HeadWatch, age_of
+from keywright.edge.sync.nats_feed.session import NatsSession, translated
+from keywright.nats.connection import BrokerUnavailable, Message, StreamMissing
+from keywright.nats.subjects import FOR_HEARTBEATS
+from keywright.protocol.changes import NOWHERE, Batch, Cursor
+
+if TYPE_CHECKING:
+    from keywright.domain.keyformat import Digester
+    from keywright.runtime.clock import Clock
+    from keywright.runtime.nats_options import NatsOptions
+
+FIRST_HEARTBEAT_SECONDS = 2.5
+"""How long a question waits for a first heartbeat; it also holds up the end of the process that long."""
+_HEARTBEATS_KEPT = 100
+
+
+class NotKnownToBeAll(Exception):
+    """All that came was handed on, but nothing that the origin said lately tells that it is all there is."""
+
+
+class NatsFeed:
+    """A live feed (sync/feed.py). `close` it when it is no longer needed. To be used by one task at a time."""
+
+    def __init__(
+        self,
+        options: NatsOptions,
+        digester: Digester,
+        clock: Clock,
+        *,
+        edge_name: str,
+        silence_seconds: float = SILENCE_SECONDS,
+        first_heartbeat_seconds: float = FIRST_HEARTBEAT_SECONDS,
+    ) -> None:
+        self.on_message: Callable[[], None] = lambda: None
+        """Called with whatever comes, so that a loop that is waiting to try again need not wait longer."""
+        self._clock = clock
+        self._first_heartbeat_seconds = first_heartbeat_seconds
+        self._pepper_check = digester.pepper_check()
+        self._session = NatsSession(
+            options, digester, clock, edge_name, on_heartbeat=self._on_heartbeat, on_lost=self._wake
+        )
+        self._head = HeadWatch(clock, silence_seconds)
+        self._reader = ChangeReader(self._session, self._head, self._wake)
+        self._woken = asyncio.Event()
+        self._heartbeats: deque[Message] = deque(maxlen=_HEARTBEATS_KEPT)
+        self._record: str | None = None
+        self._at = NOWHERE
+
+    @property
+    def synced_at(self) -> float | None:
+        known = self._head.known
+        return known.true_at if known is not None and self._is_in_step() else None
+
+    def is_last(self, batch: Batch) -> bool:
+        """Each batch is asked for until there is none: that one is short says nothing here."""
+        return not batch.changes
+
+    async def deployment_id(self) -> str:
+        """Whose record the broker has. Replicas of another one are replaced."""
+        async with self._connected():
+            frame = await self._session.first(lambda streams: last_frame(self._session, streams))
+        record = record_of(frame)
+        if record != self._record:
+            self._record, self._at = record, NOWHERE
+            self._head.forget()
+        return record
+
+    async def changes(self, after: Cursor) -> Batch:
+        self._at = after
+        asked_at = self._clock.elapsed()
+        async with self._connected():
+            is_hub_back = self._reader.is_at_mirror and self._head.is_heard
+            if not self._reader.is_open_at(after) or is_hub_back:
+                await self._reader.open(after)
+            while not (batch := await self._reader.take(after, self._record)).changes and not self._is_in_step():
+                if self._clock.elapsed() - asked_at > self._head.silence_seconds:
+                    # The origin is heard, and is further. What is read here has come to an end unnoticed.
+                    raise BrokerUnavailable("the broker does not give the changes that the origin says there are")
+                await self._wait(max(asked_at + self._first_heartbeat_seconds, self._head.silent_at))
+        return batch
+
+    async def wait_for_changes(self) -> None:
+        if self._reader.is_open:
+            with translated():
+                await self._wait(self._head.silent_at)
+
+    async def snapshot(self) -> Snapshot:
+        """The newest snapshot with the changes behind it: a replica that is filled from it begins with the present."""
+        async with self._connected():
+            found = await snapshots.find_newest(self._session)
+            behind = await self._session.first(lambda streams: snapshots.changes_behind(self._session, streams, found))
+        record = record_of(found.end)
+        there = found.end.cursor if behind is None else behind.cursor
+        if record == self._record and age_of(there) < age_of(self._at):
+            what = f"the newest snapshot at the broker (revision {there.revision}) is older than this replica"
+            if there.may_become(self._at):
+                raise RecordBehind(f"{what} (revision {self._at.revision})")
+            raise Untrusted(f"{what} (revision {self._at.revision}), and of a past that the record no longer has")
+        if behind is None:
+            # The publisher is about to write one that they do lead on from.
+            raise BrokerUnavailable("the changes at the broker do not lead on from its newest snapshot")
+        pages = snapshots.pages_of(self._session, found, behind.changes)
+        return Snapshot(record, self._pepper_check, there, pages)
+
+    async def close(self) -> None:
+        self._reader.forget()
+        await self._session.close()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[None]:
+        """Connected to the broker; after anything that went wrong there, no longer."""
+        with translated():
+            try:
+                await self._session.open()
+                yield
+            except (NotKnownToBeAll, StreamMissing):
+                # With the connection, a heartbeat tells when to ask again.
+                raise
+            except SnapshotNeeded:
+                await self._reader.stop()
+                raise
+            except BaseException:
+                await self.close()
+                raise
+
+    async def _wait(self, until: float) -> None:
+        """Return when something has come. Raises NotKnownToBeAll when the time (`Clock.elapsed`) is up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, until - self._clock.elapsed())):
+                await self._woken.wait()
+        if self._clock.elapsed() >= until and not self._heartbeats:
+            silence = f"nothing was heard of the origin for {self._head.silence_seconds:g} s"
+            raise NotKnownToBeAll(self._head.problem or silence)
+        self._woken.clear()
+        while self._heartbeats:
+            frame = self._session.frame_in(self._heartbeats.popleft(), FOR_HEARTBEATS)
+            if record_of(frame) == self._record:
+                self._head.on_heartbeat(frame)
+
+    def _on_heartbeat(self, message: Message) -> None:
+        self._heartbeats.append(message)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._woken.set()
+        self.on_message()
+
+    def _is_in_step(self) -> bool:
+        """Whether all that the record had by the newest known head was handed on, and the origin is still there."""
+        known = self._head.known
+        if known is None or not self._head.is_heard or self._reader.is_awaiting:
+            return False
+        return known.frame.cursor == self._reader.handed_on and known.frame.head <= known.frame.cursor.revision

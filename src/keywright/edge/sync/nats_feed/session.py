@@ -1,0 +1,94 @@
+"""Owns an edge's connection to the broker: made when it is needed, given up after a failure, asked domain by domain."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from keywright.edge.sync.feed import OtherPepper, Refused, Untrusted
+from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connection, Message, connect
+from keywright.nats.streams import Streams
+from keywright.nats.subjects import Subjects, frame_in
+from keywright.protocol.frames import Frame, FrameError, FrameSigner
+
+if TYPE_CHECKING:
+    from keywright.domain.keyformat import Digester
+    from keywright.runtime.clock import Clock
+    from keywright.runtime.nats_options import NatsOptions
+
+_T = TypeVar("_T")
+
+
+class NatsSession:
+    """At most one connection at a time, subscribed to the origin's heartbeats; and the streams of each domain."""
+
+    def __init__(
+        self,
+        options: NatsOptions,
+        digester: Digester,
+        clock: Clock,
+        edge_name: str,
+        *,
+        on_heartbeat: Callable[[Message], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.subjects = Subjects(options.prefix)
+        self.domains: list[Streams] = []
+        """Of the hub, then of its mirrors."""
+        self._options = options
+        self._signer = FrameSigner(digester)
+        self._pepper_check = digester.pepper_check()
+        self._clock = clock
+        self._edge_name = edge_name
+        self._on_heartbeat = on_heartbeat
+        self._on_lost = on_lost
+        self._connection: Connection | None = None
+
+    async def open(self) -> None:
+        """Connects, unless it is connected. Raises BrokerUnavailable, BrokerRefused."""
+        if self._connection is not None:
+            return
+        name = f"edge {self._edge_name}"
+        connection = self._connection = await connect(self._options, name, self._clock, self._lost)
+        self.domains = [Streams(connection, domain) for domain in (self._options.domain, *self._options.mirrors)]
+        await connection.subscribe(self.subjects.heartbeats, self._on_heartbeat)
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def first(self, ask: Callable[[Streams], Awaitable[_T]]) -> _T:
+        """The answer of the first domain that gives one; if none does, what the first one's failure was."""
+        failure: Exception | None = None
+        for streams in self.domains:
+            try:
+                answer = await ask(streams)
+            except (BrokerUnavailable, BrokerRefused) as error:
+                failure = failure or error
+            else:
+                return answer
+        raise failure or BrokerUnavailable("no domain to ask")
+
+    def frame_in(self, message: Message, purpose: str) -> Frame:
+        """The frame that a message is. Raises OtherPepper, FrameError."""
+        if message.pepper_check not in (None, self._pepper_check):
+            raise OtherPepper("the pepper of this edge is not the origin's: no key would be known. Give it that one")
+        return frame_in(message, self._signer, purpose)
+
+    def _lost(self) -> None:
+        # One that was given up here ends, too, and that is no news.
+        if self._connection is not None:
+            self._on_lost()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns a failure at the broker into what it means for who follows the record: Refused, Untrusted."""
+    try:
+        yield
+    except BrokerRefused as error:
+        raise Refused(str(error)) from error
+    except FrameError as error:
+        raise Untrusted(str(error)) from error

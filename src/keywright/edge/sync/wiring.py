@@ -1,0 +1,148 @@
+"""Owns how an edge follows the record: the putting together of its feed, its reports, the loop and the election.
+
+The same for a worker of `keywright edge` (edge/worker.py) and for an application's own process (policy/embedded.py).
+What speaks to a NATS broker is loaded by those who have one.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from keywright import __version__
+from keywright.edge.sync.feed import NoFeed, NotifyingFeed
+from keywright.edge.sync.http_feed import CONNECT_SECONDS, SILENCE_SECONDS, HttpFeed
+from keywright.edge.sync.leader_election import LeaderElection
+from keywright.edge.sync.loop import SyncLoop
+from keywright.edge.sync.reporting import SEND_SECONDS, HttpReports, NoReports, Reporter
+from keywright.runtime.backoff import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from keywright.domain.keyformat import Digester, Secret
+    from keywright.edge.identity import Identity
+    from keywright.edge.replica.freshness import SyncClock
+    from keywright.edge.replica.replica import Replica
+    from keywright.edge.sync.feed import Feed
+    from keywright.edge.sync.nats_feed import NatsFeed
+    from keywright.edge.sync.nats_reports import NatsReports
+    from keywright.edge.sync.reporting import Reports
+    from keywright.protocol.reports import Report
+    from keywright.runtime.clock import Clock
+    from keywright.runtime.settings import EdgeSettings
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+def new_feed(settings: EdgeSettings, digester: Digester, clock: Clock) -> HttpFeed | NatsFeed | NoFeed:
+    """What an edge follows: its origin over HTTP, a broker, or nothing."""
+    if settings.broker is not None:
+        from keywright.edge.sync.nats_feed import NatsFeed
+
+        return NatsFeed(settings.broker, digester, clock, edge_name=settings.name)
+    if settings.origin is None:
+        return NoFeed()
+    return new_http_feed(settings.origin, _token_in(settings), digester, clock, edge_name=settings.name)
+
+
+def new_reports(settings: EdgeSettings, digester: Digester, clock: Clock) -> HttpReports | NatsReports | NoReports:
+    """Where it reports: there, too."""
+    if settings.broker is not None:
+        from keywright.edge.sync.nats_reports import NatsReports
+
+        return NatsReports(settings.broker, digester, clock, edge_name=settings.name)
+    if settings.origin is None:
+        return NoReports()
+    return new_http_reports(settings.origin, _token_in(settings), digester, edge_name=settings.name)
+
+
+def new_http_feed(origin: str, token: Secret, digester: Digester, clock: Clock, *, edge_name: str) -> HttpFeed:
+    timeout = httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
+    client = new_client(origin, token, edge_name=edge_name, headers={"accept-encoding": "gzip"}, timeout=timeout)
+    return HttpFeed(client, digester, clock)
+
+
+def new_http_reports(origin: str, token: Secret, digester: Digester, *, edge_name: str) -> HttpReports:
+    headers = {"content-type": "application/vnd.keywright.report"}
+    client = new_client(origin, token, edge_name=edge_name, headers=headers, timeout=SEND_SECONDS)
+    return HttpReports(client, digester)
+
+
+def new_client(
+    origin: str, token: Secret, *, edge_name: str, headers: Mapping[str, str], timeout: float | httpx2.Timeout
+) -> httpx2.AsyncClient:
+    """A client for the origin's addresses that is led nowhere else, with these headers beside its own. `aclose` it."""
+    return httpx2.AsyncClient(
+        base_url=origin,
+        headers={
+            "authorization": f"Bearer {token.reveal()}",
+            "user-agent": f"keywright-edge/{__version__} ({edge_name})",
+            **headers,
+        },
+        timeout=timeout,
+        follow_redirects=False,
+    )
+
+
+def new_sync_loop(
+    replica: Replica, feed: Feed, clock: Clock, sync_clock: SyncClock, on_change: Callable[[], None]
+) -> SyncLoop:
+    """The loop of an edge that is away from the record: after a failure it may try again at once."""
+    sync_loop = SyncLoop(
+        replica,
+        feed,
+        clock,
+        sync_clock,
+        Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, random.uniform, least=0.0),
+        poll_seconds=lambda: FIRST_PAUSE_SECONDS,
+        on_change=on_change,
+    )
+    if isinstance(feed, NotifyingFeed):
+        feed.on_message = sync_loop.wake
+    return sync_loop
+
+
+def new_election(
+    replica: Replica,
+    replica_dir: Path,
+    feed: Feed,
+    clock: Clock,
+    sync_clock: SyncClock,
+    identity: Identity,
+    reports: Reports | None,
+) -> LeaderElection:
+    """The part of this process. Without reports nobody hears of the edge, and no write waits for it."""
+
+    def new_report() -> Report:
+        # Behind the deployment stands what the token may see of it.
+        deployment_id = (replica.deployment_id or "none").partition("/")[0]
+        return identity.report(
+            deployment_id,
+            cursor=election.cursor,
+            is_synced=election.is_synced,
+            since=election.since,
+            lag_seconds=election.lag_seconds,
+        )
+
+    reporter = None if reports is None else Reporter(reports, new_report, random.uniform)
+    on_change = (lambda: None) if reporter is None else reporter.wake
+    election = LeaderElection(
+        replica,
+        replica_dir / "standing.json",
+        lambda: new_sync_loop(replica, feed, clock, sync_clock, on_change),
+        clock,
+        sync_clock,
+        report=None if reporter is None else reporter.run,
+    )
+    return election
+
+
+def _token_in(settings: EdgeSettings) -> Secret:
+    if settings.token is None:
+        raise ValueError("neither a broker nor a token")
+    return settings.token

@@ -1,0 +1,48 @@
+"""Owns the question that every rule of an account begins with: may the actor know of it, and do this much in it."""
+
+from __future__ import annotations
+
+from keywright.domain.models import Account
+from keywright.domain.names import ACCOUNT_NAME
+from keywright.domain.permissions import Access
+from keywright.domain.problems import Forbidden, NotFound
+from keywright.domain.text import is_whole
+from keywright.origin.accounts import store as account_rows
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
+
+
+async def get_account(work: UnitOfWork, name: str, need: Access) -> Account:
+    """The account of that name, if the actor may do this much in it.
+
+    Raises NotFound where the actor may not know of it, Forbidden where it may do less.
+    """
+    account = await get_visible_account(work, name)
+    if work.actor.grantee.on_account(account.id) < need:
+        raise Forbidden(f"{work.actor.holding} has no {need.label} access to the account.")
+    return account
+
+
+async def get_visible_account(work: UnitOfWork, name: str) -> Account:
+    """The account that an address begins with, if the actor may know of it; its audit log is where the attempt stands.
+
+    Raises NotFound.
+    """
+    account = await _find_account(work, name)
+    grantee = work.actor.grantee
+    if account is None or not (grantee.is_root or account.id == grantee.account_id):
+        # 404, not 403: a 403 would tell that the account exists.
+        raise NotFound(f"{work.actor.holding} knows no such account.")
+    work.audit_draft.account_id = account.id
+    return account
+
+
+async def get_named_account(work: UnitOfWork, name: str) -> Account:
+    """An account that is only pointed at, as when a bucket is shared with it. Raises NotFound."""
+    account = await _find_account(work, name)
+    if account is None:
+        raise NotFound("There is no such account.")
+    return account
+
+
+async def _find_account(work: UnitOfWork, name: str) -> Account | None:
+    return await account_rows.find_account(work.tx, name) if is_whole(ACCOUNT_NAME, name) else None

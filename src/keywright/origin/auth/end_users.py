@@ -1,0 +1,71 @@
+"""Owns who an end user is: whom the identity provider vouches for with a token, or who opened a link sent by e-mail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from keywright.domain.permissions import Grantee, Permissions
+from keywright.domain.problems import Forbidden, ServiceUnavailable, Unauthorized
+from keywright.origin.auth.actors import EMAIL_LINK_SUBJECT, Actor, ActorKind
+from keywright.origin.auth.bearer import challenge
+from keywright.origin.auth.oidc import tokens
+from keywright.origin.auth.oidc.authorization import Client
+from keywright.origin.auth.oidc.provider import Provider, ProviderUnavailable
+from keywright.origin.auth.oidc.tokens import EmailNotVerified, TokenRefused
+
+EMAIL_LINK = "email-link"
+
+
+@dataclass(frozen=True, slots=True)
+class EndUser:
+    """Somebody who has proved who they are: `sub` as the identity provider has it, and a verified e-mail address."""
+
+    sub: str
+    email: str
+    connection: str = "oidc"
+
+    @classmethod
+    def of_provider(cls, sub: str, email: str) -> EndUser:
+        """Whom the identity provider vouches for. Raises Forbidden."""
+        if sub.startswith(EMAIL_LINK_SUBJECT):
+            # Subjects of this form are of users who came by link; no provider may name one of them.
+            raise Forbidden("The identity provider names this user in a form that is reserved for sign-in links.")
+        return cls(sub, email)
+
+    @classmethod
+    def of_link(cls, email: str) -> EndUser:
+        """Whoever opened a link that was sent to this address."""
+        return cls(EMAIL_LINK_SUBJECT + email.lower(), email.lower(), EMAIL_LINK)
+
+    def to_actor(self) -> Actor:
+        """No rights at all: what the user may do follows from being a manager."""
+        return Actor(
+            self.sub, ActorKind.USER, Grantee("", Permissions()), email=self.email.lower(), connection=self.connection
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EndUsers:
+    """How end users prove who they are: the identity provider, and for whom its tokens must be meant."""
+
+    provider: Provider
+    audiences: frozenset[str]
+    client: Client | None = None
+    """How the developer portal signs users in; None where it sends links by e-mail."""
+
+
+async def authenticate_end_user(token: str, end_users: EndUsers | None, now: datetime) -> EndUser:
+    """The user whom the identity provider vouches for. Raises Unauthorized, Forbidden and ServiceUnavailable."""
+    if end_users is None:
+        raise ServiceUnavailable("This deployment has no identity provider for end users (KEYWRIGHT_OIDC_ISSUER).")
+    try:
+        claims = await tokens.verify(token, end_users.provider, end_users.audiences, now)
+    except TokenRefused as error:
+        raise Unauthorized(f"The token is refused: {error}.", headers=challenge("invalid_token")) from None
+    except EmailNotVerified as error:
+        raise Forbidden(str(error)) from None
+    except ProviderUnavailable:
+        detail = "The identity provider can't be reached or answers garbage; nothing was changed."
+        raise ServiceUnavailable(detail, headers={"Retry-After": "10"}) from None
+    return EndUser.of_provider(claims.sub, claims.email)

@@ -1,0 +1,76 @@
+"""Owns the record as an edge is to know it, as puts that lead from nothing to the present."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from keywright.domain.models import refuse_after
+from keywright.domain.permissions import SYSTEM_BUCKET, Access
+from keywright.origin.db.tables import accounts, buckets, consumers, grants, keys
+from keywright.origin.db.transaction import Transaction
+from keywright.protocol.changes import BucketPut, Change, ConsumerPut, KeyPut
+
+SNAPSHOT_PAGE = 10_000
+
+_OF_CONSUMERS = (
+    consumers.c.number,
+    consumers.c.id,
+    consumers.c.bucket_number,
+    consumers.c.name,
+    # As text, which is what `to_json` has written.
+    sa.type_coerce(consumers.c.metadata, sa.Text),
+)
+
+
+async def list_bucket_puts(tx: Transaction) -> list[BucketPut]:
+    """Every bucket as a replica knows it, in order of number."""
+    held: dict[int, dict[str, Access]] = {}
+    granted = sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access).join(accounts)
+    for bucket_number, account_id, access in await tx.all(granted):
+        held.setdefault(bucket_number, {})[account_id] = Access(access)
+    stale = (buckets.c.max_staleness_seconds, buckets.c.when_stale)
+    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"), *stale)
+    owned = owned.select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
+    rows = await tx.all(owned.order_by(buckets.c.number))
+    return [
+        BucketPut(row[0], row[1], row[2], row[3], held.get(row[0], {}), refuse_after(row[4], row[5])) for row in rows
+    ]
+
+
+async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
+    """Whom the management keys belong to, as a replica knows them."""
+    joined = sa.select(*_OF_CONSUMERS).join(buckets, buckets.c.number == consumers.c.bucket_number)
+    rows = await tx.all(joined.where(buckets.c.name == SYSTEM_BUCKET))
+    return [ConsumerPut(*row) for row in rows]
+
+
+async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
+    """Pages of puts that lead from nothing to the present: buckets, then consumers, then keys, each in the order of a
+    replica's keys. The transaction must be one that sees a single moment.
+    """
+    yield await list_bucket_puts(tx)
+
+    last = 0
+    while rows := await tx.all(_page(sa.select(*_OF_CONSUMERS), consumers.c.number > last, consumers.c.number)):
+        yield [ConsumerPut(*row) for row in rows]
+        last = rows[-1].number
+
+    place = sa.tuple_(keys.c.bucket_number, keys.c.digest)
+    selected = sa.select(
+        keys.c.digest,
+        keys.c.bucket_number,
+        keys.c.consumer_number,
+        keys.c.id,
+        sa.cast(keys.c.expires_at, sa.BigInteger),
+    )
+    position = (0, b"")
+    while rows := await tx.all(_page(selected, place > position, keys.c.bucket_number, keys.c.digest)):
+        yield [KeyPut(*row) for row in rows]
+        position = (rows[-1].bucket_number, rows[-1].digest)
+
+
+def _page(selected: sa.Select[Any], after: sa.ColumnElement[bool], *order: sa.Column[Any]) -> sa.Select[Any]:
+    return selected.where(after).order_by(*order).limit(SNAPSHOT_PAGE)

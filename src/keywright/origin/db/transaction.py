@@ -1,0 +1,172 @@
+"""Owns transactions on the record: how they are opened and committed, and the order of revisions.
+
+A `Transaction` is one unit of work: rows, the changes that edges must hear of and the audit entries commit together or
+not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
+
+from keywright.origin.db import sqlite, tables
+from keywright.origin.db.commit_listener import CHANNEL, CommitListener
+from keywright.origin.db.engine import create_engine, translating
+from keywright.protocol.changes import STAMP_BYTES, Change, encode
+
+
+class Database:
+    """The record behind a URL: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`. Raises ValueError."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url)
+        self.commits = CommitListener(self.engine, random.uniform)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # SQLite has one writer: waiting in line here beats polling its lock.
+        self._writing = asyncio.Lock() if self.is_sqlite else None
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def read(self, *, is_snapshot: bool = False) -> AsyncIterator[Transaction]:
+        """A transaction that changes nothing. With `is_snapshot` all its queries see the same moment."""
+        options: dict[str, Any] = {}
+        if is_snapshot and not self.is_sqlite:
+            options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with translating():
+            async with self.engine.connect() as connection:
+                if options:
+                    await connection.execution_options(**options)
+                yield Transaction(connection)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Transaction]:
+        """A transaction that commits when the block ends, or before, and leaves nothing behind when it raises."""
+        if self._writing is None:
+            async with self._committing() as tx:
+                yield tx
+        else:
+            async with self._writing, self._committing() as tx:
+                yield tx
+
+    @asynccontextmanager
+    async def _committing(self) -> AsyncIterator[Transaction]:
+        with translating():
+            async with self.engine.connect() as connection:
+                if self.is_sqlite:
+                    await connection.execution_options(**{sqlite.WRITES: True})
+                async with connection.begin() as begun:
+                    tx = Transaction(connection, begun, notifies=self.commits.can_notify)
+                    yield tx
+                    if begun.is_active:
+                        await tx.commit()
+
+
+class Transaction:
+    """An open transaction. `begun` is None for one that only reads."""
+
+    def __init__(
+        self, connection: AsyncConnection, begun: AsyncTransaction | None = None, *, notifies: bool = False
+    ) -> None:
+        self.connection = connection
+        self._begun = begun
+        self._notifies = notifies
+        self.revision: int | None = None
+        """What `commit` has returned."""
+        self.is_awaited = False
+        """Whether somebody will wait to hear that edges have applied this: their origins are told by the commit."""
+        self._changes: list[Change] = []
+        self._later_than = 0
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.connection.dialect.name == "postgresql"
+
+    @property
+    def has_news(self) -> bool:
+        """Whether an edge, or another origin, is to hear of this."""
+        return bool(self._changes) or self.is_awaited
+
+    def record(self, *changes: Change) -> None:
+        """Have these changes numbered and logged, in this order, when the transaction commits."""
+        self._changes.extend(changes)
+
+    def stamp_later_than(self, stamped_at: int) -> None:
+        """Have the changes stamped later than that, whatever the clock says."""
+        self._later_than = stamped_at
+
+    async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
+        with translating():
+            return await self.connection.execute(statement, rows)
+
+    async def first(self, statement: sa.Executable) -> Any | None:
+        return (await self.execute(statement)).first()
+
+    async def all(self, statement: sa.Executable) -> list[Any]:
+        return list((await self.execute(statement)).all())
+
+    async def scalar(self, statement: sa.Executable) -> Any:
+        return (await self.execute(statement)).scalar()
+
+    async def insert(self, table: sa.Table, **values: Any) -> int:
+        """Insert a row and return its number."""
+        number: int = await self.scalar(sa.insert(table).values(**values).returning(table.c.number))
+        return number
+
+    async def commit(self) -> int | None:
+        """Commit, as the last thing that is done here; the block's end does it where nobody did.
+
+        Returns the revision that is to be published: of the last change, or the newest one where somebody waits for
+        edges without having changed anything. None if there is no news.
+        """
+        if self._begun is None:
+            raise RuntimeError("a transaction that only reads has nothing to commit")
+        await self.number_changes()
+        await self._begun.commit()
+        return self.revision
+
+    async def number_changes(self) -> None:
+        """Give the recorded changes revisions and a stamp; the last thing that a transaction does before it commits.
+
+        The stamp is drawn here and only here. So two records that have it at one revision had that very transaction
+        committed, and share all history before it: one of them is a copy of the other, of later than that.
+
+        The head row stays locked from here to the commit (PostgreSQL: its row lock; SQLite: there is one writer), so
+        no other transaction takes a later number before this one is seen: the order of revisions is that of commits.
+        """
+        head = tables.deployment
+        if not self._changes:
+            if self.is_awaited:
+                waiting = sa.update(head).values(awaited_revision=head.c.revision).returning(head.c.revision)
+                self.revision = await self.scalar(waiting)
+            return
+        now = max(time.time_ns() // 1_000_000, self._later_than + 1)
+        # Each transaction's time is later than that of the one before: an edge tells by it which past a record has.
+        stamped_at = sa.case((head.c.stamped_at >= now, head.c.stamped_at + 1), else_=now)
+        stamp = secrets.token_hex(STAMP_BYTES)
+        revision = head.c.revision + len(self._changes)
+        values: dict[str, Any] = {"revision": revision, "stamp": stamp, "stamped_at": stamped_at}
+        if self.is_awaited:
+            values["awaited_revision"] = revision
+        returned: list[sa.ColumnElement[Any]] = [head.c.revision, head.c.stamped_at]
+        if self._notifies:
+            # Delivered at the commit. Here, since a statement of its own would hold the lock for one more round trip.
+            returned.append(sa.func.pg_notify(CHANNEL, sa.cast(head.c.revision, sa.Text)))
+        row = await self.first(sa.update(head).values(**values).returning(*returned))
+        last, at = row.revision, row.stamped_at  # type: ignore[union-attr]
+        first = last - len(self._changes) + 1
+        rows = [
+            {"revision": first + offset, "stamp": stamp, "stamped_at": at, "body": encode(change)}
+            for offset, change in enumerate(self._changes)
+        ]
+        await self.execute(sa.insert(tables.changes), rows)
+        self.revision = last

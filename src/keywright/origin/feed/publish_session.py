@@ -1,0 +1,207 @@
+"""Owns what a publisher does on one connection to the broker: put changes behind its stream, and be heard there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from keywright.nats.connection import Connection, Message, NotLast
+from keywright.nats.streams import Streams
+from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_HEARTBEATS, frame_in
+from keywright.origin.db import commit_log
+from keywright.origin.db.commit_log import NotKept
+from keywright.origin.feed.acknowledgements import NatsAcknowledgements
+from keywright.origin.feed.log_tail import LogSlice, LogTail
+from keywright.origin.feed.nats_retention import BeingWritten, NatsRetention, PublishSource
+from keywright.protocol.changes import Change, Cursor
+from keywright.protocol.frames import Frame, FrameError, FrameKind, pack
+from keywright.runtime import tasks
+
+log = logging.getLogger("keywright.origin")
+
+HEARTBEAT_SECONDS = 2.0
+RESTART_PAUSE_SECONDS = 0.5
+BEHIND_PAUSE_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """The last message of the stream of changes, and the cursor that it leads to: None if that is none of ours."""
+
+    seq: int
+    cursor: Cursor | None
+
+
+class PublishSession:
+    """`run` it once; after a failure it is of no more use, as its connection."""
+
+    def __init__(
+        self,
+        tail: LogTail,
+        source: PublishSource,
+        acknowledgements: NatsAcknowledgements,
+        connection: Connection,
+        deployment_id: str,
+        *,
+        snapshot_changes: int,
+        furthest: Cursor | None,
+    ) -> None:
+        """`furthest` is what an earlier session of this process knew."""
+        self.furthest = furthest
+        """The latest cursor that this process knows to have been at the broker."""
+        self._tail = tail
+        self._source = source
+        self._acknowledgements = acknowledgements
+        self._connection = connection
+        self._streams = Streams(connection, connection.options.domain)
+        self._subjects = connection.subjects
+        self._deployment_id = deployment_id
+        self._retention = NatsRetention(connection, source, changes_apart=snapshot_changes)
+        self._end = StreamEnd(0, None)
+        self._next_heartbeat = 0.0
+        self._published_as_of = 0.0
+
+    async def run(self, on_caught_up: Callable[[], None]) -> None:
+        """Until something fails. Raises BrokerUnavailable, BrokerRefused, DatabaseUnavailable."""
+        await self._create_streams()
+        await self._connection.subscribe(self._subjects.heartbeats, self._on_heartbeat)
+        await self._connection.reply(self._subjects.reports, self._acknowledgements.answer)
+        retaining: asyncio.Task[None] | None = None
+        try:
+            async with self._tail.reading():
+                self._end = await self._find_end()
+                has_lost = False
+                while True:
+                    piece = await self._next_slice()
+                    if retaining is None:
+                        has_lost = has_lost or self._has_lost(piece)
+                        if not piece.changes:
+                            on_caught_up()
+                            log.info("relays to the broker from revision %d on", piece.cursor.revision)
+                            retaining = asyncio.create_task(self._retention.run(write_at_once=has_lost))
+                    await self._publish(piece)
+                    await self._heartbeat(piece)
+                    if retaining is not None and retaining.done():
+                        retaining.result()
+        finally:
+            if retaining is not None:
+                await tasks.end(retaining)
+
+    async def _create_streams(self) -> None:
+        subjects, replicas = self._subjects, self._connection.options.replicas
+        of_snapshots = [subjects.snapshot_pages, subjects.snapshot_ends]
+        await self._streams.create(subjects.changes_stream, [subjects.changes], replicas)
+        await self._streams.create(subjects.snapshots_stream, of_snapshots, replicas)
+
+    async def _next_slice(self) -> LogSlice:
+        """What follows the stream as it stands, which is begun anew if need be; nothing when a heartbeat is due."""
+        while True:
+            end = self._end
+            if end.cursor is None:
+                await self._restart_stream(end, None)
+                continue
+            if self._tail.is_stopped:
+                # It waits for nothing any more; what is still committed is published all the same.
+                await asyncio.sleep(BEHIND_PAUSE_SECONDS)
+            until_heartbeat = max(0.0, self._next_heartbeat - self._source.clock.elapsed())
+            try:
+                return await self._tail.after(end.cursor, until_heartbeat)
+            except NotKept:
+                await self._restart_stream(end, end.cursor)
+
+    def _has_lost(self, piece: LogSlice) -> bool:
+        """Whether the broker may have had later changes than it has now.
+
+        Then edges may be between two of the messages that it gets anew, and only a later snapshot leads on from there.
+        """
+        return bool(piece.changes) if self.furthest is None else piece.follows.revision < self.furthest.revision
+
+    async def _find_end(self) -> StreamEnd:
+        bounds = await self._streams.bounds(self._subjects.changes_stream)
+        message = await self._streams.find(self._subjects.changes_stream, bounds.last)
+        if message is None:
+            return StreamEnd(bounds.last, None)
+        try:
+            frame = frame_in(message, self._source.signer, FOR_CHANGES)
+        except FrameError as error:
+            log.error("the last message at the broker was not made here: %s", error)  # noqa: TRY400
+            return StreamEnd(bounds.last, None)
+        return StreamEnd(bounds.last, frame.cursor if frame.deployment_id == self._deployment_id else None)
+
+    async def _publish(self, piece: LogSlice) -> None:
+        """Put the changes behind the stream, in as few messages as they fit."""
+        cursors = [piece.follows, *(cursor for cursor, _ in piece.changes)]
+        done = 0
+        for part in pack([change for _, change in piece.changes]):
+            frame = self._frame(FOR_CHANGES, piece, cursors[done], cursors[done + len(part)], part)
+            try:
+                await self._append(frame)
+            except NotLast:
+                # Another process was first. It may have seen more than this one.
+                self._tail.wake()
+                self._end = await self._find_end()
+                await asyncio.sleep(BEHIND_PAUSE_SECONDS)
+                return
+            done += len(part)
+
+    async def _append(self, frame: Frame) -> None:
+        """Raises NotLast."""
+        name = f"{frame.cursor.revision}-{frame.cursor.stamp}"
+        data, check = self._source.signer.encode(frame), self._source.pepper_check
+        seq = await self._streams.append(self._subjects.changes, data, check, after=self._end.seq, name=name)
+        self._end = StreamEnd(seq, frame.cursor)
+        self.furthest = frame.cursor
+        self._retention.note(frame.cursor)
+
+    async def _restart_stream(self, end: StreamEnd, lost: Cursor | None) -> None:
+        """Begin the stream anew behind what is there, where a new snapshot leads on."""
+        if end.seq == 0:
+            log.info("the broker has no changes yet: its stream begins")
+        else:
+            log.warning("what the broker has does not lead on to this record: its stream begins anew")
+        if lost is not None:
+            # If the record was restored, no edge may take it for one that has yet to get to where it was.
+            async with self._source.database.write() as tx:
+                await commit_log.note_loss(tx, lost)
+        try:
+            cursor = await self._retention.write_snapshot()
+            await self._append(self._frame(FOR_CHANGES, None, cursor, cursor, ()))
+        except (NotLast, BeingWritten):
+            # Another process is at it.
+            await asyncio.sleep(RESTART_PAUSE_SECONDS)
+            self._end = await self._find_end()
+        else:
+            await self._streams.purge(self._subjects.changes_stream, self._end.seq)
+
+    async def _heartbeat(self, piece: LogSlice) -> None:
+        """Say where the record is, unless another process has said so lately or this one knows nothing new."""
+        now = self._source.clock.elapsed()
+        if now < self._next_heartbeat:
+            return
+        self._next_heartbeat = now + HEARTBEAT_SECONDS
+        if piece.as_of > self._published_as_of:
+            self._published_as_of = piece.as_of
+            frame = self._frame(FOR_HEARTBEATS, piece, piece.cursor, piece.cursor, ())
+            data = self._source.signer.encode(frame)
+            await self._connection.publish(self._subjects.heartbeats, data, self._source.pepper_check)
+
+    def _on_heartbeat(self, message: Message) -> None:
+        source = self._source
+        try:
+            frame = frame_in(message, source.signer, FOR_HEARTBEATS)
+        except FrameError:
+            return
+        if frame.deployment_id == self._deployment_id and abs(source.clock.millis() - frame.time) < 1000:
+            # A little later than the other's next one is due.
+            self._next_heartbeat = source.clock.elapsed() + HEARTBEAT_SECONDS * source.uniform(1.05, 1.25)
+
+    def _frame(
+        self, purpose: str, piece: LogSlice | None, follows: Cursor, cursor: Cursor, part: Sequence[Change]
+    ) -> Frame:
+        clock = self._source.clock
+        head, ago = (cursor.revision, 0.0) if piece is None else (piece.head, clock.elapsed() - piece.as_of)
+        at = clock.millis() - int(ago * 1000)
+        common = self._deployment_id, FrameKind.CHANGES, EVERYTHING, purpose, 0
+        return Frame(*common, follows, cursor, max(head, cursor.revision), at, part)

@@ -1,0 +1,147 @@
+"""Management keys of an account: credentials for the Developer API."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from keywright.domain import keyformat
+from keywright.domain.keyformat import Secret
+from keywright.domain.models import ManagementKey
+from keywright.domain.permissions import Access, Permissions
+from keywright.origin.buckets.grants_api import SharedAccess
+from keywright.origin.management_keys import rules
+from keywright.origin.openapi.fields import (
+    BucketNameOrAll,
+    Description,
+    ListOf,
+    Moment,
+    MomentInput,
+    Shape,
+)
+from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathKey, new_router
+from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.request import CurrentUnitOfWork
+
+router = new_router("Accounts")
+MANAGEMENT_KEYS = "/accounts/{accountName}/management-keys"
+MAX_NAMED_BUCKETS = 100
+
+
+class AccountAccess(StrEnum):
+    """What a management key may do in its account and in all buckets of it."""
+
+    NONE = "none"
+    READ = "read"
+    WRITE = "write"
+
+
+class PermissionsShape(Shape):
+    """What a management key may do: in the account with all of its buckets, and in single buckets by name."""
+
+    account: Annotated[AccountAccess, Field(strict=False)] = AccountAccess.NONE
+    buckets: dict[BucketNameOrAll, Annotated[SharedAccess, Field(strict=False)]] = Field(
+        default_factory=dict,
+        max_length=MAX_NAMED_BUCKETS,
+        description="What it may do in single buckets, by name; `*` is every bucket.",
+        examples=[{"my-bucket": "write"}, {"*": "validate"}],
+        json_schema_extra={"additionalProperties": False},
+    )
+    feed: bool = Field(default=False, description="May follow the change feed, as an edge does.")
+
+
+class ManagementKeyShape(Shape):
+    """A credential for this API."""
+
+    id: str = Field(examples=["key_m1m4ol223R0kGHGZY7tPQMQl"])
+    description: str | None
+    created_on: Moment
+    updated_on: Moment
+    expires_on: Moment | None = Field(description="When it ends; null is never.")
+    permissions: PermissionsShape
+    key: str = Field(
+        description="Whole when it was just made, else its last characters.",
+        examples=["kwmk_d67b7e241bb948758f415b79aa8ec822_2efb7009"],
+    )
+
+
+class ManagementKeyCreate(Shape):
+    """A new management key."""
+
+    description: Description | None = Field(default=None, examples=["Deploys from CI"])
+    expires_on: MomentInput | None = Field(
+        default=None, description="When it ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
+    )
+    permissions: PermissionsShape
+
+    def to_permissions(self) -> Permissions:
+        asked = self.permissions
+        buckets = {name: Access.of(access) for name, access in asked.buckets.items()}
+        return Permissions(Access.of(asked.account), buckets, asked.feed)
+
+
+@router.get(MANAGEMENT_KEYS, name="management-key.list", summary="List management keys", responses=problems(403, 404))
+async def list_management_keys(
+    work: CurrentUnitOfWork, account: PathAccount, page: AskedPage
+) -> ListOf[ManagementKeyShape]:
+    """The credentials of an account for this API, newest first, masked."""
+    keys, total = await rules.list_of(work, account, page)
+    return ListOf.of([_show_key(key) for key in keys], page, total)
+
+
+@router.post(
+    MANAGEMENT_KEYS,
+    name="management-key.create",
+    summary="Create a management key",
+    responses=problems(403, 404, 409, 413, 415),
+)
+async def create_management_key(
+    work: CurrentUnitOfWork, account: PathAccount, body: ManagementKeyCreate
+) -> ManagementKeyShape:
+    """A new management key. It is shown here and never again."""
+    made, secret = await rules.create(
+        work,
+        account,
+        description=body.description,
+        expires_at=body.expires_on,
+        permissions=body.to_permissions(),
+    )
+    return _show_key(made, secret)
+
+
+@router.get(
+    MANAGEMENT_KEYS + "/{keyId:key_id}",
+    name="management-key.read",
+    summary="Get a management key",
+    responses=problems(403, 404),
+)
+async def get_management_key(work: CurrentUnitOfWork, account: PathAccount, key_id: PathKey) -> ManagementKeyShape:
+    """A management key, masked, and what it may do."""
+    return _show_key(await rules.get(work, account, key_id))
+
+
+@router.delete(
+    MANAGEMENT_KEYS + "/{keyId:key_id}",
+    name="management-key.delete",
+    summary="Revoke a management key",
+    status_code=204,
+    responses=problems(403, 404),
+)
+async def delete_management_key(work: CurrentUnitOfWork, account: PathAccount, key_id: PathKey) -> None:
+    """Ends a management key: from the next request on it is refused."""
+    await rules.delete(work, account, key_id)
+
+
+def _show_key(made: ManagementKey, secret: Secret | None = None) -> ManagementKeyShape:
+    key = made.key
+    return ManagementKeyShape(
+        id=key.id,
+        description=key.description,
+        created_on=key.created_at,
+        updated_on=key.updated_at,
+        expires_on=key.expires_at,
+        permissions=PermissionsShape.model_validate(made.grantee.permissions.to_json()),
+        key=secret.reveal() if secret else keyformat.mask(key.hint),
+    )

@@ -1,0 +1,68 @@
+"""Owns the first steps of a request: who asks, and whether they ask too often.
+
+A `Caller` is a way to prove who one is. Callers of the Developer API come with a management key; end users come with a
+token of the identity provider (self_serve/caller.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from fastapi import Request
+
+from keywright.origin.auth import bearer
+from keywright.origin.auth.actors import Actor
+from keywright.origin.db.transaction import Transaction
+from keywright.origin.pipeline.rate_limit import check_rate
+from keywright.origin.pipeline.services import Services
+
+
+class Caller(ABC):
+    """The steps of a request that depend on how its caller proves who they are."""
+
+    @abstractmethod
+    async def authenticate(self, request: Request, services: Services) -> Actor:
+        """Who asks, before anything else of the request is looked at. Raises Unauthorized and the like."""
+
+    @abstractmethod
+    def limit_rate(self, actor: Actor, services: Services) -> None:
+        """Raises TooManyRequests."""
+
+    @abstractmethod
+    async def accept_invites(self, request: Request, services: Services, actor: Actor) -> None:
+        """Makes the caller a manager where they are invited."""
+
+    @abstractmethod
+    async def reauthenticate(self, tx: Transaction, request: Request, services: Services, actor: Actor) -> Actor:
+        """Who asks, in the transaction that changes something. Raises Unauthorized where they may not any more."""
+
+
+class ManagementKeyCaller(Caller):
+    async def authenticate(self, request: Request, services: Services) -> Actor:
+        async with services.database.read() as tx:
+            return await self._judge(tx, request, services)
+
+    def limit_rate(self, actor: Actor, services: Services) -> None:
+        limit_rate(actor, services)
+
+    async def accept_invites(self, request: Request, services: Services, actor: Actor) -> None:
+        """Nobody invites a management key."""
+
+    async def reauthenticate(self, tx: Transaction, request: Request, services: Services, actor: Actor) -> Actor:
+        # Judged once more, and held until the commit: it may have been revoked while the body came in or the lock was
+        # waited for, and a key that its owner knows to be revoked must do nothing any more. The first time can't be
+        # left out either: strangers must not have us read 4 MiB, or take the writer's lock of SQLite.
+        return await self._judge(tx, request, services, is_held=True)
+
+    async def _judge(self, tx: Transaction, request: Request, services: Services, *, is_held: bool = False) -> Actor:
+        secret = bearer.parse_management_key(bearer.authorization_of(request))
+        dependencies = services.dependencies
+        return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock(), is_held=is_held)
+
+
+def limit_rate(actor: Actor, services: Services) -> None:
+    """Raises TooManyRequests when the account of the actor asks for too much at once."""
+    limiter = services.management_rate
+    detail = f"At most {limiter.rate:g} management requests a second are answered for an account."
+    # An end user has no account: one user's haste is not another's.
+    check_rate(limiter, actor.grantee.account_id or actor.sub, detail)

@@ -1,0 +1,74 @@
+"""Owns the last steps of a write: its revision is published in this process, and told to the caller.
+
+Where the caller asked for it, the answer waits until edges have applied the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import Request, Response
+
+from keywright.origin.auth.actors import Actor
+from keywright.origin.edges.registry import Edges
+from keywright.origin.edges.rules import DEPLOYMENT, Outcome
+from keywright.origin.pipeline.services import Services
+
+MAX_COUNT = 1000
+MAX_MILLIS = 30_000
+DEFAULT_MILLIS = 2000
+SHOWN_NAMES = 50
+"""More would not fit the header of an answer; `GET /v1/accounts/{account}/edges` has all of them."""
+
+
+class NotAppliedHere(Exception):
+    """A committed change could not be brought to this machine's replica."""
+
+
+async def publish(services: Services, revision: int) -> None:
+    """Tell this process of a commit: readers of the feed, then its own replica. Raises NotAppliedHere."""
+    for tell in services.on_commit:
+        await tell(revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a caller waits for: that `count` edges, or all that are connected (None), have applied the change."""
+
+    count: int | None
+    millis: int
+
+
+def ask_to_wait(request: Request, wait: Wait) -> None:
+    """Have the answer to this write wait, after it was committed."""
+    request.state.wait = wait
+
+
+def find_wait(request: Request) -> Wait | None:
+    wait: Wait | None = getattr(request.state, "wait", None)
+    return wait
+
+
+async def acknowledge(
+    response: Response, edges: Edges, revision: int, wait: Wait | None, actor: Actor, account_id: str | None
+) -> None:
+    """Put the revision into the answer, and wait for the edges if that was asked for. No transaction is open."""
+    response.headers["Keywright-Revision"] = str(revision)
+    if wait is None:
+        return
+    outcome = await edges.wait(revision, wait.count, wait.millis / 1000)
+    response.headers["Keywright-Applied"] = f"{outcome.applied}/{outcome.wanted}"
+    if not outcome.is_reached:
+        response.headers["Keywright-Pending"] = ", ".join(_pending_names(outcome, actor, account_id))
+
+
+def _pending_names(outcome: Outcome, actor: Actor, account_id: str | None) -> Sequence[str]:
+    own = {DEPLOYMENT, actor.grantee.account_id, account_id}
+    names = sorted(one.report.name for one in outcome.pending if actor.grantee.is_root or one.account_id in own)
+    # No edge can have a name with a parenthesis.
+    if len(names) < len(outcome.pending):
+        names.append(f"({len(outcome.pending) - len(names)} of other accounts)")
+    if not outcome.is_known:
+        names.append("(unknown: what other origins heard was not learnt in time)")
+    return names[:SHOWN_NAMES]

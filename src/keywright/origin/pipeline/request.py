@@ -1,0 +1,197 @@
+"""Owns the way of a request to the origin's API: `handle` reads downward, a step after the other.
+
+Around it stand context.py (request id, address, the headers of every answer) and cors.py. What a step does is in the
+module of its name; here is only their order. An endpoint receives the unit of work of an open transaction; when it
+returns, the transaction commits, the revision is published, and only then the answer goes out. Whatever a step raises
+becomes a problem document in respond.py, and nothing was changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, ClassVar
+
+from fastapi import Depends, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import solve_dependencies
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, serialize_response
+from starlette.requests import ClientDisconnect
+
+from keywright.domain.names import ACCOUNT_NAME
+from keywright.domain.problems import Problem, TooManyRequests
+from keywright.domain.text import is_whole
+from keywright.origin.accounts import store as account_rows
+from keywright.origin.audit import rules as audit
+from keywright.origin.auth.actors import NOBODY, Actor
+from keywright.origin.db import commit_log
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.edges.registry import Edges
+from keywright.origin.pipeline import respond
+from keywright.origin.pipeline.authenticate import Caller, ManagementKeyCaller
+from keywright.origin.pipeline.body import NO_BODY, read_body
+from keywright.origin.pipeline.context import request_source_of
+from keywright.origin.pipeline.publish import NotAppliedHere, acknowledge, find_wait, publish
+from keywright.origin.pipeline.query import check_query
+from keywright.origin.pipeline.services import Services
+from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+UNLOGGED = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
+"""What no audit entry is written for: a flood, what was done after all, what could not be written now either."""
+
+
+class OriginRoute(APIRoute):
+    """A route of the Developer API. Its name is the action that stands in the audit log."""
+
+    caller: ClassVar[Caller] = ManagementKeyCaller()
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        self.query_names = _query_names(self.dependant)
+
+        async def answer(request: Request) -> Response:
+            return await handle(request, self)
+
+        return answer
+
+
+async def handle(request: Request, route: OriginRoute) -> Response:
+    """The answer to a request, which has its context: the steps that every request takes, in order."""
+    services: Services = request.app.state.services
+    audit_draft = AuditDraft(route.name)
+    actor = NOBODY
+    try:
+        actor = await route.caller.authenticate(request, services)
+        route.caller.limit_rate(actor, services)
+        await route.caller.accept_invites(request, services, actor)
+        check_query(request, route.query_names)
+        body = NO_BODY if route.body_field is None else await read_body(request)
+        take = _read if request.method in READING else _write
+        return await take(request, route, services, actor, audit_draft, body)
+    except ClientDisconnect:
+        # Nothing was done, and nobody is there to be told.
+        return Response(status_code=400)
+    except Exception as error:  # noqa: BLE001
+        problem = respond.to_problem(error, request)
+        if request.method not in READING and not isinstance(error, UNLOGGED):
+            await log_refusal(request, services, actor, audit_draft, problem)
+        return respond.render(problem, request)
+
+
+async def _read(
+    request: Request, route: OriginRoute, services: Services, actor: Actor, audit_draft: AuditDraft, body: Any
+) -> Response:
+    """The rest of a request that changes nothing."""
+    async with services.database.read() as tx:
+        work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
+        return await _call_endpoint(request, route, work, body)
+
+
+async def _write(
+    request: Request, route: OriginRoute, services: Services, actor: Actor, audit_draft: AuditDraft, body: Any
+) -> Response:
+    """The rest of a request that may change something."""
+    async with services.database.write() as tx:
+        actor = await route.caller.reauthenticate(tx, request, services, actor)
+        work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
+        response = await _call_endpoint(request, route, work, body)
+        source = request_source_of(request)
+        await audit.write(tx, actor=actor, audit_draft=audit_draft, source=source, now=work.now)
+        wait = find_wait(request)
+        tx.is_awaited = wait is not None
+        # Where there is nothing for an edge to hear of: all that it could is in here.
+        head = 0 if tx.has_news else await commit_log.get_revision(tx)
+        revision = await tx.commit()
+    if revision is not None:
+        await publish(services, revision)
+    await acknowledge(response, services.edges, revision or head, wait, actor, audit_draft.account_id)
+    return response
+
+
+async def _call_endpoint(request: Request, route: OriginRoute, work: UnitOfWork, body: Any) -> Response:
+    """Calls the endpoint with what its signature asks for. Raises RequestValidationError for what does not fit it."""
+    request.state.work = work
+    solved = await solve_dependencies(
+        request=request,
+        dependant=route.dependant,
+        body=body,
+        async_exit_stack=request.scope["fastapi_inner_astack"],
+        embed_body_fields=False,
+    )
+    if solved.errors:
+        raise RequestValidationError(solved.errors)
+    returned = await route.endpoint(**solved.values)
+    if isinstance(returned, Response):
+        return returned
+    if route.status_code == 204:
+        return Response(status_code=204)
+    content = await serialize_response(
+        field=route.response_field,
+        response_content=returned,
+        exclude_unset=route.response_model_exclude_unset,
+        dump_json=True,
+    )
+    return Response(content, media_type="application/json")
+
+
+async def log_refusal(
+    request: Request,
+    services: Services,
+    actor: Actor,
+    audit_draft: AuditDraft,
+    problem: Problem,
+    *,
+    source: str = "api",
+) -> None:
+    """Writes a refused attempt to the audit log of the account that it was aimed at."""
+    try:
+        if audit_draft.account_id is None:
+            # Looked for before anything is written or counted: strangers may name any number of accounts.
+            audit_draft.account_id = await _find_account_id(request, services) or actor.grantee.account_id or None
+        if audit_draft.account_id is None:
+            return
+        is_stranger = not actor.grantee.is_root and actor.grantee.account_id != audit_draft.account_id
+        if is_stranger and services.refusal_rate.take(audit_draft.account_id, time.monotonic()) > 0:
+            return
+        async with services.database.write() as tx:
+            await audit.write(
+                tx,
+                actor=actor,
+                audit_draft=audit_draft,
+                source=request_source_of(request, source),
+                now=services.dependencies.clock(),
+                error=respond.in_one_line(problem),
+            )
+    except DatabaseUnavailable as error:
+        respond.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)
+
+
+async def _find_account_id(request: Request, services: Services) -> str | None:
+    name = request.path_params.get("accountName", "")
+    if not is_whole(ACCOUNT_NAME, name):
+        return None
+    async with services.database.read() as tx:
+        account = await account_rows.find_account(tx, name)
+    return account.id if account else None
+
+
+def _query_names(dependant: Dependant) -> frozenset[str]:
+    own = frozenset(parameter.alias for parameter in dependant.query_params)
+    return own.union(*(_query_names(one) for one in dependant.dependencies))
+
+
+async def _current_unit_of_work(request: Request) -> UnitOfWork:
+    work: UnitOfWork = request.state.work
+    return work
+
+
+async def _current_edges(request: Request) -> Edges:
+    services: Services = request.app.state.services
+    return services.edges
+
+
+CurrentUnitOfWork = Annotated[UnitOfWork, Depends(_current_unit_of_work)]
+"""The unit of work of this request, for an endpoint's signature."""
+CurrentEdges = Annotated[Edges, Depends(_current_edges)]

@@ -1,0 +1,40 @@
+"""Owns what the composition root hands to every request of the origin."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from keywright.origin.auth.end_users import EndUsers
+from keywright.origin.auth.sessions import Team
+from keywright.origin.db.transaction import Database
+from keywright.origin.edges.registry import Edges
+from keywright.origin.mail import Mailer
+from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.unit_of_work import Dependencies
+
+OnCommit = Callable[[int], Awaitable[None]]
+"""Told the newest revision after a commit. May raise NotAppliedHere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the origin works with. `on_commit` are told of each commit of changes, one after the other."""
+
+    database: Database
+    dependencies: Dependencies
+    on_commit: tuple[OnCommit, ...]
+    management_rate: RateLimiter
+    refusal_rate: RateLimiter
+    """How many refused attempts of strangers are written to an account's audit log in a second."""
+    edges: Edges
+    end_users: EndUsers | None = None
+    """The identity provider of the end users; None where the deployment has none."""
+    team: Team | None = None
+    """The provider's own people; None where they come in with management keys alone."""
+    end_user_rate: RateLimiter = field(default_factory=lambda: RateLimiter(0))
+    cors_origins: tuple[str, ...] = ()
+    """Which web pages may call the Self-serve API."""
+    mailer: Mailer | None = None
+    public_url: str = ""
+    """Where browsers reach this service; links in mails lead there, whatever host a request names."""

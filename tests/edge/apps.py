@@ -1,0 +1,42 @@
+"""An EdgeApp for tests, on a status that they set."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from keywright.edge.app import EdgeApp
+from keywright.edge.http.forward_auth import ForwardAuth
+from keywright.edge.http.health import Health
+from keywright.edge.http.jwks import Jwks
+from keywright.edge.http.metrics import Metrics
+from keywright.edge.http.validate import ValidateApi
+
+if TYPE_CHECKING:
+    from keywright.edge.http.worker_counts import WorkerCounts
+    from keywright.edge.identity_token import IdentitySigner
+    from keywright.edge.validator import Validator
+
+
+class Status:
+    is_synced = True
+    revision: int | None = 7
+    lag_seconds = 0.12345
+    since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    reason: str | None = None
+
+
+def new_app(
+    validator: Validator,
+    status: Status | None = None,
+    *,
+    token_required: bool = False,
+    signer: IdentitySigner | None = None,
+    worker_counts: WorkerCounts | None = None,
+) -> EdgeApp:
+    status = status or Status()
+    validate_api = ValidateApi(validator, token_required=token_required)
+    forward_auth = ForwardAuth(validator, token_required=token_required, signer=signer)
+    metrics = Metrics({"validate": validate_api, "forward-auth": forward_auth}, status, worker_counts)
+    jwks = None if signer is None else Jwks(signer.jwks)
+    return EdgeApp(validate_api, forward_auth, Health(status), metrics, jwks)

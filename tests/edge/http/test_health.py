@@ -1,0 +1,28 @@
+"""Health and readiness: whether the process answers, and whether keys can be judged."""
+
+from __future__ import annotations
+
+from edge.apps import Status
+from edge.asgi import call
+from keywright.edge.http.health import Health
+
+
+async def test_health_and_readiness_tell_how_the_replica_is() -> None:
+    status = Status()
+    health = Health(status)
+    assert (await call(health.livez, "GET", "/livez")).json() == {"alive": True}
+    answer = await call(health.readyz, "GET", "/readyz")
+    assert (answer.status, answer.json()) == (
+        200, {"ready": True, "synced": True, "revision": 7, "lag_seconds": 0.123, "since": "2026-01-02T03:04:05.000Z"},
+    )  # fmt: skip
+    status.revision = None
+    assert (await call(health.readyz, "GET", "/readyz")).status == 503
+    assert (await call(health.readyz, "HEAD", "/readyz")).body == b""
+    assert (await call(health.livez, "POST", "/livez")).headers["allow"] == "GET, HEAD"
+
+
+async def test_readiness_says_why_a_replica_is_not_in_step() -> None:
+    status = Status()
+    status.is_synced, status.reason, status.lag_seconds = False, "OSError: no route", float("inf")
+    told = (await call(Health(status).readyz, "GET", "/readyz")).json()
+    assert (told["synced"], told["reason"], told["lag_seconds"]) == (False, "OSError: no route", None)

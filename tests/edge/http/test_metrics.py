@@ -1,0 +1,70 @@
+"""What /metrics tells: validations by endpoint and verdict, of all workers, and how far the replica is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from edge.apps import Status, new_app
+from edge.asgi import call
+from edge.world import DIGESTER, NOW
+from endpoints.table import BUCKET, VALID, fill
+from keywright.edge.http import metrics
+from keywright.edge.http.worker_counts import WorkerCounts
+from keywright.edge.validator import Validator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from keywright.edge.replica.replica import Replica
+
+PATH = f"/v1/validate/{BUCKET}"
+AUTH = f"/v1/forward-auth/{BUCKET}"
+ASK = json.dumps({"key": VALID}).encode()
+BEARER = [(b"authorization", b"Bearer " + VALID.encode())]
+
+
+async def test_metrics_count_validations_by_endpoint_and_verdict(replica: Replica) -> None:
+    fill(replica)
+    app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), Status())
+    for _ in range(3):
+        await call(app, "POST", PATH, body=ASK)
+    await call(app, "POST", PATH, body=b'{"key":"short"}')
+    await call(app, "POST", "/v1/validate/nowhere", body=ASK)
+    await call(app, "GET", AUTH, headers=BEARER)
+    await call(app, "GET", AUTH)
+    text = (await call(app, "GET", "/metrics")).body.decode()
+    for door, verdict, count in (
+        ("validate", "VALID", 3), ("validate", "MALFORMED", 1), ("validate", "NO_BUCKET", 1),
+        ("forward-auth", "VALID", 1), ("forward-auth", "MISSING", 1),
+    ):  # fmt: skip
+        assert f'keywright_validations_total{{door="{door}",verdict="{verdict}"}} {count}.0' in text
+    assert "keywright_replica_revision 7.0" in text
+    assert VALID not in text
+
+
+async def test_each_worker_tells_the_sum_of_all_as_soon_as_the_others_have_written(
+    replica: Replica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "WRITE_SECONDS", 0.01)
+    fill(replica)
+    validator = Validator(replica, DIGESTER, clock=lambda: NOW)
+    workers = [new_app(validator, Status(), worker_counts=WorkerCounts(tmp_path)) for _ in range(3)]
+    stop = asyncio.Event()
+    running = [asyncio.create_task(worker.run(stop)) for worker in workers]
+    for number, worker in enumerate(workers):
+        for _ in range(number + 1):
+            await call(worker, "POST", PATH, body=ASK)
+    sum_of_all = b'keywright_validations_total{door="validate",verdict="VALID"} 6.0'
+    async with asyncio.timeout(30):
+        for worker in workers:
+            while sum_of_all not in (await call(worker, "GET", "/metrics")).body:
+                await asyncio.sleep(0.01)
+    # And what is counted last, before the end.
+    await call(workers[0], "POST", PATH, body=ASK)
+    stop.set()
+    await asyncio.gather(*running)
+    assert sum_of_all.replace(b"6", b"7") in (await call(workers[1], "GET", "/metrics")).body

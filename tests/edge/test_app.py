@@ -1,0 +1,43 @@
+"""The edge as one ASGI callable: which endpoint answers at which path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edge.apps import new_app
+from edge.asgi import call
+from edge.world import DIGESTER, NOW
+from endpoints.table import BUCKET, VALID, fill
+from keywright.edge.validator import Validator
+
+if TYPE_CHECKING:
+    from keywright.edge.replica.replica import Replica
+
+ASK = b'{"key":"%b"}' % VALID.encode()
+BEARER = [(b"authorization", b"Bearer " + VALID.encode())]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", f"/v1/validate/{BUCKET}", 200),
+        ("GET", f"/v1/forward-auth/{BUCKET}", 200),
+        ("GET", "/livez", 200),
+        ("GET", "/readyz", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/.well-known/jwks.json", 404),
+        ("GET", "/v1/accounts", 404),
+        ("GET", "/v1/validated", 404),
+        ("GET", "/", 404),
+    ],
+)
+async def test_each_path_has_its_endpoint_and_no_other_path_has_one(
+    replica: Replica, method: str, path: str, status: int
+) -> None:
+    fill(replica)
+    app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW))
+    answer = await call(app, method, path, body=ASK if method == "POST" else b"", headers=BEARER)
+    assert answer.status == status
+    assert (app.find_endpoint(path) is None) is (status == 404)

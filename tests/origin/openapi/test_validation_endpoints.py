@@ -1,0 +1,142 @@
+"""What the OpenAPI document says of the edge's endpoints is what they answer: every status, body and header."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from origin.api.world import document, resolved
+
+from edge.apps import Status, new_app
+from edge.asgi import call
+from edge.world import DIGESTER, NOW, PEPPER_CHECK
+from endpoints.table import BUCKET, EXPIRED, NEVER_MADE, VALID, fill
+from keywright.edge.app import EdgeApp
+from keywright.edge.http.validate import MAX_BODY_BYTES
+from keywright.edge.identity_token import IdentitySigner, key_from_pepper
+from keywright.edge.replica.replica import Replica
+from keywright.edge.validator import Validator
+from keywright.origin.openapi.validation_endpoints import PATHS
+
+VALIDATE, FORWARD_AUTH = "/v1/validate/{bucketName}", "/v1/forward-auth/{bucketName}"
+JWKS = "/.well-known/jwks.json"
+TOLD = ("www-authenticate", "retry-after")
+"""Headers that are no identity's, and that a caller acts upon."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request, and which edge it is asked of."""
+
+    path: str
+    status: int
+    key: str = VALID
+    body: bytes | None = None
+    content_type: bytes = b"application/json"
+    min_revision: bytes | None = None
+    bucket: str = BUCKET
+    is_filled: bool = True
+    is_synced: bool = True
+    token_required: bool = False
+    has_signer: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.status}"
+
+
+CASES = [
+    Case(VALIDATE, 200),
+    Case(VALIDATE, 200, key=EXPIRED),
+    Case(VALIDATE, 400, body=b"{}"),
+    Case(VALIDATE, 403, token_required=True),
+    Case(VALIDATE, 404, bucket="nowhere"),
+    Case(VALIDATE, 413, body=b" " * (MAX_BODY_BYTES + 1)),
+    Case(VALIDATE, 415, content_type=b"text/plain"),
+    Case(VALIDATE, 503, is_filled=False),
+    Case(FORWARD_AUTH, 200),
+    Case(FORWARD_AUTH, 200, has_signer=False),
+    Case(FORWARD_AUTH, 400, min_revision=b"x"),
+    Case(FORWARD_AUTH, 401, key=NEVER_MADE),
+    Case(FORWARD_AUTH, 403, token_required=True),
+    Case(FORWARD_AUTH, 404, bucket="nowhere"),
+    Case(FORWARD_AUTH, 503, is_filled=False),
+    Case(JWKS, 200),
+    Case(JWKS, 404, has_signer=False),
+    Case("/livez", 200),
+    Case("/readyz", 200),
+    Case("/readyz", 200, is_synced=False),
+    Case("/readyz", 503, is_filled=False, is_synced=False),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_an_answer_is_as_the_document_says(case: Case, tmp_path: Path) -> None:
+    ((method, operation),) = document()["paths"][case.path].items()
+    told = operation["responses"][str(case.status)]
+    body = json.dumps({"key": case.key}).encode() if case.body is None else case.body
+    headers = [] if case.min_revision is None else [(b"min-revision", case.min_revision)]
+    headers.append((b"authorization", b"Bearer " + case.key.encode()))
+    with edge(case, tmp_path) as app:
+        answer = await call(
+            app,
+            method.upper(),
+            case.path.replace("{bucketName}", case.bucket),
+            body=body,
+            headers=headers,
+            content_type=case.content_type,
+        )
+    assert answer.status == case.status
+    if "content" in told:
+        content = told["content"][answer.headers["content-type"]]
+        Draft202012Validator(nothing_more(resolved(content["schema"]))).validate(answer.json())
+    else:
+        assert answer.body == b""
+    # The id of the request is http/request_id's own test.
+    named = {name.lower() for name in told["headers"]} - {"x-request-id"}
+    given = {name for name in answer.headers if name.startswith("x-") or name in TOLD} - {"x-request-id"}
+    assert given == named
+
+
+def test_every_answer_that_the_document_speaks_of_was_seen() -> None:
+    spoken_of = {
+        (path, int(status))
+        for path, methods in PATHS.items()
+        for operation in methods.values()
+        for status in operation["responses"]
+    }
+    assert {(case.path, case.status) for case in CASES} == spoken_of
+
+
+@contextlib.contextmanager
+def edge(case: Case, directory: Path) -> Iterator[EdgeApp]:
+    with contextlib.closing(Replica.open(directory / "replica", PEPPER_CHECK)) as replica:
+        status = Status()
+        if case.is_filled:
+            fill(replica)
+        else:
+            status.revision = None
+        if not case.is_synced:
+            status.is_synced, status.reason = False, "OriginUnavailable: no route"
+        signer = None
+        if case.has_signer:
+            signer = IdentitySigner(key_from_pepper(DIGESTER), issuer="keywright", seconds=60, clock=lambda: NOW)
+        validator = Validator(replica, DIGESTER, clock=lambda: NOW)
+        yield new_app(validator, status, token_required=case.token_required, signer=signer)
+
+
+def nothing_more(schema: Any) -> Any:
+    """The schema, which now refuses members that it does not speak of."""
+    if isinstance(schema, list):
+        return [nothing_more(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: nothing_more(one) for name, one in schema.items()}
+    if schema.get("type") == "object" and "properties" in schema:
+        closed.setdefault("additionalProperties", False)
+    return closed
