@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEAST_PERCENT = 95
 GATED = ("domain", "protocol", "origin", "edge")
 # A file's tests stay in one process, which has a PostgreSQL and other servers of its own.
-EVERYTHING = ("-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--tb", "short")
+EVERYTHING = ("-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder", "--tb", "short")
 
 
 def main(arguments: list[str]) -> int:

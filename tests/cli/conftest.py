@@ -14,9 +14,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from typer.testing import CliRunner, Result
 
-from keywright.cli import app
+from keywright.cli.app import app
 
-API_KEY = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
+SECRET = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
 
 
 @pytest.fixture(autouse=True)
@@ -64,13 +64,19 @@ class DeveloperApi:
 
 @dataclass
 class CommandLine:
-    """Runs the command line in this process, as the holder of API_KEY who works in bucket `my-bucket`."""
+    """Runs the command line in this process, as the holder of SECRET who works in bucket `my-bucket`."""
 
     api: DeveloperApi
 
     def __call__(self, *arguments: str, stdin: str | bytes = "", env: dict[str, str | None] | None = None) -> Result:
-        surroundings = {"KEYWRIGHT_URL": self.api.url, "KEYWRIGHT_API_KEY": API_KEY, "KEYWRIGHT_BUCKET": "my-bucket"}
-        return CliRunner(env={"KEYWRIGHT_ACCOUNT": None, **surroundings, **(env or {})}).invoke(
+        environment = {
+            "KEYWRIGHT_ACCOUNT": None,
+            "KEYWRIGHT_API_KEY": None,
+            "KEYWRIGHT_URL": self.api.url,
+            "KEYWRIGHT_MANAGEMENT_KEY": SECRET,
+            "KEYWRIGHT_BUCKET": "my-bucket",
+        }
+        return CliRunner(env={**environment, **(env or {})}).invoke(
             app, arguments, input=stdin, prog_name="keywright", catch_exceptions=False
         )
 

@@ -72,4 +72,4 @@ def test_bytes_that_are_no_text_are_malformed(keywright: CommandLine) -> None:
 def test_nothing_on_standard_input(keywright: CommandLine) -> None:
     result = keywright("key", "inspect", "-", stdin="")
 
-    assert (result.exit_code, result.stderr) == (1, "keywright: nothing came on standard input\n")
+    assert (result.exit_code, result.stderr) == (1, "keywright: standard input is empty\n")

@@ -191,7 +191,7 @@ def test_nothing_is_deleted_unasked_where_nobody_can_be_asked(keywright: Command
     result = keywright(*(word for word in command.split() if word not in {"--yes", "-y"}))
 
     assert result.exit_code == 1
-    assert result.stderr == "keywright: there is no terminal to confirm at; say --yes to delete\n"
+    assert result.stderr == "keywright: there is no terminal to confirm on; pass --yes to delete\n"
     assert not keywright.api.requests
 
 
@@ -200,7 +200,7 @@ def test_nothing_is_deleted_unasked_where_nobody_can_be_asked(keywright: Command
     [
         ("buckets list", BUCKETS, "keywright buckets create my-bucket"),
         ("consumers list", CONSUMERS, "keywright consumers create my-consumer --with-key"),
-        ("consumers list --tag a=b", CONSUMERS, "No consumer is like that."),
+        ("consumers list --tag a=b", CONSUMERS, "No consumers match."),
         ("keys list acme", f"{ACME}/keys", "keywright keys create acme"),
         ("managers list acme", f"{ACME}/managers", "keywright managers add acme jo@example.com"),
     ],
@@ -233,13 +233,13 @@ def test_a_page_tells_of_the_next(keywright: CommandLine) -> None:
 
     result = keywright("buckets", "list", "--limit", "2", "--offset", "2")
 
-    assert result.stderr == "3 to 4 of 7; --all shows all, --offset 4 the next.\n"
+    assert result.stderr == "3 to 4 of 7. --offset 4 lists the next, --all lists all.\n"
 
 
 def test_a_page_behind_the_end_is_not_called_an_empty_account(keywright: CommandLine) -> None:
     keywright.api.answer("GET", BUCKETS, page_of(total=7, offset=10))
 
-    assert keywright("buckets", "list", "--offset", "10").stderr == "Nothing after the first 7.\n"
+    assert keywright("buckets", "list", "--offset", "10").stderr == "No more: there are 7.\n"
 
 
 def test_all_asks_until_nothing_is_left(keywright: CommandLine) -> None:
@@ -275,7 +275,7 @@ def test_a_new_bucket_prints_its_owner_key_once_with_a_note(keywright: CommandLi
     result = keywright("buckets", "create", "my-bucket")
 
     assert re.search(rf"^owner key +{SECRET}$", result.stdout, re.MULTILINE)
-    assert result.stderr == "Keep the owner key now: it is shown only this once.\n"
+    assert result.stderr == "Save the owner key now: it won't be shown again.\n"
 
 
 def test_roll_asks_for_the_new_key_and_prints_it(keywright: CommandLine) -> None:
@@ -285,7 +285,7 @@ def test_roll_asks_for_the_new_key_and_prints_it(keywright: CommandLine) -> None
 
     assert keywright.api.last.headers["prefer"] == "return=representation"
     assert SECRET in result.stdout
-    assert result.stderr == "The other keys of acme have ended.\n"
+    assert result.stderr == "The other keys of acme have expired.\n"
 
 
 def test_roll_says_until_when_the_other_keys_work(keywright: CommandLine) -> None:
@@ -293,7 +293,7 @@ def test_roll_says_until_when_the_other_keys_work(keywright: CommandLine) -> Non
 
     result = keywright("keys", "roll", "acme", "--expires-on", "2027-01-31")
 
-    assert result.stderr == "The other keys of acme end by 2027-01-31 00:00:00 UTC.\n"
+    assert result.stderr == "The other keys of acme expire by 2027-01-31 00:00:00 UTC.\n"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def run_at_terminal(api: DeveloperApi, *arguments: str, columns: int = 80, typed
     controller, terminal = pty.openpty()
     environment = {
         "PATH": os.environ["PATH"], "TERM": "xterm", "COLUMNS": str(columns), "LANG": "C.UTF-8",
-        "KEYWRIGHT_URL": api.url, "KEYWRIGHT_API_KEY": SECRET, "KEYWRIGHT_BUCKET": "my-bucket",
+        "KEYWRIGHT_URL": api.url, "KEYWRIGHT_MANAGEMENT_KEY": SECRET, "KEYWRIGHT_BUCKET": "my-bucket",
     }  # fmt: skip
     code = "from keywright.cli import main; main()"
     process = subprocess.Popen(

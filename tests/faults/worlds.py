@@ -28,9 +28,14 @@ class Worlds:
             self._drop(engine)
 
     def play(self, schedule: Schedule) -> Outcome:
-        outcome = play(self._get(schedule.engine), schedule)
-        if outcome.violations:
-            self._drop(schedule.engine)
+        is_whole = False
+        try:
+            outcome = play(self._get(schedule.engine), schedule)
+            is_whole = not outcome.violations
+        finally:
+            # Nobody plays on in a world that is half mended.
+            if not is_whole and schedule.engine in self._worlds:
+                self._drop(schedule.engine)
         return outcome
 
     def _get(self, engine: Engine) -> World:

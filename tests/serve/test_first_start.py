@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from keywright.cli import app
+from keywright.cli.app import app
 from keywright.origin.db.tables import SCHEMA_VERSION
 from support.api import ACCOUNT_URL, Api
 from support.postgres import Postgres, free_port

@@ -26,6 +26,8 @@ PR_SET_CHILD_SUBREAPER = 36
 def run(command: Sequence[str], *, cwd: Path, silent_seconds: float = 300) -> int:
     """The command's exit code; 1 if no test began or ended for so long, or one process was at one test for so long."""
     _adopt_orphans()
+    # An end that was asked for ends the processes, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="keywright-progress-") as directory:
         watch = _Watch(Path(directory), silent_seconds)
         started = subprocess.Popen(command, cwd=cwd, env={**os.environ, progress.VARIABLE: directory})

@@ -138,7 +138,7 @@ class ReplicaSource(ABC):
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001
-                _log.exception("the replica in %s is opened anew", self.replica_directory)
+                _log.exception("the replica in %s is opened again", self.replica_directory)
                 self._stopping.wait(RETRY_SECONDS)
             finally:
                 with self._reading:

@@ -286,7 +286,7 @@ async def test_a_haproxy_that_is_killed_is_filled_again(
             await asyncio.sleep(0.01)
     await asyncio.to_thread(gateway.start)
     assert without_state(await mirror.until_in_step()) == expected(replica)
-    assert "is in step again" in caplog.text
+    assert "is up to date again" in caplog.text
 
 
 async def test_a_complaint_is_an_error_and_so_is_a_haproxy_without_the_maps(gateway: Gateway, tmp_path: Path) -> None:

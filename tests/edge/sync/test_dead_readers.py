@@ -9,7 +9,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from edge.world import MemoryFeed, bucket
-from keywright.edge.sync.loop import READER_CHECK_SECONDS, SyncLoop
+from keywright.edge.sync.loop import READER_CHECK_SECONDS
+from keywright.runtime.clock import Clock
+from support.sync import new_sync_loop
 
 if TYPE_CHECKING:
     from keywright.edge.replica.replica import Replica
@@ -24,10 +26,14 @@ with env.begin():
 
 
 async def test_the_loop_frees_the_places_of_readers_that_died(replica: Replica) -> None:
-    clock = itertools.count(0.0, READER_CHECK_SECONDS / 2)
-    sync_loop = SyncLoop(
-        replica, MemoryFeed(log=[bucket(1, "my-bucket")]), monotonic=lambda: next(clock), poll_seconds=0.01
-    )
+    class Hurrying(Clock):
+        """Half of what is waited for passes between two looks."""
+
+        def elapsed(self) -> float:
+            return next(steps)
+
+    steps = itertools.count(0.0, READER_CHECK_SECONDS / 2)
+    sync_loop = new_sync_loop(replica, MemoryFeed(log=[bucket(1, "my-bucket")]), clock=Hurrying(), poll_seconds=0.01)
     reader = subprocess.Popen([sys.executable, "-c", READ, str(replica.path)], stdout=subprocess.PIPE)
     assert reader.stdout is not None
     reader.stdout.readline()

@@ -132,11 +132,11 @@ class HaproxyMaps:
             self._cursor = None
             failure = f"{type(error).__name__}: {error}"
             if failure != self._failure:
-                _log.warning("can't keep HAProxy at %s in step: %s", self._socket_path, failure)
+                _log.warning("can't keep HAProxy at %s up to date: %s", self._socket_path, failure)
             self._failure = failure
         else:
             if self._failure is not None:
-                _log.info("HAProxy at %s is in step again", self._socket_path)
+                _log.info("HAProxy at %s is up to date again", self._socket_path)
             self._failure = None
 
     async def _round(self, socket: Socket) -> None:

@@ -1,4 +1,4 @@
-"""Owns the command line's side of the Developer API: addresses, the bearer, waiting when told to, what failures mean.
+"""Owns the command line's client of the Developer API: addresses, the bearer, retries after a 429, failures in words.
 
 Every failure becomes one CommandFailed. Neither it nor its cause holds the management key: the key is checked before
 it becomes a header, so no library has a reason to quote it.
@@ -15,15 +15,20 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from keywright import __version__
-from keywright.cli.output import Answer, CommandFailed, plain
+from keywright.cli.columns import plain
+from keywright.cli.failures import CommandFailed
+from keywright.cli.printing import Answer, warn
 from keywright.domain import keyformat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from keywright.cli.input import Page
+    from keywright.cli.shared_options import ListRange
 
-API_KEY_VARIABLE = "KEYWRIGHT_API_KEY"
+
+MANAGEMENT_KEY = "KEYWRIGHT_MANAGEMENT_KEY"
+OLD_MANAGEMENT_KEY = "KEYWRIGHT_API_KEY"
+"""Its old name, which works for one minor version more."""
 PAGE_SIZE = 1000
 TIMEOUT_SECONDS = 30.0
 MAX_TRIES = 5
@@ -34,9 +39,9 @@ Params = dict[str, str | int]
 
 
 class Api:
-    """The Developer API at `url`, as the holder of the management key in KEYWRIGHT_API_KEY.
+    """The Developer API at `url`, as the holder of the management key in KEYWRIGHT_MANAGEMENT_KEY.
 
-    Paths are given as segments below `/v1/accounts/{account}/`; the account is asked from the API when it isn't given.
+    Paths are given as segments below `/v1/accounts/{account}/`. Without an `account` it is the management key's.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class Api:
         self._sleep = sleep
         self._client = httpx2.Client(
             headers={
-                "authorization": f"Bearer {_api_key()}",
+                "authorization": f"Bearer {_management_key()}",
                 "accept": "application/json",
                 "user-agent": f"keywright-cli/{__version__}",
             },
@@ -82,33 +87,33 @@ class Api:
     def delete(self, *segments: str) -> Answer:
         return self._in_account("DELETE", segments)
 
-    def get_list(self, *segments: str, page: Page, params: Params | None = None) -> Answer:
-        """One page of a list, or with `page.is_everything` all pages in one document of the same shape."""
+    def get_list(self, *segments: str, within: ListRange, params: Params | None = None) -> Answer:
+        """One page of a list, or with `within.is_everything` all pages in one document of the same shape."""
         asked: Params = {
             **(params or {}),
-            "limit": PAGE_SIZE if page.is_everything else page.limit or PAGE_SIZE,
-            "offset": page.offset,
+            "limit": PAGE_SIZE if within.is_everything else within.limit or PAGE_SIZE,
+            "offset": within.offset,
         }
         first = self.get(*segments, params=asked)
-        if not page.is_everything:
+        if not within.is_everything:
             return first
         # By id: what is created while we read moves older rows onto the next page, where they would come again.
         rows = {row["id"]: row for row in first.value["data"]}
-        seen, total = page.offset + len(first.value["data"]), first.value.get("total", 0)
+        seen, total = within.offset + len(first.value["data"]), first.value.get("total", 0)
         while seen < total:
             following = self.get(*segments, params={**asked, "offset": seen}).value
             if not following["data"]:
                 break
             rows.update((row["id"], row) for row in following["data"])
             seen, total = seen + len(following["data"]), following.get("total", total)
-        value = {"data": list(rows.values()), "limit": len(rows), "offset": page.offset, "total": total}
+        value = {"data": list(rows.values()), "limit": len(rows), "offset": within.offset, "total": total}
         return Answer(json.dumps(value, ensure_ascii=False), value)
 
     def _in_account(self, method: str, segments: tuple[str, ...], **request: Any) -> Answer:
         if self._account is None:
             self._account = self._send("GET", "/v1/who-am-i").value.get("account")
             if self._account is None:
-                raise CommandFailed("this management key names no account; say which one with --account")
+                raise CommandFailed("this management key belongs to no account; name one with --account")
         path = "/".join(_segment(each) for each in (self._account, *segments))
         return self._send(method, f"/v1/accounts/{path}", **request)
 
@@ -142,7 +147,7 @@ class Api:
             value = None
         if not isinstance(value, dict):
             what = f"{response.status_code} {response.reason_phrase}".strip()
-            raise CommandFailed(f"{self._url} doesn't answer like Keywright ({plain(what)}); is --url right?")
+            raise CommandFailed(f"{self._url} doesn't answer like Keywright ({plain(what)}); check --url")
         if not response.is_success:
             raise CommandFailed(_refusal(response.status_code, value))
         return Answer(response.text, value)
@@ -158,16 +163,22 @@ class Api:
         return f"the connection to {self._url} broke before the answer; a change may have been made ({reason})"
 
 
-def _api_key() -> str:
-    key = os.environ.get(API_KEY_VARIABLE, "").strip()
-    if not key:
+def _management_key() -> str:
+    """The management key in its variable, or in the one of the old name. Raises CommandFailed."""
+    key, old = (os.environ.get(name, "").strip() for name in (MANAGEMENT_KEY, OLD_MANAGEMENT_KEY))
+    if key and old and key != old:
+        raise CommandFailed(f"{MANAGEMENT_KEY} and {OLD_MANAGEMENT_KEY} (its old name) differ; unset one of them")
+    if not (key or old):
         raise CommandFailed(
-            f"no management key; set it with `export {API_KEY_VARIABLE}=...`\n"
+            f"no management key; set it with `export {MANAGEMENT_KEY}=...`\n"
             "  (`keywright serve` prints the first one when it starts for the first time)"
         )
-    if not keyformat.is_possible(key):
-        raise CommandFailed(f"{API_KEY_VARIABLE} doesn't hold a key; was it cut short or mistyped?")
-    return key
+    if not key:
+        warn(f"{OLD_MANAGEMENT_KEY} is deprecated; use {MANAGEMENT_KEY}")
+    if not keyformat.is_possible(key or old):
+        name = MANAGEMENT_KEY if key else OLD_MANAGEMENT_KEY
+        raise CommandFailed(f"{name} doesn't hold a key; was it cut short or mistyped?")
+    return key or old
 
 
 def _checked_url(url: str) -> str:
@@ -205,7 +216,7 @@ def _refusal(status: int, problem: Mapping[str, Any]) -> str:
         if isinstance(error, dict):
             lines.append(plain(f"  {error.get('field', '?')}: {error.get('message', '')}"))
     if status == 401:
-        lines.append(f"  It was taken from {API_KEY_VARIABLE}; is it one of this deployment?")
+        lines.append(f"  The management key is that of {MANAGEMENT_KEY}; is it one of this deployment?")
     if status >= 500 and "requestId" in problem:
         lines.append(plain(f"  request id: {problem['requestId']}"))
     return "\n".join(lines)

@@ -1,18 +1,20 @@
-"""Owns `keywright keys`: the keys of a consumer, through the Developer API. (`keywright key`, of one secret: key.py)"""
+"""Owns `keywright keys`: the keys of a consumer."""
 
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from keywright.cli import options
-from keywright.cli.input import Page, confirm, given, parse_expiry, read_secret, require_changes
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import Column, note, plain, show_done, show_list, show_one, text_of, time_of
+from keywright.cli import shared_options
+from keywright.cli.columns import Column, plain, text_of, time_of
+from keywright.cli.parsing import fields_given, parse_expiry, require_change
+from keywright.cli.printing import note, show_done, show_list, show_one
+from keywright.cli.prompts import confirm, read_secret
+from keywright.cli.shared_options import DEFAULT_URL, ListRange, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The keys of a consumer: make, show, roll and end them.",
+    help="The keys of a consumer: create, show, roll and delete them.",
     epilog=example("keywright keys list acme", "keywright keys create acme --expires-on +90d"),
 )
 
@@ -58,23 +60,25 @@ def format_to_ask(*, show: bool, key_format: KeyFormat = KeyFormat.MASKED) -> di
 
 @app.command("list", epilog=example("keywright keys list acme", "keywright keys list acme --show --json"))
 def list_keys(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     *,
-    show: options.Show = False,
+    show: shared_options.Show = False,
     key_format: _Format = KeyFormat.MASKED,
-    limit: options.Limit = None,
-    offset: options.Offset = 0,
-    everything: options.All = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    limit: shared_options.Limit = None,
+    offset: shared_options.Offset = 0,
+    everything: shared_options.All = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """List the keys of a consumer, newest first."""
     params = format_to_ask(show=show, key_format=key_format)
     with connect(url, account) as api:
-        answer = api.get_list(*key_path(bucket, consumer, "keys"), page=Page(limit, offset, everything), params=params)
-    empty = f"{consumer} has no keys yet. Make one: keywright keys create {consumer}"
+        answer = api.get_list(
+            *key_path(bucket, consumer, "keys"), within=ListRange(limit, offset, everything), params=params
+        )
+    empty = f"{consumer} has no keys yet. Create one: keywright keys create {consumer}"
     show_list(answer, COLUMNS, as_json=as_json, empty=empty)
 
 
@@ -86,25 +90,25 @@ def list_keys(
     ),
 )
 def create_key(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     *,
-    description: options.Description = None,
+    description: shared_options.Description = None,
     expires_on: _Expiry = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="-", help="Bring an existing secret: '-' reads it from standard input."),
+        typer.Option("--key", metavar="-", help="Use an existing secret: '-' reads it from standard input."),
     ] = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Create a key and print it."""
     if key not in {None, "-"}:
         raise typer.BadParameter(
-            "only '-': a secret among the arguments would be seen by everyone on this machine", param_hint="--key"
+            "only '-': everyone on this machine can see the arguments of a command", param_hint="--key"
         )
-    body = given(
+    body = fields_given(
         description=description,
         expiresOn=None if expires_on is None else parse_expiry(expires_on),
         key=None if key is None else read_secret("Key"),
@@ -113,22 +117,22 @@ def create_key(
         answer = api.post(*key_path(bucket, consumer, "keys"), body=body)
     show_one(answer, COLUMNS, as_json=as_json)
     if not as_json:
-        note("Keep the key in a safe place. Where the bucket keeps digests only, this is the one time it is shown.")
+        note("Keep the key in a safe place. In a bucket that stores digests only, it won't be shown again.")
 
 
 @app.command("get", epilog=example("keywright keys get acme key_0HfT6wtn1uyYNkLjbVNQEVzK --show"))
 def get_key(
-    consumer: options.ConsumerName,
-    key_id: options.KeyId,
+    consumer: shared_options.ConsumerName,
+    key_id: shared_options.KeyId,
     *,
-    show: options.Show = False,
+    show: shared_options.Show = False,
     key_format: _Format = KeyFormat.MASKED,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
-    """Show one key: the last characters of its secret or, with --show, the whole."""
+    """Show one key: its last characters or, with --show, all of it."""
     params = format_to_ask(show=show, key_format=key_format)
     with connect(url, account) as api:
         answer = api.get(*key_path(bucket, consumer, "keys", key_id), params=params)
@@ -137,23 +141,23 @@ def get_key(
 
 @app.command("update", epilog=example("keywright keys update acme key_0HfT6wtn1uyYNkLjbVNQEVzK --expires-on +7d"))
 def update_key(
-    consumer: options.ConsumerName,
-    key_id: options.KeyId,
+    consumer: shared_options.ConsumerName,
+    key_id: shared_options.KeyId,
     *,
-    description: options.NewDescription = None,
+    description: shared_options.NewDescription = None,
     expires_on: _Expiry = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Change the description or the expiry of a key."""
-    body = given(description=description)
+    body = fields_given(description=description)
     if description == "":
         body["description"] = None
     if expires_on is not None:
         body["expiresOn"] = parse_expiry(expires_on)
-    require_changes(body)
+    require_change(body)
     with connect(url, account) as api:
         answer = api.patch(*key_path(bucket, consumer, "keys", key_id), body=body)
     show_one(answer, COLUMNS, as_json=as_json)
@@ -161,14 +165,14 @@ def update_key(
 
 @app.command("delete", epilog=example("keywright keys delete acme key_0HfT6wtn1uyYNkLjbVNQEVzK"))
 def delete_key(
-    consumer: options.ConsumerName,
-    key_id: options.KeyId,
+    consumer: shared_options.ConsumerName,
+    key_id: shared_options.KeyId,
     *,
-    yes: options.Yes = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    yes: shared_options.Yes = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Delete a key; it stops working at once."""
     confirm(f"Delete key {plain(key_id)} of {plain(consumer)}?", is_sure=yes)
@@ -179,21 +183,21 @@ def delete_key(
 
 @app.command("roll", epilog=example("keywright keys roll acme", "keywright keys roll acme --expires-on +7d"))
 def roll_key(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     *,
     expires_on: _Expiry = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
-    """Make a new key and end the others, now or at --expires-on.
+    """Create a new key and expire the others, now or at --expires-on.
 
-    No key's life is made longer by this.
+    A key that expires earlier anyway keeps its time.
     """
     expiry = None if expires_on is None else parse_expiry(expires_on)
     if expires_on is not None and expiry is None:
-        raise typer.BadParameter("the other keys have to end at some time", param_hint="--expires-on")
+        raise typer.BadParameter("the other keys must expire at some time", param_hint="--expires-on")
     with connect(url, account) as api:
         answer = api.post(
             *key_path(bucket, consumer, "roll-key"),
@@ -202,5 +206,5 @@ def roll_key(
         )
     show_one(answer, COLUMNS, as_json=as_json)
     if not as_json:
-        end = "have ended" if expiry is None else f"end by {time_of('end')({'end': expiry})}"
-        note(f"The other keys of {plain(consumer)} {end}.")
+        when = "have expired" if expiry is None else f"expire by {time_of('expiry')({'expiry': expiry})}"
+        note(f"The other keys of {plain(consumer)} {when}.")

@@ -1,4 +1,4 @@
-"""The tour: every command explains itself, starts fast, and tells in one line why the service can't start."""
+"""Every command explains itself, starts fast, and tells in one line why the service can't start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 import keywright
-from keywright.cli import app
+from keywright.cli.app import app
 from keywright.runtime.server import StartError
 
 
@@ -40,10 +40,10 @@ def test_every_command_explains_itself_with_an_example(path: tuple[str, ...]) ->
     assert " ".join(("$ keywright", *path)) in result.stdout
 
 
-def test_help_is_a_tour_in_three_parts() -> None:
+def test_help_has_three_parts() -> None:
     text = run("--help").stdout
 
-    assert text.index("─ Run it ─") < text.index("─ Look after it ─") < text.index("─ Manage keys ─")
+    assert text.index("─ Run ─") < text.index("─ Maintain ─") < text.index("─ Manage keys ─")
     for command in (
         "serve",
         "migrate",

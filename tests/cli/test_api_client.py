@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from keywright.cli.client import Api
-from keywright.cli.input import Page
-from keywright.cli.output import CommandFailed
+from keywright.cli.api_client import Api
+from keywright.cli.failures import CommandFailed
+from keywright.cli.shared_options import ListRange
 
 if TYPE_CHECKING:
     from conftest import CommandLine
 
-API_KEY = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
+SECRET = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
 URL = "http://keys.example:8080"
 
 
 @pytest.fixture
 def open_api(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Api]:
     """An Api whose requests are answered by a function, and whose sleeps are noted in `naps`."""
-    monkeypatch.setenv("KEYWRIGHT_API_KEY", API_KEY)
+    monkeypatch.setenv("KEYWRIGHT_MANAGEMENT_KEY", SECRET)
 
     def open_it(respond: Callable[[httpx2.Request], httpx2.Response], naps: list[float] | None = None) -> Api:
         sleep = (naps if naps is not None else []).append
@@ -106,7 +106,7 @@ def test_all_pages_are_read_and_a_row_that_moved_comes_once(open_api: Callable[.
         return httpx2.Response(200, json={"data": data, "limit": 1000, "offset": 0, "total": 5})
 
     with open_api(respond) as api:
-        answer = api.get_list("key-buckets", page=Page(is_everything=True))
+        answer = api.get_list("key-buckets", within=ListRange(is_everything=True))
 
     assert [row["id"] for row in answer.value["data"]] == ["c", "b", "a"]
 
@@ -153,19 +153,45 @@ def test_a_proxy_is_not_asked_about_this_machine(keywright: CommandLine) -> None
 
 @pytest.mark.parametrize("key", [None, "", "  "])
 def test_without_a_management_key_it_says_how_to_set_it(keywright: CommandLine, key: str | None) -> None:
-    result = keywright("buckets", "list", env={"KEYWRIGHT_API_KEY": key})
+    result = keywright("buckets", "list", env={"KEYWRIGHT_MANAGEMENT_KEY": key})
 
     assert result.exit_code == 1
-    assert result.stderr.startswith("keywright: no management key; set it with `export KEYWRIGHT_API_KEY=...`\n")
+    assert result.stderr.startswith("keywright: no management key; set it with `export KEYWRIGHT_MANAGEMENT_KEY=...`\n")
 
 
-@pytest.mark.parametrize("key", [API_KEY[:-1] + "0", f"{API_KEY}\nx", "Schlüssel-0001", f"Bearer {API_KEY}"])
+def test_the_old_name_of_the_variable_works_with_one_warning(keywright: CommandLine) -> None:
+    keywright.api.answer("GET", "/v1/accounts/my-account/key-buckets/b", {"name": "b"})
+
+    result = keywright("buckets", "get", "b", env={"KEYWRIGHT_MANAGEMENT_KEY": None, "KEYWRIGHT_API_KEY": SECRET})
+
+    warning = "keywright: warning: KEYWRIGHT_API_KEY is deprecated; use KEYWRIGHT_MANAGEMENT_KEY\n"
+    assert (result.exit_code, result.stderr) == (0, warning)
+    assert keywright.api.last.headers["authorization"] == f"Bearer {SECRET}"
+
+
+def test_both_names_of_the_variable_with_one_value_are_fine(keywright: CommandLine) -> None:
+    keywright.api.answer("GET", "/v1/accounts/my-account/key-buckets/b", {"name": "b"})
+
+    result = keywright("buckets", "get", "b", env={"KEYWRIGHT_API_KEY": SECRET})
+
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_both_names_of_the_variable_with_two_values_are_refused(keywright: CommandLine) -> None:
+    result = keywright("buckets", "get", "b", env={"KEYWRIGHT_API_KEY": "another-key-0001"})
+
+    expected = "keywright: KEYWRIGHT_MANAGEMENT_KEY and KEYWRIGHT_API_KEY (its old name) differ; unset one of them\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", expected)
+    assert not keywright.api.requests
+
+
+@pytest.mark.parametrize("key", [SECRET[:-1] + "0", f"{SECRET}\nx", "Schlüssel-0001", f"Bearer {SECRET}"])
 def test_what_is_no_key_is_not_sent_and_not_quoted(keywright: CommandLine, key: str) -> None:
-    result = keywright("buckets", "list", env={"KEYWRIGHT_API_KEY": key})
+    result = keywright("buckets", "list", env={"KEYWRIGHT_MANAGEMENT_KEY": key})
 
     assert (result.exit_code, result.stderr) == (
         1,
-        "keywright: KEYWRIGHT_API_KEY doesn't hold a key; was it cut short or mistyped?\n",
+        "keywright: KEYWRIGHT_MANAGEMENT_KEY doesn't hold a key; was it cut short or mistyped?\n",
     )
     assert not keywright.api.requests
 
@@ -194,7 +220,7 @@ def test_a_problem_is_told_line_by_line(keywright: CommandLine) -> None:
         (
             401,
             {"title": "Unauthorized"},
-            "  It was taken from KEYWRIGHT_API_KEY; is it one of this deployment?",
+            "  The management key is that of KEYWRIGHT_MANAGEMENT_KEY; is it one of this deployment?",
         ),
         (404, {"title": "Not Found", "detail": "There is no bucket b."}, "keywright: There is no bucket b."),
         (409, {"title": "Conflict"}, "keywright: Conflict"),
@@ -222,5 +248,5 @@ def test_an_account_that_is_given_is_not_asked_for(keywright: CommandLine) -> No
 def test_the_bearer_is_the_management_key_and_names_are_encoded(keywright: CommandLine) -> None:
     keywright("buckets", "get", "a/b?c d%é")
 
-    assert keywright.api.last.headers["authorization"] == f"Bearer {API_KEY}"
+    assert keywright.api.last.headers["authorization"] == f"Bearer {SECRET}"
     assert keywright.api.last.path == "/v1/accounts/my-account/key-buckets/a%2Fb%3Fc%20d%25%C3%A9"

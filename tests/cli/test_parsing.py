@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from keywright.cli.input import parse_expiry, parse_metadata, parse_tags
+from keywright.cli.parsing import parse_expiry, parse_metadata, parse_tags
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 

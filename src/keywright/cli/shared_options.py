@@ -1,15 +1,25 @@
-"""Owns the options that commands share, and opening the API that they name. What values mean is read in input.py."""
+"""Owns the options that commands share, and opening the API that they name. parsing.py reads what values mean."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from keywright.cli.client import Api
+    from keywright.cli.api_client import Api
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-_WHERE = "Where"
+_CONNECTION = "Connection"
+
+
+@dataclass(frozen=True, slots=True)
+class ListRange:
+    """Which part of a list: `limit` rows from `offset`, or everything from `offset`."""
+
+    limit: int | None = None
+    offset: int = 0
+    is_everything: bool = False
 
 
 def example(*lines: str) -> str:
@@ -18,14 +28,14 @@ def example(*lines: str) -> str:
 
 
 def connect(url: str, account: str | None) -> "Api":
-    from keywright.cli.client import Api  # `keywright serve` starts faster without an HTTP client.
+    from keywright.cli.api_client import Api  # `keywright serve` starts faster without an HTTP client.
 
     return Api(url, account)
 
 
 Url = Annotated[
     str,
-    typer.Option("--url", envvar="KEYWRIGHT_URL", help="Address of the Keywright origin.", rich_help_panel=_WHERE),
+    typer.Option("--url", envvar="KEYWRIGHT_URL", help="Address of the Keywright origin.", rich_help_panel=_CONNECTION),
 ]
 Account = Annotated[
     str | None,
@@ -33,27 +43,27 @@ Account = Annotated[
         "--account",
         envvar="KEYWRIGHT_ACCOUNT",
         help="Account; without it, the account of the management key.",
-        rich_help_panel=_WHERE,
+        rich_help_panel=_CONNECTION,
     ),
 ]
 Bucket = Annotated[
     str,
-    typer.Option("--bucket", envvar="KEYWRIGHT_BUCKET", help="Bucket of the consumer.", rich_help_panel=_WHERE),
+    typer.Option("--bucket", envvar="KEYWRIGHT_BUCKET", help="Bucket of the consumer.", rich_help_panel=_CONNECTION),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the API's own JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")]
 Show = Annotated[bool, typer.Option("--show", help="Show whole keys instead of their last characters.")]
 Description = Annotated[str | None, typer.Option("--description", help="Text for people.")]
-NewDescription = Annotated[str | None, typer.Option("--description", help="Text for people; '' takes it away.")]
+NewDescription = Annotated[str | None, typer.Option("--description", help="Text for people; '' removes it.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="Tag; may be repeated.")]
 NewTags = Annotated[
     list[str] | None,
     typer.Option("--tag", metavar="NAME=VALUE", help="Tag; may be repeated; together they replace all tags."),
 ]
-NoTags = Annotated[bool, typer.Option("--no-tags", help="Take all tags away.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="How many at most; 1000 is the most at a time.")]
-Offset = Annotated[int, typer.Option("--offset", min=0, help="How many of the newest to leave out.")]
-All = Annotated[bool, typer.Option("--all", help="All, however many requests that takes.")]
+NoTags = Annotated[bool, typer.Option("--no-tags", help="Remove all tags.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="How many at most; up to 1000 at a time.")]
+Offset = Annotated[int, typer.Option("--offset", min=0, help="How many of the newest to skip.")]
+All = Annotated[bool, typer.Option("--all", help="List all, in as many requests as that takes.")]
 BucketName = Annotated[str, typer.Argument(metavar="BUCKET", help="Name of the bucket.", show_default=False)]
 ConsumerName = Annotated[str, typer.Argument(metavar="CONSUMER", help="Name of the consumer.", show_default=False)]
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="Id of the key: key_...", show_default=False)]
@@ -61,18 +71,18 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        envvar="KEYWRIGHT_DATA_DIR",
         metavar="DIR",
         help="Directory of the database, the replica and the key files; ./keywright-data by default.",
+        envvar="KEYWRIGHT_DATA_DIR",
     ),
 ]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
         "--database-url",
-        envvar="KEYWRIGHT_DATABASE_URL",
         metavar="URL",
         # `ps` shows arguments to everybody.
-        help="PostgreSQL as postgresql://..., instead of SQLite. With a password in it, better use the variable.",
+        help="PostgreSQL as postgresql://..., instead of SQLite. Put a URL with a password into the variable.",
+        envvar="KEYWRIGHT_DATABASE_URL",
     ),
 ]

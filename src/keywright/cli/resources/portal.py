@@ -1,4 +1,4 @@
-"""Owns `keywright portal`: how the developer portal of a bucket looks."""
+"""Owns `keywright portal`: the branding of a bucket's developer portal."""
 
 import base64
 import mimetypes
@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli import options
-from keywright.cli.input import given, require_changes
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import Column, CommandFailed, Row, plain, show_one, text_of
+from keywright.cli import shared_options
+from keywright.cli.columns import Column, Row, plain, text_of
+from keywright.cli.failures import CommandFailed
+from keywright.cli.parsing import fields_given, require_change
+from keywright.cli.printing import show_one
+from keywright.cli.shared_options import DEFAULT_URL, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="How the developer portal of a bucket looks, where users look after their own keys.",
+    help="Branding of a bucket's developer portal, where users manage their own keys.",
     epilog=example("keywright portal update my-bucket --name 'Example API' --color '#0f5c6e'"),
 )
 
@@ -35,13 +37,13 @@ COLUMNS = (
 
 @app.command("get", epilog=example("keywright portal get my-bucket"))
 def get_portal(
-    bucket: options.BucketName,
+    bucket: shared_options.BucketName,
     *,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
-    """Show how a portal looks."""
+    """Show the branding of a portal."""
     with connect(url, account) as api:
         answer = api.get("key-buckets", bucket, "portal")
     show_one(answer, COLUMNS, as_json=as_json)
@@ -49,30 +51,28 @@ def get_portal(
 
 @app.command("update", epilog=example("keywright portal update my-bucket --logo logo.png"))
 def update_portal(
-    bucket: options.BucketName,
+    bucket: shared_options.BucketName,
     *,
-    name: Annotated[str | None, typer.Option("--name", help="What the portal is called; '' takes it away.")] = None,
-    color: Annotated[
-        str | None, typer.Option("--color", metavar="#RRGGBB", help="Colour of buttons and links.")
-    ] = None,
-    support: Annotated[str | None, typer.Option("--support-email", help="Where users find help.")] = None,
-    api_url: Annotated[str | None, typer.Option("--api-url", help="Where the API is that the keys are for.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the portal; '' removes it.")] = None,
+    color: Annotated[str | None, typer.Option("--color", metavar="#RRGGBB", help="Color of buttons and links.")] = None,
+    support: Annotated[str | None, typer.Option("--support-email", help="E-mail address where users get help.")] = None,
+    api_url: Annotated[str | None, typer.Option("--api-url", help="Address of the API that the keys are for.")] = None,
     link: Annotated[
         list[str] | None,
-        typer.Option("--link", metavar="TEXT=URL", help="Link below each page; may be repeated; they replace all."),
+        typer.Option("--link", metavar="TEXT=URL", help="Link in the footer; may be repeated; replaces all links."),
     ] = None,
-    no_links: Annotated[bool, typer.Option("--no-links", help="Take all links away.")] = False,
+    no_links: Annotated[bool, typer.Option("--no-links", help="Remove all links.")] = False,
     logo: Annotated[Path | None, typer.Option("--logo", help="PNG, JPEG or WebP file of at most 64 KiB.")] = None,
-    no_logo: Annotated[bool, typer.Option("--no-logo", help="Take the logo away.")] = False,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    no_logo: Annotated[bool, typer.Option("--no-logo", help="Remove the logo.")] = False,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
-    """Change how a portal looks."""
+    """Change the branding of a portal."""
     texts = {"name": name, "color": color, "supportEmail": support, "apiUrl": api_url}
-    body = given(**texts, links=_parse_links(link) if link or no_links else None)
-    require_changes({**body, **({"logo": True} if logo or no_logo else {})})
-    # What is empty is taken away.
+    body = fields_given(**texts, links=_parse_links(link) if link or no_links else None)
+    require_change({**body, **({"logo": True} if logo or no_logo else {})})
+    # null removes a field.
     body = {field: None if value == "" else value for field, value in body.items()}
     if logo or no_logo:
         body["logo"] = _data_url(logo) if logo else None

@@ -9,21 +9,23 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli.options import DatabaseUrl, DataDir, example
-from keywright.cli.output import Answer, Column, CommandFailed, failing_clearly, note, show_one, text_of, time_of
+from keywright.cli.columns import Column, text_of, time_of
+from keywright.cli.failures import CommandFailed, start_errors_as_failures
+from keywright.cli.printing import Answer, note, show_one
+from keywright.cli.shared_options import DatabaseUrl, DataDir, example
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Take the record along in one file, from which an edge starts without an origin.",
+    help="Export the record to a file, from which an edge starts without an origin.",
     epilog=example("keywright snapshot export --out edge.snapshot", "keywright snapshot verify edge.snapshot"),
 )
 
-NOTE_SECONDS = 10.0
+_PROGRESS_SECONDS = 10.0
 _COLUMNS = (
     Column("DEPLOYMENT", text_of("deployment")),
     Column("SCOPE", text_of("scope")),
     Column("REVISION", text_of("revision")),
-    Column("MADE", time_of("madeAt")),
+    Column("CREATED", time_of("madeAt")),
     Column("BUCKETS", text_of("buckets")),
     Column("CONSUMERS", text_of("consumers")),
     Column("KEYS", text_of("keys")),
@@ -39,13 +41,16 @@ _COLUMNS = (
 )
 def export(
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it; replaced when it is whole.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", help="File to write; replaced when the new one is complete."),
+    ],
     token_id: Annotated[
         str | None,
         typer.Option(
             "--token-id",
             metavar="KEY_ID",
-            help="Id of the edge's token: the file holds what that may see, and the edge follows on from it.",
+            help="Id of the edge's token: the file then holds what that token may see, and the edge continues from it.",
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -53,15 +58,15 @@ def export(
 ) -> None:
     """Write the record, as it is now, to a file, while the service runs.
 
-    It holds digests, and names and metadata of consumers; no key. Only who has
-    the deployment's pepper can make or use one.
+    It holds digests, and names and metadata of consumers, but no keys. Creating
+    or reading one takes the deployment's pepper.
     """
     from keywright.runtime.settings import OriginSettings
-    from keywright.serve import commands as planes  # Loads both planes.
+    from keywright.serve import commands  # Loads both planes.
 
-    with failing_clearly():
+    with start_errors_as_failures():
         settings = OriginSettings.load(data_dir=data_dir, database_url=database_url)
-        count = planes.export_snapshot(settings, out.absolute(), token_id, _progress())
+        count = commands.export_snapshot(settings, out.absolute(), token_id, _progress())
     note(f"{count:,} records written to {out}.")
 
 
@@ -72,10 +77,10 @@ def verify(
     data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say whether a snapshot file is whole and of this deployment's pepper, and what it holds.
+    """Check that a snapshot file is complete and authentic, and show what it holds.
 
-    It reads pepper.key in the data directory, or KEYWRIGHT_PEPPER. Exit code 1
-    for a file that no edge would take.
+    Reads pepper.key in the data directory, or KEYWRIGHT_PEPPER. Exit code 1 for
+    a file that no edge would accept.
     """
     from keywright.domain.models import from_millis, to_iso
     from keywright.edge.sync import snapshot_file_loader
@@ -83,7 +88,7 @@ def verify(
     from keywright.runtime import secret_files
     from keywright.runtime.settings import OriginSettings
 
-    with failing_clearly():
+    with start_errors_as_failures():
         settings = OriginSettings.load(data_dir=data_dir)
     try:
         found = snapshot_file_loader.examine(file, secret_files.load_digester(settings.pepper, settings.pepper_file))
@@ -102,17 +107,17 @@ def verify(
 
 
 def _progress() -> Callable[[int], None]:
-    """Says how far it is: all the time on a terminal, else now and then."""
-    said_at = time.monotonic()
+    """A function that prints progress: on a terminal all the time, else every 10 seconds."""
+    printed_at = time.monotonic()
     is_terminal = sys.stderr.isatty()
 
-    def say(count: int) -> None:
-        nonlocal said_at
+    def show(count: int) -> None:
+        nonlocal printed_at
         now = time.monotonic()
         if is_terminal:
             typer.echo(f"\r{count:,} records", err=True, nl=False)
-        elif now - said_at >= NOTE_SECONDS:
-            said_at = now
+        elif now - printed_at >= _PROGRESS_SECONDS:
+            printed_at = now
             note(f"{count:,} records so far")
 
-    return say
+    return show

@@ -4,22 +4,13 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli import keys, managers, options
-from keywright.cli.input import Page, changes, confirm, given, parse_metadata, parse_tags
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import (
-    Answer,
-    Column,
-    json_of,
-    pairs_of,
-    plain,
-    show_done,
-    show_list,
-    show_one,
-    show_rows,
-    text_of,
-    time_of,
-)
+from keywright.cli import shared_options
+from keywright.cli.columns import Column, json_of, pairs_of, plain, text_of, time_of
+from keywright.cli.parsing import fields_given, parse_metadata, parse_tags, update_body
+from keywright.cli.printing import Answer, show_done, show_list, show_one, show_rows
+from keywright.cli.prompts import confirm
+from keywright.cli.resources import keys, managers
+from keywright.cli.shared_options import DEFAULT_URL, ListRange, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,21 +43,23 @@ def list_consumers(
     manager_email: Annotated[
         str | None, typer.Option("--manager-email", metavar="EMAIL", help="Only those that this user manages.")
     ] = None,
-    limit: options.Limit = None,
-    offset: options.Offset = 0,
-    everything: options.All = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    limit: shared_options.Limit = None,
+    offset: shared_options.Offset = 0,
+    everything: shared_options.All = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """List the consumers of a bucket, newest first."""
     params: dict[str, str | int] = {f"tag.{name}": value for name, value in parse_tags(tag).items()}
-    params |= given(**{"manager-email": manager_email})
+    params |= fields_given(**{"manager-email": manager_email})
     with connect(url, account) as api:
-        answer = api.get_list("key-buckets", bucket, "consumers", page=Page(limit, offset, everything), params=params)
-    none_yet = "No consumers yet. Make one: keywright consumers create my-consumer --with-key"
-    show_list(answer, COLUMNS, as_json=as_json, empty="No consumer is like that." if params else none_yet)
+        answer = api.get_list(
+            "key-buckets", bucket, "consumers", within=ListRange(limit, offset, everything), params=params
+        )
+    none_yet = "No consumers yet. Create one: keywright consumers create my-consumer --with-key"
+    show_list(answer, COLUMNS, as_json=as_json, empty="No consumers match." if params else none_yet)
 
 
 @app.command(
@@ -77,26 +70,26 @@ def list_consumers(
     ),
 )
 def create_consumer(
-    name: options.ConsumerName,
+    name: shared_options.ConsumerName,
     *,
-    with_key: Annotated[bool, typer.Option("--with-key", help="Make a first key, too, and print it.")] = False,
-    description: options.Description = None,
+    with_key: Annotated[bool, typer.Option("--with-key", help="Create a first key as well, and print it.")] = False,
+    description: shared_options.Description = None,
     metadata: _Metadata = None,
-    tag: options.Tags = None,
+    tag: shared_options.Tags = None,
     manager: Annotated[
         list[str] | None,
         typer.Option("--manager", metavar="EMAIL", help="User to invite to manage its keys; may be repeated."),
     ] = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Create a consumer.
 
-    Its name becomes user.sub of every request that comes with one of its keys.
+    Its name is the user.sub of every request with one of its keys.
     """
-    body = given(
+    body = fields_given(
         name=name,
         description=description,
         metadata=None if metadata is None else parse_metadata(metadata),
@@ -111,13 +104,13 @@ def create_consumer(
 
 @app.command("get", epilog=example("keywright consumers get acme"))
 def get_consumer(
-    name: options.ConsumerName,
+    name: shared_options.ConsumerName,
     *,
-    show: options.Show = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    show: shared_options.Show = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Show one consumer with its keys and its managers."""
     included = {"include-api-keys": "true", "include-managers": "true", "include-manager-invites": "true"}
@@ -128,22 +121,22 @@ def get_consumer(
 
 @app.command("update", epilog=example("""keywright consumers update acme --metadata '{"plan": "silver"}'"""))
 def update_consumer(
-    name: options.ConsumerName,
+    name: shared_options.ConsumerName,
     *,
-    description: options.NewDescription = None,
+    description: shared_options.NewDescription = None,
     metadata: _Metadata = None,
-    tag: options.NewTags = None,
-    no_tags: options.NoTags = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    tag: shared_options.NewTags = None,
+    no_tags: shared_options.NoTags = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Change the description, the metadata or the tags of a consumer.
 
-    New metadata replaces the old, and holds from the next request on.
+    New metadata replaces the old, from the next request on.
     """
-    body = changes(description, tag, no_tags=no_tags, metadata=metadata)
+    body = update_body(description, tag, no_tags=no_tags, metadata=metadata)
     with connect(url, account) as api:
         answer = api.patch("key-buckets", bucket, "consumers", name, body=body)
     _show_consumer(answer, as_json=as_json)
@@ -151,13 +144,13 @@ def update_consumer(
 
 @app.command("delete", epilog=example("keywright consumers delete acme", "keywright consumers delete acme --yes"))
 def delete_consumer(
-    name: options.ConsumerName,
+    name: shared_options.ConsumerName,
     *,
-    yes: options.Yes = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    yes: shared_options.Yes = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Delete a consumer; all its keys stop working at once."""
     confirm(f"Delete consumer {plain(name)} with all its keys?", is_sure=yes)

@@ -1,30 +1,21 @@
-"""Owns what the user gives: how the values of options are read, secrets from standard input, and the user's consent."""
+"""Owns the values of options: each is parsed here into what the API takes, and so is the body that they make up.
+
+What makes no sense raises BadParameter, which is a usage error (exit code 2), before anything is sent.
+"""
 
 import json
-import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import typer
 
-from keywright.cli.output import CommandFailed
 from keywright.domain import models
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Which part of a list: `limit` rows from `offset`, or everything from `offset`."""
-
-    limit: int | None = None
-    offset: int = 0
-    is_everything: bool = False
-
-
 def parse_expiry(text: str, now: datetime | None = None) -> str | None:
-    """The time that `--expires-on` means, as the API writes it; None for `never`. Raises BadParameter.
+    """The time that `--expires-on` stands for, as the API writes it; None for `never`. Raises BadParameter.
 
     `+7d` counts from `now` (the clock, outside of tests). A time without a zone is UTC.
     """
@@ -63,7 +54,7 @@ def parse_self_serve(pairs: list[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         is_number = value.isascii() and value.isdecimal()
         if not (name and equals) or not (value in {"true", "false"} or is_number):
-            raise typer.BadParameter("given as NAME=VALUE, such as createConsumers=true", param_hint="--self-serve")
+            raise typer.BadParameter("give it as NAME=VALUE, such as createConsumers=true", param_hint="--self-serve")
         settings[name] = json.loads(value) if not is_number else int(value)
     return settings
 
@@ -79,51 +70,30 @@ def parse_metadata(text: str) -> dict[str, Any]:
     return value
 
 
-def read_secret(prompt: str) -> str:
-    """One secret from standard input, without its line end; on a terminal it is asked for and not shown."""
-    if sys.stdin.isatty():
-        return str(typer.prompt(prompt, hide_input=True, err=True))
-    # What is no UTF-8 is no key either; it must not become a traceback that quotes it.
-    text = sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
-    if not text:
-        raise CommandFailed("nothing came on standard input")
-    return text
-
-
-def confirm(question: str, *, is_sure: bool) -> None:
-    """Go on only if the user means it. Without a terminal to ask at, only `--yes` says so."""
-    if is_sure:
-        return
-    if not sys.stdin.isatty():
-        raise CommandFailed("there is no terminal to confirm at; say --yes to delete")
-    if not typer.confirm(question, err=True):
-        raise CommandFailed("nothing was deleted")
-
-
-def given(**fields: Any) -> dict[str, Any]:
-    """The body of a request: the fields that were given, which are those that aren't None."""
+def fields_given(**fields: Any) -> dict[str, Any]:
+    """The fields of a request that were given, which are those that aren't None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def changes(
+def update_body(
     description: str | None, tags: list[str] | None, *, no_tags: bool, metadata: str | None = None, **more: Any
 ) -> dict[str, Any]:
-    """The body of an update. An empty description takes the old one away. Raises BadParameter if nothing changes."""
+    """The body of an update. An empty description removes the old one. Raises BadParameter if nothing changes."""
     if tags and no_tags:
         raise typer.BadParameter("not together with --tag", param_hint="--no-tags")
-    body = given(
+    body = fields_given(
         description=description,
         tags=parse_tags(tags) if tags or no_tags else None,
         metadata=None if metadata is None else parse_metadata(metadata),
         **more,
     )
-    require_changes(body)
+    require_change(body)
     if description == "":
         body["description"] = None
     return body
 
 
-def require_changes(body: dict[str, Any]) -> None:
-    """Refuse an update that changes nothing: it is a forgotten option."""
+def require_change(body: dict[str, Any]) -> None:
+    """Raise BadParameter for an update without a change: an option was forgotten."""
     if not body:
         raise typer.BadParameter("say what to change, such as --description 'New text'", param_hint="update")

@@ -5,21 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from keywright.cli import options
-from keywright.cli.input import Page, changes, confirm, given, parse_self_serve, parse_tags
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import (
-    Column,
-    Row,
-    note,
-    pairs_of,
-    plain,
-    show_done,
-    show_list,
-    show_one,
-    text_of,
-    time_of,
-)
+from keywright.cli import shared_options
+from keywright.cli.columns import Column, Row, pairs_of, plain, text_of, time_of
+from keywright.cli.parsing import fields_given, parse_self_serve, parse_tags, update_body
+from keywright.cli.printing import note, show_done, show_list, show_one
+from keywright.cli.prompts import confirm
+from keywright.cli.shared_options import DEFAULT_URL, ListRange, connect, example
 from keywright.domain.models import WhenStale
 
 app = typer.Typer(
@@ -37,12 +28,12 @@ _MaxStaleness = Annotated[
         "--max-staleness",
         metavar="SECONDS",
         min=0,
-        help="How long an edge may be out of step and not count as stale; 0 is for ever.",
+        help="How far an edge may lag before it is stale; 0: no limit.",
     ),
 ]
 _Stale = Annotated[
     WhenStale | None,
-    typer.Option("--when-stale", help="Whether a stale edge goes on judging keys, or refuses to answer (503)."),
+    typer.Option("--when-stale", help="Whether a stale edge goes on validating keys (serve), or answers 503 (refuse)."),
 ]
 
 
@@ -82,42 +73,42 @@ COLUMNS = (
 @app.command("list", epilog=example("keywright buckets list"))
 def list_buckets(
     *,
-    limit: options.Limit = None,
-    offset: options.Offset = 0,
-    everything: options.All = False,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    limit: shared_options.Limit = None,
+    offset: shared_options.Offset = 0,
+    everything: shared_options.All = False,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """List the buckets of the account, newest first."""
     with connect(url, account) as api:
-        answer = api.get_list(_BUCKETS, page=Page(limit, offset, everything))
-    show_list(answer, COLUMNS, as_json=as_json, empty="No buckets yet. Make one: keywright buckets create my-bucket")
+        answer = api.get_list(_BUCKETS, within=ListRange(limit, offset, everything))
+    show_list(answer, COLUMNS, as_json=as_json, empty="No buckets yet. Create one: keywright buckets create my-bucket")
 
 
 @app.command("create", epilog=example("keywright buckets create my-bucket --description 'Keys of our customers'"))
 def create_bucket(
-    name: options.BucketName,
+    name: shared_options.BucketName,
     *,
-    description: options.Description = None,
-    tag: options.Tags = None,
+    description: shared_options.Description = None,
+    tag: shared_options.Tags = None,
     key_prefix: Annotated[
-        str | None, typer.Option("--key-prefix", help="What keys of this bucket begin with, instead of zpka.")
+        str | None, typer.Option("--key-prefix", help="Prefix of the keys of this bucket, instead of zpka.")
     ] = None,
     not_retrievable: Annotated[
-        bool, typer.Option("--not-retrievable", help="Keep digests only: a key is shown once, when it is made.")
+        bool, typer.Option("--not-retrievable", help="Store digests only: a key is shown once, when it is created.")
     ] = False,
     max_staleness: _MaxStaleness = None,
     when_stale: _Stale = None,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Create a bucket, and print its owner key.
 
     The owner key may do anything in this bucket and nothing else.
     """
-    body = given(
+    body = fields_given(
         name=name,
         description=description,
         tags=parse_tags(tag) or None,
@@ -130,16 +121,16 @@ def create_bucket(
         answer = api.post(_BUCKETS, body=body)
     show_one(answer, COLUMNS, as_json=as_json)
     if not as_json:
-        note("Keep the owner key now: it is shown only this once.")
+        note("Save the owner key now: it won't be shown again.")
 
 
 @app.command("get", epilog=example("keywright buckets get my-bucket"))
 def get_bucket(
-    name: options.BucketName,
+    name: shared_options.BucketName,
     *,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Show one bucket."""
     with connect(url, account) as api:
@@ -149,11 +140,11 @@ def get_bucket(
 
 @app.command("update", epilog=example("keywright buckets update my-bucket --tag team=payments"))
 def update_bucket(
-    name: options.BucketName,
+    name: shared_options.BucketName,
     *,
-    description: options.NewDescription = None,
-    tag: options.NewTags = None,
-    no_tags: options.NoTags = False,
+    description: shared_options.NewDescription = None,
+    tag: shared_options.NewTags = None,
+    no_tags: shared_options.NoTags = False,
     self_serve: Annotated[
         list[str] | None,
         typer.Option(
@@ -165,15 +156,15 @@ def update_bucket(
     ] = None,
     max_staleness: _MaxStaleness = None,
     when_stale: _Stale = None,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
-    """Change a bucket: description, tags, what a stale edge does with it, what end users may do in it."""
+    """Change a bucket: description, tags, what stale edges do, what end users may do."""
     body: dict[str, Any] = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
     others = (description, tag, no_tags or None, max_staleness, when_stale)
     if not body or any(other is not None for other in others):
-        body |= changes(description, tag, no_tags=no_tags, maxStalenessSeconds=max_staleness, whenStale=when_stale)
+        body |= update_body(description, tag, no_tags=no_tags, maxStalenessSeconds=max_staleness, whenStale=when_stale)
     if max_staleness == 0:
         body["maxStalenessSeconds"] = None
     with connect(url, account) as api:
@@ -183,12 +174,12 @@ def update_bucket(
 
 @app.command("delete", epilog=example("keywright buckets delete my-bucket"))
 def delete_bucket(
-    name: options.BucketName,
+    name: shared_options.BucketName,
     *,
-    yes: options.Yes = False,
-    as_json: options.Json = False,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    yes: shared_options.Yes = False,
+    as_json: shared_options.Json = False,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Delete a bucket with its consumers; all their keys stop working."""
     confirm(f"Delete bucket {plain(name)} with all its consumers and keys?", is_sure=yes)

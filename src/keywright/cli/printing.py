@@ -1,32 +1,22 @@
-"""Owns how the command line speaks: tables, single records, JSON, notes, and the one line that tells a failure.
+"""Owns what a command prints: tables, single records, the API's JSON, notes and failures.
 
 What was asked for goes to standard output; notes and failures go to standard error, so that a pipe gets data only. On
-a terminal a list is a Rich table; into a pipe it is plain aligned text, with nothing cut off. Names and descriptions
-were chosen by others: whatever could steer a terminal is shown as an escape.
+a terminal a list is a Rich table; into a pipe it is plain aligned text, with nothing cut off.
 """
 
 import json
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import typer
+
+from keywright.cli.columns import Column, Row, plain, plain_json
 
 NOTHING = "-"
 _NARROWEST = 16
 _GAP = 2
-# Control characters (C0, DEL, C1), line separators, marks that reorder text, and halves of surrogate pairs.
-_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-Row = Mapping[str, Any]
-
-
-class CommandFailed(Exception):
-    """The command can't be done. The message is for the user, may have several lines, and never holds a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +25,6 @@ class Answer:
 
     body: str
     value: dict[str, Any]
-
-
-class Column(NamedTuple):
-    """One thing to show of each row. `is_whole`: an id or a secret, which is never broken over lines."""
-
-    title: str
-    text: Callable[[Row], str]
-    is_whole: bool = False
-    in_list: bool = True
 
 
 def show_list(answer: Answer, columns: Sequence[Column], *, as_json: bool, empty: str) -> None:
@@ -55,11 +36,10 @@ def show_list(answer: Answer, columns: Sequence[Column], *, as_json: bool, empty
     show_rows(rows, columns)
     offset, total = answer.value.get("offset", 0), answer.value.get("total", len(rows))
     if rows and offset + len(rows) < total:
-        note(
-            f"{offset + 1} to {offset + len(rows)} of {total}; --all shows all, --offset {offset + len(rows)} the next."
-        )
+        end = offset + len(rows)
+        note(f"{offset + 1} to {end} of {total}. --offset {end} lists the next, --all lists all.")
     elif not rows:
-        note(f"Nothing after the first {total}." if total else empty)
+        note(f"No more: there are {total}." if total else empty)
 
 
 def show_one(answer: Answer, columns: Sequence[Column], *, as_json: bool) -> None:
@@ -83,8 +63,7 @@ def show_json(answer: Answer) -> None:
     if not answer.body:
         return
     if sys.stdout.isatty():
-        text = json.dumps(answer.value, indent=2, ensure_ascii=False)
-        typer.echo(re.sub(r"[^\n]*", lambda line: _STEERING.sub(lambda at: f"\\u{ord(at[0]):04x}", line[0]), text))
+        typer.echo(plain_json(json.dumps(answer.value, indent=2, ensure_ascii=False)))
     else:
         typer.echo(answer.body)
 
@@ -111,70 +90,18 @@ def show_rows(rows: Sequence[Row], columns: Sequence[Column], *, title: str | No
 
 
 def note(text: str) -> None:
-    """Say something beside the answer."""
+    """Say something beside the answer, on standard error."""
     typer.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    """Say something that the user should change, though the command goes on."""
+    typer.echo(f"keywright: warning: {text}", err=True)
 
 
 def fail(message: str) -> None:
     """Tell a failure. Only the first line carries the program's name."""
     typer.echo(f"keywright: {message}", err=True)
-
-
-@contextmanager
-def failing_clearly() -> Iterator[None]:
-    """Turn what keeps the service from starting into its line."""
-    from keywright.runtime.server import StartError
-    from keywright.runtime.settings import SettingsError
-
-    try:
-        yield
-    except (SettingsError, StartError) as error:
-        raise CommandFailed(str(error)) from None
-
-
-def plain(text: str) -> str:
-    """The text with everything that could steer a terminal turned into an escape such as ``\\x1b``."""
-    return _STEERING.sub(lambda at: at[0].encode("unicode_escape").decode("ascii"), text)
-
-
-def text_of(field: str) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        value = row.get(field)
-        return "" if value is None else plain(str(value))
-
-    return text
-
-
-def time_of(field: str, *, missing: str = "") -> Callable[[Row], str]:
-    """A time of the API, such as 2026-11-23T10:26:05.123Z, as `2026-11-23 10:26:05 UTC`."""
-
-    def text(row: Row) -> str:
-        value = row.get(field)
-        if value is None:
-            return missing
-        try:
-            return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        except (TypeError, ValueError):
-            return plain(str(value))
-
-    return text
-
-
-def pairs_of(field: str) -> Callable[[Row], str]:
-    """A flat object as `name=value, name=value`."""
-
-    def text(row: Row) -> str:
-        return plain(", ".join(f"{name}={value}" for name, value in (row.get(field) or {}).items()))
-
-    return text
-
-
-def json_of(field: str) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        value = row.get(field)
-        return plain(json.dumps(value, ensure_ascii=False)) if value else ""
-
-    return text
 
 
 def _show_record(row: Row, columns: Iterable[Column]) -> None:

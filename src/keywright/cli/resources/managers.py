@@ -4,14 +4,16 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli import options
-from keywright.cli.input import Page, confirm, given
-from keywright.cli.options import DEFAULT_URL, connect, example
-from keywright.cli.output import Column, plain, show_done, show_list, show_one, text_of, time_of
+from keywright.cli import shared_options
+from keywright.cli.columns import Column, plain, text_of, time_of
+from keywright.cli.parsing import fields_given
+from keywright.cli.printing import show_done, show_list, show_one
+from keywright.cli.prompts import confirm
+from keywright.cli.shared_options import DEFAULT_URL, ListRange, connect, example
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="End users who may manage a consumer's keys themselves.",
+    help="End users who may manage a consumer's keys by themselves.",
     epilog=example("keywright managers add acme jo@example.com"),
 )
 
@@ -25,21 +27,21 @@ COLUMNS = (
 
 @app.command("list", epilog=example("keywright managers list acme"))
 def list_managers(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     *,
-    limit: options.Limit = None,
-    offset: options.Offset = 0,
-    everything: options.All = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    limit: shared_options.Limit = None,
+    offset: shared_options.Offset = 0,
+    everything: shared_options.All = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
-    """List the managers of a consumer, and who is invited."""
+    """List the managers of a consumer and the invites."""
     with connect(url, account) as api:
         answer = api.get_list(
             *("key-buckets", bucket, "consumers", consumer, "managers"),
-            page=Page(limit, offset, everything),
+            within=ListRange(limit, offset, everything),
             params={"include-manager-invites": "true"},
         )
     empty = f"{consumer} has no managers yet. Invite one: keywright managers add {consumer} jo@example.com"
@@ -49,42 +51,44 @@ def list_managers(
 @app.command("add", epilog=example("keywright managers add acme jo@example.com"))
 @app.command("create", hidden=True, epilog=example("keywright managers create acme jo@example.com"))
 def add_manager(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     email: Annotated[str, typer.Argument(metavar="EMAIL", help="E-mail address of the user.", show_default=False)],
     *,
     sub: Annotated[
         str | None,
         typer.Option("--sub", help="Subject of the user at the identity provider; without it the user is invited."),
     ] = None,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
     """Let a user manage the keys of a consumer (also as `create`).
 
-    Without --sub it is an invite, which holds when a user with that e-mail address signs in.
+    Without --sub this is an invite, accepted when a user with that e-mail address signs in.
     """
     with connect(url, account) as api:
-        answer = api.post("key-buckets", bucket, "consumers", consumer, "managers", body=given(email=email, sub=sub))
+        answer = api.post(
+            "key-buckets", bucket, "consumers", consumer, "managers", body=fields_given(email=email, sub=sub)
+        )
     show_one(answer, COLUMNS, as_json=as_json)
 
 
 @app.command("delete", epilog=example("keywright managers delete acme eusr_iHGzKWRuVvHJSSKJe1KIMNyU"))
 def delete_manager(
-    consumer: options.ConsumerName,
+    consumer: shared_options.ConsumerName,
     manager_id: Annotated[
         str, typer.Argument(metavar="MANAGER_ID", help="Id of the manager: eusr_...", show_default=False)
     ],
     *,
-    yes: options.Yes = False,
-    as_json: options.Json = False,
-    bucket: options.Bucket,
-    url: options.Url = DEFAULT_URL,
-    account: options.Account = None,
+    yes: shared_options.Yes = False,
+    as_json: shared_options.Json = False,
+    bucket: shared_options.Bucket,
+    url: shared_options.Url = DEFAULT_URL,
+    account: shared_options.Account = None,
 ) -> None:
-    """Take a user's right to manage the keys of a consumer away; the keys stay."""
-    confirm(f"Take {plain(manager_id)} off the managers of {plain(consumer)}?", is_sure=yes)
+    """Remove a manager from a consumer; the keys stay."""
+    confirm(f"Remove manager {plain(manager_id)} from consumer {plain(consumer)}?", is_sure=yes)
     with connect(url, account) as api:
         answer = api.delete("key-buckets", bucket, "consumers", consumer, "managers", manager_id)
-    show_done(answer, f"{manager_id} no longer manages {consumer}.", as_json=as_json)
+    show_done(answer, f"Removed manager {manager_id} from consumer {consumer}.", as_json=as_json)

@@ -1,4 +1,4 @@
-"""Owns `keywright key inspect`: what can be said of one secret without asking anybody. (`keywright keys`: keys.py)"""
+"""Owns `keywright key inspect`: what the text of one secret tells, without asking a server."""
 
 import json
 import re
@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from keywright.cli.input import read_secret
-from keywright.cli.options import example
-from keywright.cli.output import Answer, Column, plain, show_one, text_of
+from keywright.cli.columns import Column, plain, text_of
+from keywright.cli.printing import Answer, show_one
+from keywright.cli.prompts import read_secret
+from keywright.cli.shared_options import example
 from keywright.domain import keyformat
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Look at the text of one key, on this machine.",
+    help="Inspect the text of one key, offline.",
     epilog=example("keywright key inspect - < key.txt"),
 )
 
@@ -54,7 +55,7 @@ class Inspection:
 
 @app.command(
     "inspect",
-    epilog=example("keywright key inspect - < key.txt", "keywright key inspect -    # asks for it, unseen"),
+    epilog=example("keywright key inspect - < key.txt", "keywright key inspect -    # asks for it, without echo"),
 )
 def inspect_key(
     text: Annotated[
@@ -68,7 +69,7 @@ def inspect_key(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a key looks like: its format, its prefix and whether its checksum is right.
+    """Show the format and prefix of a key, and whether its checksum is right.
 
     Nothing is sent anywhere: this finds a typing error, not a revoked key.
     Exit code: 0 for what could be a key, 1 for what can't.

@@ -1,0 +1,1 @@
+"""Commands that manage what the Developer API has: one file a noun."""
