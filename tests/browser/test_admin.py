@@ -79,10 +79,10 @@ def test_no_page_has_a_barrier_a_shift_or_a_part_out_of_sight(
 
 def test_the_life_of_a_consumer_and_its_keys(page: Page, pages: dict[str, str], portal: Portal) -> None:
     page.goto(pages["consumers"])
-    page.get_by_role("link", name="New consumer").click()
+    page.get_by_role("link", name="Create consumer").click()
     page.get_by_label("Name").fill("walked-consumer")
     page.get_by_label("Description").fill("Made on a walk")
-    page.get_by_label("Key managers").fill("ada@example.com\nBob@Example.com")
+    page.get_by_label("Managers").fill("ada@example.com\nBob@Example.com")
     page.get_by_label("Metadata").fill('{"plan": "gold"}')
     page.get_by_label("Tags").fill("plan=gold\nregion=eu")
     page.get_by_role("button", name="Create consumer").click()
@@ -91,7 +91,7 @@ def test_the_life_of_a_consumer_and_its_keys(page: Page, pages: dict[str, str], 
     assert portal.process.verdict(first) == "VALID"
     # The key stands in no address, and going on leaves it behind.
     assert first not in page.url
-    page.get_by_role("link", name="Go to the consumer").click()
+    page.get_by_role("link", name="Go to consumer").click()
     assert first not in page.content()
     expect(page.get_by_text("bob@example.com")).to_be_visible()
     expect(page.get_by_text('"plan": "gold"')).to_be_visible()
@@ -106,47 +106,47 @@ def test_the_life_of_a_consumer_and_its_keys(page: Page, pages: dict[str, str], 
     assert page.evaluate("navigator.clipboard.readText()") == first
     assert first not in page.content()
 
-    page.get_by_role("link", name="New key").click()
-    page.get_by_label("Description").fill("Of the nightly export")
-    page.get_by_label("It ends").select_option("30d")
+    page.get_by_role("link", name="Create key").click()
+    page.get_by_label("Description").fill("Nightly export")
+    page.get_by_label("Expires").select_option("30d")
     page.get_by_role("button", name="Create key").click()
     second = page.locator("#secret").inner_text()
-    page.get_by_role("link", name="Back to the consumer").click()
-    row = page.locator("li", has_text="Of the nightly export")
-    expect(row.get_by_text("Ends in 29 days")).to_be_visible()
+    page.get_by_role("link", name="Back to consumer").click()
+    row = page.locator("li", has_text="Nightly export")
+    expect(row.get_by_text("Expires in 29 days")).to_be_visible()
 
     row.get_by_role("link", name="Edit").click()
     # The date is asked for only where a date was chosen.
     expect(page.get_by_label("Date and time")).to_be_visible()
-    page.get_by_label("It ends").select_option("never")
+    page.get_by_label("Expires").select_option("never")
     expect(page.get_by_label("Date and time")).to_be_hidden()
     page.get_by_label("Description").fill("Of the weekly export")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_role("status").get_by_text("The key is saved.")).to_be_visible()
+    expect(page.get_by_role("status").get_by_text("Key saved.")).to_be_visible()
 
     page.get_by_role("link", name="Roll keys").click()
-    page.get_by_label("They end").select_option("now")
+    page.get_by_label("Other keys expire").select_option("now")
     page.get_by_role("button", name="Roll keys").click()
     third = page.locator("#secret").inner_text()
     assert [portal.process.verdict(key) for key in (first, second, third)] == ["EXPIRED", "EXPIRED", "VALID"]
-    page.get_by_role("link", name="Back to the consumer").click()
-    expect(page.get_by_text("The keys that were rolled are refused. The edge has applied it.")).to_be_visible()
+    page.get_by_role("link", name="Back to consumer").click()
+    expect(page.get_by_text("The rolled keys no longer work. Applied on the edge.")).to_be_visible()
 
     page.locator("li", has_text=third[-8:]).get_by_role("link", name="Revoke").click()
     page.get_by_role("link", name="Cancel").click()
     assert portal.process.verdict(third) == "VALID"
     page.locator("li", has_text=third[-8:]).get_by_role("link", name="Revoke").click()
     page.get_by_role("button", name="Revoke key").click()
-    expect(page.get_by_text("This can't be undone.")).to_be_visible()
+    expect(page.get_by_text("Key revoked.")).to_be_visible()
     assert portal.process.verdict(third) == "UNKNOWN"
 
     page.get_by_label("Invite by e-mail").fill("eve@example.com")
     page.get_by_role("button", name="Invite").click()
-    expect(page.get_by_text("eve@example.com is invited")).to_be_visible()
-    expect(page.get_by_text("Hand over the address yourself")).to_contain_text("/portal/my-project-production")
+    expect(page.get_by_text("Invited eve@example.com")).to_be_visible()
+    expect(page.get_by_text("Share this link yourself")).to_contain_text("/portal/my-project-production")
     page.get_by_role("link", name="Remove eve@example.com").click()
     page.get_by_role("button", name="Withdraw invite").click()
-    expect(page.get_by_text("eve@example.com manages this consumer no more")).to_be_visible()
+    expect(page.get_by_text("Removed eve@example.com")).to_be_visible()
 
     page.get_by_role("link", name="Edit", exact=True).first.click()
     page.get_by_label("Metadata").fill("{oops}")
@@ -154,12 +154,12 @@ def test_the_life_of_a_consumer_and_its_keys(page: Page, pages: dict[str, str], 
     expect(page.locator("#f-metadata-error")).to_contain_text("Is not JSON")
     page.get_by_label("Metadata").fill("{}")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("The consumer is saved.")).to_be_visible()
+    expect(page.get_by_text("Consumer saved.")).to_be_visible()
 
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("textbox").fill("walked-consumer")
     page.get_by_role("button", name="Delete consumer").click()
-    expect(page.get_by_text("Consumer walked-consumer is deleted")).to_be_visible()
+    expect(page.get_by_text("Consumer walked-consumer deleted")).to_be_visible()
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ def test_the_life_of_a_consumer_and_its_keys(page: Page, pages: dict[str, str], 
 def test_a_consumer_is_found(page: Page, pages: dict[str, str], way: str, words: str, found: list[str]) -> None:
     page.goto(pages["consumers"])
     page.get_by_label("Search by").select_option(label=way)
-    page.get_by_label("Look for").fill(words)
+    page.get_by_label("Search for").fill(words)
     page.get_by_role("button", name="Search").click()
     page.wait_for_url("**?by=*")
     names = page.locator("a.name").all_inner_texts()
     assert names == found
-    page.get_by_role("link", name="Show all").first.click()
+    page.get_by_role("link", name="Clear search").first.click()
     page.wait_for_url(re.compile("production$"))
 
 
@@ -188,77 +188,77 @@ def test_the_life_of_a_bucket(page: Page, pages: dict[str, str]) -> None:
     page.get_by_label("Environment").select_option("preview")
     page.wait_for_url("**environment=preview*")
     expect(page.locator("a.name")).to_have_text(["payments-preview", "my-project-preview"])
-    page.get_by_role("link", name="New bucket").click()
+    page.get_by_role("link", name="Create bucket").click()
     page.get_by_label("Name").fill("walked-bucket")
     page.get_by_label("Key prefix").fill("walk")
-    page.get_by_label("Keys can be shown again").uncheck()
+    page.get_by_label("Keys can be revealed later").uncheck()
     page.get_by_role("button", name="Create bucket").click()
     assert SECRET.fullmatch(page.locator("#secret").inner_text())
-    page.get_by_role("link", name="Go to the bucket").click()
+    page.get_by_role("link", name="Go to bucket").click()
     expect(page.get_by_role("heading", name="No consumers yet")).to_be_visible()
 
     page.get_by_role("link", name="Settings").click()
-    expect(page.get_by_text("No: only digests are kept")).to_be_visible()
+    expect(page.get_by_text("No, only hashes are stored")).to_be_visible()
     page.get_by_label("Description").fill("Seen on a walk")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("The bucket's settings are saved.")).to_be_visible()
+    expect(page.get_by_text("Settings saved.")).to_be_visible()
 
     page.get_by_role("link", name="Sharing").click()
     page.get_by_label("Account").last.fill("none-such")
     page.get_by_role("button", name="Share").click()
-    expect(page.get_by_text("There is nothing here")).to_be_visible()
+    expect(page.get_by_text("Not found")).to_be_visible()
     page.go_back()
     page.get_by_label("Account").last.fill("partner-account")
-    page.get_by_label("It may").select_option("write")
+    page.get_by_label("Access").select_option("write")
     page.get_by_role("button", name="Share").click()
-    expect(page.get_by_text("The bucket is shared with partner-account.")).to_be_visible()
+    expect(page.get_by_text("Bucket shared with partner-account.")).to_be_visible()
     page.get_by_role("link", name="Stop sharing with partner-account").click()
     page.get_by_role("button", name="Stop sharing").click()
-    expect(page.get_by_role("heading", name="Shared with nobody")).to_be_visible()
+    expect(page.get_by_role("heading", name="Not shared")).to_be_visible()
 
     page.get_by_role("link", name="Owner keys").click()
-    page.get_by_role("link", name="New owner key").click()
+    page.get_by_role("link", name="Create owner key").click()
     page.get_by_label("Description").fill("Of the gateway")
     page.get_by_role("button", name="Create owner key").click()
-    page.get_by_role("link", name="Back to the owner keys").click()
+    page.get_by_role("link", name="Back to owner keys").click()
     page.locator("li", has_text="Of the gateway").get_by_role("link", name="Revoke").click()
     page.get_by_role("button", name="Revoke owner key").click()
-    expect(page.get_by_text("The owner key is revoked")).to_be_visible()
+    expect(page.get_by_text("Owner key revoked")).to_be_visible()
 
     page.get_by_role("link", name="Settings").click()
     page.get_by_role("link", name="Delete bucket").click()
     page.get_by_role("textbox").fill("walked-bucket")
     page.get_by_role("button", name="Delete bucket").click()
-    expect(page.get_by_text("Bucket walked-bucket is deleted with all that was in it.")).to_be_visible()
+    expect(page.get_by_text("Bucket walked-bucket deleted.")).to_be_visible()
 
 
 def test_what_users_see_and_may_do(page: Page, pages: dict[str, str]) -> None:
     page.goto(pages["self-serve"])
-    page.get_by_label("Users may make consumers").check()
-    page.get_by_label("Most consumers of a user").fill("3")
+    page.get_by_label("Users can create consumers").check()
+    page.get_by_label("Max. consumers per user").fill("3")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("What users may do is saved.")).to_be_visible()
-    expect(page.get_by_label("Users may make consumers")).to_be_checked()
+    expect(page.get_by_text("Settings saved.")).to_be_visible()
+    expect(page.get_by_label("Users can create consumers")).to_be_checked()
     page.get_by_role("link", name="Portal", exact=True).click()
     page.get_by_label("Name").fill("Weather API")
-    page.get_by_label("Colour").fill("blue")
+    page.get_by_label("Color").fill("blue")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#f-color-error")).to_have_text("Must be a colour such as #0f5c6e.")
-    page.get_by_label("Colour").fill("#e8590c")
+    page.get_by_label("Color").fill("#e8590c")
     large = {"name": "large.png", "mimeType": "image/png", "buffer": bytes(65 * 1024)}
     page.get_by_label("Logo").set_input_files(large)
     page.get_by_role("button", name="Save").click()
     assert page.get_by_label("Logo").evaluate("(input) => input.validationMessage") == (
-        "Choose a picture of at most 64 KiB."
+        "Choose an image of at most 64 KiB."
     )
     small = {"name": "small.png", "mimeType": "image/png", "buffer": base64.b64decode(LOGO.partition(",")[2])}
     page.get_by_label("Logo").set_input_files(small)
     expect(page.locator("#f-logo")).to_have_value(LOGO)
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("The portal's looks are saved.")).to_be_visible()
-    assert page.get_by_role("img", name="The logo now").evaluate("(image) => image.naturalWidth") == 32
+    expect(page.get_by_text("Branding saved.")).to_be_visible()
+    assert page.get_by_role("img", name="Current logo").evaluate("(image) => image.naturalWidth") == 32
     assert browsers.find_barriers(page) == ""
-    page.get_by_role("link", name="See the portal").click()
+    page.get_by_role("link", name="View portal").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     expect(page.get_by_text("Weather API").first).to_be_visible()
 
@@ -269,10 +269,10 @@ def test_somebody_with_a_role_signs_in_with_the_provider(browser: Browser, porta
         context.set_default_timeout(browsers.TIMEOUT_MS)
         page = context.new_page()
         page.goto(BUCKET)
-        page.get_by_role("link", name="Sign in with your account").click()
+        page.get_by_role("link", name="Sign in with SSO").click()
         page.wait_for_url(f"**{BUCKET}")
         expect(page.locator(".rail").get_by_text("ada@example.com")).to_be_visible()
-        expect(page.get_by_role("link", name="New consumer")).to_be_visible()
+        expect(page.get_by_role("link", name="Create consumer")).to_be_visible()
         page.get_by_role("link", name="Settings").click()
         expect(page.get_by_role("heading", name="About")).to_be_visible()
         expect(page.get_by_role("link", name="Delete bucket")).to_have_count(0)
@@ -280,29 +280,29 @@ def test_somebody_with_a_role_signs_in_with_the_provider(browser: Browser, porta
 
 def test_accounts_projects_and_management_keys(page: Page, pages: dict[str, str]) -> None:
     page.goto(pages["accounts"])
-    page.get_by_role("link", name="New account").click()
+    page.get_by_role("link", name="Create account").click()
     page.get_by_label("Name").fill("walked-account")
     page.get_by_role("button", name="Create account").click()
-    page.get_by_role("link", name="Make its first management key").click()
+    page.get_by_role("link", name="Create its first management key").click()
     page.get_by_label("Description").fill("Of the team")
-    page.get_by_label("In the whole account it may").select_option("write")
+    page.get_by_label("Account access").select_option("write")
     page.get_by_role("button", name="Create management key").click()
     assert SECRET.fullmatch(page.locator("#secret").inner_text())
-    page.get_by_role("link", name="Back to the management keys").click()
+    page.get_by_role("link", name="Back to management keys").click()
     page.get_by_role("link", name="Revoke").click()
     page.get_by_role("button", name="Revoke management key").click()
-    expect(page.get_by_text("The management key is revoked")).to_be_visible()
+    expect(page.get_by_text("Management key revoked")).to_be_visible()
 
     page.locator(".rail .switcher summary").click()
     page.get_by_role("link", name="my-account", exact=True).first.click()
-    page.get_by_role("link", name="New project").click()
+    page.get_by_role("link", name="Create project").click()
     page.get_by_label("Name").fill("walked")
     page.get_by_role("button", name="Create project").click()
     expect(page.locator("a.name")).to_have_text(["walked-production", "walked-preview", "walked-working-copy"])
     page.get_by_role("link", name="Delete project").click()
     page.get_by_role("textbox").fill("walked")
     page.get_by_role("button", name="Delete project").click()
-    expect(page.get_by_text("Project walked and its buckets are deleted.")).to_be_visible()
+    expect(page.get_by_text("Project walked and its buckets deleted.")).to_be_visible()
 
     page.get_by_role("link", name="Audit log").first.click()
     page.get_by_label("Action").fill("project.delete")
@@ -329,7 +329,7 @@ def test_everything_works_without_a_script(browser: Browser, portal: Portal, pag
         page.get_by_label("Name").fill("scriptless")
         page.get_by_role("button", name="Create consumer").click()
         secret = page.locator("#secret").inner_text()
-        page.get_by_role("link", name="Go to the consumer").click()
+        page.get_by_role("link", name="Go to consumer").click()
         # What needs a script is not there to be tried.
         expect(page.get_by_role("button", name="Copy")).to_be_hidden()
         page.get_by_role("button", name="Reveal").click()
@@ -341,7 +341,7 @@ def test_everything_works_without_a_script(browser: Browser, portal: Portal, pag
         page.get_by_role("link", name="Delete").click()
         page.get_by_role("textbox").fill("scriptless")
         page.get_by_role("button", name="Delete consumer").click()
-        expect(page.get_by_text("Consumer scriptless is deleted")).to_be_visible()
+        expect(page.get_by_text("Consumer scriptless deleted")).to_be_visible()
 
 
 def tab_to(page: Page, words: str) -> None:
@@ -373,18 +373,18 @@ def test_the_main_ways_can_be_walked_by_keyboard_alone(browser: Browser, portal:
         enter(page)
         page.wait_for_url("**/buckets")
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        assert page.evaluate("document.activeElement.textContent") == "Skip to content"
         page.keyboard.press("Enter")
         tab_to(page, "my-project-preview")
         enter(page)
         page.wait_for_url("**/my-project-preview")
-        tab_to(page, "New consumer")
+        tab_to(page, "Create consumer")
         enter(page)
         tab_to(page, "Name")
         page.keyboard.type("typed-consumer")
         enter(page)
         expect(page.locator("#secret")).to_be_visible()
-        tab_to(page, "Go to the consumer")
+        tab_to(page, "Go to consumer")
         enter(page)
         tab_to(page, "Reveal")
         page.keyboard.press("Enter")
@@ -393,10 +393,10 @@ def test_the_main_ways_can_be_walked_by_keyboard_alone(browser: Browser, portal:
         enter(page)
         tab_to(page, "Revoke key")
         enter(page)
-        expect(page.get_by_text("The key is revoked")).to_be_visible()
+        expect(page.get_by_text("Key revoked")).to_be_visible()
         tab_to(page, "Sign out")
         enter(page)
-        expect(page.get_by_text("You have signed out.")).to_be_visible()
+        expect(page.get_by_text("You have been signed out.")).to_be_visible()
 
 
 def open_every_page(page: Page, paths: list[str]) -> None:

@@ -62,8 +62,8 @@ class Portal:
     def ask_for_link(self, page: Page, email: str) -> None:
         page.goto(self.url)
         page.get_by_label("E-mail address").fill(email)
-        page.get_by_role("button", name="Send me a link").click()
-        page.get_by_role("heading", name="Look into your mail").wait_for()
+        page.get_by_role("button", name="Send link").click()
+        page.get_by_role("heading", name="Check your email").wait_for()
 
     def link_for(self, email: str) -> str:
         pattern = re.compile(rf"Mail to {re.escape(email)}:.*?(http\S+/sign-in/link\?token=\S+)", re.DOTALL)

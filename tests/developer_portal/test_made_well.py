@@ -62,7 +62,7 @@ def test_no_page_has_a_barrier_in_either_theme(portal: Portal, viewport: dict[st
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{address} scrolls sideways"
     # A key that was just made.
     page.goto(f"{portal.url}/new")
-    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("button", name="Create key").click()
     page.locator("#secret").wait_for()
     assert find_barriers(page) == ""
 
@@ -132,9 +132,9 @@ def test_everything_can_be_done_with_the_keyboard_alone(portal: Portal) -> None:
     reach("The test server")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="The test server").wait_for()
-    reach("New key")
+    reach("Create key")
     page.keyboard.press("Enter")
-    page.get_by_label("What is it for?").wait_for()
+    page.get_by_label("Description").wait_for()
     page.keyboard.type("by keyboard")
     page.keyboard.press("Enter")
     page.locator("#secret").wait_for()

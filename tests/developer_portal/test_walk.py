@@ -16,7 +16,7 @@ def test_an_invited_user_signs_in_and_looks_after_the_keys(portal: Portal) -> No
     key = made["apiKeys"][0]["key"]
 
     page = portal.sign_in(ada)
-    expect(page.get_by_text("1 key works")).to_be_visible()
+    expect(page.get_by_text("1 active key")).to_be_visible()
     page.get_by_role("link", name="The test server").click()
 
     # The key is masked, and its text is nowhere on the page until it is asked for.
@@ -34,21 +34,21 @@ def test_an_invited_user_signs_in_and_looks_after_the_keys(portal: Portal) -> No
     page.get_by_label("Name").fill("The other server")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", name="The other server")).to_be_visible()
-    expect(page.get_by_text("The new name is saved.")).to_be_visible()
+    expect(page.get_by_text("Name saved.")).to_be_visible()
 
-    page.get_by_role("link", name="New key").click()
-    page.get_by_label("What is it for?").fill("second")
-    page.get_by_label("It ends").select_option(label="In 30 days")
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("link", name="Create key").click()
+    page.get_by_label("Description").fill("second")
+    page.get_by_label("Expires").select_option(label="In 30 days")
+    page.get_by_role("button", name="Create key").click()
     second = page.locator("#secret").inner_text()
     assert portal.api.verdict(second) == "VALID"
     page.get_by_role("link", name="Done").click()
-    expect(page.get_by_text("Ends in 29 days")).to_be_visible()
+    expect(page.get_by_text("Expires in 29 days")).to_be_visible()
 
-    page.get_by_role("link", name="Roll", exact=True).click()
-    page.get_by_label("Your current keys stop working").select_option(label="In 24 hours")
+    page.get_by_role("link", name="Roll keys").click()
+    page.get_by_label("Current keys expire").select_option(label="In 24 hours")
     page.get_by_role("button", name="Roll").click()
-    expect(page.get_by_text(re.compile("Your current keys work until .* UTC"))).to_be_visible()
+    expect(page.get_by_text(re.compile("Your current keys expire on .* UTC"))).to_be_visible()
     third = page.locator("#secret").inner_text()
     assert portal.api.verdict(third) == "VALID"
     assert portal.api.verdict(key) == "VALID"
@@ -60,23 +60,23 @@ def test_an_invited_user_signs_in_and_looks_after_the_keys(portal: Portal) -> No
 
     page.get_by_role("link", name="Delete first").click()
     page.get_by_role("button", name="Delete key").click()
-    expect(page.get_by_text("The key is deleted. That holds everywhere from now on.")).to_be_visible()
+    expect(page.get_by_text("Key deleted. This has taken effect everywhere.")).to_be_visible()
     assert portal.api.verdict(key) == "UNKNOWN"
 
-    page.get_by_role("link", name="Roll", exact=True).click()
-    page.get_by_label("Your current keys stop working").select_option(label="At once")
+    page.get_by_role("link", name="Roll keys").click()
+    page.get_by_label("Current keys expire").select_option(label="Immediately")
     page.get_by_role("button", name="Roll").click()
-    expect(page.get_by_text("Your other keys have stopped working.")).to_be_visible()
+    expect(page.get_by_text("Your other keys no longer work.")).to_be_visible()
     assert portal.api.verdict(second) == portal.api.verdict(third) == "EXPIRED"
     page.get_by_role("link", name="Done").click()
-    expect(page.get_by_text("Your other keys are ended. That holds everywhere from now on.")).to_be_visible()
+    expect(page.get_by_text("Your other keys no longer work. This has taken effect everywhere.")).to_be_visible()
 
-    page.get_by_role("link", name="Delete …").click()
-    page.get_by_role("button", name="Delete it with all its keys").click()
-    expect(page.get_by_text("Nothing is shared with you yet")).to_be_visible()
+    page.get_by_role("link", name="Delete…").click()
+    page.get_by_role("button", name="Delete consumer and keys").click()
+    expect(page.get_by_text("No access yet")).to_be_visible()
     portal.api.call("GET", f"{CONSUMERS_URL}/{made['name']}", expect=404)
     page.get_by_role("button", name="Sign out").click()
-    expect(page.get_by_text("You have signed out.")).to_be_visible()
+    expect(page.get_by_text("You have been signed out.")).to_be_visible()
 
 
 def test_examples_call_the_providers_api(portal: Portal) -> None:
@@ -100,7 +100,7 @@ def test_fellow_managers_are_invited_and_removed_and_the_last_one_stays(portal: 
     made = portal.new_consumer(ada, description="Shared")
     page = portal.sign_in(ada)
     page.get_by_role("link", name="Shared").click()
-    page.get_by_role("link", name="People").click()
+    page.get_by_role("link", name="Managers").click()
     expect(page.get_by_role("link", name=re.compile("Remove|Leave"))).to_have_count(0)
 
     page.get_by_label("E-mail address").fill("not an address")
@@ -109,27 +109,27 @@ def test_fellow_managers_are_invited_and_removed_and_the_last_one_stays(portal: 
     expect(page.get_by_text("Must be an e-mail address.")).to_be_visible()
     page.get_by_label("E-mail address").fill(bob)
     page.get_by_role("button", name="Invite").click()
-    expect(page.get_by_text(f"{bob} is invited")).to_be_visible()
+    expect(page.get_by_text(f"Invited {bob}")).to_be_visible()
     # There is no mail server: whoever invites is told, and given the address.
-    expect(page.get_by_text("Hand over the address yourself")).to_contain_text(portal.url)
+    expect(page.get_by_text("Share this link yourself")).to_contain_text(portal.url)
     page.get_by_label("E-mail address").fill(bob)
     page.get_by_role("button", name="Invite").click()
     expect(page.get_by_text("already")).to_be_visible()
 
     other = portal.sign_in(bob)
     other.get_by_role("link", name="Shared").click()
-    other.get_by_role("link", name="People").click()
+    other.get_by_role("link", name="Managers").click()
     other.get_by_role("link", name=f"Remove {ada}").click()
     other.get_by_role("button", name="Remove").click()
-    expect(other.get_by_text(f"{ada} is removed.")).to_be_visible()
+    expect(other.get_by_text(f"Removed {ada}.")).to_be_visible()
     expect(other.get_by_role("link", name=re.compile("Remove|Leave"))).to_have_count(0)
     page.goto(f"{portal.url}/consumers/{made['name']}")
-    expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()
+    expect(page.get_by_role("heading", name="Not found")).to_be_visible()
 
     # An invite can be taken back.
     other.get_by_label("E-mail address").fill(portal.new_address("carol"))
     other.get_by_role("button", name="Invite").click()
-    other.get_by_role("link", name=re.compile("Take back")).click()
+    other.get_by_role("link", name=re.compile("Withdraw")).click()
     other.get_by_role("button", name="Remove").click()
     expect(other.get_by_text("Invited", exact=True)).to_have_count(0)
 
@@ -137,16 +137,16 @@ def test_fellow_managers_are_invited_and_removed_and_the_last_one_stays(portal: 
 def test_a_user_without_a_consumer_makes_one_where_the_owner_allows_it(portal: Portal) -> None:
     portal.allow(createConsumers=True, maxConsumers=1)
     page = portal.sign_in(portal.new_address())
-    page.get_by_role("link", name="Make a key").click()
-    page.get_by_label("What is it for?").fill("My first project")
-    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("link", name="Create key").click()
+    page.get_by_label("Description").fill("My first project")
+    page.get_by_role("button", name="Create key").click()
     key = page.locator("#secret").inner_text()
     assert portal.api.verdict(key) == "VALID"
     page.get_by_role("link", name="Done").click()
     expect(page.get_by_role("heading", name="My first project")).to_be_visible()
     # One is all that the owner allows.
     page.goto(f"{portal.url}/new")
-    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("button", name="Create key").click()
     expect(page.get_by_text("at most 1 consumers")).to_be_visible()
 
 
@@ -155,10 +155,10 @@ def test_a_consumer_that_was_deleted_in_another_tab_is_told_of(portal: Portal) -
     made = portal.new_consumer(ada, description="Soon gone")
     page = portal.sign_in(ada)
     page.get_by_role("link", name="Soon gone").click()
-    page.get_by_role("link", name="New key").click()
+    page.get_by_role("link", name="Create key").click()
     portal.api.call("DELETE", f"{CONSUMERS_URL}/{made['name']}", expect=204)
-    page.get_by_role("button", name="Make the key").click()
-    expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()
+    page.get_by_role("button", name="Create key").click()
+    expect(page.get_by_role("heading", name="Not found")).to_be_visible()
     expect(page.get_by_text("Nothing was changed.")).to_be_visible()
 
 
@@ -170,6 +170,6 @@ def test_without_a_script_every_action_works(portal: Portal) -> None:
     page.get_by_role("button", name="Reveal first").click()
     expect(page.locator("#secret")).to_have_text(made["apiKeys"][0]["key"])
     page.get_by_role("link", name="Done").click()
-    page.get_by_role("link", name="Roll", exact=True).click()
+    page.get_by_role("link", name="Roll keys").click()
     page.get_by_role("button", name="Roll").click()
     expect(page.locator("#secret")).to_be_visible()

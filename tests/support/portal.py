@@ -70,7 +70,7 @@ def fill(portal: Portal) -> dict[str, str]:
         }
         portal.call("POST", consumers + "?with-api-key=true", json=body)
     first = f"{consumers}/{COMPANIES[-1]}"
-    portal.call("POST", f"{first}/keys", json={"description": "Of the nightly export", "expiresOn": soon})
+    portal.call("POST", f"{first}/keys", json={"description": "Nightly export", "expiresOn": soon})
     made = portal.call("POST", f"{first}/keys", json={"description": "Mobile app"})
     portal.call("POST", "", json={"name": "partner-account"})
     portal.call("POST", "/my-account/projects", json={"name": "payments"})
@@ -78,7 +78,7 @@ def fill(portal: Portal) -> dict[str, str]:
     portal.call("POST", grants, json={"account": "partner-account", "access": "read"})
     archive = {"name": "archive-2025", "description": "Kept for the auditors", "tags": {"team": "legal"}}
     portal.call("POST", "/my-account/key-buckets", json={**archive, "isRetrievable": False})
-    portal.new_management_key("Deploys from CI", account="write")
+    portal.new_management_key("CI deployments", account="write")
     portal.new_management_key("Gateways in Frankfurt", buckets={"*": "validate"}, feed=True)
     key = f"{BUCKET}/consumers/{COMPANIES[-1]}/keys/{made['id']}"
     return {

@@ -27,7 +27,7 @@ from keywright.origin.pipeline import cors, respond
 from keywright.origin.pipeline.services import Services
 from keywright.origin.self_serve import api as self_serve
 from keywright.origin.web import assets
-from keywright.origin.web.reference import pages as reference
+from keywright.origin.web.reference import public_pages
 from keywright.runtime.clock import Clock
 
 NOUNS = (
@@ -59,7 +59,7 @@ def create_app(services: Services, clock: Clock) -> FastAPI:
     for noun in NOUNS:
         app.include_router(noun.router)
     app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
-    app.include_router(reference.new_router(app.openapi))
+    app.include_router(public_pages.new_router(app.openapi))
     app.include_router(assets.new_router())
     app.include_router(admin.new_router())
     app.include_router(developer.new_router(services))

@@ -18,7 +18,7 @@ from support.visitor import BUCKET, Visitor, visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SENT = "A mail with the address of the portal is on its way."
+SENT = "Invite sent."
 URL = "http://keywright.test/portal/my-project-production"
 
 
@@ -76,7 +76,7 @@ async def test_the_admin_portal_mails_those_whom_it_invites(links: LinkPortal) -
     for email in emails:
         (message,) = links.mailbox.to(email)
         # A management key has no address that could be named.
-        assert message.get_content().startswith("You are invited to look after API keys")
+        assert message.get_content().startswith("You have been invited to manage API keys")
         assert await links.mailbox.link_for(email) == URL
 
 
@@ -99,9 +99,9 @@ async def test_a_mail_that_is_not_sent_is_told_and_loses_no_invite(
         finally:
             links.mailbox.refuses = False
     assert "notice warning" in shown
-    assert f"{email} is invited" in shown
-    assert ("could not be sent" if server else "has no mail server") in shown
-    assert f"Hand over the address yourself: {URL}" in shown
+    assert f"Invited {email}" in shown
+    assert ("could not be sent" if server else "no mail server is configured") in shown
+    assert f"Share this link yourself: {URL}" in shown
     assert await people_of(links, made["name"]) == [email]
 
 
@@ -114,7 +114,7 @@ async def test_of_many_mails_those_that_failed_are_counted(links: LinkPortal) ->
             answer = await visitor.send(f"{BUCKET}/consumers/new", **fields, expires="never")
         finally:
             links.mailbox.refuses = False
-        assert "The mail to 2 of 2 addresses could not be sent" in await visitor.open(answer.headers["location"])
+        assert "The e-mail to 2 of 2 addresses could not be sent" in await visitor.open(answer.headers["location"])
 
 
 async def test_nobody_is_sent_to_a_portal_that_is_closed(links: LinkPortal) -> None:
@@ -125,7 +125,7 @@ async def test_nobody_is_sent_to_a_portal_that_is_closed(links: LinkPortal) -> N
             shown = await invite(visitor, f"{BUCKET}/consumers/{made['name']}", email)
     finally:
         await links.service.call("PATCH", links.service.bucket_url, json={"selfServe": None})
-    assert "No mail was sent, as the bucket is closed to users" in shown
+    assert "No e-mail was sent, because self-serve is off" in shown
     assert links.mailbox.to(email) == []
     assert await people_of(links, made["name"]) == [email]
 

@@ -92,7 +92,7 @@ async def test_a_link_works_in_the_browser_that_asked_alone(links: LinkPortal) -
         link = await links.ask_for_link(attacker, ada)
         token = link.partition("token=")[2]
         shown = await victim.open(link, expect=400)
-        assert "Open this link in the browser in which you asked for it" in shown
+        assert "Open this link in the browser in which you requested it" in shown
         fields = {**await victim.hidden(f"{links.url}/sign-in"), "token": token}
         await victim.send_again(f"{links.url}/sign-in/link", fields, expect=400)
         await victim.open(links.url, expect=303)
@@ -121,7 +121,7 @@ async def test_nobody_learns_who_is_known(links: LinkPortal) -> None:
         unknown = await other.send(f"{links.url}/sign-in", expect=200, email=stranger)
         await links.mailbox.link_for(ada)
         assert known.text.replace(ada, "?").count("?") == unknown.text.replace(stranger, "?").count("?")
-        assert "Look into your mail" in unknown.text
+        assert "Check your email" in unknown.text
     assert links.mailbox.to(stranger) == []
 
 

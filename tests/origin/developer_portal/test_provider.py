@@ -56,9 +56,9 @@ async def test_an_answer_that_this_browser_did_not_ask_for_is_refused(with_provi
     async with visiting(portal.service, None) as attacker, visiting(portal.service, None) as victim:
         answer = await portal.come_back(await portal.go_there(attacker))
         # Without a journey, and on a journey of the victim's own.
-        assert "not begun in this browser" in (await portal.finish(victim, answer, 400)).text
+        assert "not started in this browser" in (await portal.finish(victim, answer, 400)).text
         await portal.go_there(victim)
-        assert "not begun in this browser" in (await portal.finish(victim, answer, 400)).text
+        assert "not started in this browser" in (await portal.finish(victim, answer, 400)).text
         await victim.open(portal.url, expect=303)
 
 
@@ -91,19 +91,19 @@ async def test_a_tampered_cookie_is_refused(with_provider: ProviderPortal, how: 
         visitor.client.cookies.clear()
         visitor.client.cookies.set("keywright-journey", tampered)
         shown = await portal.finish(visitor, answer, 400)
-    assert "Begin again" in shown.text
+    assert "Try again" in shown.text
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"state": "another"}, "not begun in this browser"),
-        ({"state": ""}, "not begun in this browser"),
-        ({"iss": "https://evil.example.com"}, "another identity provider"),
-        ({"iss": None}, "does not say which identity provider"),
+        ({"state": "another"}, "not started in this browser"),
+        ({"state": ""}, "not started in this browser"),
+        ({"iss": "https://evil.example.com"}, "different identity provider"),
+        ({"iss": None}, "does not name its identity provider"),
         ({"code": ""}, "not complete"),
         ({"code": "guessed"}, "did not accept the code"),
-        ({"error": "access_denied", "code": None}, "You chose not to sign in."),
+        ({"error": "access_denied", "code": None}, "Sign-in canceled."),
         ({"error": "server_error", "code": None}, "refused the sign-in"),
     ],
     ids=str,
@@ -152,14 +152,14 @@ async def test_a_provider_that_answers_garbage_signs_nobody_in(
     async with visiting(portal.service, None) as visitor:
         answer = await portal.come_back(await portal.go_there(visitor))
         portal.provider.broken["/token"] = reply
-        assert "can&#39;t be reached or answers garbage" in (await portal.finish(visitor, answer, 503)).text
+        assert "is not available" in (await portal.finish(visitor, answer, 503)).text
 
 
 async def test_a_provider_that_is_down_is_told_of(with_provider: ProviderPortal) -> None:
     portal = with_provider
     portal.provider.broken["/.well-known/openid-configuration"] = (503, b"")
     async with visiting(portal.service, None) as visitor:
-        assert "Not available right now" in await visitor.open(f"{portal.url}/sign-in/oidc", expect=503)
+        assert "Service unavailable" in await visitor.open(f"{portal.url}/sign-in/oidc", expect=503)
 
 
 async def test_where_there_is_a_provider_no_link_is_sent(with_provider: ProviderPortal) -> None:

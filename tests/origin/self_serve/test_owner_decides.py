@@ -45,7 +45,7 @@ async def test_a_bad_setting_is_named(quick: World, value: object, field: str) -
 
 async def test_nobody_makes_a_consumer_unless_the_owner_allows_it(quick: World) -> None:
     problem = await quick.call("POST", f"{quick.by_name}/my", json={"description": "mine"}, expect=403)
-    assert "owner" in problem["detail"]
+    assert "Ask for an invite" in problem["detail"]
     assert (await quick.call("GET", f"{quick.by_name}/my"))["data"] == []
 
 

@@ -18,8 +18,7 @@ from fastapi import FastAPI
 from keywright.origin.app import create_app
 from keywright.origin.pipeline import respond
 from keywright.origin.web import assets
-from keywright.origin.web.reference import pages as reference
-from keywright.origin.web.reference.schemas import Schemas
+from keywright.origin.web.reference import public_pages
 from keywright.runtime.clock import Clock
 from support.service import Service, bare_services
 
@@ -60,7 +59,7 @@ async def open_page(document: Mapping[str, Any], url: str = "/docs", **headers: 
     """A page of an application that has nothing but the pages of this document."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     respond.install(app)
-    app.include_router(reference.new_router(lambda: document))
+    app.include_router(public_pages.new_router(lambda: document))
     app.include_router(assets.new_router())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://keywright.test") as client:
         return await client.get(url, headers=headers)
@@ -173,7 +172,7 @@ async def test_a_page_is_rendered_once() -> None:
     calls = []
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     respond.install(app)
-    app.include_router(reference.new_router(lambda: calls.append(1) or {"paths": {}}))
+    app.include_router(public_pages.new_router(lambda: calls.append(1) or {"paths": {}}))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://a") as client:
         assert calls == []
         for host in ("a", "b", "c"):
@@ -242,7 +241,7 @@ async def test_hostile_text_in_the_document_is_text_on_the_page() -> None:
             "choice": {"enum": [HOSTILE], "description": f"`{HOSTILE}` **{HOSTILE}** [{HOSTILE}](/{HOSTILE})"},
         },
     }  # fmt: skip
-    media = {HOSTILE: {"schema": schema}}
+    media = {HOSTILE: {"schema": schema, "example": {HOSTILE: HOSTILE}}}
     operation = {
         "tags": [HOSTILE], "summary": HOSTILE, "description": HOSTILE, "requestBody": {"content": media},
         "parameters": [
@@ -309,10 +308,8 @@ async def test_the_pages_are_served_beside_the_planes(embedded: Service) -> None
 
 async def test_the_example_of_the_walk_makes_a_consumer(embedded: Service) -> None:
     document = await embedded.call("GET", "/openapi.json")
-    schemas = Schemas(document)
     media = document["paths"]["/v1/accounts/{accountName}/key-buckets/{bucketName}/consumers"]["post"]["requestBody"]
-    made = schemas.example_of(media["content"]["application/json"]["schema"], is_request=True)
-    await embedded.call("POST", embedded.consumers_url, json=made)
+    await embedded.call("POST", embedded.consumers_url, json=media["content"]["application/json"]["example"])
 
 
 def _unescaped(text: str) -> str:

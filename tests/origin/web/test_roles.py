@@ -150,7 +150,7 @@ async def test_roles_in_several_accounts_reach_as_far_as_the_one_in_the_account_
         # A viewer here, who is led to no button and can forge none, although an admin there.
         assert f"{ACCOUNT}/buckets" in (await visitor.client.get("/admin")).headers["location"]
         page = await visitor.open(f"{ACCOUNT}/buckets")
-        assert "New bucket" not in page
+        assert "Create bucket" not in page
         # The switcher leads to both, and to no list of all.
         assert f'href="{partner}/buckets"' in page
         assert "All accounts" not in page
@@ -179,7 +179,7 @@ async def test_the_first_account_named_twice_is_reached_by_the_lesser_role(
     service: Service, provider: IdentityProvider
 ) -> None:
     async with person(service, provider, TWICE) as visitor:
-        assert "New bucket" not in await visitor.open(f"{ACCOUNT}/buckets")
+        assert "Create bucket" not in await visitor.open(f"{ACCOUNT}/buckets")
         await visitor.open(f"{ACCOUNT}/buckets/new", 403)
 
 
@@ -235,7 +235,7 @@ async def test_a_journey_ends_in_the_portal_that_it_began_in(service: Service, p
             for cookie in (begun, other):
                 visitor.client.cookies.set(other, visitor.client.cookies[begun], domain="keywright.test")
                 refused = await visitor.client.get(f"{callback}?{answer}")
-                assert (refused.status_code, "not begun" in refused.text) == (400, True), cookie
+                assert (refused.status_code, "not started" in refused.text) == (400, True), cookie
             await visitor.open(BUCKET, 303)
 
 
@@ -292,7 +292,7 @@ async def test_a_provider_that_is_down_is_told_of_and_keys_still_open(
             back = (await browser.get(away)).headers["location"]
         provider.broken["/token"] = (500, b"<html>")
         try:
-            assert "Not available right now" in (await visitor.client.get(back)).text
+            assert "Service unavailable" in (await visitor.client.get(back)).text
         finally:
             provider.broken.clear()
         await visitor.sign_in()

@@ -100,7 +100,7 @@ async def test_a_form_that_is_sent_twice_is_done_once(shared: Service) -> None:
         again = await visitor.send_again(f"{url}/keys/new", sent, 303)
         assert again.headers["location"] == url
         page = await visitor.open(url)
-        assert "This form was sent twice. It was done once." in page
+        assert "This form was sent twice. It was processed once." in page
         assert len(re.findall(r'class="masked" id="key_', page)) == 1
 
 
@@ -128,10 +128,10 @@ async def test_a_refused_form_may_be_sent_again(shared: Service) -> None:
     ("fields", "field", "words"),
     [
         ({"name": ""}, "name", "Is required."),
-        ({"name": "Ä"}, "name", "Must be 1 to 128 of a-z, 0-9, _ and -."),
+        ({"name": "Ä"}, "name", "Must be 1 to 128 characters: a-z, 0-9, _ and -."),
         ({"description": "x" * 1001}, "description", "Must have at most 1,000 characters."),
-        ({"tags": "plan"}, "tags", "“plan” is not written name=value."),
-        ({"tags": "a=1\na=2"}, "tags", "“a” is given twice."),
+        ({"tags": "plan"}, "tags", "“plan” is not name=value."),
+        ({"tags": "a=1\na=2"}, "tags", "“a” is repeated."),
         ({"tags": "\n".join(f"t{number}=1" for number in range(6))}, "tags", "Holds 6 tags; at most 5 are allowed."),
         ({"metadata": "{"}, "metadata", "Is not JSON"),
         ({"metadata": "[1]"}, "metadata", "Must be a JSON object"),
@@ -140,7 +140,7 @@ async def test_a_refused_form_may_be_sent_again(shared: Service) -> None:
         ({"managers": "ada"}, "managers", "“ada” is not an e-mail address."),
         ({"expires": "on", "expires_at": "", "with_key": "on"}, "expires_at", "Must be a date and a time"),
         ({"expires": "on", "expires_at": "2001-01-01T00:00", "with_key": "on"}, "expires_at", "Must be in the future."),
-        ({"expires": "soon", "with_key": "on"}, "expires", "Must be one of those that are offered."),
+        ({"expires": "soon", "with_key": "on"}, "expires", "Must be one of the options."),
     ],
     ids=str,
 )  # fmt: skip
@@ -194,7 +194,7 @@ async def test_an_address_without_a_page_has_a_page_that_says_so(shared: Service
     async with visiting(shared) as visitor:
         answer = await visitor.client.request(method, "/admin/none/such")
         assert answer.status_code == 404
-        assert "There is nothing here" in answer.text
+        assert "Not found" in answer.text
 
 
 async def test_the_database_being_away_is_a_page(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ async def test_the_database_being_away_is_a_page(shared: Service, monkeypatch: p
             raise DatabaseUnavailable("gone")
 
         monkeypatch.setattr(shared.app._database, "read", away)
-        assert "Not available right now" in await visitor.open(BUCKET, 503)
+        assert "Service unavailable" in await visitor.open(BUCKET, 503)
         await visitor.send_again(NEW, {**fields, "name": "unlucky", "expires": "never"}, 503)
 
 
@@ -232,8 +232,8 @@ async def test_a_notice_that_the_session_did_not_leave_is_not_shown(shared: Serv
 async def test_a_notice_is_shown_once(shared: Service) -> None:
     async with visiting(shared) as visitor:
         answer = await visitor.send(f"{BUCKET}/settings", description="changed", whenStale="serve")
-        assert "settings are saved" in await visitor.open(answer.headers["location"])
-        assert "settings are saved" not in await visitor.open(answer.headers["location"])
+        assert "Settings saved" in await visitor.open(answer.headers["location"])
+        assert "Settings saved" not in await visitor.open(answer.headers["location"])
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", "system"])
@@ -277,8 +277,8 @@ async def test_an_owner_key_sees_its_bucket_and_nothing_else(shared: Service) ->
     async with visiting(shared, made["key"]) as visitor:
         page = await visitor.open(f"{ACCOUNT}/buckets")
         assert re.findall(r'class="name" href="([^"]*)"', page) == [BUCKET]
-        assert "New bucket" not in page
-        assert "New consumer" in await visitor.open(BUCKET)
+        assert "Create bucket" not in page
+        assert "Create consumer" in await visitor.open(BUCKET)
         await visitor.open(f"{ACCOUNT}/audit-log", 403)
         await visitor.open(f"{ACCOUNT}/buckets/my-project-preview", 404)
 

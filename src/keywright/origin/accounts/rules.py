@@ -45,7 +45,7 @@ async def get_own(work: UnitOfWork) -> Account:
     """The account that the actor belongs to."""
     account = await rows.find_account_by_id(work.tx, work.actor.grantee.account_id)
     if account is None:
-        raise NotFound("The account is gone.")
+        raise NotFound("The account no longer exists.")
     return account
 
 

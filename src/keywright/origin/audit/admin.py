@@ -8,41 +8,39 @@ from fastapi import Response
 
 from keywright.origin.audit import rules as audit
 from keywright.origin.audit.rules import AuditFilter
-from keywright.origin.web.admin_layout import page
+from keywright.origin.web.admin_layout import ACCOUNT, render_page
 from keywright.origin.web.forms import Form
-from keywright.origin.web.paging import links, page_at
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.paging import offset_links, offset_page
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute
 
 PAGE_SIZE = 50
-OUTCOMES = {"": "Any outcome", "done": "Done", "refused": "Refused"}
+OUTCOMES = {"": "Any outcome", "done": "Succeeded", "refused": "Refused"}
 
 
-def register(door: Door) -> None:
-    @door.get("/accounts/{accountName}/audit-log")
-    async def audit_log(visit: Visit) -> Response:
-        names = ("action", "actor", "outcome", "from", "to")
-        form = Form.of(**{name: visit.ask(name) for name in names})
-        outcome = form.get("outcome")
-        end = _day(form, "to")
-        wanted = AuditFilter(
-            form.get("action").strip() or None,
-            form.get("actor").strip() or None,
-            _day(form, "from"),
-            end and end + timedelta(days=1) - timedelta(milliseconds=1),
-            None if outcome not in {"done", "refused"} else outcome == "done",
-        )
-        part = page_at(visit, PAGE_SIZE)
-        found, total = await audit.list_of(visit.work, visit.at("accountName"), wanted, part)
-        return await page(
-            visit,
-            "audit_log.html",
-            found=found,
-            form=form,
-            outcomes=OUTCOMES,
-            is_filtered=wanted != AuditFilter(),
-            pages=links(visit, part, total),
-        )
+async def audit_log(request: PageRequest) -> Response:
+    names = ("action", "actor", "outcome", "from", "to")
+    form = Form.initial(**{name: request.query(name) for name in names})
+    outcome = form.get("outcome")
+    end = _day(form, "to")
+    wanted = AuditFilter(
+        form.get("action").strip() or None,
+        form.get("actor").strip() or None,
+        _day(form, "from"),
+        end and end + timedelta(days=1) - timedelta(milliseconds=1),
+        None if outcome not in {"done", "refused"} else outcome == "done",
+    )
+    part = offset_page(request, PAGE_SIZE)
+    found, total = await audit.list_of(request.work, request.path_param("accountName"), wanted, part)
+    return await render_page(
+        request,
+        "audit_log.html",
+        found=found,
+        form=form,
+        outcomes=OUTCOMES,
+        is_filtered=wanted != AuditFilter(),
+        pages=offset_links(request, part, total),
+    )
 
 
 def _day(form: Form, name: str) -> datetime | None:
@@ -55,3 +53,6 @@ def _day(form: Form, name: str) -> datetime | None:
         form.fail(name, "must be a date, such as 2027-01-31")
         form.empty(name)
         return None
+
+
+ROUTES = (GetRoute(ACCOUNT + "/audit-log", audit_log),)

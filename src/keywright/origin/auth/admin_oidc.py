@@ -10,65 +10,66 @@ from fastapi import Request, Response
 from keywright.domain.problems import Forbidden, NotFound
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import sessions
-from keywright.origin.auth.oidc.flow import Journeys
+from keywright.origin.auth.oidc.flow import OidcFlow
 from keywright.origin.auth.sessions import SignedIn, Team
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door, limit
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.router import PageRouter
+from keywright.origin.web.routes import RateLimit, RawRoute
 
 log = logging.getLogger("keywright.origin")
 
-JOURNEYS = Journeys("keywright-admin-journey", "/admin/sign-in/callback")
-RETURNS_PER_SECOND = 1
-RETURNS_AT_ONCE = 20
+FLOW = OidcFlow("keywright-admin-journey", "/admin/sign-in/callback")
+CALLBACKS = RateLimit(per_second=1, burst=20, message="Too many attempts to sign in from your address.")
 """From one address: each has us ask the provider something."""
 
 
-def url_of(visit: Visit, next: str) -> str:
+def url_of(request: PageRequest, next: str) -> str:
     """Where the way to the provider begins."""
-    return f"{visit.base}/sign-in/oidc?next={quote(next, safe='')}"
+    return f"{request.base}/sign-in/oidc?next={quote(next, safe='')}"
 
 
-def register(door: Door) -> None:
-    returns = RateLimiter(RETURNS_PER_SECOND, RETURNS_AT_ONCE)
-
-    async def away(request: Request) -> Response:
-        team = _team(request)
-        return await JOURNEYS.leave(request, team.client, next=door.safe(request, request.query_params.get("next", "")))
-
-    async def back(request: Request) -> Response:
-        services: Services = request.app.state.services
-        team = _team(request)
-        limit(returns, request.client.host if request.client else "", "Too many sign-ins from your address.")
-        arrival = await JOURNEYS.arrive(request, team.client)
-        sub, email = arrival.claims.sub, arrival.claims.email
-        audit_draft = AuditDraft("admin.sign-in")
-        async with services.database.write() as tx:
-            actor = await sessions.find_member(tx, team, sub, email)
-            if actor is None:
-                log.warning("a sign-in without a role was refused (request %s)", request.state.request_id)
-                raise Forbidden(
-                    f"{email} has no role here. Ask whoever runs this service to give it one, "
-                    "or sign in with a management key."
-                )
-            visit = await door.open_visit(request, tx, audit_draft)
-            audit_draft.account_id = actor.grantee.account_id
-            who = SignedIn(sessions.PROVIDER, sub=sub, email=email)
-            response = await visit.sign_in(who, door.safe(request, arrival.next), actor)
-            origin = request_source_of(request, "portal")
-            await audit.write(tx, actor=actor, audit_draft=audit_draft, source=origin, now=visit.work.now)
-        JOURNEYS.end(request, response)
-        return response
-
-    door.bare(door.prefix + "/sign-in/oidc", away)
-    door.bare(JOURNEYS.way_back, back)
+async def start(router: PageRouter, http_request: Request) -> Response:
+    """Sends the browser to the provider."""
+    next = router.safe_url(http_request, http_request.query_params.get("next", ""))
+    return await FLOW.start(http_request, _team(http_request).client, next=next)
 
 
-def _team(request: Request) -> Team:
-    services: Services = request.app.state.services
+async def callback(router: PageRouter, http_request: Request) -> Response:
+    """Signs in whom the provider vouches for, if they have a role here. Raises Forbidden for others."""
+    services: Services = http_request.app.state.services
+    team = _team(http_request)
+    router.limit(CALLBACKS, http_request.client.host if http_request.client else "")
+    result = await FLOW.finish(http_request, team.client)
+    sub, email = result.claims.sub, result.claims.email
+    audit_draft = AuditDraft("admin.sign-in")
+    async with services.database.write() as tx:
+        actor = await sessions.find_member(tx, team, sub, email)
+        if actor is None:
+            log.warning("a sign-in without a role was refused (request %s)", http_request.state.request_id)
+            raise Forbidden(
+                f"{email} has no role here. Ask your administrator for one, or sign in with a management key."
+            )
+        request = await router.open_request(http_request, tx, audit_draft)
+        audit_draft.account_id = actor.grantee.account_id
+        who = SignedIn(sessions.PROVIDER, sub=sub, email=email)
+        response = await request.sign_in(who, router.safe_url(http_request, result.next), actor)
+        source = request_source_of(http_request, "portal")
+        await audit.write(tx, actor=actor, audit_draft=audit_draft, source=source, now=request.work.now)
+    FLOW.clear(http_request, response)
+    return response
+
+
+def _team(http_request: Request) -> Team:
+    services: Services = http_request.app.state.services
     if services.team is None:
-        raise NotFound("Nobody signs in here with an identity provider.")
+        raise NotFound("This portal has no identity provider.")
     return services.team
+
+
+ROUTES = (
+    RawRoute("/sign-in/oidc", start),
+    RawRoute(FLOW.callback_path, callback, is_absolute=True),
+)

@@ -1,4 +1,4 @@
-"""Signing in to the admin portal with a management key, and where the portal begins. oidc.py has the other way in."""
+"""Signing in to the admin portal with a management key, and its start page. The other way in is admin_oidc.py."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from fastapi import Request, Response
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest
 from keywright.origin.accounts import rules as accounts
-from keywright.origin.auth import admin_oidc as oidc
-from keywright.origin.auth import sessions
+from keywright.origin.auth import admin_oidc, sessions
 from keywright.origin.auth.actors import Actor
 from keywright.origin.auth.sessions import Session
 from keywright.origin.db.transaction import Transaction
-from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.web.admin_layout import account_url
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door, limit
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
 
 log = logging.getLogger("keywright.origin")
 
 PORTAL = "admin"
-SIGN_INS_PER_SECOND = 1
-SIGN_INS_AT_ONCE = 20
+SIGN_INS = RateLimit(per_second=1, burst=20, message="Too many attempts to sign in from your address.")
 """From one address. A key can't be guessed; this keeps strangers from making us work."""
 
 
@@ -36,44 +33,38 @@ async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -
     )
 
 
-def register(door: Door) -> None:
-    attempts = RateLimiter(SIGN_INS_PER_SECOND, SIGN_INS_AT_ONCE)
+async def start(request: PageRequest) -> Response:
+    account = await accounts.get_own(request.work)
+    return request.redirect(account_url(request, account.name, "buckets"))
 
-    @door.get("")
-    async def start(visit: Visit) -> Response:
-        work = visit.work
-        account = await accounts.get_own(work)
-        return visit.go(account_url(visit, account.name, "buckets"))
 
-    @door.get("/sign-in", is_open=True)
-    async def sign_in_page(visit: Visit) -> Response:
-        if visit.session is not None:
-            return visit.go(door.safe(visit.request, visit.ask("next")))
-        form = visit.form.or_of(next=visit.ask("next"))
-        return await visit.page(
-            "admin/sign_in.html",
-            form=form,
-            # A link, not a form: browsers apply form-action to the redirects that follow, too.
-            provider_url=oidc.url_of(visit, form.get("next")) if visit.services.team is not None else "",
-            has_ended=visit.ask("ended"),
-            has_left=visit.ask("left"),
-        )
+async def sign_in_page(request: PageRequest) -> Response:
+    if request.session is not None:
+        return request.redirect(request.safe_url(request.query("next")))
+    form = request.form.or_initial(next=request.query("next"))
+    return await request.render(
+        "admin/sign_in.html",
+        form=form,
+        # A link, not a form: browsers apply form-action to the redirects that follow, too.
+        provider_url=admin_oidc.url_of(request, form.get("next")) if request.services.team is not None else "",
+        has_ended=request.query("ended"),
+        has_left=request.query("left"),
+    )
 
-    @door.post("/sign-in", form=sign_in_page, action="admin.sign-in", is_open=True, is_once=False)
-    async def sign_in(visit: Visit) -> Response:
-        client = visit.request.client
-        limit(attempts, client.host if client else "", "Too many attempts to sign in from your address.")
-        secret = visit.form.line("key", most=512, is_required=True)
-        visit.form.check()
-        found = await sessions.sign_in(visit.work.tx, secret or "", visit.work.dependencies)
-        if found is None:
-            log.warning("a sign-in to the admin portal was refused (request %s)", visit.request.state.request_id)
-            raise _refused("is not a management key, or has ended")
-        actor, who = found
-        if not may_look(actor):
-            raise _refused("may not read anything here: its permissions are for validating keys or for edges only")
-        visit.work.audit_draft.account_id = actor.grantee.account_id
-        return await visit.sign_in(who, door.safe(visit.request, visit.form.get("next")), actor)
+
+async def sign_in(request: PageRequest) -> Response:
+    request.limit(SIGN_INS, request.client_address)
+    secret = request.form.line("key", most=512, is_required=True)
+    request.form.check()
+    found = await sessions.sign_in(request.work.tx, secret or "", request.work.dependencies)
+    if found is None:
+        log.warning("a sign-in to the admin portal was refused (request %s)", request.id)
+        raise _refused("is not a valid management key, or has expired")
+    actor, who = found
+    if not may_look(actor):
+        raise _refused("has no access to this portal: its permissions are for validating keys or for edges only")
+    request.work.audit_draft.account_id = actor.grantee.account_id
+    return await request.sign_in(who, request.safe_url(request.form.get("next")), actor)
 
 
 def may_look(actor: Actor) -> bool:
@@ -87,3 +78,10 @@ def may_look(actor: Actor) -> bool:
 
 def _refused(message: str) -> BadRequest:
     return BadRequest("The key was not accepted.", errors=[{"field": "body.key", "message": message}])
+
+
+ROUTES = (
+    GetRoute("", start),
+    GetRoute("/sign-in", sign_in_page, is_open=True),
+    PostRoute("/sign-in", sign_in, form=sign_in_page, action="admin.sign-in", is_open=True, is_once=False),
+)

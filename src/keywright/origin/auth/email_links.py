@@ -50,9 +50,9 @@ async def find_address(work: UnitOfWork, bucket: Bucket, *, token: str, visitor:
     """Whom a link would sign in. Raises BadRequest, with the same words for every link that is no good."""
     row = await rows.find(work.tx, bucket, _digest(work.dependencies.digester, "link", token))
     if row is None or row.ends_at <= work.now:
-        raise BadRequest("This link has been used or has expired. Ask for another one.")
+        raise BadRequest("This link has been used or has expired. Request a new one.")
     if not hmac.compare_digest(bytes(row.visitor_digest), _digest(work.dependencies.digester, "visitor", visitor)):
-        raise BadRequest("Open this link in the browser in which you asked for it, or ask for another one here.")
+        raise BadRequest("Open this link in the browser in which you requested it, or request a new one here.")
     email: str = row.email
     return email
 
@@ -61,7 +61,7 @@ async def use_link(work: UnitOfWork, bucket: Bucket, *, token: str, visitor: str
     """Who has signed in; the link is used up. Raises BadRequest."""
     email = await find_address(work, bucket, token=token, visitor=visitor)
     if not await rows.take(work.tx, _digest(work.dependencies.digester, "link", token)):
-        raise BadRequest("This link has been used or has expired. Ask for another one.")
+        raise BadRequest("This link has been used or has expired. Request a new one.")
     return EndUser.of_link(email)
 
 

@@ -30,7 +30,7 @@ class EndUser:
         """Whom the identity provider vouches for. Raises Forbidden."""
         if sub.startswith(EMAIL_LINK_SUBJECT):
             # Subjects of this form are of users who came by link; no provider may name one of them.
-            raise Forbidden("The identity provider names a user in a way that is kept for sign-in links.")
+            raise Forbidden("The identity provider names this user in a form that is reserved for sign-in links.")
         return cls(sub, email)
 
     @classmethod

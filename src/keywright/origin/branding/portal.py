@@ -6,24 +6,22 @@ from fastapi import Response
 
 from keywright.domain.problems import NotFound
 from keywright.origin.branding.contrast import palette_of
-from keywright.origin.web import portal_layout as frame
 from keywright.origin.web.assets import HEADERS
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.portal_layout import get_portal
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute
 
 
-def register(door: Door) -> None:
-    @door.get("/logo", is_open=True)
-    async def logo(visit: Visit) -> Response:
-        brand = (await frame.look(visit)).brand
-        if brand.logo is None:
-            raise NotFound("This portal has no logo.")
-        return Response(brand.logo, media_type=brand.logo_type, headers=HEADERS)
+async def logo(request: PageRequest) -> Response:
+    brand = (await get_portal(request)).brand
+    if brand.logo is None:
+        raise NotFound("This portal has no logo.")
+    return Response(brand.logo, media_type=brand.logo_type, headers=HEADERS)
 
-    @door.get("/colors.css", is_open=True)
-    async def colours(visit: Visit) -> Response:
-        brand = (await frame.look(visit)).brand
-        return Response(_style(brand.color), media_type="text/css", headers=HEADERS)
+
+async def colours(request: PageRequest) -> Response:
+    brand = (await get_portal(request)).brand
+    return Response(_style(brand.color), media_type="text/css", headers=HEADERS)
 
 
 def _style(colour: str | None) -> str:
@@ -34,3 +32,9 @@ def _style(colour: str | None) -> str:
         f":root {{ --accent: light-dark({found.light}, {found.dark}); "
         f"--button: {found.button}; --button-hover: {found.button_hover}; }}\n"
     )
+
+
+ROUTES = (
+    GetRoute("/logo", logo, is_open=True),
+    GetRoute("/colors.css", colours, is_open=True),
+)

@@ -97,7 +97,7 @@ async def update(work: UnitOfWork, account_name: str, bucket_name: str, changes:
     changed = replace(await of_bucket(work, bucket), **given)
     problems += _problems(changed)
     if problems:
-        raise BadRequest("The portal can't be shown like this.", errors=problems)
+        raise BadRequest("The branding is not valid.", errors=problems)
     settings = asdict(changed)
     logo, logo_type = settings.pop("logo"), settings.pop("logo_type")
     del settings["logo_digest"]

@@ -1,4 +1,4 @@
-"""One bucket: what it is, whom it is shared with, its owner keys, and its end."""
+"""One bucket: its settings, whom it is shared with, and deleting it. Its owner keys are in owner_keys_admin.py."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from keywright.domain.models import WhenStale
 from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
-from keywright.origin.buckets import owner_keys_rules
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.web.admin_layout import (
-    NOT_OWN,
+    BUCKET,
+    MAY_NOT_OWN,
     account_url,
-    bucket_page,
+    bucket_path,
     bucket_url,
-    confirm,
-    find_bucket,
+    get_bucket_layout,
+    render_bucket_page,
+    render_confirmation,
     require,
-    show_made,
 )
 from keywright.origin.web.forms import tags_text
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute, PostRoute
 
-BUCKET = "/accounts/{accountName}/buckets/{bucketName}"
 ACCESS = {
     "validate": "Validate keys",
     "read": "Read consumers and keys",
@@ -33,165 +32,113 @@ ACCESS = {
 
 
 WHEN_STALE = {
-    WhenStale.SERVE.value: "Answers from what it has",
-    WhenStale.REFUSE.value: "Refuses to answer, with 503",
+    WhenStale.SERVE.value: "Keep answering",
+    WhenStale.REFUSE.value: "Refuse with 503",
 }
 
 
-def register(door: Door) -> None:
-    _register_settings(door)
-    _register_sharing(door)
-    _register_owner_keys(door)
+async def settings(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    bucket = layout.bucket
+    seconds = bucket.max_staleness_seconds
+    form = request.form.or_initial(
+        description=bucket.description,
+        tags=tags_text(bucket.tags),
+        maxStalenessSeconds="" if seconds is None else str(seconds),
+        whenStale=bucket.when_stale.value,
+    )
+    return await render_bucket_page(request, "buckets/settings.html", layout, form=form, when_stale=WHEN_STALE)
 
 
-def _register_settings(door: Door) -> None:
-    @door.get(BUCKET + "/settings")
-    async def settings(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        bucket = place.bucket
-        seconds = bucket.max_staleness_seconds
-        form = visit.form.or_of(
-            description=bucket.description,
-            tags=tags_text(bucket.tags),
-            maxStalenessSeconds="" if seconds is None else str(seconds),
-            whenStale=bucket.when_stale.value,
-        )
-        return await bucket_page(visit, "bucket_settings.html", place, form=form, when_stale=WHEN_STALE)
-
-    @door.post(BUCKET + "/settings", form=settings, action="bucket.update")
-    async def update(visit: Visit) -> Response:
-        form = visit.form
-        description, tags = form.description(), form.tags()
-        seconds = form.whole("maxStalenessSeconds", least=1, most=buckets.MAX_STALENESS_SECONDS)
-        when_stale = WhenStale(form.choice("whenStale", WHEN_STALE))
-        form.check()
-        await buckets.update(
-            visit.work,
-            visit.at("accountName"),
-            visit.at("bucketName"),
-            description=description,
-            tags=tags,
-            max_staleness_seconds=seconds,
-            when_stale=when_stale,
-        )
-        return visit.go(bucket_url(visit, "settings"), "The bucket's settings are saved.")
-
-    @door.get(BUCKET + "/delete")
-    async def ask_delete(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        require(place.may_own, NOT_OWN)
-        return await confirm(
-            visit,
-            heading=f"Delete bucket {place.bucket.name}",
-            lines=[
-                "All its consumers, their keys and the bucket's owner keys are deleted with it.",
-                "Every one of its keys is refused from the next request on. There is no way back.",
-            ],
-            button="Delete bucket",
-            back=bucket_url(visit, "settings"),
-            typed=place.bucket.name,
-        )
-
-    @door.post(BUCKET + "/delete", form=ask_delete, action="bucket.delete")
-    async def delete(visit: Visit) -> Response:
-        visit.form.typed(visit.at("bucketName"))
-        await buckets.delete(visit.work, visit.at("accountName"), visit.at("bucketName"))
-        visit.is_awaited = True
-        text = f"Bucket {visit.at('bucketName')} is deleted with all that was in it. There is no way back."
-        if visit.work.actor.grantee.owned_bucket_id is not None:
-            # Whoever came in with the bucket's own key has ended that key, and with it the session.
-            return visit.go(f"{visit.base}/sign-in?ended=1")
-        return visit.go(account_url(visit, visit.at("accountName"), "buckets"), text)
+async def update(request: PageRequest) -> Response:
+    form = request.form
+    description, tags = form.description(), form.tags()
+    seconds = form.whole("maxStalenessSeconds", least=1, most=buckets.MAX_STALENESS_SECONDS)
+    when_stale = WhenStale(form.choice("whenStale", WHEN_STALE))
+    form.check()
+    await buckets.update(
+        request.work,
+        *bucket_path(request),
+        description=description,
+        tags=tags,
+        max_staleness_seconds=seconds,
+        when_stale=when_stale,
+    )
+    return request.redirect(bucket_url(request, "settings"), "Settings saved.")
 
 
-def _register_sharing(door: Door) -> None:
-    @door.get(BUCKET + "/sharing")
-    async def sharing(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        grants, _ = await buckets.list_grants(visit.work, visit.at("accountName"), visit.at("bucketName"), Page())
-        form = visit.form.or_of(access="read")
-        return await bucket_page(visit, "bucket_sharing.html", place, grants=grants, form=form, accesses=ACCESS)
-
-    @door.post(BUCKET + "/sharing", form=sharing, action="grant.create")
-    async def share(visit: Visit) -> Response:
-        other = visit.form.name("account", ACCOUNT_NAME, "the name of an account")
-        access = Access.of(visit.form.choice("access", ACCESS))
-        visit.form.check()
-        account, name = visit.at("accountName"), visit.at("bucketName")
-        await buckets.share(visit.work, account, name, with_account=other, access=access)
-        return visit.go(bucket_url(visit, "sharing"), f"The bucket is shared with {other}.")
-
-    @door.get(BUCKET + "/sharing/{otherAccount}/end")
-    async def ask_end(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        require(place.may_own, NOT_OWN)
-        other = visit.at("otherAccount")
-        return await confirm(
-            visit,
-            heading=f"Stop sharing with {other}",
-            lines=[f"From the next request on, account {other} finds this bucket no more. You can share it again."],
-            button="Stop sharing",
-            back=bucket_url(visit, "sharing"),
-        )
-
-    @door.post(BUCKET + "/sharing/{otherAccount}/end", form=ask_end, action="grant.delete")
-    async def end(visit: Visit) -> Response:
-        account, name, other = visit.at("accountName"), visit.at("bucketName"), visit.at("otherAccount")
-        await buckets.unshare(visit.work, account, name, with_account=other)
-        visit.is_awaited = True
-        url = bucket_url(visit, "sharing")
-        return visit.go(url, f"The bucket is no longer shared with {other}. You can share it again below.")
+async def ask_delete(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_own, MAY_NOT_OWN)
+    return await render_confirmation(
+        request,
+        heading=f"Delete bucket {layout.bucket.name}",
+        lines=[
+            "This also deletes all its consumers, their keys and the bucket's owner keys.",
+            "All its keys stop working immediately. This can't be undone.",
+        ],
+        button="Delete bucket",
+        back=bucket_url(request, "settings"),
+        typed=layout.bucket.name,
+    )
 
 
-def _register_owner_keys(door: Door) -> None:
-    @door.get(BUCKET + "/owner-keys")
-    async def owner_keys(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        keys, _ = await owner_keys_rules.list_of(visit.work, visit.at("accountName"), visit.at("bucketName"), Page())
-        return await bucket_page(visit, "owner_keys.html", place, keys=keys)
+async def delete(request: PageRequest) -> Response:
+    request.form.typed(request.path_param("bucketName"))
+    await buckets.delete(request.work, *bucket_path(request))
+    request.waits_for_edges = True
+    text = f"Bucket {request.path_param('bucketName')} deleted."
+    if request.work.actor.grantee.owned_bucket_id is not None:
+        # Whoever came in with the bucket's own key has ended that key, and with it the session.
+        return request.redirect(f"{request.base}/sign-in?ended=1")
+    return request.redirect(account_url(request, request.path_param("accountName"), "buckets"), text)
 
-    @door.get(BUCKET + "/owner-keys/new")
-    async def new_key(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        require(place.may_own, NOT_OWN)
-        return await bucket_page(visit, "owner_key_new.html", place, form=visit.form.or_of(expires="never"))
 
-    @door.post(BUCKET + "/owner-keys/new", form=new_key, action="owner-key.create")
-    async def create_key(visit: Visit) -> Response:
-        description, expires_at = visit.form.description(), visit.form.expiry(visit.work.now)
-        visit.form.check()
-        account, name = visit.at("accountName"), visit.at("bucketName")
-        made = await owner_keys_rules.create(visit.work, account, name, description=description, expires_at=expires_at)
-        return await show_made(
-            visit,
-            heading="The owner key is there",
-            label="The owner key",
-            secret=made.secret,
-            words="It may do anything in this bucket and nothing else. It is shown only now: keep it safe.",
-            on=(bucket_url(visit, "owner-keys"), "Back to the owner keys"),
-        )
+async def sharing(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    grants, _ = await buckets.list_grants(request.work, *bucket_path(request), Page())
+    form = request.form.or_initial(access="read")
+    return await render_bucket_page(request, "buckets/sharing.html", layout, grants=grants, form=form, accesses=ACCESS)
 
-    @door.get(BUCKET + "/owner-keys/{keyId}/revoke")
-    async def ask_revoke(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        require(place.may_own, NOT_OWN)
-        account, name = visit.at("accountName"), visit.at("bucketName")
-        key = await owner_keys_rules.get(visit.work, account, name, visit.at("keyId"))
-        lines = ["It is refused from the next request on. There is no way back: make a new one when one is needed."]
-        if key.id == visit.work.actor.sub:
-            lines.append("This is the key that you have signed in with. Your session ends with it.")
-        return await confirm(
-            visit,
-            heading=f"Revoke owner key ****{key.hint}",
-            lines=lines,
-            button="Revoke owner key",
-            back=bucket_url(visit, "owner-keys"),
-        )
 
-    @door.post(BUCKET + "/owner-keys/{keyId}/revoke", form=ask_revoke, action="owner-key.delete")
-    async def revoke(visit: Visit) -> Response:
-        account, name = visit.at("accountName"), visit.at("bucketName")
-        await owner_keys_rules.delete(visit.work, account, name, visit.at("keyId"))
-        visit.is_awaited = True
-        text = "The owner key is revoked: it is refused from now on. This can't be undone."
-        return visit.go(bucket_url(visit, "owner-keys"), text)
+async def share(request: PageRequest) -> Response:
+    other = request.form.name("account", ACCOUNT_NAME, "the name of an account")
+    access = Access.of(request.form.choice("access", ACCESS))
+    request.form.check()
+    account, name = bucket_path(request)
+    await buckets.share(request.work, account, name, with_account=other, access=access)
+    return request.redirect(bucket_url(request, "sharing"), f"Bucket shared with {other}.")
+
+
+async def ask_unshare(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_own, MAY_NOT_OWN)
+    other = request.path_param("otherAccount")
+    return await render_confirmation(
+        request,
+        heading=f"Stop sharing with {other}",
+        lines=[f"Account {other} loses access to this bucket immediately. You can share it again later."],
+        button="Stop sharing",
+        back=bucket_url(request, "sharing"),
+    )
+
+
+async def unshare(request: PageRequest) -> Response:
+    account, name = bucket_path(request)
+    other = request.path_param("otherAccount")
+    await buckets.unshare(request.work, account, name, with_account=other)
+    request.waits_for_edges = True
+    url = bucket_url(request, "sharing")
+    return request.redirect(url, f"Bucket no longer shared with {other}.")
+
+
+ROUTES = (
+    GetRoute(BUCKET + "/settings", settings),
+    PostRoute(BUCKET + "/settings", update, form=settings, action="bucket.update"),
+    GetRoute(BUCKET + "/delete", ask_delete),
+    PostRoute(BUCKET + "/delete", delete, form=ask_delete, action="bucket.delete"),
+    GetRoute(BUCKET + "/sharing", sharing),
+    PostRoute(BUCKET + "/sharing", share, form=sharing, action="grant.create"),
+    GetRoute(BUCKET + "/sharing/{otherAccount}/end", ask_unshare),
+    PostRoute(BUCKET + "/sharing/{otherAccount}/end", unshare, form=ask_unshare, action="grant.delete"),
+)

@@ -77,7 +77,7 @@ async def create(work: UnitOfWork, account_name: str, draft: BucketDraft) -> tup
     if draft.when_stale is WhenStale.REFUSE and draft.max_staleness_seconds is None:
         problems.append(_UNBOUNDED)
     if problems:
-        raise BadRequest("The bucket breaks a limit.", errors=problems)
+        raise BadRequest("The bucket exceeds a limit.", errors=problems)
     bucket = await make(work, account, draft)
     owner_key = await owner_keys.make(work, account, bucket, description=None, expires_at=None)
     work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
@@ -184,7 +184,7 @@ async def update(
     if when_stale is WhenStale.REFUSE and max_staleness_seconds is None:
         problems.append(_UNBOUNDED)
     if problems:
-        raise BadRequest("The bucket breaks a limit.", errors=problems)
+        raise BadRequest("The bucket exceeds a limit.", errors=problems)
     if new_when_stale is WhenStale.REFUSE and new_staleness is None:
         # What was sent is in order by itself: it is what the bucket has already that it does not go with.
         raise Conflict("A stale edge can refuse only where the bucket says when one is stale.", errors=[_UNBOUNDED])

@@ -1,8 +1,7 @@
-"""Consumers of a bucket: found among many, made, changed, deleted; and those who manage them."""
+"""Consumers of a bucket: found among many, made, changed, deleted. Their managers are in managers_admin.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Response
@@ -11,209 +10,185 @@ from keywright.domain import keyformat, text
 from keywright.domain.names import CONSUMER_NAME
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.access import ConsumerPath
-from keywright.origin.consumers.invite_mail import Invites
-from keywright.origin.consumers.rules import ConsumerDraft, ConsumerSearch, ConsumerView, Include, ManagerDraft, Place
+from keywright.origin.consumers.invite_mail import send_invites
+from keywright.origin.consumers.rules import ConsumerDraft, ConsumerSearch, Include, ManagerDraft, Place
 from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.web.admin_layout import (
-    NO_WRITE,
-    BucketPlace,
-    bucket_page,
+    BUCKET,
+    MAY_NOT_WRITE,
+    BucketLayout,
+    bucket_path,
     bucket_url,
-    confirm,
-    find_bucket,
+    get_bucket_layout,
+    render_bucket_page,
+    render_confirmation,
     require,
-    show_made,
+    show_secret,
 )
 from keywright.origin.web.forms import Form, tags_text
-from keywright.origin.web.pages import pretty
-from keywright.origin.web.paging import PageLinks, with_query
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.paging import keyset_page, keyset_position, with_query
+from keywright.origin.web.rendering import pretty
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
 
-BUCKET = "/accounts/{accountName}/buckets/{bucketName}"
 CONSUMER = BUCKET + "/consumers/{consumerName}"
 PAGE_SIZE = 50
 MOST_MANAGERS = 50
 """That one form may name: each is sent a mail."""
-INVITES_PER_SECOND = 1
-INVITES_AT_ONCE = 200
-NAME_WORDS = "1 to 128 of a-z, 0-9, _ and -"
+INVITES = RateLimit(per_second=1, burst=200, message="You have sent too many invites.")
+NAME_WORDS = "1 to 128 characters: a-z, 0-9, _ and -"
 WAYS = {"name": "Name", "tag": "Tag", "manager": "Manager", "key": "Key"}
 
 
-def register(door: Door) -> None:
-    invites = Invites(per_second=INVITES_PER_SECOND, at_once=INVITES_AT_ONCE)
-    _register_list(door)
-    _register_new(door, invites)
-    _register_one(door)
-    _register_managers(door, invites)
+async def consumer_list(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    by, words = request.query("by"), request.query("q")
+    position = keyset_position(request)
+    found, total = await consumers.search(
+        request.work,
+        *bucket_path(request),
+        _search(by, words),
+        place=Place(position.older_than, position.newer_than),
+        limit=PAGE_SIZE,
+    )
+    shown, pages = keyset_page(
+        request,
+        found,
+        position,
+        size=PAGE_SIZE,
+        number_of=lambda view: view.consumer.number,
+        words=f"{total:,} consumer{'' if total == 1 else 's'}",
+    )
+    form = Form.initial(by=by if by in WAYS else "name", q=words)
+    return await render_bucket_page(
+        request,
+        "consumers/list.html",
+        layout,
+        found=shown,
+        total=total,
+        pages=pages,
+        form=form,
+        ways=WAYS,
+        is_search=words,
+    )
 
 
-def _register_list(door: Door) -> None:
-    @door.get(BUCKET)
-    async def consumer_list(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        by, words = visit.ask("by"), visit.ask("q")
-        account, name = visit.at("accountName"), visit.at("bucketName")
-        asked = Place(_number(visit.ask("older")), _number(visit.ask("newer")))
-        found, total = await consumers.search(
-            visit.work, account, name, _search(by, words), place=asked, limit=PAGE_SIZE
-        )
-        shown, pages = _page(visit, found, asked, total)
-        form = Form.of(by=by if by in WAYS else "name", q=words)
-        return await bucket_page(
-            visit, "consumers.html", place, found=shown, total=total, pages=pages, form=form, ways=WAYS, is_search=words
-        )
-
-    @door.post(BUCKET + "/search", form=consumer_list, is_once=False)
-    async def search(visit: Visit) -> Response:
-        # Sent, not asked for: a whole key that is pasted here must not come to stand in an address.
-        by, words = visit.form.choice("by", WAYS), visit.form.get("q").strip()
-        if not words:
-            return visit.go(bucket_url(visit))
-        if by == "key" or keyformat.parse(words) is not None or any(keyformat.find_in(words)):
-            by, words = "key", words[-keyformat.HINT_LENGTH :]
-        return visit.go(bucket_url(visit) + with_query(visit, by=by, q=words[: text.EMAIL_LENGTH]))
+async def search(request: PageRequest) -> Response:
+    # Sent, not asked for: a whole key that is pasted here must not come to stand in an address.
+    by, words = request.form.choice("by", WAYS), request.form.get("q").strip()
+    if not words:
+        return request.redirect(bucket_url(request))
+    if by == "key" or keyformat.parse(words) is not None or any(keyformat.find_in(words)):
+        by, words = "key", words[-keyformat.HINT_LENGTH :]
+    return request.redirect(bucket_url(request) + with_query(request, by=by, q=words[: text.EMAIL_LENGTH]))
 
 
-def _register_new(door: Door, invites: Invites) -> None:
-    @door.get(BUCKET + "/consumers/new")
-    async def new_consumer(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        require(place.may_write, NO_WRITE)
-        form = visit.form.or_of(with_key="on", expires="never")
-        return await bucket_page(visit, "consumer_form.html", place, form=form, consumer=None)
-
-    @door.post(BUCKET + "/consumers/new", form=new_consumer, action="consumer.create", conflict="name")
-    async def create(visit: Visit) -> Response:
-        form = visit.form
-        draft = ConsumerDraft(
-            form.name("name", CONSUMER_NAME, NAME_WORDS),
-            form.description(),
-            form.tags(),
-            form.metadata(),
-            [ManagerDraft(email) for email in form.emails("managers", most=MOST_MANAGERS)],
-            [KeyDraft(expires_at=form.expiry(visit.work.now))] if form.is_on("with_key") else [],
-        )
-        form.check()
-        made = await consumers.create(visit.work, visit.at("accountName"), visit.at("bucketName"), draft)
-        name = made.consumer.name
-        await invites.announce(visit, (await find_bucket(visit)).bucket, [one.email for one in draft.managers])
-        url = bucket_url(visit, "consumers", name)
-        if not made.secrets:
-            return visit.go(url, f"Consumer {name} is there. It has no key yet.")
-        (secret,) = made.secrets.values()
-        return await show_made(
-            visit,
-            heading=f"Consumer {name} is there",
-            label="Its first key",
-            secret=secret,
-            words="Hand it to whoever calls your API as this consumer. It works from now on.",
-            on=(url, "Go to the consumer"),
-        )
+async def new_consumer(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_write, MAY_NOT_WRITE)
+    form = request.form.or_initial(with_key="on", expires="never")
+    return await render_bucket_page(request, "consumers/form.html", layout, form=form, consumer=None)
 
 
-def _register_one(door: Door) -> None:
-    @door.get(CONSUMER)
-    async def consumer_page(visit: Visit) -> Response:
-        return await show(visit)
-
-    @door.get(CONSUMER + "/edit")
-    async def edit(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        require(place.may_write, NO_WRITE)
-        consumer = (await consumers.get(visit.work, path_of(visit), Include())).consumer
-        metadata = pretty(consumer.metadata) if consumer.metadata else ""
-        form = visit.form.or_of(
-            name=consumer.name, description=consumer.description, tags=tags_text(consumer.tags), metadata=metadata
-        )
-        return await bucket_page(visit, "consumer_form.html", place, form=form, consumer=consumer)
-
-    @door.post(CONSUMER + "/edit", form=edit, action="consumer.update")
-    async def update(visit: Visit) -> Response:
-        form = visit.form
-        description, tags, metadata = form.description(), form.tags(), form.metadata()
-        form.check()
-        await consumers.update(visit.work, path_of(visit), description=description, tags=tags, metadata=metadata)
-        url = consumer_url(visit)
-        return visit.go(url, "The consumer is saved.", href=f"{url}/edit", link="Edit again")
-
-    @door.get(CONSUMER + "/delete")
-    async def ask_delete(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        require(place.may_write, NO_WRITE)
-        view = await consumers.get(visit.work, path_of(visit), Include(keys=True))
-        count = len(view.keys or ())
-        keys = f"Its {count} keys are" if count != 1 else "Its key is"
-        return await confirm(
-            visit,
-            heading=f"Delete consumer {view.consumer.name}",
-            lines=[
-                f"{keys} refused from the next request on, and its managers lose it."
-                if count
-                else "Its managers lose it. It has no keys.",
-                "There is no way back.",
-            ],
-            button="Delete consumer",
-            back=consumer_url(visit),
-            typed=view.consumer.name,
-        )
-
-    @door.post(CONSUMER + "/delete", form=ask_delete, action="consumer.delete")
-    async def delete(visit: Visit) -> Response:
-        visit.form.typed(visit.at("consumerName"))
-        await consumers.delete(visit.work, path_of(visit))
-        visit.is_awaited = True
-        text = f"Consumer {visit.at('consumerName')} is deleted, and its keys are refused. There is no way back."
-        return visit.go(bucket_url(visit), text)
+async def create(request: PageRequest) -> Response:
+    form = request.form
+    draft = ConsumerDraft(
+        form.name("name", CONSUMER_NAME, NAME_WORDS),
+        form.description(),
+        form.tags(),
+        form.metadata(),
+        [ManagerDraft(email) for email in form.emails("managers", most=MOST_MANAGERS)],
+        [KeyDraft(expires_at=form.expiry(request.work.now))] if form.is_on("with_key") else [],
+    )
+    form.check()
+    made = await consumers.create(request.work, *bucket_path(request), draft)
+    name = made.consumer.name
+    await send_invites(
+        request, (await get_bucket_layout(request)).bucket, [one.email for one in draft.managers], INVITES
+    )
+    url = bucket_url(request, "consumers", name)
+    if not made.secrets:
+        return request.redirect(url, f"Consumer {name} created. It has no key yet.")
+    (secret,) = made.secrets.values()
+    return await show_secret(
+        request,
+        heading=f"Consumer {name} created",
+        label="First key",
+        secret=secret,
+        words="Give it to whoever calls your API as this consumer. It works now.",
+        on=(url, "Go to consumer"),
+    )
 
 
-def _register_managers(door: Door, invites: Invites) -> None:
-    @door.post(CONSUMER + "/managers", form=show, action="manager.create", conflict="email")
-    async def add(visit: Visit) -> Response:
-        email = visit.form.line("email", most=text.EMAIL_LENGTH, is_required=True) or ""
-        if email and not text.is_email(email):
-            visit.form.fail("email", "must be an e-mail address")
-        visit.form.check()
-        await consumers.add_manager(visit.work, path_of(visit), ManagerDraft(email))
-        await invites.announce(visit, (await find_bucket(visit)).bucket, [email.lower()])
-        url = consumer_url(visit) + "#managers"
-        return visit.go(url, f"{email.lower()} is invited, and becomes a manager by signing in with that address.")
-
-    @door.get(CONSUMER + "/managers/{managerId}/remove")
-    async def ask_remove(visit: Visit) -> Response:
-        place = await find_bucket(visit)
-        require(place.may_write, NO_WRITE)
-        manager = await consumers.get_manager(visit.work, path_of(visit), visit.at("managerId"))
-        return await confirm(
-            visit,
-            heading=f"Remove {manager.email}",
-            lines=["They can no longer see or change this consumer's keys. The keys themselves go on working."],
-            button="Remove manager" if manager.sub else "Withdraw invite",
-            back=consumer_url(visit),
-        )
-
-    @door.post(CONSUMER + "/managers/{managerId}/remove", form=ask_remove, action="manager.delete")
-    async def remove(visit: Visit) -> Response:
-        manager = await consumers.delete_manager(visit.work, path_of(visit), visit.at("managerId"))
-        url = consumer_url(visit) + "#managers"
-        return visit.go(url, f"{manager.email} manages this consumer no more. You can invite them again.")
+async def consumer_page(request: PageRequest) -> Response:
+    return await show(request)
 
 
-async def show(visit: Visit, **values: Any) -> Response:
+async def edit(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_write, MAY_NOT_WRITE)
+    consumer = (await consumers.get(request.work, path_of(request), Include())).consumer
+    metadata = pretty(consumer.metadata) if consumer.metadata else ""
+    form = request.form.or_initial(
+        name=consumer.name, description=consumer.description, tags=tags_text(consumer.tags), metadata=metadata
+    )
+    return await render_bucket_page(request, "consumers/form.html", layout, form=form, consumer=consumer)
+
+
+async def update(request: PageRequest) -> Response:
+    form = request.form
+    description, tags, metadata = form.description(), form.tags(), form.metadata()
+    form.check()
+    await consumers.update(request.work, path_of(request), description=description, tags=tags, metadata=metadata)
+    url = consumer_url(request)
+    return request.redirect(url, "Consumer saved.", href=f"{url}/edit", link="Edit again")
+
+
+async def ask_delete(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_write, MAY_NOT_WRITE)
+    view = await consumers.get(request.work, path_of(request), Include(keys=True))
+    count = len(view.keys or ())
+    keys = f"Its {count} keys stop" if count != 1 else "Its key stops"
+    return await render_confirmation(
+        request,
+        heading=f"Delete consumer {view.consumer.name}",
+        lines=[
+            f"{keys} working immediately, and its managers lose access."
+            if count
+            else "Its managers lose access. It has no keys.",
+            "This can't be undone.",
+        ],
+        button="Delete consumer",
+        back=consumer_url(request),
+        typed=view.consumer.name,
+    )
+
+
+async def delete(request: PageRequest) -> Response:
+    request.form.typed(request.path_param("consumerName"))
+    await consumers.delete(request.work, path_of(request))
+    request.waits_for_edges = True
+    text = f"Consumer {request.path_param('consumerName')} deleted."
+    return request.redirect(bucket_url(request), text)
+
+
+async def show(request: PageRequest, **values: Any) -> Response:
     """The page of a consumer, with its keys masked."""
-    place: BucketPlace = await find_bucket(visit)
-    view = await consumers.get(visit.work, path_of(visit), Include(keys=True, managers=True, invites=True))
+    layout: BucketLayout = await get_bucket_layout(request)
+    view = await consumers.get(request.work, path_of(request), Include(keys=True, managers=True, invites=True))
     shown = {"shown_key": "", "shown_secret": "", **values}
-    return await bucket_page(visit, "consumer.html", place, view=view, consumer=view.consumer, **shown)
+    return await render_bucket_page(
+        request, "consumers/detail.html", layout, view=view, consumer=view.consumer, **shown
+    )
 
 
-def path_of(visit: Visit) -> ConsumerPath:
-    return ConsumerPath(visit.at("accountName"), visit.at("bucketName"), visit.at("consumerName"))
+def path_of(request: PageRequest) -> ConsumerPath:
+    return ConsumerPath(*bucket_path(request), request.path_param("consumerName"))
 
 
-def consumer_url(visit: Visit, *parts: str) -> str:
-    return bucket_url(visit, "consumers", visit.at("consumerName"), *parts)
+def consumer_url(request: PageRequest, *parts: str) -> str:
+    return bucket_url(request, "consumers", request.path_param("consumerName"), *parts)
 
 
 def _search(by: str, words: str) -> ConsumerSearch:
@@ -229,23 +204,14 @@ def _search(by: str, words: str) -> ConsumerSearch:
     return ConsumerSearch(name=words.lower())
 
 
-def _page(
-    visit: Visit, found: Sequence[ConsumerView], asked: Place, total: int
-) -> tuple[Sequence[ConsumerView], PageLinks]:
-    """One page of what was found, which may hold one more than fits: on the side that the reader is moving to."""
-    is_more = len(found) > PAGE_SIZE
-    is_backwards = asked.newer_than is not None
-    shown = (found[1:] if is_backwards else found[:-1]) if is_more else found
-    has_newer = is_more if is_backwards else asked.older_than is not None
-    has_older = True if is_backwards else is_more
-    newer = older = ""
-    if shown and has_newer:
-        newer = with_query(visit, newer=str(shown[0].consumer.number), older="")
-    if shown and has_older:
-        older = with_query(visit, older=str(shown[-1].consumer.number), newer="")
-    words = f"{total:,} consumer{'' if total == 1 else 's'}"
-    return shown, PageLinks(words, newer, older)
-
-
-def _number(asked: str) -> int | None:
-    return int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 19 else None
+ROUTES = (
+    GetRoute(BUCKET, consumer_list),
+    PostRoute(BUCKET + "/search", search, form=consumer_list, is_once=False),
+    GetRoute(BUCKET + "/consumers/new", new_consumer),
+    PostRoute(BUCKET + "/consumers/new", create, form=new_consumer, action="consumer.create", conflict="name"),
+    GetRoute(CONSUMER, consumer_page),
+    GetRoute(CONSUMER + "/edit", edit),
+    PostRoute(CONSUMER + "/edit", update, form=edit, action="consumer.update"),
+    GetRoute(CONSUMER + "/delete", ask_delete),
+    PostRoute(CONSUMER + "/delete", delete, form=ask_delete, action="consumer.delete"),
+)

@@ -4,60 +4,68 @@ from __future__ import annotations
 
 from fastapi import Response
 
-from keywright.domain.text import EMAIL_LENGTH, is_email
-from keywright.origin.consumers.invite_mail import Invites
-from keywright.origin.consumers.portal import title_of
+from keywright.origin.consumers.invite_mail import send_invites
+from keywright.origin.consumers.portal import CONSUMER, title_of
 from keywright.origin.self_serve import rules as self_serve
-from keywright.origin.web import portal_layout as frame
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.portal_layout import (
+    consumer_ref,
+    consumer_url,
+    render_confirmation,
+    render_page,
+    require_sign_in,
+)
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
 
-INVITES_PER_SECOND = 0.1
-INVITES_AT_ONCE = 20
+MANAGERS = CONSUMER + "/managers"
+INVITES = RateLimit(per_second=0.1, burst=20, message="You have sent too many invites.")
 
 
-def register(door: Door) -> None:
-    invites = Invites(per_second=INVITES_PER_SECOND, at_once=INVITES_AT_ONCE)
-    base = "/consumers/{consumerName}/managers"
+async def manager_list(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    _, view = await self_serve.get_consumer(request.work, consumer_ref(request))
+    url = consumer_url(request)
+    title = title_of(view.consumer)
+    return await render_page(request, "consumers/managers.html", portal, view=view, url=url, title=title)
 
-    @door.get(base)
-    async def manager_list(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
-        url = frame.consumer_url(visit)
-        title = title_of(view.consumer)
-        return await frame.page(visit, "managers.html", place, view=view, url=url, title=title)
 
-    @door.post(base, form=manager_list, action="self-serve.manager.create", conflict="email")
-    async def invite(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        email = visit.form.line("email", most=EMAIL_LENGTH, is_required=True) or ""
-        if email and not is_email(email):
-            visit.form.fail("email", "must be an e-mail address")
-        visit.form.check()
-        await self_serve.invite(visit.work, frame.ref(visit), email=email)
-        await invites.announce(visit, place.bucket, [email.lower()])
-        words = f"{email.lower()} is invited: it takes effect when they sign in here with this address."
-        return visit.go(frame.consumer_url(visit, "managers"), words)
+async def invite(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    email = request.form.email()
+    request.form.check()
+    await self_serve.invite(request.work, consumer_ref(request), email=email)
+    await send_invites(request, portal.bucket, [email], INVITES)
+    words = f"Invited {email}. They become a manager when they sign in."
+    return request.redirect(consumer_url(request, "managers"), words)
 
-    @door.get(base + "/{managerId}/remove")
-    async def remove_form(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        person = await self_serve.get_manager(visit.work, frame.ref(visit), visit.at("managerId"))
-        is_self = person.sub == visit.work.actor.sub
-        lines = [
-            "You will not see this consumer and its keys any more."
-            if is_self
-            else f"{person.email} will not see this consumer and its keys any more. Keys that they know go on working."
-        ]
-        heading = "Leave this consumer?" if is_self else f"Remove {person.email}?"
-        return await frame.confirm(visit, place, heading=heading, lines=lines, button="Leave" if is_self else "Remove")
 
-    @door.post(base + "/{managerId}/remove", form=manager_list, action="self-serve.manager.delete")
-    async def remove(visit: Visit) -> Response:
-        await frame.enter(visit)
-        person = await self_serve.get_manager(visit.work, frame.ref(visit), visit.at("managerId"))
-        await self_serve.remove_manager(visit.work, frame.ref(visit), person.id)
-        is_self = person.sub == visit.work.actor.sub
-        url = visit.base if is_self else frame.consumer_url(visit, "managers")
-        return visit.go(url, "You have left." if is_self else f"{person.email} is removed.")
+async def remove_form(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    person = await self_serve.get_manager(request.work, consumer_ref(request), request.path_param("managerId"))
+    is_self = person.sub == request.work.actor.sub
+    lines = [
+        "You will lose access to this consumer and its keys."
+        if is_self
+        else f"{person.email} will lose access to this consumer. Keys they know keep working."
+    ]
+    heading = "Leave this consumer?" if is_self else f"Remove {person.email}?"
+    return await render_confirmation(
+        request, portal, heading=heading, lines=lines, button="Leave" if is_self else "Remove"
+    )
+
+
+async def remove(request: PageRequest) -> Response:
+    await require_sign_in(request)
+    person = await self_serve.get_manager(request.work, consumer_ref(request), request.path_param("managerId"))
+    await self_serve.remove_manager(request.work, consumer_ref(request), person.id)
+    is_self = person.sub == request.work.actor.sub
+    url = request.base if is_self else consumer_url(request, "managers")
+    return request.redirect(url, "You are no longer a manager." if is_self else f"Removed {person.email}.")
+
+
+ROUTES = (
+    GetRoute(MANAGERS, manager_list),
+    PostRoute(MANAGERS, invite, form=manager_list, action="self-serve.manager.create", conflict="email"),
+    GetRoute(MANAGERS + "/{managerId}/remove", remove_form),
+    PostRoute(MANAGERS + "/{managerId}/remove", remove, form=manager_list, action="self-serve.manager.delete"),
+)

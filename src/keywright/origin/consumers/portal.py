@@ -7,84 +7,92 @@ from fastapi import Response
 from keywright.domain.models import Consumer
 from keywright.origin.keys import snippets
 from keywright.origin.self_serve import rules as self_serve
-from keywright.origin.web import portal_layout as frame
 from keywright.origin.web.forms import Form
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.portal_layout import (
+    consumer_ref,
+    consumer_url,
+    render_confirmation,
+    render_page,
+    require_sign_in,
+    url_of_consumer,
+)
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute, PostRoute
+
+CONSUMER = "/consumers/{consumerName}"
 
 
-def register(door: Door) -> None:
-    @door.get("")
-    async def consumer_list(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        _, views = await self_serve.list_consumers(visit.work, place.bucket.name, with_secrets=False)
-        may_create = await self_serve.may_create_consumer(visit.work, place.bucket)
-        return await frame.page(visit, "consumers.html", place, views=views, may_create=may_create)
+async def consumer_list(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    _, views = await self_serve.list_consumers(request.work, portal.bucket.name, with_secrets=False)
+    may_create = await self_serve.may_create_consumer(request.work, portal.bucket)
+    return await render_page(request, "consumers/list.html", portal, views=views, may_create=may_create)
 
-    @door.get("/new")
-    async def new_form(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        return await frame.page(visit, "consumer_new.html", place)
 
-    @door.post("/new", form=new_form, action="self-serve.consumer.create")
-    async def create(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        description = visit.form.description()
-        visit.form.check()
-        _, view = await self_serve.create_consumer(visit.work, place.bucket.name, description=description)
-        keys = view.keys or ()
-        visit.request.path_params["consumerName"] = view.consumer.name
-        return await show_made(visit, view.secrets[keys[0].id].reveal())
+async def new_form(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    return await render_page(request, "consumers/new.html", portal)
 
-    @door.get("/consumers/{consumerName}")
-    async def consumer(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        bucket, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
-        return await frame.page(
-            visit,
-            "consumer.html",
-            place,
-            view=view,
-            title=title_of(view.consumer),
-            url=frame.consumer_url(visit),
-            samples=snippets.of(place.brand.api_url),
-            may=bucket.self_serve,
-        )
 
-    @door.get("/consumers/{consumerName}/rename")
-    async def rename_form(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
-        form = visit.form.or_of(description=view.consumer.description)
-        url = frame.consumer_url(visit)
-        return await frame.page(visit, "rename.html", place, form=form, url=url, title=title_of(view.consumer))
+async def create(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    description = request.form.description()
+    request.form.check()
+    _, view = await self_serve.create_consumer(request.work, portal.bucket.name, description=description)
+    keys = view.keys or ()
+    return await render_created_key(request, view.consumer.name, view.secrets[keys[0].id].reveal())
 
-    @door.post("/consumers/{consumerName}/rename", form=rename_form, action="self-serve.consumer.update")
-    async def rename(visit: Visit) -> Response:
-        await frame.enter(visit)
-        description = visit.form.description()
-        visit.form.check()
-        await self_serve.rename(visit.work, frame.ref(visit), description=description)
-        return visit.go(frame.consumer_url(visit), "The new name is saved.")
 
-    @door.get("/consumers/{consumerName}/delete")
-    async def delete_form(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
-        return await frame.confirm(
-            visit,
-            place,
-            heading=f"Delete {title_of(view.consumer)}?",
-            lines=["All its keys stop working at once, and everything that uses them. There is no way back."],
-            button="Delete it with all its keys",
-        )
+async def consumer(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    bucket, view = await self_serve.get_consumer(request.work, consumer_ref(request))
+    return await render_page(
+        request,
+        "consumers/detail.html",
+        portal,
+        view=view,
+        title=title_of(view.consumer),
+        url=consumer_url(request),
+        samples=snippets.of(portal.brand.api_url),
+        may=bucket.self_serve,
+    )
 
-    @door.post("/consumers/{consumerName}/delete", form=delete_form, action="self-serve.consumer.delete")
-    async def delete(visit: Visit) -> Response:
-        await frame.enter(visit)
-        await self_serve.delete_consumer(visit.work, frame.ref(visit))
-        visit.is_awaited = True
-        return visit.go(visit.base, "It is deleted with all its keys.")
+
+async def rename_form(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    _, view = await self_serve.get_consumer(request.work, consumer_ref(request))
+    form = request.form.or_initial(description=view.consumer.description)
+    url = consumer_url(request)
+    return await render_page(
+        request, "consumers/rename.html", portal, form=form, url=url, title=title_of(view.consumer)
+    )
+
+
+async def rename(request: PageRequest) -> Response:
+    await require_sign_in(request)
+    description = request.form.description()
+    request.form.check()
+    await self_serve.rename(request.work, consumer_ref(request), description=description)
+    return request.redirect(consumer_url(request), "Name saved.")
+
+
+async def delete_form(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    _, view = await self_serve.get_consumer(request.work, consumer_ref(request))
+    return await render_confirmation(
+        request,
+        portal,
+        heading=f"Delete {title_of(view.consumer)}?",
+        lines=["All its keys stop working immediately. This can't be undone."],
+        button="Delete consumer and keys",
+    )
+
+
+async def delete(request: PageRequest) -> Response:
+    await require_sign_in(request)
+    await self_serve.delete_consumer(request.work, consumer_ref(request))
+    request.waits_for_edges = True
+    return request.redirect(request.base, "Consumer deleted.")
 
 
 def title_of(consumer: Consumer) -> str:
@@ -92,14 +100,33 @@ def title_of(consumer: Consumer) -> str:
     return consumer.description or consumer.name
 
 
-async def show_made(visit: Visit, secret: str, words: str = "") -> Response:
+async def render_created_key(request: PageRequest, consumer_name: str, secret: str, words: str = "") -> Response:
     """A key that was made just now, with how to use it.
 
     Answered at once rather than after a redirect, so that the secret is kept nowhere for the next page.
     """
-    place = await frame.enter(visit)
-    visit.resend_url = frame.consumer_url(visit)
-    samples = snippets.of(place.brand.api_url)
-    return await frame.page(
-        visit, "made.html", place, form=Form({}), secret=secret, words=words, url=visit.resend_url, samples=samples
+    portal = await require_sign_in(request)
+    request.resend_url = url_of_consumer(request, consumer_name)
+    samples = snippets.of(portal.brand.api_url)
+    return await render_page(
+        request,
+        "keys/created.html",
+        portal,
+        form=Form({}),
+        secret=secret,
+        words=words,
+        url=request.resend_url,
+        samples=samples,
     )
+
+
+ROUTES = (
+    GetRoute("", consumer_list),
+    GetRoute("/new", new_form),
+    PostRoute("/new", create, form=new_form, action="self-serve.consumer.create"),
+    GetRoute(CONSUMER, consumer),
+    GetRoute(CONSUMER + "/rename", rename_form),
+    PostRoute(CONSUMER + "/rename", rename, form=rename_form, action="self-serve.consumer.update"),
+    GetRoute(CONSUMER + "/delete", delete_form),
+    PostRoute(CONSUMER + "/delete", delete, form=delete_form, action="self-serve.consumer.delete"),
+)

@@ -251,4 +251,4 @@ def _check_limits(work: UnitOfWork, tags: Tags, metadata: Mapping[str, Any]) -> 
         message = f"is {size} bytes of JSON; at most {most} are allowed"
         problems.append({"field": "body.metadata", "message": message})
     if problems:
-        raise BadRequest("The consumer breaks a limit.", errors=problems)
+        raise BadRequest("The consumer exceeds a limit.", errors=problems)

@@ -4,86 +4,98 @@ from __future__ import annotations
 
 from fastapi import Response
 
-from keywright.origin.consumers.portal import show_made, title_of
-from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.consumers.portal import CONSUMER, render_created_key, title_of
 from keywright.origin.self_serve import rules as self_serve
-from keywright.origin.web import portal_layout as frame
 from keywright.origin.web.forms import NEVER
-from keywright.origin.web.pages import moment
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door, limit
+from keywright.origin.web.portal_layout import (
+    consumer_ref,
+    consumer_url,
+    render_confirmation,
+    render_page,
+    require_sign_in,
+)
+from keywright.origin.web.rendering import moment
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
 
-REVEALS_PER_SECOND = 0.5
-REVEALS_AT_ONCE = 20
+REVEALS = RateLimit(per_second=0.5, burst=20, message="You have revealed too many keys.")
 
 
-def register(door: Door) -> None:
-    reveals = RateLimiter(REVEALS_PER_SECOND, REVEALS_AT_ONCE)
-    base = "/consumers/{consumerName}"
+async def reveal(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    request.limit(REVEALS, request.work.actor.sub)
+    key, secret = await self_serve.reveal_key(request.work, consumer_ref(request), request.path_param("keyId"))
+    if request.wants_json:
+        return request.json(secret=secret.reveal())
+    url = consumer_url(request)
+    return await render_page(request, "keys/revealed.html", portal, key=key, secret=secret.reveal(), url=url)
 
-    @door.post(base + "/keys/{keyId}/reveal", form=None, action="self-serve.key.reveal", is_once=False)
-    async def reveal(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        limit(reveals, visit.work.actor.sub, "You are looking at many keys.")
-        key, secret = await self_serve.reveal_key(visit.work, frame.ref(visit), visit.at("keyId"))
-        if visit.wants_json:
-            return visit.json(secret=secret.reveal())
-        url = frame.consumer_url(visit)
-        return await frame.page(visit, "shown.html", place, key=key, secret=secret.reveal(), url=url)
 
-    @door.get(base + "/keys/new")
-    async def new_form(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
-        form = visit.form.or_of(expires=NEVER)
-        url = frame.consumer_url(visit)
-        return await frame.page(visit, "key_new.html", place, form=form, url=url, title=title_of(view.consumer))
+async def new_form(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    _, view = await self_serve.get_consumer(request.work, consumer_ref(request))
+    form = request.form.or_initial(expires=NEVER)
+    url = consumer_url(request)
+    return await render_page(request, "keys/new.html", portal, form=form, url=url, title=title_of(view.consumer))
 
-    @door.post(base + "/keys/new", form=new_form, action="self-serve.key.create")
-    async def create(visit: Visit) -> Response:
-        await frame.enter(visit)
-        description, expires_at = visit.form.description(), visit.form.expiry(visit.work.now)
-        visit.form.check()
-        _, made = await self_serve.create_key(
-            visit.work, frame.ref(visit), description=description, expires_at=expires_at
-        )
-        return await show_made(visit, made.secret.reveal())
 
-    @door.get(base + "/roll")
-    async def roll_form(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        _, view = await self_serve.get_consumer(visit.work, frame.ref(visit))
-        form = visit.form.or_of(expires="24h")
-        url = frame.consumer_url(visit)
-        return await frame.page(visit, "roll.html", place, form=form, url=url, title=title_of(view.consumer))
+async def create(request: PageRequest) -> Response:
+    await require_sign_in(request)
+    description, expires_at = request.form.description(), request.form.expiry(request.work.now)
+    request.form.check()
+    _, made = await self_serve.create_key(
+        request.work, consumer_ref(request), description=description, expires_at=expires_at
+    )
+    return await render_created_key(request, request.path_param("consumerName"), made.secret.reveal())
 
-    @door.post(base + "/roll", form=roll_form, action="self-serve.consumer.roll-key")
-    async def roll(visit: Visit) -> Response:
-        await frame.enter(visit)
-        # "Never" is no choice of this form: it would leave the old keys as they are.
-        expires_at = visit.form.expiry(visit.work.now)
-        if visit.form.get("expires") == NEVER:
-            visit.form.fail("expires", "must be one of those that are offered")
-        visit.form.check()
-        _, made = await self_serve.roll(visit.work, frame.ref(visit), expires_at=expires_at, is_shown=True)
-        if expires_at is not None:
-            until = f"Your current keys work until {moment(expires_at)}, unless they end sooner."
-            return await show_made(visit, made.secret.reveal(), until)
-        visit.tell("Your other keys are ended.")
-        visit.is_awaited = True
-        return await show_made(visit, made.secret.reveal(), "Your other keys have stopped working.")
 
-    @door.get(base + "/keys/{keyId}/delete")
-    async def delete_form(visit: Visit) -> Response:
-        place = await frame.enter(visit)
-        key = await self_serve.get_key(visit.work, frame.ref(visit), visit.at("keyId"))
-        name = key.description or f"the key that ends in {key.hint}"
-        lines = [f"It stops working at once: {name}, ending in {key.hint}. There is no way back."]
-        return await frame.confirm(visit, place, heading="Delete this key?", lines=lines, button="Delete key")
+async def roll_form(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    _, view = await self_serve.get_consumer(request.work, consumer_ref(request))
+    form = request.form.or_initial(expires="24h")
+    url = consumer_url(request)
+    return await render_page(request, "keys/roll.html", portal, form=form, url=url, title=title_of(view.consumer))
 
-    @door.post(base + "/keys/{keyId}/delete", form=delete_form, action="self-serve.key.delete")
-    async def delete(visit: Visit) -> Response:
-        await frame.enter(visit)
-        await self_serve.delete_key(visit.work, frame.ref(visit), visit.at("keyId"))
-        visit.is_awaited = True
-        return visit.go(frame.consumer_url(visit), "The key is deleted.")
+
+async def roll(request: PageRequest) -> Response:
+    await require_sign_in(request)
+    # "Never" is no choice of this form: it would leave the old keys as they are.
+    expires_at = request.form.expiry(request.work.now)
+    if request.form.get("expires") == NEVER:
+        request.form.fail("expires", "must be one of those that are offered")
+    request.form.check()
+    _, made = await self_serve.roll(request.work, consumer_ref(request), expires_at=expires_at, is_shown=True)
+    if expires_at is not None:
+        until = f"Your current keys expire on {moment(expires_at)}, unless they expire sooner."
+        return await render_created_key(request, request.path_param("consumerName"), made.secret.reveal(), until)
+    request.flash("Your other keys no longer work.")
+    request.waits_for_edges = True
+    return await render_created_key(
+        request, request.path_param("consumerName"), made.secret.reveal(), "Your other keys no longer work."
+    )
+
+
+async def delete_form(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    key = await self_serve.get_key(request.work, consumer_ref(request), request.path_param("keyId"))
+    name = key.description or "The key"
+    lines = [f"{name} (ending in {key.hint}) stops working immediately. This can't be undone."]
+    return await render_confirmation(request, portal, heading="Delete this key?", lines=lines, button="Delete key")
+
+
+async def delete(request: PageRequest) -> Response:
+    await require_sign_in(request)
+    await self_serve.delete_key(request.work, consumer_ref(request), request.path_param("keyId"))
+    request.waits_for_edges = True
+    return request.redirect(consumer_url(request), "Key deleted.")
+
+
+ROUTES = (
+    PostRoute(CONSUMER + "/keys/{keyId}/reveal", reveal, form=None, action="self-serve.key.reveal", is_once=False),
+    GetRoute(CONSUMER + "/keys/new", new_form),
+    PostRoute(CONSUMER + "/keys/new", create, form=new_form, action="self-serve.key.create"),
+    GetRoute(CONSUMER + "/roll", roll_form),
+    PostRoute(CONSUMER + "/roll", roll, form=roll_form, action="self-serve.consumer.roll-key"),
+    GetRoute(CONSUMER + "/keys/{keyId}/delete", delete_form),
+    PostRoute(CONSUMER + "/keys/{keyId}/delete", delete, form=delete_form, action="self-serve.key.delete"),
+)

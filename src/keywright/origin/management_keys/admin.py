@@ -10,84 +10,96 @@ from keywright.domain.names import BUCKET_NAME
 from keywright.domain.permissions import Access, Permissions
 from keywright.domain.text import is_whole
 from keywright.origin.management_keys import rules as management
-from keywright.origin.web.admin_layout import NO_ACCOUNT_WRITE, account_url, confirm, load, page, require, show_made
+from keywright.origin.web.admin_layout import (
+    ACCOUNT,
+    MAY_NOT_WRITE_ACCOUNT,
+    account_url,
+    load_layout,
+    render_confirmation,
+    render_page,
+    require,
+    show_secret,
+)
 from keywright.origin.web.forms import Form
-from keywright.origin.web.paging import links, page_at
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import Door
+from keywright.origin.web.paging import offset_links, offset_page
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute, PostRoute
 
-MANAGEMENT_KEYS = "/accounts/{accountName}/management-keys"
+MANAGEMENT_KEYS = ACCOUNT + "/management-keys"
 PAGE_SIZE = 50
 ACCOUNT_ACCESS = {
-    "none": "Nothing, but for the buckets named below",
+    "none": "None, except the buckets below",
     "read": "Read everything",
     "write": "Manage everything",
 }
 MAX_NAMED_BUCKETS = 100
 
 
-def register(door: Door) -> None:
-    @door.get(MANAGEMENT_KEYS)
-    async def management_keys(visit: Visit) -> Response:
-        part = page_at(visit, PAGE_SIZE)
-        found, total = await management.list_of(visit.work, visit.at("accountName"), part)
-        return await page(visit, "management_keys.html", found=found, pages=links(visit, part, total))
+async def management_keys(request: PageRequest) -> Response:
+    part = offset_page(request, PAGE_SIZE)
+    found, total = await management.list_of(request.work, request.path_param("accountName"), part)
+    return await render_page(
+        request, "management_keys/list.html", found=found, pages=offset_links(request, part, total)
+    )
 
-    @door.get(MANAGEMENT_KEYS + "/new")
-    async def new_key(visit: Visit) -> Response:
-        require((await load(visit)).may_write, NO_ACCOUNT_WRITE)
-        form = visit.form.or_of(account="read", expires="90d")
-        return await page(visit, "management_key_new.html", form=form, accesses=ACCOUNT_ACCESS)
 
-    @door.post(MANAGEMENT_KEYS + "/new", form=new_key, action="management-key.create")
-    async def create(visit: Visit) -> Response:
-        form = visit.form
-        description, expires_at = form.description(), form.expiry(visit.work.now)
-        permissions = Permissions(
-            Access.of(form.choice("account", ACCOUNT_ACCESS)), _named_buckets(form), form.is_on("feed")
-        )
-        if permissions == Permissions():
-            form.fail("buckets", "name a bucket, or choose what the key may do in the whole account")
-        form.check()
-        made, secret = await management.create(
-            visit.work,
-            visit.at("accountName"),
-            description=description,
-            expires_at=expires_at,
-            permissions=permissions,
-        )
-        return await show_made(
-            visit,
-            heading="The management key is there",
-            label=made.key.description or "Management key",
-            secret=secret,
-            words="It is shown only now: keep it safe.",
-            on=(account_url(visit, visit.at("accountName"), "management-keys"), "Back to the management keys"),
-        )
+async def new_key(request: PageRequest) -> Response:
+    require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
+    form = request.form.or_initial(account="read", expires="90d")
+    return await render_page(request, "management_keys/new.html", form=form, accesses=ACCOUNT_ACCESS)
 
-    @door.get(MANAGEMENT_KEYS + "/{keyId}/revoke")
-    async def ask_revoke(visit: Visit) -> Response:
-        require((await load(visit)).may_write, NO_ACCOUNT_WRITE)
-        found = await management.get(visit.work, visit.at("accountName"), visit.at("keyId"))
-        lines = ["It is refused from the next request on. There is no way back: make a new one when one is needed."]
-        if found.grantee.is_root:
-            lines.insert(0, "This is a root key. Without one, nobody can manage accounts.")
-        if found.key.id == visit.work.actor.sub:
-            lines.append("This is the key that you have signed in with. Your session ends with it.")
-        return await confirm(
-            visit,
-            heading=f"Revoke management key ****{found.key.hint}",
-            lines=lines,
-            button="Revoke management key",
-            back=account_url(visit, visit.at("accountName"), "management-keys"),
-        )
 
-    @door.post(MANAGEMENT_KEYS + "/{keyId}/revoke", form=ask_revoke, action="management-key.delete")
-    async def revoke(visit: Visit) -> Response:
-        await management.delete(visit.work, visit.at("accountName"), visit.at("keyId"))
-        visit.is_awaited = True
-        url = account_url(visit, visit.at("accountName"), "management-keys")
-        return visit.go(url, "The management key is revoked: it is refused from now on. This can't be undone.")
+async def create(request: PageRequest) -> Response:
+    form = request.form
+    description, expires_at = form.description(), form.expiry(request.work.now)
+    permissions = Permissions(
+        Access.of(form.choice("account", ACCOUNT_ACCESS)), _named_buckets(form), form.is_on("feed")
+    )
+    if permissions == Permissions():
+        form.fail("buckets", "name a bucket, or choose an account access")
+    form.check()
+    made, secret = await management.create(
+        request.work,
+        request.path_param("accountName"),
+        description=description,
+        expires_at=expires_at,
+        permissions=permissions,
+    )
+    return await show_secret(
+        request,
+        heading="Management key created",
+        label=made.key.description or "Management key",
+        secret=secret,
+        words="Copy it now: it won't be shown again.",
+        on=(
+            account_url(request, request.path_param("accountName"), "management-keys"),
+            "Back to management keys",
+        ),
+    )
+
+
+async def ask_revoke(request: PageRequest) -> Response:
+    require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
+    found = await management.get(request.work, request.path_param("accountName"), request.path_param("keyId"))
+    lines = ["It stops working immediately. This can't be undone."]
+    if found.grantee.is_root:
+        lines.insert(0, "This is a root key. Without one, accounts can't be managed.")
+    if found.key.id == request.work.actor.sub:
+        lines.append("You are signed in with this key: revoking it ends your session.")
+    return await render_confirmation(
+        request,
+        heading=f"Revoke management key ****{found.key.hint}",
+        lines=lines,
+        button="Revoke management key",
+        back=account_url(request, request.path_param("accountName"), "management-keys"),
+    )
+
+
+async def revoke(request: PageRequest) -> Response:
+    await management.delete(request.work, request.path_param("accountName"), request.path_param("keyId"))
+    request.waits_for_edges = True
+    url = account_url(request, request.path_param("accountName"), "management-keys")
+    return request.redirect(url, "Management key revoked.")
 
 
 def _named_buckets(form: Form) -> Mapping[str, Access]:
@@ -95,11 +107,20 @@ def _named_buckets(form: Form) -> Mapping[str, Access]:
     found: dict[str, Access] = {}
     for name, access in form.tags("buckets").items():
         if name != "*" and not is_whole(BUCKET_NAME, name):
-            form.fail("buckets", f"“{name[:40]}” is no name of a bucket")
+            form.fail("buckets", f"“{name[:40]}” is not a bucket name")
         elif access not in {"validate", "read", "write"}:
-            form.fail("buckets", f"what “{name[:40]}” may be used for must be validate, read or write")
+            form.fail("buckets", f"the access to “{name[:40]}” must be validate, read or write")
         else:
             found[name] = Access.of(access)
     if len(found) > MAX_NAMED_BUCKETS:
-        form.fail("buckets", f"at most {MAX_NAMED_BUCKETS} buckets can be named")
+        form.fail("buckets", f"must name at most {MAX_NAMED_BUCKETS} buckets")
     return found
+
+
+ROUTES = (
+    GetRoute(MANAGEMENT_KEYS, management_keys),
+    GetRoute(MANAGEMENT_KEYS + "/new", new_key),
+    PostRoute(MANAGEMENT_KEYS + "/new", create, form=new_key, action="management-key.create"),
+    GetRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", ask_revoke),
+    PostRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", revoke, form=ask_revoke, action="management-key.delete"),
+)

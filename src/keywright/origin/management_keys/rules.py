@@ -42,7 +42,7 @@ async def create(
     """A management key of an account; nobody hands on more than they hold."""
     account = await get_account(work, account_name, Access.WRITE)
     if not work.actor.grantee.is_root and not work.actor.grantee.permissions.includes(permissions):
-        raise Forbidden("A management key can't be given more than the key that makes it has.")
+        raise Forbidden("A management key can't have more permissions than the key that creates it.")
     check_expiry(work, expires_at)
     if len(await list_tagged(work, "account", account.id)) >= MAX_MANAGEMENT_KEYS:
         raise Conflict(f"An account has at most {MAX_MANAGEMENT_KEYS} management keys; delete some first.")
@@ -87,7 +87,7 @@ def check_expiry(work: UnitOfWork, expires_at: datetime | None) -> None:
     """A key that ends can't make one that outlives it: its end would mean nothing."""
     own = work.actor.expires_at
     if own is not None and (expires_at is None or expires_at > own):
-        raise Forbidden(f"The key that makes it ends at {to_iso(own)}, so expiresOn must be set, and no later.")
+        raise Forbidden(f"The key that creates it expires at {to_iso(own)}, so expiresOn must be set, and no later.")
 
 
 async def make(work: UnitOfWork, grantee: Grantee, tags: dict[str, str], draft: KeyDraft) -> MadeKey:

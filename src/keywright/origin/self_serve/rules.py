@@ -47,7 +47,7 @@ async def get_bucket(work: UnitOfWork, name: str) -> Bucket:
     """A bucket that is open to end users. Raises NotFound."""
     bucket = await bucket_rows.find(work.tx, name) if is_whole(BUCKET_NAME, name) else None
     if bucket is None or bucket.account_id is None or not bucket.self_serve.enabled:
-        raise NotFound("There is no such bucket, or its owner has not opened it to users.")
+        raise NotFound("There is no such bucket, or self-serve is off for it.")
     work.audit_draft.account_id = bucket.account_id
     return bucket
 
@@ -102,7 +102,7 @@ async def create_consumer(
     """A consumer that the user manages, with its first key, which is shown. Raises Forbidden."""
     bucket = await get_bucket(work, bucket_name)
     if not bucket.self_serve.create_consumers:
-        raise Forbidden("The owner of this bucket makes its consumers; ask to be invited to one.")
+        raise Forbidden("You can't create consumers in this bucket. Ask for an invite to one.")
     owner, account_name = await _as_owner(work, bucket)
     # Held, so that two of these at once are counted one after the other.
     await bucket_rows.find(work.tx, bucket.name, is_for_update=True)
@@ -122,7 +122,7 @@ async def rename(work: UnitOfWork, ref: ConsumerRef, *, description: str | Unset
 async def delete_consumer(work: UnitOfWork, ref: ConsumerRef) -> None:
     bucket, owner, path, _ = await _own(work, ref)
     if not bucket.self_serve.delete_consumers:
-        raise Forbidden("Only the owner of this bucket may delete its consumers.")
+        raise Forbidden("You can't delete consumers of this bucket.")
     await consumer_rules.delete(owner, path)
 
 
@@ -132,11 +132,11 @@ async def create_key(
     """A new key, which is shown. Raises Forbidden and Conflict."""
     bucket, owner, path, consumer = await _own(work, ref)
     if not bucket.self_serve.create_keys:
-        raise Forbidden("The owner of this bucket makes the keys of its consumers; rolling is open to you.")
+        raise Forbidden("You can't create keys in this bucket, but you can roll them.")
     if await rows.count_good_keys(work.tx, consumer, work.now) >= bucket.self_serve.max_keys:
         raise Conflict(f"A consumer may have at most {bucket.self_serve.max_keys} keys here; delete one first.")
     if expires_at is not None and expires_at <= work.now:
-        raise BadRequest("The key would have ended already.", errors=[_in_the_past()])
+        raise BadRequest("The key would already have expired.", errors=[_in_the_past()])
     (made,) = await key_rules.create(owner, path, [KeyDraft(description, expires_at)])
     return bucket, made
 
@@ -199,7 +199,7 @@ async def remove_manager(work: UnitOfWork, ref: ConsumerRef, manager_id: str) ->
     people = (await consumer_rows.list_managers_of_all(work.tx, [consumer.number]))[consumer.number]
     managers = [one.id for one in people if one.sub is not None]
     if managers == [manager_id]:
-        raise Conflict("The last manager stays: without one nobody could look after this consumer.")
+        raise Conflict("The last manager can't be removed.")
     await consumer_rules.delete_manager(owner, path, manager_id)
 
 

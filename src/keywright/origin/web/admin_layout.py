@@ -18,15 +18,19 @@ from keywright.origin.accounts import rules as accounts
 from keywright.origin.accounts.access import get_account
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.edges.rules import Outcome
-from keywright.origin.web.request import Visit
-from keywright.origin.web.router import EDGES_SECONDS
+from keywright.origin.web.form_submission import EDGES_SECONDS
+from keywright.origin.web.request import PageRequest
+
+ACCOUNT = "/accounts/{accountName}"
+BUCKET = ACCOUNT + "/buckets/{bucketName}"
+"""The addresses that the pages of the nouns are below."""
 
 FEW = Page(limit=100)
 """As many as a menu can show; the rest is found on its own page."""
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class PageLayout:
     """The account that a page is about, and what the reader may do in it as a whole."""
 
     account: Account
@@ -38,82 +42,96 @@ class Frame:
     may_write: bool
 
 
-async def load(visit: Visit) -> Frame:
-    """The frame of the account in the address. Raises NotFound."""
-    return await _load(visit, await get_account(visit.work, visit.at("accountName"), Access.NONE))
+async def load_layout(request: PageRequest) -> PageLayout:
+    """The layout of the account in the address. Raises NotFound."""
+    return await _layout_of(request, await get_account(request.work, request.path_param("accountName"), Access.NONE))
 
 
-async def load_own(visit: Visit) -> Frame:
-    """The frame of the reader's own account, around what belongs to none."""
-    return await _load(visit, await accounts.get_own(visit.work))
+async def load_own_layout(request: PageRequest) -> PageLayout:
+    """The layout of the reader's own account, around what belongs to none."""
+    return await _layout_of(request, await accounts.get_own(request.work))
 
 
-async def _load(visit: Visit, account: Account) -> Frame:
-    work, grantee = visit.work, visit.work.actor.grantee
+async def _layout_of(request: PageRequest, account: Account) -> PageLayout:
+    work, grantee = request.work, request.work.actor.grantee
     access = grantee.on_account(account.id)
     reachable, _ = await accounts.list_reachable(work, FEW)
     projects: Sequence[Project] = ()
     if access >= Access.READ:
         projects, _ = await accounts.list_projects(work, account.name, FEW)
-    return Frame(
+    return PageLayout(
         account,
         reachable,
         projects,
-        account_url(visit, account.name),
+        account_url(request, account.name),
         grantee.is_root,
         access >= Access.READ,
         access >= Access.WRITE,
     )
 
 
-async def page(visit: Visit, template: str, /, **values: Any) -> Response:
-    """A page inside the frame of the account in the address."""
-    return await visit.page(f"admin/{template}", frame=await load(visit), **values)
+async def render_page(request: PageRequest, template: str, /, **values: Any) -> Response:
+    """A page inside the layout of the account in the address."""
+    return await request.render(f"admin/{template}", layout=await load_layout(request), **values)
 
 
-def applied(outcome: Outcome) -> str:
+def describe_outcome(outcome: Outcome) -> str:
     """How far a change has got among the edges that are connected."""
     if outcome.is_reached:
-        return "Every edge has applied it." if outcome.wanted != 1 else "The edge has applied it."
+        return "Applied on all edges." if outcome.wanted != 1 else "Applied on the edge."
     if not outcome.is_known:
-        return "Whether every edge has applied it could not be learnt in time: see Edges."
+        return "It is not known yet whether all edges have applied it: see Edges."
     behind = outcome.wanted - outcome.applied
-    return f"{behind} of {outcome.wanted} edges had not applied it after {EDGES_SECONDS:g} s: see Edges."
+    return f"{behind} of {outcome.wanted} edges have not applied it after {EDGES_SECONDS:g} s: see Edges."
 
 
-def account_url(visit: Visit, account: str, *parts: str) -> str:
-    return "/".join([f"{visit.base}/accounts", *(quote(part, safe="") for part in (account, *parts))])
+def account_url(request: PageRequest, account: str, *parts: str) -> str:
+    return "/".join([f"{request.base}/accounts", *(quote(part, safe="") for part in (account, *parts))])
 
 
 @dataclass(frozen=True, slots=True)
-class BucketPlace:
+class BucketLayout:
     """The bucket that a page is about. `may_write`: its consumers and keys; `may_own`: the bucket itself as well."""
 
     bucket: Bucket
-    places: Sequence[tuple[str, Environment]]
+    environments: Sequence[tuple[str, Environment]]
     url: str
     may_write: bool
     may_own: bool
 
 
-async def find_bucket(visit: Visit) -> BucketPlace:
+async def get_bucket_layout(request: PageRequest) -> BucketLayout:
     """The bucket in the address. Raises NotFound and Forbidden."""
-    account, view = await buckets.view(visit.work, visit.at("accountName"), visit.at("bucketName"))
+    account, view = await buckets.view(
+        request.work, request.path_param("accountName"), request.path_param("bucketName")
+    )
     may_write = view.access >= Access.WRITE
     is_own = view.bucket.account_id == account.id
-    url = bucket_url(visit)
-    may_own = may_write and is_own and visit.work.actor.owns_buckets
-    return BucketPlace(view.bucket, view.places, url, may_write, may_own)
+    url = bucket_url(request)
+    may_own = may_write and is_own and request.work.actor.owns_buckets
+    return BucketLayout(view.bucket, view.places, url, may_write, may_own)
 
 
-async def bucket_page(visit: Visit, template: str, place: BucketPlace, /, **values: Any) -> Response:
-    """A page inside the frame of the account, about the bucket in the address."""
-    project = place.places[0][0] if place.places else ""
-    return await page(visit, template, place=place, bucket=place.bucket, selected_project=project, **values)
+def bucket_path(request: PageRequest) -> tuple[str, str]:
+    """The names of account and bucket in the address."""
+    return request.path_param("accountName"), request.path_param("bucketName")
 
 
-def bucket_url(visit: Visit, *parts: str) -> str:
-    return account_url(visit, visit.at("accountName"), "buckets", visit.at("bucketName"), *parts)
+async def render_bucket_page(request: PageRequest, template: str, layout: BucketLayout, /, **values: Any) -> Response:
+    """A page inside the layout of the account, about the bucket in the address."""
+    project = layout.environments[0][0] if layout.environments else ""
+    return await render_page(
+        request, template, bucket_layout=layout, bucket=layout.bucket, selected_project=project, **values
+    )
+
+
+def bucket_url(request: PageRequest, *parts: str) -> str:
+    return account_url(request, request.path_param("accountName"), "buckets", request.path_param("bucketName"), *parts)
+
+
+def developer_portal_url(request: PageRequest) -> str:
+    """Where end users find the bucket in the address."""
+    return f"/portal/{quote(request.path_param('bucketName'), safe='')}"
 
 
 def require(is_allowed: bool, words: str) -> None:
@@ -122,38 +140,38 @@ def require(is_allowed: bool, words: str) -> None:
         raise Forbidden(words)
 
 
-NO_WRITE = "You may look at this bucket, but not change what is in it."
-NOT_OWN = "Only who may write in the account that owns this bucket may do this."
-NO_ACCOUNT_WRITE = "You may not change this account."
+MAY_NOT_WRITE = "You have read-only access to this bucket."
+MAY_NOT_OWN = "This needs write access to the account that owns the bucket."
+MAY_NOT_WRITE_ACCOUNT = "You don't have write access to this account."
 
 
-async def show_made(
-    visit: Visit, *, heading: str, label: str, secret: Secret, words: str, on: tuple[str, str]
+async def show_secret(
+    request: PageRequest, *, heading: str, label: str, secret: Secret, words: str, on: tuple[str, str]
 ) -> Response:
     """A secret that was made just now; `on` is the address and the words of the way on.
 
     Answered at once rather than after a redirect, so that the secret is kept nowhere for the next page.
     """
-    visit.resend_url, on_words = on
-    return await page(
-        visit,
-        "made.html",
+    request.resend_url, on_words = on
+    return await render_page(
+        request,
+        "secret_created.html",
         heading=heading,
         label=label,
         secret=secret.reveal(),
         words=words,
-        on_url=visit.resend_url,
+        on_url=request.resend_url,
         on_words=on_words,
     )
 
 
-async def confirm(
-    visit: Visit, *, heading: str, lines: Sequence[str], button: str, back: str, typed: str = ""
+async def render_confirmation(
+    request: PageRequest, *, heading: str, lines: Sequence[str], button: str, back: str, typed: str = ""
 ) -> Response:
     """Asks once more before what can't be taken back; with `typed`, for a name to be typed."""
-    return await visit.page(
+    return await request.render(
         "confirm.html",
-        frame=await load(visit),
+        layout=await load_layout(request),
         heading=heading,
         lines=lines,
         button=button,

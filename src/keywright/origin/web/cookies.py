@@ -61,7 +61,7 @@ def csrf_of(token: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Flash:
     """What has happened, told on the next page, with the way on or back if there is one."""
 
     text: str
@@ -71,19 +71,19 @@ class Notice:
     """`done` or `warning`."""
 
 
-def write_notice(request: Request, response: Response, name: str, token: str, notice: Notice) -> None:
-    """The notice waits in a cookie that only this session can have made."""
-    fields = [notice.text, notice.href, notice.link, notice.kind]
+def write_flash(request: Request, response: Response, name: str, token: str, flash: Flash) -> None:
+    """The message waits in a cookie that only this session can have made."""
+    fields = [flash.text, flash.href, flash.link, flash.kind]
     body = base64.urlsafe_b64encode(json.dumps(fields).encode())
     write(request, response, name, f"{body.decode()}.{_mac(token, b'notice' + body)}", seconds=120)
 
 
-def read_notice(request: Request, name: str, token: str) -> Notice | None:
+def read_flash(request: Request, name: str, token: str) -> Flash | None:
     body, _, mac = read(request, name).partition(".")
     if not mac or not hmac.compare_digest(mac.encode(), _mac(token, b"notice" + body.encode()).encode()):
         return None
     fields: list[Any] = json.loads(base64.urlsafe_b64decode(body))
-    return Notice(*fields)
+    return Flash(*fields)
 
 
 def _full(request: Request, name: str) -> str:

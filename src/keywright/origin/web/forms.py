@@ -44,7 +44,7 @@ class Form:
         """What is wrong with the form as a whole."""
 
     @classmethod
-    def of(cls, **values: str | list[str] | None) -> Self:
+    def initial(cls, **values: str | list[str] | None) -> Self:
         """A form that is shown for the first time."""
         return cls({name: value if isinstance(value, list) else [value or ""] for name, value in values.items()})
 
@@ -65,14 +65,14 @@ class Form:
             raise BadRequest("The form can't be read.") from None
         for name, value in pairs:
             if NOT_TEXT.search(value) or NOT_TEXT.search(name):
-                raise BadRequest("The form holds a character that can't be kept.")
+                raise BadRequest("The form has a character that can't be stored.")
             # HTML section 4.10.11: text areas send CRLF, whatever was typed.
             fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
         return cls(fields)
 
-    def or_of(self, **values: str | list[str] | None) -> Form:
+    def or_initial(self, **values: str | list[str] | None) -> Form:
         """This form if it was sent, else one that is shown for the first time with these values."""
-        return self if self._fields else Form.of(**values)
+        return self if self._fields else Form.initial(**values)
 
     def get(self, name: str, default: str = "") -> str:
         """As it was typed."""
@@ -125,7 +125,7 @@ class Form:
     def choice(self, name: str, choices: Iterable[str]) -> str:
         value, allowed = self.get(name), list(choices)
         if value not in allowed:
-            self.fail(name, "must be one of those that are offered")
+            self.fail(name, "must be one of the options")
             return allowed[0]
         return value
 
@@ -134,6 +134,13 @@ class Form:
         if self.get("typed").strip() != expected:
             self.fail("typed", f"must be “{expected}”")
         self.check()
+
+    def email(self, name: str = "email") -> str:
+        """One address, in lower case."""
+        value = self.line(name, most=text.EMAIL_LENGTH, is_required=True) or ""
+        if value and not text.is_email(value):
+            self.fail(name, "must be an e-mail address")
+        return value.lower()
 
     def emails(self, name: str, *, most: int) -> list[str]:
         """Addresses on lines of their own, or with commas between them; each once."""
@@ -153,13 +160,13 @@ class Form:
                 continue
             tag, separator, value = (part.strip() for part in line.partition("="))
             if not separator or not tag:
-                self.fail(name, f"“{_short(line.strip())}” is not written name=value")
+                self.fail(name, f"“{_short(line.strip())}” is not name=value")
             elif len(tag) > text.TAG_NAME:
                 self.fail(name, f"a tag's name must have at most {text.TAG_NAME} characters")
             elif len(value) > text.TAG_VALUE:
                 self.fail(name, f"the value of “{_short(tag)}” must have at most {text.TAG_VALUE} characters")
             elif tags.setdefault(tag, value) != value:
-                self.fail(name, f"“{_short(tag)}” is given twice")
+                self.fail(name, f"“{_short(tag)}” is repeated")
         return tags
 
     def metadata(self, name: str = "metadata") -> dict[str, Any]:
@@ -198,7 +205,7 @@ class Form:
         """Raises BadRequest if anything is wrong so far."""
         if self.errors:
             fields = [{"field": f"body.{name}", "message": message} for name, message in self.errors.items()]
-            raise BadRequest("Some fields need another look.", errors=fields)
+            raise BadRequest("Check the fields below.", errors=fields)
 
     def explain(self, problem: Problem, conflict: str | None) -> None:
         """Puts a refusal beside the fields that it is about; `conflict` is the one that may be taken."""
@@ -207,7 +214,7 @@ class Form:
             self.fail(field.partition(".")[0], error["message"])
         if problem.status == 409 and conflict:
             self.fail(conflict, problem.detail or problem.title)
-        self.message = "Some fields need another look." if self.errors else problem.detail or problem.title
+        self.message = "Check the fields below." if self.errors else problem.detail or problem.title
 
 
 def tags_text(tags: Mapping[str, str]) -> str:

@@ -22,13 +22,13 @@ from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline.services import Services
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.self_serve.rules import ConsumerRef
-from keywright.origin.web.request import Visit
+from keywright.origin.web.request import PageRequest
 
 PORTAL = "portal"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DeveloperPortal:
     """The portal that a page belongs to. `name` is how it calls itself."""
 
     bucket: Bucket
@@ -44,56 +44,64 @@ async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -
     return session, EndUser(session.sub, session.email, session.connection).to_actor()
 
 
-def applied(outcome: Outcome) -> str:
+def describe_outcome(outcome: Outcome) -> str:
     """As users see it, who know nothing of edges."""
     if outcome.is_reached:
-        return "That holds everywhere from now on."
-    return "Not every place where keys are checked has heard of it yet: that may take a moment."
+        return "This has taken effect everywhere."
+    return "This may take a moment to take effect everywhere."
 
 
-async def look(visit: Visit) -> Place:
+async def get_portal(request: PageRequest) -> DeveloperPortal:
     """The portal in the address, for anybody. Raises NotFound."""
-    bucket = await self_serve.get_bucket(visit.work, visit.at("bucketName"))
-    brand = await branding.of_bucket(visit.work, bucket)
-    return Place(bucket, brand, brand.name or bucket.name)
+    bucket = await self_serve.get_bucket(request.work, request.path_param("bucketName"))
+    brand = await branding.of_bucket(request.work, bucket)
+    return DeveloperPortal(bucket, brand, brand.name or bucket.name)
 
 
-def is_signed_in(visit: Visit, place: Place) -> bool:
+def is_signed_in(request: PageRequest, portal: DeveloperPortal) -> bool:
     """Whether the session was begun in this portal: one is good for one bucket."""
-    return visit.session is not None and visit.session.bucket_number == place.bucket.number
+    return request.session is not None and request.session.bucket_number == portal.bucket.number
 
 
-async def enter(visit: Visit) -> Place:
+async def require_sign_in(request: PageRequest) -> DeveloperPortal:
     """The portal in the address, for who is signed in to it. Raises NotFound and Unauthorized."""
-    place = await look(visit)
-    if not is_signed_in(visit, place):
+    portal = await get_portal(request)
+    if not is_signed_in(request, portal):
         raise Unauthorized("You are not signed in to this portal.")
-    return place
+    return portal
 
 
-async def page(visit: Visit, template: str, place: Place, /, **values: Any) -> Response:
-    return await visit.page(f"developer/{template}", place=place, brand=place.brand, **values)
+async def render_page(
+    request: PageRequest, template: str, portal: DeveloperPortal, /, *, status: int = 200, **values: Any
+) -> Response:
+    return await request.render(f"developer/{template}", status, portal=portal, brand=portal.brand, **values)
 
 
-async def confirm(visit: Visit, place: Place, *, heading: str, lines: Sequence[str], button: str) -> Response:
+async def render_confirmation(
+    request: PageRequest, portal: DeveloperPortal, *, heading: str, lines: Sequence[str], button: str
+) -> Response:
     """Asks once more before what can't be taken back."""
-    return await visit.page(
+    return await request.render(
         "confirm.html",
-        place=place,
-        brand=place.brand,
+        portal=portal,
+        brand=portal.brand,
         heading=heading,
         lines=lines,
         button=button,
-        back=consumer_url(visit),
+        back=consumer_url(request),
         typed="",
     )
 
 
-def ref(visit: Visit) -> ConsumerRef:
+def consumer_ref(request: PageRequest) -> ConsumerRef:
     """The consumer in the address."""
-    return ConsumerRef(visit.at("bucketName"), name=visit.at("consumerName"))
+    return ConsumerRef(request.path_param("bucketName"), name=request.path_param("consumerName"))
 
 
-def consumer_url(visit: Visit, *parts: str) -> str:
-    names = (visit.at("consumerName"), *parts)
-    return "/".join([f"{visit.base}/consumers", *(quote(part, safe="") for part in names)])
+def consumer_url(request: PageRequest, *parts: str) -> str:
+    """An address of the consumer in the address, or below it."""
+    return url_of_consumer(request, request.path_param("consumerName"), *parts)
+
+
+def url_of_consumer(request: PageRequest, name: str, *parts: str) -> str:
+    return "/".join([f"{request.base}/consumers", *(quote(part, safe="") for part in (name, *parts))])

@@ -1,350 +1,208 @@
-"""Owns what each request to a portal gets: session, actor, checked form, one transaction, audit entry, page.
+"""Owns one portal's routes, and what each request to it gets: a session, an actor, a transaction, a page.
 
-A `Door` is one portal: a prefix of addresses, a cookie, and a way to tell who is signed in. Its handlers receive a
-`Visit` and return a response. What is sent is done once: a form has a number, and one that comes again leads to where
-the first one led. After it was done the browser is sent on by a redirect, so that going back or reloading sends nothing
-again. Whatever a handler raises becomes a page, or the form again with what is wrong beside its fields; then nothing
-was changed.
+A `PageRouter` is one portal: a prefix of addresses, a cookie, and a way to tell who is signed in. Its handlers receive
+a `PageRequest` and return a response. What a form sends goes the way of form_submission.py. Whatever a handler raises
+becomes a page.
 """
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
-from starlette.requests import ClientDisconnect
 
-from keywright.domain.problems import Forbidden, NotFound, Problem, Unauthorized
-from keywright.origin.audit import rules as audit
+from keywright.domain.problems import NotFound, Problem
 from keywright.origin.auth import sessions
 from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.auth.sessions import Session
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
-from keywright.origin.pipeline import respond as refusals
 from keywright.origin.pipeline.authenticate import limit_rate
-from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.publish import publish
 from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
-from keywright.origin.pipeline.request import UNLOGGED, log_refusal
+from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
-from keywright.origin.web import cookies, pages
+from keywright.origin.web import cookies, rendering
+from keywright.origin.web.form_submission import FormSubmission
 from keywright.origin.web.forms import Form
-from keywright.origin.web.request import Visit
+from keywright.origin.web.request import PageRequest, wants_json
+from keywright.origin.web.routes import GetRoute, PageRoute, PostRoute, RateLimit, RawRoute
 
-Handler = Callable[[Visit], Awaitable[Response]]
 Resume = Callable[[Transaction, str, Request, bool], Awaitable[tuple[Session, Actor] | None]]
 """Who acts at an address in the session of a token, or None if it is over; with `True` they are held until the
 transaction ends."""
 
-EDGES_SECONDS = 2.0
-"""For how long a page waits for edges to apply what was done."""
+log = logging.getLogger("keywright.origin")
 
-SHOWN_AGAIN = frozenset({400, 403, 409, 429})
-"""Refusals after which the form is shown again, with what was typed."""
+ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-class SentFromElsewhere(Forbidden):
-    """Another site may have sent this form in the reader's name: what it says is not even shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """What is known of an address that is sent to. `form` shows the page that the form is on."""
-
-    handler: Handler
-    form: Handler | None
-    action: str | None
-    """Its name in the audit log; None for what changes nothing."""
-    conflict: str | None
-    is_open: bool
-    is_once: bool
-
-
-class Door:
+class PageRouter:
     """One portal. `prefix` may have parts in braces, as in `/portal/{bucketName}`.
 
-    `applied` tells its readers how far a change has got among the edges that are connected; `layout` is the template
-    of what stands around its pages.
+    `describe_outcome` tells its readers how far a change has got among the edges that are connected; `layout_template`
+    is what stands around its pages.
     """
 
     def __init__(
-        self, name: str, prefix: str, resume: Resume, applied: Callable[[Outcome], str], *, layout: str
+        self,
+        name: str,
+        prefix: str,
+        resume: Resume,
+        describe_outcome: Callable[[Outcome], str],
+        routes: Iterable[PageRoute],
+        *,
+        layout_template: str,
     ) -> None:
         self.name = name
-        self.layout = layout
+        self.layout_template = layout_template
         self.prefix = prefix
         self.cookie = f"keywright-{name}"
-        self.notice_cookie = f"keywright-{name}-notice"
-        self.router = APIRouter()
+        self.flash_cookie = f"keywright-{name}-notice"
+        self.describe_outcome = describe_outcome
         self._resume = resume
-        self._applied = applied
-        self.post("/theme", form=None, is_open=True, is_once=False)(_choose_theme)
-        self.post("/sign-out", form=None, action=f"{name}.sign-out", is_once=False)(_sign_out)
+        self._limiters: dict[RateLimit, RateLimiter] = {}
+        self.router = APIRouter()
+        for route in (*self._shared_routes(), *routes):
+            self._add(route)
+        # Every other address under the prefix has a page that says so.
+        self.router.add_route(prefix + "/{rest:path}", self._not_found, methods=ALL_METHODS, include_in_schema=False)
 
-    def get(self, path: str, *, is_open: bool = False) -> Callable[[Handler], Handler]:
-        """A page. It needs somebody who is signed in, unless it `is_open`."""
+    def _shared_routes(self) -> tuple[PageRoute, ...]:
+        return (
+            PostRoute("/theme", choose_theme, form=None, is_open=True, is_once=False),
+            PostRoute("/sign-out", sign_out, form=None, action=f"{self.name}.sign-out", is_once=False),
+        )
 
-        def register(handler: Handler) -> Handler:
-            async def endpoint(request: Request) -> Response:
-                return await self._answer_get(request, handler, is_open=is_open)
+    def _add(self, route: PageRoute) -> None:
+        async def endpoint(http_request: Request) -> Response:
+            match route:
+                case GetRoute():
+                    return await self._answer_get(http_request, route)
+                case PostRoute():
+                    return await FormSubmission(self, route, http_request).answer()
+                case RawRoute():
+                    return await self._answer_raw(http_request, route)
 
-            self.router.add_route(self.prefix + path, endpoint, methods=["GET"], include_in_schema=False)
-            return handler
+        path = route.path if isinstance(route, RawRoute) and route.is_absolute else self.prefix + route.path
+        methods = ["POST" if isinstance(route, PostRoute) else "GET"]
+        self.router.add_route(path, endpoint, methods=methods, include_in_schema=False)
 
-        return register
-
-    def post(
+    async def open_request(
         self,
-        path: str,
-        *,
-        form: Handler | None,
-        action: str | None = None,
-        conflict: str | None = None,
-        is_open: bool = False,
-        is_once: bool = True,
-    ) -> Callable[[Handler], Handler]:
-        """What a form is sent to. Refused, it is shown again by `form`, which also answers a GET of this address.
-
-        `conflict` names the field whose value may be taken.
-        """
-
-        def register(handler: Handler) -> Handler:
-            post = Post(handler, form, action, conflict, is_open, is_once)
-
-            async def endpoint(request: Request) -> Response:
-                return await self._answer_post(request, post)
-
-            self.router.add_route(self.prefix + path, endpoint, methods=["POST"], include_in_schema=False)
-            return handler
-
-        return register
-
-    def bare(self, path: str, handler: Callable[[Request], Awaitable[Response]]) -> None:
-        """A page at a whole address that opens transactions of its own, since it waits for others meanwhile."""
-
-        async def endpoint(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except Exception as error:  # noqa: BLE001
-                return await self._tell(request, refusals.to_problem(error, request))
-
-        self.router.add_route(path, endpoint, methods=["GET"], include_in_schema=False)
-
-    async def open_visit(self, request: Request, tx: Transaction, audit_draft: AuditDraft) -> Visit:
-        """For a bare page: the visit in the transaction that it has opened."""
-        services: Services = request.app.state.services
-        return await self._visit(request, services, tx, audit_draft)
-
-    def close(self) -> APIRouter:
-        """The routes, with a page for every other address under the prefix."""
-
-        async def endpoint(request: Request) -> Response:
-            return await self._tell(request, NotFound("There is no page at this address."))
-
-        methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-        self.router.add_route(self.prefix + "/{rest:path}", endpoint, methods=methods, include_in_schema=False)
-        return self.router
-
-    def base_of(self, request: Request) -> str:
-        """Where the portal begins for this request; the root where its address does not tell."""
-        if not all(f"{{{name}}}" not in self.prefix or name in request.path_params for name in ("bucketName",)):
-            return "/"
-        return self.prefix.format_map({name: quote(str(value), safe="") for name, value in request.path_params.items()})
-
-    def safe(self, request: Request, url: str) -> str:
-        """The address to go on to, if it leads into this portal; else where the portal begins."""
-        base = self.base_of(request)
-        is_inside = url == base or url.startswith((f"{base}/", f"{base}?"))
-        return url if is_inside and url.isascii() and url.isprintable() else base
-
-    async def _answer_get(self, request: Request, handler: Handler, *, is_open: bool) -> Response:
-        services: Services = request.app.state.services
-        try:
-            async with services.database.read() as tx:
-                visit = await self._visit(request, services, tx, AuditDraft())
-                if visit.session is None and not is_open:
-                    return self._to_sign_in(request)
-                if visit.session is not None:
-                    limit_rate(visit.work.actor, services)
-                response = await handler(visit)
-            if visit.session is not None and sessions.is_to_be_touched(visit.session, visit.work.now):
-                await _touch(services, visit.session)
-        except Exception as error:  # noqa: BLE001
-            return await self._tell(request, refusals.to_problem(error, request))
-        return response
-
-    async def _answer_post(self, request: Request, post: Post) -> Response:
-        services: Services = request.app.state.services
-        audit_draft = AuditDraft(post.action)
-        actor, form = NOBODY, None
-        try:
-            async with services.database.read() as tx:
-                visit = await self._visit(request, services, tx, audit_draft)
-            actor = visit.work.actor
-            if visit.session is not None:
-                limit_rate(actor, services)
-            elif not post.is_open:
-                raise Unauthorized("Your session has ended.")
-            form = await Form.read(request)
-            _check_sender(request, form, visit.token)
-            return await self._work(request, services, post, audit_draft, form)
-        except ClientDisconnect:
-            # Nothing was done, and nobody is there to be told.
-            return Response(status_code=400)
-        except Exception as error:  # noqa: BLE001
-            problem = refusals.to_problem(error, request)
-            if post.action is not None and not isinstance(error, UNLOGGED):
-                await log_refusal(request, services, actor, audit_draft, problem, source="portal")
-            return await self._refuse(request, services, post, form, problem)
-
-    async def _work(
-        self, request: Request, services: Services, post: Post, audit_draft: AuditDraft, form: Form
-    ) -> Response:
-        async with services.database.write() as tx:
-            # Once more, and held: the session's key may have been revoked while the form came in.
-            visit = await self._visit(request, services, tx, audit_draft, form, is_held=True)
-            if visit.session is None and not post.is_open:
-                raise Unauthorized("Your session has ended.")
-            number = form.get("form")[:64]
-            is_once = post.is_once and visit.session is not None
-            if is_once and visit.session is not None:
-                if not number:
-                    raise SentFromElsewhere("The form lacks its number.")
-                led_to = await sessions.claim_form(tx, visit.session, number)
-                if led_to is not None:
-                    text = "This form was sent twice. It was done once."
-                    response = visit.go(self.safe(request, led_to), text, kind="warning")
-                    visit.leave_notice(response)
-                    return response
-            response = await post.handler(visit)
-            if is_once and visit.session is not None:
-                await sessions.note_location(tx, visit.session, number, visit.resend_url)
-                if sessions.is_to_be_touched(visit.session, visit.work.now):
-                    await sessions.touch(tx, visit.session, visit.work.now)
-            origin = request_source_of(request, "portal")
-            await audit.write(tx, actor=visit.work.actor, audit_draft=audit_draft, source=origin, now=visit.work.now)
-            tx.is_awaited = visit.is_awaited
-        if tx.revision is not None:
-            await publish(services, tx.revision)
-            if visit.is_awaited and visit.notice is not None:
-                outcome = await services.edges.wait(tx.revision, None, EDGES_SECONDS)
-                visit.tell(self._applied(outcome), is_good=outcome.is_reached)
-        if visit.afterwards is not None:
-            text, is_good = await visit.afterwards()
-            visit.tell(text, is_good=is_good)
-        visit.leave_notice(response)
-        return response
-
-    async def _refuse(
-        self, request: Request, services: Services, post: Post, form: Form | None, problem: Problem
-    ) -> Response:
-        is_told = isinstance(problem, SentFromElsewhere) or problem.status not in SHOWN_AGAIN or _wants_json(request)
-        if is_told or form is None or post.form is None:
-            return await self._tell(request, problem)
-        try:
-            form.explain(problem, post.conflict)
-            async with services.database.read() as tx:
-                visit = await self._visit(request, services, tx, AuditDraft(), form)
-                response = await post.form(visit)
-        except Exception as error:  # noqa: BLE001
-            return await self._tell(request, refusals.to_problem(error, request))
-        if response.status_code == 200:
-            response.status_code = problem.status
-        return response
-
-    async def _visit(
-        self,
-        request: Request,
-        services: Services,
+        http_request: Request,
         tx: Transaction,
         audit_draft: AuditDraft,
         form: Form | None = None,
         *,
         is_held: bool = False,
-    ) -> Visit:
-        token = cookies.read(request, self.cookie)
-        found = await self._resume(tx, token, request, is_held) if token else None
-        now = services.dependencies.clock()
-        if found is not None:
-            session, actor = found
-            return Visit(
-                self,
-                request,
-                UnitOfWork(tx, actor, now, services.dependencies, audit_draft),
-                token,
-                session,
-                form or Form({}),
-            )
-        token = cookies.read(request, cookies.VISITOR)
-        is_new = not token
-        if is_new:
-            token = sessions.new_token(services.dependencies.random_bytes).reveal()
-        work = UnitOfWork(tx, NOBODY, now, services.dependencies, audit_draft)
-        return Visit(self, request, work, token, None, form or Form({}), _is_new_visitor=is_new)
+    ) -> PageRequest:
+        """The request in this transaction: in the session of its cookie, or a stranger's."""
+        services: Services = http_request.app.state.services
+        token = cookies.read(http_request, self.cookie)
+        found = await self._resume(tx, token, http_request, is_held) if token else None
+        session, actor = found or (None, NOBODY)
+        is_new_visitor = False
+        if session is None:
+            token = cookies.read(http_request, cookies.VISITOR)
+            is_new_visitor = not token
+            token = token or sessions.new_token(services.dependencies.random_bytes).reveal()
+        work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
+        return PageRequest(self, http_request, work, token, session, form or Form({}), _is_new_visitor=is_new_visitor)
 
-    def _to_sign_in(self, request: Request) -> Response:
-        had_session = bool(cookies.read(request, self.cookie))
-        response = RedirectResponse(self._sign_in_url(request, had_session), 303, headers=pages.HEADERS)
-        if had_session:
-            cookies.delete(request, response, self.cookie)
-        return response
+    def base_of(self, http_request: Request) -> str:
+        """Where the portal begins for this request; the root where its address does not tell."""
+        if "{bucketName}" in self.prefix and "bucketName" not in http_request.path_params:
+            return "/"
+        names = {name: quote(str(value), safe="") for name, value in http_request.path_params.items()}
+        return self.prefix.format_map(names)
 
-    def _sign_in_url(self, request: Request, had_session: bool) -> str:
-        base = self.base_of(request)
-        query = request.scope.get("query_string", b"").decode("latin-1")
-        path = quote(request.scope["path"], safe="/-._~")
-        here = f"{path}?{query}" if query else path
-        wanted = [] if here == base else [f"next={quote(here, safe='')}"]
-        ended = ["ended=1"] if had_session else []
-        parameters = "&".join(wanted + ended)
-        return f"{base}/sign-in?{parameters}" if parameters else f"{base}/sign-in"
+    def safe_url(self, http_request: Request, url: str) -> str:
+        """The address to go on to, if it leads into this portal; else where the portal begins."""
+        base = self.base_of(http_request)
+        is_inside = url == base or url.startswith((f"{base}/", f"{base}?"))
+        return url if is_inside and url.isascii() and url.isprintable() else base
 
-    async def _tell(self, request: Request, problem: Problem) -> Response:
+    def limit(self, rate_limit: RateLimit, name: str) -> None:
+        """Counts one use by `name`. Raises TooManyRequests when it is over the limit."""
+        limiter = self._limiters.setdefault(rate_limit, RateLimiter(rate_limit.per_second, rate_limit.burst))
+        check_rate(limiter, name, f"{rate_limit.message} Try again in {{seconds}} s.")
+
+    async def render_problem(self, http_request: Request, problem: Problem) -> Response:
         """The page of a refusal. It asks no database: that may be what is missing."""
-        if _wants_json(request):
-            return refusals.render(problem, request)
+        if wants_json(http_request):
+            return render(problem, http_request)
         values = {
-            "base": self.base_of(request),
-            "theme": cookies.theme_of(request),
+            "base": self.base_of(http_request),
+            "theme": cookies.theme_of(http_request),
             "problem": problem,
-            "is_post": request.method == "POST",
-            "request_id": request.state.request_id,
-            "sign_in_url": self._sign_in_url(request, had_session=True) if problem.status == 401 else "",
+            "is_post": http_request.method == "POST",
+            "request_id": http_request.state.request_id,
+            "sign_in_url": self._sign_in_url(http_request, had_session=True) if problem.status == 401 else "",
         }
-        body = await pages.render("problem.html", values)
-        headers = {**pages.HEADERS, **problem.headers}
+        body = await rendering.render("problem.html", values)
+        headers = {**rendering.HEADERS, **problem.headers}
         # A challenge would have the browser ask for a password that nobody has.
         headers.pop("WWW-Authenticate", None)
         return Response(body, problem.status, headers=headers, media_type="text/html")
 
+    async def _answer_get(self, http_request: Request, route: GetRoute) -> Response:
+        services: Services = http_request.app.state.services
+        try:
+            async with services.database.read() as tx:
+                request = await self.open_request(http_request, tx, AuditDraft())
+                if request.session is None and not route.is_open:
+                    return self._redirect_to_sign_in(http_request)
+                if request.session is not None:
+                    limit_rate(request.work.actor, services)
+                response = await route.handler(request)
+            if request.session is not None and sessions.is_to_be_touched(request.session, request.work.now):
+                await _touch(services, request.session)
+        except Exception as error:  # noqa: BLE001
+            return await self.render_problem(http_request, to_problem(error, http_request))
+        return response
 
-def limit(limiter: RateLimiter, name: str, words: str) -> None:
-    """Raises TooManyRequests when `name` asks for too much at once."""
-    check_rate(limiter, name, f"{words} Try again in {{seconds}} s.")
+    async def _answer_raw(self, http_request: Request, route: RawRoute) -> Response:
+        try:
+            return await route.handler(self, http_request)
+        except Exception as error:  # noqa: BLE001
+            return await self.render_problem(http_request, to_problem(error, http_request))
+
+    async def _not_found(self, http_request: Request) -> Response:
+        return await self.render_problem(http_request, NotFound("There is no page at this address."))
+
+    def _redirect_to_sign_in(self, http_request: Request) -> Response:
+        had_session = bool(cookies.read(http_request, self.cookie))
+        response = RedirectResponse(self._sign_in_url(http_request, had_session), 303, headers=rendering.HEADERS)
+        if had_session:
+            cookies.delete(http_request, response, self.cookie)
+        return response
+
+    def _sign_in_url(self, http_request: Request, had_session: bool) -> str:
+        base = self.base_of(http_request)
+        query = http_request.scope.get("query_string", b"").decode("latin-1")
+        path = quote(http_request.scope["path"], safe="/-._~")
+        current_url = f"{path}?{query}" if query else path
+        wanted = [] if current_url == base else [f"next={quote(current_url, safe='')}"]
+        ended = ["ended=1"] if had_session else []
+        parameters = "&".join(wanted + ended)
+        return f"{base}/sign-in?{parameters}" if parameters else f"{base}/sign-in"
 
 
-def _check_sender(request: Request, form: Form, token: str) -> None:
-    """Raises SentFromElsewhere unless a page of ours, made for this browser, has sent this form."""
-    origin = request.headers.get("origin")
-    site = request.headers.get("sec-fetch-site", "same-origin")
-    is_other = origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
-    if is_other or site not in {"same-origin", "none"}:
-        raise SentFromElsewhere("The form was not sent by a page of this portal, so it was not taken.")
-    if not hmac.compare_digest(form.get("csrf").encode(), cookies.csrf_of(token).encode()):
-        raise SentFromElsewhere(
-            "The form was made before you signed in, or for another session. Open the page anew and send it again."
-        )
+async def choose_theme(request: PageRequest) -> Response:
+    theme = request.form.choice("theme", cookies.THEMES)
+    response = request.redirect(request.safe_url(request.form.get("next")))
+    cookies.write(request.http_request, response, cookies.THEME, theme, seconds=cookies.YEAR_SECONDS)
+    return response
 
 
-def _wants_json(request: Request) -> bool:
-    return request.headers.get("accept", "") == "application/json"
+async def sign_out(request: PageRequest) -> Response:
+    request.work.audit_draft.account_id = request.work.actor.grantee.account_id or None
+    return await request.sign_out(f"{request.base}/sign-in?left=1")
 
 
 async def _touch(services: Services, session: Session) -> None:
@@ -353,16 +211,4 @@ async def _touch(services: Services, session: Session) -> None:
             await sessions.touch(tx, session, services.dependencies.clock())
     except DatabaseUnavailable as error:
         # The page is there; that the session counts as disused a minute earlier is no reason to withhold it.
-        refusals.log.warning("a session could not be kept in use: %s", error)
-
-
-async def _choose_theme(visit: Visit) -> Response:
-    theme = visit.form.choice("theme", cookies.THEMES)
-    response = visit.go(visit.door.safe(visit.request, visit.form.get("next")))
-    cookies.write(visit.request, response, cookies.THEME, theme, seconds=cookies.YEAR_SECONDS)
-    return response
-
-
-async def _sign_out(visit: Visit) -> Response:
-    visit.work.audit_draft.account_id = visit.work.actor.grantee.account_id or None
-    return await visit.sign_out(f"{visit.base}/sign-in?left=1")
+        log.warning("a session could not be kept in use: %s", error)

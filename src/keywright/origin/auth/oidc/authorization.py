@@ -1,7 +1,7 @@
 """Owns signing in with the identity provider: leading a browser there, and what it brings back (RFC 6749, 7636, 9207).
 
-The authorization code flow with PKCE. What a browser was sent away with (`Journey`) waits in a cookie that only we can
-have made; whoever comes back without it did not begin here.
+The authorization code flow with PKCE. What a browser was sent away with (`AuthorizationRequest`) waits in a cookie that
+only we can have made; whoever comes back without it did not begin here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Journey:
+class AuthorizationRequest:
     """What a browser was sent away with. `verifier` proves that the code is redeemed by who asked for it."""
 
     state: str
@@ -56,19 +56,19 @@ class Journey:
         return base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()
 
     @classmethod
-    def from_text(cls, text: str) -> Journey:
+    def from_text(cls, text: str) -> AuthorizationRequest:
         return cls(*json.loads(base64.urlsafe_b64decode(text)))
 
 
 async def begin(
     client: Client, *, redirect_uri: str, next: str, random_bytes: Callable[[int], bytes]
-) -> tuple[str, Journey]:
+) -> tuple[str, AuthorizationRequest]:
     """The address at the provider to send the browser to, and what to remember. Raises ProviderUnavailable."""
     published = await client.provider.published()
     if published.authorization_endpoint is None or published.token_endpoint is None:
         raise ProviderUnavailable("it has no authorization_endpoint or no token_endpoint")
     state, nonce, verifier = (_random(random_bytes) for _ in range(3))
-    journey = Journey(state, nonce, verifier, published.issuer, redirect_uri, next)
+    pending = AuthorizationRequest(state, nonce, verifier, published.issuer, redirect_uri, next)
     query = urlencode(
         {
             "response_type": "code",
@@ -82,53 +82,53 @@ async def begin(
         }
     )
     separator = "&" if urlsplit(published.authorization_endpoint).query else "?"
-    return f"{published.authorization_endpoint}{separator}{query}", journey
+    return f"{published.authorization_endpoint}{separator}{query}", pending
 
 
-async def complete(client: Client, journey: Journey, answer: Mapping[str, str], now: datetime) -> Claims:
+async def complete(client: Client, pending: AuthorizationRequest, answer: Mapping[str, str], now: datetime) -> Claims:
     """Who has signed in, from the query that the browser came back with.
 
     Raises SignInRefused, EmailNotVerified and ProviderUnavailable.
     """
     published = await client.provider.published()
-    if not hmac.compare_digest(answer.get("state", "").encode(), journey.state.encode()):
-        raise SignInRefused("This sign-in was not begun in this browser, or was finished already.")
+    if not hmac.compare_digest(answer.get("state", "").encode(), pending.state.encode()):
+        raise SignInRefused("This sign-in was not started in this browser, or has already been completed.")
     issuer = answer.get("iss")
     # RFC 9207: the code of another provider must not be handed to this one, nor the other way round.
-    if journey.issuer != published.issuer or issuer not in {published.issuer, None}:
-        raise SignInRefused("The answer came from another identity provider than the one that was asked.")
+    if pending.issuer != published.issuer or issuer not in {published.issuer, None}:
+        raise SignInRefused("The response came from a different identity provider.")
     if issuer is None and published.tells_issuer:
-        raise SignInRefused("The answer does not say which identity provider it came from.")
+        raise SignInRefused("The response does not name its identity provider.")
     if "error" in answer:
         is_denied = answer["error"] == "access_denied"
-        raise SignInRefused("You chose not to sign in." if is_denied else "The identity provider refused the sign-in.")
+        raise SignInRefused("Sign-in canceled." if is_denied else "The identity provider refused the sign-in.")
     code = answer.get("code", "")
     if not 1 <= len(code) <= tokens.MAX_LENGTH:
-        raise SignInRefused("The identity provider's answer is not complete.")
+        raise SignInRefused("The identity provider's response is not complete.")
     id_token = await _redeem(
-        client, str(published.token_endpoint), code, journey, in_body=published.takes_secret_in_body
+        client, str(published.token_endpoint), code, pending, in_body=published.takes_secret_in_body
     )
     try:
         claims = await tokens.verify_signature(id_token, client.provider)
         tokens.check_claims(claims, issuer=published.issuer, audiences={client.id}, now=now)
     except TokenRefused as error:
-        raise SignInRefused(f"The identity provider's answer was not accepted: {error}.") from None
+        raise SignInRefused(f"The identity provider's response was not accepted: {error}.") from None
     nonce = claims.get("nonce")
-    if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), journey.nonce.encode()):
-        raise SignInRefused("The identity provider's answer belongs to another sign-in.")
+    if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), pending.nonce.encode()):
+        raise SignInRefused("The identity provider's response belongs to another sign-in.")
     # OpenID Connect Core section 3.1.3.7: with several audiences, the one that it was issued to is named.
     if claims.get("azp", client.id) != client.id:
-        raise SignInRefused("The identity provider's answer was made for another client.")
+        raise SignInRefused("The identity provider's response was made for another client.")
     return Claims(claims["sub"], tokens.verified_email(claims), claims)
 
 
-async def _redeem(client: Client, endpoint: str, code: str, journey: Journey, *, in_body: bool) -> str:
+async def _redeem(client: Client, endpoint: str, code: str, pending: AuthorizationRequest, *, in_body: bool) -> str:
     form = {
         "grant_type": "authorization_code",
         "code": code,
-        "redirect_uri": journey.redirect_uri,
+        "redirect_uri": pending.redirect_uri,
         "client_id": client.id,
-        "code_verifier": journey.verifier,
+        "code_verifier": pending.verifier,
     }
     headers = {"Accept": "application/json"}
     if client.secret is not None and in_body:
@@ -146,9 +146,7 @@ async def _redeem(client: Client, endpoint: str, code: str, journey: Journey, *,
     except (ValueError, RecursionError):
         raise ProviderUnavailable(f"{endpoint} answered something that is not JSON") from None
     if answer.status_code in {400, 401, 403}:
-        raise SignInRefused(
-            "The identity provider did not accept the code: it was used, or has expired. Sign in again."
-        )
+        raise SignInRefused("The identity provider did not accept the code: it was used or has expired. Sign in again.")
     id_token = document.get("id_token") if isinstance(document, dict) else None
     if answer.status_code != 200 or not isinstance(id_token, str):
         raise ProviderUnavailable(f"{endpoint} answered {answer.status_code} without an id_token")

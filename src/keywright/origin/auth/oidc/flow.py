@@ -1,7 +1,8 @@
-"""Owns a browser's journey to the identity provider and back, the same for every portal.
+"""Owns the browser's side of signing in with the identity provider: redirect and callback, the same for every portal.
 
-A journey is of the portal that it began in: its cookie, its way back and its MAC are that portal's own, so that none
-can end in another. Nobody holds a transaction meanwhile: a slow provider must not use up the connections.
+What a browser was sent away with waits in a signed cookie. The cookie, the callback path and the MAC are the portal's
+own, so that a sign-in that begins in one portal can't end in another. No transaction is open meanwhile: a slow provider
+must not use up the connections.
 """
 
 from __future__ import annotations
@@ -16,76 +17,76 @@ from fastapi.responses import RedirectResponse
 
 from keywright.domain.keyformat import Digester
 from keywright.domain.problems import BadRequest, Forbidden, Problem, ServiceUnavailable
-from keywright.origin.auth.oidc import authorization as flow
-from keywright.origin.auth.oidc.authorization import Client, Journey, SignInRefused
+from keywright.origin.auth.oidc import authorization
+from keywright.origin.auth.oidc.authorization import AuthorizationRequest, Client, SignInRefused
 from keywright.origin.auth.oidc.provider import ProviderUnavailable
 from keywright.origin.auth.oidc.tokens import Claims, EmailNotVerified
 from keywright.origin.pipeline.services import Services
-from keywright.origin.web import cookies, pages
+from keywright.origin.web import cookies, rendering
 
-JOURNEY_SECONDS = 600
+SIGN_IN_SECONDS = 600
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """Whom the provider vouches for, the `place` where the journey began, and the address to go on to."""
+class SignInResult:
+    """Whom the provider vouches for, the `context` in which the sign-in began, and the address to go on to."""
 
     claims: Claims
-    place: str
+    context: str
     next: str
 
 
 @dataclass(frozen=True, slots=True)
-class Journeys:
-    """Those of one portal. `way_back` is the address that is registered with the provider."""
+class OidcFlow:
+    """The sign-in of one portal. `callback_path` is the address that is registered with the provider."""
 
     cookie: str
-    way_back: str
+    callback_path: str
 
-    async def leave(self, request: Request, client: Client, *, next: str, place: str = "") -> Response:
-        """Sends the browser to the provider. `place` has no dots."""
+    async def start(self, request: Request, client: Client, *, next: str, context: str = "") -> Response:
+        """Sends the browser to the provider. `context` has no dots."""
         services: Services = request.app.state.services
-        url, journey = await _asking(
-            flow.begin(
+        url, pending = await _asking(
+            authorization.begin(
                 client,
-                redirect_uri=services.public_url + self.way_back,
+                redirect_uri=services.public_url + self.callback_path,
                 next=next,
                 random_bytes=services.dependencies.random_bytes,
             )
         )
-        response = RedirectResponse(url, 303, headers=pages.HEADERS)
-        text = f"{place}.{journey.to_text()}"
+        response = RedirectResponse(url, 303, headers=rendering.HEADERS)
+        text = f"{context}.{pending.to_text()}"
         cookies.write(
-            request, response, self.cookie, self._signed(services.dependencies.digester, text), seconds=JOURNEY_SECONDS
+            request, response, self.cookie, self._signed(services.dependencies.digester, text), seconds=SIGN_IN_SECONDS
         )
         return response
 
-    def place_of(self, request: Request) -> str:
-        """Where the journey began. Raises BadRequest where none did."""
+    def context_of(self, request: Request) -> str:
+        """The context that the sign-in began in. Raises BadRequest where none did."""
         return self._read(request)[0]
 
-    async def arrive(self, request: Request, client: Client) -> Arrival:
+    async def finish(self, request: Request, client: Client) -> SignInResult:
         """What the browser has brought back, proved. Raises what the reader is to be told."""
         services: Services = request.app.state.services
-        place, journey = self._read(request)
+        context, pending = self._read(request)
         answer = dict(request.query_params)
-        claims = await _asking(flow.complete(client, journey, answer, services.dependencies.clock()))
-        return Arrival(claims, place, journey.next)
+        claims = await _asking(authorization.complete(client, pending, answer, services.dependencies.clock()))
+        return SignInResult(claims, context, pending.next)
 
-    def end(self, request: Request, response: Response) -> None:
+    def clear(self, request: Request, response: Response) -> None:
         cookies.delete(request, response, self.cookie)
 
-    def _read(self, request: Request) -> tuple[str, Journey]:
+    def _read(self, request: Request) -> tuple[str, AuthorizationRequest]:
         services: Services = request.app.state.services
         text, _, mac = cookies.read(request, self.cookie).rpartition(".")
         if not text or not hmac.compare_digest(
             f"{text}.{mac}".encode(), self._signed(services.dependencies.digester, text).encode()
         ):
-            raise _not_begun()
-        place, _, journey = text.partition(".")
-        return place, Journey.from_text(journey)
+            raise _not_started()
+        context, _, pending = text.partition(".")
+        return context, AuthorizationRequest.from_text(pending)
 
     def _signed(self, digester: Digester, text: str) -> str:
         return f"{text}.{digester.digest(f'{self.cookie}{chr(10)}{text}').hex()}"
@@ -98,14 +99,14 @@ async def _asking(question: Awaitable[Answer]) -> Answer:
     except SignInRefused as error:
         raise BadRequest(f"{error} You are not signed in.") from None
     except EmailNotVerified:
-        detail = "Your e-mail address is not verified there yet. Verify it with the identity provider, then sign in."
+        detail = "Your e-mail address is not verified. Verify it with the identity provider, then sign in."
         raise Forbidden(detail) from None
     except ProviderUnavailable:
-        detail = "The identity provider can't be reached or answers garbage. You are not signed in."
+        detail = "The identity provider is not available. You are not signed in."
         raise ServiceUnavailable(detail, headers={"Retry-After": "10"}) from None
 
 
-def _not_begun() -> Problem:
+def _not_started() -> Problem:
     return BadRequest(
-        "This sign-in was not begun in this browser, or took too long. Begin again. You are not signed in."
+        "This sign-in was not started in this browser, or took too long. You are not signed in. Try again."
     )

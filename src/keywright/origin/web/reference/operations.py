@@ -1,115 +1,34 @@
-"""Owns the model of the reference page: the OpenAPI document as tags, operations and responses, ready to be shown."""
+"""Owns the reading of the OpenAPI document into the model of the reference page: tags, operations, responses."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from keywright.domain.problems import BY_STATUS
-from keywright.origin.web.reference.prose import Block, blocks_of
-from keywright.origin.web.reference.schemas import Field, Schemas
+from keywright.origin.web.reference import curl
+from keywright.origin.web.reference.fields import Field, FieldReader
+from keywright.origin.web.reference.json_tokens import tokens_of
+from keywright.origin.web.reference.model import Operation, OperationResponse, Reference, Tag
+from keywright.origin.web.reference.prose import blocks_of
+from keywright.origin.web.reference.schemas import Schemas
 
 METHODS = ("get", "post", "put", "patch", "delete", "head", "options", "trace")
-
-_TOKEN = re.compile(
-    r'(?P<key>"(?:[^"\\]|\\.)*")(?=\s*:)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<word>-?\d[\d.eE+-]*|true|false|null)'
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A piece of a JSON text; `kind` is key, string, word, or empty for what stands between them."""
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    status: str
-    phrase: str
-    description: tuple[Block, ...]
-    media_type: str
-    type: str
-    fields: tuple[Field, ...]
-    headers: tuple[Field, ...]
-    example: tuple[Token, ...]
-    schema: Any
-
-    @property
-    def is_problem(self) -> bool:
-        return self.status[:1] in {"4", "5"} or self.status == "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    anchor: str
-    method: str
-    path: str
-    summary: str
-    description: tuple[Block, ...]
-    is_deprecated: bool
-    parameters: tuple[tuple[str, tuple[Field, ...]], ...]
-    """Titled groups: those in the path, the query and the headers."""
-    access: str
-    """How to authenticate, in words; empty if it is as everywhere else."""
-    body: Field | None
-    body_media_type: str
-    curl: str
-    responses: tuple[Response, ...]
-    problems: tuple[Response, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tag:
-    anchor: str
-    name: str
-    description: tuple[Block, ...]
-    operations: tuple[Operation, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    title: str
-    version: str
-    description: tuple[Block, ...]
-    tags: tuple[Tag, ...]
-    problem: Response | None
-    """The refusal as any operation may answer it: its fields and an example."""
-    headers: tuple[Field, ...]
-    """Those that every answer carries: they are told once."""
-    problem_statuses: tuple[tuple[str, str], ...]
-    server: str
-    """The absolute address that the document names, without a slash at the end; empty if it names none."""
 
 
 def read(document: Mapping[str, Any], *, base_url: str, anchors: Iterable[str] = ()) -> Reference:
     """Reads a document. `base_url` begins the curl examples; `anchors` are the ids that the page has given away."""
-    return _Reader(document, base_url, anchors).reference()
+    return _DocumentReader(document, base_url, anchors).reference()
 
 
-def tokens_of(value: Any) -> tuple[Token, ...]:
-    """A value as indented JSON, cut where its colours change."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    tokens: list[Token] = []
-    end = 0
-    for found in _TOKEN.finditer(text):
-        if found.start() > end:
-            tokens.append(Token("", text[end : found.start()]))
-        tokens.append(Token(found.lastgroup or "", found[0]))
-        end = found.end()
-    return (*tokens, Token("", text[end:])) if end < len(text) else tuple(tokens)
-
-
-class _Reader:
+class _DocumentReader:
     def __init__(self, document: Mapping[str, Any], base_url: str, anchors: Iterable[str]) -> None:
         self._document = document
         self._schemas = Schemas(document)
+        self._fields = FieldReader(self._schemas)
         self._base_url = base_url
         self._anchors = set(anchors)
 
@@ -195,7 +114,7 @@ class _Reader:
     def _named(self, node: Mapping[str, Any], name: str = "") -> Field:
         """A parameter or a header."""
         schema = node["schema"] if "schema" in node else _first_media(node)[1].get("schema", {})
-        found = self._schemas.field_of(
+        found = self._fields.field_of(
             name or str(node.get("name", "")), schema, is_required=node.get("required") is True
         )
         return replace(
@@ -205,19 +124,19 @@ class _Reader:
         )
 
     def _body(self, body: Mapping[str, Any], media: Mapping[str, Any]) -> Field:
-        found = self._schemas.field_of("body", media.get("schema", {}), is_required=body.get("required") is True)
+        found = self._fields.field_of("body", media.get("schema", {}), is_required=body.get("required") is True)
         return replace(found, description=blocks_of(str(body.get("description") or "")) or found.description)
 
-    def _response(self, status: str, given: Any) -> Response:
-        node = self._schemas.resolve(given)
+    def _response(self, status: str, response: Any) -> OperationResponse:
+        node = self._schemas.resolve(response)
         media_type, media = _first_media(node)
         phrase = _phrase(status)
         # "Successful Response" is what the framework says when it was told nothing.
         description = str(node.get("description") or "").removeprefix("Successful Response").removeprefix(f"{phrase}. ")
         schema = media.get("schema")
-        shown = self._schemas.field_of("", schema) if schema is not None else None
+        shown = self._fields.field_of("", schema) if schema is not None else None
         headers = node.get("headers")
-        return Response(
+        return OperationResponse(
             status=status,
             phrase=phrase,
             description=blocks_of(description),
@@ -228,16 +147,23 @@ class _Reader:
                 self._named(self._schemas.resolve(one), name)
                 for name, one in (headers.items() if isinstance(headers, Mapping) else ())
             ),
-            example=tokens_of(self._media_example(media, is_request=False)) if media_type else (),
+            example=tokens_of(self._example_in(media)) if self._example_in(media) is not None else (),
             schema=schema,
         )
 
-    def _media_example(self, media: Mapping[str, Any], *, is_request: bool) -> Any:
-        found = self._named_example(media)
-        return found if found is not None else self._schemas.example_of(media.get("schema"), is_request=is_request)
+    def _parameter_example(self, parameter: Mapping[str, Any]) -> Any:
+        """Its example, or that of its schema; a parameter without one stands for itself."""
+        found = self._example_in(parameter)
+        examples = self._schemas.resolve(parameter.get("schema")).get("examples")
+        if found is None and isinstance(examples, list) and examples:
+            return examples[0]
+        return found if found is not None else str(parameter.get("name"))
 
-    def _named_example(self, node: Mapping[str, Any]) -> Any:
-        """The example of a media type or a parameter: `example`, or the first of its `examples`."""
+    def _example_in(self, node: Mapping[str, Any]) -> Any:
+        """The example of a media type or a parameter: `example`, or the first of its `examples`; None without one.
+
+        Our document has one for every body (openapi/examples.py makes them), so that none is made here.
+        """
         if "example" in node:
             return node["example"]
         examples = node.get("examples")
@@ -254,30 +180,14 @@ class _Reader:
         media_type: str,
         media: Mapping[str, Any],
     ) -> str:
-        """A command line that a POSIX shell runs as it stands; credentials are all that it takes from outside."""
-        query: list[tuple[str, str]] = []
-        headers: list[str] = []
-        for one in parameters:
-            found = self._named_example(one)
-            value = _plain(found if found is not None else self._schemas.example_of(one.get("schema"), is_request=True))
-            name = str(one.get("name"))
-            if one.get("in") == "path":
-                path = path.replace(f"{{{name}}}", quote(value, safe=""))
-            elif one.get("required") is True and one.get("in") == "query":
-                query.append((name, value))
-            elif one.get("required") is True and one.get("in") == "header":
-                headers.append(f"{name}: {value}")
-        url = self._base_url + path + (f"?{urlencode(query)}" if query else "")
-        verb = {"get": "", "post": "" if media_type else "-X POST "}.get(method, f"-X {method.upper()} ")
-        lines = [f"curl {'-I ' if method == 'head' else verb}{_quoted(url)}"]
-        lines += self._credentials(node)
-        lines += [f"-H {_quoted(header)}" for header in headers]
-        if media_type:
-            body = self._media_example(media, is_request=True)
-            lines.append(f'-H "Content-Type: {media_type}"' if '"' not in media_type else "")
-            text = json.dumps(body, indent=2, ensure_ascii=False).replace("\n", "\n  ")
-            lines.append(f"-d {_quoted(text)}")
-        return " \\\n  ".join(line for line in lines if line)
+        return curl.command(
+            method,
+            self._base_url + path,
+            parameters=[(one, self._parameter_example(one)) for one in parameters],
+            credentials=list(self._credentials(node)),
+            media_type=media_type,
+            body=self._example_in(media) or {},
+        )
 
     def _requirements(self, node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Each a set of security schemes that will do together."""
@@ -287,17 +197,11 @@ class _Reader:
     def _scheme(self, name: str) -> Mapping[str, Any]:
         return self._schemas.resolve(self._document.get("components", {}).get("securitySchemes", {}).get(name))
 
-    def _credentials(self, node: Mapping[str, Any]) -> Iterable[str]:
+    def _credentials(self, node: Mapping[str, Any]) -> Iterable[curl.Credential]:
         """What the first of the requirements takes; the document's own scheme is `$API_KEY`, others are named."""
         own = next((name for one in self._requirements({}) for name in one), "")
         for name in next(iter(self._requirements(node)), {}):
-            scheme = self._scheme(name)
-            variable = "API_KEY" if name == own else re.sub(r"(?<=[a-z0-9])(?=[A-Z])|\W+", "_", name).upper()
-            if scheme.get("type") == "http" and str(scheme.get("scheme")).lower() == "bearer":
-                yield f'-H "Authorization: Bearer ${variable}"'
-            elif scheme.get("type") == "apiKey" and scheme.get("in") == "header":
-                prefix = _quoted(f"{scheme.get('name')}: ")
-                yield f'-H {prefix}"${variable}"'
+            yield curl.Credential(self._scheme(name), "API_KEY" if name == own else curl.variable_of(name))
 
     def _access(self, node: Mapping[str, Any]) -> str:
         """How to authenticate, where it is not as everywhere else."""
@@ -310,7 +214,7 @@ class _Reader:
         return "; or ".join(ways) or "none"
 
 
-def _common_problem(tags: tuple[Tag, ...]) -> Response | None:
+def _common_problem(tags: tuple[Tag, ...]) -> OperationResponse | None:
     """The problem whose shape most operations share: it is told once."""
     found = [one for tag in tags for op in tag.operations for one in op.problems if one.fields]
     return max(found, key=lambda one: sum(one.schema == other.schema for other in found), default=None)
@@ -321,8 +225,8 @@ def _common_headers(tags: tuple[Tag, ...]) -> tuple[Field, ...]:
     return tuple(header for header in found[0] if all(header in other for other in found)) if found else ()
 
 
-def _without_common(tag: Tag, problem: Response | None, headers: tuple[Field, ...]) -> Tag:
-    def short(one: Response) -> Response:
+def _without_common(tag: Tag, problem: OperationResponse | None, headers: tuple[Field, ...]) -> Tag:
+    def short(one: OperationResponse) -> OperationResponse:
         own = replace(one, headers=tuple(header for header in one.headers if header not in headers))
         is_common = one.is_problem and problem is not None and one.schema == problem.schema
         return replace(own, fields=(), example=()) if is_common else own
@@ -367,12 +271,3 @@ def _inside(sentence: str) -> str:
     """A sentence as a part of another."""
     words = sentence.rstrip(".")
     return words if words[1:2].isupper() else words[:1].lower() + words[1:]
-
-
-def _quoted(text: str) -> str:
-    """A word for a POSIX shell, always in quotes: nothing in it is a variable or a pattern to the shell."""
-    return "'" + text.replace("'", "'\"'\"'") + "'"
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -129,7 +129,7 @@ function takePicture(input) {
   const field = document.getElementById(input.dataset.picture);
   const file = input.files[0];
   const isTooLarge = file && file.size > Number(input.dataset.most);
-  input.setCustomValidity(isTooLarge ? `Choose a picture of at most ${input.dataset.most / 1024} KiB.` : "");
+  input.setCustomValidity(isTooLarge ? `Choose an image of at most ${input.dataset.most / 1024} KiB.` : "");
   input.reportValidity();
   field.value = "";
   if (!file || isTooLarge) return;

@@ -1,0 +1,84 @@
+"""Owner keys of a bucket: credentials that may do anything in it and nothing else."""
+
+from __future__ import annotations
+
+from fastapi import Response
+
+from keywright.domain.paging import Page
+from keywright.origin.buckets import owner_keys_rules
+from keywright.origin.web.admin_layout import (
+    BUCKET,
+    MAY_NOT_OWN,
+    bucket_path,
+    bucket_url,
+    get_bucket_layout,
+    render_bucket_page,
+    render_confirmation,
+    require,
+    show_secret,
+)
+from keywright.origin.web.request import PageRequest
+from keywright.origin.web.routes import GetRoute, PostRoute
+
+
+async def owner_key_list(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    keys, _ = await owner_keys_rules.list_of(request.work, *bucket_path(request), Page())
+    return await render_bucket_page(request, "buckets/owner_keys.html", layout, keys=keys)
+
+
+async def new_key(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_own, MAY_NOT_OWN)
+    return await render_bucket_page(
+        request, "buckets/owner_key_new.html", layout, form=request.form.or_initial(expires="never")
+    )
+
+
+async def create(request: PageRequest) -> Response:
+    description, expires_at = request.form.description(), request.form.expiry(request.work.now)
+    request.form.check()
+    account, name = bucket_path(request)
+    made = await owner_keys_rules.create(request.work, account, name, description=description, expires_at=expires_at)
+    return await show_secret(
+        request,
+        heading="Owner key created",
+        label="Owner key",
+        secret=made.secret,
+        words="It has full access to this bucket and nothing else. Copy it now: it won't be shown again.",
+        on=(bucket_url(request, "owner-keys"), "Back to owner keys"),
+    )
+
+
+async def ask_revoke(request: PageRequest) -> Response:
+    layout = await get_bucket_layout(request)
+    require(layout.may_own, MAY_NOT_OWN)
+    account, name = bucket_path(request)
+    key = await owner_keys_rules.get(request.work, account, name, request.path_param("keyId"))
+    lines = ["It stops working immediately. This can't be undone."]
+    if key.id == request.work.actor.sub:
+        lines.append("You are signed in with this key: revoking it ends your session.")
+    return await render_confirmation(
+        request,
+        heading=f"Revoke owner key ****{key.hint}",
+        lines=lines,
+        button="Revoke owner key",
+        back=bucket_url(request, "owner-keys"),
+    )
+
+
+async def revoke(request: PageRequest) -> Response:
+    account, name = bucket_path(request)
+    await owner_keys_rules.delete(request.work, account, name, request.path_param("keyId"))
+    request.waits_for_edges = True
+    text = "Owner key revoked."
+    return request.redirect(bucket_url(request, "owner-keys"), text)
+
+
+ROUTES = (
+    GetRoute(BUCKET + "/owner-keys", owner_key_list),
+    GetRoute(BUCKET + "/owner-keys/new", new_key),
+    PostRoute(BUCKET + "/owner-keys/new", create, form=new_key, action="owner-key.create"),
+    GetRoute(BUCKET + "/owner-keys/{keyId}/revoke", ask_revoke),
+    PostRoute(BUCKET + "/owner-keys/{keyId}/revoke", revoke, form=ask_revoke, action="owner-key.delete"),
+)
