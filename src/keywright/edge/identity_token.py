@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
-from keywright.edge.http.endpoint import encode_json
 from keywright.runtime.secret_files import KeyFileError, text_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class IdentitySigner:
         self._header = {"alg": "ES256", "typ": "JWT", "kid": key.thumbprint()}
         self._kept: dict[tuple[str, str], tuple[int, KeyRecord, ConsumerRecord, bytes]] = {}
         public = {**key.as_dict(private=False), "kid": key.thumbprint(), "use": "sig", "alg": "ES256"}
-        self.jwks = encode_json({"keys": [public]})
+        self.jwks = msgspec.json.encode({"keys": [public]})
 
     def sign(self, bucket: str, key: KeyRecord, consumer: ConsumerRecord) -> bytes:
         """A token that says whose key it is, for backends of this bucket. It never outlives the key."""
