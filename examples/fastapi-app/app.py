@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Security
 
-from keywright.policy.shared import SharedReplica
+from keywright.policy import SharedReplica
 from keywright.policy.fastapi import ApiKeyPolicy, KeyRefused, User, answer_problem
 
 source = SharedReplica(os.environ.get("KEYWRIGHT_DATA_DIR", "keywright-data"))

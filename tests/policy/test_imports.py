@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from keywright import policy
+
 # Packages (and parts of this one) that come with an import, beside the standard library.
 OURS_BARE = {"keywright.domain", "keywright.http", "keywright.policy"}
 OURS_REPLICA = {*OURS_BARE, "keywright.edge", "keywright.protocol", "keywright.runtime"}
@@ -42,6 +44,7 @@ def loaded(module: str) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize(
     ("module", "packages", "rooms"),
     [
+        ("keywright.policy", set(), OURS_BARE),
         ("keywright.policy.asgi", set(), OURS_BARE),
         ("keywright.policy.wsgi", set(), OURS_BARE),
         ("keywright.policy.remote", HTTPX, OURS_BARE),
@@ -60,3 +63,10 @@ def test_no_door_of_the_policy_brings_in_the_origin(module: str) -> None:
     found, ours = loaded(module)
     assert not found & ORIGIN
     assert ours <= OURS_BARE
+
+
+def test_every_name_of_the_package_is_there_and_loaded_when_asked_for() -> None:
+    assert {name: getattr(policy, name).__name__ for name in policy.__all__} == {name: name for name in policy.__all__}
+    assert set(policy.__all__) == set(policy._MODULES)
+    with pytest.raises(AttributeError, match="Nobody"):
+        _ = policy.Nobody
