@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -156,6 +157,17 @@ async def test_a_key_that_was_sent_in_the_wrong_place_is_not_kept(embedded: Serv
     kept = Path(embedded.settings.data_dir / "keywright.db").read_bytes()
     kept += Path(embedded.settings.data_dir / "keywright.db-wal").read_bytes()
     assert KEY[5:21].encode() not in kept
+
+
+@pytest.mark.parametrize("secret", ["my-own-secret-key-1", "Kx9!vT:2", "acme_live_4eC39Hq", "0123456789abcdef"])
+@pytest.mark.parametrize("path", ["consumers/nobody/keys/{}", "owner-keys/{}", "consumers/nobody/managers/{}"])
+async def test_a_custom_key_typed_where_an_id_belongs_is_not_kept(embedded: Service, path: str, secret: str) -> None:
+    url = f"{embedded.bucket_url}/{path.format(quote(secret, safe=''))}"
+    await embedded.call("DELETE", url, expect=404)
+    (entry, *_) = await entries(embedded)
+    assert entry["route"]["url"] == url.rpartition("/")[0] + "/****"
+    kept = Path(embedded.settings.data_dir / "keywright.db-wal").read_bytes()
+    assert secret.encode() not in kept
 
 
 @pytest.mark.parametrize(

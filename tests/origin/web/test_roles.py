@@ -87,7 +87,14 @@ async def test_whoever_signs_in_comes_to_where_they_wanted_to_go(service: Servic
         assert ADMIN in await visitor.open(BUCKET)
 
 
-@pytest.mark.parametrize("next", ["https://evil.example", "//evil.example", "/portal/my-project-production", "/docs"])
+@pytest.mark.parametrize(
+    "next",
+    [
+        "https://evil.example", "//evil.example", "/portal/my-project-production", "/docs", "/admin/../docs",
+        "/admin/../../x", "/admin/%2e%2E/docs", "/admin/.%2e/docs", "/admin/..\\docs", "/admin\\..\\docs",
+        "/admin/./../docs",
+    ],
+)  # fmt: skip
 async def test_no_sign_in_leads_elsewhere(service: Service, provider: IdentityProvider, next: str) -> None:
     async with visiting(service, None) as visitor:
         assert (await go(visitor, provider, ADMIN, next=next)).headers["location"] == "/admin"

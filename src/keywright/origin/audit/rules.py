@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from keywright.domain.keyformat import mask_in
+from keywright.domain.keyformat import mask, mask_in
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.origin.accounts.access import get_account
@@ -97,11 +98,31 @@ async def write(
     )
 
 
+_ID = re.compile(r"[a-z]+_[0-9A-Za-z]{24,32}")
+_WORD = re.compile(r"[$]?[A-Za-z0-9_-]{1,128}")
+_OF_IDS = frozenset({"keys", "owner-keys", "management-keys", "managers", "invites", "edges"})
+"""Behind these an address names one by its id, or has a word of its own such as `new`."""
+_WORDS = frozenset({"$bulk", "new"})
+
+
 def _without_secrets(url: str) -> str:
-    """A key that was sent as a part of the path must not stay in the record, however it was encoded."""
-    plain = unquote(url)
-    masked = mask_in(plain)
-    return url if masked == plain else masked
+    """A key that was sent as a part of the path must not stay in the record, however it was encoded.
+
+    A generated one is known by its form. Any other may be a customer's own secret, typed where an id belongs, so what
+    stands there and is no id is masked, and so is what can be no name anywhere.
+    """
+    segments = mask_in(unquote(url)).split("/")
+    shown = [
+        segment if _is_plain(segment, before) else mask("")
+        for before, segment in zip(["", *segments], segments, strict=False)
+    ]
+    return url if "/".join(shown) == unquote(url) else "/".join(shown)
+
+
+def _is_plain(segment: str, before: str) -> bool:
+    if before in _OF_IDS and segment not in _WORDS:
+        return not segment or _ID.fullmatch(segment) is not None
+    return not segment or _WORD.fullmatch(segment) is not None
 
 
 async def list_of(work: UnitOfWork, account_name: str, wanted: AuditFilter, page: Page) -> tuple[list[AuditEntry], int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -125,7 +125,7 @@ class PageRouter:
         """The address to go on to, if it leads into this portal; else where the portal begins."""
         base = self.base_of(http_request)
         is_inside = url == base or url.startswith((f"{base}/", f"{base}?"))
-        return url if is_inside and url.isascii() and url.isprintable() else base
+        return url if is_inside and url.isascii() and url.isprintable() and not _climbs(url) else base
 
     def limit(self, rate_limit: RateLimit, name: str) -> None:
         """Counts one use by `name`. Raises TooManyRequests when it is over the limit."""
@@ -212,3 +212,9 @@ async def _touch(services: Services, session: Session) -> None:
     except DatabaseUnavailable as error:
         # The page is there; that the session counts as disused a minute earlier is no reason to withhold it.
         log.warning("a session could not be kept in use: %s", error)
+
+
+def _climbs(url: str) -> bool:
+    """Whether a browser would go up from there. `%2e` is a dot there, and a backslash a slash (URL Standard)."""
+    path = url.partition("#")[0].partition("?")[0]
+    return "\\" in path or any(unquote(segment) in {".", ".."} for segment in path.split("/"))
