@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keywright.domain import roles
+from keywright.domain.identity_headers import IdentityHeaders, is_header_name, rename
 from keywright.domain.keyformat import Secret, is_possible
-from keywright.http.identity_headers import IdentityHeaders, is_header_name, rename
 from keywright.protocol.reports import edge_name_of, is_edge_name
 from keywright.runtime.nats_options import NatsOptions
 

@@ -11,10 +11,10 @@ import pytest
 from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from endpoints.table import BUCKET, EXPIRED, EXPIRING, METADATA, VALID, fill
+from keywright.domain.identity_headers import IDENTITY_HEADERS, rename
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.validate import MAX_BODY_BYTES, ValidateApi
 from keywright.edge.validator import Validator
-from keywright.http.identity_headers import IDENTITY_HEADERS, rename
 
 if TYPE_CHECKING:
     from keywright.edge.replica.replica import Replica

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
+from keywright.domain.identity_headers import IDENTITY_HEADERS, IdentityHeaders
 from keywright.domain.problems import Problem
 from keywright.domain.verdict import Verdict
 from keywright.edge.http.endpoint import find_bucket_name, no_bucket, not_ready, require_token, send_problem
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
-from keywright.http.identity_headers import IDENTITY_HEADERS, IdentityHeaders
 
 if TYPE_CHECKING:
     from keywright.domain.verdict import Result
