@@ -42,7 +42,7 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("keywright.serve.commands.configure_logs", lambda _level: None)
+    monkeypatch.setattr("keywright.serve.commands.configure_logs", lambda *_: None)
     monkeypatch.setattr("os.umask", lambda _mask: 0)
 
     def fail(data_dir: Path, *arguments: str, command: str = "serve", **variables: str) -> str:

@@ -39,7 +39,7 @@ LOOK_SECONDS = 2.0
 
 def run(settings: EdgeSettings) -> None:
     """Serves validations until SIGINT or SIGTERM. Raises StartError."""
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     variables.warn_of_unknown(os.environ, _log)
     variables.warn_of_old_names(os.environ, Part.EDGE, _log)
     server.prepare(settings.host, settings.port, settings.grpc_port)

@@ -90,5 +90,5 @@ class EdgeWorker:
 def create_app() -> EdgeWorker:
     """Built in the worker, after the fork: an LMDB environment must not be carried through one."""
     settings = EdgeSettings.load()
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     return EdgeWorker(settings)

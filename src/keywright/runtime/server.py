@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
+from keywright.runtime.logging import SERVER_LOGS
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Step = Callable[[], Awaitable[None]]
@@ -85,6 +87,7 @@ def run(target: str, host: str, port: int, workers: int) -> None:
         loop=Loops.asyncio,
         factory=True,
         log_level=LogLevels.warning,
+        log_dictconfig=SERVER_LOGS,
         respawn_failed_workers=True,
         respawn_interval=0.1,
         workers_kill_timeout=DRAIN_SECONDS,

@@ -67,5 +67,5 @@ def export_snapshot(settings: OriginSettings, path: Path, token_id: str | None, 
 
 
 def _start_logs(settings: OriginSettings) -> None:
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     variables.warn_of_old_names(os.environ, Part.SERVE, _log)

@@ -261,7 +261,7 @@ class ServeWorker:
 def create_app() -> ServeWorker:
     """Built in the worker, after the fork: an LMDB environment must not be carried through one."""
     settings = OriginSettings.load()
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     return ServeWorker(settings)
 
 

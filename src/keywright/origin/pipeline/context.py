@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keywright.origin.audit.rules import RequestSource
+from keywright.runtime import logging as logs
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_NAME = re.compile(r"%(?=2f|[01][0-9a-f]|7f)", re.IGNORECASE)
@@ -38,6 +39,7 @@ class RequestContext:
             "state": {**scope.get("state", {}), "request_id": request_id},
         }
         has_begun = False
+        logs.request_id.set(request_id)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal has_begun
