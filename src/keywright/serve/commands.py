@@ -1,7 +1,6 @@
-"""Both planes on one machine, in one command: starts, migrates and re-keys a deployment.
+"""Owns what the commands of the service do: serve, migrate, rotate-master-key, snapshot export. cli/ parses and calls.
 
-This is the one place that sees origin and edge. `first_start` makes what a deployment needs, `embedded` is what each
-worker process runs.
+What a deployment needs is made in first_start.py; worker.py is what each worker process runs.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class ServeWorker:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await server.live(receive, send, start=self._start_worker, stop=self.stop, log=log)
+            await server.asgi_lifespan(receive, send, start=self._start_worker, stop=self.stop, log=log)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
             endpoint = self._edge.find_endpoint(scope["path"])

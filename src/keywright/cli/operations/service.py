@@ -79,7 +79,7 @@ def serve(
     The first start creates the data directory, an account, a project with three
     buckets, and a management key, which is printed once.
     """
-    server.collect_later()
+    server.defer_gc()
     from keywright.serve import commands  # Loads both planes.
 
     with start_errors_as_failures():
@@ -146,7 +146,7 @@ def edge(
     publishes to, instead of the origin, and needs no such key. With a snapshot
     file it can start without either, and without them answers from that file.
     """
-    server.collect_later()
+    server.defer_gc()
     with start_errors_as_failures():
         from keywright.edge import start
         from keywright.runtime.settings import EdgeSettings
