@@ -94,13 +94,6 @@ def test_a_page_speaks_the_words_of_the_trade(page: Path) -> None:
     assert [match[0] for match in _DIALECT.finditer(page.read_text())] == []
 
 
-def test_the_settings_page_names_the_variables_that_are_read_and_no_others() -> None:
-    sources = [ROOT / "src/keywright/runtime/settings.py", *(ROOT / "src/keywright/cli").rglob("*.py")]
-    read = {name for source in sources for name in re.findall(r'"(KEYWRIGHT_[A-Z_]+)"', source.read_text())}
-    told = set(re.findall(r"KEYWRIGHT_[A-Z_]+", (ROOT / "docs/reference/settings.md").read_text()))
-    assert told == read
-
-
 def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
     from keywright.edge.replica import files
     from keywright.origin.db.tables import SCHEMA_VERSION

@@ -119,15 +119,15 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     return install
 
 
-def test_serve_hands_over_what_was_given_and_none_for_the_rest(service: Callable[..., list[Any]]) -> None:
+def test_serve_hands_over_options_and_leaves_variables_to_the_settings(service: Callable[..., list[Any]]) -> None:
     calls = service()
 
-    result = run("serve", "--port", "9000", env={"KEYWRIGHT_WORKERS": "4", "KEYWRIGHT_DATA_DIR": "/srv/keys"})
+    result = run("serve", "--port", "9000", "--data-dir", "/srv/keys", env={"KEYWRIGHT_WORKERS": "4"})
 
     assert result.exit_code == 0
     given = {
-        "host": None, "port": 9000, "data_dir": Path("/srv/keys"), "database_url": None, "workers": 4, "region": None,
-        "nats": None, "grpc_port": None,
+        "host": None, "port": 9000, "data_dir": Path("/srv/keys"), "database_url": None, "workers": None,
+        "region": None, "nats": None, "grpc_port": None,
     }  # fmt: skip
     assert calls == [("serve", given, {})]
 

@@ -37,7 +37,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EdgeSettings:
         KEYWRIGHT_PEPPER=PEPPER,
         KEYWRIGHT_PORT=str(free_port()),
         KEYWRIGHT_DATA_DIR=str(tmp_path),
-        KEYWRIGHT_ORIGIN="http://127.0.0.1:1/",
+        KEYWRIGHT_ORIGIN_URL="http://127.0.0.1:1/",
     )
     return EdgeSettings.load()
 
@@ -82,7 +82,7 @@ async def test_the_settings_of_the_endpoints_are_those_of_the_edge(settings: Edg
         KEYWRIGHT_FORWARD_AUTH_SCHEME="Token",
         KEYWRIGHT_IDENTITY_HEADERS="X-Consumer-Name=X-User-Id",
         KEYWRIGHT_IDENTITY_TOKEN_SECONDS="60",
-        KEYWRIGHT_MIN_REVISION_TIMEOUT="1500",
+        KEYWRIGHT_MIN_REVISION_TIMEOUT_SECONDS="1.5",
     )
     app = worker.create_app()
     await app.start()
@@ -119,7 +119,7 @@ async def test_beside_http_it_serves_grpc_and_looks_for_its_haproxy(
     port = free_port()
     os.environ.update(
         KEYWRIGHT_GRPC_PORT=str(port),
-        KEYWRIGHT_HAPROXY=str(tmp_path / "none.sock"),
+        KEYWRIGHT_HAPROXY_SOCKET=str(tmp_path / "none.sock"),
         KEYWRIGHT_IDENTITY_TOKEN_SECONDS="60",
     )
     app = worker.create_app()
@@ -152,9 +152,9 @@ def test_a_file_that_is_refused_does_not_stop_an_edge_that_has_something_else(
 ) -> None:
     started: list[Any] = []
     monkeypatch.setattr(server, "run", lambda *arguments: started.append(arguments))
-    os.environ["KEYWRIGHT_SNAPSHOT"] = "/none"
+    os.environ["KEYWRIGHT_SNAPSHOT_FILE"] = "/none"
     if beside == "answers":
-        os.environ["KEYWRIGHT_ORIGIN"] = ""
+        os.environ["KEYWRIGHT_ORIGIN_URL"] = ""
         fill(settings)
     start.run(EdgeSettings.load())
     assert (len(started), "the snapshot file is refused: /none can't be read" in "".join(capfd.readouterr())) == (
@@ -167,7 +167,7 @@ def test_a_file_is_left_alone_while_another_process_follows_into_the_replica(
     settings: EdgeSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(server, "run", lambda *_: None)
-    os.environ["KEYWRIGHT_SNAPSHOT"] = "/none"
+    os.environ["KEYWRIGHT_SNAPSHOT_FILE"] = "/none"
     settings.replica_dir.mkdir()
     with (settings.replica_dir / "following.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -176,7 +176,7 @@ def test_a_file_is_left_alone_while_another_process_follows_into_the_replica(
 
 
 async def test_an_edge_without_an_origin_says_so_and_is_never_in_step(settings: EdgeSettings) -> None:
-    os.environ.update(KEYWRIGHT_ORIGIN="", KEYWRIGHT_SNAPSHOT="/none")
+    os.environ.update(KEYWRIGHT_ORIGIN_URL="", KEYWRIGHT_SNAPSHOT_FILE="/none")
     fill(settings)
     app = worker.create_app()
     await app.start()
@@ -214,10 +214,14 @@ def test_another_pepper_stops_a_new_edge_and_not_one_that_has_answers(
         ({"KEYWRIGHT_PEPPER": "AAAA"}, StartError, "32 are needed"),
         ({"KEYWRIGHT_DATA_DIR": "/proc/none"}, StartError, "can't use the data directory"),
         ({"KEYWRIGHT_EDGE_TOKEN": ""}, SettingsError, "feed: true"),
-        ({"KEYWRIGHT_ORIGIN": ""}, SettingsError, "--origin.*--snapshot"),
-        ({"KEYWRIGHT_ORIGIN": "", "KEYWRIGHT_SNAPSHOT": "/none"}, StartError, "/none can't be read: no such file"),
-        ({"KEYWRIGHT_ORIGIN": "nats://hub"}, SettingsError, "--origin"),
-        ({"KEYWRIGHT_ORIGIN": "https://user:word@hub"}, SettingsError, "--origin"),
+        ({"KEYWRIGHT_ORIGIN_URL": ""}, SettingsError, "--origin.*--snapshot"),
+        (
+            {"KEYWRIGHT_ORIGIN_URL": "", "KEYWRIGHT_SNAPSHOT_FILE": "/none"},
+            StartError,
+            "/none can't be read: no such file",
+        ),
+        ({"KEYWRIGHT_ORIGIN_URL": "nats://hub"}, SettingsError, "--origin"),
+        ({"KEYWRIGHT_ORIGIN_URL": "https://user:word@hub"}, SettingsError, "--origin"),
         ({"KEYWRIGHT_EDGE_NAME": "with space"}, SettingsError, "KEYWRIGHT_EDGE_NAME"),
         (
             {"KEYWRIGHT_IDENTITY_TOKEN_SECONDS": "60", "KEYWRIGHT_IDENTITY_KEY_FILE": "/none.pem"},

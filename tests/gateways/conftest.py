@@ -32,7 +32,7 @@ class TableEdge(ServeProcess):
     def __init__(self, data_dir: Path, *arguments: str, port: int | None = None, **variables: str) -> None:
         self.grpc_port = free_port()
         given = {
-            "KEYWRIGHT_ORIGIN": f"http://127.0.0.1:{free_port()}",
+            "KEYWRIGHT_ORIGIN_URL": f"http://127.0.0.1:{free_port()}",
             "KEYWRIGHT_EDGE_TOKEN": "token-of-an-edge-without-an-origin",
             "KEYWRIGHT_PEPPER": PEPPER,
             "KEYWRIGHT_GRPC_PORT": str(self.grpc_port),

@@ -25,7 +25,7 @@ NATS = "nats://127.0.0.1:4222"
 
 def test_a_broker_is_told_by_variables_and_the_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {
-        "URL": "nats://a:4222", "CREDENTIALS": "/etc/nats/relay.creds", "DOMAIN": "hub", "MIRRORS": "eu, us",
+        "URL": "nats://a:4222", "CREDENTIALS_FILE": "/etc/nats/relay.creds", "DOMAIN": "hub", "MIRRORS": "eu, us",
         "PREFIX": "two", "REPLICAS": "3", "SNAPSHOT_CHANGES": "500", "USER": "relay", "PASSWORD": "hidden-password",
     }  # fmt: skip
     for name, value in variables.items():

@@ -42,7 +42,7 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("keywright.serve.commands.configure_logs", lambda _level: None)
+    monkeypatch.setattr("keywright.serve.commands.configure_logs", lambda *_: None)
     monkeypatch.setattr("os.umask", lambda _mask: 0)
 
     def fail(data_dir: Path, *arguments: str, command: str = "serve", **variables: str) -> str:
@@ -157,8 +157,8 @@ class TestWhatIsWrongIsOneLine:
             ("KEYWRIGHT_DATABASE_URL", "sqlite://", "names no file"),
             ("KEYWRIGHT_BOOTSTRAP_KEY", "short", "must be 8 to 512 printable"),
             ("KEYWRIGHT_BOOTSTRAP_ACCOUNT", "My Account", "must be 1 to 128 of a-z"),
-            ("KEYWRIGHT_TAGS", "-1", "must be a whole number from 0 to 100"),
-            ("KEYWRIGHT_METADATA_BYTES", "1e3", "must be a whole number"),
+            ("KEYWRIGHT_MAX_TAGS", "-1", "must be a whole number from 0 to 100"),
+            ("KEYWRIGHT_MAX_METADATA_BYTES", "1e3", "must be a whole number"),
             ("KEYWRIGHT_MANAGEMENT_RATE_LIMIT", "9" * 50, "must be a whole number"),
             ("KEYWRIGHT_LOG_LEVEL", "loud", "must be one of debug, info, warning, error"),
             ("KEYWRIGHT_VALIDATION_TOKEN_REQUIRED", "maybe", "must be one of true, false"),

@@ -32,12 +32,12 @@ async def live_through() -> list[bool]:
     async def note() -> None:
         collecting.append(gc.isenabled())
 
-    await server.live(receive, send, start=note, stop=note, log=logging.getLogger("test"))
+    await server.asgi_lifespan(receive, send, start=note, stop=note, log=logging.getLogger("test"))
     return collecting
 
 
 async def test_a_worker_collects_from_its_start_on() -> None:
-    server.collect_later()
+    server.defer_gc()
     assert await live_through() == [False, True]
     assert gc.get_freeze_count() > 0
 

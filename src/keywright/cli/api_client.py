@@ -19,16 +19,16 @@ from keywright.cli.columns import plain
 from keywright.cli.failures import CommandFailed
 from keywright.cli.printing import Answer, warn
 from keywright.domain import keyformat
+from keywright.runtime.settings import SettingsError, variables
+from keywright.runtime.settings.kinds import Part
+from keywright.runtime.settings.other_parts import MANAGEMENT_KEY
+from keywright.runtime.settings.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from keywright.cli.shared_options import ListRange
 
-
-MANAGEMENT_KEY = "KEYWRIGHT_MANAGEMENT_KEY"
-OLD_MANAGEMENT_KEY = "KEYWRIGHT_API_KEY"
-"""Its old name, which works for one minor version more."""
 PAGE_SIZE = 1000
 TIMEOUT_SECONDS = 30.0
 MAX_TRIES = 5
@@ -165,20 +165,22 @@ class Api:
 
 def _management_key() -> str:
     """The management key in its variable, or in the one of the old name. Raises CommandFailed."""
-    key, old = (os.environ.get(name, "").strip() for name in (MANAGEMENT_KEY, OLD_MANAGEMENT_KEY))
-    if key and old and key != old:
-        raise CommandFailed(f"{MANAGEMENT_KEY} and {OLD_MANAGEMENT_KEY} (its old name) differ; unset one of them")
-    if not (key or old):
+    try:
+        secret = Reader(os.environ, {}).get(MANAGEMENT_KEY)
+    except SettingsError as error:
+        raise CommandFailed(str(error)) from None
+    if secret is None:
         raise CommandFailed(
-            f"no management key; set it with `export {MANAGEMENT_KEY}=...`\n"
+            f"no management key; set it with `export {MANAGEMENT_KEY.name}=...`\n"
             "  (`keywright serve` prints the first one when it starts for the first time)"
         )
-    if not key:
-        warn(f"{OLD_MANAGEMENT_KEY} is deprecated; use {MANAGEMENT_KEY}")
-    if not keyformat.is_possible(key or old):
-        name = MANAGEMENT_KEY if key else OLD_MANAGEMENT_KEY
+    name = MANAGEMENT_KEY.name
+    for old in variables.old_names_in(os.environ, Part.CLI):
+        warn(f"{old} is deprecated; use {MANAGEMENT_KEY.name}")
+        name = old
+    if not keyformat.is_possible(secret.reveal()):
         raise CommandFailed(f"{name} doesn't hold a key; was it cut short or mistyped?")
-    return key or old
+    return secret.reveal()
 
 
 def _checked_url(url: str) -> str:
@@ -216,7 +218,7 @@ def _refusal(status: int, problem: Mapping[str, Any]) -> str:
         if isinstance(error, dict):
             lines.append(plain(f"  {error.get('field', '?')}: {error.get('message', '')}"))
     if status == 401:
-        lines.append(f"  The management key is that of {MANAGEMENT_KEY}; is it one of this deployment?")
+        lines.append(f"  The management key is that of {MANAGEMENT_KEY.name}; is it one of this deployment?")
     if status >= 500 and "requestId" in problem:
         lines.append(plain(f"  request id: {problem['requestId']}"))
     return "\n".join(lines)

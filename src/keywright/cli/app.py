@@ -15,6 +15,7 @@ from keywright.cli.operations import service, snapshot
 from keywright.cli.printing import fail
 from keywright.cli.resources import buckets, consumers, edges, keys, managers, portal
 from keywright.cli.shared_options import example
+from keywright.cli.variables import warn_of_unknown_variables
 
 _RUN, _MAINTAIN, _MANAGE = "Run", "Maintain", "Manage keys"
 
@@ -53,6 +54,7 @@ def _print_version(is_asked: bool) -> None:
 
 @app.callback()
 def root(
+    ctx: typer.Context,
     *,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
@@ -66,6 +68,8 @@ def root(
 
     Every command explains itself with --help.
     """
+    if ctx.invoked_subcommand not in ("serve", "edge"):  # Which these stop at, or say in their logs.
+        warn_of_unknown_variables()
 
 
 service.add_to(app, run_panel=_RUN, maintain_panel=_MAINTAIN)

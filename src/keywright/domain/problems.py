@@ -5,7 +5,7 @@
      +-- Unauthorized 401          +-- Conflict 409              +-- InternalServerError 500
      +-- Forbidden 403             +-- PayloadTooLarge 413       +-- ServiceUnavailable 503
      +-- NotFound 404              +-- UnsupportedMediaType 415
-     +-- Gone 410
+     +-- Gone 410                  +-- RequestTimeout 408
 
 A Problem is raised where a rule is broken and rendered in one place per plane. A refused key is no Problem but a value
 (domain/verdict.py); everything else that goes wrong is a bug and becomes a 500 without detail.
@@ -13,13 +13,11 @@ A Problem is raised where a rule is broken and rendered in one place per plane. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_BASE = "https://httpproblems.com/http-status/"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}")
 _LONGEST_INSTANCE = 1024
 
 
@@ -78,6 +76,10 @@ class MethodNotAllowed(Problem):
     status, title = 405, "Method Not Allowed"
 
 
+class RequestTimeout(Problem):
+    status, title = 408, "Request Timeout"
+
+
 class Conflict(Problem):
     status, title = 409, "Conflict"
 
@@ -109,15 +111,10 @@ class ServiceUnavailable(Problem):
 BY_STATUS: dict[int, type[Problem]] = {
     problem.status: problem
     for problem in (
-        BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Conflict, Gone,
+        BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, RequestTimeout, Conflict, Gone,
         PayloadTooLarge, UnsupportedMediaType, TooManyRequests, InternalServerError, ServiceUnavailable,
     )
 }  # fmt: skip
-
-
-def find_request_id(given: str | None) -> str | None:
-    """What a client calls its request, only if that can't be anything but an id."""
-    return given if given is not None and _REQUEST_ID.fullmatch(given) is not None else None
 
 
 def instance_of(path: str) -> str:

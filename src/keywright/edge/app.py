@@ -87,7 +87,7 @@ def new_edge_app(
     validate_api = ValidateApi(
         validator,
         token_required=settings.validation_token_required,
-        min_revision_seconds=settings.min_revision_millis / 1000,
+        min_revision_seconds=settings.min_revision_seconds,
     )
     forward_auth = ForwardAuth(
         validator,
@@ -95,7 +95,7 @@ def new_edge_app(
         auth_scheme=settings.forward_auth_scheme,
         identity_headers=settings.identity_headers,
         token_required=settings.validation_token_required,
-        min_revision_seconds=settings.min_revision_millis / 1000,
+        min_revision_seconds=settings.min_revision_seconds,
         signer=signer,
     )
     metrics = Metrics({"validate": validate_api, "forward-auth": forward_auth}, status, WorkerCounts.of_environment())

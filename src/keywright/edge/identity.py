@@ -6,11 +6,9 @@ copied directory is another edge: taken for one, the copy that is ahead would hi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import math
-import os
 import secrets
 import socket
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING
 from keywright import __version__
 from keywright.domain.models import to_millis
 from keywright.protocol.reports import EdgeState, Report
+from keywright.runtime import atomic_file
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -77,17 +76,11 @@ class Identity:
 def _load_or_draw(path: Path) -> str:
     """Of several processes that start at once one draws, and all read that."""
     drawn = secrets.token_hex(16)
-    waiting = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            waiting.write_text(drawn)
-            with contextlib.suppress(FileExistsError):
-                os.link(waiting, path)
+            atomic_file.create(path, drawn.encode())
         return path.read_text().strip() or drawn
     except (OSError, UnicodeDecodeError) as error:
         _log.warning("can't keep %s, so this edge is a new one at each start: %s", path, error)
         return drawn
-    finally:
-        with contextlib.suppress(OSError):
-            waiting.unlink(missing_ok=True)

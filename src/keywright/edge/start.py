@@ -24,7 +24,8 @@ from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.secret_files import KeyFileError
 from keywright.runtime.server import StartError
-from keywright.runtime.settings import EdgeSettings
+from keywright.runtime.settings import EdgeSettings, variables
+from keywright.runtime.settings.kinds import Part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,13 +39,14 @@ LOOK_SECONDS = 2.0
 
 def run(settings: EdgeSettings) -> None:
     """Serves validations until SIGINT or SIGTERM. Raises StartError."""
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
+    variables.warn_of_unknown(os.environ, _log)
+    variables.warn_of_old_names(os.environ, Part.EDGE, _log)
     server.prepare(settings.host, settings.port, settings.grpc_port)
     _check(settings)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"Keywright {__version__} edge on http://{host}:{settings.port}, following {settings.followed}", flush=True)  # noqa: T201
+    print(f"Keywright {__version__} edge on {settings.url}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
-    os.environ.update(settings.environment)
+    variables.hand_on(os.environ, settings.flags)
     with worker_counts.shared_by_workers(settings.data_dir):
         server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
 

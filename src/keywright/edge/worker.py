@@ -51,7 +51,7 @@ class EdgeWorker:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await server.live(receive, send, start=self.start, stop=self.stop, log=log)
+            await server.asgi_lifespan(receive, send, start=self.start, stop=self.stop, log=log)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
             await (self._edge.find_endpoint(scope["path"]) or self._edge)(scope, receive, send)
@@ -90,5 +90,5 @@ class EdgeWorker:
 def create_app() -> EdgeWorker:
     """Built in the worker, after the fork: an LMDB environment must not be carried through one."""
     settings = EdgeSettings.load()
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     return EdgeWorker(settings)

@@ -1,1 +1,1 @@
-"""Pieces of HTTP that both planes and the policy share: credentials, identity headers."""
+"""Pieces of HTTP that both planes and the policy share."""

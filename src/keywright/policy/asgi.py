@@ -12,8 +12,9 @@ import itertools
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Unpack
 
+from keywright.http.problem_response import render
+from keywright.http.request_id import request_id_in
 from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
-from keywright.policy.refusals import render
 
 if TYPE_CHECKING:
     from keywright.domain.problems import Problem
@@ -143,7 +144,6 @@ async def _answer_handshake(scope: Scope, receive: Receive, send: Send, problem:
 
 
 def _rendered(scope: Scope, problem: Problem) -> tuple[dict[str, Any], bytes]:
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), None)
-    headers, body = render(problem, scope["path"], given)
+    headers, body = render(problem, scope["path"], request_id_in(scope["headers"]).decode())
     encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     return {"status": problem.status, "headers": encoded}, body

@@ -20,10 +20,11 @@ from django.utils.module_loading import import_string
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
 
+from keywright.http.problem_response import render
+from keywright.http.request_id import request_id_of_text
 from keywright.policy import wsgi
 from keywright.policy.gate import Gate, Refused
 from keywright.policy.identity import Credential, User
-from keywright.policy.refusals import render
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -103,7 +104,8 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Any:
 
         return exception_handler(error, context)
     request = context["request"]
-    headers, body = render(error.problem, request.path, request.META.get("HTTP_X_REQUEST_ID"))
+    request_id = request_id_of_text(request.META.get("HTTP_X_REQUEST_ID"))
+    headers, body = render(error.problem, request.path, request_id)
     return HttpResponse(body, status=error.problem.status, headers=dict(headers))
 
 

@@ -22,10 +22,11 @@ from fastapi.requests import HTTPConnection
 from fastapi.security.base import SecurityBase
 
 from keywright.domain.problems import CONTENT_TYPE
+from keywright.http.problem_response import render
+from keywright.http.request_id import request_id_of_text
 from keywright.policy.asgi import POLICY_VIOLATION, authenticate
 from keywright.policy.gate import Gate, Options, Refused
 from keywright.policy.identity import Anonymous, User
-from keywright.policy.refusals import render
 
 if TYPE_CHECKING:
     from keywright.domain.problems import Problem
@@ -46,7 +47,8 @@ async def answer_problem(request: Request, refused: Exception) -> Response:
     """An exception handler: `app.add_exception_handler(KeyRefused, answer_problem)`."""
     if not isinstance(refused, KeyRefused):
         raise refused
-    headers, body = render(refused.problem, request.scope["path"], request.headers.get("x-request-id"))
+    request_id = request_id_of_text(request.headers.get("x-request-id"))
+    headers, body = render(refused.problem, request.scope["path"], request_id)
     return Response(body, refused.status_code, dict(headers))
 
 

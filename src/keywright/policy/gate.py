@@ -13,10 +13,10 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Required, TypedDict
 from urllib.parse import parse_qsl
 
+from keywright.domain.identity_headers import IDENTITY_HEADERS
 from keywright.domain.problems import ServiceUnavailable
 from keywright.domain.verdict import Verdict
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
-from keywright.http.identity_headers import IDENTITY_HEADERS
 from keywright.policy.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 from keywright.runtime import secret_files
 from keywright.runtime.clock import Clock
+from keywright.runtime.settings import variables
 
 if TYPE_CHECKING:
     from keywright.domain.verdict import Result
@@ -50,6 +51,7 @@ class ReplicaSource(ABC):
         ready_seconds: float,
     ) -> None:
         """`ready_seconds` is how long `open` waits for a replica that holds a snapshot. Raises KeyFileError."""
+        variables.warn_of_unknown(os.environ, _log)
         self._clock = Clock()
         self.directory = Path(directory).expanduser().absolute()
         secret = None if pepper is None else Secret(pepper)

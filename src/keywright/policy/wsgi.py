@@ -11,8 +11,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Unpack
 
+from keywright.http.problem_response import render
+from keywright.http.request_id import request_id_of_text
 from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
-from keywright.policy.refusals import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -37,7 +38,8 @@ class ApiKeyPolicy:
             environ[USER], environ[AUTH] = authenticate(self._gate, environ)
         except Refused as refused:
             problem = refused.problem
-            headers, body = render(problem, _path_of(environ), environ.get("HTTP_X_REQUEST_ID"))
+            request_id = request_id_of_text(environ.get("HTTP_X_REQUEST_ID"))
+            headers, body = render(problem, _path_of(environ), request_id)
             start_response(f"{problem.status} {HTTPStatus(problem.status).phrase}", headers)
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
         return self._app(environ, start_response)

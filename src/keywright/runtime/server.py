@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
+from keywright.runtime.logging import SERVER_LOGS
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Step = Callable[[], Awaitable[None]]
@@ -29,13 +31,13 @@ class StartError(Exception):
     """Why the service can't start, in one line for whoever runs it."""
 
 
-async def live(receive: Receive, send: Send, *, start: Step, stop: Step, log: logging.Logger) -> None:
+async def asgi_lifespan(receive: Receive, send: Send, *, start: Step, stop: Step, log: logging.Logger) -> None:
     """The ASGI lifespan of a worker: `start` before its first request, `stop` after its last."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             await start()
-            _collect_again()
+            _resume_gc()
             await send({"type": "lifespan.startup.complete"})
             log.info("worker %d is ready", os.getpid())
         elif message["type"] == "lifespan.shutdown":
@@ -44,14 +46,14 @@ async def live(receive: Receive, send: Send, *, start: Step, stop: Step, log: lo
             return
 
 
-def collect_later() -> None:
-    """Leave garbage alone until workers have started. What is imported and built until then is hundreds of thousands of
+def defer_gc() -> None:
+    """Collect no garbage until workers have started. What is imported and built until then is hundreds of thousands of
     objects that stay, and to look through them again and again took a tenth of the start.
     """
     gc.disable()
 
 
-def _collect_again() -> None:
+def _resume_gc() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
@@ -85,6 +87,7 @@ def run(target: str, host: str, port: int, workers: int) -> None:
         loop=Loops.asyncio,
         factory=True,
         log_level=LogLevels.warning,
+        log_dictconfig=SERVER_LOGS,
         respawn_failed_workers=True,
         respawn_interval=0.1,
         workers_kill_timeout=DRAIN_SECONDS,

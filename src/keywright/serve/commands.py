@@ -1,12 +1,12 @@
-"""Both planes on one machine, in one command: starts, migrates and re-keys a deployment.
+"""Owns what the commands of the service do: serve, migrate, rotate-master-key, snapshot export. cli/ parses and calls.
 
-This is the one place that sees origin and edge. `first_start` makes what a deployment needs, `embedded` is what each
-worker process runs.
+What a deployment needs is made in first_start.py; worker.py is what each worker process runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +17,19 @@ from keywright.runtime import server
 from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.server import StartError
-from keywright.runtime.settings import OriginSettings
+from keywright.runtime.settings import OriginSettings, variables
+from keywright.runtime.settings.kinds import Part
 from keywright.serve import first_start, key_files, snapshots
 
 __all__ = ["StartError", "export_snapshot", "migrate", "rotate_master_key", "serve"]
 
+_log = logging.getLogger("keywright.serve")
+
 
 def serve(settings: OriginSettings) -> None:
     """Prepares the deployment and serves it until SIGINT or SIGTERM. Raises StartError."""
-    configure_logs(settings.log_level)
+    _start_logs(settings)
+    variables.warn_of_unknown(os.environ, _log)
     server.prepare(settings.host, settings.port, settings.grpc_port)
     started = asyncio.run(first_start.prepare(settings))
     try:
@@ -33,7 +37,7 @@ def serve(settings: OriginSettings) -> None:
     except key_files.KeyFileError as error:
         raise StartError(str(error)) from None
     print(first_start.banner(settings, started), flush=True)  # noqa: T201
-    os.environ.update(settings.environment)
+    variables.hand_on(os.environ, settings.flags)
     # What was shown once has no business in the environment of the workers.
     os.environ.pop("KEYWRIGHT_BOOTSTRAP_KEY", None)
 
@@ -44,18 +48,23 @@ def serve(settings: OriginSettings) -> None:
 def migrate(settings: OriginSettings) -> None:
     """Brings the database to this version's shape and says what it did. Raises StartError."""
     os.umask(0o077)
-    configure_logs(settings.log_level)
+    _start_logs(settings)
     print(asyncio.run(first_start.migrate(settings)))  # noqa: T201
 
 
 def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> None:
     """Seals every bucket's data key under a new master key, beside running traffic. Raises StartError."""
     os.umask(0o077)
-    configure_logs(settings.log_level)
+    _start_logs(settings)
     print(asyncio.run(first_start.rotate_master_key(settings, discard_old=discard_old)))  # noqa: T201
 
 
 def export_snapshot(settings: OriginSettings, path: Path, token_id: str | None, progress: Callable[[int], None]) -> int:
     """Writes the record to a snapshot file; how many records that are. Raises StartError."""
-    configure_logs(settings.log_level)
+    _start_logs(settings)
     return asyncio.run(snapshots.export(settings, path, token_id, progress))
+
+
+def _start_logs(settings: OriginSettings) -> None:
+    configure_logs(settings.log_level, settings.log_format)
+    variables.warn_of_old_names(os.environ, Part.SERVE, _log)

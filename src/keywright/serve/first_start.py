@@ -121,8 +121,8 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
     except KeyFileError as error:
         raise StartError(f"{error}; restore it from your backup: this deployment was made with it") from None
     limits = Limits(
-        metadata_bytes=settings.metadata_bytes,
-        tags=settings.tags,
+        metadata_bytes=settings.max_metadata_bytes,
+        tags=settings.max_tags,
         session_idle=timedelta(minutes=settings.session_idle_minutes),
         session_life=timedelta(minutes=settings.session_minutes),
     )
@@ -131,8 +131,7 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
 
 def banner(settings: OriginSettings, started: Started) -> str:
     """What `serve` prints: where it is, and at the first start, once, the key and the first call to try."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{settings.port}"
+    url = settings.url
     lines = [f"Keywright {__version__} on {url}  (reference: {url}/docs)", f"Data: {settings.data_dir}"]
     lines += [f"Note: {note}" for note in started.notes]
     made = started.bootstrap

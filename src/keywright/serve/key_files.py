@@ -13,7 +13,7 @@ from pathlib import Path
 
 from keywright.domain.keyformat import Digester
 from keywright.origin.keys.vault import KEY_BYTES, KeyRing
-from keywright.runtime import secret_files
+from keywright.runtime import atomic_file, secret_files
 from keywright.runtime.secret_files import PEPPER_BYTES, KeyFileError, text_of
 from keywright.runtime.settings import OriginSettings
 
@@ -44,9 +44,9 @@ async def alone_in(data_dir: Path) -> AsyncIterator[None]:
 def make_missing(settings: OriginSettings) -> None:
     """Makes the files that the first start needs; what is given as a variable needs none."""
     if settings.pepper is None and not settings.pepper_file.exists():
-        _write_new(settings.pepper_file, base64.b64encode(secrets.token_bytes(PEPPER_BYTES)).decode() + "\n")
+        atomic_file.create(settings.pepper_file, base64.b64encode(secrets.token_bytes(PEPPER_BYTES)) + b"\n")
     if settings.master_key is None and not settings.master_key_file.exists():
-        _write_new(settings.master_key_file, KeyRing.of(secrets.token_bytes(KEY_BYTES)).format())
+        atomic_file.create(settings.master_key_file, KeyRing.of(secrets.token_bytes(KEY_BYTES)).format().encode())
 
 
 def load_digester(settings: OriginSettings) -> Digester:
@@ -65,25 +65,4 @@ def load_ring(settings: OriginSettings) -> KeyRing:
 
 def store_ring(settings: OriginSettings, ring: KeyRing) -> None:
     """Replaces the master key file in one step: a crash leaves the old one or the new one."""
-    path = settings.master_key_file
-    waiting = path.with_name(f"{path.name}.{os.getpid()}.new")
-    _write_new(waiting, ring.format())
-    waiting.replace(path)
-    _sync_directory(path.parent)
-
-
-def _write_new(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    atomic_file.write(settings.master_key_file, ring.format().encode())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from keywright.origin.feed import scope_filter
 from keywright.origin.feed.scope_filter import ScopeFilter
 from keywright.origin.keys import store as key_rows
 from keywright.protocol.snapshot_file import TITLE, SnapshotHead, SnapshotWriter
+from keywright.runtime import atomic_file
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings
 from keywright.serve import first_start, key_files
@@ -50,7 +49,7 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
         scope = ScopeFilter(grantee)
         count = 0
         try:
-            with _Replacing(path) as file:
+            with atomic_file.replacing(path) as file:
                 file.write(writer.begin())
                 async for page in stream_snapshot(tx):
                     shown = [put for put in page if scope.shows(put)]
@@ -87,27 +86,3 @@ async def _grantee_of(tx: Transaction, token_id: str) -> Grantee:
     if not scope_filter.may_follow(grantee):
         raise StartError(f"the management key {token_id} may not follow the feed: its permissions lack feed")
     return grantee
-
-
-class _Replacing:
-    """A new file beside `path`, readable by its owner alone, which takes its name when all went well."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> tempfile._TemporaryFileWrapper[bytes]:
-        self._file = tempfile.NamedTemporaryFile(
-            dir=self._path.parent, prefix=f".{self._path.name}.", suffix=".part", delete=False
-        )
-        return self._file
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        waiting = Path(self._file.name)
-        try:
-            if kind is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                waiting.replace(self._path)
-        finally:
-            self._file.close()
-            waiting.unlink(missing_ok=True)

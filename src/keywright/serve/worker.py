@@ -184,7 +184,7 @@ class ServeWorker:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await server.live(receive, send, start=self._start_worker, stop=self.stop, log=log)
+            await server.asgi_lifespan(receive, send, start=self._start_worker, stop=self.stop, log=log)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
             endpoint = self._edge.find_endpoint(scope["path"])
@@ -261,7 +261,7 @@ class ServeWorker:
 def create_app() -> ServeWorker:
     """Built in the worker, after the fork: an LMDB environment must not be carried through one."""
     settings = OriginSettings.load()
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     return ServeWorker(settings)
 
 

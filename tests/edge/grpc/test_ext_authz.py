@@ -15,12 +15,12 @@ from grpc import aio
 
 from edge.world import DIGESTER, NOW, PEPPER_CHECK
 from endpoints.table import BUCKET, VALID, fill
+from keywright.domain.identity_headers import rename
 from keywright.edge.grpc.ext_authz import METHOD, GrpcServer
 from keywright.edge.grpc.ext_authz_pb2 import CheckRequest, CheckResponse
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
-from keywright.http.identity_headers import rename
 from keywright.runtime import server
 from keywright.runtime.clock import Clock
 from keywright.runtime.server import StartError

@@ -11,10 +11,10 @@ import pytest
 from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from endpoints.table import BUCKET, EXPIRED, EXPIRING, METADATA, VALID, fill
+from keywright.domain.identity_headers import IDENTITY_HEADERS, rename
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.validate import MAX_BODY_BYTES, ValidateApi
 from keywright.edge.validator import Validator
-from keywright.http.identity_headers import IDENTITY_HEADERS, rename
 
 if TYPE_CHECKING:
     from keywright.edge.replica.replica import Replica
@@ -45,7 +45,8 @@ async def test_a_valid_key_is_answered_to_the_letter(replica: Replica) -> None:
     owner = consumer(1, 1, "my-consumer", '{"testId":"1234"}')
     put = key(VALID, 1, 1, NOW + 1)
     replica.load("dep_1", PEPPER_CHECK, at(1), [bucket(1, BUCKET), owner, put])
-    answer = await call(ValidateApi(Validator(replica, DIGESTER, clock=lambda: NOW)), "POST", PATH, body=ASK)
+    app = ValidateApi(Validator(replica, DIGESTER, clock=lambda: NOW))
+    answer = await call(app, "POST", PATH, body=ASK, headers=[(b"x-request-id", b"req-1")])
     assert answer.body.decode() == (
         '{"valid":true,"code":"VALID","user":{"sub":"my-consumer","data":{"testId":"1234"}},'
         f'"consumer":{{"id":"{owner.consumer_id}","name":"my-consumer"}},'
@@ -55,6 +56,7 @@ async def test_a_valid_key_is_answered_to_the_letter(replica: Replica) -> None:
         "content-type": "application/json",
         "cache-control": "no-store",
         "content-length": str(len(answer.body)),
+        "x-request-id": "req-1",
     }
 
 
@@ -205,7 +207,7 @@ async def test_before_the_first_snapshot_both_endpoints_say_503(empty_validator:
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
-@pytest.mark.parametrize("given", [None, b"", b"two words", b"x" * 200, b"\xff", b'"quoted"'])
+@pytest.mark.parametrize("given", [None, b"", b" word", b"x" * 129, b"\xff", b"a\tb"])
 async def test_a_request_id_is_made_where_none_can_be_repeated(api: ValidateApi, given: bytes | None) -> None:
     answer = await call(api, "GET", PATH, headers=[] if given is None else [(b"x-request-id", given)])
     assert len(answer.json()["requestId"]) == 32

@@ -180,7 +180,7 @@ async def test_bytes_that_are_not_the_origins_are_refused(
 
 
 STATUSES: dict[int, tuple[type[Exception], str]] = {
-    401: (Refused, "token"), 403: (Refused, "feed"), 404: (Refused, "KEYWRIGHT_ORIGIN"), 307: (Refused, "307"),
+    401: (Refused, "token"), 403: (Refused, "feed"), 404: (Refused, "KEYWRIGHT_ORIGIN_URL"), 307: (Refused, "307"),
     410: (SnapshotNeeded, "stamp"), 429: (OriginUnavailable, "429"), 500: (OriginUnavailable, "500"),
     503: (OriginUnavailable, "503"),
 }  # fmt: skip

@@ -161,7 +161,7 @@ async def test_there_may_be_5_tags_and_no_more(shared: Service) -> None:
 
 
 async def test_both_limits_are_settings_and_the_document_tells_them(tmp_path: Path) -> None:
-    settings = services.settings_for(tmp_path / "data", metadata_bytes=20, tags=7)
+    settings = services.settings_for(tmp_path / "data", max_metadata_bytes=20, max_tags=7)
     async with services.running(settings) as service:
         await service.new_consumer(tags={str(number): "x" for number in range(7)})
         await service.call("POST", service.consumers_url, json={"name": "x", "metadata": {"a": "x" * 13}}, expect=400)

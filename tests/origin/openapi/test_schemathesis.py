@@ -158,7 +158,7 @@ def served(provider: IdentityProvider, quick_dir: Path) -> Iterator[ServeProcess
         "KEYWRIGHT_BOOTSTRAP_KEY": ROOT_KEY,
         "KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0",
         "KEYWRIGHT_SELF_SERVE_RATE_LIMIT": "0",
-        "KEYWRIGHT_MIN_REVISION_TIMEOUT": str(SOON_MILLIS),
+        "KEYWRIGHT_MIN_REVISION_TIMEOUT_SECONDS": str(SOON_MILLIS / 1000),
         "KEYWRIGHT_OIDC_ISSUER": provider.url,
         "KEYWRIGHT_OIDC_AUDIENCE": AUDIENCE,
         "KEYWRIGHT_IDENTITY_TOKEN_SECONDS": "60",

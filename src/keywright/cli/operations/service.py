@@ -3,6 +3,7 @@
 What a default is stands in the help only: the settings decide it, and None tells them that nothing was given.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,9 @@ import typer
 
 from keywright.cli.failures import start_errors_as_failures
 from keywright.cli.shared_options import DatabaseUrl, DataDir, example
+from keywright.cli.variables import SettingsCommand
 from keywright.runtime import server
+from keywright.runtime.settings import variables
 
 if TYPE_CHECKING:
     from keywright.runtime.settings import OriginSettings
@@ -76,10 +79,11 @@ def serve(
     The first start creates the data directory, an account, a project with three
     buckets, and a management key, which is printed once.
     """
-    server.collect_later()
+    server.defer_gc()
     from keywright.serve import commands  # Loads both planes.
 
     with start_errors_as_failures():
+        variables.refuse_unknown(os.environ)
         commands.serve(
             _load(
                 host=host,
@@ -98,7 +102,7 @@ def edge(
     *,
     origin: Annotated[
         str | None,
-        typer.Option("--origin", metavar="URL", help="Address of the origin to follow.", envvar="KEYWRIGHT_ORIGIN"),
+        typer.Option("--origin", metavar="URL", help="Address of the origin to follow.", envvar="KEYWRIGHT_ORIGIN_URL"),
     ] = None,
     snapshot: Annotated[
         Path | None,
@@ -106,7 +110,7 @@ def edge(
             "--snapshot",
             metavar="FILE",
             help="File of `keywright snapshot export` to start from; used if newer than the replica.",
-            envvar="KEYWRIGHT_SNAPSHOT",
+            envvar="KEYWRIGHT_SNAPSHOT_FILE",
         ),
     ] = None,
     nats: _Nats = None,
@@ -129,7 +133,7 @@ def edge(
             "--haproxy",
             metavar="SOCKET",
             help="Admin socket of a HAProxy whose maps are kept up to date, so that it decides by itself.",
-            envvar="KEYWRIGHT_HAPROXY",
+            envvar="KEYWRIGHT_HAPROXY_SOCKET",
         ),
     ] = None,
     region: _Region = None,
@@ -142,11 +146,12 @@ def edge(
     publishes to, instead of the origin, and needs no such key. With a snapshot
     file it can start without either, and without them answers from that file.
     """
-    server.collect_later()
+    server.defer_gc()
     with start_errors_as_failures():
         from keywright.edge import start
         from keywright.runtime.settings import EdgeSettings
 
+        variables.refuse_unknown(os.environ)
         start.run(
             EdgeSettings.load(
                 origin=origin,
@@ -193,11 +198,13 @@ def add_to(app: typer.Typer, *, run_panel: str, maintain_panel: str) -> None:
     """Add these commands to the root, each under the panel of the help that it belongs to."""
     app.command(
         "serve",
+        cls=SettingsCommand,
         rich_help_panel=run_panel,
         epilog=example("keywright serve", "keywright serve --port 9000 --data-dir /var/lib/keywright"),
     )(serve)
     app.command(
         "edge",
+        cls=SettingsCommand,
         rich_help_panel=run_panel,
         epilog=example(
             "export KEYWRIGHT_EDGE_TOKEN=...    # a management key with feed: true",
@@ -206,10 +213,14 @@ def add_to(app: typer.Typer, *, run_panel: str, maintain_panel: str) -> None:
         ),
     )(edge)
     app.command(
-        "migrate", rich_help_panel=maintain_panel, epilog=example("keywright migrate --data-dir /var/lib/keywright")
+        "migrate",
+        cls=SettingsCommand,
+        rich_help_panel=maintain_panel,
+        epilog=example("keywright migrate --data-dir /var/lib/keywright"),
     )(migrate)
     app.command(
         "rotate-master-key",
+        cls=SettingsCommand,
         rich_help_panel=maintain_panel,
         epilog=example("keywright rotate-master-key --data-dir /var/lib/keywright"),
     )(rotate_master_key)

@@ -13,6 +13,7 @@ from keywright.cli.columns import Column, text_of, time_of
 from keywright.cli.failures import CommandFailed, start_errors_as_failures
 from keywright.cli.printing import Answer, note, show_one
 from keywright.cli.shared_options import DatabaseUrl, DataDir, example
+from keywright.cli.variables import SettingsCommand
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +35,7 @@ _COLUMNS = (
 
 @app.command(
     "export",
+    cls=SettingsCommand,
     epilog=example(
         "keywright snapshot export --out edge.snapshot",
         "keywright snapshot export --out oslo.snapshot --token-id key_...    # what that edge token may see",
@@ -70,7 +72,7 @@ def export(
     note(f"{count:,} records written to {out}.")
 
 
-@app.command("verify", epilog=example("keywright snapshot verify edge.snapshot"))
+@app.command("verify", cls=SettingsCommand, epilog=example("keywright snapshot verify edge.snapshot"))
 def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The snapshot file.", show_default=False)],
     *,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from keywright.domain.problems import MethodNotAllowed, Problem
 from keywright.edge.http import endpoint
+from keywright.http.request_id import request_id_in
 
 if TYPE_CHECKING:
     from keywright.edge.http.endpoint import Scope, Send
@@ -22,6 +23,7 @@ async def send_document(scope: Scope, send: Send, status: int, content_type: byt
         (b"content-type", content_type),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
+        (b"x-request-id", request_id_in(scope["headers"])),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

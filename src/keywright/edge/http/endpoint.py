@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
+import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from keywright.domain import problems
-from keywright.domain.problems import Forbidden, NotFound, Problem, ServiceUnavailable
+from keywright.domain.problems import Forbidden, InternalServerError, NotFound, Problem, ServiceUnavailable
+from keywright.http.problem_response import render
+from keywright.http.request_id import request_id_in
 
 if TYPE_CHECKING:
     from keywright.edge.validator import Validator
@@ -20,6 +21,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
+
+_log = logging.getLogger(__name__)
 
 encode_json = msgspec.json.Encoder().encode
 
@@ -74,17 +77,18 @@ def require_token(validator: Validator, scope: Scope, bucket: str) -> None:
         raise Forbidden("A management key that may validate in this bucket is required in Keywright-Token.")
 
 
-async def send_problem(scope: Scope, send: Send, problem: Problem, extra_headers: Headers = ()) -> None:
-    given = find_header(scope, b"x-request-id")
-    request_id = problems.find_request_id(None if given is None else given.decode("latin-1")) or secrets.token_hex(16)
-    body = encode_json(problem.to_document(instance=problems.instance_of(scope["path"]), request_id=request_id))
-    headers = [
-        (b"content-type", problems.CONTENT_TYPE.encode()),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-        (b"x-request-id", request_id.encode()),
-        *((name.encode(), value.encode()) for name, value in problem.headers.items()),
-        *extra_headers,
-    ]
+async def send_problem(
+    scope: Scope, send: Send, problem: Problem, extra_headers: Headers = (), request_id: str | None = None
+) -> None:
+    request_id = request_id or request_id_in(scope["headers"]).decode()
+    rendered, body = render(problem, scope["path"], request_id, encode=encode_json)
+    headers = [*((name.encode(), value.encode()) for name, value in rendered), *extra_headers]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def send_failure(scope: Scope, send: Send, error: Exception, extra_headers: Headers = ()) -> None:
+    """The answer to what is nobody's mistake but ours: logged here, once, and told without detail."""
+    request_id = request_id_in(scope["headers"]).decode()
+    _log.error("request %s failed", request_id, exc_info=error)
+    await send_problem(scope, send, InternalServerError(), extra_headers, request_id)

@@ -11,12 +11,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
+from keywright.domain.identity_headers import IDENTITY_HEADERS, IdentityHeaders
 from keywright.domain.problems import Problem
 from keywright.domain.verdict import Verdict
-from keywright.edge.http.endpoint import find_bucket_name, no_bucket, not_ready, require_token, send_problem
+from keywright.edge.http.endpoint import (
+    find_bucket_name,
+    no_bucket,
+    not_ready,
+    require_token,
+    send_failure,
+    send_problem,
+)
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
-from keywright.http.identity_headers import IDENTITY_HEADERS, IdentityHeaders
+from keywright.http.request_id import request_id
 
 if TYPE_CHECKING:
     from keywright.domain.verdict import Result
@@ -62,18 +70,25 @@ class ForwardAuth:
         try:
             values = []
             is_minimum_asked = False
+            given_id = None
             for name, value in scope["headers"]:
                 if name == self._header_name:
                     values.append(value)
                 elif name == b"min-revision":
                     is_minimum_asked = True
+                elif name == b"x-request-id" and given_id is None:
+                    given_id = value
             if is_minimum_asked:
                 await self._min_revision.reach(scope)
             headers = self._answer(scope, values)
         except Problem as problem:
             await send_problem(scope, send, problem, self._no_identity)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": [*_EMPTY_BODY, *headers]})
+        except Exception as error:  # noqa: BLE001
+            await send_failure(scope, send, error, self._no_identity)
+            return
+        id_header = (b"x-request-id", request_id(given_id))
+        await send({"type": "http.response.start", "status": 200, "headers": [*_EMPTY_BODY, *headers, id_header]})
         await send({"type": "http.response.body", "body": b""})
 
     def require_token(self, scope: Scope, bucket: str) -> None:

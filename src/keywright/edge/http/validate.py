@@ -6,6 +6,7 @@ the consumer's metadata goes out as the bytes that came in.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,12 @@ from keywright.edge.http.endpoint import (
     no_bucket,
     not_ready,
     require_token,
+    send_failure,
     send_problem,
 )
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
+from keywright.http.body import SlowBodies, chunks_after, read_bounded, too_slow
+from keywright.http.request_id import request_id
 
 if TYPE_CHECKING:
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/v1/validate/"
 MAX_BODY_BYTES = 64 * 1024
+_TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes."
 ANSWERS_KEPT = 20_000
 _JSON = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 Message = dict[str, Any]
@@ -54,6 +59,7 @@ class ValidateApi:
         self._min_revision = MinRevision(validator, min_revision_seconds)
         self._validate = validator.validate
         self._token_required = token_required
+        self._slow_bodies = SlowBodies()
         self.valid_count = 0
         self.counts: dict[str, int] = {}
 
@@ -65,18 +71,14 @@ class ValidateApi:
             bucket = find_bucket_name(scope, PREFIX)
             if bucket is None:
                 raise no_bucket()
-            length, is_minimum_asked = _read_headers(scope)
+            length, is_minimum_asked, given_id = _read_headers(scope)
             if self._token_required:
                 require_token(self._validator, scope, bucket)
             if length > MAX_BODY_BYTES:
-                raise _too_large()
+                raise PayloadTooLarge(_TOO_LARGE)
             if is_minimum_asked:
                 await self._min_revision.reach(scope)
-            message = await receive()
-            data = message.get("body", b"")
-            # Granian says that more may come even where the whole body is there.
-            if len(data) != length and message.get("more_body", False):
-                data = await _read_on(data, receive)
+            data = await self._read(receive, length)
             verdict, key, consumer = self._validate(_secret_in(data), bucket)
             if key is not None and consumer is not None:
                 self.valid_count += 1
@@ -86,8 +88,29 @@ class ValidateApi:
         except Problem as problem:
             await send_problem(scope, send, problem)
             return
-        await send(start)
+        except Exception as error:  # noqa: BLE001
+            await send_failure(scope, send, error)
+            return
+        # The kept answer is everybody's: the id goes into a copy of its beginning.
+        await send({**start, "headers": [*start["headers"], (b"x-request-id", request_id(given_id))]})
         await send(body)
+
+    async def _read(self, receive: Receive, length: int) -> bytes:
+        """The body, of which `length` bytes are said to come. Raises PayloadTooLarge, RequestTimeout."""
+        task = self._slow_bodies.begin()
+        try:
+            message = await receive()
+            data: bytes = message.get("body", b"")
+            # Granian says that more may come even where the whole body is there.
+            if len(data) != length and message.get("more_body", False):
+                return await read_bounded(chunks_after(data, receive), MAX_BODY_BYTES, _TOO_LARGE)
+            return data
+        except asyncio.CancelledError:
+            if self._slow_bodies.is_expired(task):
+                raise too_slow() from None
+            raise
+        finally:
+            self._slow_bodies.end(task)
 
     def _refuse(self, verdict: Verdict) -> tuple[Message, Message]:
         self.counts[verdict] = self.counts.get(verdict, 0) + 1
@@ -98,14 +121,15 @@ class ValidateApi:
         return _answer(b'{"valid":false,"code":"%b"}' % verdict.encode())
 
 
-def _read_headers(scope: Scope) -> tuple[int, bool]:
-    """The length that the body is said to have, -1 if it isn't, and whether there is a Min-Revision.
+def _read_headers(scope: Scope) -> tuple[int, bool, bytes | None]:
+    """The length that the body is said to have, -1 if it isn't; whether there is a Min-Revision; the X-Request-Id.
 
     Raises UnsupportedMediaType for another type than JSON. A body of no declared type is taken for JSON, which is what
     it is decoded as anyway.
     """
     length = -1
     is_minimum_asked = False
+    given_id = None
     for name, value in scope["headers"]:
         if name == b"content-type":
             if value != b"application/json" and _JSON.fullmatch(value) is None:
@@ -114,7 +138,9 @@ def _read_headers(scope: Scope) -> tuple[int, bool]:
             length = int(value) if value.isdigit() and len(value) < 20 else -1
         elif name == b"min-revision":
             is_minimum_asked = True
-    return length, is_minimum_asked
+        elif name == b"x-request-id" and given_id is None:
+            given_id = value
+    return length, is_minimum_asked, given_id
 
 
 # What is kept here is a function of its arguments alone, so it can't go stale; at most some 600 bytes each.
@@ -144,27 +170,11 @@ def _answer(body: bytes) -> tuple[Message, Message]:
 
 def _secret_in(data: bytes) -> str:
     if len(data) > MAX_BODY_BYTES:
-        raise _too_large()
+        raise PayloadTooLarge(_TOO_LARGE)
     try:
         return _decode(data).key
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad_body(error) from None
-
-
-async def _read_on(data: bytes, receive: Receive) -> bytes:
-    parts, length = [data], len(data)
-    while length <= MAX_BODY_BYTES:
-        message = await receive()
-        part = message.get("body", b"")
-        parts.append(part)
-        length += len(part)
-        if not message.get("more_body", False):
-            break
-    return b"".join(parts)
-
-
-def _too_large() -> Problem:
-    return PayloadTooLarge(f"The body may have {MAX_BODY_BYTES} bytes.")
 
 
 def _bad_body(error: Exception) -> Problem:

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import msgspec
 
+from keywright.runtime import atomic_file
+
 _log = logging.getLogger(__name__)
 
 VARIABLE = "_KEYWRIGHT_WORKER_COUNTS"
@@ -136,9 +138,7 @@ class _Slot:
         if own == self._written:
             return
         rows = [[endpoint, verdict, count] for (endpoint, verdict), count in self.total_with(own).items()]
-        waiting = self.path.with_suffix(".new")
-        waiting.write_bytes(msgspec.json.encode(rows))
-        waiting.replace(self.path)
+        atomic_file.write(self.path, msgspec.json.encode(rows), is_durable=False)
         self._written = own
 
 

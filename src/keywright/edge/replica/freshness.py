@@ -13,9 +13,10 @@ import contextlib
 import json
 import logging
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from keywright.runtime import atomic_file
 
 if TYPE_CHECKING:
     from keywright.runtime.clock import Clock
@@ -83,10 +84,8 @@ class SyncClock:
     def _write(self, path: Path, now: float) -> None:
         noted = {"boot": self._boot_id, "elapsed": self._at, "wall": self._clock.millis() / 1000 - (now - self._at)}
         # No fsync: what a power cut leaves of it is older, or unreadable, and so errs towards a longer lag.
-        waiting = path.with_name(f"{path.name}.{os.getpid()}")
         try:
-            waiting.write_text(json.dumps(noted))
-            waiting.replace(path)
+            atomic_file.write(path, json.dumps(noted).encode(), is_durable=False)
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True

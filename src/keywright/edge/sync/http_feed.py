@@ -165,7 +165,9 @@ class HttpFeed:
         if status == 403:
             raise Refused("the edge token may not follow the feed (403): its permissions lack feed")
         if status < 500 and status != 429:
-            raise Refused(f"the origin answered {status}: is KEYWRIGHT_ORIGIN its address, and its version this one's?")
+            raise Refused(
+                f"the origin answered {status}: is KEYWRIGHT_ORIGIN_URL its address, and its version this one's?"
+            )
         raise OriginUnavailable(f"the origin answered {status}")
 
 

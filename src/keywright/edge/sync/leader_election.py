@@ -20,7 +20,7 @@ import lmdb
 
 from keywright.domain.models import to_iso
 from keywright.edge.replica.replica import ReplicaBroken
-from keywright.runtime import tasks
+from keywright.runtime import atomic_file, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -144,9 +144,7 @@ class LeaderElection:
             "reason": sync_loop.reason,
             "written_at": self._clock.elapsed(),
         }
-        waiting = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        waiting.write_text(json.dumps(status))
-        waiting.replace(self._path)
+        atomic_file.write(self._path, json.dumps(status).encode(), is_durable=False)
 
     def _read(self) -> LeaderStatus:
         """The status that was written last; a silent leader's says nothing of now."""

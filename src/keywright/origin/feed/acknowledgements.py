@@ -13,7 +13,8 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from keywright.domain.keyformat import Digester
-from keywright.domain.problems import BadRequest, PayloadTooLarge, Problem
+from keywright.domain.problems import BadRequest, Problem
+from keywright.http.body import read_bounded
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.edges.rules import DEPLOYMENT
@@ -32,7 +33,8 @@ class HttpAcknowledgements:
     async def answer(self, request: Request, authenticate: Callable[[Request], Awaitable[Actor]]) -> Response:
         try:
             actor = await authenticate(request)
-            report = self._signer.decode(await _body_of(request))
+            body = await read_bounded(request.stream(), MAX_BYTES, f"A report has at most {MAX_BYTES} bytes.")
+            report = self._signer.decode(body)
             grantee = actor.grantee
             pause = await self._edges.acknowledge(report, DEPLOYMENT if grantee.is_root else grantee.account_id)
         except ReportError as error:
@@ -57,12 +59,3 @@ class NatsAcknowledgements:
             return json.dumps({"refused": str(error)}).encode()
         except DatabaseUnavailable:
             return None
-
-
-async def _body_of(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise PayloadTooLarge(f"A report has at most {MAX_BYTES} bytes.")
-    return bytes(body)

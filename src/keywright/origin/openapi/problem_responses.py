@@ -15,6 +15,7 @@ _REASONS = {
     401: ("No management key was sent, or it is not valid.", "The management key is not valid."),
     403: ("The management key may not do this.", "This management key has no write access to the bucket."),
     404: ("There is no such thing, or the management key may not know of it.", "The bucket has no such consumer."),
+    408: ("The body did not come within 30 seconds.", "The body did not come within 30 seconds."),
     409: (
         "The name or the key is taken, the thing is in use, or what is sent does not go with what is kept.",
         "The bucket has a consumer named 'my-consumer' already.",
@@ -67,7 +68,9 @@ class ProblemDocument(BaseModel):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of the refusals that an operation knows, besides those that all of them share."""
-    return {status: problem_response(status) for status in sorted(EVERY_OPERATION.union(statuses))}
+    # What reads a body, which may be too large, may also wait for it in vain.
+    of_bodies = {408} if 413 in statuses else set()
+    return {status: problem_response(status) for status in sorted(EVERY_OPERATION.union(statuses, of_bodies))}
 
 
 def problem_response(status: int, reason: str | None = None, detail: str | None = None) -> dict[str, Any]:

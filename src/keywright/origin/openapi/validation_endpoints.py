@@ -172,6 +172,7 @@ PATHS: dict[str, Any] = {
                 "400": problem_response(400),
                 "403": _NO_TOKEN,
                 "404": _NO_BUCKET,
+                "408": problem_response(408),
                 "413": problem_response(413, "The body is larger than 64 KiB."),
                 "415": problem_response(415),
                 "503": _NOT_READY,

@@ -11,7 +11,8 @@ from typing import Any
 from fastapi import Request
 from pydantic_core import PydanticUndefined
 
-from keywright.domain.problems import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from keywright.domain.problems import BadRequest, UnsupportedMediaType
+from keywright.http.body import read_bounded
 from keywright.origin.pipeline.respond import invalid
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -26,14 +27,9 @@ _JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+_-]+\+)?json", re.IGNORECASE |
 
 async def read_body(request: Request) -> Any:
     """The body, read no further than is allowed, as JSON; NO_BODY where none was sent."""
+    too_large = f"The body is larger than {MAX_BODY_BYTES} bytes."
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > MAX_BODY_BYTES):
-        raise _too_large()
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
+    body = await read_bounded(request.stream(), MAX_BODY_BYTES, too_large, declared)
     if not body:
         return NO_BODY
     content_type = request.headers.get("content-type", "")
@@ -42,9 +38,9 @@ async def read_body(request: Request) -> Any:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body as it is, without a Content-Encoding.")
     if len(body) <= LARGE_BODY_BYTES:
-        return parse_json(bytes(body))
+        return parse_json(body)
     # The event loop, which answers validations too, does not wait for it.
-    return await asyncio.to_thread(parse_json, bytes(body))
+    return await asyncio.to_thread(parse_json, body)
 
 
 def parse_json(body: bytes) -> Any:
@@ -103,7 +99,3 @@ def _refused(place: list[str], message: str) -> BadRequest:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
-
-
-def _too_large() -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote, unquote
 
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from keywright.http.request_id import request_id_in
 from keywright.origin.audit.rules import RequestSource
+from keywright.runtime import logging as logs
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_NAME = re.compile(r"%(?=2f|[01][0-9a-f]|7f)", re.IGNORECASE)
 
 
@@ -27,8 +27,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        request_id = request_id_in(scope["headers"]).decode()
         is_head = scope["method"] == "HEAD"
         inner = {
             **scope,
@@ -38,15 +37,17 @@ class RequestContext:
             "state": {**scope.get("state", {}), "request_id": request_id},
         }
         has_begun = False
+        logs.request_id.set(request_id)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
                 extra = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
-                if not any(name == b"cache-control" for name, _ in message["headers"]):
-                    # Answers hold secrets and what is true only now.
-                    extra.append((b"cache-control", b"no-store"))
+                # Answers hold secrets and what is true only now.
+                extra.append((b"cache-control", b"no-store"))
+                there = {name for name, _ in message["headers"]}
+                extra = [header for header in extra if header[0] not in there]
                 message = {**message, "headers": [*message["headers"], *extra]}
             elif is_head:
                 message = {**message, "body": b""}

@@ -14,18 +14,17 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 from starlette.routing import Match
 from starlette.types import Scope
 
 from keywright.domain.problems import (
     BY_STATUS,
-    CONTENT_TYPE,
     BadRequest,
     InternalServerError,
     Problem,
     ServiceUnavailable,
 )
+from keywright.http import problem_response
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.pipeline.context import RequestContext, path_of
 from keywright.origin.pipeline.publish import NotAppliedHere
@@ -103,10 +102,10 @@ def in_one_line(problem: Problem) -> str:
 
 
 def render(problem: Problem, request: Request) -> Response:
-    document = problem.to_document(instance=path_of(request.scope), request_id=request.state.request_id)
-    if problem.status in _DETAILS:
-        document.setdefault("detail", _DETAILS[problem.status])
-    return JSONResponse(document, problem.status, headers=problem.headers, media_type=CONTENT_TYPE)
+    if problem.detail is None:
+        problem.detail = _DETAILS.get(problem.status)
+    headers, body = problem_response.render(problem, path_of(request.scope), request.state.request_id)
+    return Response(body, problem.status, headers=dict(headers))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -11,8 +11,9 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 
 from keywright.domain import text
-from keywright.domain.problems import BadRequest, PayloadTooLarge, Problem, UnsupportedMediaType
+from keywright.domain.problems import BadRequest, Problem, UnsupportedMediaType
 from keywright.domain.text import is_whole
+from keywright.http.body import read_bounded
 from keywright.origin.pipeline.body import NOT_TEXT, parse_json
 
 MAX_FORM_BYTES = 256 * 1024
@@ -53,11 +54,8 @@ class Form:
         """The form in a request's body. Raises a Problem for what no browser would send."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
             raise UnsupportedMediaType(f"Forms are sent as {FORM_TYPE}.")
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_FORM_BYTES:
-                raise PayloadTooLarge(f"The form is larger than {MAX_FORM_BYTES // 1024} KiB.")
+        too_large = f"The form is larger than {MAX_FORM_BYTES // 1024} KiB."
+        body = await read_bounded(request.stream(), MAX_FORM_BYTES, too_large)
         fields: dict[str, list[str]] = {}
         try:
             pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keywright.http.identity_headers import IDENTITY_HEADERS, rename
+from keywright.domain.identity_headers import IDENTITY_HEADERS, rename
 
 
 def test_what_is_not_renamed_keeps_its_name() -> None:

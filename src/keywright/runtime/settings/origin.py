@@ -1,0 +1,164 @@
+"""Owns the settings of `keywright serve` and of the commands beside it: the record, its secrets and its bounds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from keywright.domain.keyformat import Secret, is_possible
+from keywright.runtime.settings.addresses import DATABASE_URL as DATABASE_ADDRESS
+from keywright.runtime.settings.common import PlaneSettings, read_edge_name, read_plane, url_of
+from keywright.runtime.settings.end_users import SESSION_IDLE_MINUTES, SESSION_MINUTES, EndUserSettings
+from keywright.runtime.settings.kinds import PATH, SECRET, TEXT, Kind, OldName, Part, Setting, whole
+from keywright.runtime.settings.nats import NATS_SNAPSHOT_CHANGES
+from keywright.runtime.settings.reader import Reader, given_flags
+
+DEFAULT_DATA_DIR = "./keywright-data"
+_SERVE = frozenset({Part.SERVE})
+
+
+def _parse_new_key(text: str) -> Secret:
+    if not is_possible(text):
+        message = "8 to 512 printable ASCII characters without spaces, and no generated key that was mistyped"
+        raise ValueError(f"must be {message}")
+    return Secret(text)
+
+
+DATABASE_URL = Setting(
+    name="KEYWRIGHT_DATABASE_URL",
+    flag="--database-url",
+    kind=DATABASE_ADDRESS,
+    default="",
+    shown_default="SQLite in the data directory",
+    help="`postgresql://user:password@host/database` or `sqlite:///path`",
+    parts=_SERVE,
+)
+BOOTSTRAP_ACCOUNT: Setting[str | None] = Setting(
+    name="KEYWRIGHT_BOOTSTRAP_ACCOUNT",
+    kind=TEXT,
+    default=None,
+    shown_default="`my-account`",
+    help="name of the first account; counts at the first start only",
+    parts=_SERVE,
+)
+BOOTSTRAP_KEY: Setting[Secret | None] = Setting(
+    name="KEYWRIGHT_BOOTSTRAP_KEY",
+    kind=Kind("a key", _parse_new_key, is_secret=True),
+    default=None,
+    shown_default="made and printed once",
+    help="the root management key; counts at the first start only",
+    parts=_SERVE,
+)
+MASTER_KEY: Setting[Secret | None] = Setting(
+    name="KEYWRIGHT_MASTER_KEY",
+    kind=SECRET,
+    default=None,
+    help="master keys, base64 of 32 bytes each, separated by commas; the first one seals",
+    parts=_SERVE,
+)
+MASTER_KEY_FILE: Setting[Path | None] = Setting(
+    name="KEYWRIGHT_MASTER_KEY_FILE",
+    kind=PATH,
+    default=None,
+    shown_default="`master.key` in the data directory",
+    help="where the master keys are, one on each line",
+    parts=_SERVE,
+)
+MANAGEMENT_RATE_LIMIT = Setting(
+    name="KEYWRIGHT_MANAGEMENT_RATE_LIMIT",
+    kind=whole(0, 1_000_000),
+    default=100,
+    shown_default="`100`",
+    help="management requests a second per account and worker process; 0 = no limit",
+    parts=_SERVE,
+)
+MAX_METADATA_BYTES = Setting(
+    name="KEYWRIGHT_MAX_METADATA_BYTES",
+    kind=whole(2, 65536),
+    default=1024,
+    shown_default="`1024`",
+    help="largest metadata of a consumer, as encoded JSON",
+    old_names=(OldName("KEYWRIGHT_METADATA_BYTES"),),
+    parts=_SERVE,
+)
+MAX_TAGS = Setting(
+    name="KEYWRIGHT_MAX_TAGS",
+    kind=whole(0, 100),
+    default=5,
+    shown_default="`5`",
+    help="most tags of a consumer or a bucket",
+    old_names=(OldName("KEYWRIGHT_TAGS"),),
+    parts=_SERVE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginSettings(PlaneSettings):
+    """What `keywright serve` and the commands beside it need to know.
+
+    `master_key` is a text that was given as a variable, or None: then it is a file in `data_dir`.
+    """
+
+    database_url: str
+    bootstrap_account: str | None
+    bootstrap_key: Secret | None
+    master_key: Secret | None
+    master_key_file: Path
+    management_rate_limit: float
+    max_metadata_bytes: int
+    max_tags: int
+    session_idle_minutes: int
+    session_minutes: int
+    edge_name: str
+    end_users: EndUserSettings
+    snapshot_changes: int
+    """After how many changes the broker gets a new snapshot."""
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        data_dir: str | Path | None = None,
+        database_url: str | None = None,
+        workers: int | None = None,
+        region: str | None = None,
+        nats: str | None = None,
+        grpc_port: int | None = None,
+    ) -> OriginSettings:
+        """Settings from flags (None: not given) and variables. Raises SettingsError."""
+        flags = given_flags(
+            KEYWRIGHT_HOST=host,
+            KEYWRIGHT_PORT=port,
+            KEYWRIGHT_DATA_DIR=data_dir,
+            KEYWRIGHT_DATABASE_URL=database_url,
+            KEYWRIGHT_WORKERS=workers,
+            KEYWRIGHT_REGION=region,
+            KEYWRIGHT_NATS_URL=nats,
+            KEYWRIGHT_GRPC_PORT=grpc_port,
+        )
+        reader = Reader(os.environ, flags)
+        common = read_plane(reader, DEFAULT_DATA_DIR)
+        data = common["data_dir"]
+        return cls(
+            **common,
+            database_url=reader.get(DATABASE_URL) or f"sqlite+aiosqlite:///{data / 'keywright.db'}",
+            bootstrap_account=reader.get(BOOTSTRAP_ACCOUNT),
+            bootstrap_key=reader.get(BOOTSTRAP_KEY),
+            master_key=reader.get(MASTER_KEY),
+            master_key_file=reader.get(MASTER_KEY_FILE) or data / "master.key",
+            management_rate_limit=reader.get(MANAGEMENT_RATE_LIMIT),
+            max_metadata_bytes=reader.get(MAX_METADATA_BYTES),
+            max_tags=reader.get(MAX_TAGS),
+            session_idle_minutes=reader.get(SESSION_IDLE_MINUTES),
+            session_minutes=reader.get(SESSION_MINUTES),
+            edge_name=read_edge_name(reader),
+            end_users=EndUserSettings.read(reader, url_of(common["host"], common["port"])),
+            snapshot_changes=reader.get(NATS_SNAPSHOT_CHANGES),
+        )
