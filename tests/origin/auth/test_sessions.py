@@ -128,7 +128,7 @@ async def test_a_session_that_nobody_used_for_a_while_has_ended(shared: Service)
         await set_all(shared, seen_at=datetime.now(UTC) - timedelta(minutes=61))
         answer = await visitor.client.get(BUCKET)
         assert "ended=1" in answer.headers["location"]
-        assert "Your session has ended" in await visitor.open(answer.headers["location"])
+        assert "Your session has expired" in await visitor.open(answer.headers["location"])
 
 
 async def test_no_session_outlives_its_whole_time_however_much_it_is_used(shared: Service) -> None:
@@ -149,7 +149,7 @@ async def test_a_form_of_an_ended_session_changes_nothing_and_says_so(shared: Se
         fields = await visitor.hidden(f"{BUCKET}/consumers/new")
         await set_all(shared, ends_at=datetime.now(UTC) - timedelta(seconds=1))
         answer = await visitor.send_again(f"{BUCKET}/consumers/new", {**fields, "name": "acme"}, 401)
-        assert "Your session has ended" in answer.text
+        assert "Your session has expired" in answer.text
         assert "Nothing was changed" in answer.text
         assert "www-authenticate" not in answer.headers
         await shared.call("GET", f"{shared.consumers_url}/acme", expect=404)
@@ -187,7 +187,7 @@ async def test_signing_out_ends_the_session_everywhere(shared: Service) -> None:
         copy.client.cookies.set(COOKIE, visitor.client.cookies[COOKIE], domain="keywright.test")
         await copy.open(BUCKET)
         answer = await visitor.send("/admin/sign-out", BUCKET)
-        assert "You have signed out" in await visitor.open(answer.headers["location"])
+        assert "You have been signed out" in await visitor.open(answer.headers["location"])
         await copy.open(BUCKET, 303)
 
 
@@ -206,7 +206,7 @@ async def test_a_key_that_may_read_nothing_is_told_so(shared: Service, permissio
     key = await shared.new_management_key(**permissions)
     async with visiting(shared, None) as visitor:
         answer = await visitor.send("/admin/sign-in", key=key, expect=400)
-        assert "May not read anything here" in answer.text
+        assert "has no access to this portal" in answer.text
 
 
 async def test_a_consumers_key_is_no_management_key(shared: Service) -> None:
