@@ -128,7 +128,7 @@ async def test_a_session_that_nobody_used_for_a_while_has_ended(shared: Service)
         await set_all(shared, seen_at=datetime.now(UTC) - timedelta(minutes=61))
         answer = await visitor.client.get(BUCKET)
         assert "ended=1" in answer.headers["location"]
-        assert "Your session has ended" in await visitor.open(answer.headers["location"])
+        assert "Your session has expired" in await visitor.open(answer.headers["location"])
 
 
 async def test_no_session_outlives_its_whole_time_however_much_it_is_used(shared: Service) -> None:
@@ -149,7 +149,7 @@ async def test_a_form_of_an_ended_session_changes_nothing_and_says_so(shared: Se
         fields = await visitor.hidden(f"{BUCKET}/consumers/new")
         await set_all(shared, ends_at=datetime.now(UTC) - timedelta(seconds=1))
         answer = await visitor.send_again(f"{BUCKET}/consumers/new", {**fields, "name": "acme"}, 401)
-        assert "Your session has ended" in answer.text
+        assert "Session expired" in answer.text
         assert "Nothing was changed" in answer.text
         assert "www-authenticate" not in answer.headers
         await shared.call("GET", f"{shared.consumers_url}/acme", expect=404)
