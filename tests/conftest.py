@@ -1,10 +1,11 @@
-"""Fixtures that every room shares: the two databases, a whole service on each, and a browser.
+"""Fixtures that every room shares: the two databases, a whole service on each, a broker, and a browser.
 
 What a fixture is made of is loaded for those who ask for it: tests of pure rules start at once.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from keywright.runtime.nats_options import NatsOptions
+    from support.nats import NatsServer
     from support.origin import Origin
     from support.postgres import Postgres
     from support.service import Service
@@ -24,6 +27,8 @@ pytest_plugins = ["support.progress", "support.spread"]
 
 # A line for each request would bury what a failed test is about.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +106,32 @@ async def embedded(migrated_file: Path, tmp_path: Path) -> AsyncIterator[Service
     shutil.copy(migrated_file, tmp_path / "data")
     async with services.running(services.settings_for(tmp_path / "data")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A broker that no test harms."""
+    from support.nats import NatsServer
+
+    with NatsServer(tmp_path_factory.mktemp("nats") / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def options(shared_nats: NatsServer) -> NatsOptions:
+    """A deployment of its own on the shared broker."""
+    from keywright.runtime.nats_options import NatsOptions
+
+    return NatsOptions((shared_nats.url,), prefix=f"test-{next(_numbers)}")
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """A broker that a test may harm."""
+    from support.nats import NatsServer
+
+    with NatsServer(tmp_path / "nats") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

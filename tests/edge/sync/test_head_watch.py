@@ -1,4 +1,4 @@
-"""What a heartbeat proves, by a clock that the test sets. The same over a real broker: tests/nats/test_nats_feed.py."""
+"""What a heartbeat proves, by a clock that the test sets. The same over a real broker: test_nats_feed.py."""
 
 from __future__ import annotations
 

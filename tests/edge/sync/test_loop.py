@@ -351,6 +351,22 @@ async def test_the_status_tells_since_when_and_how_far_behind(replica: Replica, 
     assert sync_loop.revision is None
 
 
+async def test_a_replica_is_as_fresh_as_the_question_and_not_as_the_answer(replica: Replica) -> None:
+    """What was committed while the answer was on its way is not in it."""
+    clock = FakeClock()
+
+    class SlowFeed(MemoryFeed):
+        async def changes(self, after: Cursor) -> Batch:
+            found = await super().changes(after)
+            clock.advance(7)
+            return found
+
+    sync_loop = new_sync_loop(replica, SlowFeed(log=start_of_log()), clock=clock)
+    await sync_loop.sync_now()
+    assert sync_loop.lag_seconds == 7
+    await sync_loop.close()
+
+
 def _key_count(replica: Replica) -> int:
     files = replica._files
     with files.read() as tx:

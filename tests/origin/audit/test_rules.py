@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from keywright.origin.audit import store as audit_rows
 from support import service as services
 from support.service import Service
 
@@ -124,6 +125,18 @@ async def test_a_success_is_logged_in_its_own_transaction_with_what_it_concerned
     assert made_key["resources"] == deleted["resources"] == [*about, {"type": "key", "id": key["id"], "metadata": None}]
     assert all(entry["success"] and entry["error"] is None for entry in (deleted, made_key, made_consumer))
     assert made_key["timestamp"] == key["createdOn"]
+
+
+async def test_a_change_whose_entry_can_not_be_written_is_not_made(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError("no room for an entry")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit_rows, "insert_audit", fail)
+        await service.call("POST", service.consumers_url, json={"name": "unlogged"}, expect=500)
+    await service.call("GET", f"{service.consumers_url}/unlogged", expect=404)
 
 
 async def test_reads_leave_no_entry(embedded: Service) -> None:

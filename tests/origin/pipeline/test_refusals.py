@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,17 @@ async def test_too_many_management_requests_are_429_with_the_seconds_to_wait(tmp
         assert refused.json()["title"] == "Too Many Requests"
         response = await service.client.post(f"/v1/validate/{service.bucket}", json={"key": "no-such-key"})
         assert response.status_code == 200, "validations are not counted"
+
+
+async def test_the_keys_of_an_account_share_its_rate(embedded: Service) -> None:
+    """Whoever makes more keys may not ask more often for it; and another account waits for nobody."""
+    await embedded.call("POST", "/v1/accounts", json={"name": "other-account"})
+    key, other = [await embedded.new_management_key(name, account="read") for name in (None, "other-account")]
+    state = embedded.app._origin.state
+    state.services = replace(state.services, management_rate=RateLimiter(0.001))
+    await embedded.call("GET", "/v1/who-am-i")
+    await embedded.call("GET", "/v1/who-am-i", key=key, expect=429)
+    await embedded.call("GET", "/v1/who-am-i", key=other)
 
 
 def test_the_rate_is_kept_for_each_name_and_refills() -> None:
