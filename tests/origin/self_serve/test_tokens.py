@@ -112,6 +112,8 @@ async def test_a_refusal_names_the_scheme_and_no_token_is_asked_for_plainly(quic
         {"email": "nobody"},
         {"email": ["ada@example.com"]},
         {"email": "\u212aate@example.com"},
+        {"email": "victim(1)@example.com"},
+        {"email": '"victim"@example.com'},
     ],
     ids=str,
 )

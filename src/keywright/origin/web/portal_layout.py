@@ -11,6 +11,7 @@ from fastapi import Request, Response
 
 from keywright.domain.models import Bucket
 from keywright.domain.problems import Unauthorized
+from keywright.domain.text import is_email
 from keywright.origin.auth import sessions
 from keywright.origin.auth.actors import Actor
 from keywright.origin.auth.end_users import EndUser
@@ -39,7 +40,7 @@ class DeveloperPortal:
 async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
     services: Services = request.app.state.services
     session = await sessions.find(tx, services.dependencies, PORTAL, token)
-    if session is None or session.sub is None or session.email is None:
+    if session is None or session.sub is None or session.email is None or not is_email(session.email):
         return None
     return session, EndUser(session.sub, session.email, session.connection).to_actor()
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from keywright.domain import roles
 from keywright.domain.keyformat import Secret
+from keywright.domain.text import is_email
 from keywright.runtime.settings import addresses
 from keywright.runtime.settings.kinds import SECRET, TEXT, Kind, Part, Setting, listed, whole
 from keywright.runtime.settings.reader import Reader, SettingsError
@@ -159,5 +160,11 @@ class EndUserSettings:
             rate_limit=reader.get(SELF_SERVE_RATE_LIMIT),
             public_url=public_url or here,
             smtp_url=smtp_url,
-            mail_from=reader.get(MAIL_FROM) or f"keywright@{urlsplit(public_url or here).hostname}",
+            mail_from=reader.get(MAIL_FROM) or _mailbox_at(public_url or here),
         )
+
+
+def _mailbox_at(url: str) -> str:
+    host = urlsplit(url).hostname or ""
+    # An IPv6 address is no host of a mail address.
+    return f"keywright@{host if is_email(f'keywright@{host}') else 'localhost'}"

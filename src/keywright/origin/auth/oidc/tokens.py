@@ -16,6 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import Key, RSAKey
 from joserfc.util import to_bytes
 
+from keywright.domain.text import is_email
 from keywright.origin.auth.oidc.provider import Provider
 
 ALGORITHMS = frozenset(
@@ -100,17 +101,16 @@ def check_claims(claims: Mapping[str, Any], *, issuer: str, audiences: Collectio
 def verified_email(claims: Mapping[str, Any]) -> str:
     """Raises EmailNotVerified."""
     email = claims.get("email")
-    if not isinstance(email, str) or not 3 <= len(email) <= MAX_TEXT or "@" not in email or not email.isprintable():
+    if not isinstance(email, str) or not email:
         raise EmailNotVerified("The token tells no e-mail address (claim email).")
+    if not is_email(email):
+        # Another reading of it would be somebody else's mailbox, whoever verified this one.
+        raise EmailNotVerified("The e-mail address of this user is written in a way that may be taken for another.")
     is_verified = claims.get("email_verified")
     # Some providers send it as a text.
     if is_verified is not True and is_verified != "true":
         raise EmailNotVerified("The e-mail address of this user is not verified (claim email_verified).")
-    lower = email.lower()
-    if lower.isascii() and not email.isascii():
-        # U+212A, the sign of the unit kelvin, is a `k` in lower case: somebody else's mailbox.
-        raise EmailNotVerified("The e-mail address of this user is written in a way that may be taken for another.")
-    return lower
+    return email.lower()
 
 
 def _header(token: str) -> Mapping[str, Any]:
