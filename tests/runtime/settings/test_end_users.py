@@ -58,6 +58,10 @@ def test_the_audience_is_the_client_where_none_is_named(monkeypatch: pytest.Monk
     assert load(monkeypatch, tmp_path, OIDC).oidc_audiences == ("keywright",)
 
 
+def test_no_audience_is_asked_for_where_it_is_empty_by_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert load(monkeypatch, tmp_path, {**OIDC, "KEYWRIGHT_OIDC_AUDIENCE": ""}).oidc_audiences is None
+
+
 @pytest.mark.parametrize(
     ("variables", "name"),
     [

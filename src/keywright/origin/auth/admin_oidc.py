@@ -44,6 +44,9 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
     router.limit(CALLBACKS, http_request.client.host if http_request.client else "")
     result = await FLOW.finish(http_request, team.client)
     sub, email = result.claims.sub, result.claims.email
+    if email is None:
+        # Roles are by address.
+        raise Forbidden("Your e-mail address is not verified. Verify it with the identity provider, then sign in.")
     audit_draft = AuditDraft("admin.sign-in")
     async with services.database.write() as tx:
         actor = await sessions.find_member(tx, team, sub, email)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from keywright.domain.permissions import Grantee, Permissions
@@ -12,21 +12,25 @@ from keywright.origin.auth.bearer import challenge
 from keywright.origin.auth.oidc import tokens
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.provider import Provider, ProviderUnavailable
-from keywright.origin.auth.oidc.tokens import EmailNotVerified, TokenRefused
+from keywright.origin.auth.oidc.tokens import TokenRefused
+from keywright.origin.auth.oidc.userinfo import UserInfo
 
 EMAIL_LINK = "email-link"
 
 
 @dataclass(frozen=True, slots=True)
 class EndUser:
-    """Somebody who has proved who they are: `sub` as the identity provider has it, and a verified e-mail address."""
+    """Somebody who has proved who they are: `sub` as the identity provider has it, and a verified e-mail address.
+
+    Without an address a user can use what they manage, but neither accept an invite nor create a consumer.
+    """
 
     sub: str
-    email: str
+    email: str | None
     connection: str = "oidc"
 
     @classmethod
-    def of_provider(cls, sub: str, email: str) -> EndUser:
+    def of_provider(cls, sub: str, email: str | None) -> EndUser:
         """Whom the identity provider vouches for. Raises Forbidden."""
         if sub.startswith(EMAIL_LINK_SUBJECT):
             # Subjects of this form are of users who came by link; no provider may name one of them.
@@ -40,9 +44,8 @@ class EndUser:
 
     def to_actor(self) -> Actor:
         """No rights at all: what the user may do follows from being a manager."""
-        return Actor(
-            self.sub, ActorKind.USER, Grantee("", Permissions()), email=self.email.lower(), connection=self.connection
-        )
+        email = self.email.lower() if self.email is not None else None
+        return Actor(self.sub, ActorKind.USER, Grantee("", Permissions()), email=email, connection=self.connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,11 @@ class EndUsers:
     """How end users prove who they are: the identity provider, and for whom its tokens must be meant."""
 
     provider: Provider
-    audiences: frozenset[str]
+    audiences: frozenset[str] | None
+    """None: tokens of the provider are taken whoever they are meant for."""
     client: Client | None = None
     """How the developer portal signs users in; None where it sends links by e-mail."""
+    userinfo: UserInfo = field(default_factory=UserInfo)
 
 
 async def authenticate_end_user(token: str, end_users: EndUsers | None, now: datetime) -> EndUser:
@@ -63,9 +68,10 @@ async def authenticate_end_user(token: str, end_users: EndUsers | None, now: dat
         claims = await tokens.verify(token, end_users.provider, end_users.audiences, now)
     except TokenRefused as error:
         raise Unauthorized(f"The token is refused: {error}.", headers=challenge("invalid_token")) from None
-    except EmailNotVerified as error:
-        raise Forbidden(str(error)) from None
     except ProviderUnavailable:
         detail = "The identity provider can't be reached or answers garbage; nothing was changed."
         raise ServiceUnavailable(detail, headers={"Retry-After": "10"}) from None
-    return EndUser.of_provider(claims.sub, claims.email)
+    user = EndUser.of_provider(claims.sub, claims.email)
+    if user.email is not None:
+        return user
+    return replace(user, email=await end_users.userinfo.find_verified_email(end_users.provider, token, user.sub))

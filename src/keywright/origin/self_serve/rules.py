@@ -93,7 +93,9 @@ async def get_consumer(
 
 async def may_create_consumer(work: UnitOfWork, bucket: Bucket) -> bool:
     settings = bucket.self_serve
-    return settings.create_consumers and await rows.count(work.tx, bucket, work.actor.sub) < settings.max_consumers
+    if not settings.create_consumers or work.actor.email is None:
+        return False
+    return await rows.count(work.tx, bucket, work.actor.sub) < settings.max_consumers
 
 
 async def create_consumer(
@@ -103,12 +105,17 @@ async def create_consumer(
     bucket = await get_bucket(work, bucket_name)
     if not bucket.self_serve.create_consumers:
         raise Forbidden("You can't create consumers in this bucket. Ask for an invite to one.")
+    if work.actor.email is None:
+        raise Forbidden(
+            "A verified e-mail address is needed to create a consumer. Neither the token (claims email and "
+            "email_verified) nor the identity provider's userinfo tells one."
+        )
     owner, account_name = await _as_owner(work, bucket)
     # Held, so that two of these at once are counted one after the other.
     await bucket_rows.find(work.tx, bucket.name, is_for_update=True)
     if not await may_create_consumer(work, bucket):
         raise Conflict(f"A user may have at most {bucket.self_serve.max_consumers} consumers here.")
-    user = ManagerDraft(work.actor.email or "", work.actor.sub)
+    user = ManagerDraft(work.actor.email, work.actor.sub)
     letters = (BASE62[byte % 36] for byte in work.dependencies.random_bytes(NAME_CHARACTERS))
     draft = ConsumerDraft("user-" + "".join(letters), description, managers=[user], keys=[KeyDraft()])
     return bucket, await consumer_rules.create(owner, account_name, bucket.name, draft)
@@ -250,10 +257,12 @@ async def _as_owner(work: UnitOfWork, bucket: Bucket) -> tuple[UnitOfWork, str]:
 
 async def _list_invites(work: UnitOfWork, bucket: Bucket, *, is_for_update: bool = False) -> list[Manager]:
     actor = work.actor
+    if actor.email is None:
+        return []
     # An identity provider's word counts for more than a link: it takes over what the same address accepted by one.
     is_vouched_for = actor.connection != EMAIL_LINK
     return await rows.list_invites(
-        work.tx, bucket, email=actor.email or "", with_weak=is_vouched_for, is_for_update=is_for_update
+        work.tx, bucket, email=actor.email, with_weak=is_vouched_for, is_for_update=is_for_update
     )
 
 

@@ -40,7 +40,7 @@ class DeveloperPortal:
 async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
     services: Services = request.app.state.services
     session = await sessions.find(tx, services.dependencies, PORTAL, token)
-    if session is None or session.sub is None or session.email is None or not is_email(session.email):
+    if session is None or session.sub is None or not (session.email is None or is_email(session.email)):
         return None
     return session, EndUser(session.sub, session.email, session.connection).to_actor()
 
