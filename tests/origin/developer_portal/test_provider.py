@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from keywright.origin.auth.oidc.provider import Provider
 from origin.developer_portal.people import ProviderPortal
 from support.identity import ADA
 from support.visitor import visiting
@@ -168,6 +170,23 @@ async def test_userinfo_tells_the_address_that_the_token_does_not(with_provider:
     async with visiting(portal.service, None) as visitor:
         await portal.sign_in(visitor)
         await visitor.open(f"{portal.url}/consumers/{made['name']}")
+
+
+@pytest.mark.parametrize("change", ["another provider", "no provider"])
+async def test_a_session_ends_with_its_provider(with_provider: ProviderPortal, change: str) -> None:
+    portal = with_provider
+    state = portal.service.app._origin.state
+    before = state.services
+    other = Provider("https://other.example.com")
+    client = replace(before.end_users.client, provider=other) if change == "another provider" else None
+    async with visiting(portal.service, None) as visitor:
+        await portal.sign_in(visitor)
+        await visitor.open(portal.url)
+        state.services = replace(before, end_users=replace(before.end_users, provider=other, client=client))
+        try:
+            await visitor.open(portal.url, expect=303)
+        finally:
+            state.services = before
 
 
 @pytest.mark.parametrize("reply", [(500, b"{}"), (200, b"<html>"), (200, b"[]"), (200, b'{"id_token": 7}')], ids=str)

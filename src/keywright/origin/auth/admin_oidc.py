@@ -57,7 +57,7 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
             )
         request = await router.open_request(http_request, tx, audit_draft)
         audit_draft.account_id = actor.grantee.account_id
-        who = SignedIn(sessions.PROVIDER, sub=sub, email=email)
+        who = SignedIn(sessions.PROVIDER, sub=sub, email=email, issuer=team.client.provider.issuer)
         response = await request.sign_in(who, router.safe_url(http_request, result.next), actor)
         source = request_source_of(http_request, "portal")
         await audit.write(tx, actor=actor, audit_draft=audit_draft, source=source, now=request.work.now)
