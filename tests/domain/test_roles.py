@@ -20,7 +20,8 @@ def test_addresses_have_roles_in_an_account_or_in_the_first_one() -> None:
 @pytest.mark.parametrize(
     "text",
     ["ada@example.com", "ada@example.com=", "ada@example.com=owner", "ada@example.com=Admin", "ada=admin", "=admin",
-     "@example.com=admin", "ada@=admin", "a@b@c=admin", "a b@example.com=admin", "\u212aate@example.com=admin"],
+     "@example.com=admin", "ada@=admin", "a@b@c=admin", "a b@example.com=admin", "\u212aate@example.com=admin",
+     "victim(1)@example.com=admin", '"victim"@example.com=admin'],
 )  # fmt: skip
 def test_what_names_nobody_or_no_role_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be e-mail=role"):

@@ -33,7 +33,9 @@ async def test_a_server_that_is_away_or_refuses_is_told_of_without_the_address()
             await send(SmtpServer.of(box.url))
 
 
-@pytest.mark.parametrize("address", ["nobody", "ada@example.com\nBcc: all@example.com", ""], ids=repr)
+@pytest.mark.parametrize(
+    "address", ["nobody", "ada@example.com\nBcc: all@example.com", "", "victim(1)@example.com"], ids=repr
+)
 async def test_what_is_no_address_is_refused_before_anything_is_sent(address: str) -> None:
     with mailbox.running() as box, pytest.raises(ValueError):  # noqa: PT011
         await send(SmtpServer.of(box.url), to=address)

@@ -39,6 +39,10 @@ class IdentityProvider:
     user: dict[str, Any] = field(default_factory=lambda: dict(ADA))
     """Whoever signs in at the moment."""
     id_token_changes: dict[str, Any] = field(default_factory=dict)
+    userinfo: dict[str, Any] | None = None
+    """What it says to whoever shows a token, of the user that the token names; None for nothing at all."""
+    shown: list[str] = field(default_factory=list)
+    """The Authorization headers that userinfo was asked with."""
     answered_issuer: str | None = None
     """Another issuer than its own, named when a browser is sent back."""
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -70,10 +74,13 @@ class IdentityProvider:
                     "jwks_uri": f"{self.url}/jwks",
                     "authorization_endpoint": f"{self.url}/authorize",
                     "token_endpoint": f"{self.url}/token",
+                    "userinfo_endpoint": f"{self.url}/userinfo",
                     "end_session_endpoint": f"{self.url}/logout",
                     "authorization_response_iss_parameter_supported": True,
                 }
             ).encode()
+        if path == "/userinfo":
+            return (401, b"{}") if self.userinfo is None else (200, json.dumps(self.userinfo).encode())
         if path == "/jwks":
             return 200, json.dumps(self.published_keys()).encode()
         return 404, b"{}"
@@ -130,6 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         self.provider.asked.append(parts.path)
+        if parts.path == "/userinfo":
+            self.provider.shown.append(self.headers.get("authorization", ""))
         if parts.path == "/authorize" and parts.path not in self.provider.broken:
             self._send(302, b"", location=self.provider.authorize(dict(parse_qsl(parts.query))))
         else:

@@ -169,13 +169,18 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """An end user who may manage a consumer's keys; `sub` is None for an invite."""
+    """An end user who may manage a consumer's keys; `sub` is None for an invite.
+
+    `sub` is a name that `issuer` gives: the same from another issuer is another person. Without an issuer nobody is
+    that person yet.
+    """
 
     number: int
     id: str
     consumer_number: int
     email: str
     sub: str | None
+    issuer: str | None
     created_at: datetime
 
 

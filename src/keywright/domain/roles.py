@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from keywright.domain.permissions import EVERY_BUCKET, Access, Permissions
+from keywright.domain.text import is_email
 
 
 class Role(StrEnum):
@@ -46,7 +47,7 @@ def parse(parts: Sequence[str]) -> Mapping[str, Held]:
         who, _, role = (one.strip() for one in part.rpartition("="))
         account_name, _, email = (one.strip().lower() for one in who.rpartition(":"))
         # ASCII as it was written: a letter that becomes an ASCII one in lower case is another mailbox.
-        if role not in set(Role) or not who.isascii() or not _is_address(email):
+        if role not in set(Role) or not who.isascii() or not is_email(email):
             raise ValueError(f"must be e-mail=role, the role one of {', '.join(Role)}, not {part[:80]!r}")
         roles = found.setdefault(email, {})
         if (account_name or None) in roles:
@@ -54,8 +55,3 @@ def parse(parts: Sequence[str]) -> Mapping[str, Held]:
             raise ValueError(f"names {email} twice in one account: an address has one role in each")
         roles[account_name or None] = Role(role)
     return found
-
-
-def _is_address(text: str) -> bool:
-    name, at, host = text.partition("@")
-    return bool(name and at and host) and "@" not in host and text.isprintable() and " " not in text

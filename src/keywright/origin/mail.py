@@ -90,10 +90,14 @@ class Mailer:
 
 def _address(text: str) -> Address:
     try:
-        return Address(addr_spec=text)
+        address = Address(addr_spec=text)
     except (MessageError, IndexError):
         # What the parser raises for some of what it can't read.
         raise ValueError("is not an e-mail address") from None
+    if address.addr_spec != text:
+        # A comment or quotes would be dropped: what is meant for one user would go to another's mailbox.
+        raise ValueError("is not an e-mail address")
+    return address
 
 
 def _deliver(server: SmtpServer, message: EmailMessage) -> None:

@@ -45,7 +45,7 @@ async def prepare(settings: OriginSettings) -> Started:
         raise StartError("KEYWRIGHT_BOOTSTRAP_ACCOUNT must be 1 to 128 of a-z, 0-9, _ and -")
     async with _open(settings) as database:
         is_first = await migrations.get_version(database) is None
-        await migrations.upgrade(database)
+        await migrations.upgrade(database, issuer=settings.end_users.oidc_issuer)
         if is_first or not await rules.is_bootstrapped(database):
             key_files.make_missing(settings)
         dependencies = make_dependencies(settings)
@@ -62,7 +62,7 @@ async def migrate(settings: OriginSettings) -> str:
     """Brings the database to this version's shape; what was done, in a sentence. Raises StartError."""
     async with _open(settings) as database:
         before = await migrations.get_version(database)
-        if not await migrations.upgrade(database):
+        if not await migrations.upgrade(database, issuer=settings.end_users.oidc_issuer):
             return f"The database is up to date (schema {before})."
         after = await migrations.get_version(database)
         return f"The database was migrated from schema {before or 'none'} to {after}."
@@ -126,7 +126,8 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
         session_idle=timedelta(minutes=settings.session_idle_minutes),
         session_life=timedelta(minutes=settings.session_minutes),
     )
-    return Dependencies(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits)
+    issuer = settings.end_users.oidc_issuer
+    return Dependencies(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits, issuer)
 
 
 def banner(settings: OriginSettings, started: Started) -> str:

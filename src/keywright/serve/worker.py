@@ -272,7 +272,8 @@ def _end_users(settings: EndUserSettings) -> EndUsers | None:
     client = None
     if settings.oidc_client_id is not None:
         client = Client(provider, settings.oidc_client_id, settings.oidc_client_secret)
-    return EndUsers(provider, frozenset(settings.oidc_audiences), client)
+    audiences = settings.oidc_audiences
+    return EndUsers(provider, None if audiences is None else frozenset(audiences), client)
 
 
 def _team(settings: EndUserSettings, end_users: EndUsers | None) -> Team | None:

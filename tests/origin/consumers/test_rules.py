@@ -72,6 +72,23 @@ class TestManagers:
         await service.call("POST", service.consumers_url, json=both, expect=409)
         await service.call("GET", f"{service.consumers_url}/two", expect=404)
 
+    @pytest.mark.parametrize(
+        "email", ["victim(1)@example.com", '"victim"@example.com', "victim@example.com.", "v@\uff45.com"]
+    )
+    async def test_an_address_that_does_not_parse_to_itself_comes_in_by_no_door(
+        self, service: Service, email: str
+    ) -> None:
+        consumer = await service.new_consumer()
+        managers = f"{service.consumers_url}/{consumer['name']}/managers"
+        for url, body in [
+            (managers, {"email": email}),
+            (managers, {"email": email, "sub": "auth0|1"}),
+            (service.consumers_url, {"name": "two", "managers": [email]}),
+            (service.consumers_url, {"name": "two", "managers": [{"email": email}]}),
+        ]:
+            await service.call("POST", url, json=body, expect=400)
+        await service.call("PATCH", f"{service.bucket_url}/portal", json={"supportEmail": email}, expect=400)
+
     async def test_an_invite_becomes_a_manager_with_its_sub(self, service: Service) -> None:
         consumer = await service.new_consumer()
         url = f"{service.consumers_url}/{consumer['name']}/managers"

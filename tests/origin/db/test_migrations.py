@@ -53,8 +53,8 @@ async def test_an_empty_database_has_no_version(database: Database) -> None:
 async def test_a_failed_migration_leaves_nothing_behind(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     upgrade = migrations._upgrade
 
-    def fail(connection: sa.Connection) -> None:
-        upgrade(connection)
+    def fail(connection: sa.Connection, **options: Any) -> None:
+        upgrade(connection, **options)
         raise RuntimeError("power cut")
 
     monkeypatch.setattr(migrations, "_upgrade", fail)
@@ -116,6 +116,37 @@ async def test_changes_of_before_stamps_get_one_that_no_other_copy_of_the_record
         (row,) = await commit_log.lead_on(tx, found.head, limit=9)
     assert row.cursor.stamp != found.head.stamp
     assert row.cursor.stamped_at > found.head.stamped_at
+
+
+@pytest.mark.parametrize("issuer", [None, "https://id.example.com"], ids=str)
+async def test_managers_of_before_issuers_belong_to_the_configured_one_or_to_nobody(
+    database: Database, issuer: str | None
+) -> None:
+    subs = ["auth0|ada", "email-link|bob@example.com", "Email-Link|x", None]
+    async with database.engine.begin() as connection:
+        await connection.run_sync(migrations._upgrade, "0005")
+        for statement in (
+            "INSERT INTO buckets (number, id, name, tags, is_retrievable, key_prefix, created_at, updated_at) "
+            "VALUES (1, 'b', 'bucket', '{}', FALSE, 'kwak', 0, 0)",
+            "INSERT INTO consumers (number, id, bucket_number, name, metadata, created_at, updated_at) "
+            "VALUES (1, 'c', 1, 'consumer', '{}', 0, 0)",
+        ):
+            await connection.execute(sa.text(statement))
+        for number, sub in enumerate(subs):
+            insert = "INSERT INTO managers (id, consumer_number, email, sub, created_at) VALUES (:id, 1, :id, :sub, 0)"
+            await connection.execute(sa.text(insert), {"id": f"{number}", "sub": sub})
+        for number, way in enumerate(("oidc", "email-link")):
+            insert = (
+                "INSERT INTO sessions (digest, portal, connection, sub, created_at, seen_at, ends_at) "
+                "VALUES (:digest, 'portal', :way, 'x', 0, 0, 0)"
+            )
+            await connection.execute(sa.text(insert), {"digest": bytes([number]) * 32, "way": way})
+    await migrations.upgrade(database, issuer=issuer)
+    async with database.read() as tx:
+        found = await tx.all(sa.select(tables.managers.c.issuer).order_by(tables.managers.c.id))
+        sessions = await tx.all(sa.select(tables.sessions.c.issuer).order_by(tables.sessions.c.number))
+    assert [row.issuer for row in found] == [issuer, "email-link", issuer, None]
+    assert [row.issuer for row in sessions] == [None, "email-link"]
 
 
 async def test_numbers_of_deleted_rows_are_never_given_again(database: Database) -> None:

@@ -64,4 +64,5 @@ async def with_provider(
     portal_provider.broken.clear()
     portal_provider.id_token_changes.clear()
     portal_provider.answered_issuer = None
+    portal_provider.userinfo = None
     portal_provider.user = dict(identity.ADA)

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from keywright.origin.auth.oidc.provider import Provider
+from keywright.origin.auth.oidc.userinfo import UserInfo
 from origin.self_serve.world import World
 from support import identity
 from support import service as services
@@ -31,6 +32,8 @@ def provider(session_provider: IdentityProvider) -> Iterator[IdentityProvider]:
     session_provider.asked.clear()
     session_provider.id_token_changes.clear()
     session_provider.answered_issuer = None
+    session_provider.userinfo = None
+    session_provider.shown.clear()
     session_provider.user = dict(identity.ADA)
     for kid in session_provider.keys.keys() - {"first"}:
         del session_provider.keys[kid]
@@ -77,7 +80,7 @@ async def quick(on_default: Service, provider: IdentityProvider) -> AsyncIterato
 async def _world(service: Service, provider: IdentityProvider) -> AsyncIterator[World]:
     # What an earlier test made of the provider is forgotten.
     state = service.app._origin.state
-    end_users = replace(state.services.end_users, provider=Provider(provider.url))
+    end_users = replace(state.services.end_users, provider=Provider(provider.url), userinfo=UserInfo())
     state.services = replace(state.services, end_users=end_users)
     yield World(service, provider)
     await service.call("PATCH", service.bucket_url, json={"selfServe": None})

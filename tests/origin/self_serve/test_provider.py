@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from keywright.origin.auth.oidc import provider as oidc
+from keywright.origin.auth.oidc import tokens
 from keywright.origin.auth.oidc.provider import PAUSE_SECONDS, RENEW_SECONDS, Provider, ProviderUnavailable
+from keywright.origin.auth.oidc.tokens import TokenRefused
 from origin.self_serve.world import World
-from support.identity import IdentityProvider
+from support.identity import AUDIENCE, IdentityProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -57,6 +60,35 @@ async def test_a_new_key_is_found_as_soon_as_a_token_names_it(
     provider.add_key("second", "ES")
     clock.now += PAUSE_SECONDS
     assert await kids(asked, "second") == ["second"]
+
+
+async def test_a_name_that_comes_back_with_another_key_is_fetched_once_more(
+    provider: IdentityProvider, asked: Provider, clock: Clock
+) -> None:
+    provider.add_key("rotated", "ES")
+    old = provider.keys["rotated"]
+
+    async def judge(token: str) -> str:
+        try:
+            await tokens.verify(token, asked, {AUDIENCE}, datetime.now(UTC))
+        except TokenRefused:
+            return "refused"
+        return "good"
+
+    assert await judge(provider.token(kid="rotated", alg="ES256")) == "good"
+    provider.add_key("rotated", "ES")
+    # A moment after the last fetch there is none.
+    assert await judge(provider.token(kid="rotated", alg="ES256")) == "refused"
+    clock.now += PAUSE_SECONDS
+    assert await judge(provider.token(kid="rotated", alg="ES256")) == "good"
+    asked_before = len(provider.asked)
+    clock.now += PAUSE_SECONDS
+    provider.keys["rotated"], new = old, provider.keys["rotated"]
+    forged = provider.token(kid="rotated", alg="ES256")
+    provider.keys["rotated"] = new
+    for _ in range(20):
+        assert await judge(forged) == "refused"
+    assert len(provider.asked) == asked_before + 2
 
 
 async def test_unknown_names_do_not_make_a_flood_of_questions(provider: IdentityProvider, asked: Provider) -> None:

@@ -6,6 +6,7 @@ import base64
 import hmac
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,12 +113,77 @@ async def test_a_refusal_names_the_scheme_and_no_token_is_asked_for_plainly(quic
         {"email": "nobody"},
         {"email": ["ada@example.com"]},
         {"email": "\u212aate@example.com"},
+        {"email": "victim(1)@example.com"},
+        {"email": '"victim"@example.com'},
     ],
     ids=str,
 )
-async def test_a_user_without_a_verified_address_is_told_so(quick: World, claims: dict[str, Any]) -> None:
-    problem = await quick.call("GET", f"{quick.by_name}/my", token=quick.provider.token(**claims), expect=403)
-    assert "e-mail address" in problem["detail"]
+async def test_a_user_without_a_verified_address_uses_what_they_manage_and_no_more(
+    quick: World, claims: dict[str, Any]
+) -> None:
+    await quick.allow(createConsumers=True)
+    made = await quick.new_consumer()
+    await quick.service.new_consumer(managers=[quick.bob["email"]])
+    token = quick.provider.token({**quick.ada, **claims})
+    assert [one["name"] for one in (await quick.call("GET", f"{quick.by_name}/my", token=token))["data"]] == [
+        made["name"]
+    ]
+    await quick.call("POST", f"{quick.by_name}/{made['name']}/roll", token=token, json={}, expect=204)
+    problem = await quick.call("POST", f"{quick.by_name}/my", token=token, json={}, expect=403)
+    assert "verified e-mail address" in problem["detail"]
+    # An invite of that address stays open.
+    other = quick.provider.token({**quick.bob, **claims})
+    assert (await quick.call("GET", f"{quick.by_name}/my", token=other))["data"] == []
+
+
+async def test_userinfo_supplies_the_verified_address_and_is_asked_once(quick: World) -> None:
+    await quick.allow(createConsumers=True)
+    made = await quick.service.new_consumer(managers=[quick.ada["email"]])
+    quick.provider.userinfo = quick.ada
+    token = quick.provider.token({"sub": quick.ada["sub"]})
+    for _ in range(3):
+        found = await quick.call("GET", f"{quick.by_name}/my", token=token)
+        assert [one["name"] for one in found["data"]] == [made["name"]]
+    await quick.call("POST", f"{quick.by_name}/my", token=token, json={})
+    assert quick.provider.shown == [f"Bearer {token}"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, {}, {"sub": "auth0|somebody-else"}, {"email_verified": False}, {"email": None}, {"email": "a(1)@b.c"}],
+    ids=str,
+)
+async def test_userinfo_that_tells_no_address_of_this_user_accepts_no_invite(quick: World, told: Any) -> None:
+    await quick.service.new_consumer(managers=[quick.ada["email"]])
+    quick.provider.userinfo = None if told is None else {**quick.ada, **told} if told else {}
+    token = quick.provider.token({"sub": quick.ada["sub"]})
+    for _ in range(2):
+        assert (await quick.call("GET", f"{quick.by_name}/my", token=token))["data"] == []
+    assert len(quick.provider.shown) == 1
+
+
+async def test_userinfo_that_is_down_holds_nobody_up(quick: World) -> None:
+    made = await quick.new_consumer()
+    quick.provider.broken["/userinfo"] = (500, b"")
+    for number in range(5):
+        token = quick.provider.token({"sub": quick.ada["sub"]}, jti=str(number))
+        found = await quick.call("GET", f"{quick.by_name}/my", token=token)
+        assert [one["name"] for one in found["data"]] == [made["name"]]
+    assert len(quick.provider.shown) == 1
+
+
+@pytest.mark.parametrize("aud", [None, "somebody-else", ["a", "b"]], ids=str)
+async def test_without_an_audience_by_choice_a_token_is_taken_whoever_it_is_for(quick: World, aud: Any) -> None:
+    state = quick.service.app._origin.state
+    end_users = state.services.end_users
+    token = quick.provider.token(quick.ada, aud=aud)
+    await quick.call("GET", f"{quick.by_name}/my", token=token, expect=401)
+    state.services = replace(state.services, end_users=replace(end_users, audiences=None))
+    try:
+        await quick.call("GET", f"{quick.by_name}/my", token=token)
+        await quick.call("GET", f"{quick.by_name}/my", token=quick.provider.token(aud=aud, iss="https://x"), expect=401)
+    finally:
+        state.services = replace(state.services, end_users=end_users)
 
 
 ACCEPTED = {

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from keywright.domain import roles
+from keywright.origin.auth.oidc.provider import Provider
 from keywright.runtime.settings import OriginSettings
 from support import identity
 from support import service as services
@@ -288,6 +289,19 @@ async def test_a_role_that_was_changed_or_taken_away_is_so_at_the_next_request(
         assert "/sign-in/oidc" not in await visitor.open("/admin/sign-in")
         await visitor.open("/admin/sign-in/oidc", 404)
         await visitor.open("/admin/sign-in/callback", 404)
+
+
+async def test_a_session_ends_with_its_provider(service: Service, provider: IdentityProvider) -> None:
+    state = service.app._origin.state
+    before = state.services
+    client = replace(before.team.client, provider=Provider("https://other.example.com"))
+    async with person(service, provider, "ada@example.com") as visitor:
+        await visitor.open(BUCKET)
+        state.services = replace(before, team=replace(before.team, client=client))
+        try:
+            await visitor.open(BUCKET, 303)
+        finally:
+            state.services = before
 
 
 async def test_a_provider_that_is_down_is_told_of_and_keys_still_open(

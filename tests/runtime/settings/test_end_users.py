@@ -25,6 +25,11 @@ def test_nothing_configured_means_links_on_the_console(monkeypatch: pytest.Monke
     assert settings.mail_from == "keywright@127.0.0.1"
 
 
+def test_mail_comes_from_a_host_that_mail_can_have(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = load(monkeypatch, tmp_path, {"KEYWRIGHT_PUBLIC_URL": "http://[::1]:9000"})
+    assert settings.mail_from == "keywright@localhost"
+
+
 def test_everything_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = load(
         monkeypatch,
@@ -53,6 +58,10 @@ def test_the_audience_is_the_client_where_none_is_named(monkeypatch: pytest.Monk
     assert load(monkeypatch, tmp_path, OIDC).oidc_audiences == ("keywright",)
 
 
+def test_no_audience_is_asked_for_where_it_is_empty_by_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert load(monkeypatch, tmp_path, {**OIDC, "KEYWRIGHT_OIDC_AUDIENCE": ""}).oidc_audiences is None
+
+
 @pytest.mark.parametrize(
     ("variables", "name"),
     [
@@ -69,6 +78,7 @@ def test_the_audience_is_the_client_where_none_is_named(monkeypatch: pytest.Monk
         ({"KEYWRIGHT_PUBLIC_URL": "keys.example.com"}, "KEYWRIGHT_PUBLIC_URL"),
         ({"KEYWRIGHT_PUBLIC_URL": "https://keys.example.com/path"}, "KEYWRIGHT_PUBLIC_URL"),
         ({"KEYWRIGHT_MAIL_FROM": "Keys <keys@example.com>"}, "KEYWRIGHT_MAIL_FROM"),
+        ({"KEYWRIGHT_MAIL_FROM": "keys(1)@example.com"}, "KEYWRIGHT_MAIL_FROM"),
         ({**OIDC, "KEYWRIGHT_ADMIN_ROLES": "ada@example.com=owner"}, "KEYWRIGHT_ADMIN_ROLES"),
         ({"KEYWRIGHT_ADMIN_ROLES": "ada@example.com=admin"}, "KEYWRIGHT_OIDC_ISSUER and KEYWRIGHT_OIDC_CLIENT_ID"),
         ({"KEYWRIGHT_SELF_SERVE_RATE_LIMIT": "-1"}, "KEYWRIGHT_SELF_SERVE_RATE_LIMIT"),

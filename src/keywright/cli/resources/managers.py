@@ -58,6 +58,9 @@ def add_manager(
         str | None,
         typer.Option("--sub", help="Subject of the user at the identity provider; without it the user is invited."),
     ] = None,
+    issuer: Annotated[
+        str | None, typer.Option("--issuer", help="The identity provider of --sub; the configured one, if left out.")
+    ] = None,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -68,9 +71,8 @@ def add_manager(
     Without --sub this is an invite, accepted when a user with that e-mail address signs in.
     """
     with connect(url, account) as api:
-        answer = api.post(
-            "key-buckets", bucket, "consumers", consumer, "managers", body=fields_given(email=email, sub=sub)
-        )
+        body = fields_given(email=email, sub=sub, issuer=issuer)
+        answer = api.post("key-buckets", bucket, "consumers", consumer, "managers", body=body)
     show_one(answer, COLUMNS, as_json=as_json)
 
 

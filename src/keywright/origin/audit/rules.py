@@ -15,7 +15,7 @@ from keywright.domain.permissions import Access
 from keywright.origin.accounts.access import get_account
 from keywright.origin.audit import store as rows
 from keywright.origin.audit.store import AuditFilter
-from keywright.origin.auth.actors import Actor
+from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, Actor
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 
@@ -64,6 +64,10 @@ async def write(
     # What another account says of its key is not for this account to read.
     is_own = actor.grantee.is_root or actor.grantee.account_id == audit_draft.account_id
     description = actor.description if is_own else None
+    metadata = {"description": description} if description else {}
+    if actor.issuer not in {None, EMAIL_LINK_ISSUER}:
+        # Two providers may give two people the same subject.
+        metadata["issuer"] = actor.issuer
     await rows.insert_audit(
         tx,
         account_id=audit_draft.account_id,
@@ -80,7 +84,7 @@ async def write(
                 "type": actor.kind.value,
                 "connection": actor.connection,
                 "actingAs": None,
-                "metadata": {"description": description} if description else None,
+                "metadata": metadata or None,
             },
             "resources": audit_draft.resources,
             "context": {

@@ -54,7 +54,9 @@ class AuditFilter:
         if self.action is not None:
             found.append(audit_logs.c.action == self.action)
         if self.actor is not None:
-            found.append(sa.or_(audit_logs.c.actor_sub == self.actor, audit_logs.c.actor_email == self.actor))
+            # Addresses are kept in lower case; a subject is exactly as its provider writes it.
+            by_email = audit_logs.c.actor_email == self.actor.lower()
+            found.append(sa.or_(audit_logs.c.actor_sub == self.actor, by_email))
         if self.start is not None:
             found.append(audit_logs.c.timestamp >= self.start)
         if self.end is not None:

@@ -18,6 +18,8 @@ class Actor:
     grantee: Grantee
     email: str | None = None
     connection: str | None = None
+    issuer: str | None = None
+    """Who names an end user or a person of the team `sub`: the identity provider, or EMAIL_LINK_ISSUER."""
     description: str | None = None
     expires_at: datetime | None = None
     """When the management key that acts ends."""
@@ -43,6 +45,9 @@ class ActorKind(StrEnum):
 
 EMAIL_LINK_SUBJECT = "email-link|"
 """What the subject of a user begins with whom no identity provider vouched for: an e-mail link did."""
+
+EMAIL_LINK_ISSUER = "email-link"
+"""Who names these users. No provider can be called so: an issuer is a web address."""
 
 NOBODY = Actor("anonymous", ActorKind.ANONYMOUS, Grantee("", Permissions()))
 SYSTEM = Actor("system", ActorKind.SYSTEM, Grantee("", Permissions(), is_root=True))

@@ -44,6 +44,9 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
     router.limit(CALLBACKS, http_request.client.host if http_request.client else "")
     result = await FLOW.finish(http_request, team.client)
     sub, email = result.claims.sub, result.claims.email
+    if email is None:
+        # Roles are by address.
+        raise Forbidden("Your e-mail address is not verified. Verify it with the identity provider, then sign in.")
     audit_draft = AuditDraft("admin.sign-in")
     async with services.database.write() as tx:
         actor = await sessions.find_member(tx, team, sub, email)
@@ -54,7 +57,7 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
             )
         request = await router.open_request(http_request, tx, audit_draft)
         audit_draft.account_id = actor.grantee.account_id
-        who = SignedIn(sessions.PROVIDER, sub=sub, email=email)
+        who = SignedIn(sessions.PROVIDER, sub=sub, email=email, issuer=team.client.provider.issuer)
         response = await request.sign_in(who, router.safe_url(http_request, result.next), actor)
         source = request_source_of(http_request, "portal")
         await audit.write(tx, actor=actor, audit_draft=audit_draft, source=source, now=request.work.now)

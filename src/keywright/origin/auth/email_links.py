@@ -9,6 +9,7 @@ from datetime import timedelta
 from keywright.domain.keyformat import Digester, Secret
 from keywright.domain.models import Bucket
 from keywright.domain.problems import BadRequest
+from keywright.domain.text import is_email
 from keywright.origin.auth import email_link_store as rows
 from keywright.origin.auth import sessions
 from keywright.origin.auth.end_users import EndUser
@@ -49,7 +50,8 @@ async def request_link(work: UnitOfWork, bucket: Bucket, *, email: str, visitor:
 async def find_address(work: UnitOfWork, bucket: Bucket, *, token: str, visitor: str) -> str:
     """Whom a link would sign in. Raises BadRequest, with the same words for every link that is no good."""
     row = await rows.find(work.tx, bucket, _digest(work.dependencies.digester, "link", token))
-    if row is None or row.ends_at <= work.now:
+    # One that was sent by an older Keywright may name an address that is none any more.
+    if row is None or row.ends_at <= work.now or not is_email(row.email):
         raise BadRequest("This link has been used or has expired. Request a new one.")
     if not hmac.compare_digest(bytes(row.visitor_digest), _digest(work.dependencies.digester, "visitor", visitor)):
         raise BadRequest("Open this link in the browser in which you requested it, or request a new one here.")

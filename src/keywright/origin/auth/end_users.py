@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from keywright.domain.permissions import Grantee, Permissions
 from keywright.domain.problems import Forbidden, ServiceUnavailable, Unauthorized
-from keywright.origin.auth.actors import EMAIL_LINK_SUBJECT, Actor, ActorKind
+from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, EMAIL_LINK_SUBJECT, Actor, ActorKind
 from keywright.origin.auth.bearer import challenge
 from keywright.origin.auth.oidc import tokens
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.provider import Provider, ProviderUnavailable
-from keywright.origin.auth.oidc.tokens import EmailNotVerified, TokenRefused
+from keywright.origin.auth.oidc.tokens import TokenRefused
+from keywright.origin.auth.oidc.userinfo import UserInfo
 
 EMAIL_LINK = "email-link"
 
 
 @dataclass(frozen=True, slots=True)
 class EndUser:
-    """Somebody who has proved who they are: `sub` as the identity provider has it, and a verified e-mail address."""
+    """Somebody who has proved who they are: `sub` as the identity provider has it, and a verified e-mail address.
+
+    Without an address a user can use what they manage, but neither accept an invite nor create a consumer.
+    """
 
     sub: str
-    email: str
+    email: str | None
+    issuer: str
     connection: str = "oidc"
 
     @classmethod
-    def of_provider(cls, sub: str, email: str) -> EndUser:
+    def of_provider(cls, issuer: str, sub: str, email: str | None) -> EndUser:
         """Whom the identity provider vouches for. Raises Forbidden."""
         if sub.startswith(EMAIL_LINK_SUBJECT):
             # Subjects of this form are of users who came by link; no provider may name one of them.
             raise Forbidden("The identity provider names this user in a form that is reserved for sign-in links.")
-        return cls(sub, email)
+        return cls(sub, email, issuer)
 
     @classmethod
     def of_link(cls, email: str) -> EndUser:
         """Whoever opened a link that was sent to this address."""
-        return cls(EMAIL_LINK_SUBJECT + email.lower(), email.lower(), EMAIL_LINK)
+        return cls(EMAIL_LINK_SUBJECT + email.lower(), email.lower(), EMAIL_LINK_ISSUER, EMAIL_LINK)
 
     def to_actor(self) -> Actor:
         """No rights at all: what the user may do follows from being a manager."""
+        email = self.email.lower() if self.email is not None else None
         return Actor(
-            self.sub, ActorKind.USER, Grantee("", Permissions()), email=self.email.lower(), connection=self.connection
+            self.sub,
+            ActorKind.USER,
+            Grantee("", Permissions()),
+            email=email,
+            connection=self.connection,
+            issuer=self.issuer,
         )
 
 
@@ -50,9 +61,17 @@ class EndUsers:
     """How end users prove who they are: the identity provider, and for whom its tokens must be meant."""
 
     provider: Provider
-    audiences: frozenset[str]
+    audiences: frozenset[str] | None
+    """None: tokens of the provider are taken whoever they are meant for."""
     client: Client | None = None
     """How the developer portal signs users in; None where it sends links by e-mail."""
+    userinfo: UserInfo = field(default_factory=UserInfo)
+
+
+def portal_issuer(end_users: EndUsers | None) -> str:
+    """By whose word users are signed in to the developer portals. A session by another's has ended."""
+    client = end_users.client if end_users is not None else None
+    return EMAIL_LINK_ISSUER if client is None else client.provider.issuer
 
 
 async def authenticate_end_user(token: str, end_users: EndUsers | None, now: datetime) -> EndUser:
@@ -63,9 +82,10 @@ async def authenticate_end_user(token: str, end_users: EndUsers | None, now: dat
         claims = await tokens.verify(token, end_users.provider, end_users.audiences, now)
     except TokenRefused as error:
         raise Unauthorized(f"The token is refused: {error}.", headers=challenge("invalid_token")) from None
-    except EmailNotVerified as error:
-        raise Forbidden(str(error)) from None
     except ProviderUnavailable:
         detail = "The identity provider can't be reached or answers garbage; nothing was changed."
         raise ServiceUnavailable(detail, headers={"Retry-After": "10"}) from None
-    return EndUser.of_provider(claims.sub, claims.email)
+    user = EndUser.of_provider(end_users.provider.issuer, claims.sub, claims.email)
+    if user.email is not None:
+        return user
+    return replace(user, email=await end_users.userinfo.find_verified_email(end_users.provider, token, user.sub))

@@ -40,7 +40,8 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
     async with services.database.write() as tx:
         request = await router.open_request(http_request, tx, audit_draft)
         portal = await get_portal(request)
-        user = EndUser.of_provider(result.claims.sub, result.claims.email)
+        issuer = _client(services).provider.issuer
+        user = EndUser.of_provider(issuer, result.claims.sub, result.claims.email)
         response = await begin_session(request, portal, user, request.safe_url(result.next))
         source = request_source_of(http_request, "portal")
         await audit.write(tx, actor=request.work.actor, audit_draft=audit_draft, source=source, now=request.work.now)

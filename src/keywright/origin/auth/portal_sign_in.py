@@ -82,7 +82,8 @@ async def begin_session(request: PageRequest, portal: DeveloperPortal, user: End
     """Accepts what the user is invited to, and signs in."""
     actor = user.to_actor()
     await self_serve.accept_invites(replace(request.work, actor=actor), portal.bucket)
-    who = SignedIn(user.connection, bucket_number=portal.bucket.number, sub=user.sub, email=user.email)
+    bucket_number = portal.bucket.number
+    who = SignedIn(user.connection, bucket_number=bucket_number, sub=user.sub, email=user.email, issuer=user.issuer)
     return await request.sign_in(who, url, actor)
 
 

@@ -14,7 +14,7 @@ from keywright.origin.db.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who is signed in to a portal: by a management key (`key_number`) or as a user (`sub`, `email`).
+    """Who is signed in to a portal: by a management key (`key_number`) or as a user (`sub` of `issuer`, `email`).
 
     `bucket_number` is set where the portal is that of one bucket. `connection` says how they came in.
     """
@@ -24,6 +24,7 @@ class Session:
     key_number: int | None
     bucket_number: int | None
     sub: str | None
+    issuer: str | None
     email: str | None
     connection: str
     created_at: datetime
@@ -42,6 +43,7 @@ async def insert(
     key_number: int | None,
     bucket_number: int | None,
     sub: str | None,
+    issuer: str | None,
     email: str | None,
     connection: str,
     now: datetime,
@@ -52,6 +54,7 @@ async def insert(
         "key_number": key_number,
         "bucket_number": bucket_number,
         "sub": sub,
+        "issuer": issuer,
         "email": email,
         "connection": connection,
         "created_at": now,

@@ -1,7 +1,8 @@
 """Rules of the portals' sessions: how they begin, how long they last, who acts in one, and that a form counts once.
 
 A session is known by a random token that stands in a cookie; the record has its digest only. It ends after a while of
-disuse, at the latest when its whole time is over, and at once with the management key or the bucket that it stands on.
+disuse, at the latest when its whole time is over, and at once with the management key, the bucket or the
+identity provider that it stands on.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class SignedIn:
     bucket_number: int | None = None
     sub: str | None = None
     email: str | None = None
+    issuer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ async def start(tx: Transaction, dependencies: Dependencies, portal: str, who: S
         key_number=who.key_number,
         bucket_number=who.bucket_number,
         sub=who.sub,
+        issuer=who.issuer,
         email=who.email,
         connection=who.connection,
         now=now,
@@ -128,6 +131,9 @@ async def resume(
     if session is None:
         return None
     if session.key_number is None:
+        if team is None or session.issuer != team.client.provider.issuer:
+            # It ends with its provider.
+            return None
         # Asked anew each time: a role that was changed or taken away is so from the next request on.
         member = await find_member(tx, team, session.sub, session.email, account_name)
         return None if member is None else (session, member)
@@ -143,7 +149,7 @@ async def find_member(
     Of several accounts the one of that name, else the first one that the setting names.
     """
     held = team.members.get(email) if team is not None and email is not None else None
-    if held is None or sub is None:
+    if team is None or held is None or sub is None:
         return None
     roles: dict[str, Role] = {}
     chosen = None
@@ -163,6 +169,7 @@ async def find_member(
         Grantee(chosen, roles[chosen].permissions),
         email=email,
         connection=PROVIDER,
+        issuer=team.client.provider.issuer,
         owns_buckets=roles[chosen] is Role.ADMIN,
         account_ids=tuple(roles),
     )

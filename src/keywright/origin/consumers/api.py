@@ -18,6 +18,7 @@ from keywright.origin.openapi.fields import (
     Description,
     Email,
     Flag,
+    Issuer,
     ListOf,
     Metadata,
     MetadataInput,
@@ -63,6 +64,7 @@ class ManagerGiven(Shape):
 
     email: Email
     sub: Subject | None = None
+    issuer: Issuer | None = None
 
 
 def _from_email(value: Any) -> Any:
@@ -154,7 +156,7 @@ async def create_consumer(
     drafts = [key.to_draft() for key in body.api_keys or ()]
     if with_api_key and not drafts:
         drafts = [KeyDraft()]
-    managers = [ManagerDraft(one.email, one.sub) for one in body.managers or ()]
+    managers = [ManagerDraft(one.email, one.sub, one.issuer) for one in body.managers or ()]
     draft = ConsumerDraft(body.name, body.description, body.tags or {}, body.metadata or {}, managers, drafts)
     return _show(await rules.create(work, account, bucket, draft), KeyFormat.VISIBLE)
 

@@ -52,7 +52,7 @@ async def send_invites(request: PageRequest, bucket: Bucket, emails: Sequence[st
 
 async def _send(mailer: Mailer, email: str, portal_name: str, url: str, actor: Actor) -> bool:
     # No word of the consumer: what users call it is theirs to choose, and this mail goes to strangers in our name.
-    by = f"{actor.email} has invited you" if actor.kind is ActorKind.USER else "You have been invited"
+    by = f"{actor.email} has invited you" if actor.kind is ActorKind.USER and actor.email else "You have been invited"
     text = (
         f"{by} to manage API keys for {portal_name}.\n\nSign in with this address ({email}) to get started:\n\n"
         f"{url}\n\nIf you did not expect this invite, you can ignore this e-mail.\n"

@@ -11,7 +11,7 @@ from keywright.domain.models import Manager
 from keywright.origin.consumers import rules
 from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.consumers.rules import ManagerDraft
-from keywright.origin.openapi.fields import Email, Flag, ListOf, Moment, Shape, Subject
+from keywright.origin.openapi.fields import Email, Flag, Issuer, ListOf, Moment, Shape, Subject
 from keywright.origin.openapi.parameters import AskedPage, PathManager, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.request import CurrentUnitOfWork
@@ -46,6 +46,11 @@ class ManagerCreate(Shape):
         description="The user's subject at the identity provider; none invites.",
         examples=["auth0|5f7c8ec7c33c6c004bbafe82"],
     )
+    issuer: Issuer | None = Field(
+        default=None,
+        description="The identity provider whose subject it is; the configured one, if left out.",
+        examples=["https://id.example.com/realms/customers"],
+    )
 
 
 def show_manager(manager: Manager) -> ManagerShape:
@@ -71,7 +76,7 @@ async def list_managers(
 @router.post(MANAGERS, name="manager.create", summary="Add a manager", responses=problems(403, 404, 409, 413, 415))
 async def create_manager(work: CurrentUnitOfWork, path: AskedConsumer, body: ManagerCreate) -> ManagerShape:
     """With `sub` a manager, without it an invite. Adding the `sub` of somebody who is invited accepts the invite."""
-    return show_manager(await rules.add_manager(work, path, ManagerDraft(body.email, body.sub)))
+    return show_manager(await rules.add_manager(work, path, ManagerDraft(body.email, body.sub, body.issuer)))
 
 
 @router.delete(

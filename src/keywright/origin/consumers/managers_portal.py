@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Response
 
+from keywright.domain.models import Manager
 from keywright.origin.consumers.invite_mail import send_invites
 from keywright.origin.consumers.portal import CONSUMER, title_of
 from keywright.origin.self_serve import rules as self_serve
@@ -39,10 +40,15 @@ async def invite(request: PageRequest) -> Response:
     return request.redirect(consumer_url(request, "managers"), words)
 
 
+def _is_self(request: PageRequest, person: Manager) -> bool:
+    actor = request.work.actor
+    return (person.sub, person.issuer) == (actor.sub, actor.issuer)
+
+
 async def remove_form(request: PageRequest) -> Response:
     portal = await require_sign_in(request)
     person = await self_serve.get_manager(request.work, consumer_ref(request), request.path_param("managerId"))
-    is_self = person.sub == request.work.actor.sub
+    is_self = _is_self(request, person)
     lines = [
         "You will lose access to this consumer and its keys."
         if is_self
@@ -58,7 +64,7 @@ async def remove(request: PageRequest) -> Response:
     await require_sign_in(request)
     person = await self_serve.get_manager(request.work, consumer_ref(request), request.path_param("managerId"))
     await self_serve.remove_manager(request.work, consumer_ref(request), person.id)
-    is_self = person.sub == request.work.actor.sub
+    is_self = _is_self(request, person)
     url = request.base if is_self else consumer_url(request, "managers")
     return request.redirect(url, "You are no longer a manager." if is_self else f"Removed {person.email}.")
 

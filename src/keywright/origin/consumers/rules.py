@@ -12,6 +12,7 @@ from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, Conflict, NotFound
 from keywright.domain.unset import Unset, updated
+from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, EMAIL_LINK_SUBJECT
 from keywright.origin.buckets.access import get_bucket
 from keywright.origin.consumers import store as rows
 from keywright.origin.consumers.access import ConsumerPath, Tags, get_consumer
@@ -31,10 +32,21 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ManagerDraft:
-    """An e-mail address alone invites; with the user's `sub` it makes a manager."""
+    """An e-mail address alone invites; with the user's `sub` it makes a manager.
+
+    Without an `issuer` the subject is one of the identity provider that this deployment has.
+    """
 
     email: str
     sub: str | None = None
+    issuer: str | None = None
+
+    def issuer_or(self, configured: str | None) -> str | None:
+        """Who names the subject; None for an invite, and where there is no provider yet."""
+        if self.sub is None or self.issuer is not None:
+            return self.issuer
+        # As the list of managers shows whoever came by link, and might be copied from there.
+        return EMAIL_LINK_ISSUER if self.sub == EMAIL_LINK_SUBJECT + self.email.lower() else configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +196,18 @@ async def delete(work: UnitOfWork, path: ConsumerPath) -> None:
 
 
 async def add_manager(work: UnitOfWork, path: ConsumerPath, draft: ManagerDraft) -> Manager:
-    """A manager or an invite. Naming the `sub` of one who is only invited turns the invite into a manager."""
+    """A manager or an invite. Naming the `sub` of one who is only invited turns the invite into a manager.
+
+    So it does for a manager whom another provider named than the one that there is now.
+    """
     _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
     known = await rows.find_manager(work.tx, consumer, email=draft.email.lower())
-    if known is not None and known.sub is None and draft.sub is not None:
-        return await rows.set_manager_sub(work.tx, known, draft.sub)
+    configured = work.dependencies.issuer
+    issuer = draft.issuer_or(configured)
+    if known is not None and draft.sub is not None:
+        is_lost = known.issuer != issuer and (known.issuer is None or known.issuer != configured)
+        if known.sub is None or is_lost:
+            return await rows.set_manager_sub(work.tx, known, draft.sub, issuer)
     return await _make_manager(work, consumer, draft)
 
 
@@ -227,6 +246,7 @@ async def _make_manager(work: UnitOfWork, consumer: Consumer, draft: ManagerDraf
             consumer=consumer,
             email=draft.email.lower(),
             sub=draft.sub,
+            issuer=draft.issuer_or(work.dependencies.issuer),
             now=work.now,
         )
     except UniqueViolation:

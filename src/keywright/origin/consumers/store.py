@@ -140,17 +140,25 @@ async def delete(tx: Transaction, consumer: Consumer) -> None:
 
 
 async def insert_manager(
-    tx: Transaction, *, id: str, consumer: Consumer, email: str, sub: str | None, now: datetime
+    tx: Transaction,
+    *,
+    id: str,
+    consumer: Consumer,
+    email: str,
+    sub: str | None,
+    issuer: str | None,
+    now: datetime,
 ) -> Manager:
     """Raises UniqueViolation when the consumer has a manager of that e-mail address."""
-    number = await tx.insert(managers, id=id, consumer_number=consumer.number, email=email, sub=sub, created_at=now)
-    return Manager(number, id, consumer.number, email, sub, now)
+    values = {"id": id, "consumer_number": consumer.number, "email": email, "sub": sub, "issuer": issuer}
+    number = await tx.insert(managers, **values, created_at=now)
+    return Manager(number, id, consumer.number, email, sub, issuer, now)
 
 
-async def set_manager_sub(tx: Transaction, manager: Manager, sub: str) -> Manager:
+async def set_manager_sub(tx: Transaction, manager: Manager, sub: str, issuer: str | None) -> Manager:
     """An invite becomes a manager."""
-    await tx.execute(sa.update(managers).where(managers.c.number == manager.number).values(sub=sub))
-    return replace(manager, sub=sub)
+    await tx.execute(sa.update(managers).where(managers.c.number == manager.number).values(sub=sub, issuer=issuer))
+    return replace(manager, sub=sub, issuer=issuer)
 
 
 async def find_manager(tx: Transaction, consumer: Consumer, *, email: str) -> Manager | None:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -212,11 +212,13 @@ managers = _table(
     _reference("consumer_number", "consumers"),
     sa.Column("email", sa.Text, nullable=False),
     sa.Column("sub", sa.Text),
+    sa.Column("issuer", sa.Text),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.UniqueConstraint("consumer_number", "email"),
     sa.Index(None, "email"),
     sa.Index(None, "sub"),
 )
+"""`sub` is who `issuer` says it is. One without an issuer is bound by nobody yet: its e-mail address invites."""
 
 portals = _table(
     "portals",
@@ -281,6 +283,7 @@ sessions = _table(
     _reference("key_number", "keys", nullable=True),
     _reference("bucket_number", "buckets", nullable=True),
     sa.Column("sub", sa.Text),
+    sa.Column("issuer", sa.Text),
     sa.Column("email", sa.Text),
     sa.Column("connection", sa.Text, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),

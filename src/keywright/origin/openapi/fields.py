@@ -124,6 +124,11 @@ Email = Annotated[
     Field(max_length=text.EMAIL_LENGTH, examples=["ada@example.com"], json_schema_extra={"pattern": text.EMAIL}),
 ]
 Subject = Annotated[str, Field(min_length=1, max_length=text.SUBJECT, examples=["auth0|5f7c8ec7c33c6c004bbafe82"])]
+Issuer = Annotated[
+    str,
+    _matching(text.WEB_ADDRESS),
+    Field(max_length=text.SUBJECT, json_schema_extra={"pattern": text.WEB_ADDRESS}),
+]
 CustomKey = Annotated[
     Secret,
     BeforeValidator(_custom_key),

@@ -33,6 +33,8 @@ class Dependencies:
     random_bytes: Callable[[int], bytes]
     clock: Callable[[], datetime]
     limits: Limits
+    issuer: str | None = None
+    """The identity provider of the end users, by the name that it gives itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from keywright.domain.problems import BadRequest, Conflict, Forbidden, NotFound
 from keywright.domain.text import is_whole
 from keywright.domain.unset import UNSET, Unset
 from keywright.origin.accounts import store as account_rows
-from keywright.origin.auth.end_users import EMAIL_LINK
+from keywright.origin.auth.actors import EMAIL_LINK_ISSUER
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.consumers import rules as consumer_rules
 from keywright.origin.consumers import store as consumer_rows
@@ -59,7 +59,7 @@ async def has_invites(work: UnitOfWork, bucket: Bucket) -> bool:
 async def accept_invites(work: UnitOfWork, bucket: Bucket) -> int:
     """Makes the user a manager wherever this verified address is invited; of how many consumers."""
     invites = await _list_invites(work, bucket, is_for_update=True)
-    await rows.set_sub(work.tx, invites, work.actor.sub)
+    await rows.bind(work.tx, invites, work.actor)
     for invite in invites:
         work.audit_draft.concerns("manager", invite.id)
     return len(invites)
@@ -73,7 +73,7 @@ async def list_consumers(
     With `with_secrets` the keys are shown, where the bucket keeps them.
     """
     bucket = await get_bucket(work, bucket_name)
-    consumers = await rows.list_of(work.tx, bucket, work.actor.sub, limit=MOST_SHOWN)
+    consumers = await rows.list_of(work.tx, bucket, work.actor, limit=MOST_SHOWN)
     return bucket, await _with_keys(work, bucket, consumers, with_secrets=with_secrets)
 
 
@@ -86,14 +86,16 @@ async def get_consumer(
     (view,) = await _with_keys(work, bucket, [consumer], with_secrets=with_secrets)
     return bucket, replace(
         view,
-        managers=[one for one in people if one.sub is not None],
-        invites=[one for one in people if one.sub is None],
+        managers=[one for one in people if _is_bound(work, one)],
+        invites=[one for one in people if not _is_bound(work, one)],
     )
 
 
 async def may_create_consumer(work: UnitOfWork, bucket: Bucket) -> bool:
     settings = bucket.self_serve
-    return settings.create_consumers and await rows.count(work.tx, bucket, work.actor.sub) < settings.max_consumers
+    if not settings.create_consumers or work.actor.email is None:
+        return False
+    return await rows.count(work.tx, bucket, work.actor) < settings.max_consumers
 
 
 async def create_consumer(
@@ -103,12 +105,17 @@ async def create_consumer(
     bucket = await get_bucket(work, bucket_name)
     if not bucket.self_serve.create_consumers:
         raise Forbidden("You can't create consumers in this bucket. Ask for an invite to one.")
+    if work.actor.email is None:
+        raise Forbidden(
+            "A verified e-mail address is needed to create a consumer. Neither the token (claims email and "
+            "email_verified) nor the identity provider's userinfo tells one."
+        )
     owner, account_name = await _as_owner(work, bucket)
     # Held, so that two of these at once are counted one after the other.
     await bucket_rows.find(work.tx, bucket.name, is_for_update=True)
     if not await may_create_consumer(work, bucket):
         raise Conflict(f"A user may have at most {bucket.self_serve.max_consumers} consumers here.")
-    user = ManagerDraft(work.actor.email or "", work.actor.sub)
+    user = ManagerDraft(work.actor.email, work.actor.sub, work.actor.issuer)
     letters = (BASE62[byte % 36] for byte in work.dependencies.random_bytes(NAME_CHARACTERS))
     draft = ConsumerDraft("user-" + "".join(letters), description, managers=[user], keys=[KeyDraft()])
     return bucket, await consumer_rules.create(owner, account_name, bucket.name, draft)
@@ -197,7 +204,7 @@ async def remove_manager(work: UnitOfWork, ref: ConsumerRef, manager_id: str) ->
     """Removes a manager or takes back an invite. Raises Conflict for the last manager: nobody could come back."""
     _, owner, path, consumer = await _own(work, ref)
     people = (await consumer_rows.list_managers_of_all(work.tx, [consumer.number]))[consumer.number]
-    managers = [one.id for one in people if one.sub is not None]
+    managers = [one.id for one in people if _is_bound(work, one)]
     if managers == [manager_id]:
         raise Conflict("The last manager can't be removed.")
     await consumer_rules.delete_manager(owner, path, manager_id)
@@ -219,9 +226,7 @@ async def _find(work: UnitOfWork, ref: ConsumerRef, *, is_for_update: bool = Fal
     consumer = None
     # What no consumer can be called is not looked for.
     if is_whole(CONSUMER_NAME, ref.name or "") or is_whole("^csmr_[0-9A-Za-z]{24}$", ref.id or ""):
-        consumer = await rows.find(
-            work.tx, bucket, work.actor.sub, name=ref.name, id=ref.id, is_for_update=is_for_update
-        )
+        consumer = await rows.find(work.tx, bucket, work.actor, name=ref.name, id=ref.id, is_for_update=is_for_update)
     if consumer is None:
         # 404, not 403: a 403 would tell that the consumer exists.
         raise NotFound("You manage no such consumer.")
@@ -250,11 +255,27 @@ async def _as_owner(work: UnitOfWork, bucket: Bucket) -> tuple[UnitOfWork, str]:
 
 async def _list_invites(work: UnitOfWork, bucket: Bucket, *, is_for_update: bool = False) -> list[Manager]:
     actor = work.actor
-    # An identity provider's word counts for more than a link: it takes over what the same address accepted by one.
-    is_vouched_for = actor.connection != EMAIL_LINK
+    if actor.email is None:
+        return []
     return await rows.list_invites(
-        work.tx, bucket, email=actor.email or "", with_weak=is_vouched_for, is_for_update=is_for_update
+        work.tx, bucket, email=actor.email, issuers=_issuers(work), is_for_update=is_for_update
     )
+
+
+def _issuers(work: UnitOfWork) -> frozenset[str]:
+    """By whose word a manager is one, as this user sees it. By another's, the address is invited once more.
+
+    An identity provider's word counts for more than a link: it takes over what the same address accepted by one, and
+    a link takes nothing from the provider that there is.
+    """
+    issuers = {work.actor.issuer}
+    if work.actor.issuer == EMAIL_LINK_ISSUER:
+        issuers.add(work.dependencies.issuer)
+    return frozenset(issuer for issuer in issuers if issuer is not None)
+
+
+def _is_bound(work: UnitOfWork, person: Manager) -> bool:
+    return person.sub is not None and person.issuer in _issuers(work)
 
 
 def _in_the_past() -> dict[str, str]:

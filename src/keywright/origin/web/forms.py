@@ -142,10 +142,12 @@ class Form:
 
     def emails(self, name: str, *, most: int) -> list[str]:
         """Addresses on lines of their own, or with commas between them; each once."""
-        found = dict.fromkeys(part.lower() for part in re.split(r"[\s,;]+", self.get(name)) if part)
-        for one in found:
+        parts = [part for part in re.split(r"[\s,;]+", self.get(name)) if part]
+        for one in parts:
+            # As it was written: in lower case a letter of another script may be an ASCII one.
             if not text.is_email(one):
                 self.fail(name, f"“{_short(one)}” is not an e-mail address")
+        found = dict.fromkeys(part.lower() for part in parts)
         if len(found) > most:
             self.fail(name, f"must be at most {most}")
         return list(found)

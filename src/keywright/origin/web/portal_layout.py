@@ -11,9 +11,10 @@ from fastapi import Request, Response
 
 from keywright.domain.models import Bucket
 from keywright.domain.problems import Unauthorized
+from keywright.domain.text import is_email
 from keywright.origin.auth import sessions
 from keywright.origin.auth.actors import Actor
-from keywright.origin.auth.end_users import EndUser
+from keywright.origin.auth.end_users import EndUser, portal_issuer
 from keywright.origin.auth.sessions import Session
 from keywright.origin.branding import rules as branding
 from keywright.origin.branding.rules import Branding
@@ -39,9 +40,13 @@ class DeveloperPortal:
 async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
     services: Services = request.app.state.services
     session = await sessions.find(tx, services.dependencies, PORTAL, token)
-    if session is None or session.sub is None or session.email is None:
+    if session is None or session.sub is None or not (session.email is None or is_email(session.email)):
         return None
-    return session, EndUser(session.sub, session.email, session.connection).to_actor()
+    issuer = portal_issuer(services.end_users)
+    if session.issuer != issuer:
+        # It ends with its provider: another one may give somebody else the same subject.
+        return None
+    return session, EndUser(session.sub, session.email, issuer, session.connection).to_actor()
 
 
 def describe_outcome(outcome: Outcome) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from keywright.domain.keyformat import Secret
+from keywright.domain.text import is_email
 from keywright.runtime.settings.kinds import Kind, checked, matching
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -73,15 +74,16 @@ _PUBLIC_URL = matching(
     shown=0,
 )
 
+
+def _check_mail_address(text: str) -> None:
+    if not is_email(text):
+        raise ValueError("must be an e-mail address, such as keys@example.com")
+
+
 ISSUER: Kind[str] = checked("https://id.example.com, exactly as the provider writes it", _check_issuer)
 PUBLIC_URL: Kind[str] = Kind("https://keys.example.com", _parse_public_url)
 SMTP_URL: Kind[Secret] = Kind("smtps://user:password@smtp.example.com:465", _parse_smtp_url, is_secret=True)
-MAIL_ADDRESS: Kind[str] = matching(
-    # ASCII without spaces, < and >.
-    r"[!-;=?A-~]{1,64}@[!-;=?A-~]{1,255}",
-    "an e-mail address, such as keys@example.com",
-    shown=0,
-)
+MAIL_ADDRESS: Kind[str] = checked("an e-mail address, such as keys@example.com", _check_mail_address)
 WEB_ORIGIN: Kind[str] = matching(
     r"\*|https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?",
     "origins between commas, such as https://app.example.com, in lower case and without a path",

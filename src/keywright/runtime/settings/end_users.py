@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from keywright.domain import roles
 from keywright.domain.keyformat import Secret
+from keywright.domain.text import is_email
 from keywright.runtime.settings import addresses
 from keywright.runtime.settings.kinds import SECRET, TEXT, Kind, Part, Setting, listed, whole
 from keywright.runtime.settings.reader import Reader, SettingsError
@@ -20,6 +21,16 @@ def _parse_admin_roles(text: str) -> Mapping[str, roles.Held]:
 
 
 _ROLES = Kind("e-mail=role or account:e-mail=role; several with commas between", _parse_admin_roles)
+
+
+def _parse_audiences(text: str) -> tuple[str, ...]:
+    audiences = listed(TEXT).parse(text)
+    if text and not audiences:
+        raise ValueError("must name audiences with commas between, or be empty")
+    return audiences
+
+
+_AUDIENCES = Kind("text; several with commas between, or empty", _parse_audiences, takes_blank=True)
 
 SESSION_IDLE_MINUTES = Setting(
     name="KEYWRIGHT_SESSION_IDLE_MINUTES",
@@ -52,12 +63,15 @@ OIDC_ISSUER: Setting[str | None] = Setting(
     help="the identity provider of end users, exactly as it calls itself; https, or this machine",
     parts=_SERVE,
 )
-OIDC_AUDIENCE = Setting(
+OIDC_AUDIENCE: Setting[tuple[str, ...] | None] = Setting(
     name="KEYWRIGHT_OIDC_AUDIENCE",
-    kind=listed(TEXT),
-    default=(),
+    kind=_AUDIENCES,
+    default=None,
     shown_default="the client id",
-    help="for whom users' tokens are meant; several with commas",
+    help=(
+        "for whom users' tokens are meant; several with commas. Set to nothing, no audience is asked for: "
+        "then every token of the issuer counts, whatever service it was made for"
+    ),
     parts=_SERVE,
 )
 OIDC_CLIENT_ID: Setting[str | None] = Setting(
@@ -122,7 +136,8 @@ class EndUserSettings:
     """How people sign in: end users, and the provider's own; and what their browsers may do."""
 
     oidc_issuer: str | None
-    oidc_audiences: tuple[str, ...]
+    oidc_audiences: tuple[str, ...] | None
+    """For whom tokens must be meant; None where that is not asked."""
     oidc_client_id: str | None
     oidc_client_secret: Secret | None
     admin_roles: Mapping[str, roles.Held]
@@ -141,8 +156,13 @@ class EndUserSettings:
         if smtp_url is not None and public_url is None:
             message = f"{SMTP_URL.name} needs {PUBLIC_URL.name}: where the links in mails lead, such as"
             raise SettingsError(f"{message} https://keys.example.com")
-        audiences = reader.get(OIDC_AUDIENCE) or ((client_id,) if client_id else ())
-        if issuer and not audiences:
+        audiences = reader.get(OIDC_AUDIENCE)
+        if audiences is None:
+            audiences = (client_id,) if client_id else ()
+        elif not audiences:
+            # Set to nothing, which is more than not set.
+            audiences = None
+        if issuer and audiences == ():
             message = f"{OIDC_ISSUER.name} needs {OIDC_AUDIENCE.name} or {OIDC_CLIENT_ID.name}: whom its tokens"
             raise SettingsError(f"{message} are for. A token for somebody else's service would be good here, too.")
         admin_roles = reader.get(ADMIN_ROLES)
@@ -159,5 +179,11 @@ class EndUserSettings:
             rate_limit=reader.get(SELF_SERVE_RATE_LIMIT),
             public_url=public_url or here,
             smtp_url=smtp_url,
-            mail_from=reader.get(MAIL_FROM) or f"keywright@{urlsplit(public_url or here).hostname}",
+            mail_from=reader.get(MAIL_FROM) or _mailbox_at(public_url or here),
         )
+
+
+def _mailbox_at(url: str) -> str:
+    host = urlsplit(url).hostname or ""
+    # An IPv6 address is no host of a mail address.
+    return f"keywright@{host if is_email(f'keywright@{host}') else 'localhost'}"

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,9 +21,11 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 import httpx2
 
 from keywright.domain.keyformat import Secret
-from keywright.origin.auth.oidc import tokens
+from keywright.origin.auth.oidc import tokens, userinfo
 from keywright.origin.auth.oidc.provider import FETCH_SECONDS, MAX_ANSWER_BYTES, Provider, ProviderUnavailable
 from keywright.origin.auth.oidc.tokens import Claims, TokenRefused
+
+log = logging.getLogger("keywright.oidc")
 
 SCOPE = "openid email profile"
 
@@ -88,7 +91,7 @@ async def begin(
 async def complete(client: Client, pending: AuthorizationRequest, answer: Mapping[str, str], now: datetime) -> Claims:
     """Who has signed in, from the query that the browser came back with.
 
-    Raises SignInRefused, EmailNotVerified and ProviderUnavailable.
+    Raises SignInRefused and ProviderUnavailable.
     """
     published = await client.provider.published()
     if not hmac.compare_digest(answer.get("state", "").encode(), pending.state.encode()):
@@ -105,7 +108,7 @@ async def complete(client: Client, pending: AuthorizationRequest, answer: Mappin
     code = answer.get("code", "")
     if not 1 <= len(code) <= tokens.MAX_LENGTH:
         raise SignInRefused("The identity provider's response is not complete.")
-    id_token = await _redeem(
+    id_token, access_token = await _redeem(
         client, str(published.token_endpoint), code, pending, in_body=published.takes_secret_in_body
     )
     try:
@@ -119,10 +122,19 @@ async def complete(client: Client, pending: AuthorizationRequest, answer: Mappin
     # OpenID Connect Core section 3.1.3.7: with several audiences, the one that it was issued to is named.
     if claims.get("azp", client.id) != client.id:
         raise SignInRefused("The identity provider's response was made for another client.")
-    return Claims(claims["sub"], tokens.verified_email(claims), claims)
+    email = tokens.verified_email(claims)
+    if email is None and access_token is not None:
+        try:
+            email = await userinfo.ask(client.provider, access_token, claims["sub"])
+        except ProviderUnavailable as error:
+            log.warning("signed in without the address that userinfo may tell: %s", error)
+    return Claims(claims["sub"], email, claims)
 
 
-async def _redeem(client: Client, endpoint: str, code: str, pending: AuthorizationRequest, *, in_body: bool) -> str:
+async def _redeem(
+    client: Client, endpoint: str, code: str, pending: AuthorizationRequest, *, in_body: bool
+) -> tuple[str, str | None]:
+    """The ID token, and the access token if there is one."""
     form = {
         "grant_type": "authorization_code",
         "code": code,
@@ -150,7 +162,10 @@ async def _redeem(client: Client, endpoint: str, code: str, pending: Authorizati
     id_token = document.get("id_token") if isinstance(document, dict) else None
     if answer.status_code != 200 or not isinstance(id_token, str):
         raise ProviderUnavailable(f"{endpoint} answered {answer.status_code} without an id_token")
-    return id_token
+    access_token = document.get("access_token")
+    # Only what can be a header (RFC 6750 section 2.1).
+    is_usable = isinstance(access_token, str) and access_token.isascii() and access_token.isprintable()
+    return id_token, access_token if is_usable else None
 
 
 def _random(random_bytes: Callable[[int], bytes]) -> str:

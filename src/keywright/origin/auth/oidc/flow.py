@@ -16,11 +16,11 @@ from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
 from keywright.domain.keyformat import Digester
-from keywright.domain.problems import BadRequest, Forbidden, Problem, ServiceUnavailable
+from keywright.domain.problems import BadRequest, Problem, ServiceUnavailable
 from keywright.origin.auth.oidc import authorization
 from keywright.origin.auth.oidc.authorization import AuthorizationRequest, Client, SignInRefused
 from keywright.origin.auth.oidc.provider import ProviderUnavailable
-from keywright.origin.auth.oidc.tokens import Claims, EmailNotVerified
+from keywright.origin.auth.oidc.tokens import Claims
 from keywright.origin.pipeline.services import Services
 from keywright.origin.web import cookies, rendering
 
@@ -98,9 +98,6 @@ async def _asking(question: Awaitable[Answer]) -> Answer:
         return await question
     except SignInRefused as error:
         raise BadRequest(f"{error} You are not signed in.") from None
-    except EmailNotVerified:
-        detail = "Your e-mail address is not verified. Verify it with the identity provider, then sign in."
-        raise Forbidden(detail) from None
     except ProviderUnavailable:
         detail = "The identity provider is not available. You are not signed in."
         raise ServiceUnavailable(detail, headers={"Retry-After": "10"}) from None

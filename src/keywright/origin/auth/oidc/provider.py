@@ -38,6 +38,10 @@ class ProviderUnavailable(Exception):
     """The identity provider is down, or answers what it must not; the message is for the log."""
 
 
+class AnswerRefused(ProviderUnavailable):
+    """The identity provider answers, but not to this caller."""
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """What the provider said of itself. Only `issuer` and `keys` are always there."""
@@ -47,6 +51,7 @@ class Published:
     authorization_endpoint: str | None = None
     token_endpoint: str | None = None
     end_session_endpoint: str | None = None
+    userinfo_endpoint: str | None = None
     tells_issuer: bool = False
     """Whether it names itself when it sends a browser back (RFC 9207)."""
     takes_secret_in_body: bool = False
@@ -85,6 +90,14 @@ class Provider:
             found = _named(await self.published(), kid)
         return found
 
+    async def find_keys_anew(self, kid: str | None) -> list[Key]:
+        """The same after a fetch, for a token that fits none of those known: a name may come back with another key.
+
+        Where the last fetch was a moment ago there is none, whatever tokens strangers send.
+        """
+        await self._renew()
+        return _named(await self.published(), kid)
+
     async def _renew(self) -> None:
         seen = self._tried_at
         async with self._asking:
@@ -116,20 +129,24 @@ class Provider:
             _address(document, "authorization_endpoint") if "authorization_endpoint" in document else None,
             _address(document, "token_endpoint") if "token_endpoint" in document else None,
             _address(document, "end_session_endpoint") if "end_session_endpoint" in document else None,
+            _address(document, "userinfo_endpoint") if "userinfo_endpoint" in document else None,
             document.get("authorization_response_iss_parameter_supported") is True,
             # OpenID Connect Discovery 1.0 section 3: where it says nothing, it takes that one.
             isinstance(methods, list) and bool(methods) and "client_secret_basic" not in methods,
         )
 
 
-async def fetch_json(url: str) -> Any:
+async def fetch_json(url: str, *, bearer: str | None = None) -> Any:
     """What stands at an address, as JSON. Raises ProviderUnavailable."""
+    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
     try:
         async with (
             asyncio.timeout(FETCH_SECONDS),
             httpx2.AsyncClient() as client,
-            client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+            client.stream("GET", url, headers=headers) as response,
         ):
+            if response.status_code in {400, 401, 403, 404}:
+                raise AnswerRefused(f"{url} answered {response.status_code}")
             if response.status_code != 200:
                 raise ProviderUnavailable(f"{url} answered {response.status_code}")
             body = bytearray()

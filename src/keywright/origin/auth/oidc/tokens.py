@@ -16,6 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import Key, RSAKey
 from joserfc.util import to_bytes
 
+from keywright.domain.text import is_email
 from keywright.origin.auth.oidc.provider import Provider
 
 ALGORITHMS = frozenset(
@@ -38,21 +39,17 @@ class TokenRefused(Exception):
     """The token proves nothing; the message says why, in words for whoever sent it."""
 
 
-class EmailNotVerified(Exception):
-    """The token is good, but its issuer has not verified the user's e-mail address, or does not tell it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a good token says. `email` is in lower case, and verified."""
+    """What a good token says. `email` is in lower case, and verified; None where the token does not tell such a one."""
 
     sub: str
-    email: str
+    email: str | None
     all: Mapping[str, Any]
 
 
-async def verify(token: str, provider: Provider, audiences: Collection[str], now: datetime) -> Claims:
-    """The claims of a token. Raises TokenRefused, EmailNotVerified, and ProviderUnavailable."""
+async def verify(token: str, provider: Provider, audiences: Collection[str] | None, now: datetime) -> Claims:
+    """The claims of a token. Raises TokenRefused and ProviderUnavailable."""
     claims = await verify_signature(token, provider)
     check_claims(claims, issuer=provider.issuer, audiences=audiences, now=now)
     return Claims(claims["sub"], verified_email(claims), claims)
@@ -67,22 +64,22 @@ async def verify_signature(token: str, provider: Provider) -> Mapping[str, Any]:
         raise TokenRefused("it is not signed with an algorithm that is accepted here")
     if str(header.get("typ", "JWT")).lower() not in TYPES:
         raise TokenRefused("it is a token of another kind")
-    kid = header.get("kid")
-    for key in await provider.find_keys(kid if isinstance(kid, str) else None):
-        if _fits(key, algorithm):
-            payload = _opened(token, key, algorithm)
-            if payload is not None:
-                return payload
-    raise TokenRefused("it was not signed by the identity provider")
+    kid = header.get("kid") if isinstance(header.get("kid"), str) else None
+    payload = _opened_by_any(token, await provider.find_keys(kid), algorithm)
+    if payload is None:
+        payload = _opened_by_any(token, await provider.find_keys_anew(kid), algorithm)
+    if payload is None:
+        raise TokenRefused("it was not signed by the identity provider")
+    return payload
 
 
-def check_claims(claims: Mapping[str, Any], *, issuer: str, audiences: Collection[str], now: datetime) -> None:
-    """Raises TokenRefused unless the token is meant for us, and good now."""
+def check_claims(claims: Mapping[str, Any], *, issuer: str, audiences: Collection[str] | None, now: datetime) -> None:
+    """Raises TokenRefused unless the token is meant for us (None: whoever it is meant for), and good now."""
     if claims.get("iss") != issuer:
         raise TokenRefused("it is of another issuer")
     aud = claims.get("aud")
     named = aud if isinstance(aud, list) else [aud]
-    if not any(isinstance(one, str) and one in audiences for one in named):
+    if audiences is not None and not any(isinstance(one, str) and one in audiences for one in named):
         raise TokenRefused("it is for another audience")
     seconds = now.timestamp()
     ends = _moment(claims, "exp")
@@ -97,20 +94,23 @@ def check_claims(claims: Mapping[str, Any], *, issuer: str, audiences: Collectio
         raise TokenRefused("it names no user (sub)")
 
 
-def verified_email(claims: Mapping[str, Any]) -> str:
-    """Raises EmailNotVerified."""
-    email = claims.get("email")
-    if not isinstance(email, str) or not 3 <= len(email) <= MAX_TEXT or "@" not in email or not email.isprintable():
-        raise EmailNotVerified("The token tells no e-mail address (claim email).")
-    is_verified = claims.get("email_verified")
+def verified_email(claims: Mapping[str, Any]) -> str | None:
+    """The address that the issuer has verified, in lower case."""
+    email, is_verified = claims.get("email"), claims.get("email_verified")
+    # Another reading of an odd one would be somebody else's mailbox, whoever verified this one.
+    if not isinstance(email, str) or not is_email(email):
+        return None
     # Some providers send it as a text.
-    if is_verified is not True and is_verified != "true":
-        raise EmailNotVerified("The e-mail address of this user is not verified (claim email_verified).")
-    lower = email.lower()
-    if lower.isascii() and not email.isascii():
-        # U+212A, the sign of the unit kelvin, is a `k` in lower case: somebody else's mailbox.
-        raise EmailNotVerified("The e-mail address of this user is written in a way that may be taken for another.")
-    return lower
+    return email.lower() if is_verified is True or is_verified == "true" else None
+
+
+def _opened_by_any(token: str, keys: Collection[Key], algorithm: str) -> Mapping[str, Any] | None:
+    """The claims, if one of these keys signed the token."""
+    for key in keys:
+        payload = _opened(token, key, algorithm) if _fits(key, algorithm) else None
+        if payload is not None:
+            return payload
+    return None
 
 
 def _header(token: str) -> Mapping[str, Any]:

@@ -27,8 +27,11 @@ async def get_version(database: Database) -> str | None:
         return version
 
 
-async def upgrade(database: Database) -> bool:
-    """Brings the record to this version's shape; whether there was anything to do. Raises NewerSchema."""
+async def upgrade(database: Database, *, issuer: str | None = None) -> bool:
+    """Brings the record to this version's shape; whether there was anything to do. Raises NewerSchema.
+
+    `issuer` is the identity provider of the end users, to whom those belong who were noted without one (0006).
+    """
     version = await get_version(database)
     if version == SCHEMA_VERSION:
         return False
@@ -40,11 +43,11 @@ async def upgrade(database: Database) -> bool:
         async with connection.begin():
             if not database.is_sqlite:
                 await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(_upgrade, issuer=issuer)
     return True
 
 
-def _upgrade(connection: sa.Connection, version: str = "head") -> None:
+def _upgrade(connection: sa.Connection, version: str = "head", *, issuer: str | None = None) -> None:
     # Loaded here: only a start that migrates pays for it.
     from alembic import command
     from alembic.config import Config
@@ -52,4 +55,5 @@ def _upgrade(connection: sa.Connection, version: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
+    config.attributes["issuer"] = issuer
     command.upgrade(config, version)
