@@ -187,7 +187,7 @@ async def test_signing_out_ends_the_session_everywhere(shared: Service) -> None:
         copy.client.cookies.set(COOKIE, visitor.client.cookies[COOKIE], domain="keywright.test")
         await copy.open(BUCKET)
         answer = await visitor.send("/admin/sign-out", BUCKET)
-        assert "You have signed out" in await visitor.open(answer.headers["location"])
+        assert "You have been signed out" in await visitor.open(answer.headers["location"])
         await copy.open(BUCKET, 303)
 
 
@@ -206,7 +206,7 @@ async def test_a_key_that_may_read_nothing_is_told_so(shared: Service, permissio
     key = await shared.new_management_key(**permissions)
     async with visiting(shared, None) as visitor:
         answer = await visitor.send("/admin/sign-in", key=key, expect=400)
-        assert "May not read anything here" in answer.text
+        assert "Has no access to this portal" in answer.text
 
 
 async def test_a_consumers_key_is_no_management_key(shared: Service) -> None:
