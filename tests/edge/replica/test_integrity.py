@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import lmdb
 import pytest
 
 from edge.world import PEPPER_CHECK, filled
@@ -103,6 +104,25 @@ def test_a_record_that_is_not_found_from_above_is_damage(tmp_path: Path) -> None
     (tmp_path / "data.mdb").write_bytes(data)
     with pytest.raises(ReplicaBroken, match="not in its place"):
         look_through(tmp_path)
+
+
+def test_a_wrong_list_of_pages_for_reuse_is_damage(tmp_path: Path) -> None:
+    """It hides no record, but what is written next would be put over one."""
+    filled(tmp_path)
+    data = bytearray((tmp_path / "data.mdb").read_bytes())
+    # Of the two first pages the one of the later transaction counts; it names the root of the lists.
+    newest = max((0, PAGE_BYTES), key=lambda start: struct.unpack_from("<Q", data, start + 144))
+    (root,) = struct.unpack_from("<Q", data, newest + 80)
+    page = root * PAGE_BYTES
+    assert HEAD.unpack_from(data, page)[2] == LEAF
+    (node,) = struct.unpack_from("<H", data, page + HEAD.size)
+    # Behind the node's head and its name, a transaction's number, the list begins with its length.
+    place = page + node + 8 + 8
+    struct.pack_into("<Q", data, place, struct.unpack_from("<Q", data, place)[0] + 1)
+    (tmp_path / "data.mdb").write_bytes(data)
+    with pytest.raises(lmdb.Error):
+        look_through(tmp_path)
+    assert asyncio.run(integrity.is_damaged(tmp_path))
 
 
 def find_page(data: bytearray, kind: int, *, entries: int) -> int:
