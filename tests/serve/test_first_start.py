@@ -17,21 +17,15 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from keywright.cli.app import app
+from keywright.origin.db import migrations
 from keywright.origin.db.tables import SCHEMA_VERSION
+from keywright.origin.db.transaction import Database
 from support.api import ACCOUNT_URL, Api
 from support.postgres import Postgres, free_port
-from support.process import COMMAND, ServeProcess
+from support.process import ServeProcess, run_command
 
 PEPPER = "cGVwcGVyIG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgb2s="
 MASTER_KEY = "bWFzdGVyIGtleSBvZiB0aGUgdGVzdHMsIDMyIGJ5dGU="
-
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
-    environment = {**clean, "TERM": "dumb", **variables}
-    return subprocess.run(
-        [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 @pytest.fixture
@@ -192,7 +186,7 @@ class TestAProcessThatCanNotStart:
             "can't use the database": ["migrate", "--database-url", unreachable, "--data-dir", str(tmp_path / "data")],
         }
         for complaint, command in commands.items():
-            done = run(*command, *(["--port", str(free_port())] if command[0] == "serve" else []))
+            done = run_command(*command, *(["--port", str(free_port())] if command[0] == "serve" else []))
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
             assert complaint in done.stderr
             assert "Traceback" not in done.stderr
@@ -271,8 +265,6 @@ async def test_many_that_bootstrap_one_record_at_once_all_succeed_and_one_makes_
     import secrets
 
     from keywright.domain.keyformat import Digester
-    from keywright.origin.db import migrations
-    from keywright.origin.db.transaction import Database
     from keywright.origin.deployment import rules as deployment
     from keywright.origin.keys.vault import KeyRing, Vault
     from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
@@ -292,11 +284,24 @@ async def test_many_that_bootstrap_one_record_at_once_all_succeed_and_one_makes_
     assert sum(one is not None for one in made) == 1
 
 
-def test_migrate_says_what_it_did(tmp_path: Path) -> None:
-    arguments = ("migrate", "--data-dir", str(tmp_path / "data"))
-    assert run(*arguments).stdout == f"The database was migrated from schema none to {SCHEMA_VERSION}.\n"
-    assert run(*arguments).stdout == f"The database is up to date (schema {SCHEMA_VERSION}).\n"
+def test_migrate_says_what_it_did(postgres: Postgres, tmp_path: Path) -> None:
+    def migrate(url: str) -> str:
+        return run_command("migrate", "--data-dir", str(tmp_path / "data"), "--database-url", url).stdout
+
+    url = postgres.new_database()
+    assert migrate(url) == f"The database was migrated from schema none to {SCHEMA_VERSION}.\n"
+    assert migrate(url) == f"The database is up to date (schema {SCHEMA_VERSION}).\n"
+    other = postgres.new_database()
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        arguments = ("migrate", "--data-dir", str(tmp_path / "other"))
-        said = [done.stdout for done in pool.map(lambda _: run(*arguments), range(3))]
+        said = list(pool.map(migrate, [other] * 3))
     assert sorted("migrated" in line for line in said) == [False, False, True]
+
+
+async def test_migrate_brings_an_older_sqlite_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/data/keywright.db")
+    async with database.engine.begin() as connection:
+        await connection.run_sync(migrations._upgrade, "0001")
+    await database.close()
+    said = run_command("migrate", "--data-dir", str(tmp_path / "data")).stdout
+    assert said == f"The database was migrated from schema 0001 to {SCHEMA_VERSION}.\n"

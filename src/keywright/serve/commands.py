@@ -26,12 +26,12 @@ __all__ = ["StartError", "export_snapshot", "migrate", "rotate_master_key", "ser
 _log = logging.getLogger("keywright.serve")
 
 
-def serve(settings: OriginSettings) -> None:
+def serve(settings: OriginSettings, *, is_new_deployment: bool = False) -> None:
     """Prepares the deployment and serves it until SIGINT or SIGTERM. Raises StartError."""
     _start_logs(settings)
     variables.warn_of_unknown(os.environ, _log)
     server.prepare(settings.host, settings.port, settings.grpc_port)
-    started = asyncio.run(first_start.prepare(settings))
+    started = asyncio.run(first_start.prepare(settings, is_new_deployment=is_new_deployment))
     try:
         new_signer(settings, key_files.load_digester(settings), Clock())
     except key_files.KeyFileError as error:

@@ -14,9 +14,10 @@ from keywright.origin.audit import rules as audit
 from keywright.origin.audit.rules import RequestSource
 from keywright.origin.auth.actors import SYSTEM
 from keywright.origin.buckets import store as bucket_rows
+from keywright.origin.db import migrations
 from keywright.origin.db.engine import UniqueViolation
 from keywright.origin.db.transaction import Database
-from keywright.origin.deployment.store import find_deployment, insert_deployment
+from keywright.origin.deployment.store import find_deployment, find_deployment_id, insert_deployment
 from keywright.origin.keys import store as key_rows
 from keywright.origin.keys.vault import KeyRing
 from keywright.origin.management_keys import rules as management
@@ -97,9 +98,12 @@ async def check_keys(database: Database, digester: Digester, ring: KeyRing) -> N
             raise WrongMasterKey(", ".join(sorted(missing)))
 
 
-async def is_bootstrapped(database: Database) -> bool:
+async def find_id(database: Database) -> str | None:
+    """The id of the deployment, whatever the schema; None where there is none yet."""
+    if await migrations.get_version(database) is None:
+        return None
     async with database.read() as tx:
-        return await find_deployment(tx) is not None
+        return await find_deployment_id(tx)
 
 
 async def is_known_root(database: Database, digester: Digester, secret: Secret) -> bool:

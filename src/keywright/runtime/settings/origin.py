@@ -34,6 +34,14 @@ DATABASE_URL = Setting(
     help="`postgresql://user:password@host/database` or `sqlite:///path`",
     parts=_SERVE,
 )
+EXPECT_DEPLOYMENT: Setting[str | None] = Setting(
+    name="KEYWRIGHT_EXPECT_DEPLOYMENT",
+    kind=TEXT,
+    default=None,
+    help="the id (`dply_...`, printed at each start) of the deployment that the database must hold; "
+    "for origins whose data directory does not last",
+    parts=_SERVE,
+)
 BOOTSTRAP_ACCOUNT: Setting[str | None] = Setting(
     name="KEYWRIGHT_BOOTSTRAP_ACCOUNT",
     kind=TEXT,
@@ -101,6 +109,8 @@ class OriginSettings(PlaneSettings):
     """
 
     database_url: str
+    expect_deployment: str | None
+    """The id of the deployment that the database must hold."""
     bootstrap_account: str | None
     bootstrap_key: Secret | None
     master_key: Secret | None
@@ -149,6 +159,7 @@ class OriginSettings(PlaneSettings):
         return cls(
             **common,
             database_url=reader.get(DATABASE_URL) or f"sqlite+aiosqlite:///{data / 'keywright.db'}",
+            expect_deployment=reader.get(EXPECT_DEPLOYMENT),
             bootstrap_account=reader.get(BOOTSTRAP_ACCOUNT),
             bootstrap_key=reader.get(BOOTSTRAP_KEY),
             master_key=reader.get(MASTER_KEY),
