@@ -149,7 +149,7 @@ class TestWhatIsWrongIsOneLine:
             ("KEYWRIGHT_DATABASE_URL", "postgresql://localhost:port/db", "is not a URL"),
             ("KEYWRIGHT_DATABASE_URL", "postgresql://localhost/db?nonsense=1", "not known: nonsense"),
             ("KEYWRIGHT_DATABASE_URL", "sqlite://", "names no file"),
-            ("KEYWRIGHT_BOOTSTRAP_KEY", "short", "must be 8 to 512 printable"),
+            ("KEYWRIGHT_BOOTSTRAP_KEY", "short", "must be 32 to 512 printable"),
             ("KEYWRIGHT_BOOTSTRAP_ACCOUNT", "My Account", "must be 1 to 128 of a-z"),
             ("KEYWRIGHT_MAX_TAGS", "-1", "must be a whole number from 0 to 100"),
             ("KEYWRIGHT_MAX_METADATA_BYTES", "1e3", "must be a whole number"),
@@ -221,16 +221,19 @@ def test_the_first_start_makes_everything_for_its_user_alone_and_a_second_shows_
 
 
 def test_account_and_key_can_be_fixed_for_automation(tmp_path: Path) -> None:
-    variables = {"KEYWRIGHT_BOOTSTRAP_ACCOUNT": "acme_1", "KEYWRIGHT_BOOTSTRAP_KEY": "chosen-by-automation"}
+    variables = {
+        "KEYWRIGHT_BOOTSTRAP_ACCOUNT": "acme_1",
+        "KEYWRIGHT_BOOTSTRAP_KEY": "a-root-key-chosen-by-an-automation",
+    }
     with ServeProcess(tmp_path / "data", **variables).wait_until_ready() as served:
-        who = Api(served, "chosen-by-automation").call("GET", "/v1/who-am-i")
+        who = Api(served, "a-root-key-chosen-by-an-automation").call("GET", "/v1/who-am-i")
         assert who["account"] == "acme_1"
         # Who gave it knows it.
-        assert "chosen-by-automation" not in served.output()
+        assert "a-root-key-chosen-by-an-automation" not in served.output()
     with ServeProcess(tmp_path / "data", KEYWRIGHT_BOOTSTRAP_KEY="another-key-now").wait_until_ready() as again:
         assert "Note: KEYWRIGHT_BOOTSTRAP_KEY is not a key of this deployment" in again.output()
         Api(again, "another-key-now").call("GET", "/v1/who-am-i", expect=401)
-        Api(again, "chosen-by-automation").call("GET", "/v1/who-am-i")
+        Api(again, "a-root-key-chosen-by-an-automation").call("GET", "/v1/who-am-i")
 
 
 def test_two_first_starts_at_once_in_one_directory_make_one_deployment(tmp_path: Path) -> None:
@@ -250,13 +253,13 @@ def test_two_machines_that_start_at_once_on_one_postgresql_make_one_deployment(
         "KEYWRIGHT_DATABASE_URL": postgres.new_database(),
         "KEYWRIGHT_PEPPER": PEPPER,
         "KEYWRIGHT_MASTER_KEY": MASTER_KEY,
-        "KEYWRIGHT_BOOTSTRAP_KEY": "chosen-by-automation",
+        "KEYWRIGHT_BOOTSTRAP_KEY": "a-root-key-chosen-by-an-automation",
     }
     with ServeProcess(tmp_path / "one", **variables) as one, ServeProcess(tmp_path / "other", **variables) as other:
         outputs = [served.wait_until_ready().output() for served in (one, other)]
         assert sorted("This is the first start" in output for output in outputs) == [False, True]
         for served in (one, other):
-            api = Api(served, "chosen-by-automation")
+            api = Api(served, "a-root-key-chosen-by-an-automation")
             assert api.call("GET", f"{ACCOUNT_URL}/key-buckets")["total"] == 3
             assert api.call("GET", "/v1/accounts")["total"] == 1
 

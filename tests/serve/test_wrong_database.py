@@ -36,13 +36,12 @@ class Kept:
 
 
 def refuse_to_serve(data: Path, *arguments: str, **variables: str) -> str:
-    """The one line with which `keywright serve` refuses to start."""
+    """The line with which `keywright serve` refuses to start."""
     done = run_command(
         "serve", "--data-dir", str(data), "--port", str(free_port()), *arguments, **{**VARIABLES, **variables}
     )
     assert (done.returncode, done.stdout) == (1, ""), done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
-    return line
+    return done.stderr.splitlines()[-1]
 
 
 def id_of(served: ServeProcess) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from keywright import __version__
-from keywright.domain.keyformat import Digester
+from keywright.domain.keyformat import Digester, Secret
 from keywright.domain.models import Environment
 from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.text import is_whole
@@ -30,6 +30,8 @@ from keywright.runtime.settings import OriginSettings
 from keywright.serve import deployment_id, key_files
 from keywright.serve.key_files import KeyFileError
 
+BOOTSTRAP_KEY_LENGTH = 32
+"""Of what somebody made up, this much can't be guessed; of a first start only, since older ones had less."""
 NO_DEPLOYMENT = "there is no deployment here yet; `keywright serve` makes one"
 
 
@@ -53,7 +55,9 @@ async def prepare(settings: OriginSettings, *, is_new_deployment: bool = False) 
     key = settings.bootstrap_key
     async with _reaching(settings) as database:
         # First of all: what is refused leaves no trace.
-        await deployment_id.check(database, settings, is_start=True, is_new=is_new_deployment)
+        held = await deployment_id.check(database, settings, is_start=True, is_new=is_new_deployment)
+        if held is None and key is not None and len(key.reveal()) < BOOTSTRAP_KEY_LENGTH:
+            raise StartError(f"KEYWRIGHT_BOOTSTRAP_KEY must have {BOOTSTRAP_KEY_LENGTH} characters or more")
         _make_data_dir(settings)
         async with key_files.alone_in(settings.data_dir):
             await migrations.upgrade(database, issuer=settings.end_users.oidc_issuer)
@@ -61,10 +65,11 @@ async def prepare(settings: OriginSettings, *, is_new_deployment: bool = False) 
                 key_files.make_missing(settings)
             dependencies = make_dependencies(settings)
             made = await rules.bootstrap(database, dependencies, account_name=account, root_key=key)
-            await _check_keys(database, settings, dependencies.digester)
+            await check_keys(database, settings, dependencies.digester)
             notes: tuple[str, ...] = ()
-            if made is None and key is not None and not await rules.is_known_root(database, dependencies.digester, key):
-                notes = ("KEYWRIGHT_BOOTSTRAP_KEY is not a key of this deployment: it counts at the first start only.",)
+            if made is None and key is not None:
+                is_known = await rules.is_known_root(database, dependencies.digester, key)
+                notes = _notes_on(key, is_known=is_known)
             id = await rules.find_id(database)
             if id is None:
                 raise StartError("the database lost its deployment while this process started")
@@ -72,13 +77,24 @@ async def prepare(settings: OriginSettings, *, is_new_deployment: bool = False) 
             return Started(id, made, notes)
 
 
+def _notes_on(key: Secret, *, is_known: bool) -> tuple[str, ...]:
+    """What is to be said of a bootstrap key at a later start, where it stands in a manifest still."""
+    if not is_known:
+        return ("KEYWRIGHT_BOOTSTRAP_KEY is not a key of this deployment: it counts at the first start only.",)
+    if len(key.reveal()) < BOOTSTRAP_KEY_LENGTH:
+        short = f"KEYWRIGHT_BOOTSTRAP_KEY has fewer than {BOOTSTRAP_KEY_LENGTH} characters and can be guessed"
+        return (f"{short}: make another root key (`keywright root-key create`), and revoke it.",)
+    return ()
+
+
 async def migrate(settings: OriginSettings) -> str:
     """Brings the database to this version's shape; what was done, in a sentence. Raises StartError."""
     async with _open(settings) as database:
         before = await migrations.get_version(database)
-        if not await migrations.upgrade(database, issuer=settings.end_users.oidc_issuer):
-            return f"The database is up to date (schema {before})."
+        is_changed = await migrations.upgrade(database, issuer=settings.end_users.oidc_issuer)
         after = await migrations.get_version(database)
+        if not is_changed:
+            return f"The database is up to date (schema {after})."
         return f"The database was migrated from schema {before or 'none'} to {after}."
 
 
@@ -92,7 +108,7 @@ async def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> s
             raise StartError(NO_DEPLOYMENT)
         dependencies = make_dependencies(settings)
         ring = key_files.load_ring(settings)
-        await _check_keys(database, settings, dependencies.digester)
+        await check_keys(database, settings, dependencies.digester)
         if settings.master_key is None:
             ring = ring.with_active(secrets.token_bytes(KEY_BYTES))
             key_files.store_ring(settings, ring)
@@ -144,11 +160,24 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
     return Dependencies(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits, issuer)
 
 
+async def check_keys(database: Database, settings: OriginSettings, digester: Digester) -> None:
+    """That this machine has the secrets that the record was made with. Raises StartError."""
+    try:
+        await rules.check_keys(database, digester, key_files.load_ring(settings))
+    except WrongPepper:
+        message = "the pepper is not the one that this deployment was made with; no key would be known. Restore"
+        raise StartError(f"{message} {settings.pepper_file} or KEYWRIGHT_PEPPER") from None
+    except WrongMasterKey as error:
+        message = f"the master key {error} is missing; kept keys could not be shown. Restore"
+        raise StartError(f"{message} {settings.master_key_file} or KEYWRIGHT_MASTER_KEY") from None
+
+
 def banner(settings: OriginSettings, started: Started) -> str:
     """What `serve` prints: where it is, and at the first start, once, the key and the first call to try."""
     url = settings.url
     lines = [f"Keywright {__version__} on {url}  (reference: {url}/docs)", f"Data: {settings.data_dir}"]
     lines += [f"Deployment: {started.deployment_id}"]
+    lines += [f"Root key lost or leaked: keywright root-key create --data-dir {settings.data_dir}"]
     lines += [f"Note: {note}" for note in started.notes]
     made = started.bootstrap
     if made is not None:
@@ -219,17 +248,6 @@ async def _reaching(settings: OriginSettings) -> AsyncIterator[Database]:
         raise StartError(f"the master key does not fit this deployment: {error}") from None
     finally:
         await database.close()
-
-
-async def _check_keys(database: Database, settings: OriginSettings, digester: Digester) -> None:
-    try:
-        await rules.check_keys(database, digester, key_files.load_ring(settings))
-    except WrongPepper:
-        message = "the pepper is not the one that this deployment was made with; no key would be known. Restore"
-        raise StartError(f"{message} {settings.pepper_file} or KEYWRIGHT_PEPPER") from None
-    except WrongMasterKey as error:
-        message = f"the master key {error} is missing; kept keys could not be shown. Restore"
-        raise StartError(f"{message} {settings.master_key_file} or KEYWRIGHT_MASTER_KEY") from None
 
 
 def _reason(error: Exception) -> str:

@@ -19,6 +19,7 @@ from keywright.origin.db.engine import UniqueViolation
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import find_deployment, find_deployment_id, insert_deployment
 from keywright.origin.keys import store as key_rows
+from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.keys.vault import KeyRing
 from keywright.origin.management_keys import rules as management
 from keywright.origin.pipeline.unit_of_work import AuditDraft, Dependencies, UnitOfWork
@@ -73,13 +74,14 @@ async def bootstrap(
             name = account_name or DEFAULT_ACCOUNT
             id = new_id(IdKind.ACCOUNT, random)
             account = await account_rows.insert_account(tx, id=id, name=name, now=work.now)
-            made = await management.make_root(work, account, root_key)
+            draft = KeyDraft("Root key, made at the first start", custom=root_key)
+            _, secret = await management.make_root(work, account, draft)
             project = await account_rules.create_project(work, account.name, name=DEFAULT_PROJECT)
             work.audit_draft.concerns("account", account.id, name=account.name)
             await audit.write(
                 tx, actor=SYSTEM, audit_draft=work.audit_draft, source=RequestSource("bootstrap"), now=work.now
             )
-            return Bootstrap(account.name, project, made.secret)
+            return Bootstrap(account.name, project, secret)
     except UniqueViolation:
         # Two machines started at once on one database: the other one was first.
         return None
