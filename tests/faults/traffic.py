@@ -15,7 +15,7 @@ from faults.history import REFUSED, Answer, History, Write, WriteKind
 from faults.schedule import EDGES
 from keywright.domain.keyformat import Digester
 
-ROOT_KEY = "root-key-of-the-test-deployment"
+ROOT_KEY = "root-key-of-the-tested-deployment"
 BUCKET = "my-project-production"
 CONSUMERS = f"/v1/accounts/my-account/key-buckets/{BUCKET}/consumers"
 ANSWER_SECONDS = 3.0

@@ -84,7 +84,7 @@ def test_the_commands_that_debug_do_what_they_say(checkout: Path) -> None:
 
 def test_the_command_that_shows_sql_shows_statements_and_no_values(checkout: Path) -> None:
     (block,) = blocks_of("### See the SQL")
-    port, key = free_port(), "a-root-key-of-this-test-0001"
+    port, key = free_port(), "a-root-key-of-this-test-alone-0001"
     log = checkout / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

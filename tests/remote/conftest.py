@@ -12,7 +12,7 @@ import pytest
 from support.process import EdgeProcess, ServeProcess
 from support.proxy import Proxy
 
-ROOT_KEY = "root-key-of-the-test-deployment"
+ROOT_KEY = "root-key-of-the-tested-deployment"
 BUCKETS = "/v1/accounts/my-account/key-buckets"
 BUCKET = "my-project-production"
 

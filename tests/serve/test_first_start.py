@@ -17,21 +17,15 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from keywright.cli.app import app
+from keywright.origin.db import migrations
 from keywright.origin.db.tables import SCHEMA_VERSION
+from keywright.origin.db.transaction import Database
 from support.api import ACCOUNT_URL, Api
 from support.postgres import Postgres, free_port
-from support.process import COMMAND, ServeProcess
+from support.process import ServeProcess, run_command
 
 PEPPER = "cGVwcGVyIG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgb2s="
 MASTER_KEY = "bWFzdGVyIGtleSBvZiB0aGUgdGVzdHMsIDMyIGJ5dGU="
-
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
-    environment = {**clean, "TERM": "dumb", **variables}
-    return subprocess.run(
-        [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 @pytest.fixture
@@ -155,7 +149,7 @@ class TestWhatIsWrongIsOneLine:
             ("KEYWRIGHT_DATABASE_URL", "postgresql://localhost:port/db", "is not a URL"),
             ("KEYWRIGHT_DATABASE_URL", "postgresql://localhost/db?nonsense=1", "not known: nonsense"),
             ("KEYWRIGHT_DATABASE_URL", "sqlite://", "names no file"),
-            ("KEYWRIGHT_BOOTSTRAP_KEY", "short", "must be 8 to 512 printable"),
+            ("KEYWRIGHT_BOOTSTRAP_KEY", "short", "must be 32 to 512 printable"),
             ("KEYWRIGHT_BOOTSTRAP_ACCOUNT", "My Account", "must be 1 to 128 of a-z"),
             ("KEYWRIGHT_MAX_TAGS", "-1", "must be a whole number from 0 to 100"),
             ("KEYWRIGHT_MAX_METADATA_BYTES", "1e3", "must be a whole number"),
@@ -192,7 +186,7 @@ class TestAProcessThatCanNotStart:
             "can't use the database": ["migrate", "--database-url", unreachable, "--data-dir", str(tmp_path / "data")],
         }
         for complaint, command in commands.items():
-            done = run(*command, *(["--port", str(free_port())] if command[0] == "serve" else []))
+            done = run_command(*command, *(["--port", str(free_port())] if command[0] == "serve" else []))
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
             assert complaint in done.stderr
             assert "Traceback" not in done.stderr
@@ -227,16 +221,19 @@ def test_the_first_start_makes_everything_for_its_user_alone_and_a_second_shows_
 
 
 def test_account_and_key_can_be_fixed_for_automation(tmp_path: Path) -> None:
-    variables = {"KEYWRIGHT_BOOTSTRAP_ACCOUNT": "acme_1", "KEYWRIGHT_BOOTSTRAP_KEY": "chosen-by-automation"}
+    variables = {
+        "KEYWRIGHT_BOOTSTRAP_ACCOUNT": "acme_1",
+        "KEYWRIGHT_BOOTSTRAP_KEY": "a-root-key-chosen-by-an-automation",
+    }
     with ServeProcess(tmp_path / "data", **variables).wait_until_ready() as served:
-        who = Api(served, "chosen-by-automation").call("GET", "/v1/who-am-i")
+        who = Api(served, "a-root-key-chosen-by-an-automation").call("GET", "/v1/who-am-i")
         assert who["account"] == "acme_1"
         # Who gave it knows it.
-        assert "chosen-by-automation" not in served.output()
+        assert "a-root-key-chosen-by-an-automation" not in served.output()
     with ServeProcess(tmp_path / "data", KEYWRIGHT_BOOTSTRAP_KEY="another-key-now").wait_until_ready() as again:
         assert "Note: KEYWRIGHT_BOOTSTRAP_KEY is not a key of this deployment" in again.output()
         Api(again, "another-key-now").call("GET", "/v1/who-am-i", expect=401)
-        Api(again, "chosen-by-automation").call("GET", "/v1/who-am-i")
+        Api(again, "a-root-key-chosen-by-an-automation").call("GET", "/v1/who-am-i")
 
 
 def test_two_first_starts_at_once_in_one_directory_make_one_deployment(tmp_path: Path) -> None:
@@ -256,13 +253,13 @@ def test_two_machines_that_start_at_once_on_one_postgresql_make_one_deployment(
         "KEYWRIGHT_DATABASE_URL": postgres.new_database(),
         "KEYWRIGHT_PEPPER": PEPPER,
         "KEYWRIGHT_MASTER_KEY": MASTER_KEY,
-        "KEYWRIGHT_BOOTSTRAP_KEY": "chosen-by-automation",
+        "KEYWRIGHT_BOOTSTRAP_KEY": "a-root-key-chosen-by-an-automation",
     }
     with ServeProcess(tmp_path / "one", **variables) as one, ServeProcess(tmp_path / "other", **variables) as other:
         outputs = [served.wait_until_ready().output() for served in (one, other)]
         assert sorted("This is the first start" in output for output in outputs) == [False, True]
         for served in (one, other):
-            api = Api(served, "chosen-by-automation")
+            api = Api(served, "a-root-key-chosen-by-an-automation")
             assert api.call("GET", f"{ACCOUNT_URL}/key-buckets")["total"] == 3
             assert api.call("GET", "/v1/accounts")["total"] == 1
 
@@ -271,8 +268,6 @@ async def test_many_that_bootstrap_one_record_at_once_all_succeed_and_one_makes_
     import secrets
 
     from keywright.domain.keyformat import Digester
-    from keywright.origin.db import migrations
-    from keywright.origin.db.transaction import Database
     from keywright.origin.deployment import rules as deployment
     from keywright.origin.keys.vault import KeyRing, Vault
     from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
@@ -292,11 +287,24 @@ async def test_many_that_bootstrap_one_record_at_once_all_succeed_and_one_makes_
     assert sum(one is not None for one in made) == 1
 
 
-def test_migrate_says_what_it_did(tmp_path: Path) -> None:
-    arguments = ("migrate", "--data-dir", str(tmp_path / "data"))
-    assert run(*arguments).stdout == f"The database was migrated from schema none to {SCHEMA_VERSION}.\n"
-    assert run(*arguments).stdout == f"The database is up to date (schema {SCHEMA_VERSION}).\n"
+def test_migrate_says_what_it_did(postgres: Postgres, tmp_path: Path) -> None:
+    def migrate(url: str) -> str:
+        return run_command("migrate", "--data-dir", str(tmp_path / "data"), "--database-url", url).stdout
+
+    url = postgres.new_database()
+    assert migrate(url) == f"The database was migrated from schema none to {SCHEMA_VERSION}.\n"
+    assert migrate(url) == f"The database is up to date (schema {SCHEMA_VERSION}).\n"
+    other = postgres.new_database()
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        arguments = ("migrate", "--data-dir", str(tmp_path / "other"))
-        said = [done.stdout for done in pool.map(lambda _: run(*arguments), range(3))]
+        said = list(pool.map(migrate, [other] * 3))
     assert sorted("migrated" in line for line in said) == [False, False, True]
+
+
+async def test_migrate_brings_an_older_sqlite_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/data/keywright.db")
+    async with database.engine.begin() as connection:
+        await connection.run_sync(migrations._upgrade, "0001")
+    await database.close()
+    said = run_command("migrate", "--data-dir", str(tmp_path / "data")).stdout
+    assert said == f"The database was migrated from schema 0001 to {SCHEMA_VERSION}.\n"

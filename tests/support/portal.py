@@ -13,7 +13,7 @@ from keywright.domain.models import to_iso
 from support.identity import ADA, CLIENT_ID, CLIENT_SECRET
 from support.process import ServeProcess
 
-ROOT_KEY = "root-key-of-the-test-deployment"
+ROOT_KEY = "root-key-of-the-tested-deployment"
 ACCOUNT = "/admin/accounts/my-account"
 BUCKET = ACCOUNT + "/buckets/my-project-production"
 

@@ -23,6 +23,15 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 COMMAND = str(Path(sys.executable).with_name("keywright"))
 
 
+def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A `keywright` command that ends by itself, with no variables of ours but these."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
+    environment = {**clean, "TERM": "dumb", **variables}
+    return subprocess.run(
+        [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
 class ServeProcess:
     """`keywright serve` on a port of its own; everything that it printed is in `log`."""
 

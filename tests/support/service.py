@@ -20,7 +20,7 @@ from keywright.serve import first_start
 from keywright.serve.worker import ServeWorker
 from support.identity import AUDIENCE, CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
-ROOT_KEY = "root-key-of-the-test-deployment"
+ROOT_KEY = "root-key-of-the-tested-deployment"
 
 
 def settings_for(data_dir: Path, database_url: str | None = None, **changes: Any) -> OriginSettings:

@@ -53,8 +53,9 @@ def run(settings: EdgeSettings) -> None:
 
 def _check(settings: EdgeSettings) -> None:
     try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # In this order: a directory that was mistyped holds no pepper, and is not made.
         digester = secret_files.load_digester(settings.pepper, settings.pepper_file)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"can't use the data directory {settings.data_dir}: {str(error.strerror).lower()}") from None
     except KeyFileError as error:

@@ -11,27 +11,38 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from keywright.domain.models import ManagementKey
 from keywright.edge.app import new_signer
 from keywright.edge.http import worker_counts
+from keywright.origin.management_keys.rules import ManagementKeyMade
 from keywright.runtime import server
 from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings, variables
 from keywright.runtime.settings.kinds import Part
-from keywright.serve import first_start, key_files, snapshots
+from keywright.serve import first_start, key_files, root_keys, snapshots
 
-__all__ = ["StartError", "export_snapshot", "migrate", "rotate_master_key", "serve"]
+__all__ = [
+    "StartError",
+    "create_root_key",
+    "export_snapshot",
+    "list_root_keys",
+    "migrate",
+    "revoke_root_key",
+    "rotate_master_key",
+    "serve",
+]
 
 _log = logging.getLogger("keywright.serve")
 
 
-def serve(settings: OriginSettings) -> None:
+def serve(settings: OriginSettings, *, is_new_deployment: bool = False) -> None:
     """Prepares the deployment and serves it until SIGINT or SIGTERM. Raises StartError."""
     _start_logs(settings)
     variables.warn_of_unknown(os.environ, _log)
     server.prepare(settings.host, settings.port, settings.grpc_port)
-    started = asyncio.run(first_start.prepare(settings))
+    started = asyncio.run(first_start.prepare(settings, is_new_deployment=is_new_deployment))
     try:
         new_signer(settings, key_files.load_digester(settings), Clock())
     except key_files.KeyFileError as error:
@@ -47,16 +58,37 @@ def serve(settings: OriginSettings) -> None:
 
 def migrate(settings: OriginSettings) -> None:
     """Brings the database to this version's shape and says what it did. Raises StartError."""
-    os.umask(0o077)
-    _start_logs(settings)
+    _prepare_maintenance(settings)
     print(asyncio.run(first_start.migrate(settings)))  # noqa: T201
 
 
 def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> None:
     """Seals every bucket's data key under a new master key, beside running traffic. Raises StartError."""
+    _prepare_maintenance(settings)
+    print(asyncio.run(first_start.rotate_master_key(settings, discard_old=discard_old)))  # noqa: T201
+
+
+def create_root_key(settings: OriginSettings, account_name: str | None, description: str | None) -> ManagementKeyMade:
+    """Makes a root key, beside running traffic. Raises StartError."""
+    _prepare_maintenance(settings)
+    return asyncio.run(root_keys.create(settings, account_name=account_name, description=description))
+
+
+def list_root_keys(settings: OriginSettings) -> list[ManagementKey]:
+    """Every root key, newest first. Raises StartError."""
+    _prepare_maintenance(settings)
+    return asyncio.run(root_keys.list_of(settings))
+
+
+def revoke_root_key(settings: OriginSettings, key_id: str) -> int:
+    """Ends a root key, beside running traffic; how many are left. Raises StartError."""
+    _prepare_maintenance(settings)
+    return asyncio.run(root_keys.revoke(settings, key_id))
+
+
+def _prepare_maintenance(settings: OriginSettings) -> None:
     os.umask(0o077)
     _start_logs(settings)
-    print(asyncio.run(first_start.rotate_master_key(settings, discard_old=discard_old)))  # noqa: T201
 
 
 def export_snapshot(settings: OriginSettings, path: Path, token_id: str | None, progress: Callable[[int], None]) -> int:

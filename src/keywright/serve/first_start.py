@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from keywright import __version__
-from keywright.domain.keyformat import Digester
+from keywright.domain.keyformat import Digester, Secret
 from keywright.domain.models import Environment
 from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.text import is_whole
@@ -26,45 +27,74 @@ from keywright.origin.keys.vault import KEY_BYTES, MasterKeyMissing, SealBroken,
 from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings
-from keywright.serve import key_files
+from keywright.serve import deployment_id, key_files
 from keywright.serve.key_files import KeyFileError
+
+BOOTSTRAP_KEY_LENGTH = 32
+"""Of what somebody made up, this much can't be guessed; of a first start only, since older ones had less."""
+NO_DEPLOYMENT = "there is no deployment here yet; `keywright serve` makes one"
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """What `prepare` found or made. `bootstrap` is None but for the first start."""
 
+    deployment_id: str
     bootstrap: Bootstrap | None
     notes: tuple[str, ...] = ()
 
 
-async def prepare(settings: OriginSettings) -> Started:
-    """Everything that must be there before the first request. Raises StartError."""
+async def prepare(settings: OriginSettings, *, is_new_deployment: bool = False) -> Started:
+    """Everything that must be there before the first request. Raises StartError.
+
+    `is_new_deployment`: the record may be another one than this machine had, or empty.
+    """
     account = settings.bootstrap_account
     if account is not None and not is_whole(ACCOUNT_NAME, account):
         raise StartError("KEYWRIGHT_BOOTSTRAP_ACCOUNT must be 1 to 128 of a-z, 0-9, _ and -")
-    async with _open(settings) as database:
-        is_first = await migrations.get_version(database) is None
-        await migrations.upgrade(database, issuer=settings.end_users.oidc_issuer)
-        if is_first or not await rules.is_bootstrapped(database):
-            key_files.make_missing(settings)
-        dependencies = make_dependencies(settings)
-        key = settings.bootstrap_key
-        made = await rules.bootstrap(database, dependencies, account_name=account, root_key=key)
-        await _check_keys(database, settings, dependencies.digester)
-        notes: tuple[str, ...] = ()
-        if made is None and key is not None and not await rules.is_known_root(database, dependencies.digester, key):
-            notes = ("KEYWRIGHT_BOOTSTRAP_KEY is not a key of this deployment: it counts at the first start only.",)
-        return Started(made, notes)
+    key = settings.bootstrap_key
+    async with _reaching(settings) as database:
+        # First of all: what is refused leaves no trace.
+        held = await deployment_id.check(database, settings, is_start=True, is_new=is_new_deployment)
+        if held is None and key is not None and len(key.reveal()) < BOOTSTRAP_KEY_LENGTH:
+            raise StartError(f"KEYWRIGHT_BOOTSTRAP_KEY must have {BOOTSTRAP_KEY_LENGTH} characters or more")
+        _make_data_dir(settings)
+        async with key_files.alone_in(settings.data_dir):
+            await migrations.upgrade(database, issuer=settings.end_users.oidc_issuer)
+            if await rules.find_id(database) is None:
+                key_files.make_missing(settings)
+            dependencies = make_dependencies(settings)
+            made = await rules.bootstrap(database, dependencies, account_name=account, root_key=key)
+            await check_keys(database, settings, dependencies.digester)
+            notes: tuple[str, ...] = ()
+            if made is None and key is not None:
+                is_known = await rules.is_known_root(database, dependencies.digester, key)
+                notes = _notes_on(key, is_known=is_known)
+            id = await rules.find_id(database)
+            if id is None:
+                raise StartError("the database lost its deployment while this process started")
+            deployment_id.mark(settings, id)
+            return Started(id, made, notes)
+
+
+def _notes_on(key: Secret, *, is_known: bool) -> tuple[str, ...]:
+    """What is to be said of a bootstrap key at a later start, where it stands in a manifest still."""
+    if not is_known:
+        return ("KEYWRIGHT_BOOTSTRAP_KEY is not a key of this deployment: it counts at the first start only.",)
+    if len(key.reveal()) < BOOTSTRAP_KEY_LENGTH:
+        short = f"KEYWRIGHT_BOOTSTRAP_KEY has fewer than {BOOTSTRAP_KEY_LENGTH} characters and can be guessed"
+        return (f"{short}: make another root key (`keywright root-key create`), and revoke it.",)
+    return ()
 
 
 async def migrate(settings: OriginSettings) -> str:
     """Brings the database to this version's shape; what was done, in a sentence. Raises StartError."""
     async with _open(settings) as database:
         before = await migrations.get_version(database)
-        if not await migrations.upgrade(database, issuer=settings.end_users.oidc_issuer):
-            return f"The database is up to date (schema {before})."
+        is_changed = await migrations.upgrade(database, issuer=settings.end_users.oidc_issuer)
         after = await migrations.get_version(database)
+        if not is_changed:
+            return f"The database is up to date (schema {after})."
         return f"The database was migrated from schema {before or 'none'} to {after}."
 
 
@@ -74,11 +104,11 @@ async def rotate_master_key(settings: OriginSettings, *, discard_old: bool) -> s
     A master key that is given as a variable is yours to change: put the new one in front, and this seals under it.
     """
     async with _open(settings) as database:
-        if await migrations.get_version(database) is None or not await rules.is_bootstrapped(database):
-            raise StartError("there is no deployment here yet; `keywright serve` makes one")
+        if await rules.find_id(database) is None:
+            raise StartError(NO_DEPLOYMENT)
         dependencies = make_dependencies(settings)
         ring = key_files.load_ring(settings)
-        await _check_keys(database, settings, dependencies.digester)
+        await check_keys(database, settings, dependencies.digester)
         if settings.master_key is None:
             ring = ring.with_active(secrets.token_bytes(KEY_BYTES))
             key_files.store_ring(settings, ring)
@@ -103,9 +133,9 @@ async def reading(settings: OriginSettings) -> AsyncIterator[Database]:
     Raises StartError.
     """
     async with _reaching(settings) as database:
-        version = await migrations.get_version(database)
-        if version is None:
-            raise StartError("there is no deployment here yet; `keywright serve` makes one")
+        if await deployment_id.check(database, settings) is None:
+            raise StartError(NO_DEPLOYMENT)
+        version = await migrations.get_version(database) or ""
         if version > SCHEMA_VERSION:
             raise NewerSchema(version)
         if version < SCHEMA_VERSION:
@@ -130,10 +160,24 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
     return Dependencies(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits, issuer)
 
 
+async def check_keys(database: Database, settings: OriginSettings, digester: Digester) -> None:
+    """That this machine has the secrets that the record was made with. Raises StartError."""
+    try:
+        await rules.check_keys(database, digester, key_files.load_ring(settings))
+    except WrongPepper:
+        message = "the pepper is not the one that this deployment was made with; no key would be known. Restore"
+        raise StartError(f"{message} {settings.pepper_file} or KEYWRIGHT_PEPPER") from None
+    except WrongMasterKey as error:
+        message = f"the master key {error} is missing; kept keys could not be shown. Restore"
+        raise StartError(f"{message} {settings.master_key_file} or KEYWRIGHT_MASTER_KEY") from None
+
+
 def banner(settings: OriginSettings, started: Started) -> str:
     """What `serve` prints: where it is, and at the first start, once, the key and the first call to try."""
     url = settings.url
     lines = [f"Keywright {__version__} on {url}  (reference: {url}/docs)", f"Data: {settings.data_dir}"]
+    lines += [f"Deployment: {started.deployment_id}"]
+    lines += [f"Root key lost or leaked: keywright root-key create --data-dir {settings.data_dir}"]
     lines += [f"Note: {note}" for note in started.notes]
     made = started.bootstrap
     if made is not None:
@@ -160,13 +204,29 @@ def banner(settings: OriginSettings, started: Started) -> str:
 
 @asynccontextmanager
 async def _open(settings: OriginSettings) -> AsyncIterator[Database]:
-    """The database, for one process at a time that may change more than rows."""
+    """The database, for one process at a time that may change more than rows; makes no directory and no file."""
+    async with _reaching(settings) as database:
+        await deployment_id.check(database, settings)
+        if deployment_id.is_without_file(settings):
+            raise StartError(NO_DEPLOYMENT)
+        directory = _lock_directory(settings)
+        async with nullcontext() if directory is None else key_files.alone_in(directory):
+            yield database
+
+
+def _lock_directory(settings: OriginSettings) -> Path | None:
+    """The data directory; where there is none, that of the master key; where there is none of it either, no file."""
+    for path in (settings.data_dir, settings.master_key_file.parent):
+        if path.is_dir():
+            return path
+    return None
+
+
+def _make_data_dir(settings: OriginSettings) -> None:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"can't use the data directory {settings.data_dir}: {_reason(error)}") from None
-    async with _reaching(settings) as database, key_files.alone_in(settings.data_dir):
-        yield database
 
 
 @asynccontextmanager
@@ -188,17 +248,6 @@ async def _reaching(settings: OriginSettings) -> AsyncIterator[Database]:
         raise StartError(f"the master key does not fit this deployment: {error}") from None
     finally:
         await database.close()
-
-
-async def _check_keys(database: Database, settings: OriginSettings, digester: Digester) -> None:
-    try:
-        await rules.check_keys(database, digester, key_files.load_ring(settings))
-    except WrongPepper:
-        message = "the pepper is not the one that this deployment was made with; no key would be known. Restore"
-        raise StartError(f"{message} {settings.pepper_file} or KEYWRIGHT_PEPPER") from None
-    except WrongMasterKey as error:
-        message = f"the master key {error} is missing; kept keys could not be shown. Restore"
-        raise StartError(f"{message} {settings.master_key_file} or KEYWRIGHT_MASTER_KEY") from None
 
 
 def _reason(error: Exception) -> str:

@@ -36,6 +36,7 @@ from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
+from keywright.origin.pipeline.wrong_keys import WrongKeys
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
@@ -43,6 +44,7 @@ from keywright.runtime.backoff import Backoff
 from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
+from keywright.serve import deployment_id
 from keywright.serve.first_start import make_dependencies
 
 if TYPE_CHECKING:
@@ -59,19 +61,27 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class RecordFeed:
-    """The feed of an edge that sits beside the record: it reads the change log itself."""
+class WrongRecord(Exception):
+    """The database holds another deployment than the one that this process was started for, or none."""
 
-    def __init__(self, database: Database) -> None:
+
+class RecordFeed:
+    """The feed of an edge that sits beside the record: it reads the change log itself.
+
+    `id` is the deployment that this process was started for. A database that is exchanged for another one's while it
+    runs must not empty the replica either.
+    """
+
+    def __init__(self, database: Database, id: str | None) -> None:
         self._database = database
+        self._id = id
 
     def is_last(self, batch: Batch) -> bool:
         return len(batch.changes) < BATCH_SIZE
 
     async def deployment_id(self) -> str:
         async with self._database.read() as tx:
-            found = await find_deployment(tx)
-            return _known(found).id
+            return self._known(await find_deployment(tx)).id
 
     async def changes(self, after: Cursor) -> Batch:
         async with self._database.read() as tx:
@@ -83,6 +93,7 @@ class RecordFeed:
                 cursor = rows[-1].cursor if rows else after
                 return Batch(after, [change for _, change in rows], cursor)
         async with self._database.write() as tx:
+            self._known(await find_deployment(tx))
             if await commit_log.note_loss(tx, after):
                 log.error("the record went back to before revision %d: it was restored, or failed over", after.revision)
         raise SnapshotNeeded(reason)
@@ -91,12 +102,19 @@ class RecordFeed:
         stack = AsyncExitStack()
         try:
             tx = await stack.enter_async_context(self._database.read(is_snapshot=True))
-            found = _known(await find_deployment(tx))
+            found = self._known(await find_deployment(tx))
         except BaseException:
             await stack.aclose()
             raise
         pages = _Pages(stream_snapshot(tx), stack)
         return Snapshot(found.id, found.pepper_check, found.head, pages)
+
+    def _known(self, found: Deployment | None) -> Deployment:
+        if found is None:
+            raise WrongRecord("the database holds no deployment")
+        if self._id is not None and found.id != self._id:
+            raise WrongRecord(f"the database holds deployment {found.id}, but this service is of {self._id}")
+        return found
 
 
 class _Pages:
@@ -130,7 +148,7 @@ class ServeWorker:
         commits = self._database.commits
         self._sync_loop = SyncLoop(
             self._replica,
-            RecordFeed(self._database),
+            RecordFeed(self._database, deployment_id.find_marked(settings)),
             clock,
             sync_clock,
             Backoff(POLL_SECONDS, LONGEST_PAUSE_SECONDS, random.uniform),
@@ -154,6 +172,7 @@ class ServeWorker:
                 end_user_rate=RateLimiter(settings.end_users.rate_limit),
                 cors_origins=settings.end_users.cors_origins,
                 mailer=_mailer(settings.end_users),
+                wrong_keys=WrongKeys(settings.wrong_keys_per_minute),
                 public_url=settings.end_users.public_url,
             ),
             clock,
@@ -285,9 +304,3 @@ def _team(settings: EndUserSettings, end_users: EndUsers | None) -> Team | None:
 def _mailer(settings: EndUserSettings) -> Mailer:
     server = SmtpServer.of(settings.smtp_url.reveal()) if settings.smtp_url is not None else None
     return Mailer(server, settings.mail_from)
-
-
-def _known(found: Deployment | None) -> Deployment:
-    if found is None:
-        raise RuntimeError("the record has no deployment: it was not bootstrapped")
-    return found

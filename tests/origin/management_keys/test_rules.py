@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from keywright.origin.db import tables
+from keywright.origin.db.transaction import Database
+from keywright.serve import root_keys
 from support import service as services
 from support.service import ROOT_KEY, Service
 
@@ -46,10 +52,48 @@ async def test_the_root_key_is_invisible_to_who_is_not_root(embedded: Service, k
     assert (await embedded.call("GET", "/v1/who-am-i"))["account"] == embedded.account
 
 
-async def test_a_root_key_can_end_itself_and_is_then_unknown(embedded: Service, keys_url: str) -> None:
+async def test_the_last_root_key_can_not_be_ended_through_the_api(embedded: Service, keys_url: str) -> None:
     root_id = (await embedded.call("GET", "/v1/who-am-i"))["sub"]
+    refused = await embedded.call("DELETE", f"{keys_url}/{root_id}", expect=409)
+    assert "keywright root-key create" in refused["detail"]
+    await embedded.call("GET", "/v1/who-am-i")
+
+
+async def test_a_root_key_can_end_itself_where_there_is_another(embedded: Service, keys_url: str) -> None:
+    root_id = (await embedded.call("GET", "/v1/who-am-i"))["sub"]
+    other, secret = await root_keys.create(embedded.settings, account_name=None, description=None)
     await embedded.call("DELETE", f"{keys_url}/{root_id}", expect=204)
     await embedded.call("GET", "/v1/who-am-i", expect=401)
+    await embedded.call("DELETE", f"{keys_url}/{other.key.id}", key=secret.reveal(), expect=409)
+
+
+async def test_an_ended_root_key_is_no_other_one(embedded: Service, keys_url: str) -> None:
+    root_id = (await embedded.call("GET", "/v1/who-am-i"))["sub"]
+    other, _ = await root_keys.create(embedded.settings, account_name=None, description=None)
+    database = Database(embedded.settings.database_url)
+    async with database.write() as tx:
+        ended = sa.update(tables.keys).where(tables.keys.c.id == other.key.id)
+        await tx.execute(ended.values(expires_at=datetime(2020, 1, 1, tzinfo=UTC)))
+    await database.close()
+    await embedded.call("DELETE", f"{keys_url}/{root_id}", expect=409)
+
+
+async def test_of_two_root_keys_that_end_themselves_at_once_one_is_left(embedded: Service, keys_url: str) -> None:
+    first = (await embedded.call("GET", "/v1/who-am-i"))["sub"]
+    for _ in range(5):
+        other, secret = await root_keys.create(embedded.settings, account_name=None, description=None)
+        by_id = {first: ROOT_KEY, other.key.id: secret.reveal()}
+        answers = await asyncio.gather(
+            *(
+                embedded.client.delete(f"{keys_url}/{id}", headers={"Authorization": f"Bearer {key}"})
+                for id, key in by_id.items()
+            )
+        )
+        assert sorted(answer.status_code for answer in answers) == [204, 409]
+        left = [key.key.id for key in await root_keys.list_of(embedded.settings)]
+        assert len(left) == 1
+        if left != [first]:
+            return
 
 
 async def test_management_keys_are_paged_masked_and_shown_once(embedded: Service, keys_url: str) -> None:

@@ -28,7 +28,7 @@ from support.process import ServeProcess
 
 pytestmark = pytest.mark.long(70)
 
-ROOT_KEY = "root-key-of-the-test-deployment"
+ROOT_KEY = "root-key-of-the-tested-deployment"
 MAX_EXAMPLES = 8
 SOON_MILLIS = 20
 FOR_END_USERS = r"^/(v1/self-serve|v2/client)/"

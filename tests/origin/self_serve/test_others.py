@@ -126,7 +126,7 @@ async def test_an_invite_is_not_accepted_by_an_address_that_is_not_verified(worl
 
 
 async def test_a_management_key_is_no_token_and_a_token_is_no_management_key(quick: World) -> None:
-    await quick.call("GET", f"{quick.by_name}/my", token="root-key-of-the-test-deployment", expect=401)
+    await quick.call("GET", f"{quick.by_name}/my", token="root-key-of-the-tested-deployment", expect=401)
     token = quick.provider.token()
     await quick.service.call("GET", quick.service.consumers_url, key=token, expect=401)
 

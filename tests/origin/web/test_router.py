@@ -78,7 +78,7 @@ async def test_a_form_of_another_session_is_refused(shared: Service) -> None:
 async def test_signing_in_needs_a_form_that_was_shown_to_this_browser(shared: Service) -> None:
     async with visiting(shared, None) as visitor, visiting(shared, None) as attacker:
         planted = await attacker.hidden("/admin/sign-in")
-        await visitor.send_again("/admin/sign-in", {**planted, "key": "root-key-of-the-test-deployment"}, 403)
+        await visitor.send_again("/admin/sign-in", {**planted, "key": "root-key-of-the-tested-deployment"}, 403)
         assert "keywright-admin" not in visitor.client.cookies
 
 

@@ -73,11 +73,20 @@ def serve(
     grpc_port: _GrpcPort = None,
     region: _Region = None,
     nats: _Nats = None,
+    new_deployment: Annotated[
+        bool,
+        typer.Option(
+            "--new-deployment",
+            help="Begin anew where the data directory knows another deployment than the database holds.",
+        ),
+    ] = False,
 ) -> None:
     """Run the service: the Developer API, the portals and the validation of keys.
 
     The first start creates the data directory, an account, a project with three
-    buckets, and a management key, which is printed once.
+    buckets, and a management key, which is printed once. A database that is
+    empty, or another deployment's, where there was a first start already is
+    refused.
     """
     server.defer_gc()
     from keywright.serve import commands  # Loads both planes.
@@ -94,7 +103,8 @@ def serve(
                 region=region,
                 nats=nats,
                 grpc_port=grpc_port,
-            )
+            ),
+            is_new_deployment=new_deployment,
         )
 
 

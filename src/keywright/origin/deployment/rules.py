@@ -14,10 +14,12 @@ from keywright.origin.audit import rules as audit
 from keywright.origin.audit.rules import RequestSource
 from keywright.origin.auth.actors import SYSTEM
 from keywright.origin.buckets import store as bucket_rows
+from keywright.origin.db import migrations
 from keywright.origin.db.engine import UniqueViolation
 from keywright.origin.db.transaction import Database
-from keywright.origin.deployment.store import find_deployment, insert_deployment
+from keywright.origin.deployment.store import find_deployment, find_deployment_id, insert_deployment
 from keywright.origin.keys import store as key_rows
+from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.keys.vault import KeyRing
 from keywright.origin.management_keys import rules as management
 from keywright.origin.pipeline.unit_of_work import AuditDraft, Dependencies, UnitOfWork
@@ -72,13 +74,14 @@ async def bootstrap(
             name = account_name or DEFAULT_ACCOUNT
             id = new_id(IdKind.ACCOUNT, random)
             account = await account_rows.insert_account(tx, id=id, name=name, now=work.now)
-            made = await management.make_root(work, account, root_key)
+            draft = KeyDraft("Root key, made at the first start", custom=root_key)
+            _, secret = await management.make_root(work, account, draft)
             project = await account_rules.create_project(work, account.name, name=DEFAULT_PROJECT)
             work.audit_draft.concerns("account", account.id, name=account.name)
             await audit.write(
                 tx, actor=SYSTEM, audit_draft=work.audit_draft, source=RequestSource("bootstrap"), now=work.now
             )
-            return Bootstrap(account.name, project, made.secret)
+            return Bootstrap(account.name, project, secret)
     except UniqueViolation:
         # Two machines started at once on one database: the other one was first.
         return None
@@ -97,9 +100,12 @@ async def check_keys(database: Database, digester: Digester, ring: KeyRing) -> N
             raise WrongMasterKey(", ".join(sorted(missing)))
 
 
-async def is_bootstrapped(database: Database) -> bool:
+async def find_id(database: Database) -> str | None:
+    """The id of the deployment, whatever the schema; None where there is none yet."""
+    if await migrations.get_version(database) is None:
+        return None
     async with database.read() as tx:
-        return await find_deployment(tx) is not None
+        return await find_deployment_id(tx)
 
 
 async def is_known_root(database: Database, digester: Digester, secret: Secret) -> bool:

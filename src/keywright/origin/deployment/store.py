@@ -27,6 +27,12 @@ async def find_deployment(tx: Transaction) -> Deployment | None:
     return Deployment(row.id, row.pepper_check, cursor_of(row)) if row else None
 
 
+async def find_deployment_id(tx: Transaction) -> str | None:
+    """Its id alone, which a record of every schema has."""
+    id: str | None = await tx.scalar(sa.select(deployment.c.id))
+    return id
+
+
 async def insert_deployment(tx: Transaction, *, id: str, pepper_check: str, now: datetime) -> None:
     """Raises UniqueViolation when another process was first."""
     values = {"single": 1, "id": id, "pepper_check": pepper_check, **NOWHERE._asdict(), "created_at": now}

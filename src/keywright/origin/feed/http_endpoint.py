@@ -28,6 +28,7 @@ from keywright.origin.feed.acknowledgements import HttpAcknowledgements
 from keywright.origin.feed.answers import FeedSource, FrameSeries
 from keywright.origin.feed.frame_stream import FrameStream
 from keywright.origin.feed.log_tail import LogTail
+from keywright.origin.pipeline.authenticate import authenticate_management_key
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
 from keywright.protocol.changes import Cursor
@@ -62,19 +63,21 @@ class FeedEndpoint:
         self.tail.stop()
 
     async def authenticate(self, request: Request) -> Actor:
-        """The reader, if it may follow. Raises Unauthorized, Forbidden."""
-        secret = bearer.parse_management_key(bearer.authorization_of(request))
-        dependencies = self.services.dependencies
-        async with self.services.database.read() as tx:
-            actor = await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock())
+        """The reader, if it may follow. Raises Unauthorized, Forbidden, TooManyRequests."""
+        actor = await authenticate_management_key(request, self.services)
         if not scope_filter.may_follow(actor.grantee):
             raise Forbidden("This management key may not follow the feed.")
         return actor
 
     async def may_still(self, actor: Actor, request: Request) -> bool:
         """Whether the reader's token is as good as it was; when the record can't be asked, it is."""
+        # Not as at the beginning: who was let in does not guess.
+        secret = bearer.parse_management_key(bearer.authorization_of(request))
+        dependencies = self.services.dependencies
         try:
-            return (await self.authenticate(request)).grantee == actor.grantee
+            async with self.services.database.read() as tx:
+                now = await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock())
+            return now.grantee == actor.grantee
         except DatabaseUnavailable:
             return True
         except Problem:

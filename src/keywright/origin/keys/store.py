@@ -134,20 +134,32 @@ async def find_management_metadata(tx: Transaction, key_id: str) -> Any | None:
     return await tx.scalar(found.where(buckets.c.name == SYSTEM_BUCKET, keys.c.id == key_id))
 
 
+async def list_root_keys(tx: Transaction) -> list[ManagementKeyRow]:
+    """Every management key whose rights are root's, newest first."""
+    is_root = sa.type_coerce(consumers.c.metadata, sa.Text).contains('"root":true', autoescape=True)
+    rows = await tx.all(_MANAGEMENT_KEYS.where(is_root).order_by(keys.c.number.desc()))
+    return [_management_key(row) for row in rows]
+
+
 async def _find_management_key(
     tx: Transaction, is_wanted: sa.ColumnElement[bool], *, is_held: bool
 ) -> ManagementKeyRow | None:
-    statement = (
-        sa.select(*keys.c, consumers.c.name.label("consumer_name"), consumers.c.metadata.label("consumer_metadata"))
-        .join(buckets, buckets.c.number == keys.c.bucket_number)
-        .join(consumers, consumers.c.number == keys.c.consumer_number)
-        .where(buckets.c.name == SYSTEM_BUCKET, is_wanted)
-    )
+    statement = _MANAGEMENT_KEYS.where(is_wanted)
     if is_held:
         statement = statement.with_for_update(read=True, key_share=True, of=[keys, consumers])
     row = await tx.first(statement)
-    if row is None:
-        return None
+    return _management_key(row) if row else None
+
+
+def _management_key(row: Any) -> ManagementKeyRow:
     values = dict(row._mapping)
     name, metadata = values.pop("consumer_name"), values.pop("consumer_metadata")
     return ManagementKeyRow(Key(**values), name, metadata)
+
+
+_MANAGEMENT_KEYS = (
+    sa.select(keys, consumers.c.name.label("consumer_name"), consumers.c.metadata.label("consumer_metadata"))
+    .join(buckets, buckets.c.number == keys.c.bucket_number)
+    .join(consumers, consumers.c.number == keys.c.consumer_number)
+    .where(buckets.c.name == SYSTEM_BUCKET)
+)

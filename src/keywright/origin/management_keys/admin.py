@@ -83,7 +83,9 @@ async def ask_revoke(request: PageRequest) -> Response:
     found = await management.get(request.work, request.path_param("accountName"), request.path_param("keyId"))
     lines = ["It stops working immediately. This can't be undone."]
     if found.grantee.is_root:
-        lines.insert(0, "This is a root key. Without one, accounts can't be managed.")
+        lines.insert(
+            0, "This is a root key. Without one, accounts can't be managed: the last one can't be revoked here."
+        )
     if found.key.id == request.work.actor.sub:
         lines.append("You are signed in with this key: revoking it ends your session.")
     return await render_confirmation(

@@ -127,10 +127,10 @@ async def get_management_key(work: CurrentUnitOfWork, account: PathAccount, key_
     name="management-key.delete",
     summary="Revoke a management key",
     status_code=204,
-    responses=problems(403, 404),
+    responses=problems(403, 404, 409),
 )
 async def delete_management_key(work: CurrentUnitOfWork, account: PathAccount, key_id: PathKey) -> None:
-    """Ends a management key: from the next request on it is refused."""
+    """Ends a management key: from the next request on it is refused. The last root key can't be ended here: 409."""
     await rules.delete(work, account, key_id)
 
 

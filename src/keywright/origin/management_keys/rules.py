@@ -25,6 +25,9 @@ from keywright.origin.pipeline.unit_of_work import UnitOfWork
 KEY_PREFIX = "kwmk"
 """A prefix of their own, so that a leak scanner can tell whose front door is open."""
 
+ManagementKeyMade = tuple[ManagementKey, Secret]
+"""The key, and the secret that is shown once."""
+
 MAX_MANAGEMENT_KEYS = 1000
 """Of an account: enough for any team, few enough to be listed and ended in one step."""
 MAX_LISTED = 1100
@@ -38,7 +41,7 @@ async def create(
     description: str | None,
     expires_at: datetime | None,
     permissions: Permissions,
-) -> tuple[ManagementKey, Secret]:
+) -> ManagementKeyMade:
     """A management key of an account; nobody hands on more than they hold."""
     account = await get_account(work, account_name, Access.WRITE)
     if not work.actor.grantee.is_root and not work.actor.grantee.permissions.includes(permissions):
@@ -52,11 +55,11 @@ async def create(
     return ManagementKey(made.key, grantee), made.secret
 
 
-async def make_root(work: UnitOfWork, account: Account, secret: Secret | None) -> MadeKey:
-    """The bootstrap key: everything, in every account."""
+async def make_root(work: UnitOfWork, account: Account, draft: KeyDraft) -> ManagementKeyMade:
+    """A root key: everything, in every account. It is listed in one of them."""
     grantee = Grantee(account.id, Permissions(account=Access.WRITE, feed=True), is_root=True)
-    draft = KeyDraft("Root key, made at the first start", custom=secret)
-    return await make(work, grantee, {"account": account.id}, draft)
+    made = await make(work, grantee, {"account": account.id}, draft)
+    return ManagementKey(made.key, grantee), made.secret
 
 
 async def list_of(work: UnitOfWork, account_name: str, page: Page) -> tuple[list[ManagementKey], int]:
@@ -78,8 +81,10 @@ async def get(work: UnitOfWork, account_name: str, key_id: str) -> ManagementKey
 
 async def delete(work: UnitOfWork, account_name: str, key_id: str) -> None:
     account = await get_account(work, account_name, Access.WRITE)
-    consumer, key, _ = await _get_visible(work, account, key_id)
+    consumer, key, grantee = await _get_visible(work, account, key_id)
     work.audit_draft.concerns("management-key", key.id, account=account.name)
+    if grantee.is_root:
+        await _require_another_root(work, key)
     await consumer_rows.delete(work.tx, consumer)
 
 
@@ -105,6 +110,16 @@ async def make(work: UnitOfWork, grantee: Grantee, tags: dict[str, str], draft: 
     )
     (made,) = await key_rules.make(work, system, consumer, [draft])
     return made
+
+
+async def _require_another_root(work: UnitOfWork, key: Key) -> None:
+    """Without a root key no account can be managed, and no request makes another one."""
+    # Held to the commit, so that of two that end each other, or themselves, the second one sees the first.
+    await bucket_rows.find(work.tx, SYSTEM_BUCKET, is_for_update=True)
+    others = [row.key for row in await key_rows.list_root_keys(work.tx) if row.key.id != key.id]
+    if not any(other.expires_at is None or other.expires_at > work.now for other in others):
+        make_one = "make another one first, on the machine of the database: `keywright root-key create`"
+        raise Conflict(f"This is the last root key, without which accounts can't be managed; {make_one}.")
 
 
 async def _get_system_bucket(work: UnitOfWork) -> Bucket:

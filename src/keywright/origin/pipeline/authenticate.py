@@ -39,8 +39,7 @@ class Caller(ABC):
 
 class ManagementKeyCaller(Caller):
     async def authenticate(self, request: Request, services: Services) -> Actor:
-        async with services.database.read() as tx:
-            return await self._judge(tx, request, services)
+        return await authenticate_management_key(request, services)
 
     def limit_rate(self, actor: Actor, services: Services) -> None:
         limit_rate(actor, services)
@@ -52,12 +51,19 @@ class ManagementKeyCaller(Caller):
         # Judged once more, and held until the commit: it may have been revoked while the body came in or the lock was
         # waited for, and a key that its owner knows to be revoked must do nothing any more. The first time can't be
         # left out either: strangers must not have us read 4 MiB, or take the writer's lock of SQLite.
-        return await self._judge(tx, request, services, is_held=True)
-
-    async def _judge(self, tx: Transaction, request: Request, services: Services, *, is_held: bool = False) -> Actor:
         secret = bearer.parse_management_key(bearer.authorization_of(request))
         dependencies = services.dependencies
-        return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock(), is_held=is_held)
+        return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock(), is_held=True)
+
+
+async def authenticate_management_key(request: Request, services: Services) -> Actor:
+    """Who bears a management key. Raises Unauthorized, and TooManyRequests for who guesses."""
+    secret = bearer.parse_management_key(bearer.authorization_of(request))
+    dependencies = services.dependencies
+    address = request.client.host if request.client else ""
+    with services.wrong_keys.judging(address, dependencies.digester.digest(secret)):
+        async with services.database.read() as tx:
+            return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock())
 
 
 def limit_rate(actor: Actor, services: Services) -> None:

@@ -39,6 +39,12 @@ class RateLimiter:
         self._levels[name] = (level - 1, now)
         return 0.0
 
+    def give_back(self, name: str) -> None:
+        """Have the last request of that name not counted."""
+        if name in self._levels:
+            level, then = self._levels[name]
+            self._levels[name] = (min(max(self.burst or self.rate, 1.0), level + 1), then)
+
 
 def check_rate(limiter: RateLimiter, name: str, detail: str) -> None:
     """Raises TooManyRequests when `name` asks for too much at once; `{seconds}` in the detail is when it may again."""

@@ -12,6 +12,7 @@ from keywright.origin.edges.registry import Edges
 from keywright.origin.mail import Mailer
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.unit_of_work import Dependencies
+from keywright.origin.pipeline.wrong_keys import WrongKeys
 
 OnCommit = Callable[[int], Awaitable[None]]
 """Told the newest revision after a commit. May raise NotAppliedHere."""
@@ -36,5 +37,6 @@ class Services:
     cors_origins: tuple[str, ...] = ()
     """Which web pages may call the Self-serve API."""
     mailer: Mailer | None = None
+    wrong_keys: WrongKeys = field(default_factory=lambda: WrongKeys(0))
     public_url: str = ""
     """Where browsers reach this service; links in mails lead there, whatever host a request names."""

@@ -20,7 +20,7 @@ _SERVE = frozenset({Part.SERVE})
 
 def _parse_new_key(text: str) -> Secret:
     if not is_possible(text):
-        message = "8 to 512 printable ASCII characters without spaces, and no generated key that was mistyped"
+        message = "32 to 512 printable ASCII characters without spaces, and no generated key that was mistyped"
         raise ValueError(f"must be {message}")
     return Secret(text)
 
@@ -32,6 +32,14 @@ DATABASE_URL = Setting(
     default="",
     shown_default="SQLite in the data directory",
     help="`postgresql://user:password@host/database` or `sqlite:///path`",
+    parts=_SERVE,
+)
+EXPECT_DEPLOYMENT: Setting[str | None] = Setting(
+    name="KEYWRIGHT_EXPECT_DEPLOYMENT",
+    kind=TEXT,
+    default=None,
+    help="the id (`dply_...`, printed at each start) of the deployment that the database must hold; "
+    "for origins whose data directory does not last",
     parts=_SERVE,
 )
 BOOTSTRAP_ACCOUNT: Setting[str | None] = Setting(
@@ -47,7 +55,7 @@ BOOTSTRAP_KEY: Setting[Secret | None] = Setting(
     kind=Kind("a key", _parse_new_key, is_secret=True),
     default=None,
     shown_default="made and printed once",
-    help="the root management key; counts at the first start only",
+    help="the root management key, 32 characters or more; counts at the first start only",
     parts=_SERVE,
 )
 MASTER_KEY: Setting[Secret | None] = Setting(
@@ -71,6 +79,15 @@ MANAGEMENT_RATE_LIMIT = Setting(
     default=100,
     shown_default="`100`",
     help="management requests a second per account and worker process; 0 = no limit",
+    parts=_SERVE,
+)
+WRONG_KEYS_PER_MINUTE = Setting(
+    name="KEYWRIGHT_WRONG_KEYS_PER_MINUTE",
+    kind=whole(0, 1_000_000),
+    default=30,
+    shown_default="`30`",
+    help="different wrong management keys a minute per address (of IPv6 per /64) and worker process, then 429; "
+    "a key that was judged lately is not counted again; 0 = no limit",
     parts=_SERVE,
 )
 MAX_METADATA_BYTES = Setting(
@@ -101,11 +118,14 @@ class OriginSettings(PlaneSettings):
     """
 
     database_url: str
+    expect_deployment: str | None
+    """The id of the deployment that the database must hold."""
     bootstrap_account: str | None
     bootstrap_key: Secret | None
     master_key: Secret | None
     master_key_file: Path
     management_rate_limit: float
+    wrong_keys_per_minute: float
     max_metadata_bytes: int
     max_tags: int
     session_idle_minutes: int
@@ -149,11 +169,13 @@ class OriginSettings(PlaneSettings):
         return cls(
             **common,
             database_url=reader.get(DATABASE_URL) or f"sqlite+aiosqlite:///{data / 'keywright.db'}",
+            expect_deployment=reader.get(EXPECT_DEPLOYMENT),
             bootstrap_account=reader.get(BOOTSTRAP_ACCOUNT),
             bootstrap_key=reader.get(BOOTSTRAP_KEY),
             master_key=reader.get(MASTER_KEY),
             master_key_file=reader.get(MASTER_KEY_FILE) or data / "master.key",
             management_rate_limit=reader.get(MANAGEMENT_RATE_LIMIT),
+            wrong_keys_per_minute=reader.get(WRONG_KEYS_PER_MINUTE),
             max_metadata_bytes=reader.get(MAX_METADATA_BYTES),
             max_tags=reader.get(MAX_TAGS),
             session_idle_minutes=reader.get(SESSION_IDLE_MINUTES),

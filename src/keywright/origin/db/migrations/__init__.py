@@ -21,10 +21,7 @@ class NewerSchema(Exception):
 async def get_version(database: Database) -> str | None:
     """The schema version of the record; None for an empty database."""
     async with database.engine.connect() as connection:
-        if not await connection.run_sync(lambda sync: sa.inspect(sync).has_table("alembic_version")):
-            return None
-        version: str | None = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-        return version
+        return await connection.run_sync(_version)
 
 
 async def upgrade(database: Database, *, issuer: str | None = None) -> bool:
@@ -43,8 +40,18 @@ async def upgrade(database: Database, *, issuer: str | None = None) -> bool:
         async with connection.begin():
             if not database.is_sqlite:
                 await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            # Another machine may have done it while this one waited for the lock.
+            if await connection.run_sync(_version) == SCHEMA_VERSION:
+                return False
             await connection.run_sync(_upgrade, issuer=issuer)
     return True
+
+
+def _version(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    version: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return version
 
 
 def _upgrade(connection: sa.Connection, version: str = "head", *, issuer: str | None = None) -> None:
