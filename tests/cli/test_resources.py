@@ -89,11 +89,11 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "consumers update acme --description=": ("PATCH", ACME, {}, {"description": None}),
     'consumers update acme --metadata {"a":[1]}': ("PATCH", ACME, {}, {"metadata": {"a": [1]}}),
     "consumers delete acme -y": ("DELETE", ACME, {}, None),
-    "consumers roll acme": ("POST", f"{ACME}/roll-key", {}, None),
+    "consumers roll acme": ("POST", f"{ACME}/roll-key", {}, {}),
     "consumers roll acme --expires-on 2027-01-31": (
         "POST", f"{ACME}/roll-key", {}, {"expiresOn": "2027-01-31T00:00:00.000Z"},
     ),
-    "keys roll acme": ("POST", f"{ACME}/roll-key", {}, None),
+    "keys roll acme": ("POST", f"{ACME}/roll-key", {}, {}),
     "keys list acme": ("GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "masked"}, None),
     "keys list acme --show": ("GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "visible"}, None),
     "keys list acme --key-format none": (

@@ -23,7 +23,7 @@ class TestTagGuards:
             await service.call("POST", f"{url}/keys?{guard}", json={}, expect=404)
             await service.call("PATCH", f"{url}/keys/{key['id']}?{guard}", json={"expiresOn": None}, expect=404)
             await service.call("DELETE", f"{url}/keys/{key['id']}?{guard}", expect=404)
-            await service.call("POST", f"{url}/roll-key?{guard}", expect=404)
+            await service.call("POST", f"{url}/roll-key?{guard}", json={}, expect=404)
             await service.call("POST", f"{url}/managers?{guard}", json={"email": "ada@example.com"}, expect=404)
             await service.call("GET", f"{url}?{guard}", expect=404)
 

@@ -62,7 +62,7 @@ OPERATIONS: dict[str, list[tuple[str, str, Any]]] = {
         ("POST", "key-buckets/{bucket}/consumers/{consumer}/keys/$bulk", [{}, {}]),
         ("PATCH", "key-buckets/{bucket}/consumers/{consumer}/keys/{key}", {"expiresOn": "2001-01-01T00:00:00Z"}),
         ("DELETE", "key-buckets/{bucket}/consumers/{consumer}/keys/{key}", None),
-        ("POST", "key-buckets/{bucket}/consumers/{consumer}/roll-key", None),
+        ("POST", "key-buckets/{bucket}/consumers/{consumer}/roll-key", {}),
         ("POST", "key-buckets/{bucket}/consumers/{consumer}/managers", {"email": "ada@example.com"}),
         ("DELETE", "key-buckets/{bucket}/consumers/{consumer}/managers/{manager}", None),
         ("DELETE", "key-buckets/{bucket}/consumers/{consumer}", None),

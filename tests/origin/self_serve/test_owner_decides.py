@@ -67,7 +67,7 @@ async def test_where_keys_are_the_owners_a_user_still_rolls_and_revokes(quick: W
     url = f"{quick.by_name}/{made['name']}"
     await quick.call("POST", f"{url}/keys", json={}, expect=403)
     await quick.call("DELETE", url, expect=403)
-    await quick.call("POST", f"{url}/roll", expect=204)
+    await quick.call("POST", f"{url}/roll", json={}, expect=204)
     await quick.call("DELETE", f"{url}/keys/{made['apiKeys'][0]['id']}", expect=204)
 
 
@@ -76,7 +76,7 @@ async def test_a_bucket_that_is_closed_is_not_there_for_users(quick: World) -> N
     await quick.allow(enabled=False)
     await quick.call("GET", f"{quick.by_name}/my", expect=404)
     await quick.call("GET", quick.by_id, expect=404)
-    await quick.call("POST", f"{quick.by_name}/{made['name']}/roll", expect=404)
+    await quick.call("POST", f"{quick.by_name}/{made['name']}/roll", json={}, expect=404)
 
 
 async def test_a_bucket_that_keeps_no_keys_shows_a_new_key_once_and_never_rolls_in_the_dark(world: World) -> None:

@@ -201,7 +201,7 @@ def roll_key(
     with connect(url, account) as api:
         answer = api.post(
             *key_path(bucket, consumer, "roll-key"),
-            body=None if expiry is None else {"expiresOn": expiry},
+            body={} if expiry is None else {"expiresOn": expiry},
             headers={"prefer": "return=representation"},
         )
     show_one(answer, COLUMNS, as_json=as_json)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import Body, Query, Request, Response
+from fastapi import Body as RequestBody
+from fastapi import Query, Request, Response
 from pydantic import Field
 
 from keywright.domain import keyformat
@@ -15,7 +16,9 @@ from keywright.domain.models import Key
 from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.keys import rules
 from keywright.origin.keys.rules import KeyDraft, MadeKey
+from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import (
+    ABSENT,
     CustomKey,
     Description,
     ListOf,
@@ -73,38 +76,48 @@ class KeyShape(Shape):
     )
 
 
-class KeyCreate(Shape):
+class KeyCreate(Body):
     """A new key."""
 
     description: Description | None = Field(default=None, examples=["My first API Key"])
     expires_on: MomentInput | None = Field(
         default=None, description="When the key ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
     )
-    key: CustomKey | None = Field(default=None, description="An existing secret to bring along. Best left out.")
+    key: CustomKey = Field(
+        default=ABSENT,
+        description="An existing secret to bring along. Best left out.",
+        json_schema_extra=without_default,
+    )
 
     def to_draft(self) -> KeyDraft:
         return KeyDraft(self.description, self.expires_on, self.key)
 
 
-class KeyUpdate(Shape):
-    """What is to change; null empties a field."""
+class KeyUpdate(Body):
+    """What is to change; what is left out stays."""
 
     description: Description | None = Field(default=None, examples=["The key of the test server"])
     expires_on: MomentInput | None = Field(
         default=None, description="When the key ends; null is never.", examples=["2027-01-31T12:00:00.000Z"]
     )
-    key: str | None = Field(
-        default=None, max_length=MAX_LENGTH, description="May be sent back as it was read; it can't be changed."
+    key: str = Field(
+        default=ABSENT,
+        max_length=MAX_LENGTH,
+        description="May be sent back as it was read; it can't be changed.",
+        json_schema_extra=without_default,
     )
 
 
-class RollKey(Shape):
-    """How long the present keys go on."""
+class RollKey(Body):
+    """How long the present keys go on: `{}` ends them at once."""
 
-    expires_on: MomentInput | None = Field(
-        default=None,
-        description="When the present keys end; at once, if left out. No key's life is made longer.",
+    read_only = ()
+
+    expires_on: MomentInput = Field(
+        default=ABSENT,
+        description="When the present keys end, which lies ahead. No key's life is made longer.",
         examples=["2027-01-31T12:00:00.000Z"],
+        json_schema_extra=without_default,
     )
 
 
@@ -145,7 +158,7 @@ async def create_key(work: CurrentUnitOfWork, path: AskedConsumer, body: KeyCrea
     KEYS + "/$bulk", name="key.create-bulk", summary="Create many keys", responses=problems(403, 404, 409, 413, 415)
 )
 async def create_keys(
-    work: CurrentUnitOfWork, path: AskedConsumer, body: Annotated[list[KeyCreate], Body(max_length=MAX_BULK)]
+    work: CurrentUnitOfWork, path: AskedConsumer, body: Annotated[list[KeyCreate], RequestBody(max_length=MAX_BULK)]
 ) -> ListOf[KeyShape]:
     """Up to 1000 keys, all or nothing, answered in the order in which they were sent."""
     made = await rules.create(work, path, [draft.to_draft() for draft in body])
@@ -173,7 +186,7 @@ async def get_key(
     KEYS + "/{keyId:key_id}", name="key.update", summary="Update a key", responses=problems(403, 404, 413, 415)
 )
 async def update_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathKey, body: KeyUpdate) -> KeyShape:
-    """Changes the description or the expiry. What is left out stays; null empties."""
+    """Changes the description or the expiry. What is left out stays. An `expiresOn` in the past ends the key."""
     key = await rules.update(
         work,
         path,
@@ -204,11 +217,13 @@ async def delete_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathK
         **problems(403, 404, 413, 415),
     },
 )
-async def roll_keys(
-    work: CurrentUnitOfWork, request: Request, path: AskedConsumer, body: Annotated[RollKey | None, Body()] = None
-) -> Response:
-    """Makes a new key without expiry; every other key ends at `expiresOn`, or at once, unless it ends sooner."""
-    _, made = await rules.roll(work, path, expires_at=body.expires_on if body else None)
+async def roll_keys(work: CurrentUnitOfWork, request: Request, path: AskedConsumer, body: RollKey) -> Response:
+    """Makes a new key without expiry; every other key ends at `expiresOn`, or with `{}` at once, unless it ends sooner.
+
+    In a bucket that keeps no keys the new one must be asked for, with `Prefer: return=representation`.
+    """
+    is_shown = wants_representation(request)
+    _, made = await rules.roll(work, path, expires_at=body.expires_on, is_shown=is_shown)
     return rolled(request, made)
 
 

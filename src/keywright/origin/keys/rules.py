@@ -77,6 +77,12 @@ async def make(work: UnitOfWork, bucket: Bucket, consumer: Consumer, drafts: Seq
     return [MadeKey(key, secret) for key, secret in zip(made, secrets, strict=True)]
 
 
+def check_end(work: UnitOfWork, field: str, expires_at: datetime | None) -> None:
+    """Raises BadRequest for an end that is past: a new key that has ended already is nobody's wish."""
+    if expires_at is not None and expires_at <= work.now:
+        raise BadRequest("The end has passed already.", errors=[{"field": field, "message": "must lie in the future"}])
+
+
 async def list_of(work: UnitOfWork, path: ConsumerPath, page: Page) -> tuple[Bucket, Consumer, list[Key], int]:
     bucket, consumer = await get_consumer(work, path, Access.READ)
     keys, total = await rows.list_of(work.tx, consumer, limit=page.limit, offset=page.offset)
@@ -153,12 +159,21 @@ async def delete(work: UnitOfWork, path: ConsumerPath, key_id: str) -> None:
     await rows.delete(work.tx, key)
 
 
-async def roll(work: UnitOfWork, path: ConsumerPath, *, expires_at: datetime | None) -> tuple[Bucket, MadeKey]:
+async def roll(
+    work: UnitOfWork, path: ConsumerPath, *, expires_at: datetime | None, is_shown: bool = True
+) -> tuple[Bucket, MadeKey]:
     """A new key without expiry; every other key that would outlive `expires_at` (now, if None) ends then.
 
-    No key's life is made longer.
+    No key's life is made longer, and none that has ended is touched. `is_shown`: the caller shows the new key. Raises
+    BadRequest where nobody could ever see it: that would lock the consumer out.
     """
     bucket, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
+    if not (is_shown or bucket.is_retrievable):
+        raise BadRequest(
+            "The keys of this bucket are shown only when they are made: ask for the new one with "
+            "Prefer: return=representation."
+        )
+    check_end(work, "body.expiresOn", expires_at)
     moment = expires_at or work.now
     for key in await rows.list_outliving(work.tx, consumer, moment):
         await rows.update(work.tx, key, description=key.description, expires_at=moment, now=work.now)

@@ -30,6 +30,8 @@ WAIT_COUNT = r"^(all|[1-9][0-9]{0,2}|1000)$"
 CUSTOM_KEY = r"^[!-~]{8,512}$"
 LIMIT = "x-limit"
 """Marks, until the document is made, a schema whose limit is a setting: see document.py."""
+ABSENT: Any = None
+"""What a member has inside that was not sent, and that can't be null."""
 
 
 def parse_moment(value: Any) -> datetime:
@@ -132,7 +134,10 @@ CustomKey = Annotated[
 
 
 class Shape(BaseModel):
-    """A JSON object of the API: camelCase outside, snake_case inside, no coercion, unknown fields ignored."""
+    """A JSON object of the API: camelCase outside, snake_case inside, no coercion.
+
+    Those that callers send are a `Body` (openapi/bodies.py), which says what of them is refused.
+    """
 
     model_config = ConfigDict(
         strict=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import Field
 from pydantic.alias_generators import to_camel
@@ -205,9 +205,9 @@ async def roll_my_keys(
     request: Request,
     bucket: PathBucket,
     consumer: PathConsumer,
-    body: Annotated[RollKey | None, Body()] = None,
+    body: RollKey,
 ) -> Response:
-    """A new key; every other one ends at `expiresOn`, or at once."""
+    """A new key; every other one ends at `expiresOn`, or with `{}` at once."""
     return await _roll(work, request, ConsumerRef(bucket, name=consumer), body)
 
 
@@ -283,9 +283,9 @@ async def roll_client_keys(
     request: Request,
     bucket: PathBucket,
     consumer: PathConsumerId,
-    body: Annotated[RollKey | None, Body()] = None,
+    body: RollKey,
 ) -> Response:
-    """A new key; every other one ends at `expiresOn`, or at once."""
+    """A new key; every other one ends at `expiresOn`, or with `{}` at once."""
     return await _roll(work, request, ConsumerRef(bucket, id=consumer), body)
 
 
@@ -304,9 +304,9 @@ async def delete_client_key(
     await rules.delete_key(work, ConsumerRef(bucket, id=consumer), key_id)
 
 
-async def _roll(work: UnitOfWork, request: Request, ref: ConsumerRef, body: RollKey | None) -> Response:
+async def _roll(work: UnitOfWork, request: Request, ref: ConsumerRef, body: RollKey) -> Response:
     is_shown = wants_representation(request)
-    _, made = await rules.roll(work, ref, expires_at=body.expires_on if body else None, is_shown=is_shown)
+    _, made = await rules.roll(work, ref, expires_at=body.expires_on, is_shown=is_shown)
     return rolled(request, made)
 
 
