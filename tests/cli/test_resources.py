@@ -296,6 +296,14 @@ def test_roll_says_until_when_the_other_keys_work(keywright: CommandLine) -> Non
     assert result.stderr == "The other keys of acme expire by 2027-01-31 00:00:00 UTC.\n"
 
 
+def test_an_end_in_the_past_is_told_to_end_the_key(keywright: CommandLine) -> None:
+    keywright.api.answer("PATCH", f"{ACME}/keys/key_1", KEY)
+
+    result = keywright("keys", "update", "acme", "key_1", "--expires-on", "2001-01-31")
+
+    assert result.stderr == "That time has passed: the key is refused from now on.\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -39,9 +39,15 @@ class MadeKey:
     secret: Secret = field(repr=False)
 
 
-async def create(work: UnitOfWork, path: ConsumerPath, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
-    """New keys for a consumer, all or none, in the order of the drafts."""
+async def create(
+    work: UnitOfWork, path: ConsumerPath, drafts: Sequence[KeyDraft], *, is_bulk: bool = False
+) -> list[MadeKey]:
+    """New keys for a consumer, all or none, in the order of the drafts. Raises BadRequest for one that has ended."""
     bucket, consumer = await get_consumer(work, path, Access.WRITE)
+    for index, draft in enumerate(drafts):
+        # A key that is brought along may have ended where it comes from, and is kept as what it is.
+        if draft.custom is None:
+            check_end(work, f"body.{index}.expiresOn" if is_bulk else "body.expiresOn", draft.expires_at)
     return await make(work, bucket, consumer, drafts)
 
 
@@ -138,7 +144,7 @@ async def update(
     _, consumer = await get_consumer(work, path, Access.WRITE)
     key = await _get(work, consumer, key_id, is_for_update=True)
     work.audit_draft.concerns("key", key.id)
-    if isinstance(secret, str) and not _is_same(work, key, secret):
+    if isinstance(secret, str) and not is_value_of(work, key, secret):
         raise BadRequest(
             "The value of a key can't be changed: create another key, or roll the consumer's keys.",
             errors=[{"field": "body.key", "message": "is not the value of this key"}],
@@ -190,7 +196,8 @@ async def _get(work: UnitOfWork, consumer: Consumer, key_id: str, *, is_for_upda
     return key
 
 
-def _is_same(work: UnitOfWork, key: Key, secret: str) -> bool:
+def is_value_of(work: UnitOfWork, key: Key, secret: str) -> bool:
+    """Whether a text is this key, whole or masked."""
     return secret == keyformat.mask(key.hint) or work.dependencies.digester.digest(secret) == key.digest
 
 

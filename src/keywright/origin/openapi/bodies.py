@@ -7,7 +7,7 @@ the members that only we set are passed over, whatever they hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from types import UnionType
@@ -17,7 +17,7 @@ from pydantic import Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from keywright.domain.problems import BadRequest
-from keywright.origin.openapi.fields import ABSENT, Shape, without_default
+from keywright.origin.openapi.fields import ABSENT, Shape
 
 CLOSED = "x-closed"
 """Marks, until the document is made, a schema that has no further members where the deployment refuses unknown ones."""
@@ -27,12 +27,14 @@ REPEATED = "Can't be changed; may be sent back as it was read."
 
 _READ_ONLY = {"description": "Set by the service; may be sent back, and changes nothing."}
 
-RepeatedMember = Annotated[Any, Field(default=ABSENT, description=REPEATED, json_schema_extra=without_default)]
+_TIMES = frozenset({"createdOn", "updatedOn"})
+
+RepeatedMember = Annotated[Any, Field(description=REPEATED)]
 """A member that an update may only repeat: see `check_repeated`."""
 
 
 class Body(Shape):
-    """A JSON object that a caller sends. `read_only` are members of the resource that it may hold, and that only we set."""
+    """A JSON object that a caller sends. `read_only` are members that it may hold, and that only we set."""
 
     read_only: ClassVar[tuple[str, ...]] = ("id", "createdOn", "updatedOn")
 
@@ -45,7 +47,12 @@ class Body(Shape):
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler(core_schema)
         written = handler.resolve_ref_schema(schema)
-        written.setdefault("properties", {}).update({name: dict(_READ_ONLY) for name in cls.read_only})
+        properties = written.setdefault("properties", {})
+        for member in properties.values():
+            member.pop("title", None)
+            if "default" in member and member["default"] is ABSENT and {"type": "null"} not in member.get("anyOf", ()):
+                del member["default"]
+        properties.update({name: dict(_READ_ONLY) for name in cls.read_only})
         written[CLOSED] = True
         return schema
 
@@ -66,7 +73,7 @@ def unknown_members(annotation: Any, value: Any, place: tuple[str | int, ...] = 
 
 
 def check_repeated(body: Body, **found: bool) -> None:
-    """Raises BadRequest for members that an update can't change; `found` says of each whether it repeats what is there."""
+    """Raises BadRequest for members that can't be changed; `found` says of each whether it repeats what is there."""
     errors = [
         {"field": f"body.{type(body).model_fields[name].alias or name}", "message": "can't be changed; leave it out"}
         for name, is_repeated in found.items()
@@ -74,6 +81,22 @@ def check_repeated(body: Body, **found: bool) -> None:
     ]
     if errors:
         raise BadRequest("The request would change what can't be changed.", errors=errors)
+
+
+def repeats(sent: Any, shown: Mapping[str, Any]) -> bool:
+    """Whether an object is what was read, or a part of it. The times of its making are ours, and may have moved."""
+    return isinstance(sent, Mapping) and all(
+        name in _TIMES or (name in shown and value == shown[name]) for name, value in sent.items()
+    )
+
+
+def repeats_all(sent: Any, shown: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a list holds all of these, each known by its id, in any order."""
+    found = {one["id"]: one for one in shown}
+    if not isinstance(sent, list) or len(sent) != len(found):
+        return False
+    given = {one["id"]: one for one in sent if isinstance(one, Mapping) and isinstance(one.get("id"), str)}
+    return given.keys() == found.keys() and all(repeats(one, found[id]) for id, one in given.items())
 
 
 @cache

@@ -169,7 +169,8 @@ def _complete_schema(schema: dict[str, Any], limits: Limits) -> None:
         case "tags":
             schema["maxProperties"] = limits.tags
         case "metadata":
-            schema.setdefault("description", f"At most {limits.metadata_bytes} bytes when written as JSON.")
+            limit = f"At most {limits.metadata_bytes} bytes when written as JSON."
+            schema["description"] = f"{schema.get('description', '')} {limit}".strip()
 
 
 def _rename(document: dict[str, Any]) -> None:
