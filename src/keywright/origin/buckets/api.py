@@ -163,14 +163,14 @@ def _show(bucket: Bucket) -> BucketShape:
 
 @router.get(BUCKETS, name="bucket.list", summary="List buckets", responses=problems(403, 404))
 async def list_buckets(work: CurrentUnitOfWork, account: PathAccount, page: AskedPage) -> ListOf[BucketShape]:
-    """The buckets of an account and those shared with it, newest first."""
+    """The buckets of an account and those shared with it, newest first: all of them, or those that the key may read."""
     buckets, total = await rules.list_of(work, account, page)
     return ListOf.of([_show(bucket) for bucket in buckets], page, total)
 
 
 @router.post(BUCKETS, name="bucket.create", summary="Create a bucket", responses=problems(403, 404, 409, 413, 415))
 async def create_bucket(work: CurrentUnitOfWork, account: PathAccount, body: BucketCreate) -> NewBucketShape:
-    """A new bucket, born with its owner key."""
+    """A new bucket, born with its owner key, which ends when the management key ends that makes it."""
     draft = BucketDraft(
         body.name,
         body.description,
