@@ -89,11 +89,11 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "consumers update acme --description=": ("PATCH", ACME, {}, {"description": None}),
     'consumers update acme --metadata {"a":[1]}': ("PATCH", ACME, {}, {"metadata": {"a": [1]}}),
     "consumers delete acme -y": ("DELETE", ACME, {}, None),
-    "consumers roll acme": ("POST", f"{ACME}/roll-key", {}, None),
+    "consumers roll acme": ("POST", f"{ACME}/roll-key", {}, {}),
     "consumers roll acme --expires-on 2027-01-31": (
         "POST", f"{ACME}/roll-key", {}, {"expiresOn": "2027-01-31T00:00:00.000Z"},
     ),
-    "keys roll acme": ("POST", f"{ACME}/roll-key", {}, None),
+    "keys roll acme": ("POST", f"{ACME}/roll-key", {}, {}),
     "keys list acme": ("GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "masked"}, None),
     "keys list acme --show": ("GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "visible"}, None),
     "keys list acme --key-format none": (
@@ -294,6 +294,14 @@ def test_roll_says_until_when_the_other_keys_work(keywright: CommandLine) -> Non
     result = keywright("keys", "roll", "acme", "--expires-on", "2027-01-31")
 
     assert result.stderr == "The other keys of acme expire by 2027-01-31 00:00:00 UTC.\n"
+
+
+def test_an_end_in_the_past_is_told_to_end_the_key(keywright: CommandLine) -> None:
+    keywright.api.answer("PATCH", f"{ACME}/keys/key_1", KEY)
+
+    result = keywright("keys", "update", "acme", "key_1", "--expires-on", "2001-01-31")
+
+    assert result.stderr == "That time has passed: the key is refused from now on.\n"
 
 
 @pytest.mark.parametrize(

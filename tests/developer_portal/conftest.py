@@ -11,6 +11,7 @@ from developer_portal import people
 from developer_portal.people import BRAND, Portal
 from support.api import BUCKET_URL, ROOT_KEY, VARIABLES, Api
 from support.process import ServeProcess
+from support.service import DEFAULT_SELF_SERVE
 
 
 @pytest.fixture(scope="module")
@@ -26,4 +27,4 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
 def portal(served: ServeProcess, browser: Browser) -> Iterator[Portal]:
     with people.opened(served, ROOT_KEY, browser) as portal:
         yield portal
-        portal.api.call("PATCH", BUCKET_URL, json={"selfServe": None})
+        portal.api.call("PATCH", BUCKET_URL, json={"selfServe": DEFAULT_SELF_SERVE})

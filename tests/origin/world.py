@@ -37,16 +37,23 @@ class Operation:
     body: dict[str, Any] | None
     example: Any
     is_body_required: bool
+    is_for_end_users: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
 
 def operations() -> list[Operation]:
+    """Those that are asked with a management key."""
+    return [one for one in every_operation() if not one.is_for_end_users]
+
+
+def every_operation() -> list[Operation]:
     found = []
     for path, methods in document()["paths"].items():
         for method, operation in methods.items():
-            if "security" in operation:
+            is_for_end_users = {"endUserToken": []} in operation.get("security", ())
+            if "security" in operation and not is_for_end_users:
                 continue  # The edge's doors, which are tested beside the edge.
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             query = {
@@ -62,6 +69,7 @@ def operations() -> list[Operation]:
                     body=resolved(content["schema"]) if content else None,
                     example=content.get("example"),
                     is_body_required=operation.get("requestBody", {}).get("required", False),
+                    is_for_end_users=is_for_end_users,
                 )
             )
     return found
@@ -117,6 +125,16 @@ async def record_of(service: Service) -> dict[str, int]:
             if table.name != "audit_logs":
                 found[table.name] = await tx.scalar(sa.select(sa.func.count()).select_from(table))
     return found
+
+
+async def rows_of(service: Service) -> dict[str, list[str]]:
+    """The rows of each table, but for the audit log, where refusals stand, and edges, which report by themselves."""
+    async with service.app._database.read() as tx:
+        return {
+            table.name: sorted(repr(tuple(row)) for row in await tx.all(sa.select(table)))
+            for table in tables.metadata.sorted_tables
+            if table.name not in {"audit_logs", "edges"}
+        }
 
 
 @dataclass(frozen=True)

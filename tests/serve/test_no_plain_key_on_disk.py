@@ -68,7 +68,7 @@ class Round:
             self.call("POST", f"{ACCOUNT_URL}/key-buckets", json=body)
             consumers = f"{ACCOUNT_URL}/key-buckets/{name}/consumers"
             self.call("POST", consumers, json={"name": "acme", "apiKeys": [{}, {"key": self.custom()}]})
-            self.call("POST", f"{consumers}/acme/roll-key", headers={"Prefer": "return=representation"})
+            self.call("POST", f"{consumers}/acme/roll-key", json={}, headers={"Prefer": "return=representation"})
         self.call("PATCH", f"{ACCOUNT_URL}/key-buckets/a-bucket", json={"description": "d"})
         self.call("POST", f"{BUCKET_URL}/grants", json={"account": "partner-account", "access": "write"})
         owner = self.call("POST", f"{BUCKET_URL}/owner-keys", json={"description": "owner"})

@@ -33,7 +33,7 @@ def test_no_worker_gives_a_stale_answer_after_a_change(tmp_path: Path) -> None:
             assert ask(first["key"]) == [("VALID", {"changed": number})] * ASKED
             api.call("DELETE", f"{url}/keys/{first['id']}", expect=204)
             assert ask(first["key"]) == [("UNKNOWN", None)] * ASKED
-            api.call("POST", f"{url}/roll-key", expect=204)
+            api.call("POST", f"{url}/roll-key", expect=204, json={})
             assert ask(second["key"]) == [("EXPIRED", None)] * ASKED
             api.call("DELETE", url, expect=204)
             assert ask(third["key"]) == [("UNKNOWN", None)] * ASKED

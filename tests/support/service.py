@@ -21,6 +21,11 @@ from keywright.serve.worker import ServeWorker
 from support.identity import AUDIENCE, CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
 ROOT_KEY = "root-key-of-the-tested-deployment"
+DEFAULT_SELF_SERVE = {
+    "enabled": True, "createConsumers": False, "deleteConsumers": True, "createKeys": True,
+    "maxConsumers": 10, "maxKeys": 20,
+}  # fmt: skip
+"""`selfServe` of a new bucket."""
 
 
 def settings_for(data_dir: Path, database_url: str | None = None, **changes: Any) -> OriginSettings:

@@ -36,6 +36,11 @@ def parse_expiry(text: str, now: datetime | None = None) -> str | None:
         raise typer.BadParameter(f"not {wanted}") from None
 
 
+def is_past(expiry: str | None) -> bool:
+    """Whether a time, as the API writes it, has come."""
+    return expiry is not None and datetime.fromisoformat(expiry) <= datetime.now(UTC)
+
+
 def parse_tags(pairs: list[str] | None) -> dict[str, str]:
     """`name=value` pairs as an object. Raises BadParameter."""
     tags = {}

@@ -155,6 +155,7 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
         tags=settings.max_tags,
         session_idle=timedelta(minutes=settings.session_idle_minutes),
         session_life=timedelta(minutes=settings.session_minutes),
+        ignores_unknown_members=settings.unknown_members == "ignore",
     )
     issuer = settings.end_users.oidc_issuer
     return Dependencies(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits, issuer)

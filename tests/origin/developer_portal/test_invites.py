@@ -14,6 +14,7 @@ import pytest
 from keywright.origin.consumers import invite_mail as invites
 from keywright.origin.mail import Mailer, SmtpServer
 from origin.developer_portal.people import LinkPortal, new_address
+from support.service import DEFAULT_SELF_SERVE
 from support.visitor import BUCKET, Visitor, visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -124,7 +125,7 @@ async def test_nobody_is_sent_to_a_portal_that_is_closed(links: LinkPortal) -> N
         async with visiting(links.service) as visitor:
             shown = await invite(visitor, f"{BUCKET}/consumers/{made['name']}", email)
     finally:
-        await links.service.call("PATCH", links.service.bucket_url, json={"selfServe": None})
+        await links.service.call("PATCH", links.service.bucket_url, json={"selfServe": DEFAULT_SELF_SERVE})
     assert "No e-mail was sent, because self-serve is off" in shown
     assert links.mailbox.to(email) == []
     assert await people_of(links, made["name"]) == [email]

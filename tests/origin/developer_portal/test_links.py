@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from origin.developer_portal.people import LinkPortal, new_address
+from support.service import DEFAULT_SELF_SERVE
 from support.visitor import visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -133,7 +134,7 @@ async def test_whoever_may_make_a_consumer_gets_a_link(links: LinkPortal) -> Non
         async with links.person(stranger) as visitor:
             assert "No API keys yet" in await visitor.open(links.url)
     finally:
-        await links.service.call("PATCH", links.service.bucket_url, json={"selfServe": None})
+        await links.service.call("PATCH", links.service.bucket_url, json={"selfServe": DEFAULT_SELF_SERVE})
 
 
 async def test_the_link_leads_to_the_configured_address_whatever_host_was_asked(links: LinkPortal) -> None:

@@ -173,7 +173,7 @@ async def test_how_stale_an_edge_may_be_is_the_owner_s_to_set_and_reaches_the_re
         ({"whenStale": "serve"}, None),
         ({"whenStale": "refuse"}, 1),
         ({"maxStalenessSeconds": 2.0}, 2),
-        ({"whenStale": None, "maxStalenessSeconds": None}, None),
+        ({"whenStale": "serve", "maxStalenessSeconds": None}, None),
     ):
         changed = await service.call("PATCH", f"{url}/strict-bucket", json=body)
         assert limit_of(service, "strict-bucket") == expected, body

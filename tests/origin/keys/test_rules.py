@@ -13,6 +13,7 @@ from support.record import head_of
 from support.service import Service
 
 CUSTOM = "my-own-secret-key-1"
+SHOWN = {"Prefer": "return=representation"}
 
 
 async def rows(service: Service, statement: sa.Executable) -> list[Any]:
@@ -89,7 +90,9 @@ class TestIrretrievableBuckets:
     @pytest.mark.usefixtures("bucket")
     async def test_keep_digests_and_nothing_that_opens(self, service: Service) -> None:
         consumer = await service.new_consumer(apiKeys=[{}, {"key": CUSTOM}])
-        await service.call("POST", f"{service.consumers_url}/{consumer['name']}/roll-key", expect=204)
+        await service.call(
+            "POST", f"{service.consumers_url}/{consumer['name']}/roll-key", json={}, headers=SHOWN, expect=200
+        )
 
         bucket = tables.buckets.c
         (row,) = await rows(

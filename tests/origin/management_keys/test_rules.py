@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from keywright.domain.models import to_iso
 from keywright.origin.db import tables
 from keywright.origin.db.transaction import Database
 from keywright.serve import root_keys
@@ -182,9 +183,39 @@ async def test_a_key_that_ends_makes_none_that_outlives_it(embedded: Service) ->
     url = f"{embedded.account_url}/management-keys"
     body = {"permissions": {"account": "write"}, "expiresOn": "2126-01-01T00:00:00Z"}
     short = (await embedded.call("POST", url, json=body))["key"]
-    for address in (url, f"{embedded.bucket_url}/owner-keys"):
-        wanted = {"permissions": {"account": "read"}}
+    for address, wanted in ((url, {"permissions": {"account": "read"}}), (f"{embedded.bucket_url}/owner-keys", {})):
         await embedded.call("POST", address, key=short, json=wanted, expect=403)
         later = {**wanted, "expiresOn": "2126-01-01T00:00:01Z"}
         await embedded.call("POST", address, key=short, json=later, expect=403)
         await embedded.call("POST", address, key=short, json={**wanted, "expiresOn": "2126-01-01T00:00:00Z"})
+
+
+async def test_nothing_that_a_key_makes_for_management_outlives_it(service: Service) -> None:
+    end = to_iso(datetime.now(UTC) + timedelta(hours=1))
+    body = {"permissions": {"account": "write"}, "expiresOn": end}
+    maker = (await service.call("POST", f"{service.account_url}/management-keys", json=body))["key"]
+    buckets = f"{service.account_url}/key-buckets"
+
+    made = await service.call("POST", buckets, json={"name": "by-one-that-ends"}, key=maker)
+    project = await service.call("POST", f"{service.account_url}/projects", json={"name": "ends"}, key=maker)
+
+    assert made["ownerKey"]["expiresOn"] == end
+    for name in ("by-one-that-ends", *project["environments"].values()):
+        (owner,) = (await service.call("GET", f"{buckets}/{name}/owner-keys"))["data"]
+        assert owner["expiresOn"] == end
+    # The owner key, which ends as well, makes none that lasts.
+    for later in ({}, {"expiresOn": None}, {"expiresOn": "2099-01-01T00:00:00Z"}):
+        for key in (maker, made["ownerKey"]["key"]):
+            await service.call("POST", f"{buckets}/by-one-that-ends/owner-keys", json=later, key=key, expect=403)
+        await service.call(
+            "POST", f"{service.account_url}/management-keys", json={"permissions": {}, **later}, key=maker, expect=403
+        )
+    # What customers have is the account's, and stays.
+    body = {"name": "a-customer", "apiKeys": [{}]}
+    consumer = await service.call("POST", f"{buckets}/by-one-that-ends/consumers", json=body, key=maker)
+    assert consumer["apiKeys"][0]["expiresOn"] is None
+
+
+async def test_what_a_key_without_end_makes_has_none(service: Service) -> None:
+    made = await service.call("POST", f"{service.account_url}/key-buckets", json={"name": "by-one-without-end"})
+    assert made["ownerKey"]["expiresOn"] is None

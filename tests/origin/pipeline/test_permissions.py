@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from keywright.domain.models import to_iso
+from keywright.origin.db import tables
 from support.record import head_of
 from support.service import ROOT_KEY, Service
 
@@ -26,7 +28,6 @@ OPERATIONS: dict[str, list[tuple[str, str, Any]]] = {
         ("GET", "management-keys", None),
         ("GET", "management-keys/{management_key}", None),
         ("GET", "audit-logs", None),
-        ("GET", "key-buckets", None),
     ],
     "account write": [
         ("POST", "projects", {"name": "{new}"}),
@@ -62,7 +63,7 @@ OPERATIONS: dict[str, list[tuple[str, str, Any]]] = {
         ("POST", "key-buckets/{bucket}/consumers/{consumer}/keys/$bulk", [{}, {}]),
         ("PATCH", "key-buckets/{bucket}/consumers/{consumer}/keys/{key}", {"expiresOn": "2001-01-01T00:00:00Z"}),
         ("DELETE", "key-buckets/{bucket}/consumers/{consumer}/keys/{key}", None),
-        ("POST", "key-buckets/{bucket}/consumers/{consumer}/roll-key", None),
+        ("POST", "key-buckets/{bucket}/consumers/{consumer}/roll-key", {}),
         ("POST", "key-buckets/{bucket}/consumers/{consumer}/managers", {"email": "ada@example.com"}),
         ("DELETE", "key-buckets/{bucket}/consumers/{consumer}/managers/{manager}", None),
         ("DELETE", "key-buckets/{bucket}/consumers/{consumer}", None),
@@ -123,8 +124,12 @@ async def make_actor(service: Service, actor: str) -> str | None:
     if actor == "key of a consumer":
         return str((await service.new_key((await service.new_consumer())["name"]))["key"])
     if actor in {"expired", "revoked"}:
-        past = to_iso(datetime.now(UTC) - timedelta(milliseconds=1)) if actor == "expired" else None
-        made = await service.call("POST", url, json={"permissions": {"account": "write"}, "expiresOn": past})
+        soon = to_iso(datetime.now(UTC) + timedelta(seconds=1)) if actor == "expired" else None
+        made = await service.call("POST", url, json={"permissions": {"account": "write"}, "expiresOn": soon})
+        if actor == "expired":
+            async with service.app._database.write() as tx:
+                ended = sa.update(tables.keys).where(tables.keys.c.id == made["id"])
+                await tx.execute(ended.values(expires_at=datetime.now(UTC) - timedelta(milliseconds=1)))
         if actor == "revoked":
             await service.call("DELETE", f"{url}/{made['id']}", expect=204)
         return str(made["key"])
@@ -238,6 +243,38 @@ async def test_a_shared_bucket_is_used_as_far_as_it_is_shared_and_held(
             # Under the owner's address there is nothing for the partner at all.
             assert await targets.attempt(embedded.account, key, operation) == HIDDEN, operation
             assert await targets.attempt(PARTNER, key, operation) == expected, operation
+
+
+LISTED = {
+    "root": {"my-project-production", "my-project-preview", "my-project-working-copy"},
+    "account read": {"my-project-production", "my-project-preview", "my-project-working-copy"},
+    "every bucket write": {"my-project-production", "my-project-preview", "my-project-working-copy"},
+    "bucket write": {"my-project-production"},
+    "bucket read": {"my-project-production"},
+    "owner": {"my-project-production"},
+    "another bucket write": {"my-project-preview"},
+    "owner of another bucket": {"my-project-preview"},
+    "bucket validate": None,
+    "no permission": None,
+    "feed": None,
+}
+
+
+@pytest.mark.parametrize("actor", LISTED)
+async def test_a_list_of_buckets_has_those_that_the_key_may_read(embedded: Service, actor: str) -> None:
+    key, url = await make_actor(embedded, actor), f"{embedded.account_url}/key-buckets"
+    expected = LISTED[actor]
+    if expected is None:
+        problem = await embedded.call("GET", url, key=key, expect=403)
+        assert problem["detail"] == "This management key has no read access to the account, nor to a bucket of it."
+        return
+    listed = await embedded.call("GET", url, key=key)
+    assert {bucket["name"] for bucket in listed["data"]} == expected
+    assert listed["total"] == len(expected)
+    for bucket in listed["data"]:
+        assert await embedded.call("GET", f"{url}/{bucket['name']}", key=key) == bucket
+    part = await embedded.call("GET", url, key=key, params={"limit": "1", "offset": "1"})
+    assert (len(part["data"]), part["total"]) == (min(1, len(expected) - 1), len(expected))
 
 
 async def test_a_withdrawn_grant_ends_with_the_answer(embedded: Service) -> None:

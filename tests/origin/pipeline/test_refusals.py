@@ -81,6 +81,76 @@ async def test_a_refusal_of_a_parameter_says_what_it_may_be(shared: Service, que
 
 
 @in_module
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("2027-01-31", "be a time with its zone, not a date alone"),
+        ("2027-01-31T12:00:00", "have its zone (Z, or an offset like +01:00)"),
+        ("2027-01-31T12:00", "have seconds"),
+        ("2027-01-31T00:00Z", "have seconds"),
+        ("2027-01-31T00:00+01:00", "have seconds"),
+        ("2027-01-31T12:00:00+0000", "have an offset with hours, a colon and minutes (+00:00)"),
+        ("2027-01-31T12:00:00.5-05", "have an offset with hours, a colon and minutes (+00:00)"),
+        ("2027-01-31 12:00:00Z", "have a T between date and time"),
+        ("2027-01-31T12:00:00 00:00", "have its offset's + written as %2B in an address"),
+        ("2027-01-31T25:00:00Z", "be an ISO 8601 time with its zone"),
+        ("20270131T120000Z", "be an ISO 8601 time with its zone"),
+    ],
+)
+async def test_a_time_is_refused_for_what_is_wrong_with_it(shared: Service, value: str, rule: str) -> None:
+    url = f"{shared.consumers_url}/{(await shared.new_consumer())['name']}/keys"
+    answer = await shared.call("POST", url, json={"expiresOn": value}, expect=400)
+    message = f"must {rule}, such as 2027-01-31T12:00:00.000Z"
+    assert answer["errors"] == [{"field": "body.expiresOn", "message": message}]
+    logs = await shared.call("GET", f"{shared.account_url}/audit-logs", params={"startDate": value}, expect=400)
+    assert logs["errors"] == [{"field": "query.startDate", "message": message}]
+
+
+@in_module
+async def test_a_time_may_be_written_with_small_letters(shared: Service) -> None:
+    consumer = await shared.new_consumer()
+    for value in ("2099-01-31t12:00:00z", "2099-01-31T12:00:00z", "2099-01-31t12:00:00.000+00:00"):
+        key = await shared.new_key(consumer["name"], expiresOn=value)
+        assert key["expiresOn"] == "2099-01-31T12:00:00.000Z"
+    await shared.call("GET", f"{shared.account_url}/audit-logs", params={"startDate": "2020-01-31t12:00:00z"})
+
+
+@in_module
+async def test_a_flag_may_be_1_or_0(shared: Service) -> None:
+    consumer = await shared.new_consumer(apiKeys=[{}])
+    url = f"{shared.consumers_url}/{consumer['name']}"
+    for value, is_shown in {"1": True, "0": False, "true": True, "False": False}.items():
+        assert ("apiKeys" in await shared.call("GET", url, params={"include-api-keys": value})) is is_shown
+    logs = await shared.call("GET", f"{shared.account_url}/audit-logs", params={"success": "1", "limit": "1"})
+    assert logs["data"][0]["success"] is True
+
+
+@in_module
+async def test_what_is_not_found_is_named_and_not_told_from_what_is_hidden(shared: Service) -> None:
+    stranger = await shared.new_management_key(buckets={"my-project-preview": "write"})
+    consumer = await shared.new_consumer(tags={"plan": "gold"})
+    no_bucket = "The account has no bucket named '{}', or this management key may not see it."
+    for url, key, detail in (
+        (f"{shared.account_url}/key-buckets/nothing", None, no_bucket.format("nothing")),
+        (f"{shared.account_url}/key-buckets/No", None, no_bucket.replace(" named '{}'", "")),
+        (shared.bucket_url, stranger, no_bucket.format(shared.bucket)),
+        (f"{shared.consumers_url}/{consumer['name']}/keys", stranger, no_bucket.format(shared.bucket)),
+        ("/v1/accounts/nobody/key-buckets", None, "There is no such account, or this management key may not see it."),
+        (f"{shared.consumers_url}/nobody", None, "The bucket has no such consumer."),
+        (
+            f"{shared.consumers_url}/{consumer['name']}?tag.plan=x",
+            None,
+            "The bucket has no such consumer, or it has other tags.",
+        ),
+        (f"{shared.consumers_url}/{consumer['name']}/keys/key_{'0' * 24}", None, "The consumer has no such key."),
+        (f"{shared.account_url}/projects/none", None, "The account has no such project."),
+        (f"{shared.account_url}/management-keys/none", None, "The account has no such management key."),
+        ("/v1/nothing", None, "There is nothing at this address."),
+    ):
+        assert (await shared.call("GET", url, key=key, expect=404))["detail"] == detail, url
+
+
+@in_module
 async def test_there_are_at_most_50_errors(shared: Service) -> None:
     url = f"{shared.consumers_url}/{(await shared.new_consumer())['name']}/keys/$bulk"
     answer = await shared.call("POST", url, json=[{"key": 1}] * 1000, expect=400)

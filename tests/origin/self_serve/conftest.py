@@ -83,4 +83,4 @@ async def _world(service: Service, provider: IdentityProvider) -> AsyncIterator[
     end_users = replace(state.services.end_users, provider=Provider(provider.url), userinfo=UserInfo())
     state.services = replace(state.services, end_users=end_users)
     yield World(service, provider)
-    await service.call("PATCH", service.bucket_url, json={"selfServe": None})
+    await service.call("PATCH", service.bucket_url, json={"selfServe": services.DEFAULT_SELF_SERVE})

@@ -72,8 +72,8 @@ async def test_a_manager_in_one_bucket_is_nobody_in_another(world: World) -> Non
     url = f"{world.service.account_url}/key-buckets"
     await world.service.call("POST", url, json={"name": "other-bucket"})
     assert (await world.call("GET", "/v1/self-serve/other-bucket/consumers/my"))["data"] == []
-    await world.call("POST", f"/v1/self-serve/other-bucket/consumers/{ada['name']}/roll", expect=404)
-    await world.call("POST", f"/v2/client/other-bucket/consumers/{ada['id']}/roll-key", expect=404)
+    await world.call("POST", f"/v1/self-serve/other-bucket/consumers/{ada['name']}/roll", json={}, expect=404)
+    await world.call("POST", f"/v2/client/other-bucket/consumers/{ada['id']}/roll-key", json={}, expect=404)
 
 
 async def test_who_is_removed_as_a_manager_is_nobody_from_the_next_request_on(world: World) -> None:
@@ -82,7 +82,7 @@ async def test_who_is_removed_as_a_manager_is_nobody_from_the_next_request_on(wo
     (manager,) = (await world.service.call("GET", url))["data"]
     await world.service.call("DELETE", f"{url}/{manager['id']}", expect=204)
     assert (await world.call("GET", f"{world.by_name}/my"))["data"] == []
-    await world.call("POST", f"{world.by_name}/{ada['name']}/roll", expect=404)
+    await world.call("POST", f"{world.by_name}/{ada['name']}/roll", json={}, expect=404)
 
 
 async def test_the_same_address_with_another_subject_is_another_user(world: World) -> None:

@@ -177,6 +177,6 @@ async def test_keys_that_are_not_for_signatures_are_passed_over(provider: Identi
 async def test_a_user_of_a_provider_that_is_down_is_told_so_and_nothing_changes(quick: World) -> None:
     made = await quick.new_consumer()
     quick.provider.broken[DISCOVERY] = (503, b"")
-    problem = await quick.call("POST", f"{quick.by_name}/{made['name']}/roll", expect=503)
+    problem = await quick.call("POST", f"{quick.by_name}/{made['name']}/roll", json={}, expect=503)
     assert "identity provider" in problem["detail"]
     assert await quick.service.verdict(made["apiKeys"][0]["key"]) == "VALID"

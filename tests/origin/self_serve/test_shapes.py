@@ -75,13 +75,35 @@ async def test_a_new_name_lasts(world: World, shape: str, field: str) -> None:
     assert (kept["description"], kept["metadata"], kept["tags"]) == ("after", {"plan": "gold"}, {"team": "a"})
 
 
-@pytest.mark.parametrize("body", [None, {}, {"expiresOn": None}], ids=["no body", "empty", "null"])
-async def test_a_roll_without_a_date_ends_the_old_keys_at_once(world: World, body: Any) -> None:
+SAYING_NOTHING = {
+    "no body": {},
+    "null": {"json": None},
+    "a list": {"json": []},
+    "expiresOn null": {"json": {"expiresOn": None}},
+    "misspelt": {"json": {"expireOn": LATER}},
+    "past": {"json": {"expiresOn": "2001-01-31T12:00:00.000Z"}},
+}
+
+
+@pytest.mark.parametrize("options", SAYING_NOTHING.values(), ids=SAYING_NOTHING)
+async def test_a_roll_that_does_not_say_when_ends_no_key(world: World, options: dict[str, Any]) -> None:
+    made = await world.new_consumer()
+    if options.get("json", "") is None:
+        options = {"content": b"null", "headers": {"Content-Type": "application/json"}}
+
+    for place in (f"{world.by_name}/{made['name']}/roll", f"{world.by_id}/{made['id']}/roll-key"):
+        await world.call("POST", place, expect=400, **options)
+
+    assert await world.service.verdict(made["apiKeys"][0]["key"]) == "VALID"
+    (shown,) = (await world.call("GET", f"{world.by_name}/my"))["data"]
+    assert len(shown["apiKeys"]) == 1
+
+
+async def test_a_roll_without_a_date_ends_the_old_keys_at_once(world: World) -> None:
     made = await world.new_consumer()
     old = made["apiKeys"][0]["key"]
-    options = {} if body is None else {"json": body}
 
-    assert await world.call("POST", f"{world.by_name}/{made['name']}/roll", expect=204, **options) is None
+    assert await world.call("POST", f"{world.by_name}/{made['name']}/roll", expect=204, json={}) is None
 
     assert await world.service.verdict(old) == "EXPIRED"
     (shown,) = (await world.call("GET", f"{world.by_name}/my"))["data"]
@@ -135,7 +157,8 @@ async def test_what_has_no_content_has_no_type_of_content(quick: World) -> None:
     for method, path in [("POST", "/roll"), ("DELETE", f"/keys/{made['apiKeys'][0]['id']}"), ("DELETE", "")]:
         url = f"{quick.by_name}/{made['name']}{path}"
         headers = {"Authorization": f"Bearer {quick.provider.token(quick.ada)}"}
-        answer = await quick.service.client.request(method, url, headers=headers)
+        body = {"json": {}} if method == "POST" else {}
+        answer = await quick.service.client.request(method, url, headers=headers, **body)
         assert (answer.status_code, answer.content) == (204, b"")
         assert "content-type" not in answer.headers
 
@@ -151,7 +174,7 @@ async def test_deleting_a_consumer_ends_its_keys(world: World) -> None:
 
 async def test_a_change_is_audited_in_the_name_of_the_user(world: World) -> None:
     made = await world.new_consumer()
-    await world.call("POST", f"{world.by_name}/{made['name']}/roll", expect=204)
+    await world.call("POST", f"{world.by_name}/{made['name']}/roll", json={}, expect=204)
 
     (entry, *_) = await world.audit("self-serve.consumer.roll-key")
 

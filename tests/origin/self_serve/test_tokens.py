@@ -237,5 +237,6 @@ async def test_a_flood_of_one_user_is_slowed_down_and_not_another_user(quick: Wo
 
 
 async def test_without_a_provider_the_api_says_so(embedded: Any) -> None:
-    problem = await embedded.call("GET", f"/v1/self-serve/{embedded.bucket}/consumers/my", expect=503)
+    problem = await embedded.call("GET", f"/v1/self-serve/{embedded.bucket}/consumers/my", expect=404)
     assert "KEYWRIGHT_OIDC_ISSUER" in problem["detail"]
+    await embedded.call("POST", f"/v2/client/{embedded.bucket}/consumers/any/roll-key", json={}, expect=404)

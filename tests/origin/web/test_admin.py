@@ -157,7 +157,7 @@ async def test_rolling_gives_the_time_that_was_chosen(shared: Service) -> None:
 
 async def test_an_ended_key_can_be_described_without_being_brought_back(shared: Service) -> None:
     consumer = await shared.new_consumer()
-    made = await shared.new_key(consumer["name"], expiresOn="2020-01-31T12:00:30.500Z")
+    made = await shared.new_key(consumer["name"], key="ended-where-it-was-made", expiresOn="2020-01-31T12:00:30.500Z")
     url = f"{BUCKET}/consumers/{consumer['name']}/keys/{made['id']}/edit"
     async with visiting(shared) as visitor:
         await visitor.send(url, description="old", expires="on", expires_at="2020-01-31T12:00")

@@ -7,7 +7,7 @@ import typer
 
 from keywright.cli import shared_options
 from keywright.cli.columns import Column, plain, text_of, time_of
-from keywright.cli.parsing import fields_given, parse_expiry, require_change
+from keywright.cli.parsing import fields_given, is_past, parse_expiry, require_change
 from keywright.cli.printing import note, show_done, show_list, show_one
 from keywright.cli.prompts import confirm, read_secret
 from keywright.cli.shared_options import DEFAULT_URL, ListRange, connect, example
@@ -151,7 +151,10 @@ def update_key(
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """Change the description or the expiry of a key."""
+    """Change the description or the expiry of a key.
+
+    A time in the past ends it at once.
+    """
     body = fields_given(description=description)
     if description == "":
         body["description"] = None
@@ -161,6 +164,8 @@ def update_key(
     with connect(url, account) as api:
         answer = api.patch(*key_path(bucket, consumer, "keys", key_id), body=body)
     show_one(answer, COLUMNS, as_json=as_json)
+    if not as_json and is_past(body.get("expiresOn")):
+        note("That time has passed: the key is refused from now on.")
 
 
 @app.command("delete", epilog=example("keywright keys delete acme key_0HfT6wtn1uyYNkLjbVNQEVzK"))
@@ -201,7 +206,7 @@ def roll_key(
     with connect(url, account) as api:
         answer = api.post(
             *key_path(bucket, consumer, "roll-key"),
-            body=None if expiry is None else {"expiresOn": expiry},
+            body={} if expiry is None else {"expiresOn": expiry},
             headers={"prefer": "return=representation"},
         )
     show_one(answer, COLUMNS, as_json=as_json)

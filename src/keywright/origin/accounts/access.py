@@ -31,7 +31,8 @@ async def get_visible_account(work: UnitOfWork, name: str) -> Account:
     grantee = work.actor.grantee
     if account is None or not (grantee.is_root or account.id == grantee.account_id):
         # 404, not 403: a 403 would tell that the account exists.
-        raise NotFound(f"{work.actor.holding} knows no such account.")
+        holding = work.actor.holding[0].lower() + work.actor.holding[1:]
+        raise NotFound(f"There is no such account, or {holding} may not see it.")
     work.audit_draft.account_id = account.id
     return account
 

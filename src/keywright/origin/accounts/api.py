@@ -6,6 +6,7 @@ from pydantic import Field
 
 from keywright.domain.models import Account, Environment, Project
 from keywright.origin.accounts import rules
+from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import (
     AccountName,
     ListOf,
@@ -30,7 +31,7 @@ class AccountShape(Shape):
     updated_on: Moment
 
 
-class AccountCreate(Shape):
+class AccountCreate(Body):
     """A new account."""
 
     name: AccountName = Field(description="Unique in the deployment.", examples=["partner-account"])
@@ -55,7 +56,7 @@ class ProjectShape(Shape):
     )
 
 
-class ProjectCreate(Shape):
+class ProjectCreate(Body):
     """A new project."""
 
     name: ProjectName = Field(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from keywright.domain.permissions import Grantee, Permissions
-from keywright.domain.problems import Forbidden, ServiceUnavailable, Unauthorized
+from keywright.domain.problems import Forbidden, NotFound, ServiceUnavailable, Unauthorized
 from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, EMAIL_LINK_SUBJECT, Actor, ActorKind
 from keywright.origin.auth.bearer import challenge
 from keywright.origin.auth.oidc import tokens
@@ -77,7 +77,10 @@ def portal_issuer(end_users: EndUsers | None) -> str:
 async def authenticate_end_user(token: str, end_users: EndUsers | None, now: datetime) -> EndUser:
     """The user whom the identity provider vouches for. Raises Unauthorized, Forbidden and ServiceUnavailable."""
     if end_users is None:
-        raise ServiceUnavailable("This deployment has no identity provider for end users (KEYWRIGHT_OIDC_ISSUER).")
+        # 404, not 503: it is no matter of time, and clients try a 503 again for ever.
+        raise NotFound(
+            "Self-serve is off: this deployment has no identity provider for end users (KEYWRIGHT_OIDC_ISSUER)."
+        )
     try:
         claims = await tokens.verify(token, end_users.provider, end_users.audiences, now)
     except TokenRefused as error:

@@ -19,7 +19,8 @@ from keywright.origin.branding.rules import (
     Branding,
 )
 from keywright.origin.buckets.api import BUCKET
-from keywright.origin.openapi.fields import Email, Shape, value_or_unset
+from keywright.origin.openapi.bodies import Body
+from keywright.origin.openapi.fields import ABSENT, Email, Shape, value_or_unset
 from keywright.origin.openapi.parameters import PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.request import CurrentUnitOfWork
@@ -34,8 +35,10 @@ Logo = Annotated[str, Field(max_length=LOGO_LENGTH, json_schema_extra={"pattern"
 WebAddress = Annotated[str, Field(max_length=URL_LENGTH, json_schema_extra={"pattern": text.WEB_ADDRESS})]
 
 
-class LinkShape(Shape):
+class LinkShape(Body):
     """A link at the foot of the portal."""
+
+    read_only = ()
 
     text: LinkText = Field(examples=["Documentation"])
     url: WebAddress = Field(examples=["https://example.com/docs"])
@@ -56,14 +59,16 @@ class PortalShape(Shape):
     logo_url: str | None = Field(description="Where the service shows the logo.", examples=[None])
 
 
-class PortalUpdate(Shape):
-    """What is to change; null empties a field."""
+class PortalUpdate(Body):
+    """What is to change; null leaves a text or the logo to the service."""
+
+    read_only = ("logoUrl",)
 
     name: Name | None = Field(default=None, examples=["Example API"])
     color: Colour | None = Field(default=None, examples=["#0f5c6e"])
     support_email: Email | None = Field(default=None, examples=["help@example.com"])
     api_url: WebAddress | None = Field(default=None, examples=["https://api.example.com"])
-    links: list[LinkShape] | None = Field(default=None, max_length=MOST_LINKS)
+    links: list[LinkShape] = Field(default=ABSENT, max_length=MOST_LINKS)
     logo: Logo | None = Field(
         default=None,
         description="A picture as a data: URL (PNG, JPEG or WebP, at most 64 KiB). It is kept and shown from here.",
@@ -81,7 +86,7 @@ async def get_portal(work: CurrentUnitOfWork, account: PathAccount, bucket: Path
 async def update_portal(
     work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: PortalUpdate
 ) -> PortalShape:
-    """Replaces what is sent. What is left out stays; null empties."""
+    """Replaces what is sent. What is left out stays; null leaves a text or the logo to the service."""
     names = ("name", "color", "support_email", "api_url", "logo")
     links = value_or_unset(body, "links")
     changes = {name: value_or_unset(body, name) for name in names}

@@ -23,11 +23,11 @@ async def get_bucket(
     account = await get_visible_account(work, account_name)
     bucket = await _find_bucket(work, name, is_for_update=is_for_update)
     if bucket is None or (bucket.account_id != account.id and account.id not in bucket.grants):
-        raise NotFound(f"The account has no bucket named {name!r}." if is_whole(BUCKET_NAME, name) else None)
+        raise _not_found(work, name)
     access = access_to(work, bucket)
     if access is Access.NONE:
         # 404, not 403: a 403 would tell that the bucket exists.
-        raise NotFound(f"The account has no bucket named {name!r}.")
+        raise _not_found(work, name)
     if access < need:
         raise Forbidden(f"{work.actor.holding} has no {need.label} access to the bucket.")
     if is_own and bucket.account_id != account.id:
@@ -42,6 +42,13 @@ def access_to(work: UnitOfWork, bucket: Bucket) -> Access:
     return work.actor.grantee.on_bucket(
         bucket_id=bucket.id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants
     )
+
+
+def _not_found(work: UnitOfWork, name: str) -> NotFound:
+    """The same words for what is not there and what may not be seen."""
+    named = f" named {name!r}" if is_whole(BUCKET_NAME, name) else ""
+    holding = work.actor.holding[0].lower() + work.actor.holding[1:]
+    return NotFound(f"The account has no bucket{named}, or {holding} may not see it.")
 
 
 async def _find_bucket(work: UnitOfWork, name: str, *, is_for_update: bool) -> Bucket | None:

@@ -8,11 +8,14 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from keywright.domain.keyformat import DEFAULT_PREFIX
-from keywright.domain.models import Bucket, WhenStale
-from keywright.origin.buckets import rules
+from keywright.domain.models import Bucket, Key, WhenStale
+from keywright.domain.paging import Page
+from keywright.origin.buckets import owner_keys_rules, rules
 from keywright.origin.buckets.rules import BucketDraft
-from keywright.origin.keys.api import KeyFormat, KeyShape, show
+from keywright.origin.keys.api import KeyFormat, KeyShape, repeats_keys, show
+from keywright.origin.openapi.bodies import Body, RepeatedMember, check_repeated
 from keywright.origin.openapi.fields import (
+    ABSENT,
     WITHOUT_FRACTION,
     BucketName,
     Description,
@@ -27,6 +30,7 @@ from keywright.origin.openapi.fields import (
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.request import CurrentUnitOfWork
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve.settings_shape import (
     SelfServeShape,
     SelfServeUpdate,
@@ -73,14 +77,14 @@ class NewBucketShape(BucketShape):
     owner_key: KeyShape = Field(description="May do anything in this bucket and nothing else. Shown here only.")
 
 
-class BucketCreate(Shape):
+class BucketCreate(Body):
     """A new bucket."""
 
     model_config = ConfigDict(json_schema_extra=_BOUNDED_HERE)
 
     name: BucketName = Field(description="Unique in the deployment.", examples=["my-bucket"])
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
-    tags: TagsInput | None = Field(default=None, examples=[{"region": "eu"}])
+    tags: TagsInput = Field(default={}, examples=[{"region": "eu"}])
     is_retrievable: bool = Field(default=True, description="With false only digests of its keys are kept.")
     key_prefix: KeyPrefix = Field(default=DEFAULT_PREFIX, description="What generated keys begin with.")
     max_staleness_seconds: Staleness | None = Field(
@@ -90,25 +94,34 @@ class BucketCreate(Shape):
         default=WhenStale.SERVE,
         description="Whether a stale edge goes on judging this bucket's keys (`serve`) or answers 503 (`refuse`).",
     )
-    self_serve: SelfServeUpdate | None = Field(default=None, description="What end users may do by themselves.")
+    self_serve: SelfServeUpdate = Field(
+        default=ABSENT,
+        description="What end users may do by themselves.",
+    )
 
 
-class BucketUpdate(Shape):
-    """What is to change; null empties a field."""
+class BucketUpdate(Body):
+    """What is to change; what is left out stays."""
 
     model_config = ConfigDict(json_schema_extra=_BOUNDED)
 
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
-    tags: TagsInput | None = Field(default=None, examples=[{"region": "eu"}])
+    tags: TagsInput = Field(default=ABSENT, examples=[{"region": "eu"}])
     max_staleness_seconds: Staleness | None = Field(
         default=None, description="For how long an edge may be out of step and not be stale; null is for ever."
     )
-    when_stale: Annotated[WhenStale, Field(strict=False)] | None = Field(
-        default=None, description="What a stale edge does with this bucket's keys; null is `serve`."
+    when_stale: Annotated[WhenStale, Field(strict=False)] = Field(
+        default=ABSENT,
+        description="What a stale edge does with this bucket's keys.",
     )
-    self_serve: SelfServeUpdate | None = Field(
-        default=None, description="What end users may do by themselves; null sets all of it to the defaults."
+    self_serve: SelfServeUpdate = Field(
+        default=ABSENT,
+        description="What end users may do by themselves.",
     )
+    name: RepeatedMember = ABSENT
+    is_retrievable: RepeatedMember = ABSENT
+    key_prefix: RepeatedMember = ABSENT
+    owner_key: RepeatedMember = ABSENT
 
 
 def _fields(bucket: Bucket) -> dict[str, object]:
@@ -127,24 +140,41 @@ def _fields(bucket: Bucket) -> dict[str, object]:
     }
 
 
+async def _check_repeated(work: UnitOfWork, account: str, name: str, body: BucketUpdate) -> None:
+    if body.model_fields_set.isdisjoint({"name", "is_retrievable", "key_prefix", "owner_key"}):
+        return
+    bucket = await rules.get(work, account, name)
+    owner_keys: list[Key] = []
+    if body.owner_key is not ABSENT:
+        owner_keys, _ = await owner_keys_rules.list_of(work, account, name, Page())
+    is_owner_key = any(repeats_keys(work, [body.owner_key], [key]) for key in owner_keys)
+    check_repeated(
+        body,
+        name=body.name == bucket.name,
+        is_retrievable=body.is_retrievable is bucket.is_retrievable,
+        key_prefix=body.key_prefix == bucket.key_prefix,
+        owner_key=is_owner_key,
+    )
+
+
 def _show(bucket: Bucket) -> BucketShape:
     return BucketShape.model_validate(_fields(bucket))
 
 
 @router.get(BUCKETS, name="bucket.list", summary="List buckets", responses=problems(403, 404))
 async def list_buckets(work: CurrentUnitOfWork, account: PathAccount, page: AskedPage) -> ListOf[BucketShape]:
-    """The buckets of an account and those shared with it, newest first."""
+    """The buckets of an account and those shared with it, newest first: all of them, or those that the key may read."""
     buckets, total = await rules.list_of(work, account, page)
     return ListOf.of([_show(bucket) for bucket in buckets], page, total)
 
 
 @router.post(BUCKETS, name="bucket.create", summary="Create a bucket", responses=problems(403, 404, 409, 413, 415))
 async def create_bucket(work: CurrentUnitOfWork, account: PathAccount, body: BucketCreate) -> NewBucketShape:
-    """A new bucket, born with its owner key."""
+    """A new bucket, born with its owner key, which ends when the management key ends that makes it."""
     draft = BucketDraft(
         body.name,
         body.description,
-        body.tags or {},
+        body.tags,
         body.is_retrievable,
         body.key_prefix,
         body.max_staleness_seconds,
@@ -166,10 +196,11 @@ async def get_bucket(work: CurrentUnitOfWork, account: PathAccount, bucket: Path
 async def update_bucket(
     work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: BucketUpdate
 ) -> BucketShape:
-    """Replaces what is sent, of `selfServe` the members that are. What is left out stays; null empties.
+    """Replaces what is sent, of `selfServe` the members that are. What is left out stays.
 
     409 where the bucket would then have `refuse` without `maxStalenessSeconds`.
     """
+    await _check_repeated(work, account, bucket, body)
     changed = await rules.update(
         work,
         account,

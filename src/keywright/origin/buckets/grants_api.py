@@ -12,6 +12,7 @@ from keywright.domain.permissions import Access
 from keywright.origin.buckets import rules
 from keywright.origin.buckets.api import BUCKET
 from keywright.origin.buckets.rules import Grant
+from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import AccountName, ListOf, Moment, Shape
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
@@ -37,8 +38,10 @@ class GrantShape(Shape):
     created_on: Moment
 
 
-class GrantCreate(Shape):
+class GrantCreate(Body):
     """With whom a bucket is shared."""
+
+    read_only = ("createdOn",)
 
     account: AccountName = Field(examples=["partner-account"])
     access: Annotated[SharedAccess, Field(strict=False)] = Field(

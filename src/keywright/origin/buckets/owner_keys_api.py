@@ -7,7 +7,8 @@ from pydantic import Field
 from keywright.origin.buckets import owner_keys_rules as rules
 from keywright.origin.buckets.api import BUCKET
 from keywright.origin.keys.api import KeyFormat, KeyShape, show
-from keywright.origin.openapi.fields import Description, ListOf, MomentInput, Shape
+from keywright.origin.openapi.bodies import Body
+from keywright.origin.openapi.fields import Description, ListOf, MomentInput
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, PathKey, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.request import CurrentUnitOfWork
@@ -16,7 +17,7 @@ router = new_router("Buckets")
 OWNER_KEYS = BUCKET + "/owner-keys"
 
 
-class OwnerKeyCreate(Shape):
+class OwnerKeyCreate(Body):
     """A new owner key."""
 
     description: Description | None = Field(default=None, examples=["Of the billing service"])

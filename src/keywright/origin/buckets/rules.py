@@ -21,7 +21,7 @@ from keywright.domain.models import (
 )
 from keywright.domain.paging import Page
 from keywright.domain.permissions import EVERY_BUCKET, Access
-from keywright.domain.problems import BadRequest, Conflict, NotFound
+from keywright.domain.problems import BadRequest, Conflict, Forbidden, NotFound
 from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.accounts.access import get_account, get_named_account
 from keywright.origin.buckets import owner_keys_rules as owner_keys
@@ -70,7 +70,7 @@ class BucketView:
 
 
 async def create(work: UnitOfWork, account_name: str, draft: BucketDraft) -> tuple[Bucket, MadeKey]:
-    """A new bucket, born with its owner key."""
+    """A new bucket, born with its owner key, which ends with the key that makes it."""
     account = await get_account(work, account_name, Access.WRITE)
     problems: list[dict[str, str]] = []
     work.dependencies.limits.check_tags(draft.tags, problems)
@@ -79,7 +79,8 @@ async def create(work: UnitOfWork, account_name: str, draft: BucketDraft) -> tup
     if problems:
         raise BadRequest("The bucket exceeds a limit.", errors=problems)
     bucket = await make(work, account, draft)
-    owner_key = await owner_keys.make(work, account, bucket, description=None, expires_at=None)
+    # What makes it may end: then so does what it made.
+    owner_key = await owner_keys.make(work, account, bucket, description=None, expires_at=work.actor.expires_at)
     work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
     return bucket, owner_key
 
@@ -121,14 +122,17 @@ async def make_for_project(work: UnitOfWork, account: Account, project_name: str
         digits = (BASE62[byte % 36] for byte in work.dependencies.random_bytes(6))
         name = f"{name}-{''.join(digits)}"
     bucket = await make(work, account, BucketDraft(name, description=f"{project_name}, {environment}"))
-    await owner_keys.make(work, account, bucket, description=None, expires_at=None)
+    await owner_keys.make(work, account, bucket, description=None, expires_at=work.actor.expires_at)
     return bucket
 
 
 async def list_of(work: UnitOfWork, account_name: str, page: Page) -> tuple[list[Bucket], int]:
-    """The account's buckets and those shared with it."""
-    account = await get_account(work, account_name, Access.READ)
-    return await rows.list_of(work.tx, account, limit=page.limit, offset=page.offset)
+    """The buckets of an account that the actor may see, its own and those shared with it. Raises Forbidden for none."""
+    account = await get_account(work, account_name, Access.NONE)
+    wanted = _visible(work, account, Access.READ)
+    if wanted.names == [] and wanted.id is None:
+        raise Forbidden(f"{work.actor.holding} has no read access to the account, nor to a bucket of it.")
+    return await rows.search(work.tx, account, wanted, limit=page.limit, offset=page.offset)
 
 
 async def search(
@@ -139,12 +143,7 @@ async def search(
     Who may not read the account as a whole sees those that its permissions reach by name, or by way of `*`.
     """
     account = await get_account(work, account_name, Access.NONE)
-    grantee = work.actor.grantee
-    held = grantee.permissions.buckets
-    names = None
-    if grantee.owned_bucket_id is None and grantee.on_account(account.id) < Access.READ:
-        names = None if held.get(EVERY_BUCKET, Access.NONE) >= Access.READ else list(held)
-    wanted = rows.BucketSearch(project, environment, names, grantee.owned_bucket_id)
+    wanted = replace(_visible(work, account, Access.NONE), project=project, environment=environment)
     found, total = await rows.search(work.tx, account, wanted, limit=page.limit, offset=page.offset)
     places = await rows.list_places(work.tx, account, found)
     return [BucketView(one, access_to(work, one), places[one.number]) for one in found], total
@@ -243,6 +242,17 @@ async def unshare(work: UnitOfWork, account_name: str, name: str, *, with_accoun
     if other.id not in bucket.grants:
         raise NotFound("The bucket is not shared with that account.")
     await rows.delete_grant(work.tx, bucket, other)
+
+
+def _visible(work: UnitOfWork, account: Account, need: Access) -> rows.BucketSearch:
+    """Which buckets of an account the actor may know of, and those that it reaches by name only with `need` or more."""
+    grantee = work.actor.grantee
+    held = grantee.permissions.buckets
+    names = None
+    if grantee.owned_bucket_id is None and grantee.on_account(account.id) < Access.READ:
+        is_every = held.get(EVERY_BUCKET, Access.NONE) >= Access.READ
+        names = None if is_every else [name for name, access in held.items() if access >= need]
+    return rows.BucketSearch(names=names, id=grantee.owned_bucket_id)
 
 
 def _own_account_error() -> dict[str, str]:

@@ -39,6 +39,6 @@ async def get_consumer(
             work.tx, bucket, path.consumer_name, tags=path.tags, is_for_update=is_for_update
         )
     if consumer is None:
-        raise NotFound("The bucket has no such consumer.")
+        raise NotFound("The bucket has no such consumer" + (", or it has other tags." if path.tags else "."))
     work.audit_draft.concerns("consumer", consumer.id, name=consumer.name, bucket=bucket.name)
     return bucket, consumer

@@ -8,12 +8,15 @@ from fastapi import Depends, Query
 from pydantic import BeforeValidator, Field
 
 from keywright.origin.consumers import rules
+from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.consumers.managers_api import InviteShape, ManagerShape, show_invite, show_manager
 from keywright.origin.consumers.parameters import CONSUMER, CONSUMERS, AskedConsumer
 from keywright.origin.consumers.rules import ConsumerDraft, ConsumerView, Include, ManagerDraft
-from keywright.origin.keys.api import AskedFormat, KeyCreate, KeyFormat, KeyShape, show
+from keywright.origin.keys.api import AskedFormat, KeyCreate, KeyFormat, KeyShape, repeats_keys, show
 from keywright.origin.keys.rules import KeyDraft
+from keywright.origin.openapi.bodies import Body, RepeatedMember, check_repeated, repeats_all
 from keywright.origin.openapi.fields import (
+    ABSENT,
     ConsumerName,
     Description,
     Email,
@@ -34,6 +37,7 @@ from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBuck
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.query import WantedTags
 from keywright.origin.pipeline.request import CurrentUnitOfWork
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 router = new_router("Consumers")
 
@@ -59,8 +63,10 @@ class ConsumerShape(Shape):
     )
 
 
-class ManagerGiven(Shape):
+class ManagerGiven(Body):
     """A manager with its `sub`, an invite without."""
+
+    read_only = ("id", "createdOn")
 
     email: Email
     sub: Subject | None = None
@@ -74,29 +80,39 @@ def _from_email(value: Any) -> Any:
 ManagerOrEmail = Annotated[ManagerGiven, BeforeValidator(_from_email, json_schema_input_type=Email | ManagerGiven)]
 
 
-class ConsumerCreate(Shape):
+class ConsumerCreate(Body):
     """A new consumer."""
 
     name: ConsumerName = Field(description="Unique in the bucket; becomes `user.sub`.", examples=["my-consumer"])
     description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
-    tags: TagsInput | None = Field(default=None, description="For management only.", examples=[{"plan": "gold"}])
-    metadata: MetadataInput | None = Field(
-        default=None, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}]
+    tags: TagsInput = Field(default={}, description="For management only.", examples=[{"plan": "gold"}])
+    metadata: MetadataInput = Field(default={}, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}])
+    managers: list[ManagerOrEmail] = Field(
+        default=[], max_length=100, description="E-mail addresses to invite, or managers with their `sub`."
     )
-    managers: list[ManagerOrEmail] | None = Field(
-        default=None, max_length=100, description="E-mail addresses to invite, or managers with their `sub`."
+    api_keys: list[KeyCreate] = Field(
+        default=[], max_length=1000, description="Keys to create with it; one whose `expiresOn` is past has ended."
     )
-    api_keys: list[KeyCreate] | None = Field(default=None, max_length=1000, description="Keys to create with it.")
 
 
-class ConsumerUpdate(Shape):
-    """What is to change, each field as a whole; null empties it."""
+class ConsumerUpdate(Body):
+    """What is to change, each field as a whole; what is left out stays, `{}` empties tags or metadata."""
 
     description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
-    tags: TagsInput | None = Field(default=None, description="For management only.", examples=[{"plan": "silver"}])
-    metadata: MetadataInput | None = Field(
-        default=None, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}]
+    tags: TagsInput = Field(
+        default=ABSENT,
+        description="For management only.",
+        examples=[{"plan": "silver"}],
     )
+    metadata: MetadataInput = Field(
+        default=ABSENT,
+        description="Becomes `user.data`.",
+        examples=[{"orgId": "org_123"}],
+    )
+    name: RepeatedMember = ABSENT
+    api_keys: RepeatedMember = ABSENT
+    managers: RepeatedMember = ABSENT
+    manager_invites: RepeatedMember = ABSENT
 
 
 async def _include(
@@ -153,11 +169,11 @@ async def create_consumer(
     with_api_key: Annotated[Flag, Query(alias="with-api-key", description="Create a key with it.")] = False,
 ) -> ConsumerShape:
     """A new consumer; keys that are made with it are shown whole."""
-    drafts = [key.to_draft() for key in body.api_keys or ()]
+    drafts = [key.to_draft() for key in body.api_keys]
     if with_api_key and not drafts:
         drafts = [KeyDraft()]
-    managers = [ManagerDraft(one.email, one.sub, one.issuer) for one in body.managers or ()]
-    draft = ConsumerDraft(body.name, body.description, body.tags or {}, body.metadata or {}, managers, drafts)
+    managers = [ManagerDraft(one.email, one.sub, one.issuer) for one in body.managers]
+    draft = ConsumerDraft(body.name, body.description, body.tags, body.metadata, managers, drafts)
     return _show(await rules.create(work, account, bucket, draft), KeyFormat.VISIBLE)
 
 
@@ -182,7 +198,8 @@ async def get_consumer(work: CurrentUnitOfWork, path: AskedConsumer, asked: Aske
     response_model_exclude_unset=True,
 )
 async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: ConsumerUpdate) -> ConsumerShape:
-    """Replaces description, tags or metadata as a whole. What is left out stays; null empties."""
+    """Replaces description, tags or metadata as a whole. What is left out stays."""
+    await _check_repeated(work, path, body)
     consumer = await rules.update(
         work,
         path,
@@ -199,6 +216,23 @@ async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: Co
 async def delete_consumer(work: CurrentUnitOfWork, path: AskedConsumer) -> None:
     """Deletes a consumer with its managers and keys: from the next request on they are unknown."""
     await rules.delete(work, path)
+
+
+async def _check_repeated(work: UnitOfWork, path: ConsumerPath, body: ConsumerUpdate) -> None:
+    if body.model_fields_set.isdisjoint({"name", "api_keys", "managers", "manager_invites"}):
+        return
+    view = await rules.get(work, path, Include(keys=True, managers=True, invites=True))
+    check_repeated(
+        body,
+        name=body.name == view.consumer.name,
+        api_keys=repeats_keys(work, body.api_keys, view.keys or ()),
+        managers=repeats_all(body.managers, [_written(show_manager(one)) for one in view.managers or ()]),
+        manager_invites=repeats_all(body.manager_invites, [_written(show_invite(one)) for one in view.invites or ()]),
+    )
+
+
+def _written(shape: Shape) -> dict[str, Any]:
+    return shape.model_dump(mode="json", by_alias=True)
 
 
 def _show(view: ConsumerView, format: KeyFormat) -> ConsumerShape:

@@ -11,6 +11,7 @@ from keywright.domain.models import Manager
 from keywright.origin.consumers import rules
 from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.consumers.rules import ManagerDraft
+from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import Email, Flag, Issuer, ListOf, Moment, Shape, Subject
 from keywright.origin.openapi.parameters import AskedPage, PathManager, new_router
 from keywright.origin.openapi.problem_responses import problems
@@ -37,8 +38,10 @@ class InviteShape(Shape):
     email: str = Field(examples=["ada@example.com"])
 
 
-class ManagerCreate(Shape):
+class ManagerCreate(Body):
     """A new manager, or an invite."""
+
+    read_only = ("id", "createdOn")
 
     email: Email
     sub: Subject | None = Field(

@@ -178,7 +178,7 @@ async def update(
     tags: Tags | Unset | None,
     metadata: Mapping[str, Any] | Unset | None,
 ) -> Consumer:
-    """Replaces what is given as a whole; null empties it."""
+    """Replaces what is given as a whole; None empties it."""
     _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
     new_tags = updated(tags, consumer.tags, {})
     new_metadata = updated(metadata, consumer.metadata, {})

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Body, Query, Request, Response
+from fastapi import Body as RequestBody
+from fastapi import Query, Request, Response
 from pydantic import Field
 
 from keywright.domain import keyformat
 from keywright.domain.keyformat import MAX_LENGTH, Secret
-from keywright.domain.models import Key
+from keywright.domain.models import Key, to_iso
 from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.keys import rules
 from keywright.origin.keys.rules import KeyDraft, MadeKey
+from keywright.origin.openapi.bodies import Body, repeats_all
 from keywright.origin.openapi.fields import (
+    ABSENT,
     CustomKey,
     Description,
     ListOf,
     Moment,
     MomentInput,
     Shape,
+    parse_moment,
     value_or_unset,
     without_default,
 )
@@ -33,6 +37,7 @@ from keywright.origin.openapi.parameters import (
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.query import wants_representation
 from keywright.origin.pipeline.request import CurrentUnitOfWork
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 MAX_BULK = 1000
 
@@ -73,37 +78,44 @@ class KeyShape(Shape):
     )
 
 
-class KeyCreate(Shape):
+class KeyCreate(Body):
     """A new key."""
 
     description: Description | None = Field(default=None, examples=["My first API Key"])
     expires_on: MomentInput | None = Field(
         default=None, description="When the key ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
     )
-    key: CustomKey | None = Field(default=None, description="An existing secret to bring along. Best left out.")
+    key: CustomKey = Field(
+        default=ABSENT,
+        description="An existing secret to bring along. Best left out.",
+    )
 
     def to_draft(self) -> KeyDraft:
         return KeyDraft(self.description, self.expires_on, self.key)
 
 
-class KeyUpdate(Shape):
-    """What is to change; null empties a field."""
+class KeyUpdate(Body):
+    """What is to change; what is left out stays."""
 
     description: Description | None = Field(default=None, examples=["The key of the test server"])
     expires_on: MomentInput | None = Field(
         default=None, description="When the key ends; null is never.", examples=["2027-01-31T12:00:00.000Z"]
     )
-    key: str | None = Field(
-        default=None, max_length=MAX_LENGTH, description="May be sent back as it was read; it can't be changed."
+    key: str = Field(
+        default=ABSENT,
+        max_length=MAX_LENGTH,
+        description="May be sent back as it was read; it can't be changed.",
     )
 
 
-class RollKey(Shape):
-    """How long the present keys go on."""
+class RollKey(Body):
+    """How long the present keys go on: `{}` ends them at once."""
 
-    expires_on: MomentInput | None = Field(
-        default=None,
-        description="When the present keys end; at once, if left out. No key's life is made longer.",
+    read_only = ()
+
+    expires_on: MomentInput = Field(
+        default=ABSENT,
+        description="When the present keys end, which lies ahead. No key's life is made longer.",
         examples=["2027-01-31T12:00:00.000Z"],
     )
 
@@ -122,6 +134,20 @@ def show(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> KeyShape
     secret = secrets.get(key.id)
     shape.key = secret.reveal() if secret is not None else keyformat.mask(key.hint)
     return shape
+
+
+def repeats_keys(work: UnitOfWork, sent: Any, keys: Sequence[Key]) -> bool:
+    """Whether a list holds all of these keys as they were read: whole, masked or without `key`."""
+    items = sent if isinstance(sent, list) else [None]
+    texts = {
+        str(one.get("id")): str(one["key"]) for one in items if isinstance(one, Mapping) and _is_text(one.get("key"))
+    }
+    shown = []
+    for key in keys:
+        read = show(key, KeyFormat.NONE, {}).model_dump(mode="json", by_alias=True, exclude_unset=True)
+        text = texts.get(key.id, "")
+        shown.append({**read, "key": text} if rules.is_value_of(work, key, text) else read)
+    return repeats_all(_with_moments(sent), shown)
 
 
 @router.get(KEYS, name="key.list", summary="List keys", responses=problems(403, 404), response_model_exclude_unset=True)
@@ -145,10 +171,10 @@ async def create_key(work: CurrentUnitOfWork, path: AskedConsumer, body: KeyCrea
     KEYS + "/$bulk", name="key.create-bulk", summary="Create many keys", responses=problems(403, 404, 409, 413, 415)
 )
 async def create_keys(
-    work: CurrentUnitOfWork, path: AskedConsumer, body: Annotated[list[KeyCreate], Body(max_length=MAX_BULK)]
+    work: CurrentUnitOfWork, path: AskedConsumer, body: Annotated[list[KeyCreate], RequestBody(max_length=MAX_BULK)]
 ) -> ListOf[KeyShape]:
     """Up to 1000 keys, all or nothing, answered in the order in which they were sent."""
-    made = await rules.create(work, path, [draft.to_draft() for draft in body])
+    made = await rules.create(work, path, [draft.to_draft() for draft in body], is_bulk=True)
     shapes = [show(one.key, KeyFormat.VISIBLE, {one.key.id: one.secret}) for one in made]
     return ListOf(data=shapes, limit=MAX_BULK, offset=0, total=len(shapes))
 
@@ -173,7 +199,7 @@ async def get_key(
     KEYS + "/{keyId:key_id}", name="key.update", summary="Update a key", responses=problems(403, 404, 413, 415)
 )
 async def update_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathKey, body: KeyUpdate) -> KeyShape:
-    """Changes the description or the expiry. What is left out stays; null empties."""
+    """Changes the description or the expiry. What is left out stays. An `expiresOn` in the past ends the key."""
     key = await rules.update(
         work,
         path,
@@ -204,12 +230,32 @@ async def delete_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathK
         **problems(403, 404, 413, 415),
     },
 )
-async def roll_keys(
-    work: CurrentUnitOfWork, request: Request, path: AskedConsumer, body: Annotated[RollKey | None, Body()] = None
-) -> Response:
-    """Makes a new key without expiry; every other key ends at `expiresOn`, or at once, unless it ends sooner."""
-    _, made = await rules.roll(work, path, expires_at=body.expires_on if body else None)
+async def roll_keys(work: CurrentUnitOfWork, request: Request, path: AskedConsumer, body: RollKey) -> Response:
+    """Makes a new key without expiry; every other key ends at `expiresOn`, or with `{}` at once, unless it ends sooner.
+
+    In a bucket that keeps no keys the new one must be asked for, with `Prefer: return=representation`.
+    """
+    is_shown = wants_representation(request)
+    _, made = await rules.roll(work, path, expires_at=body.expires_on, is_shown=is_shown)
     return rolled(request, made)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _with_moments(sent: Any) -> Any:
+    """The same with every end written as we write it: a client may have taken it apart and put it together again."""
+    if not isinstance(sent, list):
+        return sent
+    return [_with_moment(one) if isinstance(one, Mapping) and _is_text(one.get("expiresOn")) else one for one in sent]
+
+
+def _with_moment(sent: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return {**sent, "expiresOn": to_iso(parse_moment(sent["expiresOn"]))}
+    except ValueError:
+        return sent
 
 
 def rolled(request: Request, made: MadeKey) -> Response:

@@ -39,9 +39,15 @@ class MadeKey:
     secret: Secret = field(repr=False)
 
 
-async def create(work: UnitOfWork, path: ConsumerPath, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
-    """New keys for a consumer, all or none, in the order of the drafts."""
+async def create(
+    work: UnitOfWork, path: ConsumerPath, drafts: Sequence[KeyDraft], *, is_bulk: bool = False
+) -> list[MadeKey]:
+    """New keys for a consumer, all or none, in the order of the drafts. Raises BadRequest for one that has ended."""
     bucket, consumer = await get_consumer(work, path, Access.WRITE)
+    for index, draft in enumerate(drafts):
+        # A key that is brought along may have ended where it comes from, and is kept as what it is.
+        if draft.custom is None:
+            check_end(work, f"body.{index}.expiresOn" if is_bulk else "body.expiresOn", draft.expires_at)
     return await make(work, bucket, consumer, drafts)
 
 
@@ -75,6 +81,12 @@ async def make(work: UnitOfWork, bucket: Bucket, consumer: Consumer, drafts: Seq
     for key in made:
         work.audit_draft.concerns("key", key.id)
     return [MadeKey(key, secret) for key, secret in zip(made, secrets, strict=True)]
+
+
+def check_end(work: UnitOfWork, field: str, expires_at: datetime | None) -> None:
+    """Raises BadRequest for an end that is past: a new key that has ended already is nobody's wish."""
+    if expires_at is not None and expires_at <= work.now:
+        raise BadRequest("The end has passed already.", errors=[{"field": field, "message": "must lie in the future"}])
 
 
 async def list_of(work: UnitOfWork, path: ConsumerPath, page: Page) -> tuple[Bucket, Consumer, list[Key], int]:
@@ -132,7 +144,7 @@ async def update(
     _, consumer = await get_consumer(work, path, Access.WRITE)
     key = await _get(work, consumer, key_id, is_for_update=True)
     work.audit_draft.concerns("key", key.id)
-    if isinstance(secret, str) and not _is_same(work, key, secret):
+    if isinstance(secret, str) and not is_value_of(work, key, secret):
         raise BadRequest(
             "The value of a key can't be changed: create another key, or roll the consumer's keys.",
             errors=[{"field": "body.key", "message": "is not the value of this key"}],
@@ -153,12 +165,21 @@ async def delete(work: UnitOfWork, path: ConsumerPath, key_id: str) -> None:
     await rows.delete(work.tx, key)
 
 
-async def roll(work: UnitOfWork, path: ConsumerPath, *, expires_at: datetime | None) -> tuple[Bucket, MadeKey]:
+async def roll(
+    work: UnitOfWork, path: ConsumerPath, *, expires_at: datetime | None, is_shown: bool = True
+) -> tuple[Bucket, MadeKey]:
     """A new key without expiry; every other key that would outlive `expires_at` (now, if None) ends then.
 
-    No key's life is made longer.
+    No key's life is made longer, and none that has ended is touched. `is_shown`: the caller shows the new key. Raises
+    BadRequest where nobody could ever see it: that would lock the consumer out.
     """
     bucket, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
+    if not (is_shown or bucket.is_retrievable):
+        raise BadRequest(
+            "The keys of this bucket are shown only when they are made: ask for the new one with "
+            "Prefer: return=representation."
+        )
+    check_end(work, "body.expiresOn", expires_at)
     moment = expires_at or work.now
     for key in await rows.list_outliving(work.tx, consumer, moment):
         await rows.update(work.tx, key, description=key.description, expires_at=moment, now=work.now)
@@ -175,7 +196,8 @@ async def _get(work: UnitOfWork, consumer: Consumer, key_id: str, *, is_for_upda
     return key
 
 
-def _is_same(work: UnitOfWork, key: Key, secret: str) -> bool:
+def is_value_of(work: UnitOfWork, key: Key, secret: str) -> bool:
+    """Whether a text is this key, whole or masked."""
     return secret == keyformat.mask(key.hint) or work.dependencies.digester.digest(secret) == key.digest
 
 

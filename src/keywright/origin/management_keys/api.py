@@ -13,6 +13,7 @@ from keywright.domain.models import ManagementKey
 from keywright.domain.permissions import Access, Permissions
 from keywright.origin.buckets.grants_api import SharedAccess
 from keywright.origin.management_keys import rules
+from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import (
     BucketNameOrAll,
     Description,
@@ -38,8 +39,10 @@ class AccountAccess(StrEnum):
     WRITE = "write"
 
 
-class PermissionsShape(Shape):
+class PermissionsShape(Body):
     """What a management key may do: in the account with all of its buckets, and in single buckets by name."""
+
+    read_only = ()
 
     account: Annotated[AccountAccess, Field(strict=False)] = AccountAccess.NONE
     buckets: dict[BucketNameOrAll, Annotated[SharedAccess, Field(strict=False)]] = Field(
@@ -67,7 +70,7 @@ class ManagementKeyShape(Shape):
     )
 
 
-class ManagementKeyCreate(Shape):
+class ManagementKeyCreate(Body):
     """A new management key."""
 
     description: Description | None = Field(default=None, examples=["Deploys from CI"])

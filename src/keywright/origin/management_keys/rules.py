@@ -89,7 +89,8 @@ async def delete(work: UnitOfWork, account_name: str, key_id: str) -> None:
 
 
 def check_expiry(work: UnitOfWork, expires_at: datetime | None) -> None:
-    """A key that ends can't make one that outlives it: its end would mean nothing."""
+    """A key that ends can't make one that outlives it: its end would mean nothing. Nor is one made that has ended."""
+    key_rules.check_end(work, "body.expiresOn", expires_at)
     own = work.actor.expires_at
     if own is not None and (expires_at is None or expires_at > own):
         raise Forbidden(f"The key that creates it expires at {to_iso(own)}, so expiresOn must be set, and no later.")

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from keywright.origin.openapi import validation_endpoints as validation
+from keywright.origin.openapi.bodies import CLOSED
 from keywright.origin.openapi.examples import example_of
 from keywright.origin.openapi.fields import LIMIT, ListOf
 from keywright.origin.openapi.problem_responses import ProblemDocument
@@ -162,11 +163,14 @@ def _complete_schema(schema: dict[str, Any], limits: Limits) -> None:
     if isinstance(schema.get("title"), str) and ("type" in schema or "anyOf" in schema or "$ref" in schema):
         # The framework repeats the name of each field in other letters.
         del schema["title"]
+    if schema.pop(CLOSED, False) and not limits.ignores_unknown_members:
+        schema["additionalProperties"] = False
     match schema.pop(LIMIT, None):
         case "tags":
             schema["maxProperties"] = limits.tags
         case "metadata":
-            schema.setdefault("description", f"At most {limits.metadata_bytes} bytes when written as JSON.")
+            limit = f"At most {limits.metadata_bytes} bytes when written as JSON."
+            schema["description"] = f"{schema.get('description', '')} {limit}".strip()
 
 
 def _rename(document: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -20,25 +21,49 @@ from keywright.origin.pipeline.query import MAX_OFFSET, MAX_TAGS
 
 Item = TypeVar("Item")
 
-# RFC 3339 with upper-case T and Z as ISO 8601 has them; a date alone or a time without zone could mean two moments.
+# RFC 3339 (section 5.6), which takes t and z as well; a date alone or a time without zone could mean two moments.
 MOMENT = (
     r"^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+    r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
+_DATE, _MINUTES, _SECONDS = "[0-9]{4}-[0-9]{2}-[0-9]{2}", "[0-9]{2}:[0-9]{2}", r":[0-9]{2}(\.[0-9]{1,9})?"
+_NEARLY_MOMENTS = [
+    (re.compile(pattern), rule)
+    for pattern, rule in (
+        (_DATE, "be a time with its zone, not a date alone"),
+        (f"{_DATE} {_MINUTES}.*", "have a T between date and time"),
+        (f"{_DATE}[Tt]{_MINUTES}([Zz]|[+-].*)?", "have seconds"),
+        (f"{_DATE}[Tt]{_MINUTES}{_SECONDS}", "have its zone (Z, or an offset like +01:00)"),
+        (f"{_DATE}[Tt]{_MINUTES}{_SECONDS}[+-][0-9]{{2,4}}", "have an offset with hours, a colon and minutes (+00:00)"),
+        (f"{_DATE}[Tt]{_MINUTES}{_SECONDS} [0-9:]+", "have its offset's + written as %2B in an address"),
+    )
+]
+"""What is said of what is nearly a time."""
+_FLAGS = {"true": True, "false": False, "1": True, "0": False}
 BUCKET_OR_ALL = r"^(\*|[a-z0-9-]{5,128})$"
 WAIT_COUNT = r"^(all|[1-9][0-9]{0,2}|1000)$"
 CUSTOM_KEY = r"^[!-~]{8,512}$"
 LIMIT = "x-limit"
 """Marks, until the document is made, a schema whose limit is a setting: see document.py."""
+ABSENT: Any = None
+"""What a member has inside that was not sent, and that can't be null."""
 
 
 def parse_moment(value: Any) -> datetime:
     if not isinstance(value, str) or not is_whole(MOMENT, value):
-        raise ValueError("must be an ISO 8601 time with its zone, such as 2027-01-31T12:00:00.000Z")
+        raise ValueError(f"must {_moment_rule(value)}, such as 2027-01-31T12:00:00.000Z")
     try:
-        return datetime.fromisoformat(value).astimezone(UTC)
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("is not a moment of the calendar from year 1 to 9999") from None
+
+
+def _moment_rule(value: Any) -> str:
+    """Which rule a text breaks that is nearly a time."""
+    text = value if isinstance(value, str) else ""
+    return next(
+        (rule for pattern, rule in _NEARLY_MOMENTS if pattern.fullmatch(text)), "be an ISO 8601 time with its zone"
+    )
 
 
 def _custom_key(value: Any) -> Secret:
@@ -81,10 +106,10 @@ def _wait_count(value: Any) -> Any:
 
 
 def _flag(value: Any) -> Any:
-    # `True` is what Python clients send.
-    if not isinstance(value, str) or value.lower() not in {"true", "false"}:
+    # `True` is what Python clients send, and 1 what those in PHP and others do.
+    if not isinstance(value, str) or value.lower() not in _FLAGS:
         raise ValueError("must be true or false")
-    return value.lower() == "true"
+    return _FLAGS[value.lower()]
 
 
 _MOMENT_SCHEMA = {"type": "string", "format": "date-time", "examples": ["2027-01-31T12:00:00.000Z"]}
@@ -137,7 +162,10 @@ CustomKey = Annotated[
 
 
 class Shape(BaseModel):
-    """A JSON object of the API: camelCase outside, snake_case inside, no coercion, unknown fields ignored."""
+    """A JSON object of the API: camelCase outside, snake_case inside, no coercion.
+
+    Those that callers send are a `Body` (openapi/bodies.py), which says what of them is refused.
+    """
 
     model_config = ConfigDict(
         strict=True,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Annotated, Any, ClassVar
 
 from fastapi import Depends, Request, Response
@@ -28,6 +29,7 @@ from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.db import commit_log
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.edges.registry import Edges
+from keywright.origin.openapi.bodies import unknown_members
 from keywright.origin.pipeline import respond
 from keywright.origin.pipeline.authenticate import Caller, ManagementKeyCaller
 from keywright.origin.pipeline.body import NO_BODY, read_body
@@ -120,8 +122,11 @@ async def _call_endpoint(request: Request, route: OriginRoute, work: UnitOfWork,
         async_exit_stack=request.scope["fastapi_inner_astack"],
         embed_body_fields=False,
     )
-    if solved.errors:
-        raise RequestValidationError(solved.errors)
+    errors = [*solved.errors]
+    if route.body_field is not None and not work.dependencies.limits.ignores_unknown_members:
+        errors += islice(unknown_members(route.body_field.field_info.annotation, body), respond.MAX_ERRORS)
+    if errors:
+        raise RequestValidationError(errors)
     returned = await route.endpoint(**solved.values)
     if isinstance(returned, Response):
         return returned

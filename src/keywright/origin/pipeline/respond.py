@@ -55,8 +55,15 @@ _RULES = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "value_error": "{error}",
+    "unknown_member": "{error}",
 }
 """What is said of each kind of error that Pydantic finds in our shapes."""
+# Clients that send as null what they don't set would empty what is there.
+_INSTEAD_OF_NULL = {
+    "missing": "",
+    "dict_type": ", not null: leave it out to keep it, {} empties it",
+    "list_type": ", not null: leave it out to keep it, [] empties it",
+}
 
 
 def install(app: FastAPI) -> None:
@@ -139,6 +146,8 @@ def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
     values = {name: _listed(value) if name == "expected" else value for name, value in error.get("ctx", {}).items()}
     rule = _RULES.get(error["type"])
     message = rule.format_map(values) if rule else "is not valid"
+    if error.get("input", "") is None and len(place) > 1:
+        message += _INSTEAD_OF_NULL.get(error["type"], "; leave it out instead of sending null")
     return {"field": ".".join(place), "message": f"as a name {message}" if about_name else message}
 
 

@@ -39,13 +39,15 @@ class Dependencies:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes and times that a deployment may set. `metadata_bytes` counts the encoded JSON object."""
+    """Sizes, times and strictness that a deployment may set. `metadata_bytes` counts the encoded JSON object."""
 
     metadata_bytes: int = 1024
     tags: int = 5
     session_idle: timedelta = timedelta(minutes=60)
     """How long nobody may use a portal's session before it ends."""
     session_life: timedelta = timedelta(hours=12)
+    ignores_unknown_members: bool = False
+    """Whether what a body holds beyond its shape is passed over, instead of refused."""
 
     def check_tags(self, tags: Mapping[str, str], problems: list[dict[str, str]]) -> None:
         """Adds what is wrong with a set of tags, sent in a body, to `problems`."""

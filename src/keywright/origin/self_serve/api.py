@@ -6,16 +6,18 @@ their front ends reveal and copy from the list; in a bucket that keeps no keys t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from keywright.origin.consumers.rules import ConsumerView
-from keywright.origin.keys.api import KeyFormat, KeyShape, RollKey, rolled, show
-from keywright.origin.openapi.fields import Description, Moment, MomentInput, Shape, value_or_unset
+from keywright.origin.keys.api import KeyFormat, KeyShape, RollKey, repeats_keys, rolled, show
+from keywright.origin.openapi.bodies import Body, RepeatedMember, check_repeated
+from keywright.origin.openapi.fields import ABSENT, Description, Moment, MomentInput, Shape, value_or_unset
 from keywright.origin.openapi.parameters import PathBucket, PathConsumer, PathKey
 from keywright.origin.openapi.problem_responses import problem_response, problems
 from keywright.origin.pipeline.query import wants_representation
@@ -93,13 +95,20 @@ class MyConsumers(Shape):
     data: list[MyConsumer]
 
 
-class MyConsumerGiven(Shape):
+class MyConsumerGiven(Body):
     """How the user calls a consumer."""
 
     description: Description | None = Field(default=None, examples=["The test server"])
 
 
-class MyKeyCreate(Shape):
+class MyConsumerUpdate(MyConsumerGiven):
+    """How the user calls a consumer from now on."""
+
+    name: RepeatedMember = ABSENT
+    api_keys: RepeatedMember = ABSENT
+
+
+class MyKeyCreate(Body):
     """A new key."""
 
     description: Description | None = Field(default=None, examples=["The test server"])
@@ -130,10 +139,13 @@ class ClientConsumers(Shape):
     data: list[ClientConsumer]
 
 
-class ClientConsumerUpdate(Shape):
+class ClientConsumerUpdate(Body):
     """How the user calls a consumer."""
 
     label: Description | None = Field(default=None, examples=["The test server"])
+    subject: RepeatedMember = ABSENT
+    expires_on: RepeatedMember = ABSENT
+    api_keys: RepeatedMember = ABSENT
 
 
 @router.get(
@@ -170,10 +182,14 @@ async def create_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, body: 
     openapi_extra=_NOTE,
 )
 async def update_my_consumer(
-    work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, body: MyConsumerGiven
+    work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, body: MyConsumerUpdate
 ) -> MyConsumer:
     """Changes the description; null empties it."""
     ref = ConsumerRef(bucket, name=consumer)
+    if body.model_fields_set - {"description"}:
+        view = await _reread(work, ref)
+        keys = view.keys or ()
+        check_repeated(body, name=body.name == view.consumer.name, api_keys=repeats_keys(work, body.api_keys, keys))
     await rules.rename(work, ref, description=value_or_unset(body, "description"))
     return _show(await _reread(work, ref))
 
@@ -205,9 +221,9 @@ async def roll_my_keys(
     request: Request,
     bucket: PathBucket,
     consumer: PathConsumer,
-    body: Annotated[RollKey | None, Body()] = None,
+    body: RollKey,
 ) -> Response:
-    """A new key; every other one ends at `expiresOn`, or at once."""
+    """A new key; every other one ends at `expiresOn`, or with `{}` at once."""
     return await _roll(work, request, ConsumerRef(bucket, name=consumer), body)
 
 
@@ -265,6 +281,15 @@ async def update_client_consumer(
 ) -> ClientConsumer:
     """Changes the label, which is the consumer's description; null empties it."""
     ref = ConsumerRef(bucket, id=consumer)
+    if body.model_fields_set - {"label"}:
+        view = await _reread(work, ref)
+        keys = body.api_keys.get("data") if isinstance(body.api_keys, Mapping) and len(body.api_keys) == 1 else None
+        check_repeated(
+            body,
+            subject=body.subject == view.consumer.name,
+            expires_on=body.expires_on is None,
+            api_keys=repeats_keys(work, keys, view.keys or ()),
+        )
     await rules.rename(work, ref, description=value_or_unset(body, "label"))
     return _show_for_client(await _reread(work, ref))
 
@@ -283,9 +308,9 @@ async def roll_client_keys(
     request: Request,
     bucket: PathBucket,
     consumer: PathConsumerId,
-    body: Annotated[RollKey | None, Body()] = None,
+    body: RollKey,
 ) -> Response:
-    """A new key; every other one ends at `expiresOn`, or at once."""
+    """A new key; every other one ends at `expiresOn`, or with `{}` at once."""
     return await _roll(work, request, ConsumerRef(bucket, id=consumer), body)
 
 
@@ -304,9 +329,9 @@ async def delete_client_key(
     await rules.delete_key(work, ConsumerRef(bucket, id=consumer), key_id)
 
 
-async def _roll(work: UnitOfWork, request: Request, ref: ConsumerRef, body: RollKey | None) -> Response:
+async def _roll(work: UnitOfWork, request: Request, ref: ConsumerRef, body: RollKey) -> Response:
     is_shown = wants_representation(request)
-    _, made = await rules.roll(work, ref, expires_at=body.expires_on if body else None, is_shown=is_shown)
+    _, made = await rules.roll(work, ref, expires_at=body.expires_on, is_shown=is_shown)
     return rolled(request, made)
 
 

@@ -14,7 +14,7 @@ from keywright.domain.keyformat import Secret
 from keywright.domain.models import BASE62, Bucket, Consumer, Key, Manager
 from keywright.domain.names import BUCKET_NAME, CONSUMER_NAME
 from keywright.domain.permissions import Access, Grantee, Permissions
-from keywright.domain.problems import BadRequest, Conflict, Forbidden, NotFound
+from keywright.domain.problems import Conflict, Forbidden, NotFound
 from keywright.domain.text import is_whole
 from keywright.domain.unset import UNSET, Unset
 from keywright.origin.accounts import store as account_rows
@@ -142,8 +142,7 @@ async def create_key(
         raise Forbidden("You can't create keys in this bucket, but you can roll them.")
     if await rows.count_good_keys(work.tx, consumer, work.now) >= bucket.self_serve.max_keys:
         raise Conflict(f"A consumer may have at most {bucket.self_serve.max_keys} keys here; delete one first.")
-    if expires_at is not None and expires_at <= work.now:
-        raise BadRequest("The key would already have expired.", errors=[_in_the_past()])
+    key_rules.check_end(work, "body.expiresOn", expires_at)
     (made,) = await key_rules.create(owner, path, [KeyDraft(description, expires_at)])
     return bucket, made
 
@@ -155,13 +154,8 @@ async def roll(
 
     Raises BadRequest where nobody could ever see it: that would lock the user out.
     """
-    bucket, owner, path, _ = await _own(work, ref)
-    if not (is_shown or bucket.is_retrievable):
-        raise BadRequest(
-            "The keys of this bucket are shown only when they are made: ask for the new one with "
-            "Prefer: return=representation."
-        )
-    return await key_rules.roll(owner, path, expires_at=expires_at)
+    _, owner, path, _ = await _own(work, ref)
+    return await key_rules.roll(owner, path, expires_at=expires_at, is_shown=is_shown)
 
 
 async def delete_key(work: UnitOfWork, ref: ConsumerRef, key_id: str) -> None:
@@ -276,7 +270,3 @@ def _issuers(work: UnitOfWork) -> frozenset[str]:
 
 def _is_bound(work: UnitOfWork, person: Manager) -> bool:
     return person.sub is not None and person.issuer in _issuers(work)
-
-
-def _in_the_past() -> dict[str, str]:
-    return {"field": "body.expiresOn", "message": "must lie in the future"}

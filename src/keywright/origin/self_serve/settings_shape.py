@@ -10,6 +10,7 @@ from pydantic import Field
 from keywright.domain.models import DEFAULT_SELF_SERVE, SelfServe
 from keywright.domain.unset import UNSET, Unset
 from keywright.origin.buckets.rules import MAX_SELF_SERVE_COUNT
+from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import WITHOUT_FRACTION, Shape, without_default
 
 Count = Annotated[int, Field(ge=1, le=MAX_SELF_SERVE_COUNT), WITHOUT_FRACTION]
@@ -26,8 +27,10 @@ class SelfServeShape(Shape):
     max_keys: int = Field(description="How many good keys a consumer may have when a manager makes one.", examples=[20])
 
 
-class SelfServeUpdate(Shape):
+class SelfServeUpdate(Body):
     """What is to change; what is left out stays."""
+
+    read_only = ()
 
     enabled: bool = Field(
         default=True,

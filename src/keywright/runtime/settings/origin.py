@@ -10,7 +10,7 @@ from keywright.domain.keyformat import Secret, is_possible
 from keywright.runtime.settings.addresses import DATABASE_URL as DATABASE_ADDRESS
 from keywright.runtime.settings.common import PlaneSettings, read_edge_name, read_plane, url_of
 from keywright.runtime.settings.end_users import SESSION_IDLE_MINUTES, SESSION_MINUTES, EndUserSettings
-from keywright.runtime.settings.kinds import PATH, SECRET, TEXT, Kind, OldName, Part, Setting, whole
+from keywright.runtime.settings.kinds import PATH, SECRET, TEXT, Kind, OldName, Part, Setting, choice, whole
 from keywright.runtime.settings.nats import NATS_SNAPSHOT_CHANGES
 from keywright.runtime.settings.reader import Reader, given_flags
 
@@ -108,6 +108,14 @@ MAX_TAGS = Setting(
     old_names=(OldName("KEYWRIGHT_TAGS"),),
     parts=_SERVE,
 )
+UNKNOWN_MEMBERS = Setting(
+    name="KEYWRIGHT_UNKNOWN_MEMBERS",
+    kind=choice("refuse", "ignore"),
+    default="refuse",
+    shown_default="`refuse`",
+    help="with `ignore` the APIs pass over members of a body that they do not know, instead of answering 400",
+    parts=_SERVE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +136,8 @@ class OriginSettings(PlaneSettings):
     wrong_keys_per_minute: float
     max_metadata_bytes: int
     max_tags: int
+    unknown_members: str
+    """`refuse` or `ignore`: what the API does with members of a body that it does not know."""
     session_idle_minutes: int
     session_minutes: int
     edge_name: str
@@ -178,6 +188,7 @@ class OriginSettings(PlaneSettings):
             wrong_keys_per_minute=reader.get(WRONG_KEYS_PER_MINUTE),
             max_metadata_bytes=reader.get(MAX_METADATA_BYTES),
             max_tags=reader.get(MAX_TAGS),
+            unknown_members=reader.get(UNKNOWN_MEMBERS),
             session_idle_minutes=reader.get(SESSION_IDLE_MINUTES),
             session_minutes=reader.get(SESSION_MINUTES),
             edge_name=read_edge_name(reader),
