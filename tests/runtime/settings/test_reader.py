@@ -24,7 +24,7 @@ WRONG: dict[str, tuple[Setting[Any], str, str]] = {
     "a-region-that-is-no-name": (common.REGION, "eu north", "must be 1 to 64 of"),
     "a-database-of-another-kind": (origin.DATABASE_URL, "mysql://me:hunter2@db", "must begin with postgresql://"),
     "a-password-in-the-origin": (edge.ORIGIN_URL, "https://me:hunter2@hub", "must be the origin's address"),
-    "a-bootstrap-key-that-is-none": (origin.BOOTSTRAP_KEY, "hunter2", "must be 8 to 512 printable"),
+    "a-bootstrap-key-that-is-none": (origin.BOOTSTRAP_KEY, "hunter2", "must be 32 to 512 printable"),
 }
 
 
