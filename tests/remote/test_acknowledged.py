@@ -82,6 +82,21 @@ def test_once_all_have_applied_it_no_edge_accepts_a_revoked_key_at_its_very_next
     assert {edge["region"] for name, edge in listed(origin).items() if name in {"near", "two", "slow"}} == {"test-1"}
 
 
+@pytest.mark.parametrize("seconds", [9, 14])
+def test_after_an_outage_every_edge_that_ever_reported_is_waited_for_and_none_accepts_what_ended(
+    origin: Origin, fleet: Callable[..., EdgeProcess], seconds: int
+) -> None:
+    edge = fleet("backing-off")
+    keys = [origin.new_key() for _ in range(3)]
+    until(lambda: {edge.verdict(key["key"]) for key in keys} == {"VALID"})
+    origin.process.kill()
+    time.sleep(seconds)
+    origin.restart()
+    for key in keys:
+        answer = revoke(origin, key, "wait=all&timeout=30000")
+        assert (answer.headers["keywright-applied"], edge.verdict(key["key"])) == ("2/2", "UNKNOWN")
+
+
 def test_many_who_wait_at_once_are_all_answered(origin: Origin, fleet: Callable[..., EdgeProcess]) -> None:
     edge = fleet("near")
     keys = [origin.new_key() for _ in range(10)]
@@ -95,7 +110,7 @@ def test_many_who_wait_at_once_are_all_answered(origin: Origin, fleet: Callable[
         assert set(threads.map(end, keys)) == {("2/2", "UNKNOWN")}
 
 
-def test_a_paused_edge_is_named_as_pending_and_is_no_longer_waited_for_once_it_counts_as_gone(
+def test_a_paused_edge_is_named_as_pending_until_it_is_retired(
     origin: Origin, fleet: Callable[..., EdgeProcess]
 ) -> None:
     edge = fleet("paused")
@@ -106,10 +121,12 @@ def test_a_paused_edge_is_named_as_pending_and_is_no_longer_waited_for_once_it_c
     assert (answer.headers["keywright-applied"], answer.headers["keywright-pending"]) == ("1/2", "paused")
     # One is enough for who says so, and that is the edge beside the origin.
     assert revoke(origin, origin.new_key(), "wait=1").headers["keywright-applied"] == "1/1"
-    # It drops out in the middle of a wait.
+    until(lambda: listed(origin)["paused"]["connected"] is False, timeout=25)
+    answer = revoke(origin, origin.new_key(), "wait=all&timeout=300")
+    assert (answer.headers["keywright-applied"], answer.headers["keywright-pending"]) == ("1/2", "paused")
+    assert origin.client.delete(f"{EDGES}/{listed(origin)['paused']['id']}").status_code == 204
     answer = revoke(origin, origin.new_key(), "wait=all&timeout=25000")
     assert (answer.headers["keywright-applied"], answer.headers.get("keywright-pending")) == ("1/1", None)
-    assert listed(origin)["paused"]["connected"] is False
     os.killpg(edge.process.pid, signal.SIGCONT)
     until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=30)
     until(lambda: state_of(origin, "paused") == (True, "synced"), timeout=30)

@@ -156,7 +156,7 @@ class ServeWorker:
         )
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
-        self._edges = Edges(self._database, self._report)
+        self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
         self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock)
         end_users = _end_users(settings.end_users)
         self._origin = create_origin(
