@@ -200,6 +200,17 @@ class Edges:
             # What comes together is looked at together.
             await asyncio.sleep(LOOK_SECONDS)
 
+    async def say_goodbye(self) -> None:
+        """The edge beside this origin has ended, and so has `run`."""
+        if not self._tells_own:
+            return
+        own = self._own()
+        try:
+            async with asyncio.timeout(AWAY_SECONDS), self._database.write() as tx:
+                await rows.retire(tx, DEPLOYMENT, own.instance)
+        except (TimeoutError, DatabaseUnavailable) as error:
+            log.warning("can't say goodbye: %s; writes wait for %s until it is retired", error, own.name)
+
     def stop(self) -> None:
         """End every wait: the process is about to go."""
         self._is_stopped = True
