@@ -24,6 +24,7 @@ class Status:
     lag_seconds = 0.12345
     since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     reason: str | None = None
+    is_refusing: bool = False
 
 
 def new_app(

@@ -158,6 +158,19 @@ def what_an_edge_has_applied_holds_there(history: History, timeline: Timeline) -
     yield from _older_than_promised(history, timeline, lambda write, reader: reader in write.applied_by)
 
 
+def no_edge_accepts_what_ended_everywhere(history: History, _: Timeline) -> Iterator[str]:
+    """After `wait=all` was answered and named nobody as pending, nobody at all accepts the revoked key."""
+    ended = {
+        digest: write.acknowledged_at
+        for write in history.writes
+        if write.is_everywhere and write.acknowledged_at is not None and write.kind is WriteKind.REVOKE
+        for digest in write.digests
+    }
+    for answer in history.answers:
+        if answer.verdict == "VALID" and ended.get(answer.digest, answer.asked_at) < answer.asked_at:
+            yield f"{answer.reader} accepted {answer.digest.hex()[:8]} though nobody was pending"
+
+
 def in_the_end_every_edge_equals_the_record(history: History, _: Timeline) -> Iterator[str]:
     yield from history.unhealed
     for name, held in history.edges.items():
@@ -180,6 +193,7 @@ RULES: tuple[Callable[[History, Timeline], Iterator[str]], ...] = (
     who_has_answers_goes_on_answering,
     an_origin_shows_its_own_writes,
     what_an_edge_has_applied_holds_there,
+    no_edge_accepts_what_ended_everywhere,
     in_the_end_every_edge_equals_the_record,
 )
 

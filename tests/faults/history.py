@@ -40,6 +40,8 @@ class Write:
     """What the answer called the revision of this change."""
     applied_by: frozenset[str] = frozenset()
     """The edges of which the answer said that they have applied it."""
+    is_everywhere: bool = False
+    """Whether the answer to `wait=all` said that nobody is left who has not."""
 
 
 @dataclass(frozen=True, slots=True)

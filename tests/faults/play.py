@@ -12,6 +12,9 @@ from faults.schedule import FAULT_SECONDS, Schedule, Step
 from faults.traffic import Traffic
 from faults.world import HEAL_SECONDS, World
 
+BACK_SECONDS = 4.0
+"""For how long they go on after an outage: who comes back then is who may have been overlooked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -21,7 +24,7 @@ class Outcome:
     answers: int
     heal_seconds: float
     waited: int
-    """Writes of which an answer said which edges have them."""
+    """Writes of which an answer said that all edges have them."""
 
     def __str__(self) -> str:
         counted = f"{self.writes} writes, {self.waited} of them waited for, {self.answers} answers"
@@ -32,8 +35,10 @@ class Outcome:
 
 def play(world: World, schedule: Schedule) -> Outcome:
     history = History(base=world.head())
-    traffic = Traffic(history, world.digester, schedule.seed)
-    traffic.start(world.origin.port, world.readers)
+    # Where origins are away for long, what is told when they are back is what matters.
+    many = {"writers": 6, "waits": 1.0} if schedule.is_outage else {}
+    traffic = Traffic(history, world.digester, schedule.seed, **many)
+    traffic.start(world.origin_ports, world.readers)
     history.unhealed += _wait_until_served(world, traffic, "before anything went wrong")
     started_at = time.monotonic()
     moments: list[tuple[float, int, bool, Step]] = []
@@ -52,12 +57,14 @@ def play(world: World, schedule: Schedule) -> Outcome:
     world.heal()
     # Callers go on into the healed world, and must get somewhere there.
     history.unhealed += _wait_until_served(world, traffic, "after everything was healed")
+    if schedule.is_outage:
+        time.sleep(BACK_SECONDS)
     traffic.stop()
     history.unhealed += world.wait_until_in_step()
     heal_seconds = time.monotonic() - healing_at
     history.unhealed += [f"a caller failed: {error!r}" for error in traffic.failures]
     world.look(history)
-    waited = sum(bool(write.applied_by) for write in history.writes)
+    waited = sum(write.is_everywhere for write in history.writes)
     said = checker.violations(history)
     return Outcome(schedule, said, len(history.writes), len(history.answers), heal_seconds, waited)
 

@@ -40,12 +40,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the first seed; the others count on from it (default: the time)")
     parser.add_argument("--schedules", type=int, default=200, help="how many (default 200)")
     parser.add_argument("--engine", choices=list(Engine), help="this engine only (default: the seed's)")
+    parser.add_argument("--outages", action="store_true", help="origins that are away for up to 60 s, and little else")
     parser.add_argument("--keep", action="store_true", help="keep logs and data of the processes even if none failed")
     options = parser.parse_args()
     first = options.seed if options.seed is not None else int(time.time()) % 1_000_000 * 1000
     engine = Engine(options.engine) if options.engine else None
     seeds = range(first, first + options.schedules)
-    schedules = [Schedule.of(seed, engine, has_clock=clock.find_library() is not None) for seed in seeds]
+    has_clock = clock.find_library() is not None
+    schedules = [
+        Schedule.of_outage(seed, engine) if options.outages else Schedule.of(seed, engine, has_clock=has_clock)
+        for seed in seeds
+    ]
     directory = Path(tempfile.mkdtemp(prefix="keywright-faults-"))
     print(describe(directory), f"Edges: {', '.join(EDGES)}. Logs and data: {directory}", flush=True)
     failed = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 FAULT_SECONDS = 2.0
+LONGEST_OUTAGE_SECONDS = 60.0
 EDGES = ("edge-1", "edge-2")
 
 
@@ -15,11 +16,14 @@ class Engine(StrEnum):
     POSTGRESQL = "postgresql"
     NATS = "nats"
     """PostgreSQL, two workers, and a broker: the one edge follows that, the other the origin."""
+    ORIGINS = "origins"
+    """PostgreSQL and two origins; the one edge follows the first, the other whichever takes it."""
 
 
 class Fault(StrEnum):
     KILL = "kill -9"
     PAUSE = "SIGSTOP"
+    STOP = "SIGTERM"
     CLOCK = "kill -9, and back with a clock an hour off"
     CORRUPT = "kill -9, and bytes of its replica overwritten"
     FILL = "full"
@@ -36,6 +40,8 @@ LINK_FAULTS = (Fault.CUT, Fault.STALL, Fault.DEAF, Fault.MUTE, Fault.SLOW)
 def targets_of(engine: Engine) -> dict[str, tuple[Fault, ...]]:
     """What may be harmed, and how."""
     targets: dict[str, tuple[Fault, ...]] = {"origin": (Fault.KILL, Fault.PAUSE, Fault.CLOCK)}
+    if engine is Engine.ORIGINS:
+        targets["origin-2"] = targets["origin"]
     if engine is not Engine.SQLITE:
         targets["database"] = (Fault.KILL, Fault.PAUSE)
     if engine is Engine.NATS:
@@ -73,12 +79,14 @@ class Schedule:
     seed: int
     engine: Engine
     steps: tuple[Step, ...]
+    is_outage: bool = False
 
     @classmethod
     def of(cls, seed: int, engine: Engine | None = None, *, has_clock: bool = True) -> Schedule:
         """The schedule of a seed. The engine is the seed's, too, unless it is given."""
         dice = random.Random(seed)
-        drawn = dice.choice(tuple(Engine))
+        # The first three: what a seed gave before there were more it gives still.
+        drawn = dice.choice(tuple(Engine)[:3])
         engine = engine or drawn
         targets = targets_of(engine)
         steps: list[Step] = []
@@ -91,10 +99,33 @@ class Schedule:
                 steps.append(Step(at, seconds, fault, target, dice.randrange(2**32)))
         return cls(seed, engine, tuple(sorted(steps, key=lambda step: step.at)))
 
+    @classmethod
+    def of_outage(cls, seed: int, engine: Engine | None = None) -> Schedule:
+        """Origins that are away for 0 to 60 s, edges that are started anew meanwhile, or cut off when they are back."""
+        dice = random.Random(f"outage {seed}")
+        engine = engine or dice.choice((Engine.SQLITE, Engine.POSTGRESQL, Engine.ORIGINS))
+        longest = dice.choice((2.0, 15.0, LONGEST_OUTAGE_SECONDS))
+        away = dice.uniform(0.0, longest)
+        steps = [Step(0.2, away, Fault.KILL, "origin", dice.randrange(2**32))]
+        if engine is Engine.ORIGINS and dice.random() < 0.7:
+            at = dice.uniform(0.0, away)
+            steps.append(Step(at, dice.uniform(0.0, longest), Fault.KILL, "origin-2", dice.randrange(2**32)))
+        for edge in EDGES:
+            if dice.random() < 0.6:
+                fault = dice.choice((Fault.KILL, Fault.PAUSE, Fault.STOP))
+                at = dice.uniform(0.0, away + 1.0)
+                steps.append(Step(at, dice.uniform(0.1, 5.0), fault, edge, dice.randrange(2**32)))
+            if dice.random() < 0.4:
+                at = dice.uniform(0.0, away + 1.0)
+                fault = dice.choice((Fault.CUT, Fault.STALL, Fault.DEAF, Fault.MUTE))
+                steps.append(Step(at, dice.uniform(0.1, 5.0), fault, f"{edge}'s link", dice.randrange(2**32)))
+        return cls(seed, engine, tuple(sorted(steps, key=lambda step: step.at)), is_outage=True)
+
     @property
     def arguments(self) -> str:
         """What `make test-faults` is told to play it again."""
-        return f"--seed {self.seed} --schedules 1 --engine {self.engine}"
+        more = " --outages" if self.is_outage else ""
+        return f"--seed {self.seed} --schedules 1 --engine {self.engine}{more}"
 
     def __str__(self) -> str:
         return "; ".join([f"seed {self.seed} on {self.engine}", *map(str, self.steps)])

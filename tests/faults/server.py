@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,14 @@ class Server:
         self.is_shifted = bool(offset)
         kind = type("Process", (ServeProcess,), {"command": self._command})
         self._process = kind(self.data_dir, *self._arguments, port=self.port, **self._variables, **shift)
+
+    def stop(self) -> None:
+        """Ask it to end; what does not within a moment is killed."""
+        if self._process is not None and self.is_up:
+            self._signal(signal.SIGCONT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.stop()
+            self._process.kill()
 
     def kill(self) -> None:
         if self._process is not None:

@@ -48,6 +48,11 @@ def good() -> History:
     )
 
 
+def accept_what_ended_everywhere(history: History) -> None:
+    history.writes[3] = replace(history.writes[3], applied_by=frozenset(), is_everywhere=True)
+    history.answers.append(Answer("edge-9", FIRST.digest, 4.7, 4.8, 15, 15, "VALID", 2))
+
+
 def test_a_good_history_breaks_no_rule() -> None:
     assert violations(good()) == []
 
@@ -160,6 +165,7 @@ def not_come_back(history: History) -> None:
 
 
 SPOILT: list[tuple[Callable[[History], None], str]] = [
+    (accept_what_ended_everywhere, "no_edge_accepts_what_ended_everywhere"),
     (lose_a_key, "nothing_acknowledged_is_lost"),
     (lose_a_revocation, "nothing_acknowledged_is_lost"),
     (lose_metadata, "nothing_acknowledged_is_lost"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from faults.history import REFUSED, Answer, History, Write, WriteKind
@@ -19,7 +20,7 @@ ROOT_KEY = "root-key-of-the-tested-deployment"
 BUCKET = "my-project-production"
 CONSUMERS = f"/v1/accounts/my-account/key-buckets/{BUCKET}/consumers"
 ANSWER_SECONDS = 3.0
-WAIT_MILLIS = 400
+WAIT_MILLIS = (400, 2500)
 WRITE_PAUSE_SECONDS = 0.02
 ASK_PAUSE_SECONDS = 0.01
 FEWEST_WRITES = 3
@@ -57,7 +58,11 @@ class Caller:
 class Traffic:
     """Writers at the origin, and one asker for each reader, from `start` to `stop`."""
 
-    def __init__(self, history: History, digester: Digester, seed: int, writers: int = 2) -> None:
+    def __init__(
+        self, history: History, digester: Digester, seed: int, writers: int = 2, *, waits: float = 0.5
+    ) -> None:
+        """`waits` is which part of the revocations waits for all edges."""
+        self.waits = waits
         self._history = history
         self._digester = digester
         self._seed = seed
@@ -68,10 +73,12 @@ class Traffic:
         self._readers: set[str] = set()
         self.failures: list[BaseException] = []
 
-    def start(self, origin_port: int, readers: dict[str, int]) -> None:
-        for number in range(self._writers):
-            caller = Caller(origin_port)
-            self._run(caller, _Writer(self, caller, f"faults-{self._seed}-{number}", self._seed + number).write)
+    def start(self, origins: Mapping[str, int], readers: Mapping[str, int]) -> None:
+        """Ports by name. Each writer has one of the origins."""
+        for number, (origin, port) in zip(range(self._writers), itertools.cycle(origins.items()), strict=False):
+            caller = Caller(port)
+            name = f"faults-{self._seed}-{number}"
+            self._run(caller, _Writer(self, caller, origin, name, self._seed + number).write)
         self._readers = set(readers)
         for name, port in readers.items():
             caller = Caller(port)
@@ -124,9 +131,10 @@ class Traffic:
 class _Writer:
     """One caller with a consumer of its own, whose life it leads: it knows what there should be."""
 
-    def __init__(self, traffic: Traffic, caller: Caller, name: str, seed: int) -> None:
+    def __init__(self, traffic: Traffic, caller: Caller, origin: str, name: str, seed: int) -> None:
         self._traffic = traffic
         self._caller = caller
+        self._origin = origin
         self._name = name
         self._dice = random.Random(seed)
         self._lives = 0
@@ -183,8 +191,8 @@ class _Writer:
         secret = self._dice.choice(sorted(self._living))
         id = self._living.pop(secret)
         path = f"{CONSUMERS}/{self._consumer}/keys/{id}"
-        if self._dice.random() < 0.5:
-            path += f"?wait=all&timeout={WAIT_MILLIS}"
+        if self._dice.random() < self._traffic.waits:
+            path += f"?wait=all&timeout={self._dice.choice(WAIT_MILLIS)}"
         self._ask(WriteKind.REVOKE, "DELETE", path, digests=(self._traffic.digest(secret),))
 
     def _ask(
@@ -203,7 +211,8 @@ class _Writer:
                 assert status in {404, 409}, f"{method} {path}: {status} {value}"
         if acknowledged_at is not None:
             more |= {"revision": int(told["keywright-revision"]), "applied_by": _applied_by(told)}
-        self._traffic.note(Write(kind, name or self._consumer, asked_at, acknowledged_at, **more))
+            more["is_everywhere"] = "keywright-applied" in told and "keywright-pending" not in told
+        self._traffic.note(Write(kind, name or self._consumer, asked_at, acknowledged_at, self._origin, **more))
         return value if acknowledged_at is not None else None
 
 

@@ -73,6 +73,15 @@ class World:
         self.origin.start()
         until(lambda: self.origin.standing()["ready"], HEAL_SECONDS)
         pepper_file = data / "pepper.key"
+        self.origins = {"origin": self.origin}
+        if engine is Engine.ORIGINS:
+            other = directory / "origin-2"
+            other.mkdir()
+            for name in ("pepper.key", "master.key"):
+                (other / name).write_bytes((data / name).read_bytes())
+            self.origins["origin-2"] = Server("serve", other, variables, *arguments)
+            self.origins["origin-2"].start()
+            until(lambda: self.origins["origin-2"].standing()["ready"], HEAL_SECONDS)
         self.digester: Digester = secret_files.load_digester(None, pepper_file)
         self.disks: dict[str, Disk] = {}
         self.edges: dict[str, Server] = {}
@@ -84,7 +93,10 @@ class World:
                 link = self.links[name] = Proxy(nats.port)
                 arguments = ["--nats", _at_broker(link)]
             else:
-                link = self.links[name] = Proxy(self.origin.port)
+                # The account's edge goes to whichever origin takes it.
+                link = self.links[name] = Proxy(
+                    *(self.origin_ports.values() if name != EDGES[0] else [self.origin.port])
+                )
                 arguments = ["--origin", link.url]
                 variables["KEYWRIGHT_EDGE_TOKEN"] = token
             self.edges[name] = Server("edge", disk.path, variables, *arguments)
@@ -93,10 +105,14 @@ class World:
 
     @property
     def readers(self) -> dict[str, int]:
-        return {"origin": self.origin.port, **{name: edge.port for name, edge in self.edges.items()}}
+        return {name: server.port for name, server in self.servers().items()}
+
+    @property
+    def origin_ports(self) -> dict[str, int]:
+        return {name: server.port for name, server in self.origins.items()}
 
     def servers(self) -> dict[str, Server]:
-        return {"origin": self.origin, **self.edges}
+        return {**self.origins, **self.edges}
 
     def break_(self, step: Step, history: History) -> None:
         dice = random.Random(step.seed)
@@ -107,6 +123,8 @@ class World:
             (backing.kill if step.fault is Fault.KILL else backing.pause)()
         elif step.fault is Fault.PAUSE:
             self.servers()[step.target].pause()
+        elif step.fault is Fault.STOP:
+            self.servers()[step.target].stop()
         elif step.fault is Fault.FILL:
             self.disks[step.owner].fill(self.edges[step.owner].pids())
         else:

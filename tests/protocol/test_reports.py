@@ -19,21 +19,41 @@ from keywright.protocol.reports import MAX_BYTES, EdgeState, Report, ReportError
 DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
 SIGNER = ReportSigner(DIGESTER)
 SAMPLE = Path(__file__).parent / "samples" / "report-1.bin"
+SAMPLE_2 = SAMPLE.with_name("report-2.bin")
 REPORT = Report(
     "dply_1", "0123456789abcdef", "fedcba9876543210", 3, "edge-1", "eu-north", "0.1.0", EdgeState.SYNCED,
     1_800_000_000_000, Cursor(42, "00112233aabbccdd", 1_800_000_000_123), 250,
 )  # fmt: skip
 
 
-def signed(row: Any) -> bytes:
+LEASED = replace(REPORT, refuses_after=60_000, is_leased=True)
+
+
+def signed(row: Any, magic: bytes = b"kwr1") -> bytes:
     """A row of any shape, signed as an edge would."""
     body = json.dumps(row).encode()
-    return b"kwr1" + hmac.digest(SIGNER._key, b"kwr1" + body, "sha256") + body
+    return magic + hmac.digest(SIGNER._key, magic + body, "sha256") + body
 
 
 def test_a_stored_sample_of_format_1_is_still_understood_and_written() -> None:
     assert SIGNER.decode(SAMPLE.read_bytes()) == REPORT
     assert SIGNER.encode(REPORT) == SAMPLE.read_bytes()
+
+
+def test_what_format_1_has_no_place_for_is_told_in_format_2_and_read_back() -> None:
+    for report in (LEASED, replace(REPORT, state=EdgeState.GONE), replace(REPORT, refuses_after=0)):
+        assert SIGNER.encode(report)[:4] == b"kwr2"
+        assert SIGNER.decode(SIGNER.encode(report)) == report
+    assert SIGNER.decode(SAMPLE_2.read_bytes()) == LEASED
+    assert SIGNER.encode(LEASED) == SAMPLE_2.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "more", [[], [1], [1, True, 1], [-1, True], [True, True], [1.5, False], [None, True], [1, 1], ["1", False]], ids=str
+)
+def test_a_promise_of_another_form_is_refused_though_it_is_signed(more: list[Any]) -> None:
+    with pytest.raises(ReportError):
+        SIGNER.decode(signed([*astuple(REPORT)[:11], *more], b"kwr2"))
 
 
 def test_what_is_not_known_yet_is_told_as_such() -> None:
@@ -68,13 +88,15 @@ def test_one_changed_byte_or_another_pepper_is_refused() -> None:
     ],
 )  # fmt: skip
 def test_a_report_of_another_form_is_refused_though_it_is_signed(place: int, value: Any) -> None:
-    row: list[Any] = list(astuple(REPORT))
+    row: list[Any] = list(astuple(REPORT)[:11])
     row[place] = value
     with pytest.raises(ReportError):
         SIGNER.decode(signed(row))
 
 
-@pytest.mark.parametrize("row", [None, {}, [], [1], "x", [*astuple(REPORT), 1], list(astuple(REPORT))[:-1]], ids=str)
+@pytest.mark.parametrize(
+    "row", [None, {}, [], [1], "x", [*astuple(REPORT)[:11], 1], list(astuple(REPORT))[:10]], ids=str
+)
 def test_what_is_no_row_is_refused(row: Any) -> None:
     with pytest.raises(ReportError):
         SIGNER.decode(signed(row))

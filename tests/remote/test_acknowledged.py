@@ -18,7 +18,7 @@ from support.postgres import Postgres
 from support.process import EdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 
-pytestmark = pytest.mark.long(50)
+pytestmark = [pytest.mark.long(200), pytest.mark.timeout(240)]
 
 EDGES = "/v1/accounts/my-account/edges"
 KEYS = f"{BUCKETS}/{BUCKET}/consumers/one/keys"
@@ -60,7 +60,7 @@ def state_of(origin: Origin, name: str) -> tuple[bool, str] | None:
 
 
 def revoke(origin: Origin, key: dict[str, Any], query: str) -> httpx2.Response:
-    answer = origin.client.delete(f"{KEYS}/{key['id']}?{query}")
+    answer = origin.client.delete(f"{KEYS}/{key['id']}?{query}", timeout=60)
     assert answer.status_code == 204, answer.text
     return answer
 
@@ -82,6 +82,21 @@ def test_once_all_have_applied_it_no_edge_accepts_a_revoked_key_at_its_very_next
     assert {edge["region"] for name, edge in listed(origin).items() if name in {"near", "two", "slow"}} == {"test-1"}
 
 
+@pytest.mark.parametrize("seconds", [9, 14])
+def test_after_an_outage_every_edge_that_ever_reported_is_waited_for_and_none_accepts_what_ended(
+    origin: Origin, fleet: Callable[..., EdgeProcess], seconds: int
+) -> None:
+    edge = fleet("backing-off")
+    keys = [origin.new_key() for _ in range(3)]
+    until(lambda: {edge.verdict(key["key"]) for key in keys} == {"VALID"})
+    origin.process.kill()
+    time.sleep(seconds)
+    origin.restart()
+    for key in keys:
+        answer = revoke(origin, key, "wait=all&timeout=30000")
+        assert (answer.headers["keywright-applied"], edge.verdict(key["key"])) == ("2/2", "UNKNOWN")
+
+
 def test_many_who_wait_at_once_are_all_answered(origin: Origin, fleet: Callable[..., EdgeProcess]) -> None:
     edge = fleet("near")
     keys = [origin.new_key() for _ in range(10)]
@@ -95,7 +110,7 @@ def test_many_who_wait_at_once_are_all_answered(origin: Origin, fleet: Callable[
         assert set(threads.map(end, keys)) == {("2/2", "UNKNOWN")}
 
 
-def test_a_paused_edge_is_named_as_pending_and_is_no_longer_waited_for_once_it_counts_as_gone(
+def test_a_paused_edge_is_named_as_pending_until_it_is_retired(
     origin: Origin, fleet: Callable[..., EdgeProcess]
 ) -> None:
     edge = fleet("paused")
@@ -106,13 +121,110 @@ def test_a_paused_edge_is_named_as_pending_and_is_no_longer_waited_for_once_it_c
     assert (answer.headers["keywright-applied"], answer.headers["keywright-pending"]) == ("1/2", "paused")
     # One is enough for who says so, and that is the edge beside the origin.
     assert revoke(origin, origin.new_key(), "wait=1").headers["keywright-applied"] == "1/1"
-    # It drops out in the middle of a wait.
+    until(lambda: listed(origin)["paused"]["connected"] is False, timeout=25)
+    answer = revoke(origin, origin.new_key(), "wait=all&timeout=300")
+    assert (answer.headers["keywright-applied"], answer.headers["keywright-pending"]) == ("1/2", "paused")
+    assert origin.client.delete(f"{EDGES}/{listed(origin)['paused']['id']}").status_code == 204
     answer = revoke(origin, origin.new_key(), "wait=all&timeout=25000")
     assert (answer.headers["keywright-applied"], answer.headers.get("keywright-pending")) == ("1/1", None)
-    assert listed(origin)["paused"]["connected"] is False
     os.killpg(edge.process.pid, signal.SIGCONT)
     until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=30)
     until(lambda: state_of(origin, "paused") == (True, "synced"), timeout=30)
+
+
+def test_an_edge_that_is_stopped_says_goodbye_with_its_last_worker_and_one_that_is_killed_does_not(
+    origin: Origin, fleet: Callable[..., EdgeProcess]
+) -> None:
+    stopped, killed = fleet("stopped", "--workers", "3"), fleet("killed", "--workers", "2")
+    stopped.stop()
+    assert set(listed(origin)) & {"stopped", "killed"} == {"killed"}
+    killed.kill()
+    answer = revoke(origin, origin.new_key(), "wait=all&timeout=300")
+    assert (answer.headers["keywright-applied"], answer.headers["keywright-pending"]) == ("1/2", "killed")
+
+
+def test_a_stop_while_the_origin_is_away_leaves_the_edge_pending(
+    origin: Origin, proxy: Proxy, fleet: Callable[..., EdgeProcess]
+) -> None:
+    edge = fleet("cut", url=proxy.url)
+    proxy.cut()
+    edge.stop()
+    answer = revoke(origin, origin.new_key(), "wait=all&timeout=300")
+    assert answer.headers["keywright-pending"] == "cut"
+
+
+def test_an_edge_is_in_step_soon_after_the_origin_is_back_however_long_it_backed_off(
+    origin: Origin, fleet: Callable[..., EdgeProcess]
+) -> None:
+    edge = fleet("backing-off")
+    for seconds in (6, 12):
+        origin.process.kill()
+        time.sleep(seconds)
+        origin.restart()
+        back_at = time.monotonic()
+        until(lambda: edge.get("/readyz")["synced"], timeout=30)
+        assert time.monotonic() - back_at < 3
+
+
+def test_a_leased_edge_refuses_when_it_is_cut_off_and_is_retired_then(
+    origin: Origin, proxy: Proxy, tmp_path: Path
+) -> None:
+    key = origin.new_key()
+    variables = {"KEYWRIGHT_EDGE_NAME": "leased", "KEYWRIGHT_REFUSE_AFTER_SECONDS": "8"}
+    place = tmp_path / "leased"
+    edge = EdgeProcess(place, proxy.url, origin.token, origin.pepper_file, "--workers", "2", **variables)
+    again = None
+    try:
+        edge.wait_until_ready()
+        until(lambda: state_of(origin, "leased") == (True, "synced"))
+        until(lambda: {edge.verdict(key["key"]) for _ in range(6)} == {"VALID"})
+        assert (listed(origin)["leased"]["refusesAfterSeconds"], listed(origin)["leased"]["leased"]) == (8, True)
+        proxy.cut()
+        answer = revoke(origin, key, "wait=all&timeout=30000")
+        assert (answer.headers["keywright-applied"], answer.headers["keywright-refusing"]) == ("1/1", "leased")
+        assert {edge.verdict(key["key"]) for _ in range(8)} == {"503"}
+        ready = httpx2.get(f"{edge.url}/readyz", timeout=5)
+        assert (ready.status_code, ready.json()["ready"]) == (503, False)
+        # Started again without the setting it is bound by what it told all the same.
+        edge.kill()
+        again = EdgeProcess(place, proxy.url, origin.token, origin.pepper_file, KEYWRIGHT_EDGE_NAME="leased")
+        until(lambda: _answers(again), timeout=60)
+        assert again.verdict(key["key"]) == "503"
+        until(lambda: "leased" not in listed(origin), timeout=70)
+        proxy.heal()
+        until(lambda: again.verdict(key["key"]) == "UNKNOWN", timeout=30)
+        until(lambda: state_of(origin, "leased") == (True, "synced"))
+        assert listed(origin)["leased"]["refusesAfterSeconds"] is None
+    finally:
+        for one in (edge, again):
+            if one is not None:
+                one.kill()
+
+
+def _answers(edge: EdgeProcess) -> bool:
+    try:
+        return edge.get("/livez") == {"alive": True}
+    except httpx2.TransportError:
+        return False
+
+
+def test_an_edge_whose_reports_alone_are_cut_off_refuses_before_it_is_not_waited_for(
+    origin: Origin, proxy: Proxy, fleet: Callable[..., EdgeProcess]
+) -> None:
+    for bucket in origin.call("GET", BUCKETS)["data"]:
+        limit = {"maxStalenessSeconds": 4, "whenStale": "refuse"}
+        origin.call("PATCH", f"{BUCKETS}/{bucket['name']}", json=limit)
+    edge = fleet("unheard", url=proxy.url)
+    key = origin.new_key()
+    until(lambda: edge.verdict(key["key"]) == "VALID")
+    until(lambda: listed(origin)["unheard"]["refusesAfterSeconds"] == 10)
+    # The feed that is open goes on: only what the edge sends is held, and its feed sends nothing.
+    proxy.holds_requests = True
+    answer = revoke(origin, key, "wait=all&timeout=30000")
+    assert (answer.headers["keywright-applied"], answer.headers.get("keywright-refusing")) == ("1/1", "unheard")
+    assert edge.verdict(key["key"]) in {"503", "UNKNOWN"}
+    other = origin.new_key()
+    assert edge.verdict(other["key"]) == "503"
 
 
 def test_a_cut_edge_refuses_where_the_owner_says_so_in_every_worker_and_after_a_restart_and_serves_elsewhere(

@@ -11,7 +11,7 @@ import logging
 import math
 import secrets
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from keywright import __version__
@@ -53,6 +53,8 @@ class Identity:
         is_synced: bool,
         since: datetime,
         lag_seconds: float,
+        refuses_after_seconds: float | None = None,
+        is_leased: bool = False,
     ) -> Report:
         """What this edge says of itself now."""
         self._number += 1
@@ -70,7 +72,14 @@ class Identity:
             # An older version left no stamp: nobody can tell which history that is.
             cursor=cursor if cursor is not None and cursor.stamp else None,
             lag=int(lag_seconds * 1000) if math.isfinite(lag_seconds) else None,
+            refuses_after=None if refuses_after_seconds is None else math.ceil(refuses_after_seconds * 1000),
+            is_leased=is_leased and refuses_after_seconds is not None,
         )
+
+    def goodbye(self, deployment_id: str, since: datetime) -> Report:
+        """That it has ended, and every process of it."""
+        last = self.report(deployment_id, cursor=None, is_synced=False, since=since, lag_seconds=math.inf)
+        return replace(last, state=EdgeState.GONE)
 
 
 def _load_or_draw(path: Path) -> str:

@@ -13,6 +13,7 @@ from keywright.edge.app import new_edge_app
 from keywright.edge.haproxy.maps import HaproxyMaps
 from keywright.edge.identity import Identity
 from keywright.edge.replica.freshness import SyncClock
+from keywright.edge.replica.lease import Lease
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.wiring import new_election, new_feed, new_reports
 from keywright.runtime import secret_files, server
@@ -36,11 +37,24 @@ class EdgeWorker:
         self._replica = Replica.open_or_replace(
             settings.replica_dir, digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
+        lease = Lease(
+            settings.replica_dir / "lease.json", clock, sync_clock.lag_seconds, seconds=settings.refuse_after_seconds
+        )
+        self._replica.bind(lease)
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
         self._election = new_election(
-            self._replica, settings.replica_dir, self._feed, clock, sync_clock, identity, self._reports
+            self._replica,
+            settings.replica_dir,
+            self._feed,
+            clock,
+            sync_clock,
+            identity,
+            self._reports,
+            lease,
+            # HAProxy goes on believing its maps.
+            late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
         )
         self._edge = new_edge_app(settings, self._replica, digester, self._election, clock)
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None

@@ -149,8 +149,10 @@ class EmbeddedReplica(ReplicaSource):
         feed = self._new_feed(self._digester, self._name)
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
+        lease = self._new_lease()
+        replica.bind(lease)
         self._election = new_election(
-            replica, self.replica_directory, feed, self._clock, self._sync_clock, identity, reports
+            replica, self.replica_directory, feed, self._clock, self._sync_clock, identity, reports, lease
         )
         try:
             await self._election.run(stop)

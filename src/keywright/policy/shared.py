@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keywright.edge.replica.replica import Replica
+from keywright.edge.sync.presence import held_for_reading
 from keywright.policy.source import READY_SECONDS, RETRY_SECONDS, ReplicaSource
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class SharedReplica(ReplicaSource):
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
-        return Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
+        replica = Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
+        replica.bind(self._new_lease())
+        return replica
 
     def _wake(self) -> None:
         """Nothing to do: what `_keep` waits for is `_stopping` itself."""
@@ -46,6 +49,7 @@ class SharedReplica(ReplicaSource):
     def _keep(self, replica: Replica) -> None:
         # Files that were condemned, or put in the place of those that are open here, are let go of soon, whether
         # anybody asks for a verdict or not: whoever keeps the replica waits for that.
-        while not self._stopping.wait(RETRY_SECONDS):
-            if replica.is_marked_corrupt or replica.is_replaced:
-                return
+        with held_for_reading(self.replica_directory):
+            while not self._stopping.wait(RETRY_SECONDS):
+                if replica.is_marked_corrupt or replica.is_replaced:
+                    return

@@ -22,6 +22,7 @@ import lmdb
 from keywright.domain import verdict
 from keywright.domain.keyformat import Secret
 from keywright.edge.replica.freshness import SyncClock
+from keywright.edge.replica.lease import Lease
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 from keywright.runtime import secret_files
@@ -98,6 +99,9 @@ class ReplicaSource(ABC):
         with self._opening:
             thread, self._thread, self._is_open = self._thread, None, False
             if thread is not None:
+                # No answers from here on: the origin may be told that this replica is gone.
+                with self._reading:
+                    self._validator = None
                 self._stopping.set()
                 self._wake()
                 thread.join(STOP_SECONDS)
@@ -149,6 +153,10 @@ class ReplicaSource(ABC):
 
     def _new_sync_clock(self) -> SyncClock:
         return SyncClock(self.replica_directory / "in-step.json", self._clock)
+
+    def _new_lease(self) -> Lease:
+        """Until when the replica may answer, as whoever keeps it has promised."""
+        return Lease(self.replica_directory / "lease.json", self._clock, self._sync_clock.lag_seconds)
 
     def _tell(self, reason: str) -> None:
         """Once, not at every attempt."""

@@ -5,7 +5,8 @@ HMAC-SHA-256 under a key derived from the deployment's pepper, as a frame's is (
 say for an edge that it has applied what it has not. `start` and `number` tell a later report from an earlier one.
 
 Written: `kwr1`, the MAC (32 bytes), a JSON array in one line. Names are short and plain, because they are shown in
-headers, logs and tables; what is anything else is refused with ReportError, never guessed at.
+headers, logs and tables; what is anything else is refused with ReportError, never guessed at. What format 1 has no
+place for, an edge that stops or that promises to refuse, is written as format 2; all else still is format 1.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ import contextlib
 import hmac
 import json
 import re
-from dataclasses import astuple, dataclass
+from collections.abc import Collection
+from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 
 from keywright.domain.keyformat import Digester
 from keywright.protocol.changes import Cursor
 
-FORMAT_VERSION = 1
-"""Goes up when an older reader could misunderstand a report."""
+FORMAT_VERSION = 2
+"""Goes up when an older reader could misunderstand a report. Both are read, and 1 is written where it says it all."""
 MAX_BYTES = 1024
 
+_FIRST_MAGIC = b"kwr1"
 _MAGIC = b"kwr%d" % FORMAT_VERSION
 _HEAD_BYTES = len(_MAGIC) + 32
+_FIRST_FIELDS = 11
 # A NUL and spaces: no API key, not even a custom one, can have this text and so this digest.
 _KEY_LABEL = "keywright edge reports\x00 1"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -47,6 +51,11 @@ class EdgeState(StrEnum):
     SYNCED = "synced"
     BEHIND = "behind"
     """It judges keys by what it has, and is not known to have everything."""
+    GONE = "gone"
+    """It has ended, and all of its processes with it: a goodbye."""
+
+
+_FIRST_STATES = frozenset({EdgeState.STARTING, EdgeState.SYNCED, EdgeState.BEHIND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,10 @@ class Report:
     since: int
     cursor: Cursor | None
     lag: int | None
+    refuses_after: int | None = None
+    """After so many milliseconds in which no report of it was taken it answers for no key; None: it goes on."""
+    is_leased: bool = False
+    """Whether that is its own setting, whatever its buckets say."""
 
     @property
     def revision(self) -> int | None:
@@ -81,26 +94,30 @@ class ReportSigner:
         self._key = digester.digest(_KEY_LABEL)
 
     def encode(self, report: Report) -> bytes:
-        signed = json.dumps(astuple(report), separators=(",", ":")).encode()
-        return b"%b%b%b" % (_MAGIC, self._mac(signed), signed)
+        row = astuple(report)
+        is_plain = report.refuses_after is None and not report.is_leased and report.state is not EdgeState.GONE
+        magic, row = (_FIRST_MAGIC, row[:_FIRST_FIELDS]) if is_plain else (_MAGIC, row)
+        signed = json.dumps(row, separators=(",", ":")).encode()
+        return b"%b%b%b" % (magic, self._mac(magic, signed), signed)
 
     def decode(self, data: bytes) -> Report:
         """Raises ReportError."""
         if len(data) > MAX_BYTES:
             raise ReportError(f"a report has at most {MAX_BYTES} bytes")
-        if data[: len(_MAGIC)] != _MAGIC:
+        magic = data[: len(_MAGIC)]
+        if magic not in (_FIRST_MAGIC, _MAGIC):
             raise ReportError(f"not a report of format {FORMAT_VERSION}: origin and edge are of different versions")
         signed = data[_HEAD_BYTES:]
-        if not hmac.compare_digest(data[len(_MAGIC) : _HEAD_BYTES], self._mac(signed)):
+        if not hmac.compare_digest(data[len(_MAGIC) : _HEAD_BYTES], self._mac(magic, signed)):
             raise ReportError("the report was not made by an edge of this deployment, or was changed on its way")
         try:
             row = json.loads(signed)
         except (ValueError, RecursionError):
             raise ReportError("the report can't be read") from None
-        return _checked(row)
+        return _checked(row) if magic == _FIRST_MAGIC else _checked_second(row)
 
-    def _mac(self, signed: bytes) -> bytes:
-        return hmac.digest(self._key, _MAGIC + signed, "sha256")
+    def _mac(self, magic: bytes, signed: bytes) -> bytes:
+        return hmac.digest(self._key, magic + signed, "sha256")
 
 
 def is_edge_name(text: str) -> bool:
@@ -113,7 +130,20 @@ def edge_name_of(host: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", host)[:64] or "edge"
 
 
-def _checked(row: object) -> Report:
+def _checked_second(row: object) -> Report:
+    """A row of format 2: one of format 1, and what the edge promises."""
+    match row:
+        case [*first, int() | None as refuses_after, bool(is_leased)] if type(refuses_after) is not bool:
+            if refuses_after is not None and not 0 <= refuses_after <= _MOST:
+                raise ReportError("the report holds a number that can't be")
+            if is_leased and refuses_after is None:
+                raise ReportError("the report tells of a lease without an end")
+            report = _checked(first, set(EdgeState))
+            return replace(report, refuses_after=refuses_after, is_leased=is_leased)
+    raise ReportError("the report is of another shape")
+
+
+def _checked(row: object, states: Collection[EdgeState] = _FIRST_STATES) -> Report:
     match row:
         case [
             str(deployment), str(instance), str(start), int(number),
@@ -129,7 +159,7 @@ def _checked(row: object) -> Report:
                 raise ReportError("the report holds an id of another form")
             if not (is_edge_name(name) and (not region or is_edge_name(region)) and _VERSION.fullmatch(version)):
                 raise ReportError("an edge's name and region are 1 to 64 of A-Z, a-z, 0-9, ., _ and -")
-            if state not in set(EdgeState):
+            if state not in states:
                 raise ReportError("the report tells of a state that is not known")
             return Report(
                 deployment, instance, start, number, name, region, version, EdgeState(state), since, cursor, lag

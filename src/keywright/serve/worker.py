@@ -20,6 +20,7 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
+from keywright.edge.sync.presence import Presence
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.oidc.authorization import Client
@@ -156,7 +157,7 @@ class ServeWorker:
         )
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
-        self._edges = Edges(self._database, self._report)
+        self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
         self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock)
         end_users = _end_users(settings.end_users)
         self._origin = create_origin(
@@ -200,6 +201,7 @@ class ServeWorker:
         self._endless: list[asyncio.Task[None]] = []
         """What ends when it is cancelled."""
         self._is_worker = False
+        self._presence = Presence(settings.replica_dir)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -216,6 +218,7 @@ class ServeWorker:
 
     async def start(self) -> None:
         """In step with the record if it can be reached; if not, the replica answers for what it has."""
+        await self._presence.enter()
         try:
             await asyncio.wait_for(self._sync_loop.sync_now(), FIRST_LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001
@@ -239,6 +242,9 @@ class ServeWorker:
         self._stop_answers()
         await asyncio.gather(*self._running)
         await self._sync_loop.close()
+        with self._presence.leave() as is_last:
+            if is_last:
+                await self._edges.say_goodbye()
         self._replica.close()
         await self._database.close()
 

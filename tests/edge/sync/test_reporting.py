@@ -194,3 +194,44 @@ def http_reports(answer: Callable[[httpx2.Request], httpx2.Response]) -> HttpRep
     reports = new_http_reports("http://origin.test", Secret("the-token-of-this-edge"), DIGESTER, edge_name="edge-1")
     reports._client._transport = httpx2.MockTransport(answer)
     return reports
+
+
+async def test_what_was_taken_is_told_with_when_it_was_sent_and_whether_it_is_the_first_after_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(reporting, "LEAST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(reporting, "FAILED_PAUSE_SECONDS", 0.02)
+    one, taken = identity(tmp_path), Taken(0.0)
+    told: list[tuple[int, float, bool]] = []
+    reporter = Reporter(
+        taken,
+        lambda: report_of(one),
+        random.uniform,
+        on_taken=lambda report, sent_at, is_back: told.append((report.number, sent_at, is_back)),
+        elapsed=lambda: 100.0 + len(taken.reports),
+    )
+    running = asyncio.create_task(reporter.run())
+    await until(lambda: len(told) >= 2)
+    taken.error = NotTaken("away")
+    await until(lambda: len(taken.reports) >= len(told) + 3)
+    count, taken.error = len(told), None
+    await until(lambda: len(told) >= count + 2)
+    running.cancel()
+    assert [is_back for _, _, is_back in told[: count + 2]] == [*[False] * count, True, False]
+    assert all(sent_at == 100.0 + number - 1 for number, sent_at, _ in told)
+
+
+async def test_whoever_finds_the_origin_again_ends_the_pause_after_a_failed_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "FAILED_PAUSE_SECONDS", 1000.0)
+    one, taken = identity(tmp_path), Taken(0.0)
+    taken.error = NotTaken("away")
+    reporter = Reporter(taken, lambda: report_of(one), random.uniform)
+    running = asyncio.create_task(reporter.run())
+    await until(lambda: len(taken.reports) == 1)
+    taken.error = None
+    reporter.wake()
+    await until(lambda: len(taken.reports) == 2)
+    running.cancel()

@@ -120,7 +120,43 @@ async def test_an_edge_is_shown_as_it_said(embedded: Service) -> None:
     assert edge == {
         "id": report_of(embedded, "edge-1").instance, "name": "edge-1", "region": "eu-north", "version": "9.9",
         "connected": True, "state": "synced", "since": "2027-01-15T08:00:00.000Z", "revision": revision,
+        "refusesAfterSeconds": None, "leased": False, "refusing": False,
     }  # fmt: skip
+
+
+async def test_an_edge_that_is_gone_for_good_is_retired_by_who_may_write_and_is_back_if_it_still_reports(
+    embedded: Service,
+) -> None:
+    await embedded.call("POST", "/v1/accounts", json={"name": "partner"})
+    mine = await embedded.new_management_key(**FOLLOW)
+    reads, writes = [await embedded.new_management_key(account=access) for access in ("read", "write")]
+    stranger = await embedded.new_management_key("partner", account="write")
+    await tell(embedded, report_of(embedded, "mine", cursor=None), mine)
+    await tell(embedded, report_of(embedded, "everything", cursor=None))
+    url = "/v1/accounts/my-account/edges"
+    one, other = (f"{url}/{report_of(embedded, name).instance}" for name in ("mine", "everything"))
+    await embedded.call("DELETE", one, key=stranger, expect=404)
+    await embedded.call("DELETE", one, key=reads, expect=403)
+    await embedded.call("DELETE", other, key=writes, expect=403)
+    await embedded.call("DELETE", f"{url}/nobody-has-this-id", expect=404)
+    await embedded.call("DELETE", one, key=writes, expect=204)
+    await embedded.call("DELETE", one, key=writes, expect=404)
+    await embedded.call("DELETE", other, expect=204)
+    assert set(await edges_of(embedded)) == {embedded.settings.edge_name}
+    answer = await embedded.client.post(f"{embedded.consumers_url}?wait=all&timeout=1000", json={"name": "one"})
+    assert (answer.headers["keywright-applied"], answer.headers.get("keywright-pending")) == ("1/1", None)
+    logged = await embedded.call("GET", "/v1/accounts/my-account/audit-logs?action=edge.retire&success=true")
+    assert [entry["resources"][0]["metadata"]["name"] for entry in logged["data"]] == ["everything", "mine"]
+    await tell(embedded, report_of(embedded, "mine"), mine)
+    assert set(await edges_of(embedded)) == {embedded.settings.edge_name, "mine"}
+
+
+async def test_one_that_refuses_by_now_is_named_and_not_waited_for(embedded: Service) -> None:
+    await tell(embedded, report_of(embedded, "strict", cursor=None, refuses_after=0))
+    answer = await embedded.client.post(f"{embedded.consumers_url}?wait=all&timeout=20000", json={"name": "one"})
+    assert answer.headers["keywright-applied"] == "1/1"
+    assert answer.headers["keywright-refusing"] == "strict"
+    assert (await edges_of(embedded))["strict"]["refusing"] is True
 
 
 async def test_two_edges_of_one_name_are_two(embedded: Service) -> None:

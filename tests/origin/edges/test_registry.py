@@ -163,19 +163,59 @@ async def test_as_many_as_were_asked_for_are_enough_and_no_fewer(world: World, c
     assert (outcome.applied, outcome.wanted, outcome.is_reached) == (applied, count, applied == count)
 
 
-async def test_an_edge_that_is_silent_drops_out_of_a_wait_that_is_under_way(world: World) -> None:
+async def test_an_edge_that_is_silent_is_waited_for_also_by_origins_that_never_heard_it(world: World) -> None:
+    before, after = await world.head(), await world.write()
+    await world.origin().acknowledge(world.report("silent", before), ACCOUNT)
+    world.now += 40_000
+    for origin in (world.origin(), world.origin()):
+        waiting = asyncio.create_task(origin.wait(after.revision, None, 1))
+        await until(lambda one=origin: one._book.rows_as_of >= 0)  # type: ignore[misc]
+        world.now += 2
+        outcome = await waiting
+        assert (outcome.applied, outcome.wanted, [one.report.name for one in outcome.pending]) == (1, 2, ["silent"])
+    # It comes back at any origin, and has it.
+    waiting = asyncio.create_task(world.origin().wait(after.revision, None, 1000))
+    await world.origin().acknowledge(world.report("silent", after, number=2), ACCOUNT)
+    assert (await asyncio.wait_for(waiting, 10)).is_reached
+
+
+async def test_an_edge_that_promised_to_refuse_is_waited_for_until_then_and_named(world: World) -> None:
     origin = world.origin()
     before, after = await world.head(), await world.write()
-    await origin.acknowledge(world.report("dead", before), ACCOUNT)
+    await origin.acknowledge(replace(world.report("strict", before), refuses_after=60_000), ACCOUNT)
     waiting = asyncio.create_task(origin.wait(after.revision, None, 1000))
     await asyncio.sleep(0.1)
+    world.now += 60 + rules.REFUSAL_MARGIN_SECONDS
+    await asyncio.sleep(0.1)
     assert not waiting.done()
-    world.now += rules.LIVE_SECONDS + 1
-    # What was kept of it ages by the database's clock.
-    async with world.record.database.write() as tx:
-        await tx.execute(sa.update(tables.edges).values(seen_at=1))
+    world.now += 0.1
     outcome = await asyncio.wait_for(waiting, 10)
-    assert (outcome.applied, outcome.wanted) == (1, 1)
+    assert (outcome.applied, outcome.wanted, [one.report.name for one in outcome.refusing]) == (1, 1, ["strict"])
+
+
+async def test_an_edge_that_says_goodbye_is_not_waited_for_at_any_origin_and_may_come_back_at_any(
+    world_on_both: World,
+) -> None:
+    world = world_on_both
+    here, there = world.origin("here"), world.origin("there")
+    before, after = await world.head(), await world.write()
+    # Both heard it, and only one hears the goodbye.
+    await here.acknowledge(world.report("a", before), ACCOUNT)
+    await there.acknowledge(world.report("a", before, number=2), ACCOUNT)
+    gone = replace(world.report("a", before, number=1, start="9" * 16), state=EdgeState.GONE)
+    world.now += 0.5
+    await there.acknowledge(gone, ACCOUNT)
+    for origin in (here, there):
+        world.now += 0.5
+        assert (await origin.wait(after.revision, None, 10)).wanted == 1
+    assert await world.rows() == []
+    # An origin that heard it before the goodbye takes it down anew.
+    world.now += 0.5
+    await here.acknowledge(world.report("a", before, number=1, start="8" * 16), ACCOUNT)
+    waiting = asyncio.create_task(there.wait(after.revision, None, 1))
+    await asyncio.sleep(0.2)
+    world.now += 2
+    assert [one.report.name for one in (await waiting).pending] == ["a"]
 
 
 async def test_what_another_origin_heard_counts_within_a_blink_when_somebody_waits(world_on_both: World) -> None:
@@ -298,32 +338,49 @@ async def test_no_account_speaks_for_an_edge_of_another_one(world: World) -> Non
     assert [(one.account_id, one.report.name) for one in (await waiting).pending] == [(ACCOUNT, "a")]
 
 
-async def test_an_account_has_only_so_many_edges_and_one_that_is_gone_makes_room(
+async def test_an_account_has_only_so_many_edges_that_may_answer_and_who_waits_is_told_of_more(
     world_on_both: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "MOST_EDGES", 3)
     origin, head = world_on_both.origin(), await world_on_both.head()
-    for name in ("a", "b", "c"):
+    await origin.acknowledge(replace(world_on_both.report("a", head), refuses_after=60_000), ACCOUNT)
+    for name in ("b", "c"):
         await origin.acknowledge(world_on_both.report(name, head), ACCOUNT)
-    with pytest.raises(TooManyRequests):
-        await origin.acknowledge(world_on_both.report("d", head), ACCOUNT)
-    # An edge that has its row comes back at any origin, and other accounts have room of their own.
-    await world_on_both.origin().acknowledge(world_on_both.report("a", head, number=2), ACCOUNT)
-    await origin.acknowledge(world_on_both.report("d", head), "acct_of_another")
+    # Silence makes no room: they may answer.
     async with world_on_both.record.database.write() as tx:
         await tx.execute(sa.update(tables.edges).where(tables.edges.c.name == "b").values(seen_at=1))
+    with pytest.raises(TooManyRequests):
+        await origin.acknowledge(world_on_both.report("d", head), ACCOUNT)
+    waiting = asyncio.create_task(origin.wait(head.revision, None, 1))
+    await until(lambda: origin._book.rows_as_of >= 0)
+    world_on_both.now += 2
+    assert [one.report.name for one in (await waiting).pending] == [rules.OVERFLOW]
+    # An edge that has its row comes back at any origin, and other accounts have room of their own.
+    await world_on_both.origin().acknowledge(world_on_both.report("b", head, number=2), ACCOUNT)
+    await origin.acknowledge(world_on_both.report("d", head), "acct_of_another")
+    # What refuses by now takes no room.
+    async with world_on_both.record.database.write() as tx:
+        await tx.execute(sa.update(tables.edges).where(tables.edges.c.name == "a").values(seen_at=1))
+        await rows.retire(tx, ACCOUNT, rules.OVERFLOW)
     await origin.acknowledge(world_on_both.report("d", head), ACCOUNT)
     kept = {one.report.name for one in await world_on_both.rows() if one.account_id == ACCOUNT}
-    assert kept == {"a", "c", "d"}
+    assert kept == {"a", "b", "c", "d"}
 
 
-async def test_rows_of_edges_that_are_gone_for_long_are_removed(
-    world_on_both: World, monkeypatch: pytest.MonkeyPatch
+async def test_edges_that_are_silent_for_long_are_retired_with_a_log_line_and_an_audit_entry(
+    world_on_both: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    origin = world_on_both.origin()
-    await origin.acknowledge(world_on_both.report("gone", await world_on_both.head()), ACCOUNT)
+    origin, head = world_on_both.origin(), await world_on_both.head()
+    await origin.acknowledge(world_on_both.report("gone", head), ACCOUNT)
+    await origin.acknowledge(world_on_both.report("silent", head), ACCOUNT)
+    await origin.acknowledge(replace(world_on_both.report("strict", head), refuses_after=60_000), ACCOUNT)
+    leased = replace(world_on_both.report("leased", head), refuses_after=60_000, is_leased=True)
+    await origin.acknowledge(leased, DEPLOYMENT)
+    ages = {"gone": 86_401, "silent": 86_000, "strict": 70, "leased": 70}
     async with world_on_both.record.database.write() as tx:
-        await tx.execute(sa.update(tables.edges).values(seen_at=1))
+        for name, age in ages.items():
+            seen_at = await rows._now(tx) - age * 1000
+            await tx.execute(sa.update(tables.edges).where(tables.edges.c.name == name).values(seen_at=seen_at))
     monkeypatch.setattr(registry, "PRUNE_SECONDS", 0.0)
     world_on_both.now += rules.LIVE_SECONDS + 1
     async with running(origin):
@@ -331,6 +388,12 @@ async def test_rows_of_edges_that_are_gone_for_long_are_removed(
         # A moment later nothing of it is in memory either.
         world_on_both.now += registry.STORE_SECONDS
         await until(lambda: (ACCOUNT, world_on_both.report("gone", None).instance) not in origin._book.heard)
+    assert {one.report.name for one in await world_on_both.rows()} - {"own"} == {"silent", "strict"}
+    assert "edge gone is retired: nothing was heard of it" in caplog.text
+    async with world_on_both.record.database.read() as tx:
+        entries = await tx.all(sa.select(tables.audit_logs).where(tables.audit_logs.c.action == "edge.retire"))
+    assert sorted(row.body["resources"][0]["metadata"]["name"] for row in entries) == ["gone", "leased"]
+    assert {row.actor_sub for row in entries} == {"system"}
 
 
 async def _is_gone(world: World) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from keywright.origin.edges.rules import (
     DEPLOYMENT,
     LIVE_SECONDS,
+    REFUSAL_MARGIN_SECONDS,
     ROUNDING_SECONDS,
     Entry,
     ReportBook,
@@ -59,10 +62,52 @@ def test_a_revision_is_reached_by(
     assert (outcome.applied, outcome.wanted, outcome.is_reached) == (applied, wanted, is_reached)
 
 
-def test_who_is_silent_for_long_is_not_waited_for() -> None:
-    entries = {(ACCOUNT, "live"): entry_of(4, ago=LIVE_SECONDS), (ACCOUNT, "gone"): entry_of(4, ago=LIVE_SECONDS + 0.1)}
+def test_who_is_silent_is_pending_however_long() -> None:
+    entries = {(ACCOUNT, "live"): entry_of(5), (ACCOUNT, "silent"): entry_of(4, ago=80_000)}
     outcome = judge(entries, 5, None, newest=10, now=NOW, is_known=True)
-    assert (outcome.wanted, [one.account_id for one in outcome.pending]) == (1, [ACCOUNT])
+    assert (outcome.applied, outcome.wanted, [one.age for one in outcome.pending]) == (1, 2, [80_000])
+
+
+@pytest.mark.parametrize(
+    ("promised", "silent", "revision", "wanted", "pending", "refusing"),
+    [
+        (None, 80_000.0, 4, 2, 1, 0),
+        (60_000, 60.0, 4, 2, 1, 0),
+        (60_000, 60.0 + REFUSAL_MARGIN_SECONDS, 4, 2, 1, 0),
+        (60_000, 60.1 + REFUSAL_MARGIN_SECONDS, 4, 1, 0, 1),
+        (60_000, 80_000.0, None, 1, 0, 1),
+        (60_000, 80_000.0, 5, 2, 0, 0),
+    ],
+    ids=["no promise", "not over", "not surely", "over", "empty", "has it"],
+)
+def test_who_promised_to_refuse_is_waited_for_until_then(
+    promised: int | None, silent: float, revision: int | None, wanted: int, pending: int, refusing: int
+) -> None:
+    report = replace(report_of("leased", revision), refuses_after=promised)
+    entries = {(ACCOUNT, "live"): entry_of(5), (ACCOUNT, "leased"): Entry(report, NOW - silent)}
+    outcome = judge(entries, 5, None, newest=10, now=NOW, is_known=True)
+    assert (outcome.wanted, len(outcome.pending), len(outcome.refusing)) == (wanted, pending, refusing)
+    assert outcome.is_reached is (pending == 0)
+
+
+def test_what_was_heard_of_an_edge_that_was_retired_since_tells_nothing() -> None:
+    book, key = book_with(report_of("a", 4), at=NOW)
+    assert key in book.entries(report_of("own", 5), NOW)
+    book.take_rows([], NOW + 1, as_of=NOW + 0.5)
+    assert key not in book.entries(report_of("own", 5), NOW + 1)
+    # It runs, and says so again.
+    book.hear(key, report_of("a", 4, number=2), NOW + 2)
+    assert key in book.entries(report_of("own", 5), NOW + 2)
+
+
+def test_after_a_goodbye_a_late_report_tells_nothing_and_one_of_a_new_start_does() -> None:
+    book, key = book_with(report_of("a", 4))
+    book.take_rows([Heard(ACCOUNT, report_of("a", 4), 0.0)], NOW, as_of=NOW)
+    book.bid_farewell(key, replace(report_of("a", 4, number=5), state=EdgeState.GONE), NOW + 1)
+    assert key not in book.entries(report_of("own", 5), NOW + 1)
+    assert not book.hear(key, report_of("a", 4, number=4), NOW + 2)
+    assert book.hear(key, report_of("a", 4, number=1, start="1" * 16), NOW + 3)
+    assert key in book.entries(report_of("own", 5), NOW + 3)
 
 
 def test_what_is_not_known_is_not_reached() -> None:

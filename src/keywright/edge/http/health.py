@@ -27,6 +27,8 @@ class SyncStatus(Protocol):
     @property
     def since(self) -> datetime: ...
     @property
+    def is_refusing(self) -> bool: ...
+    @property
     def reason(self) -> str | None: ...
 
 
@@ -41,11 +43,14 @@ class Health:
         await send_document(scope, send, 200, JSON, b'{"alive":true}')
 
     async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """200 when keys can be judged, in step with the record or not; 503 before the first snapshot."""
+        """200 when keys can be judged, in step with the record or not; 503 before the first snapshot,
+        and when the edge was out of step, or unheard, for as long as it promised to answer.
+        """
         status = self._status
         revision, lag = status.revision, status.lag_seconds
+        is_ready = revision is not None and not status.is_refusing
         told = {
-            "ready": revision is not None,
+            "ready": is_ready,
             "synced": status.is_synced,
             "revision": revision,
             "lag_seconds": round(lag, 3) if math.isfinite(lag) else None,
@@ -53,4 +58,4 @@ class Health:
         }
         if status.reason is not None:
             told["reason"] = status.reason
-        await send_document(scope, send, 503 if revision is None else 200, JSON, encode_json(told))
+        await send_document(scope, send, 200 if is_ready else 503, JSON, encode_json(told))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.replica.files import Files
+    from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.records import BucketRecord
     from keywright.protocol.changes import BucketPut, Change
 
@@ -33,7 +34,10 @@ class NotReady(Exception):
 
 
 class Stale(Exception):
-    """The replica has been out of step for longer than the bucket's owner allows."""
+    """The replica has been out of step for longer than the bucket's owner, or whoever runs the edge, allows."""
+
+
+_LEASE_IS_OVER = "out of step, or unheard, for as long as this edge promised to answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class ReplicaReader:
         self._files = files
         self._pepper_check = pepper_check
         self._lag_seconds = lag_seconds
+        self.lease: Lease | None = None
+        """Until when anything may be answered."""
         self._view = _View(-1, is_ready=False)
 
     def find(self, bucket: str, digest: bytes) -> tuple[KeyRecord | None, ConsumerRecord | None] | None:
@@ -62,6 +68,8 @@ class ReplicaReader:
         Raises NotReady without a snapshot, Stale when the bucket's owner would rather have no answer, lmdb.Error or
         ValueError when the files can't be read.
         """
+        if self.lease is not None and self.lease.is_over():
+            raise Stale(_LEASE_IS_OVER)
         files = self._files
         try:
             tx = files.begin(files.keys)
@@ -115,7 +123,9 @@ class ReplicaReader:
             return self._find_bucket(tx, view, name)
 
     def check_fresh(self, bucket: BucketRecord | BucketPut) -> None:
-        """Raise Stale when the replica has been out of step for longer than the bucket allows."""
+        """Raise Stale when the replica has been out of step for longer than the bucket, or the edge's lease, allows."""
+        if self.lease is not None and self.lease.is_over():
+            raise Stale(_LEASE_IS_OVER)
         limit = bucket.refuse_after
         if limit is not None and self._lag_seconds() > limit:
             raise Stale(f"out of step for more than {limit} s")

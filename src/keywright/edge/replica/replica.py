@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from keywright.edge.replica.lease import Lease
     from keywright.protocol.changes import Batch, BucketPut, Change, Cursor
 
     Guard = AbstractContextManager[object]
@@ -51,6 +52,7 @@ class Replica:
     """
 
     observer: Observer | None = None
+    _lease: Lease | None = None
 
     def __init__(
         self,
@@ -116,6 +118,10 @@ class Replica:
         """
         self.close()
         self._use(Files.open(self._files.path, self._files.map_size, integrity.probe, replace=True))
+
+    def bind(self, lease: Lease) -> None:
+        """Answer only while this lease lasts."""
+        self._lease = self._reader.lease = lease
 
     # -- reading: see ReplicaReader -----------------------------------------------------------------------------------
 
@@ -220,6 +226,7 @@ class Replica:
         self._files = files
         # With each opening anew: other files count their transactions anew, and might come by an old view's number.
         self._reader = ReplicaReader(files, self._pepper_check, self._lag_seconds)
+        self._reader.lease = self._lease
         self._writer = ReplicaWriter(files, self._pepper_check)
         # The reader's own methods: a call in between would cost each validation.
         self.find = self._reader.find

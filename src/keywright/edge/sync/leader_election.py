@@ -20,6 +20,7 @@ import lmdb
 
 from keywright.domain.models import to_iso
 from keywright.edge.replica.replica import ReplicaBroken
+from keywright.edge.sync.presence import Presence
 from keywright.runtime import atomic_file, tasks
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keywright.edge.replica.freshness import SyncClock
+    from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.loop import SyncLoop
     from keywright.protocol.changes import Cursor
@@ -55,13 +57,20 @@ class LeaderElection:
         sync_clock: SyncClock,
         *,
         report: Callable[[], Awaitable[None]] | None = None,
+        lease: Lease | None = None,
+        say_goodbye: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`path` is the file in which the leader writes its status."""
+        """`path` is the file in which the leader writes its status. `say_goodbye` is called when the last process on
+        the replica has ended as it was told to.
+        """
         self._replica = replica
         self._path = path
         self._new_sync_loop = new_sync_loop
         self._sync_clock = sync_clock
         self._report = report
+        self._lease = lease
+        self._presence = Presence(path.parent)
+        self._say_goodbye = say_goodbye
         self._clock = clock
         self._started = clock.now()
         self._sync_loop: SyncLoop | None = None
@@ -83,6 +92,11 @@ class LeaderElection:
         return self._sync_clock.lag_seconds()
 
     @property
+    def is_refusing(self) -> bool:
+        """Whether the edge answers for no key: it was out of step, or unheard, for as long as it promised."""
+        return self._lease is not None and self._lease.is_over()
+
+    @property
     def reason(self) -> str | None:
         return self._sync_loop.reason if self._sync_loop else self._read().reason
 
@@ -96,7 +110,18 @@ class LeaderElection:
         return None if cursor is None else cursor.revision
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow, or wait for the turn to, until `stop` is set."""
+        """Follow, or wait for the turn to, until `stop` is set. By then this process answers nobody any more."""
+        await self._presence.enter()
+        await self._run(stop)
+        with self._presence.leave() as is_last:
+            if is_last and self._say_goodbye is not None:
+                await self._say_goodbye()
+
+    def origin_seen(self, *, is_back: bool) -> None:
+        if self._sync_loop is not None:
+            self._sync_loop.origin_seen(is_back=is_back)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 with self._replica.following() as is_ours:

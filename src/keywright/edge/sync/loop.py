@@ -75,6 +75,7 @@ class SyncLoop:
         self._waiting: asyncio.Task[None] | None = None
         self._is_known_deployment = False
         self._is_synced = False
+        self._is_refused = False
         self._since = clock.now()
         self._failures = FailureLog(_log, "can't follow the record")
         self._reason: str | None = None
@@ -95,6 +96,11 @@ class SyncLoop:
         return self._sync_clock.lag_seconds()
 
     @property
+    def is_refusing(self) -> bool:
+        """An edge beside its origin promises nothing."""
+        return False
+
+    @property
     def reason(self) -> str | None:
         """Why the replica is not in step, if it isn't and that is known."""
         return None if self._is_synced else self._reason
@@ -112,6 +118,13 @@ class SyncLoop:
     def wake(self) -> None:
         """Look again now: there may be something new. From the event loop's own thread."""
         self._woken.set()
+
+    def origin_seen(self, *, is_back: bool) -> None:
+        """The origin was met by other means: waiting out a failure is over. One that refused us need not be asked
+        sooner for that, unless it was away and `is_back`.
+        """
+        if not self._is_synced and (is_back or not self._is_refused):
+            self._woken.set()
 
     async def sync_now(self) -> None:
         """Return when the replica has every change that was committed before this call; raises what stands in the way.
@@ -158,7 +171,8 @@ class SyncLoop:
         self._mark(is_synced=False)
         self._reason = f"{type(error).__name__}: {error}"
         self._failures.note(error, logging.ERROR if isinstance(error, (Refused, Untrusted)) else logging.WARNING)
-        if isinstance(error, Refused):
+        self._is_refused = isinstance(error, Refused)
+        if self._is_refused:
             return self._backoff.spread(REFUSED_PAUSE_SECONDS)
         return self._backoff.next_pause()
 

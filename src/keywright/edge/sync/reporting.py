@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import httpx2
@@ -26,7 +27,9 @@ _log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 3.0
 SEND_SECONDS = 5.0
-FAILED_PAUSE_SECONDS = 2.0
+FAILED_PAUSE_SECONDS = 1.0
+LEAST_PAUSE_SECONDS = 0.1
+GOODBYE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 10.0
 
 
@@ -45,10 +48,21 @@ class Reports(Protocol):
 class Reporter:
     """Sends what `new_report` says of this edge: when woken, and at each heartbeat, until it is cancelled."""
 
-    def __init__(self, reports: Reports, new_report: Callable[[], Report], uniform: Uniform) -> None:
+    def __init__(
+        self,
+        reports: Reports,
+        new_report: Callable[[], Report],
+        uniform: Uniform,
+        *,
+        on_taken: Callable[[Report, float, bool], None] = lambda report, sent_at, is_back: None,
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`on_taken` is told which report was taken, when it was sent, and whether it is the first after a failure."""
         self._reports = reports
         self._new_report = new_report
         self._uniform = uniform
+        self._on_taken = on_taken
+        self._elapsed = elapsed
         self._woken = asyncio.Event()
         self._has_failed = False
 
@@ -60,18 +74,35 @@ class Reporter:
         while True:
             self._woken.clear()
             try:
-                pause = await self._reports.send(self._new_report())
-                self._has_failed = False
+                sent_at, report = self._elapsed(), self._new_report()
+                pause = await self._reports.send(report)
+                is_back, self._has_failed = self._has_failed, False
+                self._on_taken(report, sent_at, is_back)
             except Exception as error:  # noqa: BLE001
                 # Whether the record can be followed is said by who follows it; this only keeps others from knowing.
                 if not self._has_failed:
                     self._has_failed = True
                     _log.warning("can't report to the origin: %s", error)
-                pause = FAILED_PAUSE_SECONDS * self._uniform(0.5, 1.0)
+                # Whoever follows may be faster to find the origin again: what wakes us then is worth a try.
+                await asyncio.sleep(LEAST_PAUSE_SECONDS)
+                await self._until_woken(FAILED_PAUSE_SECONDS * self._uniform(0.5, 1.0))
+                continue
             await asyncio.sleep(pause)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_SECONDS - min(pause, HEARTBEAT_SECONDS)):
-                    await self._woken.wait()
+            await self._until_woken(HEARTBEAT_SECONDS - min(pause, HEARTBEAT_SECONDS))
+
+    async def say_goodbye(self, report: Report) -> None:
+        """The last report there is; not sent again if it is lost."""
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._reports.send(report)
+        except Exception as error:  # noqa: BLE001
+            reason = str(error) or type(error).__name__
+            _log.warning("can't say goodbye to the origin (%s): writes wait for this edge until it is retired", reason)
+
+    async def _until_woken(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
 
 
 class NoReports:

@@ -16,6 +16,7 @@ from keywright.edge.sync.feed import NoFeed, NotifyingFeed
 from keywright.edge.sync.http_feed import CONNECT_SECONDS, SILENCE_SECONDS, HttpFeed
 from keywright.edge.sync.leader_election import LeaderElection
 from keywright.edge.sync.loop import SyncLoop
+from keywright.edge.sync.promise import Promises
 from keywright.edge.sync.reporting import SEND_SECONDS, HttpReports, NoReports, Reporter
 from keywright.runtime.backoff import Backoff
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester, Secret
     from keywright.edge.identity import Identity
     from keywright.edge.replica.freshness import SyncClock
+    from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.feed import Feed
     from keywright.edge.sync.nats_feed import NatsFeed
@@ -115,21 +117,46 @@ def new_election(
     sync_clock: SyncClock,
     identity: Identity,
     reports: Reports | None,
+    lease: Lease,
+    *,
+    late_seconds: float = 0.0,
 ) -> LeaderElection:
-    """The part of this process. Without reports nobody hears of the edge, and no write waits for it."""
+    """The part of this process. Without reports nobody hears of the edge, and no write waits for it.
+
+    `late_seconds` is for how long somebody believes what this edge said after it said so; such an edge can't say
+    goodbye.
+    """
 
     def new_report() -> Report:
-        # Behind the deployment stands what the token may see of it.
-        deployment_id = (replica.deployment_id or "none").partition("/")[0]
+        promised = promise_of(replica, lease.seconds, now=clock.elapsed())
+        told = lease.offer(promised)
         return identity.report(
-            deployment_id,
+            deployment_id(),
             cursor=election.cursor,
             is_synced=election.is_synced,
             since=election.since,
             lag_seconds=election.lag_seconds,
+            refuses_after_seconds=None if told is None else told + late_seconds,
+            is_leased=lease.seconds is not None,
         )
 
-    reporter = None if reports is None else Reporter(reports, new_report, random.uniform)
+    def deployment_id() -> str:
+        # Behind the deployment stands what the token may see of it.
+        return (replica.deployment_id or "none").partition("/")[0]
+
+    def on_taken(report: Report, sent_at: float, is_back: bool) -> None:
+        seconds = None if report.refuses_after is None else report.refuses_after / 1000 - late_seconds
+        lease.taken(seconds, sent_at)
+        election.origin_seen(is_back=is_back)
+
+    async def say_goodbye() -> None:
+        if reporter is not None and not late_seconds:
+            await reporter.say_goodbye(identity.goodbye(deployment_id(), election.since))
+
+    promise_of = Promises()
+    reporter = None
+    if reports is not None:
+        reporter = Reporter(reports, new_report, random.uniform, on_taken=on_taken, elapsed=clock.elapsed)
     on_change = (lambda: None) if reporter is None else reporter.wake
     election = LeaderElection(
         replica,
@@ -138,6 +165,8 @@ def new_election(
         clock,
         sync_clock,
         report=None if reporter is None else reporter.run,
+        lease=lease,
+        say_goodbye=say_goodbye,
     )
     return election
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0006"
+SCHEMA_VERSION = "0007"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -253,9 +253,12 @@ edges = _table(
     sa.Column("revision", sa.BigInteger),
     sa.Column("lag_millis", sa.BigInteger),
     sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("refuses_after_millis", sa.BigInteger),
+    sa.Column("is_leased", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(None, "seen_at"),
 )
-"""What each edge said last, for the origins that did not hear it themselves. No part of the record: it may be emptied.
+"""What each edge said last, for the origins that did not hear it themselves. No part of the record; but a write waits
+for each edge that is in it, so who takes out a row says that this edge answers no more.
 
 `account_id` is text, and "" for edges of the deployment itself. `seen_at` is by the database's clock, in milliseconds.
 """

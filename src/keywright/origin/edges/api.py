@@ -9,7 +9,7 @@ from pydantic import Field
 from keywright.domain.models import from_millis
 from keywright.origin.edges.rules import Reported
 from keywright.origin.openapi.fields import ListOf, Moment, Shape
-from keywright.origin.openapi.parameters import AskedPage, PathAccount, new_router
+from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathEdge, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.request import CurrentEdges, CurrentUnitOfWork
 from keywright.protocol.reports import EdgeState
@@ -31,6 +31,11 @@ class EdgeShape(Shape):
     )
     since: Moment = Field(description="Since when it is in that state, by its own clock.")
     revision: int | None = Field(description="The newest change that it has applied.", examples=[42])
+    refuses_after_seconds: float | None = Field(
+        description="After how long without a report it answers for no key, as it promised; null is never."
+    )
+    leased: bool = Field(description="Whether that is the edge's own setting; one whose lease ran out is retired.")
+    refusing: bool = Field(description="Whether it certainly answers for no key by now, since that time is over.")
     lag_seconds: float | None = Field(
         description="For how long it may have been out of step; null while that is not known.", examples=[0.4]
     )
@@ -48,6 +53,9 @@ def _show(edge: Reported, now: datetime) -> EdgeShape:
         state=report.state,
         since=from_millis(report.since),
         revision=report.revision,
+        refuses_after_seconds=None if report.refuses_after is None else report.refuses_after / 1000,
+        leased=report.is_leased,
+        refusing=edge.is_refusing,
         lag_seconds=None if report.lag is None else round(report.lag / 1000 + edge.age, 3),
     )
 
@@ -56,6 +64,22 @@ def _show(edge: Reported, now: datetime) -> EdgeShape:
 async def list_edges(
     work: CurrentUnitOfWork, edges: CurrentEdges, account: PathAccount, page: AskedPage
 ) -> ListOf[EdgeShape]:
-    """The edges of an account and those that follow the whole deployment, by name. One that is gone stays for a day."""
+    """The edges of an account and those that follow the whole deployment, by name. One that fell silent stays until it
+    is retired.
+    """
     found, total = await edges.list_of(work, account, page)
     return ListOf.of([_show(edge, work.now) for edge in found], page, total)
+
+
+@router.delete(
+    "/accounts/{accountName}/edges/{edgeId}",
+    name="edge.retire",
+    summary="Retire an edge",
+    status_code=204,
+    responses=problems(403, 404),
+)
+async def retire_edge(work: CurrentUnitOfWork, edges: CurrentEdges, account: PathAccount, edge_id: PathEdge) -> None:
+    """Says that an edge is gone for good: no write waits for it any more. One that still runs is back, and waited for,
+    with its next report; so stop it first. An edge of the whole deployment needs the root key.
+    """
+    await edges.retire(work, account, edge_id)

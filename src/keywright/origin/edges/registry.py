@@ -1,9 +1,10 @@
 """Owns the registry of edges: it hears their reports, keeps them in the record, and waits until they applied a change.
 
 An edge reports to one origin, a change may be made at another. So each process knows at once what it heard itself, and
-learns the rest from the rows that all of them keep (store.py): the latest report only, written together, every
-few seconds, and within a blink only where somebody waits (docs/decisions/0013). What follows from all that is known is
-in rules.py.
+learns the rest from the rows that all of them keep (store.py): the latest report only, written together, every few
+seconds, and within a blink only where somebody waits (docs/decisions/0013). A row stays until the edge is retired, so
+an edge that fell silent, or that a process started anew has not heard yet, is waited for (docs/decisions/0033). What
+follows from all that is known is in rules.py.
 """
 
 from __future__ import annotations
@@ -11,31 +12,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
-from keywright.domain.problems import Conflict, TooManyRequests
+from keywright.domain.problems import Conflict, Forbidden, NotFound, TooManyRequests
+from keywright.origin.accounts import store as account_rows
 from keywright.origin.accounts.access import get_account
+from keywright.origin.audit import rules as audit
+from keywright.origin.audit.rules import RequestSource
+from keywright.origin.auth.actors import SYSTEM
 from keywright.origin.db import commit_log
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
 from keywright.origin.edges import store as rows
 from keywright.origin.edges.rules import (
     DEPLOYMENT,
-    LIVE_SECONDS,
+    OVERFLOW,
+    REFUSAL_MARGIN_SECONDS,
     EdgeKey,
     Outcome,
     ReportBook,
     Reported,
     judge,
     list_visible,
+    overflow_of,
 )
 from keywright.origin.edges.store import Heard
-from keywright.origin.pipeline.unit_of_work import UnitOfWork
+from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, Report
 
@@ -45,10 +54,10 @@ STORE_SECONDS = 3.0
 LOOK_SECONDS = 0.05
 WAITING_LOOK_SECONDS = 0.02
 AWAY_SECONDS = 0.5
-KEPT_SECONDS = 86_400.0
+RETIRE_SECONDS = 86_400.0
 PRUNE_SECONDS = 60.0
 MOST_EDGES = 1000
-"""Of one account: whoever holds its tokens can't fill the record or this process with names."""
+"""Of one account, that may answer: whoever holds its tokens can't fill the record or this process with names."""
 PAUSE_SECONDS = 1.0
 HURRIED_PAUSE_SECONDS = 0.02
 HURRY_SECONDS = 10.0
@@ -71,9 +80,12 @@ class Edges:
         own: Callable[[], Report],
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        retire_seconds: float = RETIRE_SECONDS,
     ) -> None:
+        """An edge of which nothing was heard for `retire_seconds` is taken to be gone."""
         self._database = database
         self._own = own
+        self._retire_seconds = retire_seconds
         self._tells_own = not database.is_sqlite
         self._monotonic = monotonic
         self._book = ReportBook()
@@ -99,8 +111,13 @@ class Edges:
             log.warning(
                 "edge %s says it is at %s, where this record never was: it counts as behind", report.name, report.cursor
             )
-            report = replace(report, cursor=None, state=EdgeState.BEHIND)
-        if key not in self._book.heard:
+            is_gone = report.state is EdgeState.GONE
+            report = replace(report, cursor=None, state=EdgeState.GONE if is_gone else EdgeState.BEHIND)
+        if report.state is EdgeState.GONE:
+            await self._bid_farewell(key, report)
+            return self._pause()
+        # One that has started anew may have said goodbye to another process before.
+        if key not in self._book.heard or self._book.heard[key].report.start != report.start:
             # The others must know of it before it is told that it is known.
             await self._admit(account_id, report)
             self._book.admit(key, report, self._monotonic())
@@ -110,7 +127,7 @@ class Edges:
         return self._pause()
 
     async def wait(self, revision: int, count: int | None, seconds: float) -> Outcome:
-        """Return when so many edges (None: all that are connected) have applied a revision, or when the time is up."""
+        """Return when so many edges (None: all that may answer) have applied a revision, or when the time is up."""
         started = self._monotonic()
         self._hurry_until = started + HURRY_SECONDS
         async with self._looking_on():
@@ -132,6 +149,23 @@ class Edges:
         found = list_visible(self._book.entries(self._own(), now), kept, visible, now)
         return found[page.offset : page.offset + page.limit], len(found)
 
+    async def retire(self, work: UnitOfWork, account_name: str, instance: str) -> None:
+        """Take an edge out: no write waits for it any more. One that still runs is back with its next report.
+
+        Raises NotFound, Forbidden for an edge of the deployment where the actor has not the root key.
+        """
+        account = await get_account(work, account_name, Access.WRITE)
+        found = await rows.retire(work.tx, account.id, instance)
+        if found is None:
+            kept = await rows.list_all(work.tx, account_ids=[DEPLOYMENT])
+            if all(one.report.instance != instance for one in kept):
+                raise NotFound("There is no such edge, or it is the one beside this origin.")
+            if not work.actor.grantee.is_root:
+                raise Forbidden("An edge of the deployment is retired with the root key.")
+            found = await rows.retire(work.tx, DEPLOYMENT, instance)
+        work.audit_draft.concerns("edge", instance, name=None if found is None else found.report.name)
+        self._book.forget(instance)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the rows, until `stop` is set."""
         stored_at = pruned_at = self._monotonic()
@@ -149,8 +183,7 @@ class Edges:
                     await self._store(await self._list_awaited())
                 if now - pruned_at >= PRUNE_SECONDS:
                     pruned_at = now
-                    async with self._database.write() as tx:
-                        await rows.delete_unseen(tx, seconds=KEPT_SECONDS)
+                    await self._retire_silent()
                 is_idle = not (self._tells_own or self._book.list_moved())
             except DatabaseUnavailable as error:
                 log.warning("what edges report can't be kept: %s", error)
@@ -166,6 +199,17 @@ class Edges:
                         await self._due.wait()
             # What comes together is looked at together.
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def say_goodbye(self) -> None:
+        """The edge beside this origin has ended, and so has `run`."""
+        if not self._tells_own:
+            return
+        own = self._own()
+        try:
+            async with asyncio.timeout(AWAY_SECONDS), self._database.write() as tx:
+                await rows.retire(tx, DEPLOYMENT, own.instance)
+        except (TimeoutError, DatabaseUnavailable) as error:
+            log.warning("can't say goodbye: %s; writes wait for %s until it is retired", error, own.name)
 
     def stop(self) -> None:
         """End every wait: the process is about to go."""
@@ -203,10 +247,40 @@ class Edges:
 
     async def _admit(self, account_id: str, report: Report) -> None:
         async with self._database.write() as tx:
-            instance = report.instance
-            if not await rows.make_room(tx, account_id, instance, most=MOST_EDGES, gone_seconds=LIVE_SECONDS):
-                raise TooManyRequests(f"An account has at most {MOST_EDGES} edges.", headers={"Retry-After": "10"})
-            await rows.put_all(tx, [Heard(account_id, report, 0.0)])
+            margin = REFUSAL_MARGIN_SECONDS
+            has_room = await rows.has_room(
+                tx, account_id, beside={report.instance, OVERFLOW}, most=MOST_EDGES, margin_seconds=margin
+            )
+            # One without room answers all the same: nobody may be told that all have applied a change.
+            kept = report if has_room else overflow_of(report)
+            await rows.put_all(tx, [Heard(account_id, kept, 0.0)])
+        if not has_room:
+            message = f"An account has at most {MOST_EDGES} edges that may answer; retire those that are gone."
+            raise TooManyRequests(message, headers={"Retry-After": "10"})
+
+    async def _bid_farewell(self, key: EdgeKey, report: Report) -> None:
+        """An edge has ended: nobody waits for it from here on."""
+        async with self._database.write() as tx:
+            await rows.retire(tx, key[0], report.instance)
+        self._book.bid_farewell(key, report, self._monotonic())
+        log.info("edge %s said goodbye", report.name)
+        self._tell()
+
+    async def _retire_silent(self) -> None:
+        margin = REFUSAL_MARGIN_SECONDS
+        async with self._database.write() as tx:
+            retired = await rows.retire_silent(tx, seconds=self._retire_seconds, margin_seconds=margin)
+            for one in retired:
+                # The log of the first account has what concerns the deployment.
+                first = None if one.account_id else await account_rows.find_first(tx)
+                draft = AuditDraft("edge.retire", one.account_id or (first.id if first else None))
+                draft.concerns("edge", one.report.instance, name=one.report.name, silentSeconds=int(one.age))
+                source = RequestSource(secrets.token_hex(16), source="system")
+                await audit.write(tx, actor=SYSTEM, audit_draft=draft, source=source, now=datetime.now(UTC))
+        for one in retired:
+            self._book.forget(one.report.instance)
+            silent = "edge %s is retired: nothing was heard of it for %.0f s. If it still runs, no write waits for it"
+            log.warning(silent, one.report.name, one.age)
 
     async def _list_awaited(self) -> list[EdgeKey]:
         """The edges of which somebody elsewhere may wait to hear what was heard here."""
@@ -251,14 +325,14 @@ class Edges:
             if self._waiters == 0 and self._looking is not None:
                 self._looking.cancel()
                 self._looking = None
-                self._book.rows = {}
+                self._book.forget_rows()
 
     async def _look_on(self) -> None:
         while True:
             as_of = self._monotonic()
             try:
                 async with self._database.read() as tx:
-                    kept = await rows.list_all(tx, within_seconds=LIVE_SECONDS)
+                    kept = await rows.list_all(tx)
                     head = await rows.find_head(tx)
             except DatabaseUnavailable as error:
                 log.warning("who has applied a change can't be looked up: %s", error)

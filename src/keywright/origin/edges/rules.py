@@ -3,21 +3,27 @@
 Nothing here asks a clock or the record: registry.py does, and hands in what it learnt. Times are in seconds of the
 monotonic clock of this process.
 
-*Connected* is an edge that was heard of within LIVE_SECONDS. Others are not waited for: nobody knows whether they run.
+*Connected* is an edge that was heard of within LIVE_SECONDS. The others are waited for as well: whoever is silent may
+go on answering from what it has. Only three things end that: the edge said goodbye, or was retired (it has no
+row any more), or it has promised to refuse by itself after a time in which no report of it was taken, and that is over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from keywright.origin.edges.store import Heard
-from keywright.protocol.reports import Report
+from keywright.protocol.reports import EdgeState, Report
 
 LIVE_SECONDS = 10.0
-"""Three reports and more may be missing before an edge counts as gone."""
+"""Three reports and more may be missing before an edge counts as disconnected."""
+REFUSAL_MARGIN_SECONDS = 3.0
+"""How much later than it promised an edge is believed to refuse: an answer may be under way, and clocks differ."""
 ROUNDING_SECONDS = 0.05
 """Times in rows are in milliseconds: what was heard here is as new as a row that seems a little newer."""
+OVERFLOW = "more-edges-than-are-counted"
+"""The name that stands for edges that found no room: who waits for all is told that there are more."""
 DEPLOYMENT = ""
 """Stands for an account where an edge follows everything: those beside an origin, and those with the root key."""
 
@@ -33,6 +39,8 @@ class ReportBook:
     rows: dict[EdgeKey, Entry] = field(default_factory=dict)
     rows_as_of: float = -1.0
     """When the record was asked for them."""
+    are_rows_known: bool = False
+    """Whether `rows` is what the record had then."""
 
     def is_repeat(self, key: EdgeKey, report: Report) -> bool:
         """Whether this, or a later one, was heard here: a report that was held up or sent again tells nothing."""
@@ -73,23 +81,44 @@ class ReportBook:
     def note_stored(self, stored: Iterable[Heard]) -> None:
         """The record has these reports."""
         for one in stored:
-            self.heard[one.account_id, one.report.instance].stored = one.report
+            entry = self.heard.get((one.account_id, one.report.instance))
+            if entry is not None:
+                entry.stored = one.report
 
     def take_rows(self, kept: Iterable[Heard], now: float, as_of: float) -> None:
         """Take in what the record has, which was asked `as_of`."""
         self.rows = {(one.account_id, one.report.instance): Entry(one.report, now - one.age) for one in kept}
-        self.rows_as_of = as_of
+        self.rows_as_of, self.are_rows_known = as_of, True
+
+    def bid_farewell(self, key: EdgeKey, report: Report, now: float) -> None:
+        """Take down that an edge is gone: what it said before and comes later tells nothing."""
+        self.heard[key] = Entry(report, now, stored=report)
+
+    def forget(self, instance: str) -> None:
+        """Strike out an edge that was retired."""
+        for found in (self.heard, self.rows):
+            for key in [key for key in found if key[1] == instance]:
+                del found[key]
+
+    def forget_rows(self) -> None:
+        """Nobody looks at the record any more."""
+        self.rows, self.are_rows_known = {}, False
 
     def forget_gone(self, now: float) -> None:
-        """Strike out the edges that are not heard any more."""
+        """Strike out the edges that are not heard any more here: the record has them, until they are retired."""
         self.heard = {key: entry for key, entry in self.heard.items() if now - entry.at <= LIVE_SECONDS}
 
     def entries(self, own: Report, now: float) -> dict[EdgeKey, Entry]:
         """What is known of each edge, here or from the rows: the newer of both. `own` is of the edge beside us."""
         found = dict(self.rows)
         for key, entry in self.heard.items():
-            if key not in found or entry.at >= found[key].at - ROUNDING_SECONDS:
+            if key not in found:
+                # Each is in the record before it is heard here; what is not there any more was retired since.
+                is_retired = self.are_rows_known and self.rows_as_of > entry.at
+                found |= {} if is_retired else {key: entry}
+            elif entry.at >= found[key].at - ROUNDING_SECONDS:
                 found[key] = entry
+        found = {key: entry for key, entry in found.items() if entry.report.state is not EdgeState.GONE}
         found[DEPLOYMENT, own.instance] = Entry(own, now)
         return found
 
@@ -109,11 +138,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Who has applied a revision: `applied` of `wanted` edges. `pending` are the connected ones that have not."""
+    """Who has applied a revision: `applied` of `wanted` edges. `pending` are those that have not.
+
+    `refusing` have not either, but refuse every key, as they promised for the case that nothing is heard of them.
+    """
 
     applied: int
     wanted: int
     pending: Sequence[Heard] = ()
+    refusing: Sequence[Heard] = ()
     is_known: bool = True
     """False when the other origins' edges could not be looked up."""
 
@@ -125,18 +158,39 @@ class Outcome:
 def judge(
     entries: Mapping[EdgeKey, Entry], revision: int, count: int | None, *, newest: int, now: float, is_known: bool
 ) -> Outcome:
-    """How far a revision has got: among so many edges, or all that are connected (None).
+    """How far a revision has got: among so many edges, or all that may answer (None).
 
     What is ahead of `newest`, the record's head, is of a past that the record has lost: it counts as pending.
     """
-    connected = {key: entry for key, entry in entries.items() if now - entry.at <= LIVE_SECONDS}
-    pending = [
+    missing = [
         Heard(key[0], entry.report, now - entry.at)
-        for key, entry in connected.items()
+        for key, entry in entries.items()
         if not revision <= (entry.report.revision or 0) <= newest
     ]
-    wanted = len(connected) if count is None else count
-    return Outcome(min(len(connected) - len(pending), wanted), wanted, pending, is_known)
+    refusing = [one for one in missing if has_refused(one)]
+    pending = [one for one in missing if not has_refused(one)]
+    wanted = len(entries) - len(refusing) if count is None else count
+    return Outcome(min(len(entries) - len(missing), wanted), wanted, pending, refusing, is_known)
+
+
+def overflow_of(report: Report) -> Report:
+    """What is kept of an edge for which there is no room: that there are more, which have applied nothing."""
+    return replace(
+        report,
+        instance=OVERFLOW,
+        name=OVERFLOW,
+        state=EdgeState.BEHIND,
+        cursor=None,
+        lag=None,
+        refuses_after=None,
+        is_leased=False,
+    )
+
+
+def has_refused(heard: Heard) -> bool:
+    """Whether an edge certainly answers for no key by now, as it promised."""
+    promised = heard.report.refuses_after
+    return promised is not None and heard.age > promised / 1000 + REFUSAL_MARGIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +200,7 @@ class Reported:
     report: Report
     age: float
     is_connected: bool
+    is_refusing: bool
 
 
 def list_visible(
@@ -158,4 +213,4 @@ def list_visible(
         if key[0] in account_ids and (key not in found or age <= found[key].age + ROUNDING_SECONDS):
             found[key] = Heard(key[0], entry.report, age)
     by_name = sorted(found.values(), key=lambda one: (one.report.name, one.report.instance))
-    return [Reported(one.report, one.age, one.age <= LIVE_SECONDS) for one in by_name]
+    return [Reported(one.report, one.age, one.age <= LIVE_SECONDS, has_refused(one)) for one in by_name]

@@ -1,6 +1,7 @@
 """Rows of edges: what each said last, kept by the origin that heard it for the origins that did not; and who waits.
 
-They are no part of the record: not audited, in no change, and gone when nothing was heard of an edge for long.
+They are no part of the record: in no change. A row stays until its edge is *retired*: it said goodbye, somebody
+says that it is gone, or nothing was heard of it for so long that it is taken to be.
 """
 
 from __future__ import annotations
@@ -61,34 +62,45 @@ async def put_all(tx: Transaction, heard: Iterable[Heard]) -> None:
     )
 
 
-async def list_all(
-    tx: Transaction, *, within_seconds: float | None = None, account_ids: Sequence[str] | None = None
-) -> list[Heard]:
-    """What is kept: of edges heard of within so many seconds, of these accounts only."""
+async def list_all(tx: Transaction, *, account_ids: Sequence[str] | None = None) -> list[Heard]:
+    """What is kept, of these accounts only."""
     now = await _now(tx)
     statement = sa.select(edges)
-    if within_seconds is not None:
-        statement = statement.where(edges.c.seen_at >= now - int(within_seconds * 1000))
     if account_ids is not None:
         statement = statement.where(edges.c.account_id.in_(account_ids))
     return [_heard(row, now) for row in await tx.all(statement)]
 
 
-async def make_room(tx: Transaction, account_id: str, instance: str, *, most: int, gone_seconds: float) -> bool:
-    """Whether an account may have this edge beside its others; one that is gone makes place for it."""
-    own = edges.c.account_id == account_id
-    others = sa.select(sa.func.count()).select_from(edges).where(own, edges.c.instance != instance)
-    count: int = await tx.scalar(others)
-    if count < most:
-        return True
-    gone = edges.c.seen_at < await _now(tx) - int(gone_seconds * 1000)
-    oldest = sa.select(edges.c.instance).where(own, gone).order_by(edges.c.seen_at).limit(1).scalar_subquery()
-    deleted = await tx.execute(sa.delete(edges).where(own, edges.c.instance == oldest))
-    return deleted.rowcount > 0
+async def has_room(tx: Transaction, account_id: str, *, beside: set[str], most: int, margin_seconds: float) -> bool:
+    """Whether an account has fewer edges than that `beside` these instances. Those that answer no more don't count."""
+    others = (edges.c.account_id == account_id, edges.c.instance.not_in(beside))
+    answering = sa.not_(_has_refused(await _now(tx), margin_seconds))
+    count: int = await tx.scalar(sa.select(sa.func.count()).select_from(edges).where(*others, answering))
+    return count < most
 
 
-async def delete_unseen(tx: Transaction, *, seconds: float) -> None:
-    await tx.execute(sa.delete(edges).where(edges.c.seen_at < await _now(tx) - int(seconds * 1000)))
+async def retire(tx: Transaction, account_id: str, instance: str) -> Heard | None:
+    """Take out an edge of an account, or of the deployment; what was kept of it, None if nothing was."""
+    found = await _take_out(tx, edges.c.account_id == account_id, edges.c.instance == instance)
+    return found[0] if found else None
+
+
+async def retire_silent(tx: Transaction, *, seconds: float, margin_seconds: float) -> list[Heard]:
+    """Take out the edges that were silent for so long, and leased ones whose lease has run out."""
+    now = await _now(tx)
+    is_over = sa.and_(edges.c.is_leased, _has_refused(now, margin_seconds))
+    return await _take_out(tx, sa.or_(edges.c.seen_at < now - int(seconds * 1000), is_over))
+
+
+def _has_refused(now: int, margin_seconds: float) -> sa.ColumnElement[bool]:
+    promised = edges.c.refuses_after_millis
+    return sa.and_(promised.is_not(None), edges.c.seen_at + promised < now - int(margin_seconds * 1000))
+
+
+async def _take_out(tx: Transaction, *conditions: sa.ColumnElement[bool]) -> list[Heard]:
+    now = await _now(tx)
+    # In one statement: what was heard of an edge meanwhile keeps it in.
+    return [_heard(row, now) for row in await tx.all(sa.delete(edges).where(*conditions).returning(edges))]
 
 
 async def _now(tx: Transaction) -> int:
@@ -112,6 +124,8 @@ def _row(heard: Heard, now: int) -> dict[str, Any]:
         "revision": report.revision,
         "lag_millis": report.lag,
         "seen_at": now - int(heard.age * 1000),
+        "refuses_after_millis": report.refuses_after,
+        "is_leased": report.is_leased,
     }
 
 
@@ -128,5 +142,7 @@ def _heard(row: Any, now: int) -> Heard:
         since=to_millis(row.since),
         cursor=None if row.revision is None else Cursor(row.revision, "", 0),
         lag=row.lag_millis,
+        refuses_after=row.refuses_after_millis,
+        is_leased=bool(row.is_leased),
     )
     return Heard(row.account_id, report, max(0, now - row.seen_at) / 1000)

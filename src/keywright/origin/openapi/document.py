@@ -20,7 +20,7 @@ DESCRIPTION = """Manage buckets, consumers and API keys.
 Every request carries a management key: `Authorization: Bearer <key>`. A key sees its own account; what belongs to
 another account is answered with 404. Lists are answered newest first as `{data, limit, offset, total}`. Refusals are
 problem documents (RFC 9457) whose `errors` name the fields. A change has happened when the call returns: a revoked key
-is refused from the next request on, on the machine that answers; `?wait=all` waits until all connected edges refuse it,
+is refused from the next request on, on the machine that answers; `?wait=all` waits until all edges refuse it,
 too. No text may hold NUL characters or lone surrogates."""
 
 TAGS = [
@@ -50,7 +50,12 @@ HEADERS = {
         "schema": {"type": "string", "pattern": "^[0-9]+/[0-9]+$"},
     },
     "Keywright-Pending": {
-        "description": "Where the time ran out: the names of connected edges that have not, at most 50 of them.",
+        "description": "Where the time ran out: the names of edges that have not and may still answer, at most 50.",
+        "schema": {"type": "string"},
+    },
+    "Keywright-Refusing": {
+        "description": "The names of edges, at most 50, that have not and are not waited for: they are silent, and by"
+        " now refuse every key, as they promised for that case.",
         "schema": {"type": "string"},
     },
     "Retry-After": {
@@ -149,7 +154,7 @@ def _complete_operation(operation: dict[str, Any], schemas: dict[str, Any]) -> N
     for status, response in operation["responses"].items():
         response.setdefault("headers", {})["x-request-id"] = {"$ref": "#/components/headers/x-request-id"}
         if status.startswith("2") and any(one["name"] == "wait" for one in operation.get("parameters", [])):
-            for name in ("Keywright-Revision", "Keywright-Applied", "Keywright-Pending"):
+            for name in ("Keywright-Revision", "Keywright-Applied", "Keywright-Pending", "Keywright-Refusing"):
                 response["headers"][name] = {"$ref": f"#/components/headers/{name}"}
         if status.startswith("2"):
             bodies += response.get("content", {}).values()

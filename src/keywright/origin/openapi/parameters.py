@@ -33,7 +33,7 @@ async def _wait(
     wait: Annotated[
         WaitCount | None,
         Query(
-            description="`all`, or how many: answers when all connected edges, or so many, have applied the change.",
+            description="`all`, or how many: answers when all edges, or so many, have applied the change.",
             examples=["all"],
         ),
     ] = None,
@@ -118,6 +118,16 @@ PathConsumer = Annotated[
         description="The name of the consumer.",
         examples=["my-consumer"],
         json_schema_extra={"pattern": CONSUMER_NAME},
+    ),
+]
+PathEdge = Annotated[
+    str,
+    Path(
+        alias="edgeId",
+        description="The id of the edge.",
+        examples=["wq3v0bT1Hq2fJ7dYk9ZcXw"],
+        max_length=64,
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]{16,64}$"},
     ),
 ]
 PathKey = Annotated[

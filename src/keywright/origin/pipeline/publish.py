@@ -12,7 +12,8 @@ from fastapi import Request, Response
 
 from keywright.origin.auth.actors import Actor
 from keywright.origin.edges.registry import Edges
-from keywright.origin.edges.rules import DEPLOYMENT, Outcome
+from keywright.origin.edges.rules import DEPLOYMENT
+from keywright.origin.edges.store import Heard
 from keywright.origin.pipeline.services import Services
 
 MAX_COUNT = 1000
@@ -34,7 +35,7 @@ async def publish(services: Services, revision: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a caller waits for: that `count` edges, or all that are connected (None), have applied the change."""
+    """What a caller waits for: that `count` edges, or all that may answer (None), have applied the change."""
 
     count: int | None
     millis: int
@@ -60,15 +61,21 @@ async def acknowledge(
     outcome = await edges.wait(revision, wait.count, wait.millis / 1000)
     response.headers["Keywright-Applied"] = f"{outcome.applied}/{outcome.wanted}"
     if not outcome.is_reached:
-        response.headers["Keywright-Pending"] = ", ".join(_pending_names(outcome, actor, account_id))
+        names = _names_of(outcome.pending, actor, account_id)
+        if not outcome.is_known:
+            names.append("(unknown: what other origins heard was not learnt in time)")
+        response.headers["Keywright-Pending"] = ", ".join(names)
+    if outcome.refusing:
+        response.headers["Keywright-Refusing"] = ", ".join(_names_of(outcome.refusing, actor, account_id))
 
 
-def _pending_names(outcome: Outcome, actor: Actor, account_id: str | None) -> Sequence[str]:
+def _names_of(edges: Sequence[Heard], actor: Actor, account_id: str | None) -> list[str]:
     own = {DEPLOYMENT, actor.grantee.account_id, account_id}
-    names = sorted(one.report.name for one in outcome.pending if actor.grantee.is_root or one.account_id in own)
+    names = sorted(one.report.name for one in edges if actor.grantee.is_root or one.account_id in own)
+    shown = names[:SHOWN_NAMES]
     # No edge can have a name with a parenthesis.
-    if len(names) < len(outcome.pending):
-        names.append(f"({len(outcome.pending) - len(names)} of other accounts)")
-    if not outcome.is_known:
-        names.append("(unknown: what other origins heard was not learnt in time)")
-    return names[:SHOWN_NAMES]
+    if len(names) > len(shown):
+        shown.append(f"({len(names) - len(shown)} more)")
+    if len(names) < len(edges):
+        shown.append(f"({len(edges) - len(names)} of other accounts)")
+    return shown

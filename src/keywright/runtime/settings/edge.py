@@ -41,6 +41,15 @@ EDGE_TOKEN: Setting[Secret | None] = Setting(
     help="a management key whose permissions have `feed: true`",
     parts=_EDGE,
 )
+REFUSE_AFTER_SECONDS = Setting(
+    name="KEYWRIGHT_REFUSE_AFTER_SECONDS",
+    kind=whole(0, 31_536_000),
+    default=0,
+    shown_default="`0` = never",
+    help="after so long behind, or without a report that was taken, it "
+    "[refuses every key](../how-to/run-an-edge.md#leased-edges); up to 31536000",
+    parts=_EDGE,
+)
 HAPROXY_SOCKET: Setting[Path | None] = Setting(
     name="KEYWRIGHT_HAPROXY_SOCKET",
     flag="--haproxy",
@@ -73,6 +82,7 @@ class EdgeSettings(PlaneSettings):
     name: str
     haproxy: Path | None
     haproxy_lease_seconds: int
+    refuse_after_seconds: int | None
 
     @property
     def sync_clock_file(self) -> Path:
@@ -133,4 +143,5 @@ class EdgeSettings(PlaneSettings):
             name=read_edge_name(reader),
             haproxy=reader.get(HAPROXY_SOCKET),
             haproxy_lease_seconds=reader.get(HAPROXY_LEASE_SECONDS),
+            refuse_after_seconds=reader.get(REFUSE_AFTER_SECONDS) or None,
         )

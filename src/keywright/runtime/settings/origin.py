@@ -117,6 +117,16 @@ UNKNOWN_MEMBERS = Setting(
     parts=_SERVE,
 )
 
+EDGE_RETIRE_HOURS = Setting(
+    name="KEYWRIGHT_EDGE_RETIRE_HOURS",
+    kind=whole(1, 87_600),
+    default=24,
+    shown_default="`24`",
+    help="after how many hours without a report an edge is taken to be gone, and "
+    "[no write waits for it](api.md#waiting-for-the-edges): 1 to 87600",
+    parts=_SERVE,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginSettings(PlaneSettings):
@@ -141,6 +151,7 @@ class OriginSettings(PlaneSettings):
     session_idle_minutes: int
     session_minutes: int
     edge_name: str
+    edge_retire_hours: int
     end_users: EndUserSettings
     snapshot_changes: int
     """After how many changes the broker gets a new snapshot."""
@@ -192,6 +203,7 @@ class OriginSettings(PlaneSettings):
             session_idle_minutes=reader.get(SESSION_IDLE_MINUTES),
             session_minutes=reader.get(SESSION_MINUTES),
             edge_name=read_edge_name(reader),
+            edge_retire_hours=reader.get(EDGE_RETIRE_HOURS),
             end_users=EndUserSettings.read(reader, url_of(common["host"], common["port"])),
             snapshot_changes=reader.get(NATS_SNAPSHOT_CHANGES),
         )
