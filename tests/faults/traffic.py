@@ -210,7 +210,10 @@ class _Writer:
                 # After an unanswered delete it is gone; anything else would be a wrong answer.
                 assert status in {404, 409}, f"{method} {path}: {status} {value}"
         if acknowledged_at is not None:
-            more |= {"revision": int(told["keywright-revision"]), "applied_by": _applied_by(told)}
+            more |= {
+                "revision": int(told["keywright-revision"]),
+                "applied_by": _applied_by(told) if self._traffic.waits < 1 else frozenset(),
+            }
             more["is_everywhere"] = "keywright-applied" in told and "keywright-pending" not in told
         self._traffic.note(Write(kind, name or self._consumer, asked_at, acknowledged_at, self._origin, **more))
         return value if acknowledged_at is not None else None

@@ -143,6 +143,26 @@ def test_an_edge_that_is_stopped_says_goodbye_with_its_last_worker_and_one_that_
     assert (answer.headers["keywright-applied"], answer.headers["keywright-pending"]) == ("1/2", "killed")
 
 
+def test_an_edge_that_said_goodbye_answers_again_only_when_it_has_what_ended_meanwhile(
+    origin: Origin, proxy: Proxy, fleet: Callable[..., EdgeProcess], tmp_path: Path
+) -> None:
+    key = origin.new_key()
+    edge = fleet("stopped", url=proxy.url)
+    until(lambda: edge.verdict(key["key"]) == "VALID")
+    edge.stop()
+    assert revoke(origin, key, "wait=all").headers["keywright-applied"] == "1/1"
+    proxy.cut()
+    again = EdgeProcess(tmp_path / "stopped", proxy.url, origin.token, origin.pepper_file)
+    try:
+        until(lambda: _answers(again), timeout=60)
+        assert again.verdict(key["key"]) == "503"
+        proxy.heal()
+        until(lambda: again.verdict(key["key"]) != "503", timeout=30)
+        assert again.verdict(key["key"]) == "UNKNOWN"
+    finally:
+        again.kill()
+
+
 def test_a_stop_while_the_origin_is_away_leaves_the_edge_pending(
     origin: Origin, proxy: Proxy, fleet: Callable[..., EdgeProcess]
 ) -> None:

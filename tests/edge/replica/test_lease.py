@@ -146,3 +146,27 @@ def test_a_process_learns_within_a_second_what_another_one_was_told(tmp_path: Pa
     times.pass_(READ_SECONDS)
     times.pass_(100.0)
     assert not other.is_over()
+
+
+@pytest.mark.parametrize(("lag", "is_over"), [(0.5, False), (2.0, True), (float("inf"), True)], ids=str)
+def test_what_was_over_begins_anew_only_when_it_has_been_in_step_since(
+    tmp_path: Path, times: Times, lag: float, *, is_over: bool
+) -> None:
+    lease(tmp_path, times).taken(60.0, times.now)
+    times.pass_(61.0)
+    one = lease(tmp_path, times, lag=lag)
+    assert one.is_over()
+    one.taken(None, times.now)
+    assert one.is_over() is is_over
+
+
+def test_after_a_goodbye_nothing_is_answered_until_it_is_in_step_again(tmp_path: Path, times: Times) -> None:
+    earlier = lease(tmp_path, times).end()
+    times.pass_(0.1)
+    behind = lease(tmp_path, times, lag=30.0)
+    behind.taken(None, times.now)
+    assert behind.is_over()
+    assert earlier is not None
+    behind.restore(earlier)
+    assert not lease(tmp_path, times, lag=30.0).is_over()
+    assert lease(tmp_path / "not-there", times).end() is None

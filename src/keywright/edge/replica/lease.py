@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from typing import TYPE_CHECKING
 
 from keywright.edge.replica.freshness import SLOW_CLOCK_SECONDS, find_boot_id
+from keywright.runtime import atomic_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 READ_SECONDS = 1.0
 WRITE_SECONDS = 1.0
+IN_STEP_SECONDS = 5.0
+"""A replica in step is up to 3 s old."""
 
 
 class Lease:
@@ -75,29 +77,51 @@ class Lease:
             return seconds
         self._until = now + seconds
         # What the other processes don't know must not be promised.
-        return seconds if self._write(now) else None
+        return seconds if self._write(now, is_durable=True) else None
 
     def taken(self, seconds: float | None, sent_at: float) -> None:
-        """An origin has taken a report that told so, and that was sent at this moment (`Clock.elapsed`)."""
+        """An origin has taken a report that told so, and that was sent at this moment (`Clock.elapsed`).
+
+        What is over begins anew only when the replica has been in step since.
+        """
         now = self._clock.elapsed()
+        if math.isinf(self._read_at):
+            self._refresh(now)
+        if now > self._until:
+            # Others may have been told meanwhile that all have a change which is not here yet.
+            lag = self._lag_seconds()
+            if lag > IN_STEP_SECONDS or now - lag <= self._until:
+                return
         is_same = math.isinf(self._until) and seconds is None
         self._until = math.inf if seconds is None else sent_at + seconds
         self._read_at = now
         if not is_same and (seconds is None or now - self._written_at >= WRITE_SECONDS):
             self._write(now)
 
+    def end(self) -> float | None:
+        """Answer for no key from here on, also after a restart, until in step again; until when it was. None if that
+        can't be kept.
+        """
+        now = self._clock.elapsed()
+        self._refresh(now)
+        earlier, self._until = self._until, now
+        return earlier if self._write(now, is_durable=True) else None
+
+    def restore(self, until: float) -> None:
+        """Nobody was told of the end."""
+        self._until = until
+        self._write(self._clock.elapsed(), is_durable=True)
+
     def _refresh(self, now: float) -> None:
         self._until = self._read(now)
         self._read_at = now
 
-    def _write(self, now: float) -> bool:
+    def _write(self, now: float, *, is_durable: bool = False) -> bool:
         until = None if math.isinf(self._until) else self._until
         wall = self._clock.millis() / 1000
         noted = {"boot": self._boot_id, "until": until, "elapsed": now, "wall": wall, "lease": self.seconds}
-        waiting = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
-            waiting.write_text(json.dumps(noted))
-            waiting.replace(self._path)
+            atomic_file.write(self._path, json.dumps(noted).encode(), is_durable=is_durable)
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True

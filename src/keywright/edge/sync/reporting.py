@@ -90,14 +90,17 @@ class Reporter:
             await asyncio.sleep(pause)
             await self._until_woken(HEARTBEAT_SECONDS - min(pause, HEARTBEAT_SECONDS))
 
-    async def say_goodbye(self, report: Report) -> None:
-        """The last report there is; not sent again if it is lost."""
+    async def say_goodbye(self, report: Report) -> bool:
+        """The last report there is, not sent again if it is lost; whether it may have been taken."""
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await self._reports.send(report)
         except Exception as error:  # noqa: BLE001
+            was_met = not isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
             reason = str(error) or type(error).__name__
             _log.warning("can't say goodbye to the origin (%s): writes wait for this edge until it is retired", reason)
+            return was_met
+        return True
 
     async def _until_woken(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -150,8 +150,12 @@ def new_election(
         election.origin_seen(is_back=is_back)
 
     async def say_goodbye() -> None:
-        if reporter is not None and not late_seconds:
-            await reporter.say_goodbye(identity.goodbye(deployment_id(), election.since))
+        if reporter is None or late_seconds:
+            return
+        # A later process on this replica must not answer from what it has by then: nobody waits for it.
+        earlier = lease.end()
+        if earlier is not None and not await reporter.say_goodbye(identity.goodbye(deployment_id(), election.since)):
+            lease.restore(earlier)
 
     promise_of = Promises()
     reporter = None
