@@ -5,6 +5,7 @@ Its engine runs whole: examples, coverage of every rule of every schema, fuzzing
 
 from __future__ import annotations
 
+import base64
 import itertools
 import time
 from collections import Counter
@@ -20,8 +21,10 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.generation.meta import TestPhase
 
+from keywright.domain.keyformat import Digester
 from keywright.origin.openapi.fields import parse_moment
 from keywright.origin.pipeline.publish import DEFAULT_MILLIS, MAX_MILLIS
+from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from support import identity
 from support.identity import ADA, AUDIENCE, IdentityProvider
 from support.process import ServeProcess
@@ -66,7 +69,8 @@ NAMED_MY = "/v1/self-serve/{bucketName}/consumers/my: allow_header_conformance"
 class World:
     """Things that exist, so that generated requests reach more than 404; what is to be deleted is made anew."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, data_dir: Path) -> None:
+        self._data_dir = data_dir
         self._client = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {ROOT_KEY}"})
         self._turns: Counter[str] = Counter()
         self.statuses: dict[str, Counter[int]] = {}
@@ -76,7 +80,7 @@ class World:
         made = self._client.post("/v1/accounts", json={"name": "partner-account"})
         assert made.status_code in {200, 409}, made.text
         self._names = {"accountName": "my-account", "otherAccount": "partner-account"}
-        for name in ("bucketName", "projectName", "consumerName", "managerId"):
+        for name in ("bucketName", "projectName", "consumerName", "managerId", "edgeId"):
             self._names[name] = self._make(name)
         consumer = f"{ACCOUNT}/key-buckets/{self._names['bucketName']}/consumers/{self._names['consumerName']}"
         self._names["consumerId"] = self._client.get(consumer).json()["id"]
@@ -134,6 +138,8 @@ class World:
 
     def _make(self, name: str, path: str = "") -> str:
         number = next(_numbers)
+        if name == "edgeId":
+            return self._report_an_edge(f"edge-{number}")
         bucket = f"{ACCOUNT}/key-buckets/{self._names.get('bucketName')}"
         consumer = f"{bucket}/consumers/{self._names.get('consumerName')}"
         kind = next((one for one in ("management-keys", "owner-keys") if f"/{one}/" in path), name)
@@ -149,6 +155,17 @@ class World:
             "keyId": (f"{consumer}/keys", {}, "id"),
         }[kind]
         return str(self._post(url, **body)[shown])
+
+    def _report_an_edge(self, name: str) -> str:
+        """The id of an edge that there is in its report only."""
+        deployment_id = (self._data_dir / "deployment.id").read_text().strip()
+        digester = Digester(base64.b64decode((self._data_dir / "pepper.key").read_text()))
+        instance, now = f"{name:->32}", time.time_ns() // 1_000_000
+        report = Report(deployment_id, instance, "0" * 16, now, name, "", "9.9", EdgeState.STARTING, now, None, None)
+        answer = self._client.post("/v1/feed/acknowledgements", content=ReportSigner(digester).encode(report))
+        assert answer.status_code == 200, answer.text
+        edges = self._client.get(f"{ACCOUNT}/edges").json()["data"]
+        return next(str(edge["id"]) for edge in edges if edge["name"] == name)
 
     def _post(self, url: str, **body: Any) -> Any:
         response = self._client.post(url, json=body)
@@ -178,8 +195,8 @@ def served(provider: IdentityProvider, quick_dir: Path) -> Iterator[ServeProcess
 
 
 @pytest.fixture
-def world(served: ServeProcess) -> Iterator[World]:
-    made = World(served.url)
+def world(served: ServeProcess, quick_dir: Path) -> Iterator[World]:
+    made = World(served.url, quick_dir / "data")
 
     @schemathesis.hook
     def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
