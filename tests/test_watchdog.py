@@ -62,6 +62,19 @@ import pytest
 def test_goes_on(number):
     time.sleep(0.05)
 """
+# Its parent ends first, so that it becomes a child of whoever watches.
+WAITS_FOR_AN_ORPHAN = """
+import subprocess, time
+from pathlib import Path
+def test_waits_for_an_orphan():
+    told = subprocess.run(["sh", "-c", "sleep 0.5 >/dev/null & echo $!"], capture_output=True, check=True)
+    orphan = Path("/proc", told.stdout.decode().strip())
+    assert orphan.exists()
+    deadline = time.monotonic() + 20
+    while orphan.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+"""
 CONTROLLER_HANGS = """
 import time
 def pytest_sessionfinish(session):
@@ -117,6 +130,11 @@ def test_a_run_that_ends_has_pytest_s_exit_code(project: Project, tests: list[st
     ended = project.run(*tests)
     assert ended.code == code, ended.said
     assert "Left running" not in ended.said
+
+
+def test_a_test_may_wait_until_a_process_without_a_parent_has_gone(project: Project) -> None:
+    ended = project.run(WAITS_FOR_AN_ORPHAN)
+    assert ended.code == 0, ended.said
 
 
 def test_a_test_that_takes_too_long_fails_the_run_and_leaves_nothing(project: Project) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from support import progress
 
 PR_SET_CHILD_SUBREAPER = 36
+REAP_SECONDS = 0.2
 
 
 def run(command: Sequence[str], *, cwd: Path, silent_seconds: float = 300) -> int:
@@ -34,7 +35,8 @@ def run(command: Sequence[str], *, cwd: Path, silent_seconds: float = 300) -> in
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    return started.wait(min(1, silent_seconds / 10))
+                    return started.wait(min(REAP_SECONDS, silent_seconds / 10))
+                _reap(started)
                 if silence := watch.find_silence():
                     _print(f"\nNo progress for {silent_seconds:g} seconds: {silence}.")
                     watch.print_stacks()
@@ -92,6 +94,15 @@ def _adopt_orphans() -> None:
     """What a killed process leaves running becomes a child of this one, and is found."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _reap(started: subprocess.Popen[bytes]) -> None:
+    """Let go of orphans that have ended: a test may wait until a process that it killed is no longer there."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    with contextlib.suppress(OSError):
+        for child in map(int, children.read_text().split()):
+            if child != started.pid:
+                os.waitpid(child, os.WNOHANG)
 
 
 def _descendants() -> set[int]:
