@@ -129,7 +129,7 @@ def test_serve_hands_over_options_and_leaves_variables_to_the_settings(service: 
         "host": None, "port": 9000, "data_dir": Path("/srv/keys"), "database_url": None, "workers": None,
         "region": None, "nats": None, "grpc_port": None,
     }  # fmt: skip
-    assert calls == [("serve", given, {})]
+    assert calls == [("serve", given, {"is_new_deployment": False})]
 
 
 def test_options_win_over_variables(service: Callable[..., list[Any]]) -> None:

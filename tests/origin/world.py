@@ -107,6 +107,7 @@ async def make_names(service: Service) -> dict[str, str]:
         "keyId": key["id"],
         "owner-keys": owner["id"],
         "management-keys": management["id"],
+        "edgeId": "edge_of_nobody",
     }
 
 

@@ -20,7 +20,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that run here, where a process of their own takes a second, leave its logs and umask alone."""
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("keywright.serve.commands.configure_logs", lambda _level: None)
+    monkeypatch.setattr("keywright.serve.commands.configure_logs", lambda *_: None)
     monkeypatch.setattr("os.umask", lambda _mask: 0)
 
 

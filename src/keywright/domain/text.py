@@ -10,7 +10,7 @@ TAG_VALUE = 256
 SUBJECT = 255
 EMAIL_LENGTH = 320
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-_LABEL = r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 # RFC 5322 section 3.4.1, of which only what has one reading: the dot-atom. A comment, quotes or a last dot would be
 # dropped on the way to the mailbox, and a letter that is not ASCII become another one: `victim(1)@`, `"victim"@` and
 # `victim@` are three users and one mailbox. The host of another script is written as the network has it (xn--...).

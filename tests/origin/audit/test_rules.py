@@ -75,7 +75,8 @@ async def test_anonymous_refusals_are_logged_and_can_not_flood_the_log(embedded:
         *(embedded.client.post(embedded.consumers_url, headers=headers, json={"name": "acme"}) for _ in range(40))
     )
 
-    assert {answer.status_code for answer in answers} == {401}
+    # So many wrong keys at once are throttled, too.
+    assert {answer.status_code for answer in answers} <= {401, 429}
     logged = (await entries(embedded))[:-before]
     # 5 at once, and 5 a second after them.
     assert 5 <= len(logged) <= 20

@@ -67,7 +67,7 @@ async def test_the_looks_are_kept_and_change_one_by_one(links: LinkPortal) -> No
         {"apiUrl": "https://example.com/" + "x" * 480},
         {"links": [{"text": "x" * 40, "url": "https://example.com?q=@"}] * 6},
         {"color": "#ABCDEF"},
-        {"supportEmail": "müller@exämple.com"},
+        {"supportEmail": "mueller@xn--exmple-cua.com"},
         *({"logo": f"data:image/{kind};base64,{base64.b64encode(head + bytes(65536 - len(head))).decode()}"}
           for kind, head in (("png", PNG), ("jpeg", b"\xff\xd8\xff"), ("webp", b"RIFF\x24\x00\x01\x00WEBPVP8 "))),
         {"name": None, "color": None, "supportEmail": None, "apiUrl": None, "links": [], "logo": None},

@@ -110,7 +110,9 @@ def test_every_answer_that_the_document_speaks_of_was_seen() -> None:
         for operation in methods.values()
         for status in operation["responses"]
     }
-    assert {(case.path, case.status) for case in CASES} == spoken_of
+    # A body that does not come within 30 seconds is played in tests/http/test_body.py.
+    too_slow = {("/v1/validate/{bucketName}", 408)}
+    assert {(case.path, case.status) for case in CASES} | too_slow == spoken_of
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ async def test_the_same_address_with_another_subject_is_another_user(world: Worl
     ada = await world.new_consumer(world.ada)
     later = {**world.ada, "sub": "auth0|whoever-has-the-address-now"}
     assert (await world.call("GET", f"{world.by_name}/my", later))["data"] == []
-    await world.call("POST", f"{world.by_name}/{ada['name']}/roll", later, expect=404)
+    await world.call("POST", f"{world.by_name}/{ada['name']}/roll", later, json={}, expect=404)
 
 
 async def test_an_invite_is_accepted_by_the_verified_address_and_stays_with_the_subject(world: World) -> None:
