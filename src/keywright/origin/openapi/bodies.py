@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema
 
 from keywright.domain.problems import BadRequest
 from keywright.origin.openapi.fields import ABSENT, Shape
+from keywright.origin.pipeline.respond import UNKNOWN_MEMBER
 
 CLOSED = "x-closed"
 """Marks, until the document is made, a schema that has no further members where the deployment refuses unknown ones."""
@@ -119,5 +120,5 @@ def _advice(name: str, known: list[str]) -> str:
     plain = {one.lower(): one for one in known}
     near = get_close_matches(name[:100].lower().replace("_", "").replace("-", ""), plain, n=1)
     if near:
-        return f"is not known here; did you mean {plain[near[0]]}?"
-    return f"is not known here; there is {', '.join(known)}"
+        return f"{UNKNOWN_MEMBER}; did you mean {plain[near[0]]}?"
+    return f"{UNKNOWN_MEMBER}; there is {', '.join(known)}"

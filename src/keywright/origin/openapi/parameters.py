@@ -126,7 +126,6 @@ PathEdge = Annotated[
         alias="edgeId",
         description="The id of the edge.",
         examples=["wq3v0bT1Hq2fJ7dYk9ZcXw"],
-        max_length=64,
         json_schema_extra={"pattern": "^[A-Za-z0-9_-]{16,64}$"},
     ),
 ]

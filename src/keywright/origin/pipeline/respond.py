@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
+from keywright.domain.keyformat import mask
 from keywright.domain.problems import (
     BY_STATUS,
     BadRequest,
@@ -100,12 +101,22 @@ def to_problem(error: Exception, request: Request) -> Problem:
     return InternalServerError()
 
 
+UNKNOWN_MEMBER = "is not known here"
+"""How the message of a member begins whose name is not ours."""
+
+
 def in_one_line(problem: Problem) -> str:
     """The refusal for the audit log: the detail, and the first of the fields."""
     text = problem.detail or problem.title
     if problem.errors:
-        text = f"{text} " + "; ".join(f"{one['field']} {one['message']}" for one in problem.errors[:5])
+        text = f"{text} " + "; ".join(f"{_field_to_keep(one)} {one['message']}" for one in problem.errors[:5])
     return text[:500]
+
+
+def _field_to_keep(error: Mapping[str, str]) -> str:
+    """The field, but for a name that isn't ours: it is the caller's own text, and may be a secret in a wrong place."""
+    field = error["field"]
+    return f"{field.rpartition('.')[0]}.{mask('')}" if error["message"].startswith(UNKNOWN_MEMBER) else field
 
 
 def render(problem: Problem, request: Request) -> Response:
