@@ -102,7 +102,7 @@ def test_a_change_holds_in_every_worker_of_a_real_server(
         if source == "embedded":
             until(lambda: ask(port, made["key"])[0] == 401)
             # Workers of one replica see one state.
-        # Under Granian a worker's embedded replica says 503 now and then (seen 2026-11-28, not explained yet): never 200.
+        # Under Granian a worker's embedded replica says 503 now and then (2026-11-28, not explained yet); never 200.
         refusals = {401, 503} if (server, source) == ("granian-asgi", "embedded") else {401}
         assert {ask(port, made["key"])[0] for _ in range(12)} <= refusals
 
