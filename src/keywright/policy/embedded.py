@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keywright.edge.sync.leader_election import LeaderElection
-from keywright.runtime.nats_options import NatsOptions
+    from keywright.runtime.nats_options import NatsOptions
 
 
 class OpenFeed(Feed, Protocol):
