@@ -151,8 +151,17 @@ class EmbeddedReplica(ReplicaSource):
         identity = Identity.load(self.directory, name=self._name, region=self._region)
         lease = self._new_lease()
         replica.bind(lease)
+        # An application closes and opens it as its server has it, also while the origin is away: that is no goodbye.
         self._election = new_election(
-            replica, self.replica_directory, feed, self._clock, self._sync_clock, identity, reports, lease
+            replica,
+            self.replica_directory,
+            feed,
+            self._clock,
+            self._sync_clock,
+            identity,
+            reports,
+            lease,
+            says_goodbye=False,
         )
         try:
             await self._election.run(stop)

@@ -120,11 +120,12 @@ def new_election(
     lease: Lease,
     *,
     late_seconds: float = 0.0,
+    says_goodbye: bool = True,
 ) -> LeaderElection:
     """The part of this process. Without reports nobody hears of the edge, and no write waits for it.
 
     `late_seconds` is for how long somebody believes what this edge said after it said so; such an edge can't say
-    goodbye.
+    goodbye. Nor does one with `says_goodbye=False`, which may be used again from its disk with the origin away.
     """
 
     def new_report() -> Report:
@@ -150,7 +151,7 @@ def new_election(
         election.origin_seen(is_back=is_back)
 
     async def say_goodbye() -> None:
-        if reporter is None or late_seconds:
+        if reporter is None or late_seconds or not says_goodbye:
             return
         # A later process on this replica must not answer from what it has by then: nobody waits for it.
         earlier = lease.end()
