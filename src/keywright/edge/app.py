@@ -5,11 +5,10 @@ serve puts it beside the origin: `find_endpoint` gives what answers at a path th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from keywright.domain.problems import NotFound
-from keywright.edge.http.endpoint import Receive, Scope, Send, send_problem
+from keywright.edge.http.endpoint import Endpoint, answering_failures, send_problem
 from keywright.edge.http.forward_auth import PREFIX as FORWARD_AUTH_PREFIX
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.health import Health
@@ -25,13 +24,12 @@ if TYPE_CHECKING:
 
     from keywright.domain.keyformat import Digester
     from keywright.edge.grpc.ext_authz import GrpcServer
+    from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.http.health import SyncStatus
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.replica.replica import Replica
     from keywright.runtime.clock import Clock
     from keywright.runtime.settings import PlaneSettings
-
-Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class EdgeApp:
@@ -44,13 +42,11 @@ class EdgeApp:
         self._validate_api = validate_api
         self._forward_auth = forward_auth
         self._metrics = metrics
-        self._others: dict[str, Endpoint] = {
-            "/livez": health.livez,
-            "/readyz": health.readyz,
-            "/metrics": metrics,
-        }
+        others: dict[str, Endpoint] = {"/livez": health.livez, "/readyz": health.readyz, "/metrics": metrics}
         if jwks is not None:
-            self._others["/.well-known/jwks.json"] = jwks
+            others["/.well-known/jwks.json"] = jwks
+        # The two on the hot path see to their own failures.
+        self._others = {path: answering_failures(endpoint) for path, endpoint in others.items()}
 
     def find_endpoint(self, path: str) -> Endpoint | None:
         """What answers at this path, None where that is not the edge's to say."""
