@@ -15,7 +15,7 @@ help: ## Show what can be made
 run: $(VENV)/.run ## Set up and start the service on http://127.0.0.1:8080 (ARGS="--port 9000" and so on)
 	@exec $(BIN)/keywright serve $(ARGS)
 
-test: $(VENV)/.dev ## Set up and run every test (ARGS="-k doors" for some of them)
+test: $(VENV)/.dev ## Set up and run every test (ARGS="-k expiry" for some of them)
 	@$(BIN)/python tests/run.py $(ARGS)
 
 coverage: $(VENV)/.dev ## Run every test with coverage, and hold it against the least (needs Python 3.12+)
