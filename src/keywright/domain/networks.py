@@ -1,0 +1,81 @@
+"""Owns addresses and networks: how a CIDR is written in `allowedIps`, and whether an address is in one of several.
+
+Networks are compiled into integers when a record is first read: `ipaddress` would cost each validation more than all
+else does together. An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is the IPv4 address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Collection
+from typing import NamedTuple
+
+MAX_NETWORKS = 50
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+class Address(NamedTuple):
+    is_ipv6: bool
+    number: int
+
+
+class Networks:
+    """Networks of both families, ready to be asked. Immutable."""
+
+    __slots__ = ("_ipv4", "_ipv6", "texts")
+
+    def __init__(self, texts: Collection[str]) -> None:
+        """Takes what `parse_network` gave. Raises ValueError."""
+        self.texts = tuple(texts)
+        parsed = [ipaddress.ip_network(text) for text in texts]
+        self._ipv4 = tuple(_range(network) for network in parsed if network.version == 4)  # noqa: PLR2004
+        self._ipv6 = tuple(_range(network) for network in parsed if network.version == 6)  # noqa: PLR2004
+
+    def hold(self, address: Address) -> bool:
+        is_ipv6, number = address
+        for first, last in self._ipv6 if is_ipv6 else self._ipv4:  # noqa: SIM110
+            if first <= number <= last:
+                return True
+        return False
+
+
+def parse_address(text: str) -> Address | None:
+    """The address, None for anything else: a name, a port, a zone, an octet with a leading zero, several addresses."""
+    try:
+        if ":" not in text:
+            return Address(False, int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big"))
+        packed = socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, ValueError):
+        # ValueError: a NUL, or what can't be encoded.
+        return None
+    if packed.startswith(_MAPPED):
+        return Address(False, int.from_bytes(packed[12:], "big"))
+    return Address(True, int.from_bytes(packed, "big"))
+
+
+def parse_network(text: str) -> str:
+    """The network as it is kept: `192.0.2.0/24`, and an address alone with its whole length. Raises ValueError, with
+    the rule that is broken.
+    """
+    if "%" in text:
+        raise ValueError("must have no zone")
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(_what_is_wrong(text)) from None
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ValueError("must be written as IPv4, not as IPv6 that holds it")
+    return str(network)
+
+
+def _what_is_wrong(text: str) -> str:
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return "must be an address or a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32"
+    return f"has bits set behind its prefix: {meant} is meant, or {text.partition('/')[0]} alone"
+
+
+def _range(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> tuple[int, int]:
+    return int(network.network_address), int(network.broadcast_address)

@@ -1,0 +1,117 @@
+"""Owns powers: what is said of a key or a consumer beyond whose it is, and how one question is judged by them.
+
+Powers are kept and sent as a JSON object that has only what is said: `{"enabled":false}`, `{"scopes":["orders:read"]}`,
+`{"allowedIps":["192.0.2.0/24"]}`, `{"metadata":{...}}` (of keys). Whoever reads one of another name can't judge that
+key, and says so (UnknownPower): what was meant to keep somebody out must not be passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from keywright.domain.networks import Address, Networks
+from keywright.domain.scopes import Scopes
+
+FEATURES = frozenset({"enabled", "scopes", "allowedIps", "metadata"})
+"""The names of all powers that this version can judge."""
+
+
+class UnknownPower(Exception):
+    """A power that this version can't judge: nobody here can say whether the key is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Powers:
+    """What is said of one key or one consumer, ready to be judged. `scopes` None: as granted above it; none: nothing.
+
+    `metadata` is a JSON object, encoded; None for consumers, whose metadata is a part of their own record.
+    """
+
+    is_enabled: bool = True
+    scopes: Scopes | None = None
+    networks: Networks | None = None
+    metadata: bytes | None = None
+
+
+class Demand(NamedTuple):
+    """What is asked beyond whether a key is good: for which scopes, all of them, and from which address."""
+
+    scopes: Collection[str] = ()
+    address: Address | None = None
+
+
+NO_POWERS = Powers()
+NO_DEMAND = Demand()
+
+
+def encode_powers(
+    *,
+    enabled: bool = True,
+    scopes: Collection[str] | None = None,
+    allowed_ips: Collection[str] | None = None,
+    metadata: str | None = None,
+) -> str | None:
+    """The powers as they are sent, in one form for the same powers; None where nothing is said.
+
+    `allowed_ips` are as `parse_network` gave them, `metadata` is a JSON object, encoded.
+    """
+    said: dict[str, Any] = {}
+    if not enabled:
+        said["enabled"] = False
+    if scopes is not None:
+        said["scopes"] = sorted(set(scopes))
+    if allowed_ips is not None:
+        said["allowedIps"] = list(allowed_ips)
+    if metadata is not None:
+        said["metadata"] = json.loads(metadata)
+    return json.dumps(said, separators=(",", ":"), ensure_ascii=False) if said else None
+
+
+def decode_powers(text: str | bytes) -> Powers:
+    """What `encode_powers` wrote. Raises UnknownPower, and ValueError for what is no powers at all."""
+    said = json.loads(text)
+    if not isinstance(said, dict):
+        raise ValueError("not powers")
+    if not said.keys() <= FEATURES:
+        raise UnknownPower(f"powers that this version can't judge: {', '.join(sorted(said.keys() - FEATURES))}")
+    metadata = said.get("metadata")
+    return Powers(
+        is_enabled=_is_enabled(said),
+        scopes=Scopes(_texts(said, "scopes")) if "scopes" in said else None,
+        networks=Networks(_texts(said, "allowedIps")) if "allowedIps" in said else None,
+        metadata=None if metadata is None else json.dumps(metadata, separators=(",", ":"), ensure_ascii=False).encode(),
+    )
+
+
+def is_from_allowed(powers: Powers, address: Address | None) -> bool:
+    """Whether the address may use this; one that is not known may not where any are named."""
+    networks = powers.networks
+    return networks is None or (address is not None and networks.hold(address))
+
+
+def is_granted(key: Powers, consumer: Powers, default_scopes: Scopes, scopes: Collection[str]) -> bool:
+    """Whether all of `scopes` are granted: by the consumer's or else the bucket's, and by the key's own if it has any.
+
+    So what a consumer loses its keys lose, by one change.
+    """
+    above = default_scopes if consumer.scopes is None else consumer.scopes
+    return above.cover_all(scopes) and (key.scopes is None or key.scopes.cover_all(scopes))
+
+
+def _is_enabled(said: Mapping[str, Any]) -> bool:
+    enabled = said.get("enabled", True)
+    if not isinstance(enabled, bool):
+        raise ValueError("not powers: enabled")
+    return enabled
+
+
+def _texts(said: Mapping[str, Any], name: str) -> list[str]:
+    value = said[name]
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ValueError(f"not powers: {name}")
+    return value
+
+

@@ -1,0 +1,42 @@
+"""Owns scopes: what a key is good for, how that is written, and when one scope covers another.
+
+A scope is parts joined by colons, `orders:read`. `*` as the whole last part stands for everything below: `orders:*`
+covers `orders:read` and `orders:items:read`, not `orders` itself; `*` alone covers all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+SCOPE = r"^(?:[A-Za-z0-9._-]+:)*(?:[A-Za-z0-9._-]+|\*)$"
+MAX_SCOPES = 50
+"""A key's or a consumer's, or demanded at once."""
+MAX_LENGTH = 100
+
+
+class Scopes:
+    """Scopes that were granted, ready to be asked about one that is demanded. Immutable."""
+
+    __slots__ = ("_all", "names")
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = frozenset(names)
+        self._all = "*" in self.names
+
+    def covers(self, scope: str) -> bool:
+        """Whether all of `scope` is granted; `scope` may end with a `*` of its own."""
+        names = self.names
+        if self._all or scope in names:
+            return True
+        end = scope.find(":") + 1
+        while end:
+            if scope[:end] + "*" in names:
+                return True
+            end = scope.find(":", end) + 1
+        return False
+
+    def cover_all(self, scopes: Collection[str]) -> bool:
+        return all(map(self.covers, scopes))
+
+
+NO_SCOPES = Scopes(())
