@@ -65,7 +65,19 @@ def test_what_is_no_network_is_told_what_is_wrong(text: str, rule: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1.2.3", "01.2.3.4", "1.2.3.4:80", "[::1]", "::1%lo", "1.2.3.4, 5.6.7.8", " 1.2.3.4", "localhost", "1\0", "\ud800"],
+    [
+        "",
+        "1.2.3",
+        "01.2.3.4",
+        "1.2.3.4:80",
+        "[::1]",
+        "::1%lo",
+        "1.2.3.4, 5.6.7.8",
+        " 1.2.3.4",
+        "localhost",
+        "1\0",
+        "\ud800",
+    ],
 )
 def test_what_is_no_address(text: str) -> None:
     assert parse_address(text) is None

@@ -42,6 +42,9 @@ def test_a_key_is_judged_by_its_records_and_the_clock(
 
 
 def test_every_refusal_tells_nothing_but_its_verdict() -> None:
-    refusals = (verdict.MALFORMED, verdict.UNKNOWN, verdict.EXPIRED, verdict.NO_BUCKET, verdict.UNAVAILABLE)
+    refusals = (
+        verdict.MALFORMED, verdict.UNKNOWN, verdict.DISABLED, verdict.EXPIRED, verdict.IP_NOT_ALLOWED,
+        verdict.INSUFFICIENT_SCOPE, verdict.NO_BUCKET, verdict.UNAVAILABLE,
+    )  # fmt: skip
     assert {refusal.verdict for refusal in refusals} == set(Verdict) - {Verdict.VALID}
     assert all(refusal.key is None and refusal.consumer is None and not refusal.is_valid for refusal in refusals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -21,12 +22,15 @@ from keywright.protocol.changes import (
     Cursor,
     KeyDelete,
     KeyPut,
+    NotInFormat2,
     decode,
     decode_all,
     encode,
+    in_format_2,
 )
 
-SAMPLES = Path(__file__).parent / "samples" / f"format-{FORMAT_VERSION}.jsonl"
+SAMPLES = Path(__file__).parent / "samples" / "format-2.jsonl"
+SAMPLES_SINCE_3 = Path(__file__).parent / "samples" / f"format-{FORMAT_VERSION}.jsonl"
 # One of each kind, as it was written when the format was laid down. A reader must understand these for ever; who has
 # to change a line has to raise FORMAT_VERSION, and to keep this file beside a new one.
 WRITTEN: list[Change] = [
@@ -39,6 +43,14 @@ WRITTEN: list[Change] = [
     KeyDelete(bytes(range(32)), 7),
     ConsumerDelete(12),
     BucketDelete(7),
+]
+WRITTEN_SINCE_3: list[Change] = [
+    BucketPut(7, "bckt_pCcNMjERFSoh5xIQir7o99Z6KDoLp36e", "my-bucket", "acct_a", {}, None, ("*",), ("enabled",)),
+    BucketPut(9, "bckt_99999999999999999999999999999999", "my-strict-bucket", "acct_a", {}, 300, (), ("scopes",)),
+    ConsumerPut(12, "csmr_brw0leTAVw478VFKD4F6OqVI", 7, "my-consumer", "{}", '{"scopes":["orders:*"]}'),
+    ConsumerPut(12, "csmr_brw0leTAVw478VFKD4F6OqVI", 7, "my-consumer", "{}", None, has_lost_powers=True),
+    KeyPut(bytes(range(32)), 7, 12, "key_m1m4ol223R0kGHGZY7tPQMQl", 1801396800000, '{"enabled":false}'),
+    KeyPut(bytes(32), 7, 12, "key_000000000000000000000000", None, '{"allowedIps":["192.0.2.0/24"]}'),
 ]
 
 NUMBERS = st.integers(min_value=1, max_value=2**63 - 1)
@@ -53,11 +65,16 @@ CHANGES = st.one_of(
         st.none() | TEXTS,
         st.dictionaries(TEXTS, st.sampled_from(Access)),
         st.none() | NUMBERS,
+        st.lists(TEXTS).map(tuple),
+        st.lists(TEXTS).map(tuple),
     ),
     st.builds(BucketDelete, NUMBERS),
-    st.builds(ConsumerPut, NUMBERS, TEXTS, NUMBERS, TEXTS, TEXTS),
+    st.builds(ConsumerPut, NUMBERS, TEXTS, NUMBERS, TEXTS, TEXTS, st.none() | TEXTS),
+    st.builds(ConsumerPut, NUMBERS, TEXTS, NUMBERS, TEXTS, TEXTS, st.none(), st.booleans()),
     st.builds(ConsumerDelete, NUMBERS),
-    st.builds(KeyPut, DIGESTS, NUMBERS, NUMBERS, TEXTS, st.none() | st.integers(-(2**63), 2**63 - 1)),
+    st.builds(
+        KeyPut, DIGESTS, NUMBERS, NUMBERS, TEXTS, st.none() | st.integers(-(2**63), 2**63 - 1), st.none() | TEXTS
+    ),
     st.builds(KeyDelete, DIGESTS, NUMBERS),
 )
 JSON = st.recursive(
@@ -65,7 +82,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=12,
 )
-KINDS = st.sampled_from(["key", "-key", "consumer", "-consumer", "bucket", "-bucket"])
+KINDS_OF_FORMAT_2 = ["key", "-key", "consumer", "-consumer", "bucket", "-bucket"]
+KINDS = st.sampled_from([*KINDS_OF_FORMAT_2, "key3", "consumer3", "bucket3"])
 
 
 @pytest.mark.parametrize(
@@ -105,6 +123,14 @@ KINDS = st.sampled_from(["key", "-key", "consumer", "-consumer", "bucket", "-buc
         '["bucket",1,"bckt_1","name","acct_a",{},0]',
         '["bucket",1,"bckt_1","name","acct_a",{},true]',
         '["bucket",1,"bckt_1","name","acct_a",{},300,1]',
+        '["key3","' + "00" * 32 + '",1,1,"key_1",null]',
+        '["key3","' + "00" * 32 + '",1,1,"key_1",null,null]',
+        '["key3","' + "00" * 32 + '",1,1,"key_1",null,{}]',
+        '["consumer3",1,"csmr_1",1,"name","{}"]',
+        '["consumer3",1,"csmr_1",1,"name","{}",{}]',
+        '["bucket3",1,"bckt_1","name","acct_a",{},0,[],[]]',
+        '["bucket3",1,"bckt_1","name","acct_a",{},null,[1],[]]',
+        '["bucket3",1,"bckt_1","name","acct_a",{},null,[]]',
         '["-consumer",1]x',
         '["-consumer",' + "9" * 5000 + "]",
         "[" * 100_000,
@@ -167,6 +193,32 @@ def test_lines_that_were_stored_in_this_format_are_understood_for_ever() -> None
     assert {type(change) for change in WRITTEN} == {
         BucketPut, BucketDelete, ConsumerPut, ConsumerDelete, KeyPut, KeyDelete,
     }  # fmt: skip
+    lines = SAMPLES_SINCE_3.read_text("utf-8").splitlines()
+    assert [decode(line) for line in lines] == WRITTEN_SINCE_3
+    assert [encode(change) for change in WRITTEN_SINCE_3] == lines
+
+
+def test_what_format_2_can_say_is_the_same_to_its_readers() -> None:
+    assert [in_format_2(change) for change in WRITTEN] == WRITTEN
+
+
+def test_a_reader_of_format_2_is_told_that_what_it_cannot_judge_is_gone() -> None:
+    plain = BucketPut(7, "bckt_pCcNMjERFSoh5xIQir7o99Z6KDoLp36e", "my-bucket", "acct_a")
+    strict = BucketPut(9, "bckt_99999999999999999999999999999999", "my-strict-bucket", "acct_a", {}, 300)
+    assert [in_format_2(change) for change in WRITTEN_SINCE_3 if not getattr(change, "has_lost_powers", False)] == [
+        plain, strict, ConsumerDelete(12), KeyDelete(bytes(range(32)), 7), KeyDelete(bytes(32), 7),
+    ]  # fmt: skip
+
+
+def test_a_reader_of_format_2_needs_a_snapshot_when_a_consumer_comes_back() -> None:
+    with pytest.raises(NotInFormat2):
+        in_format_2(ConsumerPut(12, "csmr_1", 7, "my-consumer", "{}", None, has_lost_powers=True))
+
+
+@given(CHANGES)
+def test_a_reader_of_format_2_gets_no_row_that_it_does_not_know(change: Change) -> None:
+    with contextlib.suppress(NotInFormat2):
+        assert json.loads(encode(in_format_2(change)))[0] in KINDS_OF_FORMAT_2
 
 
 def test_a_batch_ends_one_revision_per_change_after_the_one_it_follows() -> None:

@@ -29,8 +29,8 @@ class Networks:
         """Takes what `parse_network` gave. Raises ValueError."""
         self.texts = tuple(texts)
         parsed = [ipaddress.ip_network(text) for text in texts]
-        self._ipv4 = tuple(_range(network) for network in parsed if network.version == 4)  # noqa: PLR2004
-        self._ipv6 = tuple(_range(network) for network in parsed if network.version == 6)  # noqa: PLR2004
+        self._ipv4 = tuple(_range(network) for network in parsed if network.version == 4)
+        self._ipv6 = tuple(_range(network) for network in parsed if network.version == 6)
 
     def hold(self, address: Address) -> bool:
         is_ipv6, number = address

@@ -113,5 +113,3 @@ def _texts(said: Mapping[str, Any], name: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ValueError(f"not powers: {name}")
     return value
-
-

@@ -5,7 +5,8 @@ vocabulary: the puts that lead from nothing to a revision. Records are kept apar
 metadata is one change however many keys a consumer has, and deleting a consumer or a bucket ends all its keys at once.
 
 A change is encoded as one line of JSON: an array whose first item names its kind. `decode` refuses a kind or a shape
-that it does not know, with ValueError: a change is understood or refused, never guessed at.
+that it does not know, with ValueError: a change is understood or refused, never guessed at. So a reader says which
+format it reads, and one of before is sent what it can judge: `in_format_2`.
 
 A revision alone does not say which history it is of: a record that was restored from a backup counts on from there. So
 the transaction that makes changes draws a *stamp* for them, and a place in a history is a `Cursor`.
@@ -16,14 +17,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, assert_never
 
 from keywright.domain.keyformat import DIGEST_BYTES
 from keywright.domain.permissions import Access
 
-FORMAT_VERSION = 2
-"""Goes up when an older reader could misunderstand what is written."""
+FORMAT_VERSION = 3
+"""Goes up when an older reader could misunderstand what is written, or has kinds of rows that it refuses."""
 STAMP_BYTES = 8
 _quoted = json.encoder.encode_basestring
 _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -34,7 +35,11 @@ _CURSOR = re.compile(rf"([0-9]{{1,18}})\.([0-9a-f]{{{2 * STAMP_BYTES}}})\.([0-9]
 
 @dataclass(frozen=True, slots=True)
 class BucketPut:
-    """`refuse_after` is how many seconds a replica may be out of step and still judge its keys; None for ever."""
+    """`refuse_after` is how many seconds a replica may be out of step and still judge its keys; None for ever.
+
+    `default_scopes` are granted to consumers of which none are said. `features` names the powers that its keys or
+    consumers have or had: a reader that does not know all of them can't judge its keys.
+    """
 
     number: int
     bucket_id: str
@@ -42,6 +47,8 @@ class BucketPut:
     account_id: str | None
     grants: Mapping[str, Access] = field(default_factory=dict)
     refuse_after: int | None = None
+    default_scopes: Sequence[str] = ()
+    features: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +58,19 @@ class BucketDelete:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerPut:
-    """`metadata` is a JSON object, encoded without spaces."""
+    """`metadata` is a JSON object, encoded without spaces. `powers` are as domain/powers.py writes them, None for none.
+
+    `has_lost_powers` marks the change that takes the last of them away: a reader of format 2, to which the consumer was
+    deleted, has its keys no more.
+    """
 
     number: int
     consumer_id: str
     bucket_number: int
     name: str
     metadata: str
+    powers: str | None = None
+    has_lost_powers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +80,14 @@ class ConsumerDelete:
 
 @dataclass(frozen=True, slots=True)
 class KeyPut:
-    """`expires_at` is in milliseconds since the epoch, None for never."""
+    """`expires_at` is in milliseconds since the epoch, None for never; `powers` as for consumers."""
 
     digest: bytes
     bucket_number: int
     consumer_number: int
     key_id: str
     expires_at: int | None
+    powers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +161,15 @@ def encode(change: Change) -> str:
         case KeyPut():
             place = f"{change.bucket_number:d},{change.consumer_number:d},{_quoted(change.key_id)}"
             expires_at = "null" if change.expires_at is None else f"{change.expires_at:d}"
+            if change.powers is not None:
+                return f'["key3","{change.digest.hex()}",{place},{expires_at},{_quoted(change.powers)}]'
             return f'["key","{change.digest.hex()}",{place},{expires_at}]'
         case ConsumerPut():
             place = f"{change.number:d},{_quoted(change.consumer_id)},{change.bucket_number:d}"
-            return f'["consumer",{place},{_quoted(change.name)},{_quoted(change.metadata)}]'
+            text = f"{place},{_quoted(change.name)},{_quoted(change.metadata)}"
+            if change.powers is not None or change.has_lost_powers:
+                return f'["consumer3",{text},{"null" if change.powers is None else _quoted(change.powers)}]'
+            return f'["consumer",{text}]'
         case KeyDelete():
             row: list[Any] = ["-key", change.digest.hex(), change.bucket_number]
         case ConsumerDelete():
@@ -158,9 +177,11 @@ def encode(change: Change) -> str:
         case BucketPut():
             grants = {account_id: access.label for account_id, access in change.grants.items()}
             row = ["bucket", change.number, change.bucket_id, change.name, change.account_id, grants]
+            if change.default_scopes or change.features:
+                row = ["bucket3", *row[1:], change.refuse_after, list(change.default_scopes), list(change.features)]
             # As in format 1 where there is nothing new to say: a reader of that format refuses a limit, rather than
             # judge the keys of such a bucket for ever.
-            if change.refuse_after is not None:
+            elif change.refuse_after is not None:
                 row.append(change.refuse_after)
         case BucketDelete():
             row = ["-bucket", change.number]
@@ -169,6 +190,27 @@ def encode(change: Change) -> str:
         case _:
             assert_never(change)
     return _to_json(row)
+
+
+def in_format_2(change: Change) -> Change:
+    """The change for a reader of format 2, which would refuse all changes for the sake of one that it does not know.
+
+    What it can't judge by its powers is no more there for it. Raises NotInFormat2 where it must take a snapshot.
+    """
+    match change:
+        case KeyPut() if change.powers is not None:
+            return KeyDelete(change.digest, change.bucket_number)
+        case ConsumerPut() if change.powers is not None:
+            return ConsumerDelete(change.number)
+        case ConsumerPut() if change.has_lost_powers:
+            raise NotInFormat2
+        case BucketPut() if change.default_scopes or change.features:
+            return replace(change, default_scopes=(), features=())
+    return change
+
+
+class NotInFormat2(Exception):
+    """What was kept from a reader of format 2 comes back: only a snapshot can tell it."""
 
 
 def decode(line: str | bytes) -> Change:
@@ -220,12 +262,44 @@ def _change_in(row: Any) -> Change:  # noqa: PLR0911
                 if limit < 1:
                     raise ValueError("not a limit")
                 return BucketPut(number, bucket_id, name, account_id, _grants(grants), limit)
+            case ["key3" | "consumer3" | "bucket3", *_]:
+                return _change_of_format_3(row)
             case ["-bucket", int(number)]:
                 return BucketDelete(number)
             case ["-"]:
                 return Hidden()
     except (KeyError, AttributeError) as error:
         raise ValueError("not a change of this format") from error
+    raise ValueError("not a change of this format")
+
+
+def _change_of_format_3(row: Sequence[Any]) -> Change:
+    match row:
+        case ["key3", str(digest), int(bucket), int(consumer), str(key_id), int() | None as expires_at, str(powers)]:
+            return KeyPut(_digest(digest), bucket, consumer, key_id, expires_at, powers)
+        case [
+            "consumer3",
+            int(number),
+            str(consumer_id),
+            int(bucket),
+            str(name),
+            str(metadata),
+            str() | None as powers,
+        ]:
+            return ConsumerPut(number, consumer_id, bucket, name, metadata, powers, has_lost_powers=powers is None)
+        case [
+            "bucket3",
+            int(number),
+            str(bucket_id),
+            str(name),
+            str() | None as account_id,
+            dict(grants),
+            int() | None as limit,
+            list(scopes),
+            list(features),
+        ] if (limit is None or limit >= 1) and all(isinstance(each, str) for each in (*scopes, *features)):
+            held = _grants(grants)
+            return BucketPut(number, bucket_id, name, account_id, held, limit, tuple(scopes), tuple(features))
     raise ValueError("not a change of this format")
 
 
