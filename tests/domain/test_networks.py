@@ -58,7 +58,7 @@ def test_a_network_is_kept_in_one_form(text: str, kept: str) -> None:
     ],
 )
 def test_what_is_no_network_is_told_what_is_wrong(text: str, rule: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         parse_network(text)
     assert str(caught.value) == rule
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keywright.domain.networks import parse_address
-from keywright.domain.powers import NO_DEMAND, Demand, UnknownPower, decode_powers, encode_powers
+from keywright.domain.powers import NO_DEMAND, Demand, UnknownPower, decode_powers, encode_powers, inheriting
 from keywright.domain.scopes import Scopes
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Verdict, decide
 
@@ -81,10 +81,9 @@ def test_every_combination_is_judged_as_the_rules_say(
         records.append(None if text is None else decode_powers(text))
     result = decide(
         KeyRecord("key_1", 1, NOW if is_over else None, records[0]),
-        ConsumerRecord("csmr_1", "acme", b"{}", records[1]),
+        ConsumerRecord("csmr_1", "acme", b"{}", inheriting(records[1], Scopes(defaults)) if defaults else records[1]),
         NOW,
         Demand(tuple(asked), None if ip is None else parse_address(ip)) if asked or ip else NO_DEMAND,
-        Scopes(defaults),
     )
     assert result.verdict is plainly(key, consumer, defaults, is_over=is_over, asked=asked, ip=ip)
     assert (result.key is None) is (result.verdict is not Verdict.VALID)

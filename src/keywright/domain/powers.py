@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from keywright.domain.networks import Address, Networks
@@ -25,7 +25,7 @@ class UnknownPower(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Powers:
-    """What is said of one key or one consumer, ready to be judged. `scopes` None: as granted above it; none: nothing.
+    """What is said of one key or one consumer, ready to be judged. `scopes` None: none are said; empty: none at all.
 
     `metadata` is a JSON object, encoded; None for consumers, whose metadata is a part of their own record.
     """
@@ -74,7 +74,7 @@ def decode_powers(text: str | bytes) -> Powers:
     """What `encode_powers` wrote. Raises UnknownPower, and ValueError for what is no powers at all."""
     said = json.loads(text)
     if not isinstance(said, dict):
-        raise ValueError("not powers")
+        raise ValueError("not powers")  # noqa: TRY004
     if not said.keys() <= FEATURES:
         raise UnknownPower(f"powers that this version can't judge: {', '.join(sorted(said.keys() - FEATURES))}")
     metadata = said.get("metadata")
@@ -92,19 +92,27 @@ def is_from_allowed(powers: Powers, address: Address | None) -> bool:
     return networks is None or (address is not None and networks.hold(address))
 
 
-def is_granted(key: Powers, consumer: Powers, default_scopes: Scopes, scopes: Collection[str]) -> bool:
-    """Whether all of `scopes` are granted: by the consumer's or else the bucket's, and by the key's own if it has any.
+def is_granted(key: Powers, consumer: Powers, scopes: Collection[str]) -> bool:
+    """Whether all of `scopes` are granted: to the consumer, and by the key's own where it has any.
 
-    So what a consumer loses its keys lose, by one change.
+    So what a consumer loses its keys lose, by one change. A consumer of which no scopes are said has none by itself:
+    what it inherits is put in its place when its record is read (`inheriting`).
     """
-    above = default_scopes if consumer.scopes is None else consumer.scopes
-    return above.cover_all(scopes) and (key.scopes is None or key.scopes.cover_all(scopes))
+    above = consumer.scopes
+    return above is not None and above.cover_all(scopes) and (key.scopes is None or key.scopes.cover_all(scopes))
+
+
+def inheriting(powers: Powers | None, scopes: Scopes) -> Powers:
+    """A consumer's powers, where these scopes are granted to those of which none are said."""
+    if powers is None:
+        return Powers(scopes=scopes)
+    return powers if powers.scopes is not None else replace(powers, scopes=scopes)
 
 
 def _is_enabled(said: Mapping[str, Any]) -> bool:
     enabled = said.get("enabled", True)
     if not isinstance(enabled, bool):
-        raise ValueError("not powers: enabled")
+        raise ValueError("not powers: enabled")  # noqa: TRY004
     return enabled
 
 

@@ -37,6 +37,3 @@ class Scopes:
 
     def cover_all(self, scopes: Collection[str]) -> bool:
         return all(map(self.covers, scopes))
-
-
-NO_SCOPES = Scopes(())

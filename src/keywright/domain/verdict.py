@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from keywright.domain.powers import NO_DEMAND, NO_POWERS, Demand, Powers, is_from_allowed, is_granted
-from keywright.domain.scopes import NO_SCOPES, Scopes
 
 
 class Verdict(StrEnum):
@@ -67,17 +66,11 @@ NO_BUCKET = Result(Verdict.NO_BUCKET)
 UNAVAILABLE = Result(Verdict.UNAVAILABLE)
 
 
-def decide(
-    key: KeyRecord | None,
-    consumer: ConsumerRecord | None,
-    now: int,
-    demand: Demand = NO_DEMAND,
-    default_scopes: Scopes = NO_SCOPES,
-) -> Result:
+def decide(key: KeyRecord | None, consumer: ConsumerRecord | None, now: int, demand: Demand = NO_DEMAND) -> Result:
     """Judge a key by its records at `now` (milliseconds since the epoch), in the order of the verdicts.
 
     A key whose consumer is gone is UNKNOWN: deleting a consumer is one change that ends all its keys. A key is good
-    until, and not including, the millisecond at which it expires. `default_scopes` are the bucket's.
+    until, and not including, the millisecond at which it expires.
     """
     if key is None or consumer is None:
         return UNKNOWN
@@ -85,12 +78,10 @@ def decide(
         # Nearly every key: nothing else is asked of it, and nothing else said.
         expires_at = key.expires_at
         return EXPIRED if expires_at is not None and now >= expires_at else Result(Verdict.VALID, key, consumer)
-    return _decide_by_powers(key, consumer, now, demand, default_scopes)
+    return _decide_by_powers(key, consumer, now, demand)
 
 
-def _decide_by_powers(
-    key: KeyRecord, consumer: ConsumerRecord, now: int, demand: Demand, default_scopes: Scopes
-) -> Result:
+def _decide_by_powers(key: KeyRecord, consumer: ConsumerRecord, now: int, demand: Demand) -> Result:
     own, above = key.powers or NO_POWERS, consumer.powers or NO_POWERS
     if not (own.is_enabled and above.is_enabled):
         return DISABLED
@@ -98,6 +89,6 @@ def _decide_by_powers(
         return EXPIRED
     if not (is_from_allowed(own, demand.address) and is_from_allowed(above, demand.address)):
         return IP_NOT_ALLOWED
-    if demand.scopes and not is_granted(own, above, default_scopes, demand.scopes):
+    if demand.scopes and not is_granted(own, above, demand.scopes):
         return INSUFFICIENT_SCOPE
     return Result(Verdict.VALID, key, consumer)

@@ -14,6 +14,7 @@ import lmdb
 
 from keywright.domain import keyformat, verdict
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee
+from keywright.domain.powers import NO_DEMAND, Demand, UnknownPower
 from keywright.domain.verdict import Result, Verdict
 from keywright.edge.replica.files import BROKEN
 from keywright.edge.replica.replica import NotReady, ReplicaBroken, Stale
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from keywright.edge.replica.replica import Replica
 
 _log = logging.getLogger(__name__)
-_UNREADABLE = (lmdb.Error, ReplicaBroken, ValueError, LookupError, TypeError)
+_UNREADABLE = (lmdb.Error, ReplicaBroken, UnknownPower, ValueError, LookupError, TypeError)
 
 
 class Validator:
@@ -37,11 +38,11 @@ class Validator:
         self._clock = clock
         self._has_logged = False
 
-    def validate(self, secret: str, bucket: str) -> Result:
+    def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
         """The verdict on a secret in a bucket, for any text whatever; the hidden system bucket is none here."""
         if bucket[:1] == "_":
             return verdict.NO_BUCKET
-        return self._validate(secret, bucket)
+        return self._validate(secret, bucket, demand)
 
     def authorise(self, token: str, bucket: str) -> bool:
         """Whether the token is a management key that may validate in this bucket. False, too, when nobody can say."""
@@ -78,7 +79,7 @@ class Validator:
         found = self.validate("", bucket).verdict
         return None if found is Verdict.UNAVAILABLE else found is not Verdict.NO_BUCKET
 
-    def _validate(self, secret: str, bucket: str) -> Result:  # noqa: PLR0911
+    def _validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911
         try:
             # A text of 10 MB is not worth a digest.
             if keyformat.MIN_LENGTH <= len(secret) <= keyformat.MAX_LENGTH:
@@ -87,7 +88,7 @@ class Validator:
                     return verdict.NO_BUCKET
                 key, consumer = found
                 if key is not None:
-                    return verdict.decide(key, consumer, self._clock())
+                    return verdict.decide(key, consumer, self._clock(), demand)
                 if keyformat.is_possible(secret):
                     return verdict.UNKNOWN
             else:

@@ -148,7 +148,7 @@ def _read_headers(scope: Scope) -> tuple[int, bool, bytes | None]:
 # What is kept here is a function of its arguments alone, so it can't go stale; at most some 600 bytes each.
 @lru_cache(maxsize=ANSWERS_KEPT)
 def _valid(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Headers, Message]:
-    consumer_id, name, metadata = consumer
+    consumer_id, name, metadata, _ = consumer
     sub = encode_json(name)
     return _answer(
         b'{"valid":true,"code":"VALID","user":{"sub":%b,"data":%b},"consumer":{"id":"%b","name":%b},"key":{"id":"%b","expiresOn":%b}}' % (  # noqa: E501

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 MAP_SIZE = 64 * 1024**3
 """Address space, not disk or memory: LMDB's file grows as it is filled. It is doubled when it is full."""
 FORMAT = b"2"
+"""What an empty replica has, so that the version before can be gone back to for as long as nothing needs more."""
+FORMAT_WITH_POWERS = b"3"
 BROKEN = (
     lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError,
     lmdb.IncompatibleError, lmdb.NotFoundError, lmdb.BadTxnError, lmdb.BadDbiError, lmdb.CursorFullError,
@@ -36,6 +38,9 @@ BROKEN = (
 )  # fmt: skip
 """What LMDB, or the decoding of a record, raises on bytes that neither of them wrote."""
 _DATABASES = (b"meta", b"buckets", b"bucket_names", b"consumers", b"keys")
+_DATABASES_WITH_POWERS = (b"buckets3", b"consumers3", b"keys3")
+"""Beside those that readers of format 2 open: what they would misjudge stands where they don't look."""
+_DATABASE_COUNT = len(_DATABASES + _DATABASES_WITH_POWERS)
 
 
 class ReplicaBroken(Exception):
@@ -58,7 +63,7 @@ class Files:
         self._lock = lock
         self._inode = 0
         self._env = lmdb.open(
-            str(path), map_size=map_size, max_dbs=len(_DATABASES), max_readers=512, max_spare_txns=1, mode=0o600,
+            str(path), map_size=map_size, max_dbs=_DATABASE_COUNT, max_readers=512, max_spare_txns=1, mode=0o600,
             readonly=is_reader, create=not is_reader,
         )  # fmt: skip
         try:
@@ -119,6 +124,11 @@ class Files:
         except BaseException:
             os.close(lock)
             raise
+
+    @property
+    def records(self) -> tuple[Any, ...]:
+        """The databases of what a snapshot replaces."""
+        return self.buckets, self.bucket_names, self.consumers, self.keys, self.buckets3, self.consumers3, self.keys3
 
     def close(self) -> None:
         self._env.close()
@@ -234,20 +244,29 @@ class Files:
             raise ReplicaBroken(f"data.mdb has {length} bytes of {used}")
 
     def _open_databases(self, *, is_reader: bool) -> None:
-        if self._env.stat()["entries"] == 0:
-            if is_reader:
-                raise ReplicaBroken("it is being made")
-            # Two processes may get here together; each step is the same the second time.
-            with self._begin(write=True) as tx:
-                for name in _DATABASES:
-                    db = self._env.open_db(name, txn=tx)
-                    if name == b"meta":
-                        tx.put(b"format", FORMAT, db=db, overwrite=False)
+        known = self._env.stat()["entries"]
+        if known == 0:
+            self._make_databases(_DATABASES, is_reader=is_reader)
+        # What is no replica at all lacks these.
         opened = [self._env.open_db(name, create=False) for name in _DATABASES]
         self.meta, self.buckets, self.bucket_names, self.consumers, self.keys = opened
+        if known < _DATABASE_COUNT:
+            self._make_databases(_DATABASES_WITH_POWERS, is_reader=is_reader)
+        opened = [self._env.open_db(name, create=False) for name in _DATABASES_WITH_POWERS]
+        self.buckets3, self.consumers3, self.keys3 = opened
         with self._begin(write=False) as tx:
-            if tx.get(b"format", db=self.meta) != FORMAT:
+            if tx.get(b"format", db=self.meta) not in (FORMAT, FORMAT_WITH_POWERS):
                 raise OtherFormat("another format")
+
+    def _make_databases(self, names: Collection[bytes], *, is_reader: bool) -> None:
+        if is_reader:
+            raise ReplicaBroken("it is being made, or whoever keeps it has an older version of Keywright")
+        # Two processes may get here together; each step is the same the second time.
+        with self._begin(write=True) as tx:
+            for name in names:
+                db = self._env.open_db(name, txn=tx)
+                if name == b"meta":
+                    tx.put(b"format", FORMAT, db=db, overwrite=False)
 
 
 def _try_lock(lock: int) -> bool:

@@ -32,7 +32,7 @@ class IntegrityCheck:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._databases = (files.bucket_names, files.buckets, files.consumers, files.keys)
+        self._databases = files.records
         self._has_walked = False
         self._database = 0
         """The index of the database that the next step looks at."""
@@ -75,7 +75,10 @@ def probe(files: Files) -> None:
         records.decode_stamp(tx.get(b"stamp", b""))
         for name, kept in tx.cursor(files.buckets):
             records.read_bucket(name, kept)
-        for db, decode in ((files.consumers, records.consumer_put), (files.keys, records.key_put)):
+        for db, decode in (
+            (files.consumers, records.consumer_put), (files.keys, records.key_put),
+            (files.consumers3, records.consumer_put3), (files.keys3, records.key_put3),
+        ):  # fmt: skip
             with tx.cursor(db) as cursor:
                 for move in (cursor.first, cursor.last):
                     if move():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import lmdb
 
+from keywright.domain.powers import FEATURES, UnknownPower, inheriting
 from keywright.edge.replica import records
 from keywright.edge.replica.files import ReplicaBroken
 from keywright.protocol.changes import Cursor
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 CACHED_RECORDS = 20_000
 """How many decoded records one process keeps in memory, at most 2 KiB each and mostly far smaller."""
-_NOTHING = (None, None)
+Found = tuple["KeyRecord | None", "ConsumerRecord | None"]
+_NOTHING: Found = (None, None)
 
 
 class NotReady(Exception):
@@ -42,9 +44,12 @@ _LEASE_IS_OVER = "out of step, or unheard, for as long as this edge promised to 
 
 @dataclass(frozen=True, slots=True)
 class PagePosition:
-    """Where a page begins: whether among the keys or before them, among the consumers; and the record's name there."""
+    """Where a page begins: in which of the databases that are gone through, in their order; and a record's name there.
 
-    is_among_keys: bool = False
+    Consumers come first, then keys; of each, those without powers before those with.
+    """
+
+    database: int = 0
     name: bytes = b""
 
 
@@ -86,6 +91,7 @@ class ReplicaReader:
         if view.tx_id != tx.id():
             view = self._new_view(tx)
         prefix = view.prefixes.get(bucket)
+        record = None
         if prefix is None:
             record = self._find_bucket(tx, view, bucket)
             if record is None:
@@ -97,15 +103,13 @@ class ReplicaReader:
         if found is not None:
             return found
         value = tx.get(name)
-        if value is None:
+        found = (
+            self._find_with_powers(tx, record, name, value)
+            if record is not None and record.has_powers
+            else self._find_plain(tx, prefix, name, value)
+        )
+        if found is None:
             return _NOTHING
-        key = records.decode_key(records.checked(name, value))
-        number = value[:8]
-        owner = tx.get(number, None, files.consumers)
-        consumer = None
-        if owner is not None and owner[:4] == prefix:
-            consumer = records.decode_consumer(records.checked(number, owner))
-        found = (key, consumer)
         view.misses += 1
         # One in four is kept: keys in use get there soon, and a stream of keys that are seen once costs little.
         if not view.misses & 3:
@@ -113,6 +117,37 @@ class ReplicaReader:
                 view.found.clear()
             view.found[name] = found
         return found
+
+    def _find_plain(self, tx: Any, prefix: bytes, name: bytes, value: bytes | None) -> Found | None:
+        if value is None:
+            return None
+        key = records.decode_key(records.checked(name, value))
+        number = value[:8]
+        owner = tx.get(number, None, self._files.consumers)
+        if owner is None or owner[:4] != prefix:
+            return key, None
+        return key, records.decode_consumer(records.checked(number, owner))
+
+    def _find_with_powers(self, tx: Any, bucket: BucketRecord, name: bytes, value: bytes | None) -> Found | None:
+        """As `find`, in a bucket whose keys may have powers, or inherit some. `value` is the key without any."""
+        files = self._files
+        if value is not None:
+            key = records.decode_key(records.checked(name, value))
+        else:
+            value = tx.get(name, None, files.keys3)
+            if value is None:
+                return None
+            key = records.decode_key3(records.checked(name, value))
+        number = value[:8]
+        consumer = None
+        for db, decode in ((files.consumers, records.decode_consumer), (files.consumers3, records.decode_consumer3)):
+            owner = tx.get(number, None, db)
+            if owner is not None and owner[:4] == bucket.prefix:
+                consumer = decode(records.checked(number, owner))
+                break
+        if consumer is not None and bucket.default_scopes is not None:
+            consumer = consumer._replace(powers=inheriting(consumer.powers, bucket.default_scopes))
+        return key, consumer
 
     def find_bucket(self, name: str) -> BucketRecord | None:
         """The bucket of this name. Raises as `find` does."""
@@ -155,7 +190,7 @@ class ReplicaReader:
     def buckets(self) -> list[BucketPut]:
         """Every bucket, in order of number."""
         with self._files.read() as tx:
-            rows = [records.read_bucket(name, kept) for name, kept in tx.cursor(self._files.buckets)]
+            rows = [self._read_bucket(tx, name, kept) for name, kept in tx.cursor(self._files.buckets)]
         return [records.bucket_put(row) for row in sorted(rows, key=lambda row: row.number)]
 
     def page(self, position: PagePosition, limit: int) -> tuple[list[Change], PagePosition | None]:
@@ -165,8 +200,11 @@ class ReplicaReader:
         among the changes since the first.
         """
         files = self._files
-        is_keys = position.is_among_keys
-        db, decode = (files.keys, records.key_put) if is_keys else (files.consumers, records.consumer_put)
+        parts: tuple[tuple[Any, Callable[[bytes, bytes], Change]], ...] = (
+            (files.consumers, records.consumer_put), (files.consumers3, records.consumer_put3),
+            (files.keys, records.key_put), (files.keys3, records.key_put3),
+        )  # fmt: skip
+        db, decode = parts[position.database]
         with files.read() as tx:
             rows = files.rows_from(tx, db, position.name, limit)
             puts: list[Change] = [
@@ -175,8 +213,9 @@ class ReplicaReader:
                 if not is_garbage(files, tx, db, name, kept)
             ]
         if len(rows) > limit:
-            return puts, PagePosition(is_keys, rows[limit][0])
-        return puts, None if is_keys else PagePosition(is_among_keys=True)
+            return puts, PagePosition(position.database, rows[limit][0])
+        following = position.database + 1
+        return puts, PagePosition(following) if following < len(parts) else None
 
     def _new_view(self, tx: Any) -> _View:
         is_ready = read_cursor(self._files, tx, self._pepper_check) is not None
@@ -192,11 +231,20 @@ class ReplicaReader:
             value = tx.get(name.encode(), db=self._files.buckets) if name.isascii() and 0 < len(name) <= 255 else None
             if value is None:
                 return None
-            record = view.buckets[name] = records.read_bucket(name.encode(), value)
+            record = self._read_bucket(tx, name.encode(), value)
+            if not record.features <= FEATURES:
+                raise UnknownPower(f"a bucket with powers that this version can't judge: {name}")
+            view.buckets[name] = record
             # The short way is for buckets that nothing else has to be asked of.
-            if record.refuse_after is None:
+            if record.refuse_after is None and not record.has_powers:
                 view.prefixes[name] = record.prefix
         return record
+
+    def _read_bucket(self, tx: Any, name: bytes, kept: bytes) -> BucketRecord:
+        record = records.read_bucket(name, kept)
+        number = record.prefix
+        beside = tx.get(number, None, self._files.buckets3)
+        return record if beside is None else records.with_bucket3(record, records.checked(number, beside))
 
 
 def read_cursor(files: Files, tx: Any, pepper_check: str) -> Cursor | None:
@@ -208,14 +256,15 @@ def read_cursor(files: Files, tx: Any, pepper_check: str) -> Cursor | None:
 
 
 def is_garbage(files: Files, tx: Any, db: Any, name: bytes, value: bytes) -> bool:
-    """Whether a row of `consumers` or `keys` can't be reached any more: its bucket or its consumer was deleted."""
-    bucket = (name if db is files.keys else value)[: records.BUCKET_NUMBER_BYTES]
+    """Whether a row of consumers or keys can't be reached any more: its bucket or its consumer was deleted."""
+    is_key = db is files.keys or db is files.keys3
+    bucket = (name if is_key else value)[: records.BUCKET_NUMBER_BYTES]
     if tx.get(bucket, db=files.bucket_names) is None:
         return True
-    if db is files.consumers:
+    if not is_key:
         return False
-    consumer = tx.get(value[:8], db=files.consumers)
-    return consumer is None or consumer[: records.BUCKET_NUMBER_BYTES] != bucket
+    owners = (tx.get(value[:8], db=owner_db) for owner_db in (files.consumers, files.consumers3))
+    return not any(owner is not None and owner[: records.BUCKET_NUMBER_BYTES] == bucket for owner in owners)
 
 
 class _View:
@@ -232,4 +281,4 @@ class _View:
         self.misses = 0
         self.buckets: dict[str, BucketRecord] = {}
         self.prefixes: dict[str, bytes] = {}
-        self.found: dict[bytes, tuple[KeyRecord, ConsumerRecord | None]] = {}
+        self.found: dict[bytes, Found] = {}

@@ -3,18 +3,23 @@
 Records are kept apart and small. A key is 36 bytes of name (bucket number, digest) and 32 of value (consumer number, id
 without its prefix), 8 more if it expires; numbers are big-endian, so that the order of bytes is the order of numbers.
 Behind each value stands a checksum of name and value: LMDB has none, and a disk may err.
+
+A record with powers stands in a database of its own, which readers of format 2 do not open: they would take whatever
+followed a key's id for its expiry, and find the key good.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from keywright.domain.models import IdKind
 from keywright.domain.permissions import Access
+from keywright.domain.powers import decode_powers
+from keywright.domain.scopes import Scopes
 from keywright.domain.verdict import ConsumerRecord, KeyRecord
 from keywright.protocol.changes import STAMP_BYTES, BucketPut, ConsumerPut, KeyPut
 
@@ -31,6 +36,8 @@ CHECK_BYTES = 4
 _KEY_LENGTH = 8 + ID_LENGTH
 _STAMP_LENGTH = 8 + 2 * STAMP_BYTES
 _KEY = struct.Struct(f">Q{ID_LENGTH}s")
+_KEY3 = struct.Struct(f">Q{ID_LENGTH}sQ")
+_NEVER = 2**64 - 1
 _CONSUMER_HEAD = struct.Struct(f">4x{ID_LENGTH}sB")
 # Half the time of the named tuples' own constructors, which are Python functions around this one.
 _new = tuple.__new__
@@ -51,6 +58,13 @@ class BucketRecord:
     account_id: str | None
     grants: Mapping[str, Access] = field(default_factory=dict)
     refuse_after: int | None = None
+    default_scopes: Scopes | None = None
+    features: frozenset[str] = frozenset()
+
+    @property
+    def has_powers(self) -> bool:
+        """Whether a key of it may have powers, or a consumer inherit some."""
+        return bool(self.features) or self.default_scopes is not None
 
     @property
     def prefix(self) -> bytes:
@@ -87,6 +101,16 @@ def decode_bucket(name: str, value: bytes) -> BucketRecord:
     return BucketRecord(number, bucket_id, name, account_id, held, *rest)
 
 
+def encode_bucket3(put: BucketPut) -> bytes:
+    return json.dumps([list(put.default_scopes), list(put.features)], separators=(",", ":")).encode()
+
+
+def with_bucket3(record: BucketRecord, value: bytes) -> BucketRecord:
+    """The bucket with what stands apart from it, for readers of format 2: what its keys may have, and inherit."""
+    scopes, features = json.loads(value)
+    return replace(record, default_scopes=Scopes(scopes) if scopes else None, features=frozenset(features))
+
+
 def read_bucket(name: bytes, kept: bytes) -> BucketRecord:
     """The bucket that is kept under this name. Raises ValueError if it is not as it was written."""
     return decode_bucket(name.decode(), checked(name, kept))
@@ -107,7 +131,7 @@ def decode_consumer(value: bytes) -> ConsumerRecord:
     """The record, without its bucket's number, which is the first four bytes."""
     bare_id, length = _CONSUMER_HEAD.unpack_from(value)
     end = 29 + length
-    return _new(ConsumerRecord, (CONSUMER_PREFIX + bare_id.decode(), value[29:end].decode(), value[end:]))
+    return _new(ConsumerRecord, (CONSUMER_PREFIX + bare_id.decode(), value[29:end].decode(), value[end:], None))
 
 
 def encode_key(put: KeyPut) -> bytes:
@@ -120,7 +144,31 @@ def decode_key(value: bytes) -> KeyRecord:
     if len(value) > _KEY_LENGTH:
         value, expires_at = value[:_KEY_LENGTH], unpack_number(value[_KEY_LENGTH:])
     number, bare_id = _KEY.unpack(value)
-    return _new(KeyRecord, (KEY_PREFIX + bare_id.decode(), number, expires_at))
+    return _new(KeyRecord, (KEY_PREFIX + bare_id.decode(), number, expires_at, None))
+
+
+def encode_key3(put: KeyPut) -> bytes:
+    expires_at = _NEVER if put.expires_at is None else max(put.expires_at, 0)
+    value = pack_number(put.consumer_number) + _bare_id(put.key_id, KEY_PREFIX) + pack_number(expires_at)
+    return value + (put.powers or "").encode()
+
+
+def decode_key3(value: bytes) -> KeyRecord:
+    """The key with its powers. Raises UnknownPower."""
+    number, bare_id, expires_at = _KEY3.unpack_from(value)
+    until = None if expires_at == _NEVER else expires_at
+    return _new(KeyRecord, (KEY_PREFIX + bare_id.decode(), number, until, decode_powers(value[_KEY3.size :])))
+
+
+def encode_consumer3(put: ConsumerPut) -> bytes:
+    powers = (put.powers or "").encode()
+    return b"%b%b%b" % (encode_consumer(put), powers, _U32.pack(len(powers)))
+
+
+def decode_consumer3(value: bytes) -> ConsumerRecord:
+    """The consumer with its powers. Raises UnknownPower."""
+    plain, powers = _split_consumer3(value)
+    return decode_consumer(plain)._replace(powers=decode_powers(powers))
 
 
 def encode_stamp(cursor: Cursor) -> bytes:
@@ -136,7 +184,14 @@ def decode_stamp(value: bytes) -> tuple[str, int]:
 
 def bucket_put(record: BucketRecord) -> BucketPut:
     return BucketPut(
-        record.number, record.bucket_id, record.name, record.account_id, record.grants, record.refuse_after
+        record.number,
+        record.bucket_id,
+        record.name,
+        record.account_id,
+        record.grants,
+        record.refuse_after,
+        tuple(sorted(record.default_scopes.names)) if record.default_scopes else (),
+        tuple(sorted(record.features)),
     )
 
 
@@ -152,6 +207,25 @@ def key_put(name: bytes, value: bytes) -> KeyPut:
     record = decode_key(value)
     bucket_number = unpack_number(name[:BUCKET_NUMBER_BYTES])
     return KeyPut(name[BUCKET_NUMBER_BYTES:], bucket_number, record.consumer_number, record.key_id, record.expires_at)
+
+
+def consumer_put3(name: bytes, value: bytes) -> ConsumerPut:
+    plain, powers = _split_consumer3(value)
+    return replace(consumer_put(name, plain), powers=powers.decode())
+
+
+def key_put3(name: bytes, value: bytes) -> KeyPut:
+    number, bare_id, expires_at = _KEY3.unpack_from(value)
+    until = None if expires_at == _NEVER else expires_at
+    bucket_number = unpack_number(name[:BUCKET_NUMBER_BYTES])
+    key_id, powers = KEY_PREFIX + bare_id.decode(), value[_KEY3.size :].decode()
+    return KeyPut(name[BUCKET_NUMBER_BYTES:], bucket_number, number, key_id, until, powers)
+
+
+def _split_consumer3(value: bytes) -> tuple[bytes, bytes]:
+    end = len(value) - _U32.size
+    start = end - _U32.unpack_from(value, end)[0]
+    return value[:start], value[start:end]
 
 
 def _bare_id(public_id: str, prefix: str) -> bytes:

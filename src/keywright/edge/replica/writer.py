@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 import lmdb
 
 from keywright.edge.replica import records
+from keywright.edge.replica.files import FORMAT, FORMAT_WITH_POWERS
 from keywright.edge.replica.reader import is_garbage, read_cursor
 from keywright.protocol.changes import (
     BucketDelete,
@@ -77,8 +78,9 @@ class ReplicaWriter:
         files = self._files
         # No second attempt here: `changes` can be read once only.
         with files.write() as tx:
-            for db in (files.buckets, files.bucket_names, files.consumers, files.keys):
+            for db in files.records:
                 tx.drop(db, delete=False)
+            tx.put(b"format", FORMAT, db=files.meta)
             tx.delete(b"sweep", db=files.meta)
             for change in changes:
                 self._change(tx, change, append=True)
@@ -123,29 +125,68 @@ class ReplicaWriter:
         files = self._files
         match change:
             case KeyPut():
-                name = records.pack_bucket_number(change.bucket_number) + change.digest
-                self._put(tx, files.keys, name, records.with_check(name, records.encode_key(change)), append)
+                self._put_key(tx, change, append)
             case KeyDelete():
-                tx.delete(records.pack_bucket_number(change.bucket_number) + change.digest, db=files.keys)
+                name = records.pack_bucket_number(change.bucket_number) + change.digest
+                for db in (files.keys, files.keys3):
+                    tx.delete(name, db=db)
             case ConsumerPut():
-                name = records.pack_number(change.number)
-                self._put(tx, files.consumers, name, records.with_check(name, records.encode_consumer(change)), append)
+                self._put_consumer(tx, change, append)
             case ConsumerDelete():
-                if tx.delete(records.pack_number(change.number), db=files.consumers):
+                number = records.pack_number(change.number)
+                # It is in one of them.
+                if tx.delete(number, db=files.consumers) or tx.delete(number, db=files.consumers3):
                     self._ask_for_sweep(tx)
             case BucketPut():
-                self._delete_bucket_name(tx, change.number)
-                name, number = change.name.encode(), records.pack_bucket_number(change.number)
-                tx.put(name, records.with_check(name, records.encode_bucket(change)), db=files.buckets)
-                tx.put(number, records.with_check(number, name), db=files.bucket_names)
+                self._put_bucket(tx, change)
             case BucketDelete():
                 self._delete_bucket_name(tx, change.number)
-                if tx.delete(records.pack_bucket_number(change.number), db=files.bucket_names):
+                number = records.pack_bucket_number(change.number)
+                tx.delete(number, db=files.buckets3)
+                if tx.delete(number, db=files.bucket_names):
                     self._ask_for_sweep(tx)
             case Hidden():
                 pass
             case _:
                 assert_never(change)
+
+    def _put_key(self, tx: Any, put: KeyPut, append: bool) -> None:
+        files = self._files
+        name = records.pack_bucket_number(put.bucket_number) + put.digest
+        if put.powers is None:
+            self._put(tx, files.keys, name, records.with_check(name, records.encode_key(put)), append)
+        else:
+            self._raise_format(tx)
+            self._put(tx, files.keys3, name, records.with_check(name, records.encode_key3(put)), append)
+        if not append:
+            tx.delete(name, db=files.keys3 if put.powers is None else files.keys)
+
+    def _put_consumer(self, tx: Any, put: ConsumerPut, append: bool) -> None:
+        files = self._files
+        name = records.pack_number(put.number)
+        if put.powers is None:
+            self._put(tx, files.consumers, name, records.with_check(name, records.encode_consumer(put)), append)
+        else:
+            self._raise_format(tx)
+            self._put(tx, files.consumers3, name, records.with_check(name, records.encode_consumer3(put)), append)
+        if not append:
+            tx.delete(name, db=files.consumers3 if put.powers is None else files.consumers)
+
+    def _put_bucket(self, tx: Any, put: BucketPut) -> None:
+        files = self._files
+        self._delete_bucket_name(tx, put.number)
+        name, number = put.name.encode(), records.pack_bucket_number(put.number)
+        tx.put(name, records.with_check(name, records.encode_bucket(put)), db=files.buckets)
+        tx.put(number, records.with_check(number, name), db=files.bucket_names)
+        if put.default_scopes or put.features:
+            self._raise_format(tx)
+            tx.put(number, records.with_check(number, records.encode_bucket3(put)), db=files.buckets3)
+        else:
+            tx.delete(number, db=files.buckets3)
+
+    def _raise_format(self, tx: Any) -> None:
+        """From now on this is not for the version before: it would miss what stands beside what it reads."""
+        tx.put(b"format", FORMAT_WITH_POWERS, db=self._files.meta)
 
     def _put(self, tx: Any, db: Any, name: bytes, value: bytes, append: bool) -> None:
         if not (append and tx.put(name, value, db=db, append=True)):
@@ -174,7 +215,7 @@ class ReplicaWriter:
         if kept is None:
             return Swept(is_keys=False, names=[])
         position = _SweepPosition.decode(kept)
-        db = files.keys if position.is_among_keys else files.consumers
+        db = position.database(files)
         rows = files.rows_from(tx, db, position.name, limit)
         garbage = [name for name, value in rows[:limit] if is_garbage(files, tx, db, name, value)]
         for name in garbage:
@@ -189,29 +230,39 @@ class ReplicaWriter:
 
 @dataclass(frozen=True, slots=True)
 class _SweepPosition:
-    """How far a sweep is: keys come first, then consumers. It is kept in `meta` while there is one.
+    """How far a sweep is: keys come first, then consumers; those with powers behind those without. It is kept in `meta`
+    while there is one.
 
-    Encoded as: which records (k, c), whether to go round again (a, n), the name to begin with.
+    Encoded as: which records (k, K, c, C; capitals have powers), whether to go round again (a, n), the name to begin
+    with.
     """
 
-    is_among_keys: bool = True
+    kind: bytes = b"k"
     goes_round_again: bool = False
     name: bytes = b""
 
     @classmethod
     def decode(cls, kept: bytes) -> _SweepPosition:
-        return cls(kept[:1] == b"k", kept[1:2] == b"a", kept[2:])
+        return cls(kept[:1], kept[1:2] == b"a", kept[2:])
 
     def encode(self) -> bytes:
-        return (b"k" if self.is_among_keys else b"c") + (b"a" if self.goes_round_again else b"n") + self.name
+        return self.kind + (b"a" if self.goes_round_again else b"n") + self.name
+
+    @property
+    def is_among_keys(self) -> bool:
+        return self.kind in b"kK"
+
+    def database(self, files: Files) -> Any:
+        return {b"k": files.keys, b"K": files.keys3, b"c": files.consumers, b"C": files.consumers3}[self.kind]
 
     def again(self) -> _SweepPosition:
-        return _SweepPosition(self.is_among_keys, True, self.name)
+        return _SweepPosition(self.kind, True, self.name)
 
     def after(self, next_name: bytes | None) -> _SweepPosition | None:
         """Where to go on: at this name, else at the next kind of records; None when the sweep is done."""
         if next_name is not None:
-            return _SweepPosition(self.is_among_keys, self.goes_round_again, next_name)
-        if self.is_among_keys:
-            return _SweepPosition(is_among_keys=False, goes_round_again=self.goes_round_again)
+            return _SweepPosition(self.kind, self.goes_round_again, next_name)
+        following = b"kKcC".partition(self.kind)[2][:1]
+        if following:
+            return _SweepPosition(following, self.goes_round_again)
         return _SweepPosition() if self.goes_round_again else None
