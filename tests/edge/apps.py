@@ -37,7 +37,9 @@ def new_app(
 ) -> EdgeApp:
     status = status or Status()
     validate_api = ValidateApi(validator, token_required=token_required)
+    validate_v2_api = ValidateApi(validator, token_required=token_required, is_v2=True)
     forward_auth = ForwardAuth(validator, token_required=token_required, signer=signer)
-    metrics = Metrics({"validate": validate_api, "forward-auth": forward_auth}, status, worker_counts)
+    counting = {"validate": validate_api, "validate-v2": validate_v2_api, "forward-auth": forward_auth}
+    metrics = Metrics(counting, status, worker_counts)
     jwks = None if signer is None else Jwks(signer.jwks)
-    return EdgeApp(validate_api, forward_auth, Health(status), metrics, jwks)
+    return EdgeApp(validate_api, validate_v2_api, forward_auth, Health(status), metrics, jwks)

@@ -102,6 +102,18 @@ def is_granted(key: Powers, consumer: Powers, scopes: Collection[str]) -> bool:
     return above is not None and above.cover_all(scopes) and (key.scopes is None or key.scopes.cover_all(scopes))
 
 
+def list_granted(key: Powers, consumer: Powers) -> list[str]:
+    """The scopes that a question may demand of this key, in order: of its own those that are granted to its consumer,
+    and of the consumer's those that its own cover.
+    """
+    above = consumer.scopes
+    if above is None:
+        return []
+    own = above if key.scopes is None else key.scopes
+    both = {name for name in own.names if above.covers(name)} | {name for name in above.names if own.covers(name)}
+    return sorted(both)
+
+
 def inheriting(powers: Powers | None, scopes: Scopes) -> Powers:
     """A consumer's powers, where these scopes are granted to those of which none are said."""
     if powers is None:

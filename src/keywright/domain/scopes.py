@@ -6,12 +6,14 @@ covers `orders:read` and `orders:items:read`, not `orders` itself; `*` alone cov
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 
 SCOPE = r"^(?:[A-Za-z0-9._-]+:)*(?:[A-Za-z0-9._-]+|\*)$"
 MAX_SCOPES = 50
 """A key's or a consumer's, or demanded at once."""
 MAX_LENGTH = 100
+_WHOLE = re.compile(SCOPE[1:-1])
 
 
 class Scopes:
@@ -37,3 +39,15 @@ class Scopes:
 
     def cover_all(self, scopes: Collection[str]) -> bool:
         return all(map(self.covers, scopes))
+
+
+def find_fault(scopes: Sequence[str]) -> str | None:
+    """What is wrong with these scopes, as the rule that the first of them breaks; None where nothing is."""
+    if len(scopes) > MAX_SCOPES:
+        return f"must be at most {MAX_SCOPES} scopes"
+    for scope in scopes:
+        if len(scope) > MAX_LENGTH:
+            return f"must be scopes of at most {MAX_LENGTH} characters each"
+        if _WHOLE.fullmatch(scope) is None:
+            return "must be scopes: parts of A-Z, a-z, 0-9, . _ and - joined by colons, `*` only as the whole last part"
+    return "must not name a scope twice" if len(set(scopes)) < len(scopes) else None

@@ -15,6 +15,7 @@ from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
 from keywright.edge.http.metrics import Metrics
 from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
+from keywright.edge.http.validate import PREFIX_V2 as VALIDATE_V2_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.worker_counts import WorkerCounts
 from keywright.edge.validator import Validator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from keywright.edge.grpc.ext_authz import GrpcServer
     from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.http.health import SyncStatus
+    from keywright.edge.http.metrics import CountingEndpoint
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.replica.replica import Replica
     from keywright.runtime.clock import Clock
@@ -36,10 +38,17 @@ class EdgeApp:
     """ASGI for the paths that it owns; 404 for all others."""
 
     def __init__(
-        self, validate_api: ValidateApi, forward_auth: ForwardAuth, health: Health, metrics: Metrics, jwks: Jwks | None
+        self,
+        validate_api: ValidateApi,
+        validate_v2_api: ValidateApi,
+        forward_auth: ForwardAuth,
+        health: Health,
+        metrics: Metrics,
+        jwks: Jwks | None,
     ) -> None:
         """Use `new_edge_app`."""
         self._validate_api = validate_api
+        self._validate_v2_api = validate_v2_api
         self._forward_auth = forward_auth
         self._metrics = metrics
         others: dict[str, Endpoint] = {"/livez": health.livez, "/readyz": health.readyz, "/metrics": metrics}
@@ -54,6 +63,8 @@ class EdgeApp:
             return self._validate_api
         if path.startswith(FORWARD_AUTH_PREFIX):
             return self._forward_auth
+        if path.startswith(VALIDATE_V2_PREFIX):
+            return self._validate_v2_api
         return self._others.get(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,11 +91,8 @@ def new_edge_app(
     """The edge of one worker, to be made in that worker. Raises KeyFileError."""
     validator = Validator(replica, digester, clock.millis)
     signer = new_signer(settings, digester, clock)
-    validate_api = ValidateApi(
-        validator,
-        token_required=settings.validation_token_required,
-        min_revision_seconds=settings.min_revision_seconds,
-    )
+    validate_api = _new_validate_api(settings, validator, is_v2=False)
+    validate_v2_api = _new_validate_api(settings, validator, is_v2=True)
     forward_auth = ForwardAuth(
         validator,
         auth_header=settings.forward_auth_header,
@@ -94,9 +102,23 @@ def new_edge_app(
         min_revision_seconds=settings.min_revision_seconds,
         signer=signer,
     )
-    metrics = Metrics({"validate": validate_api, "forward-auth": forward_auth}, status, WorkerCounts.of_environment())
+    counting: dict[str, CountingEndpoint] = {
+        "validate": validate_api,
+        "validate-v2": validate_v2_api,
+        "forward-auth": forward_auth,
+    }
+    metrics = Metrics(counting, status, WorkerCounts.of_environment())
     jwks = None if signer is None else Jwks(signer.jwks)
-    return EdgeApp(validate_api, forward_auth, Health(status), metrics, jwks)
+    return EdgeApp(validate_api, validate_v2_api, forward_auth, Health(status), metrics, jwks)
+
+
+def _new_validate_api(settings: PlaneSettings, validator: Validator, *, is_v2: bool) -> ValidateApi:
+    return ValidateApi(
+        validator,
+        token_required=settings.validation_token_required,
+        min_revision_seconds=settings.min_revision_seconds,
+        is_v2=is_v2,
+    )
 
 
 def new_signer(settings: PlaneSettings, digester: Digester, clock: Clock) -> IdentitySigner | None:

@@ -6,9 +6,13 @@ The doors (edge/http/forward_auth.py, and policy/ in other people's apps) find t
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from keywright.domain.problems import Unauthorized
+from keywright.domain.problems import Forbidden, Unauthorized
 from keywright.domain.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 DEFAULT_HEADER = "authorization"
 DEFAULT_SCHEME = "Bearer"
@@ -44,8 +48,11 @@ class AuthHeader:
         # inside is left in: no key has it, so it is refused as malformed.
         return value[length:].lstrip(b" ").rstrip(b" \t") or None
 
-    def refuse(self, code: Fault | Verdict, bucket: str) -> Unauthorized:
-        """The 401 for a request without a good key; for the verdicts on the key itself only."""
+    def refuse(self, code: Fault | Verdict, bucket: str, scopes: Collection[str] = ()) -> Unauthorized | Forbidden:
+        """The 401 for a request without a good key, or the 403 for one whose key is not good for this.
+
+        For the verdicts on the key itself only. `scopes` are those that were demanded.
+        """
         match code:
             case Fault.MISSING:
                 # RFC 6750 section 3.1: no error code where no credentials were shown.
@@ -59,9 +66,22 @@ class AuthHeader:
                 detail = "The key is unknown."
             case Verdict.EXPIRED:
                 detail = "The key has expired."
+            case Verdict.DISABLED:
+                detail = "The key is switched off."
+            case Verdict.IP_NOT_ALLOWED:
+                # No challenge: other credentials are not what it wants.
+                return Forbidden("The key may not be used from this address.")
+            case Verdict.INSUFFICIENT_SCOPE:
+                return self._forbidden(scopes)
             case Verdict.VALID | Verdict.NO_BUCKET | Verdict.UNAVAILABLE:
                 raise AssertionError(code)
         return self._unauthorized(detail, 'error="invalid_token"')
+
+    def _forbidden(self, scopes: Collection[str]) -> Forbidden:
+        # RFC 6750 section 3.1.
+        wanted = " ".join(scopes)
+        challenge = f'{self._challenge} error="insufficient_scope", scope="{wanted}"'
+        return Forbidden(f"The key is not good for this: {wanted}.", headers={"www-authenticate": challenge})
 
     def _unauthorized(self, detail: str, parameters: str) -> Unauthorized:
         return Unauthorized(detail, headers={"www-authenticate": f"{self._challenge} {parameters}"})

@@ -32,7 +32,13 @@ CONNECTIONS = 100
 LARGEST_ANSWER = 1024 * 1024
 ATTEMPTS = 2
 """A kept connection may have been closed by the edge just now; asking again changes nothing there."""
-_REFUSALS = {result.verdict: result for result in (verdict.MALFORMED, verdict.UNKNOWN, verdict.EXPIRED)}
+_REFUSALS = {
+    result.verdict: result
+    for result in (
+        verdict.MALFORMED, verdict.UNKNOWN, verdict.DISABLED, verdict.EXPIRED, verdict.IP_NOT_ALLOWED,
+        verdict.INSUFFICIENT_SCOPE,
+    )
+}  # fmt: skip
 _BROKEN_OFF = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
 
 

@@ -2,7 +2,7 @@
 
 The answers are forward_auth's, put into Envoy's messages (ext_authz.proto). What gRPC adds: the key is taken out of the
 request, and the identity goes into dynamic metadata too, where other filters and access logs find it. The bucket is
-named by the route, in the context extension `bucket`.
+named by the route, in the context extension `bucket`, with what else is demanded (edge/http/question.py).
 
 Needs grpcio and protobuf, which only those install who set a gRPC port; nothing else imports this file.
 """
@@ -30,6 +30,7 @@ from keywright.edge.grpc.ext_authz_pb2 import (
     Status,
 )
 from keywright.edge.http.endpoint import encode_json, no_bucket
+from keywright.edge.http.question import parse_question
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,11 +84,13 @@ class ExtAuthz(grpc.GenericRpcHandler):
         return self.check(request, tokens)
 
     def _identify(self, request: CheckRequest, tokens: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-        bucket = request.attributes.context_extensions.get("bucket")
-        if bucket is None:
+        text = request.attributes.context_extensions.get("bucket")
+        if text is None:
             raise no_bucket()
-        self._forward_auth.require_token({"headers": [(b"keywright-token", token) for token in tokens]}, bucket)
-        return self._forward_auth.judge(bucket, list(_values(request, self._header)))
+        question = parse_question(text)
+        headers = [(b"keywright-token", token) for token in tokens]
+        self._forward_auth.require_token({"headers": headers}, question.bucket)
+        return self._forward_auth.judge(question, list(_values(request, self._header)))
 
 
 def _values(request: CheckRequest, name: str) -> Iterable[bytes]:

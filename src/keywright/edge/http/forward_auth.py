@@ -1,9 +1,10 @@
 """Owns the endpoint for gateways: ANY /v1/forward-auth/{bucketName}, the key in a header of the request they ask about.
 
 For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy's ext_authz over HTTP, which puts the path
-that it asks about behind ours. Whatever the answer is, it has all the identity headers, empty ones unless the key is
-valid: some gateways copy what they get and leave alone what they don't get, so that a header which the client made up
-would pass. `judge` is the same without HTTP, for edge/grpc.
+that it asks about behind ours. What a route demands beyond a good key stands in the bucket's segment (question.py).
+Whatever the answer is, it has all the identity headers, empty ones unless the key is valid: some gateways copy what
+they get and leave alone what they don't get, so that a header which the client made up would pass. `judge` is the same
+without HTTP, for edge/grpc.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from keywright.edge.http.endpoint import (
     send_problem,
 )
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
+from keywright.edge.http.question import Question, parse_question
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
 from keywright.http.request_id import request_id
 
@@ -96,11 +98,12 @@ class ForwardAuth:
         if self._token_required:
             require_token(self._validator, scope, bucket)
 
-    def judge(self, bucket: str, values: list[bytes]) -> list[tuple[bytes, bytes]]:
+    def judge(self, question: Question, values: list[bytes]) -> list[tuple[bytes, bytes]]:
         """Who asks, in the order of IdentityHeaders. `values` are all headers with a key. Raises Problem."""
+        bucket, demand = question
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
         # Without a secret there is still the bucket to look for, which a text that is too short does.
-        result = self._validator.validate((secret or b"").decode("latin-1"), bucket)
+        result = self._validator.validate((secret or b"").decode("latin-1"), bucket, demand)
         key, consumer = result.key, result.consumer
         if key is not None and consumer is not None:
             self.valid_count += 1
@@ -112,16 +115,17 @@ class ForwardAuth:
                 (metadata, _percent_encode(consumer.metadata)),
                 (token, self._signer.sign(bucket, key, consumer) if self._signer else b""),
             ]
-        raise self._refusal(result, bucket, len(values), has_secret=secret is not None)
+        raise self._refusal(result, question, len(values), has_secret=secret is not None)
 
     def _answer(self, scope: Scope, values: list[bytes]) -> list[tuple[bytes, bytes]]:
-        bucket = find_bucket_name(scope, PREFIX, has_rest=True)
-        if bucket is None:
+        segment = find_bucket_name(scope, PREFIX, has_rest=True)
+        if segment is None:
             raise no_bucket()
-        self.require_token(scope, bucket)
-        return self.judge(bucket, values)
+        question = parse_question(segment)
+        self.require_token(scope, question.bucket)
+        return self.judge(question, values)
 
-    def _refusal(self, result: Result, bucket: str, header_count: int, *, has_secret: bool) -> Problem:
+    def _refusal(self, result: Result, question: Question, header_count: int, *, has_secret: bool) -> Problem:
         code: Verdict | Fault = result.verdict
         if code is Verdict.NO_BUCKET:
             self._count(code)
@@ -132,7 +136,7 @@ class ForwardAuth:
         if not has_secret:
             code = Fault.AMBIGUOUS if header_count > 1 else Fault.MISSING
         self._count(code)
-        return self._header.refuse(code, bucket)
+        return self._header.refuse(code, question.bucket, question.demand.scopes)
 
     def _count(self, code: str) -> None:
         self.counts[code] = self.counts.get(code, 0) + 1

@@ -1,4 +1,8 @@
-"""Owns the endpoint for programs: POST /v1/validate/{bucketName}, a key in a JSON body, the verdict in the answer.
+"""Owns the endpoints for programs: a key in a JSON body, the verdict in the answer.
+
+POST /v1/validate/{bucketName} asks whether a key is good, /v2 also whether it is good for something, from somewhere: an
+edge that could not judge that has no /v2, and /v1 refuses such a question rather than pass over what it demands. What
+a body may hold is validate_question.py's business.
 
 This is the hot path of the service, so it is one function that does little: no routing table, no request object, and
 the consumer's metadata goes out as the bytes that came in.
@@ -14,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from keywright.domain import models
-from keywright.domain.problems import BadRequest, MethodNotAllowed, PayloadTooLarge, Problem, UnsupportedMediaType
+from keywright.domain.powers import NO_POWERS, list_granted
+from keywright.domain.problems import MethodNotAllowed, PayloadTooLarge, Problem, UnsupportedMediaType
 from keywright.domain.verdict import Verdict
 from keywright.edge.http.endpoint import (
     encode_json,
@@ -26,6 +31,7 @@ from keywright.edge.http.endpoint import (
     send_problem,
 )
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
+from keywright.edge.http.validate_question import parse_v1, parse_v2
 from keywright.http.body import SlowBodies, chunks_after, read_bounded, too_slow
 from keywright.http.request_id import request_id
 
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from keywright.edge.validator import Validator
 
 PREFIX = "/v1/validate/"
+PREFIX_V2 = "/v2/validate/"
 MAX_BODY_BYTES = 64 * 1024
 _TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes."
 ANSWERS_KEPT = 20_000
@@ -43,19 +50,19 @@ Message = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
 
-class _Question(msgspec.Struct):
-    key: str
-
-
-_decode = msgspec.json.Decoder(_Question).decode
-
-
 class ValidateApi:
-    """ASGI for requests whose path begins with PREFIX. `counts` tells how often each verdict was given."""
+    """ASGI for requests whose path begins with PREFIX, or PREFIX_V2. `counts` is how often each verdict was given."""
 
     def __init__(
-        self, validator: Validator, *, token_required: bool = False, min_revision_seconds: float = WAIT_SECONDS
+        self,
+        validator: Validator,
+        *,
+        token_required: bool = False,
+        min_revision_seconds: float = WAIT_SECONDS,
+        is_v2: bool = False,
     ) -> None:
+        self._prefix, self._parse = (PREFIX_V2, parse_v2) if is_v2 else (PREFIX, parse_v1)
+        self._render = _valid_v2 if is_v2 else _valid
         self._validator = validator
         self._min_revision = MinRevision(validator, min_revision_seconds)
         self._validate = validator.validate
@@ -69,7 +76,7 @@ class ValidateApi:
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("A key is validated by POST.", headers={"allow": "POST"})
-            bucket = find_bucket_name(scope, PREFIX)
+            bucket = find_bucket_name(scope, self._prefix)
             if bucket is None:
                 raise no_bucket()
             length, is_minimum_asked, given_id = _read_headers(scope)
@@ -80,10 +87,13 @@ class ValidateApi:
             if is_minimum_asked:
                 await self._min_revision.reach(scope)
             data = await self._read(receive, length)
-            verdict, key, consumer = self._validate(_secret_in(data), bucket)
+            if len(data) > MAX_BODY_BYTES:
+                raise PayloadTooLarge(_TOO_LARGE)
+            secret, demand = self._parse(data)
+            verdict, key, consumer = self._validate(secret, bucket, demand)
             if key is not None and consumer is not None:
                 self.valid_count += 1
-                headers, body = _valid(key, consumer)
+                headers, body = self._render(key, consumer)
             else:
                 headers, body = self._refuse(verdict)
         except Problem as problem:
@@ -158,6 +168,24 @@ def _valid(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Headers, Message]:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=ANSWERS_KEPT)
+def _valid_v2(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Headers, Message]:
+    powers = key.powers or NO_POWERS
+    document = {
+        "valid": True,
+        "code": Verdict.VALID,
+        "user": {"sub": consumer.name, "data": msgspec.Raw(consumer.metadata)},
+        "consumer": {"id": consumer.consumer_id, "name": consumer.name},
+        "key": {
+            "id": key.key_id,
+            "expiresOn": None if key.expires_at is None else models.to_iso(models.from_millis(key.expires_at)),
+            "metadata": msgspec.Raw(powers.metadata or b"{}"),
+        },
+        "scopes": list_granted(powers, consumer.powers or NO_POWERS),
+    }
+    return _answer(encode_json(document))
+
+
 def _answer(body: bytes) -> tuple[Headers, Message]:
     headers = [
         (b"content-type", b"application/json"),
@@ -165,28 +193,3 @@ def _answer(body: bytes) -> tuple[Headers, Message]:
         (b"content-length", b"%d" % len(body)),
     ]
     return headers, {"type": "http.response.body", "body": body}
-
-
-def _secret_in(data: bytes) -> str:
-    if len(data) > MAX_BODY_BYTES:
-        raise PayloadTooLarge(_TOO_LARGE)
-    try:
-        return _decode(data).key
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad_body(error) from None
-
-
-def _bad_body(error: Exception) -> Problem:
-    """The error's own text stays here: it could repeat a piece of the body, and so of a secret."""
-    if not isinstance(error, msgspec.ValidationError):
-        return BadRequest("The body is not JSON.", errors=[{"field": "body", "message": "must be valid JSON"}])
-    text = str(error)
-    if "$.key" in text:
-        field, message = "body.key", "must be a string"
-    elif "missing required field" in text:
-        field, message = "body.key", "is required"
-    else:
-        field, message = "body", "must be a JSON object"
-    return BadRequest(
-        "The body must be an object with the key to validate.", errors=[{"field": field, "message": message}]
-    )

@@ -1,0 +1,68 @@
+"""What a gateway demands in the bucket's segment; and that nothing else of a request asks, or answers, for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edge.asgi import call
+from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, bucket, consumer, key
+from keywright.domain.powers import encode_powers
+from keywright.edge.http.forward_auth import ForwardAuth
+from keywright.edge.validator import Validator
+
+if TYPE_CHECKING:
+    from edge.asgi import Answer
+    from keywright.edge.replica.replica import Replica
+
+S = "zpka_secret-1"
+BEARER = [(b"authorization", b"Bearer " + S.encode())]
+
+
+@pytest.fixture
+def powered(replica: Replica) -> ForwardAuth:
+    owner = replace(consumer(1, 1), powers=encode_powers(scopes=["orders:read", "a"]))
+    replica.load(
+        "dep_1", PEPPER_CHECK, at(1), [replace(bucket(1, "my-bucket"), features=("scopes",)), owner, key(S, 1, 1)]
+    )
+    return ForwardAuth(Validator(replica, DIGESTER, clock=lambda: NOW))
+
+
+async def ask(endpoint: ForwardAuth, segment: str) -> Answer:
+    return await call(endpoint, "GET", f"/v1/forward-auth/{segment}", headers=BEARER)
+
+
+@pytest.mark.parametrize(
+    ("segment", "status"),
+    [
+        ("my-bucket", 200), ("my-bucket;scope=a", 200), ("my-bucket;scope=a,orders:read", 200),
+        ("my-bucket;scope=a/what/envoy?asks=about", 200), ("my-bucket%3Bscope=a", 200),
+        ("my-bucket;scope=orders:write", 403), ("my-bucket;scope=a,b", 403), ("my-bucket;scope=*", 403),
+        ("my-bucket;scope=orders:*/;scope=a", 403), ("my-bucket/;scope=orders:write", 200),
+        ("my-bucket;", 400), ("my-bucket;scope", 400), ("my-bucket;scope=", 400), ("my-bucket;scope=a,,b", 400),
+        ("my-bucket;scope=a;scope=a", 400), ("my-bucket;scope=a,a", 400), ("my-bucket;scopes=a", 400),
+        ("my-bucket;cost=1", 400), ("my-bucket;Scope=a", 400), ("other-bucket;scope=a", 404), (";scope=a", 404),
+    ],
+)  # fmt: skip
+async def test_a_segment_demands_what_stands_in_it_and_no_more(powered: ForwardAuth, segment: str, status: int) -> None:
+    assert (await ask(powered, segment)).status == status
+
+
+async def test_a_key_that_is_not_good_for_it_is_told_which_scopes_it_lacks(powered: ForwardAuth) -> None:
+    answer = await ask(powered, "my-bucket;scope=orders:write,b")
+    assert answer.status == 403
+    assert answer.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="orders:write b"'
+    assert answer.headers["x-consumer-name"] == ""
+
+
+@pytest.mark.parametrize(("powers", "status"), [('{"enabled":false}', 401), ('{"allowedIps":["192.0.2.0/24"]}', 403)])
+async def test_other_powers_are_judged_at_every_route(replica: Replica, powers: str, status: int) -> None:
+    put = replace(key(S, 1, 1), powers=powers)
+    features = ("enabled", "allowedIps")
+    replica.load(
+        "dep_1", PEPPER_CHECK, at(1), [replace(bucket(1, "my-bucket"), features=features), consumer(1, 1), put]
+    )
+    answer = await ask(ForwardAuth(Validator(replica, DIGESTER, clock=lambda: NOW)), "my-bucket")
+    assert (answer.status, "www-authenticate" in answer.headers) == (status, status == 401)
