@@ -20,9 +20,16 @@ LOOK_SECONDS = 1.0
 """How often SlowBodies looks whether one is."""
 
 
+def declared_size(content_length: str) -> int | None:
+    """How long a body is by its Content-Length, 10^18 for all that is longer; None without one that can be meant."""
+    if not content_length.isdecimal():
+        return None
+    return int(content_length) if len(content_length) <= 18 else 10**18
+
+
 async def read_bounded(chunks: AsyncIterable[bytes], most: int, too_large: str, declared: str = "0") -> bytes:
     """The whole body. `declared` is the request's Content-Length. Raises PayloadTooLarge, RequestTimeout."""
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > most):
+    if (declared_size(declared) or 0) > most:
         raise PayloadTooLarge(too_large)
     body = bytearray()
     try:

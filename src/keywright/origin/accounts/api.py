@@ -6,6 +6,7 @@ from pydantic import Field
 
 from keywright.domain.models import Account, Environment, Project
 from keywright.origin.accounts import rules
+from keywright.origin.accounts.access import may_write_account, require_root
 from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import (
     AccountName,
@@ -16,6 +17,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathProject, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Accounts")
@@ -86,6 +88,7 @@ async def list_accounts(work: CurrentUnitOfWork, page: AskedPage) -> ListOf[Acco
 
 
 @router.post("/accounts", name="account.create", summary="Create an account", responses=problems(403, 409, 413, 415))
+@admits(require_root)
 async def create_account(work: CurrentUnitOfWork, body: AccountCreate) -> AccountShape:
     """A new tenant. For the root management key only."""
     return _show_account(await rules.create(work, name=body.name))
@@ -104,6 +107,7 @@ async def list_projects(work: CurrentUnitOfWork, account: PathAccount, page: Ask
     summary="Create a project",
     responses=problems(403, 404, 409, 413, 415),
 )
+@admits(may_write_account)
 async def create_project(work: CurrentUnitOfWork, account: PathAccount, body: ProjectCreate) -> ProjectShape:
     """A new project with three buckets: production, preview and working-copy."""
     return _show_project(await rules.create_project(work, account, name=body.name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from keywright.domain.models import Account, Bucket
 from keywright.domain.names import BUCKET_NAME
 from keywright.domain.permissions import Access
@@ -35,6 +37,16 @@ async def get_bucket(
     if is_own and need >= Access.WRITE and not work.actor.owns_buckets:
         raise Forbidden("Your role reaches the bucket's consumers and keys, not the bucket itself.")
     return account, bucket
+
+
+async def may_write_bucket(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the actor may change what is in the bucket that an address names. Raises NotFound, Forbidden."""
+    await get_bucket(work, path["accountName"], path["bucketName"], Access.WRITE)
+
+
+async def may_write_own_bucket(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the actor may change the bucket itself. Raises NotFound, Forbidden."""
+    await get_bucket(work, path["accountName"], path["bucketName"], Access.WRITE, is_own=True)
 
 
 def access_to(work: UnitOfWork, bucket: Bucket) -> Access:

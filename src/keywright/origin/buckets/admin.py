@@ -9,6 +9,7 @@ from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.origin.buckets import rules as buckets
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.web.admin_layout import (
     BUCKET,
     MAY_NOT_OWN,
@@ -134,11 +135,17 @@ async def unshare(request: PageRequest) -> Response:
 
 ROUTES = (
     GetRoute(BUCKET + "/settings", settings),
-    PostRoute(BUCKET + "/settings", update, form=settings, action="bucket.update"),
+    PostRoute(BUCKET + "/settings", update, form=settings, action="bucket.update", admission=may_write_own_bucket),
     GetRoute(BUCKET + "/delete", ask_delete),
-    PostRoute(BUCKET + "/delete", delete, form=ask_delete, action="bucket.delete"),
+    PostRoute(BUCKET + "/delete", delete, form=ask_delete, action="bucket.delete", admission=may_write_own_bucket),
     GetRoute(BUCKET + "/sharing", sharing),
-    PostRoute(BUCKET + "/sharing", share, form=sharing, action="grant.create"),
+    PostRoute(BUCKET + "/sharing", share, form=sharing, action="grant.create", admission=may_write_own_bucket),
     GetRoute(BUCKET + "/sharing/{otherAccount}/end", ask_unshare),
-    PostRoute(BUCKET + "/sharing/{otherAccount}/end", unshare, form=ask_unshare, action="grant.delete"),
+    PostRoute(
+        BUCKET + "/sharing/{otherAccount}/end",
+        unshare,
+        form=ask_unshare,
+        action="grant.delete",
+        admission=may_write_own_bucket,
+    ),
 )

@@ -10,12 +10,14 @@ from pydantic import Field
 
 from keywright.domain.permissions import Access
 from keywright.origin.buckets import rules
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.buckets.api import BUCKET
 from keywright.origin.buckets.rules import Grant
 from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import AccountName, ListOf, Moment, Shape
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Buckets")
@@ -59,6 +61,7 @@ async def list_grants(
 
 
 @router.post(GRANTS, name="grant.create", summary="Share a bucket", responses=problems(403, 404, 413, 415))
+@admits(may_write_own_bucket)
 async def create_grant(
     work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: GrantCreate
 ) -> GrantShape:

@@ -6,6 +6,7 @@ from fastapi import Response
 
 from keywright.domain.paging import Page
 from keywright.origin.buckets import owner_keys_rules
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.web.admin_layout import (
     BUCKET,
     MAY_NOT_OWN,
@@ -78,7 +79,15 @@ async def revoke(request: PageRequest) -> Response:
 ROUTES = (
     GetRoute(BUCKET + "/owner-keys", owner_key_list),
     GetRoute(BUCKET + "/owner-keys/new", new_key),
-    PostRoute(BUCKET + "/owner-keys/new", create, form=new_key, action="owner-key.create"),
+    PostRoute(
+        BUCKET + "/owner-keys/new", create, form=new_key, action="owner-key.create", admission=may_write_own_bucket
+    ),
     GetRoute(BUCKET + "/owner-keys/{keyId}/revoke", ask_revoke),
-    PostRoute(BUCKET + "/owner-keys/{keyId}/revoke", revoke, form=ask_revoke, action="owner-key.delete"),
+    PostRoute(
+        BUCKET + "/owner-keys/{keyId}/revoke",
+        revoke,
+        form=ask_revoke,
+        action="owner-key.delete",
+        admission=may_write_own_bucket,
+    ),
 )

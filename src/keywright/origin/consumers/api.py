@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Query
 from pydantic import BeforeValidator, Field
 
+from keywright.origin.buckets.access import may_write_bucket
 from keywright.origin.consumers import rules
 from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.consumers.managers_api import InviteShape, ManagerShape, show_invite, show_manager
@@ -35,6 +36,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, TagQuery, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.query import WantedTags
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
@@ -161,6 +163,7 @@ async def list_consumers(
     responses=problems(403, 404, 409, 413, 415),
     response_model_exclude_unset=True,
 )
+@admits(may_write_bucket)
 async def create_consumer(
     work: CurrentUnitOfWork,
     account: PathAccount,
@@ -197,6 +200,7 @@ async def get_consumer(work: CurrentUnitOfWork, path: AskedConsumer, asked: Aske
     responses=problems(403, 404, 413, 415),
     response_model_exclude_unset=True,
 )
+@admits(may_write_bucket)
 async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: ConsumerUpdate) -> ConsumerShape:
     """Replaces description, tags or metadata as a whole. What is left out stays."""
     await _check_repeated(work, path, body)

@@ -32,7 +32,7 @@ from keywright.origin.edges.registry import Edges
 from keywright.origin.openapi.bodies import unknown_members
 from keywright.origin.pipeline import respond
 from keywright.origin.pipeline.authenticate import Caller, ManagementKeyCaller
-from keywright.origin.pipeline.body import NO_BODY, read_body
+from keywright.origin.pipeline.body import NO_BODY, Admission, admission_of, read_body
 from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.publish import NotAppliedHere, acknowledge, find_wait, publish
 from keywright.origin.pipeline.query import check_query
@@ -52,6 +52,7 @@ class OriginRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         self.query_names = _query_names(self.dependant)
+        self.admission = None if self.body_field is None else admission_of(self.endpoint)
 
         async def answer(request: Request) -> Response:
             return await handle(request, self)
@@ -66,10 +67,14 @@ async def handle(request: Request, route: OriginRoute) -> Response:
     actor = NOBODY
     try:
         actor = await route.caller.authenticate(request, services)
-        route.caller.limit_rate(actor, services)
+        meter = route.caller.meter(actor, services)
+        meter.check()
         await route.caller.accept_invites(request, services, actor)
         check_query(request, route.query_names)
-        body = NO_BODY if route.body_field is None else await read_body(request)
+        body = NO_BODY
+        if route.admission is not None:
+            await _admit(request, route.admission, services, actor, audit_draft)
+            body = await read_body(request, route.name, services.dependencies.limits, meter)
         take = _read if request.method in READING else _write
         return await take(request, route, services, actor, audit_draft, body)
     except ClientDisconnect:
@@ -80,6 +85,15 @@ async def handle(request: Request, route: OriginRoute) -> Response:
         if request.method not in READING and not isinstance(error, UNLOGGED):
             await log_refusal(request, services, actor, audit_draft, problem)
         return respond.render(problem, request)
+
+
+async def _admit(
+    request: Request, admission: Admission, services: Services, actor: Actor, audit_draft: AuditDraft
+) -> None:
+    """Rights come before the body: who has none costs no more than the question."""
+    async with services.database.read() as tx:
+        work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
+        await admission(work, request.path_params)
 
 
 async def _read(

@@ -1,8 +1,8 @@
 """Owns what becomes of a sent form: the steps from its bytes to the page that tells what was done, in their order.
 
-authenticate -> rate limit -> read the form -> check its sender -> one transaction (authenticate again, claim the form's
-number, handler, audit entry) -> publish -> flash message. Whatever goes wrong becomes the form again with what is wrong
-beside its fields, or a page that tells why; then nothing was changed.
+authenticate -> rate limit -> check the rights -> read the form -> check its sender -> one transaction (authenticate
+again, claim the form's number, handler, audit entry) -> publish -> flash message. Whatever goes wrong becomes the form
+again with what is wrong beside its fields, or a page that tells why; then nothing was changed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from keywright.origin.audit import rules as audit
 from keywright.origin.auth import sessions
 from keywright.origin.auth.actors import NOBODY
 from keywright.origin.db.transaction import Transaction
-from keywright.origin.pipeline.authenticate import limit_rate
+from keywright.origin.pipeline.authenticate import meter_of
+from keywright.origin.pipeline.body import most_bytes
 from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.publish import publish
+from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.request import UNLOGGED, log_refusal
 from keywright.origin.pipeline.respond import to_problem
 from keywright.origin.pipeline.services import Services
@@ -57,11 +59,13 @@ class FormSubmission:
         self._audit_draft = AuditDraft(route.action)
         self._actor = NOBODY
         self._form: Form | None = None
+        self._meter: Meter | None = None
 
     async def answer(self) -> Response:
         try:
             token = await self._authenticate()
-            self._form = await Form.read(self._http_request)
+            most = most_bytes(self._route.action, self._services.dependencies.limits)
+            self._form = await Form.read(self._http_request, most, self._meter)
             _check_sender(self._http_request, self._form, token)
             return await self._run(self._form)
         except ClientDisconnect:
@@ -71,13 +75,17 @@ class FormSubmission:
             return await self._refuse(error)
 
     async def _authenticate(self) -> str:
-        """Who sends, before anything of the form is read; the token that the form must be made for."""
+        """Who sends, and may, before anything of the form is read; the token that the form must be made for."""
         async with self._services.database.read() as tx:
             request = await self._router.open_request(self._http_request, tx, self._audit_draft)
-        self._actor = request.work.actor
-        if request.session is not None:
-            limit_rate(self._actor, self._services)
-        self._check_session(request)
+            self._actor = request.work.actor
+            if request.session is not None:
+                self._meter = meter_of(self._actor, self._services)
+                self._meter.check()
+            self._check_session(request)
+            if not self._route.is_open:
+                admission = self._route.admission or self._router.admission
+                await admission(request.work, self._http_request.path_params)
         return request.token
 
     def _check_session(self, request: PageRequest) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from keywright.origin.branding.rules import Branding
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline.services import Services
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.self_serve.rules import ConsumerRef
 from keywright.origin.web.request import PageRequest
@@ -47,6 +48,12 @@ async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -
         # It ends with its provider: another one may give somebody else the same subject.
         return None
     return session, EndUser(session.sub, session.email, issuer, session.connection).to_actor()
+
+
+async def may_send(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the user manages the consumer in an address, if there is one. Raises NotFound."""
+    if "consumerName" in path:
+        await self_serve.may_manage(work, path)
 
 
 def describe_outcome(outcome: Outcome) -> str:

@@ -21,7 +21,8 @@ from keywright.origin.auth.sessions import Session
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
-from keywright.origin.pipeline.authenticate import limit_rate
+from keywright.origin.pipeline.authenticate import meter_of
+from keywright.origin.pipeline.body import Admission
 from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
@@ -45,7 +46,7 @@ class PageRouter:
     """One portal. `prefix` may have parts in braces, as in `/portal/{bucketName}`.
 
     `describe_outcome` tells its readers how far a change has got among the edges that are connected; `layout_template`
-    is what stands around its pages.
+    is what stands around its pages. `admission` says who may send a form to an address, before the form is read.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class PageRouter:
         describe_outcome: Callable[[Outcome], str],
         routes: Iterable[PageRoute],
         *,
+        admission: Admission,
         layout_template: str,
     ) -> None:
         self.name = name
@@ -64,6 +66,7 @@ class PageRouter:
         self.cookie = f"keywright-{name}"
         self.flash_cookie = f"keywright-{name}-notice"
         self.describe_outcome = describe_outcome
+        self.admission = admission
         self._resume = resume
         self._limiters: dict[RateLimit, RateLimiter] = {}
         self.router = APIRouter()
@@ -158,7 +161,7 @@ class PageRouter:
                 if request.session is None and not route.is_open:
                     return self._redirect_to_sign_in(http_request)
                 if request.session is not None:
-                    limit_rate(request.work.actor, services)
+                    meter_of(request.work.actor, services).check()
                 response = await route.handler(request)
             if request.session is not None and sessions.is_to_be_touched(request.session, request.work.now):
                 await _touch(services, request.session)

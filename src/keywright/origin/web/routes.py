@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fastapi import Request, Response
 
 if TYPE_CHECKING:
+    from keywright.origin.pipeline.body import Admission
     from keywright.origin.web.request import PageRequest
     from keywright.origin.web.router import PageRouter
 
@@ -47,6 +48,8 @@ class PostRoute:
     """Whether strangers may send it."""
     is_once: bool = True
     """Whether it is done once, however often the same form is sent."""
+    admission: Admission | None = None
+    """Who may send it, where the portal's own admission does not say all of it."""
 
 
 @dataclass(frozen=True, slots=True)
