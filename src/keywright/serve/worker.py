@@ -173,6 +173,7 @@ class ServeWorker:
                 end_user_rate=RateLimiter(settings.end_users.rate_limit),
                 cors_origins=settings.end_users.cors_origins,
                 mailer=_mailer(settings.end_users),
+                feed_streams_of_token=settings.feed_streams_per_token,
                 wrong_keys=WrongKeys(settings.wrong_keys_per_minute),
                 public_url=settings.end_users.public_url,
             ),

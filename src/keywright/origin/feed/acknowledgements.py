@@ -18,6 +18,7 @@ from keywright.http.body import read_bounded
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.edges.rules import DEPLOYMENT
+from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
 from keywright.protocol.reports import MAX_BYTES, Report, ReportError, ReportSigner
@@ -30,11 +31,21 @@ class HttpAcknowledgements:
         self._edges = services.edges
         self._signer = ReportSigner(services.dependencies.digester)
 
-    async def answer(self, request: Request, authenticate: Callable[[Request], Awaitable[Actor]]) -> Response:
+    async def answer(
+        self,
+        request: Request,
+        authenticate: Callable[[Request], Awaitable[Actor]],
+        meter_of: Callable[[Actor], Meter],
+    ) -> Response:
         try:
             actor = await authenticate(request)
             body = await read_bounded(request.stream(), MAX_BYTES, f"A report has at most {MAX_BYTES} bytes.")
-            report = self._signer.decode(body)
+            try:
+                report = self._signer.decode(body)
+            except ReportError:
+                # An edge's own reports come as often as writes that wait for them: only what is none of them counts.
+                meter_of(actor).check()
+                raise
             grantee = actor.grantee
             pause = await self._edges.acknowledge(report, DEPLOYMENT if grantee.is_root else grantee.account_id)
         except ReportError as error:

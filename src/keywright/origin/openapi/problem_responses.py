@@ -39,7 +39,7 @@ _REASONS = {
         "The database can't be reached; nothing was changed.",
     ),
     507: (
-        "The disk is full, or so nearly that only what takes rights away is still done: deletions, rolls, ends of keys.",
+        "The disk is full, or nearly: only what takes rights away is still done (deletions, rolls, ends of keys).",
         "The disk is full; nothing was changed.",
     ),
 }

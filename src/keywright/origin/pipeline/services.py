@@ -38,5 +38,7 @@ class Services:
     """Which web pages may call the Self-serve API."""
     mailer: Mailer | None = None
     wrong_keys: WrongKeys = field(default_factory=lambda: WrongKeys(0))
+    feed_streams_of_token: int = 250
+    """How many streams of changes may be open at once with one token."""
     public_url: str = ""
     """Where browsers reach this service; links in mails lead there, whatever host a request names."""

@@ -81,6 +81,14 @@ MANAGEMENT_RATE_LIMIT = Setting(
     help="management requests a second per account and worker process; 0 = no limit",
     parts=_SERVE,
 )
+FEED_STREAMS_PER_TOKEN = Setting(
+    name="KEYWRIGHT_FEED_STREAMS_PER_TOKEN",
+    kind=whole(1, 100_000),
+    default=250,
+    shown_default="`250`",
+    help="most edges that follow at once with one token, per worker process; one more is asked to come back (429)",
+    parts=_SERVE,
+)
 WRONG_KEYS_PER_MINUTE = Setting(
     name="KEYWRIGHT_WRONG_KEYS_PER_MINUTE",
     kind=whole(0, 1_000_000),
@@ -143,6 +151,7 @@ class OriginSettings(PlaneSettings):
     master_key: Secret | None
     master_key_file: Path
     management_rate_limit: float
+    feed_streams_per_token: int
     wrong_keys_per_minute: float
     max_metadata_bytes: int
     max_tags: int
@@ -196,6 +205,7 @@ class OriginSettings(PlaneSettings):
             master_key=reader.get(MASTER_KEY),
             master_key_file=reader.get(MASTER_KEY_FILE) or data / "master.key",
             management_rate_limit=reader.get(MANAGEMENT_RATE_LIMIT),
+            feed_streams_per_token=reader.get(FEED_STREAMS_PER_TOKEN),
             wrong_keys_per_minute=reader.get(WRONG_KEYS_PER_MINUTE),
             max_metadata_bytes=reader.get(MAX_METADATA_BYTES),
             max_tags=reader.get(MAX_TAGS),
