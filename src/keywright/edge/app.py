@@ -13,7 +13,7 @@ from keywright.edge.http.forward_auth import PREFIX as FORWARD_AUTH_PREFIX
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
-from keywright.edge.http.metrics import Metrics
+from keywright.edge.http.metrics import CountingEndpoint, Metrics
 from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.worker_counts import WorkerCounts
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.replica.replica import Replica
     from keywright.runtime.clock import Clock
+    from keywright.runtime.disk import Disk
     from keywright.runtime.settings import PlaneSettings
 
 
@@ -75,7 +76,7 @@ class EdgeApp:
 
 
 def new_edge_app(
-    settings: PlaneSettings, replica: Replica, digester: Digester, status: SyncStatus, clock: Clock
+    settings: PlaneSettings, replica: Replica, digester: Digester, status: SyncStatus, clock: Clock, disk: Disk
 ) -> EdgeApp:
     """The edge of one worker, to be made in that worker. Raises KeyFileError."""
     validator = Validator(replica, digester, clock.millis)
@@ -94,7 +95,8 @@ def new_edge_app(
         min_revision_seconds=settings.min_revision_seconds,
         signer=signer,
     )
-    metrics = Metrics({"validate": validate_api, "forward-auth": forward_auth}, status, WorkerCounts.of_environment())
+    endpoints: dict[str, CountingEndpoint] = {"validate": validate_api, "forward-auth": forward_auth}
+    metrics = Metrics(endpoints, status, disk, WorkerCounts.of_environment())
     jwks = None if signer is None else Jwks(signer.jwks)
     return EdgeApp(validate_api, forward_auth, Health(status), metrics, jwks)
 

@@ -18,6 +18,7 @@ from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.wiring import new_election, new_feed, new_reports
 from keywright.runtime import secret_files, server
 from keywright.runtime.clock import Clock
+from keywright.runtime.disk import MIB, Disk
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EdgeSettings
 
@@ -37,6 +38,7 @@ class EdgeWorker:
         self._replica = Replica.open_or_replace(
             settings.replica_dir, digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
+        disk = self._replica.disk = Disk([settings.data_dir], settings.disk_reserve_mib * MIB)
         lease = Lease(
             settings.replica_dir / "lease.json", clock, sync_clock.lag_seconds, seconds=settings.refuse_after_seconds
         )
@@ -56,7 +58,8 @@ class EdgeWorker:
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
         )
-        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock)
+        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock, disk)
+        self._disk = disk
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
         self._haproxy = self._new_haproxy_maps(settings, clock)
         self._stop = asyncio.Event()
@@ -73,7 +76,7 @@ class EdgeWorker:
     async def start(self) -> None:
         if self._grpc is not None:
             await self._grpc.start()
-        runs = [self._election.run, self._edge.run]
+        runs = [self._election.run, self._edge.run, self._disk.run]
         if self._haproxy is not None:
             runs.append(self._haproxy.run)
         self._running = [asyncio.create_task(run(self._stop)) for run in runs]

@@ -12,6 +12,7 @@ replaces files.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import logging
@@ -40,6 +41,16 @@ _DATABASES = (b"meta", b"buckets", b"bucket_names", b"consumers", b"keys")
 
 class ReplicaBroken(Exception):
     """The files are not a replica of this format, or no longer: they must be replaced, and filled from the record."""
+
+
+class ReplicaFull(OSError):
+    """There is no room on the disk for what was to be written; nothing was."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ENOSPC, f"the disk of {path} is full")
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class OtherFormat(ReplicaBroken):
@@ -141,13 +152,18 @@ class Files:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Any]:
-        """The write transaction; commits when left. When the map is full it is doubled, and MapFullError raised."""
+        """The write transaction; commits when left. When the map is full it is doubled, and MapFullError raised.
+
+        Raises ReplicaFull, ReplicaBroken.
+        """
         try:
             with self._begin(write=True) as tx:
                 yield tx
         except lmdb.MapFullError:
             self._env.set_mapsize(self._env.info()["map_size"] * 2)
             raise
+        except lmdb.DiskError as error:
+            raise ReplicaFull(self.path) from error
         except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
             raise ReplicaBroken(str(error)) from error
 

@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from keywright.edge.replica import integrity
-from keywright.edge.replica.files import MAP_SIZE, Files, ReplicaBroken
+from keywright.edge.replica.files import MAP_SIZE, Files, ReplicaBroken, ReplicaFull
 from keywright.edge.replica.reader import NotReady, PagePosition, ReplicaReader, Stale
 from keywright.edge.replica.writer import Gap, ReplicaWriter, WrongPepper
 
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
     from keywright.edge.replica.lease import Lease
     from keywright.protocol.changes import Batch, BucketPut, Change, Cursor
+    from keywright.runtime.disk import Disk
 
     Guard = AbstractContextManager[object]
 
-__all__ = ["Gap", "NotReady", "Observer", "PagePosition", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
+__all__ = [
+    "Gap", "NotReady", "Observer", "PagePosition", "Replica", "ReplicaBroken", "ReplicaFull", "Stale", "WrongPepper",
+]  # fmt: skip
 
 
 class Observer(Protocol):
@@ -52,6 +55,8 @@ class Replica:
     """
 
     observer: Observer | None = None
+    disk: Disk | None = None
+    """Whose reserve is used when there is no room for what was committed; None where nobody looks after it."""
     _lease: Lease | None = None
 
     def __init__(
@@ -160,13 +165,23 @@ class Replica:
     # -- writing: see ReplicaWriter -----------------------------------------------------------------------------------
 
     def apply(self, batch: Batch) -> Cursor:
-        cursor = self._writer.apply(batch)
+        try:
+            cursor = self._writer.apply(batch)
+        except ReplicaFull:
+            if not self._make_room():
+                raise
+            cursor = self._writer.apply(batch)
         if self.observer is not None:
             self.observer.applied(batch)
         return cursor
 
     def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
-        self._writer.load(deployment_id, pepper_check, cursor, changes)
+        try:
+            self._writer.load(deployment_id, pepper_check, cursor, changes)
+        except ReplicaFull:
+            # For the next attempt.
+            self._make_room()
+            raise
         if self.observer is not None:
             self.observer.replaced()
 
@@ -221,6 +236,15 @@ class Replica:
         """Ask to be the one process that follows the record into this replica; yields False, at once, if one does."""
         with self._files.try_lock("following.lock") as is_ours:
             yield is_ours
+
+    def _make_room(self) -> bool:
+        """Whether there was a reserve to give up. What found no room is counted."""
+        if self.disk is None:
+            return False
+        is_given = self.disk.give_up()
+        if not is_given:
+            self.disk.refused["replica"] += 1
+        return is_given
 
     def _use(self, files: Files) -> None:
         self._files = files

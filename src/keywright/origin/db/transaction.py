@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,6 +33,11 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # SQLite has one writer: waiting in line here beats polling its lock.
         self._writing = asyncio.Lock() if self.is_sqlite else None
+
+    @property
+    def file(self) -> Path | None:
+        """Where the record is, if it is a file."""
+        return Path(str(self.engine.url.database)).absolute() if self.is_sqlite else None
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -21,13 +21,14 @@ from fastapi.routing import APIRoute, serialize_response
 from starlette.requests import ClientDisconnect
 
 from keywright.domain.names import ACCOUNT_NAME
-from keywright.domain.problems import Problem, TooManyRequests
+from keywright.domain.problems import InsufficientStorage, Problem, TooManyRequests
 from keywright.domain.text import is_whole
 from keywright.origin.accounts import store as account_rows
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.db import commit_log
-from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.disk_space import make_room, takes_away
+from keywright.origin.db.engine import DatabaseUnavailable, DiskFailed, DiskFull
 from keywright.origin.edges.registry import Edges
 from keywright.origin.openapi.bodies import unknown_members
 from keywright.origin.pipeline import respond
@@ -41,7 +42,7 @@ from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
-UNLOGGED = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
+UNLOGGED = (TooManyRequests, NotAppliedHere, DatabaseUnavailable, InsufficientStorage)
 """What no audit entry is written for: a flood, what was done after all, what could not be written now either."""
 
 
@@ -71,12 +72,21 @@ async def handle(request: Request, route: OriginRoute) -> Response:
         meter.check()
         await route.caller.accept_invites(request, services, actor)
         check_query(request, route.query_names)
+        if request.method not in READING:
+            make_room(services.disk, route.name)
         body = NO_BODY
         if route.admission is not None:
             await _admit(request, route.admission, services, actor, audit_draft)
             body = await read_body(request, route.name, services.dependencies.limits, meter)
         take = _read if request.method in READING else _write
-        return await take(request, route, services, actor, audit_draft, body)
+        try:
+            return await take(request, route, services, actor, audit_draft, body)
+        except (DiskFull, DiskFailed):
+            # Somebody else may have filled the disk since it was looked at.
+            if not (takes_away(route.name) and services.disk is not None and services.disk.give_up()):
+                raise
+            audit_draft.resources.clear()
+            return await take(request, route, services, actor, audit_draft, body)
     except ClientDisconnect:
         # Nothing was done, and nobody is there to be told.
         return Response(status_code=400)
@@ -165,6 +175,9 @@ async def log_refusal(
     source: str = "api",
 ) -> None:
     """Writes a refused attempt to the audit log of the account that it was aimed at."""
+    if services.disk is not None and services.disk.is_low:
+        # The room that is left is for what takes rights away, not for whoever is refused.
+        return
     try:
         if audit_draft.account_id is None:
             # Looked for before anything is written or counted: strangers may name any number of accounts.

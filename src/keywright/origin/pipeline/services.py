@@ -13,6 +13,7 @@ from keywright.origin.mail import Mailer
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.unit_of_work import Dependencies
 from keywright.origin.pipeline.wrong_keys import WrongKeys
+from keywright.runtime.disk import Disk
 
 OnCommit = Callable[[int], Awaitable[None]]
 """Told the newest revision after a commit. May raise NotAppliedHere."""
@@ -38,6 +39,8 @@ class Services:
     """Which web pages may call the Self-serve API."""
     mailer: Mailer | None = None
     wrong_keys: WrongKeys = field(default_factory=lambda: WrongKeys(0))
+    disk: Disk | None = None
+    """The room for the record and the replica; None where nobody looks after it."""
     feed_streams_of_token: int = 250
     """How many streams of changes may be open at once with one token."""
     public_url: str = ""

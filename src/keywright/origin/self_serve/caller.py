@@ -35,6 +35,9 @@ class EndUserCaller(Caller):
             work = UnitOfWork(tx, actor, now, services.dependencies, AuditDraft())
             if not await rules.has_invites(work, await rules.get_bucket(work, bucket_name)):
                 return
+        if services.disk is not None and services.disk.is_low:
+            # Nobody's reading fails for that: they become a manager when there is room again.
+            return
         async with services.database.write() as tx:
             audit_draft = AuditDraft("manager.accept")
             work = UnitOfWork(tx, actor, now, services.dependencies, audit_draft)

@@ -18,6 +18,7 @@ from keywright.domain.problems import Forbidden, Problem, Unauthorized
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import sessions
 from keywright.origin.auth.actors import NOBODY
+from keywright.origin.db.disk_space import make_room
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.pipeline.authenticate import meter_of
 from keywright.origin.pipeline.body import most_bytes
@@ -64,6 +65,7 @@ class FormSubmission:
     async def answer(self) -> Response:
         try:
             token = await self._authenticate()
+            make_room(self._services.disk, self._route.action)
             most = most_bytes(self._route.action, self._services.dependencies.limits)
             self._form = await Form.read(self._http_request, most, self._meter)
             _check_sender(self._http_request, self._form, token)

@@ -87,6 +87,14 @@ DATA_DIR: Setting[Path | None] = Setting(
     shown_default="`./keywright-data`, of `edge` `./keywright-edge`",
     help="SQLite, replica, pepper and master key; made with mode 0700",
 )
+DISK_RESERVE_MIB = Setting(
+    name="KEYWRIGHT_DISK_RESERVE_MIB",
+    kind=whole(0, 65536),
+    default=32,
+    shown_default="`32`",
+    help="room on the disk, in MiB, that is kept back so that keys can be revoked when it is full (an eighth of the "
+    "disk at most); 0 = none. See [Disk full](../how-to/run-in-production.md#disk-full)",
+)
 LOG_LEVEL = Setting(
     name="KEYWRIGHT_LOG_LEVEL",
     kind=choice("debug", "info", "warning", "error"),
@@ -219,6 +227,7 @@ class PlaneSettings:
     grpc_port: int | None
     data_dir: Path
     workers: int
+    disk_reserve_mib: int
     pepper: Secret | None
     pepper_file: Path
     region: str
@@ -258,6 +267,7 @@ def read_plane(reader: Reader, default_data_dir: str) -> dict[str, Any]:
         "grpc_port": reader.get(GRPC_PORT) or None,
         "data_dir": data_dir,
         "workers": reader.get(WORKERS),
+        "disk_reserve_mib": reader.get(DISK_RESERVE_MIB),
         "pepper": reader.get(PEPPER),
         "pepper_file": reader.get(PEPPER_FILE) or data_dir / "pepper.key",
         "region": reader.get(REGION),
