@@ -321,3 +321,24 @@ async def test_a_refused_form_stands_in_the_audit_log(shared: Service) -> None:
     entry = (await shared.call("GET", f"{shared.account_url}/audit-logs"))["data"][0]
     assert (entry["action"], entry["success"], entry["route"]["source"]) == ("bucket.update", False, "portal")
     assert Access.WRITE.label in entry["error"]
+
+
+async def test_no_form_is_read_of_who_may_not_send_it(shared: Service) -> None:
+    reader = await shared.new_management_key(account="read")
+    async with visiting(shared, key=reader) as visitor:
+        asked = []
+
+        async def body() -> AsyncIterator[bytes]:
+            asked.append(True)
+            yield b"name=x"
+
+        for address in (
+            NEW,
+            f"{BUCKET}/settings",
+            "/admin/accounts/my-account/management-keys/new",
+            "/admin/new-account",
+        ):
+            answer = await visitor.client.post(
+                address, content=body(), headers={"Content-Type": "application/x-www-form-urlencoded"}
+            )
+            assert (answer.status_code, asked) == (403, []), address
