@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from keywright.policy.gate import Source
+    from keywright.policy.rules.gate import Source
 
 PEPPER = base64.b64encode(b"pepper of the tests, 32 bytes ok").decode()
 

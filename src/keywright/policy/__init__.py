@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keywright.policy.embedded import EmbeddedReplica
-    from keywright.policy.identity import Anonymous, Credential, User
+    from keywright.policy.rules.identity import Anonymous, Credential, User
     from keywright.policy.remote import RemoteEdge
     from keywright.policy.shared import SharedReplica
     from keywright.runtime.nats_options import NatsOptions
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["Anonymous", "Credential", "EmbeddedReplica", "NatsOptions", "RemoteEdge", "SharedReplica", "User"]
 
 _MODULES = {
-    "Anonymous": "keywright.policy.identity",
-    "Credential": "keywright.policy.identity",
+    "Anonymous": "keywright.policy.rules.identity",
+    "Credential": "keywright.policy.rules.identity",
     "EmbeddedReplica": "keywright.policy.embedded",
     "NatsOptions": "keywright.runtime.nats_options",
     "RemoteEdge": "keywright.policy.remote",
     "SharedReplica": "keywright.policy.shared",
-    "User": "keywright.policy.identity",
+    "User": "keywright.policy.rules.identity",
 }
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_in
-from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
+from keywright.policy.rules.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
 
 if TYPE_CHECKING:
     from keywright.domain.problems import Problem
-    from keywright.policy.gate import Source
+    from keywright.policy.rules.gate import Source
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -23,8 +23,8 @@ from rest_framework.exceptions import APIException
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy import wsgi
-from keywright.policy.gate import Gate, Refused
-from keywright.policy.identity import Credential, User
+from keywright.policy.rules.gate import Gate, Refused
+from keywright.policy.rules.identity import Credential, User
 
 if TYPE_CHECKING:
     from rest_framework.request import Request

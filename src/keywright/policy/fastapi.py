@@ -25,12 +25,12 @@ from keywright.domain.problems import CONTENT_TYPE
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy.asgi import POLICY_VIOLATION, authenticate
-from keywright.policy.gate import Gate, Options, Refused
-from keywright.policy.identity import Anonymous, User
+from keywright.policy.rules.gate import Gate, Options, Refused
+from keywright.policy.rules.identity import Anonymous, User
 
 if TYPE_CHECKING:
     from keywright.domain.problems import Problem
-    from keywright.policy.gate import Source
+    from keywright.policy.rules.gate import Source
 
 __all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "User", "answer_problem"]
 

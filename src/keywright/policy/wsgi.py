@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
-from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
+from keywright.policy.rules.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
     from wsgiref.types import StartResponse, WSGIApplication
 
-    from keywright.policy.gate import Source
-    from keywright.policy.identity import Anonymous, Credential, User
+    from keywright.policy.rules.gate import Source
+    from keywright.policy.rules.identity import Anonymous, Credential, User
 
 USER, AUTH = "keywright.user", "keywright.auth"
 _FORGEABLE = [f"HTTP_{name.decode().upper().replace('-', '_')}" for name in sorted(FORGEABLE_HEADERS)]

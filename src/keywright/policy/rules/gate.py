@@ -17,7 +17,7 @@ from keywright.domain.identity_headers import IDENTITY_HEADERS
 from keywright.domain.problems import ServiceUnavailable
 from keywright.domain.verdict import Verdict
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
-from keywright.policy.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of
+from keywright.policy.rules.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
