@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
 from edge.asgi import Answer, call
 from keywright.policy.asgi import ApiKeyPolicy
@@ -282,19 +283,19 @@ async def test_what_the_policy_does_not_know_it_does_not_let_through() -> None:
     assert probe.scopes == []
 
 
-async def live(app: Any) -> list[str]:
+async def live(app: Any, messages: list[Any] | None = None) -> list[str]:
     """A whole life of an application: what it answered."""
     incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-    said: list[str] = []
+    sent: list[Any] = [] if messages is None else messages
 
     async def receive() -> Any:
         return incoming.pop(0)
 
     async def send(message: Any) -> None:
-        said.append(message["type"])
+        sent.append(message)
 
     await app({"type": "lifespan", "state": {}}, receive, send)
-    return said
+    return [message["type"] for message in sent]
 
 
 WHOLE_LIFE = ["lifespan.startup.complete", "lifespan.shutdown.complete"]
@@ -315,21 +316,90 @@ async def test_the_source_lives_as_long_as_the_app() -> None:
     assert keys.steps == ["open", "app starts", "app stops", "close"]
 
 
-async def test_the_source_of_an_app_that_knows_no_lifespan_lives_as_long_as_the_server() -> None:
+async def test_the_source_of_an_app_that_ignores_its_lifespan_lives_as_long_as_the_server() -> None:
+    async def ignoring(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    keys = Keys()
+    assert await live(ApiKeyPolicy(ignoring, keys, bucket_name="my-bucket")) == WHOLE_LIFE
+    assert keys.steps == ["open", "close"]
+
+
+async def test_what_an_app_raises_in_its_lifespan_is_the_servers_to_judge() -> None:
     async def refusing(scope: Any, receive: Any, send: Any) -> None:
         raise ValueError("http only")
 
-    async def refusing_late(scope: Any, receive: Any, send: Any) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        raise ValueError("http only")
+        raise ValueError("no database")
+
+    async def failing_at_the_end(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        raise ValueError("not tidy")
+
+    for app, error, steps in (
+        (refusing, "http only", []),
+        (failing, "no database", ["open", "close"]),
+        (failing_at_the_end, "not tidy", ["open", "close"]),
+    ):
+        keys = Keys()
+        policy = ApiKeyPolicy(app, keys, bucket_name="my-bucket")
+        with pytest.raises(ValueError, match=error):
+            await live(policy)
+        assert keys.steps == steps
+
+
+async def test_a_source_that_can_not_be_opened_is_a_failed_start_with_the_reason() -> None:
+    class Broken(Keys):
+        def open(self) -> None:
+            raise OSError("no pepper")
+
+    async def knowing(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await receive()
+        except OSError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
 
     async def ignoring(scope: Any, receive: Any, send: Any) -> None:
         return
 
-    for app in (refusing, refusing_late, ignoring):
-        keys = Keys()
-        assert await live(ApiKeyPolicy(app, keys, bucket_name="my-bucket")) == WHOLE_LIFE
-        assert keys.steps == ["open", "close"]
+    for app in (knowing, ignoring):
+        said: list[Any] = []
+        assert await live(ApiKeyPolicy(app, Broken(), bucket_name="b"), said) == ["lifespan.startup.failed"]
+        assert said[0]["message"] == "OSError: no pepper"
+
+
+async def test_a_source_that_can_not_be_opened_at_a_request_is_a_503(caplog: pytest.LogCaptureFixture) -> None:
+    def configured() -> Any:
+        raise LookupError("KEYWRIGHT_EDGE_TOKEN")
+
+    probe = Probe()
+    policy = ApiKeyPolicy(probe, configured, bucket_name="b", allow_unauthenticated_requests=True)
+    assert [(await ask(policy, headers=BEARER)).status for _ in range(3)] == [503] * 3
+    assert len([record for record in caplog.records if "can't be opened" in record.message]) == 1
+    assert probe.scopes == []
+
+
+async def test_a_source_may_be_made_when_it_is_first_needed_and_once_for_all_policies() -> None:
+    made: list[Keys] = []
+
+    def configured() -> Keys:
+        made.append(Keys())
+        return made[-1]
+
+    policies = [ApiKeyPolicy(Probe(), configured, bucket_name="b") for _ in range(2)]
+    assert made == []
+    assert [(await ask(policy, headers=BEARER)).status for policy in policies] == [200, 200]
+    assert len(made) == 1
+
+
+def test_the_policy_says_at_the_start_that_it_runs_on_asyncio_only() -> None:
+    said: list[Any] = []
+    assert trio.run(live, ApiKeyPolicy(Probe(), Keys(), bucket_name="b"), said) == ["lifespan.startup.failed"]
+    assert "asyncio only" in said[0]["message"]
 
 
 async def test_an_app_that_fails_to_start_is_not_made_to_look_started() -> None:
@@ -373,7 +443,7 @@ def test_a_source_that_would_be_mistaken_for_another_kind_is_refused() -> None:
     class Awaited:
         async def validate(self, secret: str, bucket: str) -> Any: ...
 
-    for source in (Awaited(), object()):
+    for source in (Awaited(), object(), None):
         with pytest.raises(TypeError, match="validate"):
             ApiKeyPolicy(Probe(), source, bucket_name="my-bucket")  # type: ignore[arg-type]
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keywright.policy.embedded import EmbeddedReplica
-    from keywright.policy.rules.identity import Anonymous, Credential, User
     from keywright.policy.remote import RemoteEdge
+    from keywright.policy.rules.identity import Anonymous, Credential, User
     from keywright.policy.shared import SharedReplica
     from keywright.runtime.nats_options import NatsOptions
 

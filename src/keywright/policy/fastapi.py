@@ -30,7 +30,7 @@ from keywright.policy.rules.identity import Anonymous, User
 
 if TYPE_CHECKING:
     from keywright.domain.problems import Problem
-    from keywright.policy.rules.gate import Source
+    from keywright.policy.rules.sources import Source
 
 __all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "User", "answer_problem"]
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
     from wsgiref.types import StartResponse, WSGIApplication
 
-    from keywright.policy.rules.gate import Source
     from keywright.policy.rules.identity import Anonymous, Credential, User
+    from keywright.policy.rules.sources import Source, SourceFactory
 
 USER, AUTH = "keywright.user", "keywright.auth"
 _FORGEABLE = [f"HTTP_{name.decode().upper().replace('-', '_')}" for name in sorted(FORGEABLE_HEADERS)]
@@ -29,7 +29,7 @@ _FORGEABLE = [f"HTTP_{name.decode().upper().replace('-', '_')}" for name in sort
 class ApiKeyPolicy:
     """Checks the requests to `app`."""
 
-    def __init__(self, app: WSGIApplication, source: Source, **options: Unpack[Options]) -> None:
+    def __init__(self, app: WSGIApplication, source: Source | SourceFactory, **options: Unpack[Options]) -> None:
         self._app = app
         self._gate = Gate(source, **options)
 
