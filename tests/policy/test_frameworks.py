@@ -137,14 +137,14 @@ def test_django_has_the_consumer_in_its_environ_or_scope(keys: Keys) -> None:
     for headers, status in ([*BEARER, *forged], 200), (forged, 401):
         answers = [
             call_wsgi(through_wsgi, "GET", "/plain", headers=headers, is_checked=False),
-            asyncio.run(_call_and_stay(through_asgi, headers)),
+            asyncio.run(call_and_stay(through_asgi, headers)),
         ]
         assert [answer.status for answer in answers] == [status, status]
         if status == 200:
             assert [answer.json() for answer in answers] == [{**ACME, "forged": {}}] * 2
 
 
-async def _call_and_stay(app: Any, headers: Any) -> Any:
+async def call_and_stay(app: Any, headers: Any, path: str = "/plain") -> Any:
     # Django watches for the client's going away while it answers; it must not see that at once.
     from edge.asgi import Answer
 
@@ -161,7 +161,7 @@ async def _call_and_stay(app: Any, headers: Any) -> Any:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": "/plain", "query_string": b"", "headers": headers}
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": headers}
     await app({**scope, "server": ("test", 80)}, receive, send)
     body = b"".join(message.get("body", b"") for message in sent)
     return Answer(sent[0]["status"], {}, body, 0)

@@ -91,9 +91,8 @@ class ApiKeyPolicy(SecurityBase):
 
 
 def _model(gate: Gate, description: str | None) -> SecurityModel:
-    header, scheme = gate.header.name.decode(), gate.auth_scheme
-    if header == "authorization" and scheme:
-        return HTTPBase(scheme=scheme.lower(), description=description)
-    # OpenAPI knows schemes in Authorization only; elsewhere the scheme is part of the value.
-    spoken = description or (f"The key, after `{scheme} `." if scheme else None)
-    return APIKey(name=header, description=spoken, **{"in": APIKeyIn.header})  # type: ignore[arg-type]
+    scheme = gate.openapi_scheme
+    spoken = description or scheme.get("description")
+    if scheme["type"] == "http":
+        return HTTPBase(scheme=scheme["scheme"], description=spoken)
+    return APIKey(name=scheme["name"], description=spoken, **{"in": APIKeyIn.header})  # type: ignore[arg-type]

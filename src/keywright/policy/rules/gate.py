@@ -158,6 +158,16 @@ class Gate:
         """The answer to a request without a key."""
         return self.header.refuse(Fault.MISSING, self._bucket_name)
 
+    @property
+    def openapi_scheme(self) -> dict[str, str]:
+        """The security scheme object of an OpenAPI document."""
+        header, scheme = self.header.name.decode(), self.auth_scheme
+        if header == DEFAULT_HEADER and scheme:
+            return {"type": "http", "scheme": scheme.lower()}
+        # OpenAPI knows schemes in Authorization only; elsewhere the scheme is part of the value.
+        described = {"description": f"The key, after `{scheme} `."} if scheme else {}
+        return {"type": "apiKey", "in": "header", "name": header, **described}
+
     async def open(self) -> None:
         """Open the source if it wants that. It may take a while, which is none of the event loop's time.
 
