@@ -25,7 +25,7 @@ if not settings.configured:
     )
     django.setup()
 
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
@@ -48,6 +48,10 @@ def whoever(request: HttpRequest) -> JsonResponse:
     user: Any = request.user  # type: ignore[attr-defined]
     forged = [name for name in (*request.headers, *request.META) if "consumer" in name.lower()]
     return JsonResponse({"user": str(user), "known": user.is_authenticated, "forged": forged})
+
+
+def name(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(request.user.sub)  # type: ignore[attr-defined]
 
 
 async def whoever_async(request: HttpRequest) -> JsonResponse:
@@ -118,6 +122,7 @@ urlpatterns = [
     path("other", Other.as_view()),
     path("throttled", Throttled.as_view()),
     path("plain", plain),
+    path("name", name),
     path("whoever", whoever),
     path("öffentlich", whoever),
     path("whoever-async", whoever_async),
