@@ -16,11 +16,11 @@ from support.postgres import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
-    *sorted((ROOT / "docs/how-to").glob("protect-a-*-app.md")),
+    *sorted((ROOT / "docs/how-to").glob("protect-a*-app.md")),
     ROOT / "examples/fastapi-app/README.md",
 ]
 _PART = re.compile(r"```(python|sh)\n(.*?)```|((?:^    [^\n]*\n)+)", re.DOTALL | re.MULTILINE)
-_SERVER = re.compile(r"\.venv/bin/(granian|gunicorn) ")
+_SERVER = re.compile(r"\.venv/bin/(granian|gunicorn|python) ")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")

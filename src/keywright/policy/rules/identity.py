@@ -63,7 +63,8 @@ class User:
         fields = {name: core_schema.typed_dict_field(part, required=True) for name, part in parts.items()}
         told = core_schema.typed_dict_schema(fields, ref=f"{cls.__module__}.{cls.__qualname__}", cls_name="User")
         form = core_schema.plain_serializer_function_ser_schema(dict, return_schema=told)
-        return core_schema.is_instance_schema(cls, serialization=form)
+        # FastAPI up to 0.101 describes what it would take, where later ones describe what they give.
+        return core_schema.json_or_python_schema(told, core_schema.is_instance_schema(cls), serialization=form)
 
     def __str__(self) -> str:
         return self.sub
