@@ -3,7 +3,8 @@
     from keywright.policy import SharedReplica                what an edge on this machine keeps
     from keywright.policy import EmbeddedReplica              a replica of the app's own
     from keywright.policy import RemoteEdge                   an edge elsewhere, asked over HTTP
-    from keywright.policy.fastapi import ApiKeyPolicy         and .asgi, .wsgi, .drf: the policy for each kind of app
+    from keywright.policy.fastapi import ApiKeyPolicy         and .asgi, .wsgi, .flask, .django, .drf, .generic
+    from keywright.policy.testing import fake_keys            for the app's own tests
 
 Each name is loaded when it is first asked for, so that an app pays for what it uses: a remote edge needs no LMDB.
 """
