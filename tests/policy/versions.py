@@ -9,7 +9,9 @@ package itself, lmdb and httpx2.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -141,8 +143,9 @@ def _serving(case: Case, place: Path, origin: Origin) -> Iterator[int]:
     }  # fmt: skip
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(
-            [place / "venv/bin" / command[0], *command[1:]], env=variables, stdout=log, stderr=log
-        )
+            [place / "venv/bin" / command[0], *command[1:]],
+            env=variables, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
     try:
         until(lambda: process.poll() is not None or _ask(port, None) == (401, ""), timeout=30)
         yield port
@@ -151,7 +154,9 @@ def _serving(case: Case, place: Path, origin: Origin) -> Iterator[int]:
         # Servers have some of their own at the end; none of ours may be among them.
         assert "keywright/policy" not in (place / "log").read_text()
     finally:
-        process.kill()
+        # Some servers that fail leave workers behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -164,9 +169,8 @@ def _judge(origin: Origin, port: int) -> None:
         assert (status, name in body) == (200, True), (status, body)
         assert _ask(port, None)[0] == _ask(port, "zpka_nobody_has_this")[0] == 401
     origin.api.call("DELETE", f"{ACCOUNT_URL}/key-buckets/{BUCKET}/consumers/{name}/keys/{key['id']}", expect=204)
-    began = time.monotonic()
-    until(lambda: _ask(port, key["key"])[0] == 401, timeout=10)
-    assert time.monotonic() - began < 5
+    # Nobody asks meanwhile: what follows the record must have its turn without requests, too.
+    time.sleep(3)
     assert {_ask(port, key["key"])[0] for _ in range(10)} == {401}
 
 
