@@ -76,7 +76,7 @@ class EmbeddedReplica(ReplicaSource):
         latter no write waits for this replica. The pepper is the origin's, `pepper.key` in the directory unless it is
         said where else. `name` (that of the host) and `region` are what the list of edges shows.
 
-        Raises KeyFileError, ValueError.
+        Raises ValueError. The pepper is read when the replica is opened.
         """
         super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
         self._new_feed = new_feed
@@ -95,7 +95,7 @@ class EmbeddedReplica(ReplicaSource):
     ) -> EmbeddedReplica:
         """Follows the origin at this address over HTTP. `token` is a management key with `feed: true`.
 
-        Raises KeyFileError, ValueError.
+        Raises ValueError.
         """
         if not origin.startswith(("https://", "http://")) or "@" in origin:
             raise ValueError("the origin is an address, such as https://keys.internal")
@@ -109,7 +109,7 @@ class EmbeddedReplica(ReplicaSource):
 
     @classmethod
     def from_broker(cls, broker: NatsOptions, *, directory: str | Path, **options: Unpack[Options]) -> EmbeddedReplica:
-        """Follows the NATS broker that an origin relays to. Raises KeyFileError, ValueError."""
+        """Follows the NATS broker that an origin relays to. Raises ValueError."""
         # Its client is loaded by those who use it.
         from keywright.edge.sync.nats_feed import NatsFeed
         from keywright.edge.sync.nats_reports import NatsReports

@@ -32,8 +32,7 @@ class SharedReplica(ReplicaSource):
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         """`directory` is the data directory of the edge, in which its pepper is, too, unless it is said where else.
-
-        Raises KeyFileError.
+        It is read when the replica is opened.
         """
         super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from keywright.domain import models
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from keywright.domain.verdict import KeyRecord
@@ -44,6 +45,30 @@ class User:
     def display_name(self) -> str:
         return self.sub
 
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Its parts by name, so that `dict(user)` is what an API tells of it."""
+        yield "sub", self.sub
+        yield "data", self.data
+        yield "consumer_id", self.consumer_id
+        yield "key_id", self.key_id
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
+        """What FastAPI returns and describes where a route's value is a user."""
+        from pydantic_core import core_schema
+
+        text = core_schema.str_schema()
+        data = core_schema.dict_schema(text, core_schema.any_schema())
+        parts = {"sub": text, "data": data, "consumer_id": text, "key_id": text}
+        fields = {name: core_schema.typed_dict_field(part, required=True) for name, part in parts.items()}
+        told = core_schema.typed_dict_schema(fields, ref=f"{cls.__module__}.{cls.__qualname__}", cls_name="User")
+        form = core_schema.plain_serializer_function_ser_schema(dict, return_schema=told)
+        # FastAPI up to 0.101 describes what it would take, where later ones describe what they give.
+        return core_schema.json_or_python_schema(told, core_schema.is_instance_schema(cls), serialization=form)
+
+    def __str__(self) -> str:
+        return self.sub
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(sub={self.sub!r}, consumer_id={self.consumer_id!r}, key_id={self.key_id!r})"
 
@@ -64,6 +89,9 @@ class Anonymous:
     is_authenticated: ClassVar[bool] = False
     identity: ClassVar[str] = ""
     display_name: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return f"nobody ({self.code})"
 
 
 class Credential(NamedTuple):
