@@ -16,7 +16,8 @@ from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from gateways.conftest import PEPPER
 from gateways.gateway import HAPROXY, Gateway
 from keywright.edge.haproxy import socket as haproxy_socket
-from keywright.edge.haproxy.maps import MAX_VALUE_BYTES, NEVER, HaproxyMaps
+from keywright.edge.haproxy.entries import MAX_VALUE_BYTES, NEVER
+from keywright.edge.haproxy.maps import HaproxyMaps
 from keywright.edge.haproxy.socket import HaproxyError, Map
 from keywright.edge.replica.replica import Replica
 from keywright.protocol.changes import (
@@ -68,7 +69,12 @@ class Mirror:
         self.is_following = True
         self.now = NOW
         self.maps = replica.observer = HaproxyMaps(
-            self.socket_path, replica, is_following=lambda: self.is_following, lease_seconds=5, clock=lambda: self.now
+            self.socket_path,
+            replica,
+            is_following=lambda: self.is_following,
+            lease_seconds=5,
+            clock=lambda: self.now,
+            note_path=replica.path / "haproxy.json",
         )
         self._stop = asyncio.Event()
         self._running = asyncio.create_task(self.maps.run(self._stop))
@@ -82,7 +88,7 @@ class Mirror:
         found: dict[Map, dict[str, str]] = {}
         async with haproxy_socket.connect(self.socket_path) as socket:
             # The state first: what it promises, the others must hold when they are looked at after it.
-            for map_ in (Map.STATE, Map.BUCKETS, Map.CONSUMERS, Map.KEYS):
+            for map_ in (Map.STATE, Map.BLOCKS, Map.BUCKETS, Map.CONSUMERS, Map.KEYS):
                 lines = (await socket._ask(f"show map {socket._ids[map_]}")).splitlines()
                 rows = [line.split(" ", 2)[1:] for line in lines if line]
                 found[map_] = dict(rows)
@@ -114,14 +120,15 @@ def expected(replica: Replica) -> dict[Map, dict[str, str]]:
             case ConsumerPut() if put.bucket_number != 3:
                 value = f"{put.consumer_id}|{put.name}|{quote(put.metadata, safe='')}"
                 maps[Map.CONSUMERS][str(put.number)] = value
-            case KeyPut() if put.bucket_number != 3:
+            case KeyPut() if put.bucket_number != 3 and (put.expires_at is None or put.expires_at > NOW):
                 value = f"{put.key_id}|{put.consumer_number}|{NEVER if put.expires_at is None else put.expires_at}"
                 maps[Map.KEYS][f"{put.bucket_number}.{put.digest.hex()}"] = value
     return maps
 
 
 def without_state(found: dict[Map, dict[str, str]]) -> dict[Map, dict[str, str]]:
-    return {map_: rows for map_, rows in found.items() if map_ is not Map.STATE}
+    assert found[Map.BLOCKS] == {}
+    return {map_: rows for map_, rows in found.items() if map_ not in (Map.STATE, Map.BLOCKS)}
 
 
 @pytest.fixture
@@ -135,7 +142,7 @@ async def mirror(gateway: Gateway, replica: Replica) -> AsyncIterator[Mirror]:
 
 
 async def test_without_a_snapshot_nothing_is_promised(mirror: Mirror) -> None:
-    mirror.maps.applied(batch(0, []))
+    mirror.maps.applied(batch(0, []), [])
     await asyncio.sleep(0.1)
     assert await mirror.look() == {map_: {} for map_ in Map}
 
@@ -244,7 +251,7 @@ async def test_the_next_edge_takes_over_what_is_in_step_and_fills_what_is_not(
     assert (await third.until_in_step())[Map.BUCKETS] == {}
     replica.observer = third.maps
     # A batch that leaves a gap: what is missing can't be known.
-    third.maps.applied(batch(20, [ConsumerDelete(1)]))
+    third.maps.applied(batch(20, [ConsumerDelete(1)]), [])
     await third.until_in_step()
     await third.stop()
 

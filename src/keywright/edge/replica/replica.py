@@ -18,10 +18,11 @@ from keywright.edge.replica.reader import NotReady, PagePosition, ReplicaReader,
 from keywright.edge.replica.writer import Gap, ReplicaWriter, WrongPepper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.lease import Lease
     from keywright.protocol.changes import Batch, BucketPut, Change, Cursor
 
@@ -33,7 +34,7 @@ __all__ = ["Gap", "NotReady", "Observer", "PagePosition", "Replica", "ReplicaBro
 class Observer(Protocol):
     """Somebody who is told, on the writer's thread, what this process has committed to the replica."""
 
-    def applied(self, batch: Batch) -> None: ...
+    def applied(self, batch: Batch, endings: Sequence[Ending]) -> None: ...
     def replaced(self) -> None: ...
     def swept(self, *, is_keys: bool, names: list[bytes]) -> None: ...
 
@@ -148,6 +149,19 @@ class Replica:
     def page(self, position: PagePosition, limit: int) -> tuple[list[Change], PagePosition | None]:
         return self._reader.page(position, limit)
 
+    @property
+    def count(self) -> int:
+        """How many keys and consumers there are, with those that are yet to be swept."""
+        return self._reader.count
+
+    def has_been_at(self, cursor: Cursor) -> bool:
+        """Whether it is known to have been there, on its way to where it is."""
+        return self._reader.has_been_at(cursor)
+
+    def endings_since(self, cursor: Cursor) -> tuple[Cursor, list[Ending]] | None:
+        """Where the replica is, and what ended since it was at `cursor`; None where that is not known (any more)."""
+        return self._reader.endings_since(cursor)
+
     def records(self) -> list[Change]:
         """Every record that can be reached, as puts in the order of a snapshot: a list, for tests and tools."""
         puts: list[Change] = [*self.buckets()]
@@ -160,10 +174,10 @@ class Replica:
     # -- writing: see ReplicaWriter -----------------------------------------------------------------------------------
 
     def apply(self, batch: Batch) -> Cursor:
-        cursor = self._writer.apply(batch)
+        applied = self._writer.apply(batch)
         if self.observer is not None:
-            self.observer.applied(batch)
-        return cursor
+            self.observer.applied(batch, applied.endings)
+        return applied.cursor
 
     def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
         self._writer.load(deployment_id, pepper_check, cursor, changes)
