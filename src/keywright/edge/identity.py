@@ -50,14 +50,16 @@ class Identity:
         deployment_id: str,
         *,
         cursor: Cursor | None,
-        is_starting: bool,
         is_synced: bool,
         since: datetime,
         lag_seconds: float,
         refuses_after_seconds: float | None = None,
         is_leased: bool = False,
+        is_starting: bool | None = None,
     ) -> Report:
-        """What this edge says of itself now. Without a cursor it is either starting, or can't tell how far it is."""
+        """What this edge says of itself now. Without a cursor it is starting, unless it says otherwise: that it can't
+        tell how far it is.
+        """
         self._number += 1
         state = EdgeState.SYNCED if is_synced else EdgeState.BEHIND
         return Report(
@@ -68,7 +70,7 @@ class Identity:
             name=self.name,
             region=self.region,
             version=__version__,
-            state=EdgeState.STARTING if is_starting else state,
+            state=EdgeState.STARTING if (cursor is None if is_starting is None else is_starting) else state,
             since=max(0, to_millis(since)),
             # An older version left no stamp: nobody can tell which history that is.
             cursor=cursor if cursor is not None and cursor.stamp else None,
@@ -79,9 +81,7 @@ class Identity:
 
     def goodbye(self, deployment_id: str, since: datetime) -> Report:
         """That it has ended, and every process of it."""
-        last = self.report(
-            deployment_id, cursor=None, is_starting=True, is_synced=False, since=since, lag_seconds=math.inf
-        )
+        last = self.report(deployment_id, cursor=None, is_synced=False, since=since, lag_seconds=math.inf)
         return replace(last, state=EdgeState.GONE)
 
 
