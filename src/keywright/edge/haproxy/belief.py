@@ -49,6 +49,8 @@ class Belief:
         self._now = None
         try:
             rows = json.loads(self._path.read_text())
+            if not isinstance(rows, list):
+                raise TypeError("a list")
             self._others = [Believer(None if at is None else Cursor.parse(at), int(until)) for at, until in rows]
         except (OSError, ValueError, TypeError):
             self._others = [Believer(None, self._clock() + self._lease_millis)]
