@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keywright.policy.embedded import EmbeddedReplica
-    from keywright.policy.identity import Anonymous, Credential, User
+    from keywright.policy.identity import Anonymous, Credential, Ended, User
     from keywright.policy.remote import RemoteEdge
     from keywright.policy.shared import SharedReplica
     from keywright.runtime.nats_options import NatsOptions
 
-__all__ = ["Anonymous", "Credential", "EmbeddedReplica", "NatsOptions", "RemoteEdge", "SharedReplica", "User"]
+__all__ = ["Anonymous", "Credential", "EmbeddedReplica", "Ended", "NatsOptions", "RemoteEdge", "SharedReplica", "User"]
 
 _MODULES = {
     "Anonymous": "keywright.policy.identity",
     "Credential": "keywright.policy.identity",
     "EmbeddedReplica": "keywright.policy.embedded",
+    "Ended": "keywright.policy.identity",
     "NatsOptions": "keywright.runtime.nats_options",
     "RemoteEdge": "keywright.policy.remote",
     "SharedReplica": "keywright.policy.shared",

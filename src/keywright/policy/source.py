@@ -7,6 +7,7 @@ opens the replica for itself: LMDB's environments are not carried through a fork
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -25,11 +26,14 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
+from keywright.policy.endings import Endings
 from keywright.runtime import secret_files
 from keywright.runtime.clock import Clock
 from keywright.runtime.settings import variables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from keywright.domain.verdict import Result
 
 _log = logging.getLogger(__name__)
@@ -66,6 +70,7 @@ class ReplicaSource(ABC):
         self._stopping = threading.Event()
         self._sync_clock = self._new_sync_clock()
         self._is_open = False
+        self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()
         self._told = ""
         os.register_at_fork(after_in_child=functools.partial(_tell_of_fork, weakref.ref(self)))
 
@@ -94,8 +99,18 @@ class ReplicaSource(ABC):
                 time.sleep(LOOK_SECONDS)
             self._is_open = True
 
+    def endings(self) -> Endings:
+        """Subscribe to the keys that end from here on: see Endings. Opens the source if it isn't open."""
+        if not self._is_open:
+            self.open()
+        subscribed = Endings(self._read, self._clock.millis)
+        self._subscribed.add(subscribed)
+        return subscribed
+
     def close(self) -> None:
-        """Stop, and let go of the files. A later `validate` opens them again."""
+        """Stop, end the subscriptions, and let go of the files. A later `validate` opens them again."""
+        for subscribed in list(self._subscribed):
+            subscribed.close()
         with self._opening:
             thread, self._thread, self._is_open = self._thread, None, False
             if thread is not None:
@@ -150,6 +165,12 @@ class ReplicaSource(ABC):
                 with self._reading:
                     self._replica = self._validator = None
                 replica.close()
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[Replica | None]:
+        with self._reading:
+            # After a fork it is the parent's: there is none here.
+            yield None if self._validator is None else self._replica
 
     def _new_sync_clock(self) -> SyncClock:
         return SyncClock(self.replica_directory / "in-step.json", self._clock)

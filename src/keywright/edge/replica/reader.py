@@ -179,6 +179,12 @@ class ReplicaReader:
             return puts, PagePosition(is_keys, rows[limit][0])
         return puts, None if is_keys else PagePosition(is_among_keys=True)
 
+    def find_key(self, bucket_number: int, digest: bytes) -> KeyRecord | None:
+        name = records.pack_bucket_number(bucket_number) + digest
+        with self._files.read() as tx:
+            kept = tx.get(name, db=self._files.keys)
+            return None if kept is None else records.decode_key(records.checked(name, kept))
+
     @property
     def count(self) -> int:
         with self._files.read() as tx:

@@ -12,6 +12,8 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Protocol
 
+import lmdb
+
 from keywright.edge.replica import integrity
 from keywright.edge.replica.files import MAP_SIZE, Files, ReplicaBroken
 from keywright.edge.replica.reader import NotReady, PagePosition, ReplicaReader, Stale
@@ -22,13 +24,20 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from keywright.domain.verdict import KeyRecord
     from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.lease import Lease
     from keywright.protocol.changes import Batch, BucketPut, Change, Cursor
 
     Guard = AbstractContextManager[object]
 
-__all__ = ["Gap", "NotReady", "Observer", "PagePosition", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
+__all__ = [
+    "UNREADABLE", "Gap", "NotReady", "Observer", "PagePosition", "Replica", "ReplicaBroken", "Stale", "WrongPepper",
+]  # fmt: skip
+
+
+UNREADABLE = (lmdb.Error, ReplicaBroken, ValueError, LookupError, TypeError)
+"""What reading a replica may raise when its files can't be read, or not any more."""
 
 
 class Observer(Protocol):
@@ -157,6 +166,10 @@ class Replica:
     def has_been_at(self, cursor: Cursor) -> bool:
         """Whether it is known to have been there, on its way to where it is."""
         return self._reader.has_been_at(cursor)
+
+    def find_key(self, bucket_number: int, digest: bytes) -> KeyRecord | None:
+        """The key itself, whatever has become of its bucket and its consumer."""
+        return self._reader.find_key(bucket_number, digest)
 
     def endings_since(self, cursor: Cursor) -> tuple[Cursor, list[Ending]] | None:
         """Where the replica is, and what ended since it was at `cursor`; None where that is not known (any more)."""
