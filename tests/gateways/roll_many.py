@@ -1,4 +1,6 @@
-"""What HAProxy says while one consumer's many keys are rolled: `PYTHONPATH=tests .venv/bin/python -m gateways.roll_many`.
+"""What HAProxy says while one consumer's many keys are rolled.
+
+    PYTHONPATH=tests .venv/bin/python -m gateways.roll_many --keys 20000 --others 80000
 
 It prints, for so many keys: how long the roll took until `wait=all` was answered, how many rolled keys were accepted
 after that, and for how long at a stretch another consumer got 503. `--others` puts so many keys of others beside.

@@ -25,7 +25,7 @@ _ON: Edits = [("#cors ", ""), ("#age ", "")]
 OPTIONS: dict[Kind, Edits] = {
     NGINX: [*_ON, ("worker_shutdown_timeout 60s", f"worker_shutdown_timeout {AGE_SECONDS}s")],
     HAPROXY: [*_ON, ("hard-stop-after 60s", f"hard-stop-after {AGE_SECONDS}s")],
-    **dict.fromkeys((CADDY, ENVOY, ENVOY_GRPC, TRAEFIK), [*_ON, ("3600s", f"{AGE_SECONDS}s")]),
+    **{kind: [*_ON, ("3600s", f"{AGE_SECONDS}s")] for kind in (CADDY, ENVOY, ENVOY_GRPC, TRAEFIK)},
 }
 ORIGIN = (b"Origin", b"https://app.example.com")
 ALLOWED, EXPOSED = "access-control-allow-origin", "access-control-expose-headers"
@@ -42,9 +42,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[World]:
     with ExitStack() as stack:
         directory = tmp_path_factory.mktemp("options")
-        started = start_all(
-            stack, directory, upstream, lambda kind: OPTIONS[kind], KEYWRIGHT_HAPROXY_LEASE_SECONDS="2"
-        )
+        started = start_all(stack, directory, upstream, lambda kind: OPTIONS[kind], KEYWRIGHT_HAPROXY_LEASE_SECONDS="2")
         yield World(*started)
 
 
@@ -117,7 +115,13 @@ def ages(world: World) -> dict[tuple[Kind, str], float | None]:
         return {what: future.result() for what, future in asked.items()}
 
 
-WITHOUT_AGE = {(NGINX, "websocket"), (NGINX, "stream"), (HAPROXY, "websocket"), (HAPROXY, "stream"), (TRAEFIK, "websocket")}
+WITHOUT_AGE = {
+    (NGINX, "websocket"),
+    (NGINX, "stream"),
+    (HAPROXY, "websocket"),
+    (HAPROXY, "stream"),
+    (TRAEFIK, "websocket"),
+}
 """So it is written in their READMEs: whoever finds an age here takes that out of there."""
 
 

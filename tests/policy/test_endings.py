@@ -261,7 +261,10 @@ def test_the_example_closes_the_websockets_of_keys_that_ended_and_no_others(orig
     names = [api.new_consumer()["name"] for _ in range(4)]
     deleted, rolled, gone, still = ([api.new_key(name) for _ in range(2)] for name in names)
     ends: list[tuple[Callable[[], object], str]] = [
-        (lambda: api.call("DELETE", f"{CONSUMERS_URL}/{names[0]}/keys/{deleted[0]['id']}", expect=204), deleted[0]["key"]),
+        (
+            lambda: api.call("DELETE", f"{CONSUMERS_URL}/{names[0]}/keys/{deleted[0]['id']}", expect=204),
+            deleted[0]["key"],
+        ),
         (lambda: api.call("POST", f"{CONSUMERS_URL}/{names[1]}/roll-key", json={}, expect=204), rolled[0]["key"]),
         (lambda: api.call("DELETE", f"{CONSUMERS_URL}/{names[2]}", expect=204), gone[0]["key"]),
     ]

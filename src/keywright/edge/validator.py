@@ -10,8 +10,6 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-import lmdb
-
 from keywright.domain import keyformat, verdict
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee
 from keywright.domain.verdict import Result, Verdict

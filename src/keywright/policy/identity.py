@@ -1,4 +1,4 @@
-"""Owns whom a request comes from, as an application sees it: `request.user` and `request.auth`; and whose key has ended."""
+"""Owns whom a request comes from, as an application sees it (`request.user`, `request.auth`), and whose key ended."""
 
 from __future__ import annotations
 

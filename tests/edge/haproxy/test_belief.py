@@ -87,7 +87,9 @@ def test_maps_of_another_past_count_for_nothing(world: World, belief: Belief) ->
     assert belief.reached(at(50, history=2)) == at(50, history=2)
 
 
-def test_a_lease_that_cannot_be_noted_is_not_given(world: World, belief: Belief, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lease_that_cannot_be_noted_is_not_given(
+    world: World, belief: Belief, caplog: pytest.LogCaptureFixture
+) -> None:
     world.path.unlink()
     world.path.mkdir()
     assert (belief.renew(at(12)), belief.renew(at(12))) == (None, None)

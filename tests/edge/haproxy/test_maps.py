@@ -384,8 +384,8 @@ async def test_much_that_is_taken_away_is_made_anew_at_one_go_and_goes_on_being_
     replica.apply(batch(0, [KeyDelete(put.digest, 1) for put in gone]))
     found = await mirror.until(lambda found: found[Map.STATE].get("at") == f"dep_1:{at(252)}")
     assert "filled HAProxy" in caplog.text
-    assert [look[Map.BLOCKS] for look in looks][0] == {"1": "1"}
-    assert [look[Map.BLOCKS] for look in looks][-1] == {"1": "1", "2": "1"}
+    assert looks[0][Map.BLOCKS] == {"1": "1"}
+    assert looks[-1][Map.BLOCKS] == {"1": "1", "2": "1"}
     assert found[Map.BLOCKS] == {}
     del replica.page
     assert without_state(found) == expected(replica)

@@ -1,4 +1,4 @@
-"""What a batch takes away: found while it is applied, kept for a while, and told to whoever has seen what was before."""
+"""What a batch takes away: found while it is applied, kept for a while, told to whoever has seen what was before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key, load
 from keywright.edge.replica import endings
 from keywright.edge.replica.endings import Ending
 from keywright.edge.replica.replica import Replica
-from keywright.protocol.changes import BucketDelete, BucketPut, Change, ConsumerDelete, Cursor, Hidden, KeyDelete, KeyPut
+from keywright.protocol.changes import (
+    BucketDelete,
+    BucketPut,
+    Change,
+    ConsumerDelete,
+    Cursor,
+    Hidden,
+    KeyDelete,
+    KeyPut,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -89,7 +89,7 @@ class Backlog:
         """The maps hold everything that the replica held here, or what became of it since."""
         firsts = (next(iter(part.values())).batch for part in (self._takes, self._gives) if part)
         reached = min(firsts, default=self._batch + 1) - 1
-        for number in [number for number in itertools.takewhile(lambda one: one < reached, self._cursors)]:
+        for number in list(itertools.takewhile(lambda one: one < reached, self._cursors)):
             del self._cursors[number]
         return self._cursors[reached]
 
@@ -144,9 +144,7 @@ class Backlog:
         bucket, consumer = ending.bucket_number, ending.consumer_number
         if bucket not in self.buckets or consumer is None:
             return
-        entry = (
-            entries.consumer_entry(consumer) if ending.digest is None else entries.key_entry(bucket, ending.digest)
-        )
+        entry = entries.consumer_entry(consumer) if ending.digest is None else entries.key_entry(bucket, ending.digest)
         self._take(entry, None, Owner(bucket, consumer))
 
     def _take(self, entry: Entry, value: str | None, owner: Owner | None = None) -> None:

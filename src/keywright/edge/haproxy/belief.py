@@ -1,8 +1,8 @@
 """Owns until when a HAProxy believes which maps: by that an edge knows what it may report as applied.
 
-There may be more than one HAProxy that believes: after a reload the former process ends its requests by the maps that it
-had, until its lease is over. It is noted on disk before it is written into HAProxy, so that the edge knows after a
-restart, too, what the one before it has left.
+There may be more than one HAProxy that believes: after a reload the former process ends its requests by the maps that
+it had, until its lease is over. Each lease is noted on disk before it is written into HAProxy, so that the edge knows
+after a restart, too, what the one before it has left.
 """
 
 from __future__ import annotations

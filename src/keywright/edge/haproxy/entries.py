@@ -1,10 +1,10 @@
 """Owns how records are written into HAProxy's maps.
 
-    buckets     name                    -> number
-    keys        bucket's number.digest  -> key id | consumer's number | end in milliseconds
-    consumers   number                  -> consumer id | name | metadata, percent-encoded
-    blocks      consumer's number       -> 1: whatever else the maps say of its keys, there is no answer now
-    state       lease, at               -> milliseconds since the epoch; deployment:cursor
+buckets     name                    -> number
+keys        bucket's number.digest  -> key id | consumer's number | end in milliseconds
+consumers   number                  -> consumer id | name | metadata, percent-encoded
+blocks      consumer's number       -> 1: whatever else the maps say of its keys, there is no answer now
+state       lease, at               -> milliseconds since the epoch; deployment:cursor
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Owns making HAProxy's maps anew: beside those that are there, which go on being asked until the new ones are whole."""
+"""Owns making HAProxy's maps anew: beside those that are there, which go on being asked until these are whole."""
 
 from __future__ import annotations
 

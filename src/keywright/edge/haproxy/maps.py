@@ -70,7 +70,7 @@ class HaproxyMaps:
             self._events,
             self._belief,
             clock,
-            on_change=lambda: self.on_change(),
+            on_change=self._tell_change,
             is_stopping=lambda: self._stop is not None and self._stop.is_set(),
         )
         self._failure: str | None = None
@@ -111,6 +111,9 @@ class HaproxyMaps:
             is_believed=self._belief.is_lasting,
             reason=self._failure,
         )
+
+    def _tell_change(self) -> None:
+        self.on_change()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Owns bringing one HAProxy's maps from what they hold to what the replica holds, and saying how long to believe them.
 
-The lease is renewed while nobody gets in by the maps whom the replica would refuse. So what takes away is written first,
-or, where that is much, the consumers whose keys it is are blocked until it is (guard.py); what gives may be late.
+The lease is renewed while nobody gets in by the maps whom the replica would refuse. So what takes away is written
+first, or, where that is much, the consumers whose keys it is are blocked until it is (guard.py); what gives may be
+late.
 """
 
 from __future__ import annotations
@@ -176,9 +177,9 @@ class Mirroring:
     async def _take_names(self, socket: Socket, ended: Sequence[Ending]) -> None:
         """Take out the names of buckets that are gone. If a newer bucket has one, it comes with the fill."""
         for one in ended:
-            if one.consumer_number is None and one.bucket_name is not None:
-                if await socket.get(Map.BUCKETS, one.bucket_name) == str(one.bucket_number):
-                    await socket.delete(Map.BUCKETS, one.bucket_name)
+            name = one.bucket_name if one.consumer_number is None else None
+            if name is not None and await socket.get(Map.BUCKETS, name) == str(one.bucket_number):
+                await socket.delete(Map.BUCKETS, name)
 
     # -- one step -----------------------------------------------------------------------------------------------------
 

@@ -88,9 +88,7 @@ class Endings:
         bucket = change.bucket_number
         digest = change.digest.hex()
         self.found.append(
-            Ending(
-                bucket, self._name_of(bucket), former.consumer_number, consumer_id, former.key_id, digest, ends_at
-            )
+            Ending(bucket, self._name_of(bucket), former.consumer_number, consumer_id, former.key_id, digest, ends_at)
         )
 
     def _delete_consumer(self, number: int) -> None:

@@ -60,8 +60,8 @@ class Files:
         self._lock = lock
         self._inode = 0
         self._env = lmdb.open(
-            str(path), map_size=map_size, max_dbs=len(_DATABASES) + len(_LATER_DATABASES), max_readers=512, max_spare_txns=1, mode=0o600,
-            readonly=is_reader, create=not is_reader,
+            str(path), map_size=map_size, max_dbs=len(_DATABASES) + len(_LATER_DATABASES), max_readers=512,
+            max_spare_txns=1, mode=0o600, readonly=is_reader, create=not is_reader,
         )  # fmt: skip
         try:
             self._inode = (path / "data.mdb").stat().st_ino

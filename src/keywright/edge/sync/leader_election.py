@@ -62,8 +62,8 @@ class LeaderElection:
         mirror_status: Callable[[], MirrorStatus] | None = None,
         say_goodbye: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`path` is the file in which the leader writes its status, and its mirror's. `say_goodbye` is called when the last process on
-        the replica has ended as it was told to.
+        """`path` is the file in which the leader writes its status, and its mirror's. `say_goodbye` is called when the
+        last process on the replica has ended as it was told to.
         """
         self._replica = replica
         self._path = path

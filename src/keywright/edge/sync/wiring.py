@@ -126,8 +126,9 @@ def new_election(
 ) -> LeaderElection:
     """The part of this process. Without reports nobody hears of the edge, and no write waits for it.
 
-    What the edge has applied, `mirror` has applied, too. `late_seconds` is for how long somebody believes what this edge said after it said so; such an edge can't say
-    goodbye. Nor does one with `says_goodbye=False`, which may be used again from its disk with the origin away.
+    What the edge has applied, `mirror` has applied, too. `late_seconds` is for how long somebody believes what this
+    edge said after it said so; such an edge can't say goodbye. Nor does one with `says_goodbye=False`, which may be
+    used again from its disk with the origin away.
     """
 
     def new_report() -> Report:
