@@ -188,13 +188,13 @@ def test_a_haproxy_that_can_not_be_reached_is_pending_until_its_lease_is_over(wo
         assert (first.headers["keywright-applied"], world.status(key["key"])) == ("1/2", 200)
         second = world.api.request("PATCH", BUCKET_URL + "?wait=all&timeout=30000", json={"description": "waited for"})
         assert (second.headers["keywright-applied"], world.status(key["key"])) == ("2/2", 503)
-        told = world.edge.readyz()["haproxy"]
+        told = world.edge.get("/readyz")["haproxy"]
         assert (told["synced"], told["answering"]) == (False, False)
         assert told["reason"].startswith("FileNotFoundError")
     finally:
         hidden.rename(socket)
     until(lambda: world.status(key["key"]) == 401, 60)
-    until(lambda: world.edge.readyz()["haproxy"]["synced"], 60)
+    until(lambda: world.edge.get("/readyz")["haproxy"]["synced"], 60)
     assert "keywright_haproxy_synced 1.0" in httpx2.get(f"{world.edge.url}/metrics").text
 
 

@@ -38,7 +38,7 @@ IDENTITY_HEADERS = IdentityHeaders()
 DEFAULT_MAX_BYTES = 12_000
 """What the files for gateways carry of an identity. HAProxy and nginx have it in buffers of a fixed size."""
 _OTHER_BYTES = 1536
-"""The names of headers, ids, a consumer's name (in a header and in the token), the token's own claims, its signature."""
+"""The names of headers, ids, a consumer's name (in a header and in the token), the token's claims and signature."""
 
 
 def identity_bytes(metadata: str) -> int:

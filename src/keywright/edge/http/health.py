@@ -70,7 +70,7 @@ class Health:
         status = self._status
         revision, lag = status.revision, status.lag_seconds
         is_ready = revision is not None and not status.is_refusing
-        told = {
+        told: dict[str, object] = {
             "ready": is_ready,
             "synced": status.is_synced,
             "revision": revision,

@@ -17,6 +17,7 @@ from keywright.protocol.changes import BucketDelete, BucketPut, ConsumerDelete, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from keywright.domain.verdict import KeyRecord
     from keywright.edge.replica.files import Files
     from keywright.protocol.changes import Change
 
@@ -83,7 +84,7 @@ class Endings:
         elif put.expires_at is not None and (former.expires_at is None or put.expires_at < former.expires_at):
             self._end_key(put, former, max(put.expires_at, 0))
 
-    def _end_key(self, change: KeyPut | KeyDelete, former: records.KeyRecord, ends_at: int | None) -> None:
+    def _end_key(self, change: KeyPut | KeyDelete, former: KeyRecord, ends_at: int | None) -> None:
         consumer_id = self._consumer_id_of(former.consumer_number)
         bucket = change.bucket_number
         digest = change.digest.hex()
@@ -98,7 +99,7 @@ class Endings:
         put = records.consumer_put(records.pack_number(number), records.checked(records.pack_number(number), kept))
         self.found.append(Ending(put.bucket_number, self._name_of(put.bucket_number), number, put.consumer_id))
 
-    def _find_key(self, bucket_number: int, digest: bytes) -> records.KeyRecord | None:
+    def _find_key(self, bucket_number: int, digest: bytes) -> KeyRecord | None:
         name = records.pack_bucket_number(bucket_number) + digest
         kept = self.tx.get(name, db=self.files.keys)
         return None if kept is None else records.decode_key(records.checked(name, kept))
