@@ -17,6 +17,7 @@ from keywright.runtime.disk import Disk
 if TYPE_CHECKING:
     from keywright.edge.http.worker_counts import WorkerCounts
     from keywright.edge.identity_token import IdentitySigner
+    from keywright.edge.sync.mirror import MirrorStatus
     from keywright.edge.validator import Validator
 
 
@@ -27,6 +28,7 @@ class Status:
     since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     reason: str | None = None
     is_refusing: bool = False
+    mirror: MirrorStatus | None = None
 
 
 def new_app(

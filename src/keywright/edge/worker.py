@@ -46,6 +46,7 @@ class EdgeWorker:
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
+        self._haproxy = self._new_haproxy_maps(settings, clock)
         self._election = new_election(
             self._replica,
             settings.replica_dir,
@@ -55,13 +56,13 @@ class EdgeWorker:
             identity,
             self._reports,
             lease,
+            mirror=self._haproxy,
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
         )
         self._edge = new_edge_app(settings, self._replica, digester, self._election, clock, disk)
         self._disk = disk
         self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
-        self._haproxy = self._new_haproxy_maps(settings, clock)
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
         """What ends when `_stop` is set."""
@@ -99,6 +100,7 @@ class EdgeWorker:
             is_following=lambda: self._election.is_following,
             lease_seconds=settings.haproxy_lease_seconds,
             clock=clock.millis,
+            note_path=settings.replica_dir / "haproxy.json",
         )
         self._replica.observer = maps
         return maps

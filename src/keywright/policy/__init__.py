@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keywright.policy.embedded import EmbeddedReplica
     from keywright.policy.remote import RemoteEdge
-    from keywright.policy.rules.identity import Anonymous, Credential, User
+    from keywright.policy.rules.identity import Anonymous, Credential, Ended, User
     from keywright.policy.shared import SharedReplica
     from keywright.runtime.nats_options import NatsOptions
 
-__all__ = ["Anonymous", "Credential", "EmbeddedReplica", "NatsOptions", "RemoteEdge", "SharedReplica", "User"]
+__all__ = ["Anonymous", "Credential", "EmbeddedReplica", "Ended", "NatsOptions", "RemoteEdge", "SharedReplica", "User"]
 
 _MODULES = {
     "Anonymous": "keywright.policy.rules.identity",
     "Credential": "keywright.policy.rules.identity",
     "EmbeddedReplica": "keywright.policy.embedded",
+    "Ended": "keywright.policy.rules.identity",
     "NatsOptions": "keywright.runtime.nats_options",
     "RemoteEdge": "keywright.policy.remote",
     "SharedReplica": "keywright.policy.shared",

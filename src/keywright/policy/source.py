@@ -9,6 +9,7 @@ one that was made before stops all greenlets of a worker.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -28,13 +29,14 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
+from keywright.policy.endings import Endings
 from keywright.runtime import secret_files
 from keywright.runtime.clock import Clock
 from keywright.runtime.secret_files import KeyFileError
 from keywright.runtime.settings import variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from keywright.domain.verdict import Result
 
@@ -70,6 +72,7 @@ class ReplicaSource(ABC):
         self._sync_clock = self._new_sync_clock()
         self._of_parent: _Opening | None = None
         self._closing: _Opening | None = None
+        self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()
         self._told = ""
         self._told_at = -math.inf
         os.register_at_fork(after_in_child=functools.partial(_forget_opening, weakref.ref(self)))
@@ -106,8 +109,18 @@ class ReplicaSource(ABC):
         if opening is not None:
             opening.wait()
 
+    def endings(self) -> Endings:
+        """Subscribe to the keys that end from here on: see Endings. Opens the source if it isn't open."""
+        if self._opening is None:
+            self.open()
+        subscribed = Endings(self._read, self._clock.millis)
+        self._subscribed.add(subscribed)
+        return subscribed
+
     def close(self) -> None:
-        """Stop, and let go of the files. A later `validate` opens them again."""
+        """Stop, end the subscriptions, and let go of the files. A later `validate` opens them again."""
+        for subscribed in list(self._subscribed):
+            subscribed.close()
         opening: _Opening | None = self.__dict__.pop("_opening", None)
         if opening is not None:
             self._closing = opening
@@ -185,6 +198,16 @@ class ReplicaSource(ABC):
                 with opening.reading:
                     opening.replica = opening.validator = None
                 replica.close()
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[Replica | None]:
+        opening = self._opening
+        if opening is None:
+            # Closed, or the parent's: there is none here.
+            yield None
+            return
+        with opening.reading:
+            yield None if opening.validator is None else opening.replica
 
     def _new_sync_clock(self) -> SyncClock:
         return SyncClock(self.replica_directory / "in-step.json", self._clock)

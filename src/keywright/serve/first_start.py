@@ -152,6 +152,7 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
         raise StartError(f"{error}; restore it from your backup: this deployment was made with it") from None
     limits = Limits(
         metadata_bytes=settings.max_metadata_bytes,
+        identity_bytes=settings.max_identity_bytes,
         tags=settings.max_tags,
         session_idle=timedelta(minutes=settings.session_idle_minutes),
         session_life=timedelta(minutes=settings.session_minutes),

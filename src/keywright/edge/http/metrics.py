@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from keywright.edge.http.endpoint import Receive, Scope, Send
-    from keywright.edge.http.health import SyncStatus
+    from keywright.edge.http.health import MirrorStatus, SyncStatus
     from keywright.edge.http.worker_counts import Counts, WorkerCounts
     from keywright.runtime.disk import Disk
 
@@ -122,3 +122,16 @@ class _Scrape(Collector):
             "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
         )
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
+        if status.mirror is not None:
+            yield from _of_mirror(status.mirror)
+
+
+def _of_mirror(mirror: MirrorStatus) -> Iterable[Metric]:
+    yield GaugeMetricFamily("keywright_haproxy_synced", "1 if its maps hold what the replica does.", mirror.is_synced)
+    yield GaugeMetricFamily("keywright_haproxy_answering", "1 while its lease lasts.", mirror.is_believed)
+    yield GaugeMetricFamily("keywright_haproxy_lag_seconds", "Time since they did.", mirror.lag_seconds)
+    yield GaugeMetricFamily("keywright_haproxy_revision", "0 while it is not known.", mirror.revision or 0)
+    yield GaugeMetricFamily("keywright_haproxy_pending_entries", "Entries yet to be written.", mirror.pending)
+    yield GaugeMetricFamily(
+        "keywright_haproxy_blocked_consumers", "Consumers and buckets without an answer meanwhile.", mirror.blocked
+    )

@@ -37,6 +37,8 @@ BROKEN = (
 )  # fmt: skip
 """What LMDB, or the decoding of a record, raises on bytes that neither of them wrote."""
 _DATABASES = (b"meta", b"buckets", b"bucket_names", b"consumers", b"keys")
+_LATER_DATABASES = (b"endings",)
+"""What earlier versions of this format did without: made where it is missing."""
 
 
 class ReplicaBroken(Exception):
@@ -69,8 +71,8 @@ class Files:
         self._lock = lock
         self._inode = 0
         self._env = lmdb.open(
-            str(path), map_size=map_size, max_dbs=len(_DATABASES), max_readers=512, max_spare_txns=1, mode=0o600,
-            readonly=is_reader, create=not is_reader,
+            str(path), map_size=map_size, max_dbs=len(_DATABASES) + len(_LATER_DATABASES), max_readers=512,
+            max_spare_txns=1, mode=0o600, readonly=is_reader, create=not is_reader,
         )  # fmt: skip
         try:
             self._inode = (path / "data.mdb").stat().st_ino
@@ -264,6 +266,14 @@ class Files:
         with self._begin(write=False) as tx:
             if tx.get(b"format", db=self.meta) != FORMAT:
                 raise OtherFormat("another format")
+        self.endings = self._open_later(*_LATER_DATABASES, is_reader=is_reader)
+
+    def _open_later(self, name: bytes, *, is_reader: bool) -> Any:
+        """None for a mere reader of files that an earlier version keeps."""
+        try:
+            return self._env.open_db(name, create=not is_reader)
+        except (lmdb.NotFoundError, lmdb.ReadonlyError):
+            return None
 
 
 def _try_lock(lock: int) -> bool:

@@ -1,4 +1,4 @@
-"""Owns whom a request comes from, as an application sees it: `request.user` and `request.auth`."""
+"""Owns whom a request comes from, as an application sees it (`request.user`, `request.auth`), and whose key ended."""
 
 from __future__ import annotations
 
@@ -92,6 +92,30 @@ class Anonymous:
 
     def __str__(self) -> str:
         return f"nobody ({self.code})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Keys that are refused from now on: these of a consumer, or all of it, or all in the bucket. None stands for all.
+
+    All three are None where nobody knows what has ended: the replica was filled anew, or was looked at too seldom.
+    """
+
+    bucket_name: str | None = None
+    consumer_id: str | None = None
+    key_ids: frozenset[str] | None = None
+
+    def concerns(self, user: User | Anonymous, bucket_name: str | None = None) -> bool:
+        """Whether the key by which this user came in is among them, or may be. An app with policies for several
+        buckets says for which of them.
+        """
+        if user.key_id is None:
+            return False
+        if bucket_name is not None and self.bucket_name is not None and bucket_name != self.bucket_name:
+            return False
+        if self.consumer_id is not None and user.consumer_id != self.consumer_id:
+            return False
+        return self.key_ids is None or user.key_id in self.key_ids
 
 
 class Credential(NamedTuple):

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from keywright.domain.identity_headers import DEFAULT_MAX_BYTES
 from keywright.domain.keyformat import Secret, is_possible
 from keywright.runtime.settings.addresses import DATABASE_URL as DATABASE_ADDRESS
 from keywright.runtime.settings.common import PlaneSettings, read_edge_name, read_plane, url_of
@@ -107,6 +108,15 @@ MAX_METADATA_BYTES = Setting(
     old_names=(OldName("KEYWRIGHT_METADATA_BYTES"),),
     parts=_SERVE,
 )
+MAX_IDENTITY_BYTES = Setting(
+    name="KEYWRIGHT_MAX_IDENTITY_BYTES",
+    kind=whole(2048, 1_048_576),
+    default=DEFAULT_MAX_BYTES,
+    shown_default="`12000`",
+    help="most that a consumer's identity may take in the headers of a [gateway](validation.md#x-consumer-token): "
+    "metadata percent-encoded and in a token; the [files for gateways](../../gateways) carry the default",
+    parts=_SERVE,
+)
 MAX_TAGS = Setting(
     name="KEYWRIGHT_MAX_TAGS",
     kind=whole(0, 100),
@@ -154,6 +164,7 @@ class OriginSettings(PlaneSettings):
     feed_streams_per_token: int
     wrong_keys_per_minute: float
     max_metadata_bytes: int
+    max_identity_bytes: int
     max_tags: int
     unknown_members: str
     """`refuse` or `ignore`: what the API does with members of a body that it does not know."""
@@ -208,6 +219,7 @@ class OriginSettings(PlaneSettings):
             feed_streams_per_token=reader.get(FEED_STREAMS_PER_TOKEN),
             wrong_keys_per_minute=reader.get(WRONG_KEYS_PER_MINUTE),
             max_metadata_bytes=reader.get(MAX_METADATA_BYTES),
+            max_identity_bytes=reader.get(MAX_IDENTITY_BYTES),
             max_tags=reader.get(MAX_TAGS),
             unknown_members=reader.get(UNKNOWN_MEMBERS),
             session_idle_minutes=reader.get(SESSION_IDLE_MINUTES),
