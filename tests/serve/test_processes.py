@@ -59,8 +59,8 @@ def test_workers_end_with_the_main_process(
             os.kill(ids[-1], signal.SIGSTOP)
         os.kill(served.process.pid, signal.SIGKILL)
         served.process.wait()
-        for id in ids[: workers - 1] or ids:
-            until(lambda id=id: not is_running(id), timeout=END_SECONDS)  # type: ignore[misc]
+        for worker in ids[: workers - 1] or ids:
+            until(lambda worker=worker: not is_running(worker), timeout=END_SECONDS)  # type: ignore[misc]
         if workers > 1:
             os.kill(ids[-1], signal.SIGCONT)
             until(lambda: not is_running(ids[-1]), timeout=END_SECONDS)
@@ -114,9 +114,9 @@ def test_a_worker_that_can_not_start_is_tried_less_often_then_given_up(tmp_path:
 
 def test_a_worker_that_dies_twice_within_a_moment_is_replaced(tmp_path: Path) -> None:
     with start_serve(tmp_path / "data", 1).wait_until_ready() as served:
-        for round in (2, 3):
+        for number in (2, 3):
             (worker,) = workers_of(served.process.pid)
             os.kill(worker, signal.SIGKILL)
-            until(lambda round=round: served.output().count("is ready") == round, timeout=30)  # type: ignore[misc]
+            until(lambda number=number: served.output().count("is ready") == number, timeout=30)  # type: ignore[misc]
         served.wait_until_ready()
         assert served.stop() == 0

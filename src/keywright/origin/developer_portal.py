@@ -32,4 +32,5 @@ def new_router(services: Services) -> APIRouter:
         portal_layout.describe_outcome,
         (*ROUTES, *portal_oidc.ROUTES) if has_provider else ROUTES,
         layout_template="developer/layout.html",
+        frame_of=portal_layout.frame_of,
     ).router

@@ -102,11 +102,12 @@ def run(target: str, host: str, port: int, workers: int) -> None:
     server.serve(target_loader=_load)
 
 
-def _load(target: str) -> object:
+def _load(target: str) -> Callable[..., Any]:
     """In the worker: the application."""
     end_with_parent()
     module, _, function = target.partition(":")
-    return getattr(import_module(module), function)()
+    made: Callable[..., Any] = getattr(import_module(module), function)()
+    return made
 
 
 def _raise_file_limit() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from keywright.origin.branding.rules import Branding
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline.services import Services
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.self_serve.rules import ConsumerRef
 from keywright.origin.web.request import PageRequest
@@ -61,6 +62,14 @@ async def get_portal(request: PageRequest) -> DeveloperPortal:
     bucket = await self_serve.get_bucket(request.work, request.path_param("bucketName"))
     brand = await branding.of_bucket(request.work, bucket)
     return DeveloperPortal(bucket, brand, brand.name or bucket.name)
+
+
+async def frame_of(work: UnitOfWork, http_request: Request) -> Mapping[str, Any]:
+    """What stands around a refusal at an address of this portal. Raises NotFound where there is none."""
+    bucket = await self_serve.get_bucket(work, str(http_request.path_params.get("bucketName", "")))
+    brand = await branding.of_bucket(work, bucket)
+    portal = DeveloperPortal(bucket, brand, brand.name or bucket.name)
+    return {"layout": "developer/standalone.html", "portal": portal, "brand": brand}
 
 
 def is_signed_in(request: PageRequest, portal: DeveloperPortal) -> bool:

@@ -43,7 +43,7 @@ class SupervisedServer(MPServer):
                 due[number] = time.monotonic() + pause
             if self.reload_signal:
                 due.clear()
-                self._reload(spawn_target, target_loader)
+                self._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]
             ready = [number for number, at in due.items() if at <= time.monotonic()]
             if ready:
                 self._respawn_workers(ready, spawn_target, target_loader)
