@@ -56,7 +56,9 @@ class ReplicaSource(ABC):
         self._clock = Clock()
         self.directory = Path(directory).expanduser().absolute()
         secret = None if pepper is None else Secret(pepper)
-        self._digester = secret_files.load_digester(secret, Path(pepper_file or self.directory / "pepper.key"))
+        path = Path(pepper_file or self.directory / "pepper.key")
+        self._digester = secret_files.load_digester(secret, path)
+        secret_files.check_private(path if secret is None else None)
         self._ready_seconds = ready_seconds
         self._reading = threading.Lock()
         self._opening = threading.Lock()

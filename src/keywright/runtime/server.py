@@ -17,7 +17,10 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
+from keywright.runtime import extras
+from keywright.runtime.extras import MissingExtra
 from keywright.runtime.logging import SERVER_LOGS
+from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.processes.parent import DRAIN_SECONDS as ORPHAN_SECONDS
 from keywright.runtime.processes.parent import end_with_parent
 from keywright.runtime.processes.port_holder import find_holder
@@ -151,6 +154,18 @@ def check_grpc(host: str, port: int | None) -> None:
     if find_spec("grpc") is None or find_spec("google.protobuf") is None:
         raise StartError("--grpc-port needs grpcio and protobuf: pip install 'keywright[grpc]'")
     check_port(host, port, "--grpc-port")
+
+
+def check_broker(options: NatsOptions | None) -> None:
+    """Raises StartError, in words, when nobody could speak to the broker. Without one nothing is needed."""
+    if options is None:
+        return
+    try:
+        extras.require("nats", "nats", "KEYWRIGHT_NATS_URL (--nats)")
+        if options.credentials is not None:
+            extras.require("nkeys", "nats", "KEYWRIGHT_NATS_CREDENTIALS_FILE")
+    except MissingExtra as error:
+        raise StartError(str(error)) from None
 
 
 def when_stopping(call: Callable[[], None]) -> None:
