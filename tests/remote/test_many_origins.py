@@ -40,6 +40,7 @@ class Cluster:
         self.digester = Digester(pepper)
         pepper_file = base / "pepper.key"
         pepper_file.write_text(base64.b64encode(pepper).decode())
+        pepper_file.chmod(0o600)
         variables = {
             "KEYWRIGHT_BOOTSTRAP_KEY": ROOT_KEY,
             "KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0",

@@ -10,6 +10,7 @@ from keywright import __version__
 from keywright.origin import admin_portal as admin
 from keywright.origin import developer_portal as developer
 from keywright.origin.accounts import api as accounts
+from keywright.origin.accounts import who_am_i_api as who_am_i
 from keywright.origin.audit import api as audit
 from keywright.origin.branding import api as branding
 from keywright.origin.buckets import api as buckets
@@ -31,7 +32,7 @@ from keywright.origin.web.reference import public_pages
 from keywright.runtime.clock import Clock
 
 NOUNS = (
-    accounts, management_keys, buckets, owner_keys, grants, consumers, keys, managers, edges, audit, branding,
+    who_am_i, accounts, management_keys, buckets, owner_keys, grants, consumers, keys, managers, edges, audit, branding,
     self_serve,
 )  # fmt: skip
 """In the order in which the OpenAPI document tells of them."""

@@ -33,4 +33,5 @@ def new_router(services: Services) -> APIRouter:
         (*ROUTES, *portal_oidc.ROUTES) if has_provider else ROUTES,
         admission=portal_layout.may_send,
         layout_template="developer/layout.html",
+        frame_of=portal_layout.frame_of,
     ).router

@@ -21,6 +21,7 @@ from keywright.edge.sync.reporting import Reports
 from keywright.edge.sync.wiring import new_election, new_http_feed, new_http_reports
 from keywright.policy.source import READY_SECONDS, ReplicaSource
 from keywright.protocol.reports import edge_name_of, is_edge_name
+from keywright.runtime import extras
 from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ class EmbeddedReplica(ReplicaSource):
 
     @classmethod
     def from_broker(cls, broker: NatsOptions, *, directory: str | Path, **options: Unpack[Options]) -> EmbeddedReplica:
-        """Follows the NATS broker that an origin relays to. Raises ValueError."""
+        """Follows the NATS broker that an origin relays to. Raises ValueError, MissingExtra."""
+        extras.require("nats", "nats", "A NATS broker")
         # Its client is loaded by those who use it.
         from keywright.edge.sync.nats_feed import NatsFeed
         from keywright.edge.sync.nats_reports import NatsReports

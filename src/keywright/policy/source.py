@@ -165,6 +165,7 @@ class ReplicaSource(ABC):
         variables.warn_of_unknown(os.environ, _log)
         # Read at each opening, so that a file that was put right is found without a restart.
         self._digester = secret_files.load_digester(self._pepper, self._pepper_file)
+        secret_files.check_private(self._pepper_file if self._pepper is None else None)
         mine = _Opening(self._run, self._ready_seconds)
         opening = cast("_Opening", self.__dict__.setdefault("_opening", mine))
         if opening is mine:

@@ -21,8 +21,8 @@ from keywright.edge.haproxy import socket as haproxy_socket
 from keywright.edge.haproxy.belief import Belief
 from keywright.edge.haproxy.mirroring import RENEW_SECONDS, Mirroring, Stopped
 from keywright.edge.haproxy.socket import HaproxyError
+from keywright.edge.replica.mirror import MirrorStatus
 from keywright.edge.replica.replica import ReplicaBroken
-from keywright.edge.sync.mirror import MirrorStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import lmdb
 
 from keywright.domain.models import to_iso
+from keywright.edge.replica.mirror import MirrorStatus
 from keywright.edge.replica.replica import ReplicaBroken
-from keywright.edge.sync.mirror import MirrorStatus
 from keywright.edge.sync.presence import Presence
 from keywright.runtime import atomic_file, tasks
 

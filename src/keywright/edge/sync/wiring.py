@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from keywright.edge.identity import Identity
     from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.lease import Lease
+    from keywright.edge.replica.mirror import Mirror
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.feed import Feed
-    from keywright.edge.sync.mirror import Mirror
     from keywright.edge.sync.nats_feed import NatsFeed
     from keywright.edge.sync.nats_reports import NatsReports
     from keywright.edge.sync.reporting import Reports

@@ -1,4 +1,4 @@
-"""Accounts and their projects, and who the caller is."""
+"""Accounts and their projects."""
 
 from __future__ import annotations
 
@@ -64,20 +64,6 @@ class ProjectCreate(Body):
     name: ProjectName = Field(
         description="Unique in the account; its buckets are named after it.", examples=["my-project"]
     )
-
-
-class WhoAmIShape(Shape):
-    """Who the caller is."""
-
-    account: str = Field(examples=["my-account"])
-    sub: str = Field(description="The id of the management key.", examples=["key_m1m4ol223R0kGHGZY7tPQMQl"])
-
-
-@router.get("/who-am-i", name="who-am-i", summary="Who am I", responses=problems())
-async def who_am_i(work: CurrentUnitOfWork) -> WhoAmIShape:
-    """The management key that is calling, and its account."""
-    account = await rules.get_own(work)
-    return WhoAmIShape(account=account.name, sub=work.actor.sub)
 
 
 @router.get("/accounts", name="account.list", summary="List accounts", responses=problems(403))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Query
 from pydantic import BeforeValidator, Field
 
+from keywright.domain.text import EMAIL_LENGTH
 from keywright.origin.buckets.access import may_write_bucket
 from keywright.origin.consumers import rules
 from keywright.origin.consumers.access import ConsumerPath
@@ -144,7 +145,12 @@ async def list_consumers(
     asked: AskedInclude,
     tags: WantedTags,
     manager_email: Annotated[
-        Email | None, Query(alias="manager-email", description="Only those that this person manages or is invited to.")
+        str | None,
+        Query(
+            alias="manager-email",
+            max_length=EMAIL_LENGTH,
+            description="Only those that this person manages or is invited to: none, where it is no address.",
+        ),
     ] = None,
     tag: TagQuery = None,
 ) -> ListOf[ConsumerShape]:

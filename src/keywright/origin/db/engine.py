@@ -18,6 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from keywright.origin.db import sqlite
+from keywright.runtime import extras
+from keywright.runtime.extras import MissingExtra
 
 CONNECT_SECONDS = 10
 
@@ -42,7 +44,11 @@ def create_engine(text: str) -> AsyncEngine:
 
 
 def _for_asyncpg(url: sa.URL) -> sa.URL:
-    """The URL with parameters as asyncpg names them. Raises ValueError for those that it has not."""
+    """The URL with parameters as asyncpg names them. Raises ValueError for those that it has not, and without it."""
+    try:
+        extras.require("asyncpg", "postgresql", "PostgreSQL")
+    except MissingExtra as error:
+        raise ValueError(f"can't be used: {error}") from None
     import asyncpg
 
     if "sslmode" in url.query:

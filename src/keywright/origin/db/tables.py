@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -237,6 +237,7 @@ sign_in_links = _table(
     _reference("bucket_number", "buckets"),
     sa.Column("email", sa.Text, nullable=False),
     sa.Column("ends_at", UtcTime, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
     sa.Index(None, "bucket_number"),
     sa.Index(None, "ends_at"),
 )

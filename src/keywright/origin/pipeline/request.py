@@ -188,13 +188,15 @@ async def log_refusal(
         if is_stranger and services.refusal_rate.take(audit_draft.account_id, time.monotonic()) > 0:
             return
         async with services.database.write() as tx:
-            await audit.write(
+            seen, error = await audit.without_known_keys(
                 tx,
-                actor=actor,
-                audit_draft=audit_draft,
-                source=request_source_of(request, source),
-                now=services.dependencies.clock(),
-                error=respond.in_one_line(problem),
+                services.dependencies.digester,
+                audit_draft.account_id,
+                request_source_of(request, source),
+                respond.in_one_line(problem),
+            )
+            await audit.write(
+                tx, actor=actor, audit_draft=audit_draft, source=seen, now=services.dependencies.clock(), error=error
             )
     except DatabaseUnavailable as error:
         respond.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)

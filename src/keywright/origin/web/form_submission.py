@@ -8,6 +8,7 @@ again with what is wrong beside its fields, or a page that tells why; then nothi
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -49,6 +50,10 @@ class ForgedForm(Forbidden):
     """Another site may have sent this form in the reader's name: what it says is not even shown."""
 
 
+class StaleForm(Forbidden):
+    """A page of ours has sent this form, but one that was opened before its reader signed in."""
+
+
 class FormSubmission:
     """One form on its way through the steps."""
 
@@ -66,8 +71,7 @@ class FormSubmission:
         try:
             token = await self._authenticate()
             make_room(self._services.disk, self._route.action)
-            most = most_bytes(self._route.action, self._services.dependencies.limits)
-            self._form = await Form.read(self._http_request, most, self._meter)
+            self._form = await self._read_form()
             _check_sender(self._http_request, self._form, token)
             return await self._run(self._form)
         except ClientDisconnect:
@@ -89,6 +93,10 @@ class FormSubmission:
                 admission = self._route.admission or self._router.admission
                 await admission(request.work, self._http_request.path_params)
         return request.token
+
+    async def _read_form(self) -> Form:
+        most = most_bytes(self._route.action, self._services.dependencies.limits)
+        return await Form.read(self._http_request, most, self._meter)
 
     def _check_session(self, request: PageRequest) -> None:
         if request.session is None and not self._route.is_open:
@@ -151,7 +159,17 @@ class FormSubmission:
                 return await self._show_again(self._route.form, self._form, problem)
             except Exception as another:  # noqa: BLE001
                 problem = to_problem(another, self._http_request)
-        return await self._router.render_problem(self._http_request, problem)
+        kept = await self._kept() if isinstance(problem, Unauthorized) else None
+        return await self._router.render_problem(self._http_request, problem, kept)
+
+    async def _kept(self) -> Form | None:
+        """What somebody typed whose session has ended: it is theirs to send again. Of a page of ours alone."""
+        if self._route.form is None or wants_json(self._http_request) or not _is_from_here(self._http_request):
+            return None
+        if self._form is None:
+            with suppress(Problem, ClientDisconnect):
+                self._form = await self._read_form()
+        return self._form
 
     async def _show_again(self, handler: Handler, form: Form, problem: Problem) -> Response:
         """The page that the form is on, with what is wrong beside the fields."""
@@ -173,10 +191,22 @@ def _number_of(form: Form) -> str:
 
 def _check_sender(http_request: Request, form: Form, token: str) -> None:
     """Raises ForgedForm unless a page of ours, made for this browser, has sent this form."""
-    origin = http_request.headers.get("origin")
     site = http_request.headers.get("sec-fetch-site", "same-origin")
-    is_other = origin is not None and urlsplit(origin).netloc.lower() != http_request.headers.get("host", "").lower()
-    if is_other or site not in {"same-origin", "none"}:
+    if _is_other_origin(http_request) or site not in {"same-origin", "none"}:
         raise ForgedForm("The form was not sent from a page of this portal, so it was rejected.")
     if not hmac.compare_digest(form.get("csrf").encode(), cookies.csrf_of(token).encode()):
+        if _is_from_here(http_request):
+            raise StaleForm("You have signed in or out since this form was opened. Check it, then send it again.")
         raise ForgedForm("This form is out of date: you have signed in or out since. Reload the page and try again.")
+
+
+def _is_other_origin(http_request: Request) -> bool:
+    origin = http_request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != http_request.headers.get("host", "").lower()
+
+
+def _is_from_here(http_request: Request) -> bool:
+    """Whether the browser itself says that a page of this origin has sent the form: what it holds may be shown."""
+    site = http_request.headers.get("sec-fetch-site")
+    is_said = site == "same-origin" or (site is None and http_request.headers.get("origin") is not None)
+    return is_said and not _is_other_origin(http_request)

@@ -71,6 +71,11 @@ class Form:
             fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
         return cls(fields)
 
+    def kept(self) -> list[tuple[str, str]]:
+        """What a person typed or chose: every field but those that bind a form to its page."""
+        bound = ("csrf", "form")
+        return [(name, value) for name, values in self._fields.items() if name not in bound for value in values]
+
     def or_initial(self, **values: str | list[str] | None) -> Form:
         """This form if it was sent, else one that is shown for the first time with these values."""
         return self if self._fields else Form.initial(**values)

@@ -70,6 +70,14 @@ async def get_portal(request: PageRequest) -> DeveloperPortal:
     return DeveloperPortal(bucket, brand, brand.name or bucket.name)
 
 
+async def frame_of(work: UnitOfWork, http_request: Request) -> Mapping[str, Any]:
+    """What stands around a refusal at an address of this portal. Raises NotFound where there is none."""
+    bucket = await self_serve.get_bucket(work, str(http_request.path_params.get("bucketName", "")))
+    brand = await branding.of_bucket(work, bucket)
+    portal = DeveloperPortal(bucket, brand, brand.name or bucket.name)
+    return {"layout": "developer/standalone.html", "portal": portal, "brand": brand}
+
+
 def is_signed_in(request: PageRequest, portal: DeveloperPortal) -> bool:
     """Whether the session was begun in this portal: one is good for one bucket."""
     return request.session is not None and request.session.bucket_number == portal.bucket.number

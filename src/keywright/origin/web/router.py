@@ -8,7 +8,8 @@ becomes a page.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
@@ -39,6 +40,8 @@ transaction ends."""
 
 log = logging.getLogger("keywright.origin")
 
+NEVER_BRANDED = frozenset({429, 500, 503})
+"""Refusals that are told without another question to the database."""
 ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -46,7 +49,8 @@ class PageRouter:
     """One portal. `prefix` may have parts in braces, as in `/portal/{bucketName}`.
 
     `describe_outcome` tells its readers how far a change has got among the edges that are connected; `layout_template`
-    is what stands around its pages. `admission` says who may send a form to an address, before the form is read.
+    is what stands around its pages, and `frame_of` gives what stands around those that say why something was refused.
+    `admission` says who may send a form to an address, before the form is read.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class PageRouter:
         *,
         admission: Admission,
         layout_template: str,
+        frame_of: Callable[[UnitOfWork, Request], Awaitable[Mapping[str, Any]]] | None = None,
     ) -> None:
         self.name = name
         self.layout_template = layout_template
@@ -68,6 +73,7 @@ class PageRouter:
         self.describe_outcome = describe_outcome
         self.admission = admission
         self._resume = resume
+        self._frame_of = frame_of
         self._limiters: dict[RateLimit, RateLimiter] = {}
         self.router = APIRouter()
         for route in (*self._shared_routes(), *routes):
@@ -135,11 +141,18 @@ class PageRouter:
         limiter = self._limiters.setdefault(rate_limit, RateLimiter(rate_limit.per_second, rate_limit.burst))
         check_rate(limiter, name, f"{rate_limit.message} Try again in {{seconds}} s.")
 
-    async def render_problem(self, http_request: Request, problem: Problem) -> Response:
-        """The page of a refusal. It asks no database: that may be what is missing."""
+    async def render_problem(self, http_request: Request, problem: Problem, kept: Form | None = None) -> Response:
+        """The page of a refusal, with what was typed in a form that can be sent again (`kept`).
+
+        It goes without the database, except for the brand, which it then does without: that may be what is missing.
+        """
         if wants_json(http_request):
             return render(problem, http_request)
         values = {
+            "layout": "standalone.html",
+            **(await self._find_frame(http_request) if problem.status not in NEVER_BRANDED else {}),
+            "kept": kept.kept() if kept is not None else [],
+            "path": http_request.scope["path"],
             "base": self.base_of(http_request),
             "theme": cookies.theme_of(http_request),
             "problem": problem,
@@ -147,11 +160,26 @@ class PageRouter:
             "request_id": http_request.state.request_id,
             "sign_in_url": self._sign_in_url(http_request, had_session=True) if problem.status == 401 else "",
         }
+        if values["kept"]:
+            # In another tab, which needs to lead nowhere.
+            values["sign_in_url"] = f"{self.base_of(http_request)}/sign-in"
         body = await rendering.render("problem.html", values)
         headers = {**rendering.HEADERS, **problem.headers}
         # A challenge would have the browser ask for a password that nobody has.
         headers.pop("WWW-Authenticate", None)
         return Response(body, problem.status, headers=headers, media_type="text/html")
+
+    async def _find_frame(self, http_request: Request) -> Mapping[str, Any]:
+        """What stands around a page of a refusal, by names of its template; nothing where it can't be told."""
+        if self._frame_of is None:
+            return {}
+        services: Services = http_request.app.state.services
+        try:
+            async with services.database.read() as tx:
+                work = UnitOfWork(tx, NOBODY, services.dependencies.clock(), services.dependencies, AuditDraft())
+                return await self._frame_of(work, http_request)
+        except (Problem, DatabaseUnavailable):
+            return {}
 
     async def _answer_get(self, http_request: Request, route: GetRoute) -> Response:
         services: Services = http_request.app.state.services

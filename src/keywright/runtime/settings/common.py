@@ -252,6 +252,13 @@ class PlaneSettings:
         return self.data_dir / "replica"
 
     @property
+    def private_files(self) -> tuple[Path | None, ...]:
+        """Files of secrets, where there are any, which nobody else may read."""
+        broker = self.broker
+        of_broker = (broker.credentials, broker.key_file) if broker is not None else ()
+        return (self.pepper_file if self.pepper is None else None, self.identity_key_file, *of_broker)
+
+    @property
     def url(self) -> str:
         """The address that this service listens on."""
         return url_of(self.host, self.port)
