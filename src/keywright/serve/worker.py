@@ -21,6 +21,7 @@ from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.sync.presence import Presence
+from keywright.http.client_address import ClientAddresses
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.oidc.authorization import Client
@@ -173,6 +174,7 @@ class ServeWorker:
                 end_user_rate=RateLimiter(settings.end_users.rate_limit),
                 cors_origins=settings.end_users.cors_origins,
                 mailer=_mailer(settings.end_users),
+                client_addresses=ClientAddresses(settings.trusted_proxies, settings.client_address_header),
                 wrong_keys=WrongKeys(settings.wrong_keys_per_minute),
                 public_url=settings.end_users.public_url,
             ),
@@ -298,7 +300,12 @@ def _end_users(settings: EndUserSettings) -> EndUsers | None:
     if settings.oidc_client_id is not None:
         client = Client(provider, settings.oidc_client_id, settings.oidc_client_secret)
     audiences = settings.oidc_audiences
-    return EndUsers(provider, None if audiences is None else frozenset(audiences), client)
+    return EndUsers(provider, None if audiences is None else frozenset(audiences), _parties(settings), client)
+
+
+def _parties(settings: EndUserSettings) -> frozenset[str]:
+    own = () if settings.oidc_client_id is None else (settings.oidc_client_id,)
+    return frozenset((*settings.oidc_authorized_parties, *own))
 
 
 def _team(settings: EndUserSettings, end_users: EndUsers | None) -> Team | None:

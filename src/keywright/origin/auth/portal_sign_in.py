@@ -15,6 +15,7 @@ from starlette.background import BackgroundTask
 
 from keywright.domain.problems import BadRequest, NotFound
 from keywright.origin.auth import email_links
+from keywright.origin.auth.attempts import LetterLimit, Pace
 from keywright.origin.auth.email_links import Letter
 from keywright.origin.auth.end_users import EndUser
 from keywright.origin.auth.sessions import SignedIn
@@ -23,12 +24,19 @@ from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.web.forms import Form
 from keywright.origin.web.portal_layout import DeveloperPortal, get_portal, is_signed_in, render_page
 from keywright.origin.web.request import PageRequest
-from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
+from keywright.origin.web.routes import GetRoute, PostRoute
 
 log = logging.getLogger("keywright.origin")
 
-LINKS_FROM_ADDRESS = RateLimit(per_second=0.1, burst=20, message="Too many links were requested from your address.")
-LINKS_TO_MAILBOX = RateLimit(per_second=0.01, burst=5, message="Too many links were requested for this address.")
+LINKS = LetterLimit(
+    browser=Pace(1 / 60, 10),
+    address=Pace(0.2, 30),
+    mailbox=Pace(1 / 50, 20),
+    network=Pace(1 / 300, 4),
+    first=Pace(1 / 600, 1),
+    message="Too many links were requested.",
+)
+"""No mailbox may be flooded, and nobody may use up what its owner needs to sign in."""
 
 
 async def sign_in_page(request: PageRequest) -> Response:
@@ -43,8 +51,7 @@ async def request_link(request: PageRequest) -> Response:
     _check_links_are_sent(request)
     email = request.form.email()
     request.form.check()
-    request.limit(LINKS_FROM_ADDRESS, request.client_address)
-    request.limit(LINKS_TO_MAILBOX, email)
+    request.counts(LINKS).take(request.attempt(email), email)
     letter = await email_links.request_link(request.work, portal.bucket, email=email, visitor=request.token)
     response = await render_page(request, "check_your_email.html", portal, email=email)
     services = request.services
@@ -75,6 +82,8 @@ async def use_link(request: PageRequest) -> Response:
     _check_links_are_sent(request)
     token = request.form.get("token")[:200]
     user = await email_links.use_link(request.work, portal.bucket, token=token, visitor=request.token)
+    email = user.email or ""
+    request.counts(LINKS).give_back(request.attempt(email), email)
     return await begin_session(request, portal, user, request.base)
 
 
