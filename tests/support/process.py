@@ -123,10 +123,11 @@ class EdgeProcess(ServeProcess):
         pepper_file: Path,
         *arguments: str,
         port: int | None = None,
+        under: Sequence[str] = (),
         **variables: str,
     ) -> None:
         variables |= {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
-        super().__init__(data_dir, "--origin", origin, *arguments, port=port, **variables)
+        super().__init__(data_dir, "--origin", origin, *arguments, port=port, under=under, **variables)
 
 
 class BrokerEdgeProcess(ServeProcess):

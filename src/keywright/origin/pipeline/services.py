@@ -38,7 +38,7 @@ class Services:
     cors_origins: tuple[str, ...] = ()
     """Which web pages may call the Self-serve API."""
     mailer: Mailer | None = None
-    client_addresses: ClientAddresses = ClientAddresses()
+    client_addresses: ClientAddresses = field(default_factory=ClientAddresses)
     wrong_keys: WrongKeys = field(default_factory=lambda: WrongKeys(0))
     public_url: str = ""
     """Where browsers reach this service; links in mails lead there, whatever host a request names."""

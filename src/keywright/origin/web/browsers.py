@@ -1,7 +1,7 @@
 """Owns how one browser is told from others before anybody has signed in: by tokens that only we can have made.
 
-A visitor's token binds forms to the browser that they were shown in. A known browser's says that somebody signed in there
-once, and as whom, so that it need not stand in line with strangers; it lets nobody in.
+A visitor's token binds forms to the browser that they were shown in. A known browser's says that somebody signed in
+there once, and as whom, so that it need not stand in line with strangers; it lets nobody in.
 """
 
 from __future__ import annotations

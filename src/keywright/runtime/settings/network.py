@@ -1,4 +1,4 @@
-"""Owns the settings of who connects: the proxies in front, whose word is taken, and how many connections one client has."""
+"""Owns the settings of who connects: the proxies whose word is taken, and how many connections one address has."""
 
 from __future__ import annotations
 
