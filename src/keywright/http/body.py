@@ -28,7 +28,7 @@ async def read_bounded(chunks: AsyncIterable[bytes], most: int, too_large: str, 
         raise PayloadTooLarge(too_large)
     body = bytearray()
     try:
-        async with asyncio.timeout(PIECE_SECONDS) as deadline:
+        async with asyncio.timeout(min(PIECE_SECONDS, BODY_SECONDS)) as deadline:
             last = asyncio.get_running_loop().time() + BODY_SECONDS
             async for chunk in chunks:
                 body += chunk
