@@ -138,7 +138,7 @@ def test_others_are_answered_beside_60_who_say_nothing(served: tuple[ServeProces
 def test_one_address_has_no_more_than_its_share(served: tuple[ServeProcess, int]) -> None:
     service, _ = served
     # Of 24 beside a gRPC port, the half.
-    answers = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    answers = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(opened(service.port, answers, "127.0.0.3")) for _ in range(20)]
         time.sleep(1.2)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keywright.domain.problems import BadRequest
 from keywright.domain.networks import Address, Network, parse_address
+from keywright.domain.problems import BadRequest
 
 FORWARDED_FOR = "x-forwarded-for"
 """The one header that is a list: each proxy adds whom it was asked by, so that the right end is the nearest."""

@@ -1,4 +1,4 @@
-"""Owns which connections a worker keeps: none that asks for nothing, and for no address so many that others find no room.
+"""Owns which connections a worker keeps: none that asks for nothing, and of no address so many that others get none.
 
 The server accepts connections by itself and tells the application of requests only. So this looks at the process's own
 sockets once a second, and knows from the application which of them asked for something. Those that are to go are shut
@@ -13,6 +13,7 @@ import contextlib
 import os
 import socket
 import stat
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,8 +58,8 @@ class Connection:
 class Connections:
     """The connections of one worker. `ceilings` are how many each of its ports may have.
 
-    `per_address` is how many one address may have at a port, 0 for half of the ceiling; `is_trusted` tells proxies, which
-    come for many. Connections that ask are told to `seen`, and those that ask for long are `busy` meanwhile.
+    `per_address` is how many one address may have at a port, 0 for half of the ceiling; `is_trusted` tells proxies,
+    which come for many. Connections that ask are told to `seen`, and those that ask for long are `busy` meanwhile.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Connections:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Looks again and again until `stop` is set."""
-        if not os.path.isdir(OWN_SOCKETS):
+        if sys.platform != "linux":
             return
         while not stop.is_set():
             began = self._clock()
@@ -128,7 +129,7 @@ class Connections:
         return late
 
     def _too_many(self, busy: set[Peer]) -> Iterable[Connection]:
-        """Those that make room at each port: of addresses that have too many first, the longest idle before all others."""
+        """Those that make room at each port: of an address that has too many any, else the longest idle."""
         for port, ceiling in self._ceilings.items():
             here = [one for one in self._open.values() if one.port == port]
             # Room is made before there is none: what comes when the ceiling is reached waits for the next look.

@@ -1,4 +1,4 @@
-"""Owns what surrounds every request: its id, whom it comes from, its address as it was meant, and the headers that every answer carries."""
+"""Owns what surrounds every request: its id, whom it comes from, its path as it was meant, and headers of every answer."""
 
 from __future__ import annotations
 
