@@ -21,6 +21,7 @@ from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from keywright.domain.keyformat import Digester
     from keywright.edge.grpc.ext_authz import GrpcServer
@@ -64,11 +65,14 @@ class EdgeApp:
         else:
             await send_problem(scope, send, NotFound("There is nothing at this address."))
 
-    def new_grpc_server(self, host: str, port: int) -> GrpcServer:
-        """The endpoint for Envoy over gRPC, to be started and stopped by whoever runs this app."""
+    def new_grpc_server(self, host: str, port: int, on_check: Callable[[str], None]) -> GrpcServer:
+        """The endpoint for Envoy over gRPC, to be started and stopped by whoever runs this app.
+
+        `on_check` is told of each check by whom it comes from.
+        """
         from keywright.edge.grpc.ext_authz import GrpcServer  # Loads grpcio, which not everybody has.
 
-        return GrpcServer(self._forward_auth, host, port)
+        return GrpcServer(self._forward_auth, host, port, on_check)
 
     async def run(self, stop: asyncio.Event) -> None:
         """What goes on beside the requests, until `stop` is set: the counts are shared with the other workers."""

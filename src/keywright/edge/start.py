@@ -49,7 +49,9 @@ def run(settings: EdgeSettings) -> None:
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
     variables.hand_on(os.environ, settings.flags)
     with worker_counts.shared_by_workers(settings.data_dir):
-        server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
+        server.run(
+            "keywright.edge.worker:create_app", settings.host, settings.port, settings.workers, settings.grpc_port
+        )
 
 
 def _check(settings: EdgeSettings) -> None:

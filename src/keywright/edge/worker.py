@@ -16,6 +16,8 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.wiring import new_election, new_feed, new_reports
+from keywright.http.client_address import ClientAddresses
+from keywright.http.connections import Connections
 from keywright.runtime import secret_files, server
 from keywright.runtime.clock import Clock
 from keywright.runtime.disk import MIB, Disk
@@ -62,7 +64,15 @@ class EdgeWorker:
         )
         self._edge = new_edge_app(settings, self._replica, digester, self._election, clock, disk)
         self._disk = disk
-        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
+        client_addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header)
+        self._connections = Connections(
+            server.ceilings(settings.port, settings.grpc_port),
+            per_address=settings.connections_per_address,
+            is_trusted=client_addresses.is_trusted,
+        )
+        self._grpc = None
+        if settings.grpc_port:
+            self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
         """What ends when `_stop` is set."""
@@ -72,12 +82,13 @@ class EdgeWorker:
             await server.asgi_lifespan(receive, send, start=self.start, stop=self.stop, log=log)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
+            self._connections.seen.add(scope.get("client"))
             await (self._edge.find_endpoint(scope["path"]) or self._edge)(scope, receive, send)
 
     async def start(self) -> None:
         if self._grpc is not None:
             await self._grpc.start()
-        runs = [self._election.run, self._edge.run, self._disk.run]
+        runs = [self._election.run, self._edge.run, self._disk.run, self._connections.run]
         if self._haproxy is not None:
             runs.append(self._haproxy.run)
         self._running = [asyncio.create_task(run(self._stop)) for run in runs]

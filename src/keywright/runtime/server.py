@@ -31,6 +31,14 @@ Step = Callable[[], Awaitable[None]]
 
 MAX_CONNECTIONS = 20_000
 """Of each worker. Idle connections are cheap; a limit near their usual number would let a stranger use it up."""
+RESERVED_FILES = 256
+"""Of each worker, for all that is no client: the database, the replica, the broker, the origin."""
+GRPC_SHARE = 4
+"""One connection in so many may be at the gRPC port, if there is one: it is for Envoys, which need few."""
+IDLE_SECONDS = 30
+"""For how long HTTP/1 waits for a whole head, on a new connection and on one that is kept."""
+MAX_HEAD_BYTES = 128 * 1024
+MAX_STREAMS = 100
 DRAIN_SECONDS = 15
 """How long requests in flight may take to finish after SIGTERM."""
 
@@ -78,9 +86,10 @@ def prepare(host: str, port: int, grpc_port: int | None) -> None:
     check_grpc(host, grpc_port)
 
 
-def run(target: str, host: str, port: int, workers: int) -> None:
+def run(target: str, host: str, port: int, workers: int, grpc_port: int | None = None) -> None:
     """Serves what the factory `module:function` makes, in each worker its own, until SIGINT or SIGTERM."""
     from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.http import HTTP1Settings, HTTP2Settings
     from granian.log import LogLevels
 
     from keywright.runtime.processes.supervised import SupervisedServer
@@ -100,7 +109,9 @@ def run(target: str, host: str, port: int, workers: int) -> None:
         respawn_failed_workers=True,
         respawn_interval=0.1,
         workers_kill_timeout=DRAIN_SECONDS,
-        backpressure=MAX_CONNECTIONS,
+        backpressure=ceilings(port, grpc_port)[port],
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000, max_buffer_size=MAX_HEAD_BYTES),
+        http2_settings=HTTP2Settings(max_concurrent_streams=MAX_STREAMS, max_headers_size=MAX_HEAD_BYTES),
     )
     server.serve(target_loader=_load)
 
@@ -113,10 +124,21 @@ def _load(target: str) -> Callable[..., Any]:
     return made
 
 
+def ceilings(port: int, grpc_port: int | None) -> dict[int, int]:
+    """How many connections a worker may have at each of its ports, by its limit of open files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Of a low limit the reserve takes no more than three quarters.
+    most = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(files - RESERVED_FILES, files // 4, 4)
+    most = min(most, MAX_CONNECTIONS)
+    if grpc_port is None:
+        return {port: most}
+    return {port: most - most // GRPC_SHARE, grpc_port: most // GRPC_SHARE}
+
+
 def _raise_file_limit() -> None:
     """Every connection is an open file: take as many as the system allows without being asked."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + 1000
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -55,7 +55,9 @@ def serve(settings: OriginSettings, *, is_new_deployment: bool = False) -> None:
     os.environ.pop("KEYWRIGHT_BOOTSTRAP_KEY", None)
 
     with worker_counts.shared_by_workers(settings.data_dir):
-        server.run("keywright.serve.worker:create_app", settings.host, settings.port, settings.workers)
+        server.run(
+            "keywright.serve.worker:create_app", settings.host, settings.port, settings.workers, settings.grpc_port
+        )
 
 
 def migrate(settings: OriginSettings) -> None:

@@ -22,6 +22,8 @@ from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.sync.presence import Presence
+from keywright.http.client_address import ClientAddresses
+from keywright.http.connections import Connections
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.oidc.authorization import Client
@@ -164,6 +166,12 @@ class ServeWorker:
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
         self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock, disk)
         end_users = _end_users(settings.end_users)
+        client_addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header)
+        self._connections = Connections(
+            server.ceilings(settings.port, settings.grpc_port),
+            per_address=settings.connections_per_address,
+            is_trusted=client_addresses.is_trusted,
+        )
         self._origin = create_origin(
             Services(
                 self._database,
@@ -179,6 +187,7 @@ class ServeWorker:
                 mailer=_mailer(settings.end_users),
                 disk=disk,
                 feed_streams_of_token=settings.feed_streams_per_token,
+                client_addresses=client_addresses,
                 wrong_keys=WrongKeys(settings.wrong_keys_per_minute),
                 public_url=settings.end_users.public_url,
             ),
@@ -200,7 +209,9 @@ class ServeWorker:
                 random.uniform,
                 snapshot_changes=changes,
             )
-        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
+        self._grpc = None
+        if settings.grpc_port:
+            self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
         """What ends when `_stop` is set."""
@@ -215,12 +226,15 @@ class ServeWorker:
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
             endpoint = self._edge.find_endpoint(scope["path"])
-            if endpoint is None:
-                endpoint = self._origin
-                if self._is_worker:
-                    self._is_worker = False
-                    server.when_stopping(self._end_streams)
-            await endpoint(scope, receive, send)
+            if endpoint is not None:
+                self._connections.seen.add(scope.get("client"))
+                await endpoint(scope, receive, send)
+                return
+            if self._is_worker:
+                self._is_worker = False
+                server.when_stopping(self._end_streams)
+            with self._connections.busy(scope.get("client")):
+                await self._origin(scope, receive, send)
 
     async def start(self) -> None:
         """In step with the record if it can be reached; if not, the replica answers for what it has."""
@@ -234,6 +248,7 @@ class ServeWorker:
             asyncio.create_task(self._edges.run(self._stop)),
             asyncio.create_task(self._edge.run(self._stop)),
             asyncio.create_task(self._disk.run(self._stop)),
+            asyncio.create_task(self._connections.run(self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
         if self._publisher is not None:
@@ -311,7 +326,12 @@ def _end_users(settings: EndUserSettings) -> EndUsers | None:
     if settings.oidc_client_id is not None:
         client = Client(provider, settings.oidc_client_id, settings.oidc_client_secret)
     audiences = settings.oidc_audiences
-    return EndUsers(provider, None if audiences is None else frozenset(audiences), client)
+    return EndUsers(provider, None if audiences is None else frozenset(audiences), _parties(settings), client)
+
+
+def _parties(settings: EndUserSettings) -> frozenset[str]:
+    own = () if settings.oidc_client_id is None else (settings.oidc_client_id,)
+    return frozenset((*settings.oidc_authorized_parties, *own))
 
 
 def _team(settings: EndUserSettings, end_users: EndUsers | None) -> Team | None:

@@ -32,7 +32,7 @@ from keywright.edge.grpc.ext_authz_pb2 import (
 from keywright.edge.http.endpoint import encode_json, no_bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from keywright.edge.http.forward_auth import ForwardAuth
 
@@ -40,6 +40,12 @@ _log = logging.getLogger(__name__)
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 STOP_SECONDS = 5.0
+OPTIONS = (
+    ("grpc.so_reuseport", 1),
+    # Envoy is told beforehand, so that no check is lost. The worker closes what has not gone soon after.
+    ("grpc.max_connection_idle_ms", 45_000),
+    ("grpc.max_concurrent_streams", 100),
+)
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 # Any code but OK refuses; these are the ones that gRPC has for such an answer.
 _CODES = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED, 404: grpc.StatusCode.NOT_FOUND}
@@ -48,8 +54,9 @@ _CODES = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_
 class ExtAuthz(grpc.GenericRpcHandler):
     """Answers Check by asking `forward_auth`, whose header, scheme, token and counts are also this one's."""
 
-    def __init__(self, forward_auth: ForwardAuth) -> None:
+    def __init__(self, forward_auth: ForwardAuth, on_check: Callable[[str], None] = lambda _: None) -> None:
         self._forward_auth = forward_auth
+        self._on_check = on_check
         self._header = forward_auth.auth_header
         self._handler = grpc.unary_unary_rpc_method_handler(
             self._check, CheckRequest.FromString, CheckResponse.SerializeToString
@@ -78,6 +85,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
         return response
 
     async def _check(self, request: CheckRequest, context: aio.ServicerContext[CheckRequest, CheckResponse]) -> Any:
+        self._on_check(context.peer())
         metadata = context.invocation_metadata() or ()
         tokens = [str(value).encode() for name, value in metadata if name == "keywright-token"]
         return self.check(request, tokens)
@@ -130,14 +138,16 @@ def _to_metadata(identity: list[tuple[bytes, bytes]]) -> dict[str, Any]:
 class GrpcServer:
     """One worker's gRPC server; the workers share the port."""
 
-    def __init__(self, forward_auth: ForwardAuth, host: str, port: int) -> None:
-        self._handler = ExtAuthz(forward_auth)
+    def __init__(
+        self, forward_auth: ForwardAuth, host: str, port: int, on_check: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._handler = ExtAuthz(forward_auth, on_check)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._server: aio.Server | None = None
 
     async def start(self) -> None:
         # Made here: a server of grpc.aio belongs to the loop that runs when it is made.
-        self._server = aio.server(options=[("grpc.so_reuseport", 1)])
+        self._server = aio.server(options=OPTIONS)
         self._server.add_generic_rpc_handlers((self._handler,))
         self._server.add_insecure_port(self._address)
         await self._server.start()

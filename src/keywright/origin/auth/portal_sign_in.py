@@ -17,6 +17,7 @@ from keywright.domain import text
 from keywright.domain.problems import BadRequest, NotFound
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import email_links
+from keywright.origin.auth.attempts import AttemptLimit, LetterLimit, Pace
 from keywright.origin.auth.email_links import Letter
 from keywright.origin.auth.end_users import EndUser
 from keywright.origin.auth.sessions import SignedIn
@@ -26,13 +27,21 @@ from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.web.forms import Form
 from keywright.origin.web.portal_layout import DeveloperPortal, get_portal, is_signed_in, render_page
 from keywright.origin.web.request import PageRequest
-from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
+from keywright.origin.web.routes import GetRoute, PostRoute
 
 log = logging.getLogger("keywright.origin")
 
-LINKS_FROM_ADDRESS = RateLimit(per_second=0.1, burst=20, message="Too many links were requested from your address.")
-CODES_FROM_ADDRESS = RateLimit(per_second=0.1, burst=30, message="Too many codes were typed at your address.")
-LINKS_TO_MAILBOX = RateLimit(per_second=0.01, burst=5, message="Too many links were requested for this address.")
+LINKS = LetterLimit(
+    browser=Pace(1 / 60, 10),
+    address=Pace(0.2, 30),
+    mailbox=Pace(1 / 50, 20),
+    network=Pace(1 / 300, 4),
+    first=Pace(1 / 600, 1),
+    message="Too many links were requested.",
+)
+"""No mailbox may be flooded, and nobody may use up what its owner needs to sign in."""
+CODES = AttemptLimit(Pace(0.2, 15), Pace(0.5, 60), "Too many codes were wrong.")
+"""Beside the few tries that each link has: this keeps strangers from making us work."""
 
 
 async def sign_in_page(request: PageRequest) -> Response:
@@ -47,8 +56,7 @@ async def request_link(request: PageRequest) -> Response:
     _check_links_are_sent(request)
     email = request.form.email()
     request.form.check()
-    request.limit(LINKS_FROM_ADDRESS, request.client_address)
-    request.limit(LINKS_TO_MAILBOX, email)
+    request.counts(LINKS).take(request.attempt(email), email)
     letter = await email_links.request_link(request.work, portal.bucket, email=email, visitor=request.token)
     response = await _show_check_your_email(request, portal)
     services = request.services
@@ -63,17 +71,32 @@ async def use_code(request: PageRequest) -> Response:
     """Signs in the browser that asked for a link by the code that stands beside it in the letter."""
     portal = await get_portal(request)
     _check_links_are_sent(request)
-    request.limit(CODES_FROM_ADDRESS, request.client_address)
+    try:
+        with request.counts(CODES).judging(request.attempt()):
+            user = await _judge_code(request, portal)
+    except _WrongCode as wrong:
+        # Not raised any further: what is counted must stay.
+        if wrong.has_link:
+            await _log_wrong_code(request)
+        request.work.audit_draft.action = None
+        request.form.fail("code", "is wrong or has expired; after a few wrong ones, request a new e-mail")
+        return await _show_check_your_email(request, portal, status=400)
+    _give_back_link(request, user)
+    return await begin_session(request, portal, user, request.safe_url(request.form.get("next")))
+
+
+class _WrongCode(BadRequest):
+    def __init__(self, *, has_link: bool) -> None:
+        super().__init__("The code is wrong.")
+        self.has_link = has_link
+
+
+async def _judge_code(request: PageRequest, portal: DeveloperPortal) -> EndUser:
     code = request.form.line("code", most=40, is_required=True)
     judged = await email_links.use_code(request.work, portal.bucket, code=code or "", visitor=request.token)
-    if judged.user is not None:
-        return await begin_session(request, portal, judged.user, request.safe_url(request.form.get("next")))
-    request.form.fail("code", "is wrong or has expired; after a few wrong ones, request a new e-mail")
-    # Not raised: what is counted must stay.
-    if judged.has_link:
-        await _log_wrong_code(request)
-    request.work.audit_draft.action = None
-    return await _show_check_your_email(request, portal, status=400)
+    if judged.user is None:
+        raise _WrongCode(has_link=judged.has_link)
+    return judged.user
 
 
 async def _log_wrong_code(request: PageRequest) -> None:
@@ -104,7 +127,13 @@ async def use_link(request: PageRequest) -> Response:
     _check_links_are_sent(request)
     token = request.form.get("token")[:200]
     user = await email_links.use_link(request.work, portal.bucket, token=token, visitor=request.token)
+    _give_back_link(request, user)
     return await begin_session(request, portal, user, request.base)
+
+
+def _give_back_link(request: PageRequest, user: EndUser) -> None:
+    email = user.email or ""
+    request.counts(LINKS).give_back(request.attempt(email), email)
 
 
 async def begin_session(request: PageRequest, portal: DeveloperPortal, user: EndUser, url: str) -> Response:

@@ -13,6 +13,7 @@ from fastapi import Request
 from keywright.origin.auth import bearer
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.transaction import Transaction
+from keywright.origin.pipeline.context import client_address_of
 from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.services import Services
 
@@ -60,8 +61,7 @@ async def authenticate_management_key(request: Request, services: Services) -> A
     """Who bears a management key. Raises Unauthorized, and TooManyRequests for who guesses."""
     secret = bearer.parse_management_key(bearer.authorization_of(request))
     dependencies = services.dependencies
-    address = request.client.host if request.client else ""
-    with services.wrong_keys.judging(address, dependencies.digester.digest(secret)):
+    with services.wrong_keys.judging(client_address_of(request), dependencies.digester.digest(secret)):
         async with services.database.read() as tx:
             return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock())
 

@@ -26,6 +26,7 @@ from keywright.domain.problems import (
     ServiceUnavailable,
 )
 from keywright.http import problem_response
+from keywright.http.client_address import ClientAddresses
 from keywright.origin.db.disk_space import RECORD, too_full
 from keywright.origin.db.engine import DatabaseUnavailable, DiskFailed, DiskFull
 from keywright.origin.pipeline.context import RequestContext, path_of
@@ -72,7 +73,7 @@ _INSTEAD_OF_NULL = {
 }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, client_addresses: ClientAddresses) -> None:
     """Makes an application render every failure as a problem document and give every request its context."""
 
     async def on_problem(request: Request, error: Exception) -> Response:
@@ -81,7 +82,7 @@ def install(app: FastAPI) -> None:
     for kind in (Problem, RequestValidationError):
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(RequestContext, on_failure=on_problem)
+    app.add_middleware(RequestContext, on_failure=on_problem, client_addresses=client_addresses)
 
 
 def invalid(errors: Iterable[Mapping[str, str]]) -> BadRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from keywright.http.client_address import ClientAddresses
 from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.sessions import Team
 from keywright.origin.db.transaction import Database
@@ -38,6 +39,7 @@ class Services:
     cors_origins: tuple[str, ...] = ()
     """Which web pages may call the Self-serve API."""
     mailer: Mailer | None = None
+    client_addresses: ClientAddresses = field(default_factory=ClientAddresses)
     wrong_keys: WrongKeys = field(default_factory=lambda: WrongKeys(0))
     disk: Disk | None = None
     """The room for the record and the replica; None where nobody looks after it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
@@ -28,11 +28,13 @@ from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
-from keywright.origin.web import cookies, rendering
+from keywright.origin.web import browsers, cookies, rendering
 from keywright.origin.web.form_submission import FormSubmission
 from keywright.origin.web.forms import Form
 from keywright.origin.web.request import PageRequest, wants_json
-from keywright.origin.web.routes import GetRoute, PageRoute, PostRoute, RateLimit, RawRoute
+from keywright.origin.web.routes import GetRoute, Limit, PageRoute, PostRoute, RateLimit, RawRoute
+
+Counts = TypeVar("Counts")
 
 Resume = Callable[[Transaction, str, Request, bool], Awaitable[tuple[Session, Actor] | None]]
 """Who acts at an address in the session of a token, or None if it is over; with `True` they are held until the
@@ -70,11 +72,13 @@ class PageRouter:
         self.prefix = prefix
         self.cookie = f"keywright-{name}"
         self.flash_cookie = f"keywright-{name}-notice"
+        self.known_cookie = f"keywright-{name}-known"
         self.describe_outcome = describe_outcome
         self.admission = admission
         self._resume = resume
         self._frame_of = frame_of
         self._limiters: dict[RateLimit, RateLimiter] = {}
+        self._counts: dict[object, Any] = {}
         self.router = APIRouter()
         for route in (*self._shared_routes(), *routes):
             self._add(route)
@@ -118,8 +122,10 @@ class PageRouter:
         is_new_visitor = False
         if session is None:
             token = cookies.read(http_request, cookies.VISITOR)
-            is_new_visitor = not token
-            token = token or sessions.new_token(services.dependencies.random_bytes).reveal()
+            digester = services.dependencies.digester
+            is_new_visitor = not browsers.is_visitor(digester, token)
+            if is_new_visitor:
+                token = browsers.new_visitor(digester, services.dependencies.random_bytes)
         work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
         return PageRequest(self, http_request, work, token, session, form or Form({}), _is_new_visitor=is_new_visitor)
 
@@ -140,6 +146,13 @@ class PageRouter:
         """Counts one use by `name`. Raises TooManyRequests when it is over the limit."""
         limiter = self._limiters.setdefault(rate_limit, RateLimiter(rate_limit.per_second, rate_limit.burst))
         check_rate(limiter, name, f"{rate_limit.message} Try again in {{seconds}} s.")
+
+    def counts(self, limit: Limit[Counts]) -> Counts:
+        """What is counted under a limit, in this process."""
+        if limit not in self._counts:
+            self._counts[limit] = limit.new()
+        counts: Counts = self._counts[limit]
+        return counts
 
     async def render_problem(self, http_request: Request, problem: Problem, kept: Form | None = None) -> Response:
         """The page of a refusal, with what was typed in a form that can be sent again (`kept`).

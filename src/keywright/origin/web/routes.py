@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fastapi import Request, Response
+
+Counts_co = TypeVar("Counts_co", covariant=True)
 
 if TYPE_CHECKING:
     from keywright.origin.pipeline.body import Admission
@@ -64,6 +66,12 @@ class RawRoute:
 
 
 PageRoute = GetRoute | PostRoute | RawRoute
+
+
+class Limit(Protocol[Counts_co]):
+    """Something that is limited in a way of its own; `new` begins to count. Each is one object, and the key to it."""
+
+    def new(self) -> Counts_co: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 from keywright.domain.identity_headers import IdentityHeaders, is_header_name, rename
 from keywright.domain.keyformat import Secret
+from keywright.domain.networks import Network
 from keywright.protocol.reports import edge_name_of, is_edge_name
 from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.settings.kinds import (
@@ -28,6 +29,7 @@ from keywright.runtime.settings.kinds import (
     whole,
 )
 from keywright.runtime.settings.nats import read_nats_options
+from keywright.runtime.settings.network import read_network
 from keywright.runtime.settings.reader import Reader, SettingsError
 
 
@@ -228,6 +230,11 @@ class PlaneSettings:
     data_dir: Path
     workers: int
     disk_reserve_mib: int
+    trusted_proxies: tuple[Network, ...]
+    client_address_header: str
+    """In lower case; empty where no header is believed."""
+    connections_per_address: int
+    """0: what the server says."""
     pepper: Secret | None
     pepper_file: Path
     region: str
@@ -275,6 +282,7 @@ def read_plane(reader: Reader, default_data_dir: str) -> dict[str, Any]:
         "data_dir": data_dir,
         "workers": reader.get(WORKERS),
         "disk_reserve_mib": reader.get(DISK_RESERVE_MIB),
+        **read_network(reader),
         "pepper": reader.get(PEPPER),
         "pepper_file": reader.get(PEPPER_FILE) or data_dir / "pepper.key",
         "region": reader.get(REGION),
