@@ -65,6 +65,7 @@ class ReplicaSource(ABC):
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._sync_clock = self._new_sync_clock()
+        self._lease = self._new_lease()
         self._is_open = False
         self._told = ""
         os.register_at_fork(after_in_child=functools.partial(_tell_of_fork, weakref.ref(self)))
@@ -139,6 +140,9 @@ class ReplicaSource(ABC):
                 self._tell(f"can't open the replica in {self.replica_directory}: {error}")
                 self._stopping.wait(RETRY_SECONDS)
                 continue
+            # Before the first answer: a promise of an earlier start, or of another process, may be over.
+            self._lease = self._new_lease()
+            replica.bind(self._lease)
             with self._reading:
                 self._replica, self._validator = replica, Validator(replica, self._digester, self._clock.millis)
             try:
