@@ -89,7 +89,7 @@ async def snapshot_frames(source: FeedSource, series: FrameSeries, grantee: Gran
             cursor = deployment.head if deployment is not None else NOWHERE
             yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor)
             async for page in stream_snapshot(tx):
-                for part in pack([put for put in page if scope.shows(put)]):
+                for part in pack([shown for put in page if (shown := scope.view(put)) is not None]):
                     yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor, changes=part)
                     if clock.elapsed() > deadline or source.tail.is_stopped:
                         return
@@ -162,5 +162,5 @@ async def _scope_of(database: Database, grantee: Grantee) -> ScopeFilter:
                 *await list_system_consumers(tx),
             ]
         for put in puts:
-            scope.shows(put)
+            scope.view(put)
     return scope
