@@ -85,7 +85,11 @@ OWNER = Grantee("acct_you", Permissions(buckets={"shared-bucket": Access.WRITE})
 WIDE = Grantee("acct_you", Permissions(Access.WRITE, {"foreign-bucket": Access.WRITE, "*": Access.READ}, feed=True))
 NAMED = Grantee("acct_you", Permissions(buckets={"shared-bucket": Access.WRITE, "foreign-bucket": Access.READ}))
 THIRD = Grantee("acct_they", Permissions(Access.WRITE))
-NARROW, SHARED_ONLY, WHOLE = reader(mine_bucket=Access.VALIDATE), reader(shared_bucket=Access.VALIDATE), reader(Access.READ)
+NARROW, SHARED_ONLY, WHOLE = (
+    reader(mine_bucket=Access.VALIDATE),
+    reader(shared_bucket=Access.VALIDATE),
+    reader(Access.READ),
+)
 VIEWS: dict[str, tuple[Grantee, Grantee, Grantee | None]] = {
     "root": (NARROW, ROOT, None),
     "root-for-a-whole-account": (WHOLE, ROOT, None),

@@ -154,6 +154,7 @@ async def update(
     statement = sa.update(buckets).where(buckets.c.number == bucket.number)
     await tx.execute(statement.values(**values, self_serve=asdict(self_serve)))
     changed = replace(bucket, **values, self_serve=self_serve)
+    tx.concerns(put(bucket))
     # Description, tags and self-serve are for management only: no edge needs to hear of them.
     if put(changed) != put(bucket):
         tx.record(put(changed))
@@ -169,6 +170,7 @@ async def delete(tx: Transaction, bucket: Bucket) -> None:
     if await find_account_of_retired(tx, bucket.name) is None:
         values = {"name": bucket.name, "account_id": bucket.account_id}
         await tx.execute(sa.insert(retired_bucket_names).values(**values))
+    tx.concerns(put(bucket))
     tx.record(BucketDelete(bucket.number))
 
 
@@ -231,6 +233,7 @@ async def put_grant(tx: Transaction, bucket: Bucket, account: Account, access: A
     values = {"bucket_number": bucket.number, "account_number": account.number, "access": int(access)}
     await tx.execute(sa.insert(grants).values(**values, created_at=now))
     changed = replace(bucket, grants={**bucket.grants, account.id: access})
+    tx.concerns(put(bucket))
     tx.record(put(changed))
     return changed
 
@@ -238,6 +241,7 @@ async def put_grant(tx: Transaction, bucket: Bucket, account: Account, access: A
 async def delete_grant(tx: Transaction, bucket: Bucket, account: Account) -> None:
     await tx.execute(_delete_grant(bucket, account))
     remaining = {account_id: access for account_id, access in bucket.grants.items() if account_id != account.id}
+    tx.concerns(put(bucket))
     tx.record(put(replace(bucket, grants=remaining)))
 
 

@@ -1,4 +1,4 @@
-"""Owns what an edge may know: which buckets by the token that it follows with, and which management keys with them. Pure.
+"""Owns what an edge may know, by the token that it follows with: which buckets, and which management keys. Pure.
 
 An edge of the deployment knows everything. Any other knows the buckets of its account, and those shared with it, in
 which its token may validate. Of a shared bucket it is told its own grant and the owner, and of no other account; of
