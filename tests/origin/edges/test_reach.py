@@ -13,6 +13,7 @@ from keywright.origin.edges.reach import EVERYBODY, Reach
 from keywright.origin.edges.scopes import EVERYTHING, MOST_EARLIER, EdgeScope, HeldScopes
 from keywright.origin.edges.store import Withdrawal
 from keywright.protocol.changes import BucketPut, Cursor
+from keywright.protocol.reports import EdgeState
 from support.reports import report_of, tell
 from support.service import Service
 
@@ -49,7 +50,7 @@ class World:
         consumer = (await self.service.new_consumer())["name"]
         return f"{self.service.consumers_url}/{consumer}/keys/{(await self.service.new_key(consumer))['id']}"
 
-    async def new_management_key(self, account: str, **permissions: Any) -> str:
+    async def new_management_key(self, account: str, /, **permissions: Any) -> str:
         keys = f"/v1/accounts/{account}/management-keys"
         return f"{keys}/{(await self.call('POST', keys, {'permissions': permissions}))['id']}"
 
@@ -70,6 +71,8 @@ async def world(service: Service) -> World:
     assert cursor is not None
     made = World(service, tokens, cursor)
     for name in FOLLOWING:
+        # It begins with nothing, and is known from then on.
+        await tell(service, report_of(service, name, cursor=None, state=EdgeState.STARTING), tokens[name])
         await made.tell(name)
     return made
 
@@ -114,7 +117,7 @@ async def unshare(world: World) -> set[str]:
 
 
 async def revoke_key_of_what_was_shared(world: World) -> set[str]:
-    await world.call("DELETE", await world.share())
+    await world.call("DELETE", await world.share(), expect=204)
     return await revoke_key(world)
 
 
@@ -133,7 +136,7 @@ async def end_wide_key_where_a_bucket_is_shared(world: World) -> set[str]:
 
 
 async def end_wide_key_where_a_bucket_was_shared(world: World) -> set[str]:
-    await world.call("DELETE", await world.share())
+    await world.call("DELETE", await world.share(), expect=204)
     return await end_wide_key(world)
 
 
@@ -147,7 +150,7 @@ async def end_key_of_partner_where_a_bucket_is_shared(world: World) -> set[str]:
 
 
 async def end_key_of_partner_where_a_bucket_was_shared(world: World) -> set[str]:
-    await world.call("DELETE", await world.share())
+    await world.call("DELETE", await world.share(), expect=204)
     return await end_key_of_partner(world)
 
 
@@ -190,7 +193,7 @@ async def test_a_write_waits_for_the_edges_that_may_know_what_it_changes(
 
 
 async def test_whose_account_lost_a_bucket_is_waited_for_until_its_edge_has_heard_so(world: World) -> None:
-    await world.call("DELETE", await world.share())
+    await world.call("DELETE", await world.share(), expect=204)
     assert await revoke_key(world) == {"mine", "theirs"}
     now = world.service.app._replica.cursor
     await world.tell("theirs", at=now)
