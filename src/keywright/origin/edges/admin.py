@@ -27,6 +27,7 @@ PAGE_SIZE = 100
 
 async def edges(request: PageRequest) -> Response:
     part = offset_page(request, PAGE_SIZE)
+    may_write = (await load_layout(request)).may_write
     found, total = await fleet.list_of(request.work, request.edges, request.path_param("accountName"), part)
     rows = [
         {
@@ -35,7 +36,7 @@ async def edges(request: PageRequest) -> Response:
             "seen_at": request.work.now - timedelta(seconds=one.age),
             "since": from_millis(one.report.since),
             "lag": None if one.report.lag is None else one.report.lag / 1000 + one.age,
-            "may_retire": fleet.may_retire(request.work, request.edges, one),
+            "may_retire": may_write and fleet.may_retire(request.work, request.edges, one),
         }
         for one in found
     ]
