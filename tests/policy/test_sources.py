@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import os
 import shutil
@@ -116,6 +117,26 @@ def test_an_embedded_replica_answers_without_the_origin_and_is_unavailable_befor
     source = EmbeddedReplica.from_origin("http://127.0.0.1:9", ready_seconds=30, **nowhere)  # type: ignore[arg-type]
     assert verdict(source, secret) == "VALID"
     source.close()
+
+
+def test_a_promise_that_is_over_binds_an_embedded_replica_from_the_first_question_on(tmp_path: Path) -> None:
+    fill(tmp_path)
+    over = {"boot": None, "until": 1.0, "elapsed": 2.0, "wall": 3.0, "lease": None}
+    (tmp_path / "replica" / "lease.json").write_text(json.dumps(over))
+    said: list[str] = []
+
+    def new_feed(*_: object) -> ClosableFeed:
+        # In the thread that follows, before it does: questions are answered by now.
+        said.append(str(source._validator.validate(SECRET, BUCKET).verdict))  # type: ignore[union-attr]
+        return ClosableFeed()
+
+    source = EmbeddedReplica(tmp_path, new_feed, pepper=PEPPER, ready_seconds=30)
+    try:
+        source.open()
+        until(lambda: said)
+    finally:
+        source.close()
+    assert said == ["UNAVAILABLE"]
 
 
 def test_threads_that_ask_first_open_one_replica(tmp_path: Path) -> None:

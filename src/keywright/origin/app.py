@@ -14,13 +14,13 @@ from keywright.origin.accounts import who_am_i_api as who_am_i
 from keywright.origin.audit import api as audit
 from keywright.origin.branding import api as branding
 from keywright.origin.buckets import api as buckets
-from keywright.origin.buckets import grants_api as grants
 from keywright.origin.buckets import owner_keys_api as owner_keys
 from keywright.origin.consumers import api as consumers
 from keywright.origin.consumers import managers_api as managers
 from keywright.origin.edges import api as edges
 from keywright.origin.feed import http_endpoint as feed_endpoint
 from keywright.origin.feed.http_endpoint import FeedEndpoint
+from keywright.origin.grants import api as grants
 from keywright.origin.keys import api as keys
 from keywright.origin.management_keys import api as management_keys
 from keywright.origin.openapi import document as openapi

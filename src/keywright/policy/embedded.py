@@ -151,8 +151,6 @@ class EmbeddedReplica(ReplicaSource):
         feed = self._new_feed(self._digester, self._name)
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
-        lease = self._new_lease()
-        replica.bind(lease)
         # An application closes and opens it as its server has it, also while the origin is away: that is no goodbye.
         self._election = new_election(
             replica,
@@ -162,7 +160,7 @@ class EmbeddedReplica(ReplicaSource):
             self._sync_clock,
             identity,
             reports,
-            lease,
+            self._lease,
             says_goodbye=False,
         )
         try:

@@ -38,9 +38,7 @@ class SharedReplica(ReplicaSource):
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
-        replica = Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
-        replica.bind(self._new_lease())
-        return replica
+        return Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     def _wake(self) -> None:
         """Nothing to do: what `_keep` waits for is `_stopping` itself."""

@@ -70,6 +70,7 @@ class ReplicaSource(ABC):
         self._pepper_file = Path(pepper_file or self.directory / "pepper.key")
         self._ready_seconds = ready_seconds
         self._sync_clock = self._new_sync_clock()
+        self._lease = self._new_lease()
         self._of_parent: _Opening | None = None
         self._closing: _Opening | None = None
         self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()
@@ -187,6 +188,9 @@ class ReplicaSource(ABC):
                 self._tell(f"can't open the replica in {self.replica_directory}: {error}")
                 opening.stopping.wait(RETRY_SECONDS)
                 continue
+            # Before the first answer: a promise of an earlier start, or of another process, may be over.
+            self._lease = self._new_lease()
+            replica.bind(self._lease)
             with opening.reading:
                 opening.replica = replica
                 opening.validator = Validator(replica, self._digester, self._clock.millis)

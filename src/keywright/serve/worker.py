@@ -36,6 +36,7 @@ from keywright.origin.db.snapshot_stream import stream_snapshot
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import Deployment, find_deployment
 from keywright.origin.edges.registry import Edges
+from keywright.origin.grants.ends import GrantEnds
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
@@ -165,6 +166,7 @@ class ServeWorker:
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
         self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock, disk)
+        self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
         client_addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header)
         self._connections = Connections(
@@ -249,6 +251,7 @@ class ServeWorker:
             asyncio.create_task(self._edge.run(self._stop)),
             asyncio.create_task(self._disk.run(self._stop)),
             asyncio.create_task(self._connections.run(self._stop)),
+            asyncio.create_task(self._grant_ends.run(self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
         if self._publisher is not None:

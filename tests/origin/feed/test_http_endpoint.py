@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import sqlalchemy as sa
 
 from keywright.origin.db import commit_log, tables
 from keywright.origin.feed import answers, frame_stream
-from keywright.protocol.changes import ConsumerPut, Cursor, KeyPut
+from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, KeyPut, encode
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, FrameSplitter
 from keywright.serve import key_files
 from support import record
@@ -408,3 +410,46 @@ async def test_a_grant_ends_a_narrow_stream_with_the_need_of_a_snapshot(embedded
         assert frame is not None
         assert frame.kind is FrameKind.SNAPSHOT
         assert await stream.next() is None
+
+
+async def snapshot_for(service: Service, token: str) -> list[Change]:
+    puts: list[Change] = []
+    async with opened(service, "/v1/feed/snapshot", token=token) as stream:
+        while (frame := await stream.next()) is not None:
+            puts += frame.changes
+    return puts
+
+
+async def test_what_a_tenant_is_sent_tells_nothing_of_other_tenants_but_what_its_edge_must_know(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "HEARTBEAT_SECONDS", 3600.0)
+    for name in ("partner", "third"):
+        await service.call("POST", "/v1/accounts", json={"name": name})
+        await service.call("POST", f"{service.bucket_url}/grants", json={"account": name, "access": "write"})
+    token = await service.new_management_key("partner", buckets={"*": "validate"}, feed=True)
+    await service.new_management_key("third", account="write")
+    await service.new_management_key(account="write", feed=True)
+    at = await cursor_of(service)
+    await service.new_management_key(buckets={service.bucket: "write", "my-project-preview": "write"})
+    puts = await snapshot_for(service, token)
+    async with opened(service, "/v1/feed/changes", f"after={at}", token=token) as stream:
+        first, second = await stream.next(), None
+        assert first is not None
+        second = first if first.changes else await stream.next()
+        assert second is not None
+        puts += second.changes
+    text = "\n".join(map(encode, puts))
+    everything = {put.name: put for put in await snapshot_for(service, ROOT_KEY) if isinstance(put, BucketPut)}
+    (owner, *_), shared = {put.account_id for put in everything.values() if put.account_id}, everything[service.bucket]
+    partner, third = shared.grants
+    assert shared.account_id == owner
+    assert [put for put in puts if isinstance(put, BucketPut) and put.name != "_system"] == [
+        replace(shared, grants={partner: shared.grants[partner]})
+    ]
+    for hidden in (third, "my-project-preview", '"root"', '\\"write\\"', '\\"read\\"'):
+        assert hidden not in text, hidden
+    system = everything["_system"].number
+    keys = {put.number: put for put in puts if isinstance(put, ConsumerPut) and put.bucket_number == system}
+    # Its own token, the owner key of the bucket, and both keys of the owner's account.
+    assert sorted(json.loads(put.metadata)["account"] == owner for put in keys.values()) == [False, True, True, True]

@@ -24,7 +24,7 @@ async def get_bucket(
     """
     account = await get_visible_account(work, account_name)
     bucket = await _find_bucket(work, name, is_for_update=is_for_update)
-    if bucket is None or (bucket.account_id != account.id and account.id not in bucket.grants):
+    if bucket is None or (bucket.account_id != account.id and account.id not in bucket.grants_at(work.now)):
         raise _not_found(work, name)
     access = access_to(work, bucket)
     if access is Access.NONE:
@@ -52,7 +52,7 @@ async def may_write_own_bucket(work: UnitOfWork, path: Mapping[str, str]) -> Non
 def access_to(work: UnitOfWork, bucket: Bucket) -> Access:
     """How far the actor's permissions reach in this bucket."""
     return work.actor.grantee.on_bucket(
-        bucket_id=bucket.id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants
+        bucket_id=bucket.id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants_at(work.now)
     )
 
 

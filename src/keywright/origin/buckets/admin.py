@@ -22,6 +22,7 @@ from keywright.origin.web.admin_layout import (
     require,
 )
 from keywright.origin.web.forms import tags_text
+from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
 
@@ -107,8 +108,9 @@ async def share(request: PageRequest) -> Response:
     access = Access.of(request.form.choice("access", ACCESS))
     request.form.check()
     account, name = bucket_path(request)
-    await buckets.share(request.work, account, name, with_account=other, access=access)
-    return request.redirect(bucket_url(request, "sharing"), f"Bucket shared with {other}.")
+    made = await buckets.share(request.work, account, name, with_account=other, access=access)
+    until = "" if made.expires_at is None else f" until {moment(made.expires_at)}, when your key expires"
+    return request.redirect(bucket_url(request, "sharing"), f"Bucket shared with {other}{until}.")
 
 
 async def ask_unshare(request: PageRequest) -> Response:

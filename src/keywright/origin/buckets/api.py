@@ -1,4 +1,4 @@
-"""Buckets. Their owner keys are in owner_keys_api.py, sharing them in grants_api.py."""
+"""Buckets. Their owner keys are in owner_keys_api.py, sharing them in grants/api.py."""
 
 from __future__ import annotations
 

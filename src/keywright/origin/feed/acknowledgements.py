@@ -17,7 +17,7 @@ from keywright.domain.problems import BadRequest, Problem
 from keywright.http.body import read_bounded
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.engine import DatabaseUnavailable
-from keywright.origin.edges.rules import DEPLOYMENT
+from keywright.origin.edges.scopes import EdgeScope
 from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
@@ -46,8 +46,7 @@ class HttpAcknowledgements:
                 # An edge's own reports come as often as writes that wait for them: only what is none of them counts.
                 meter_of(actor).check()
                 raise
-            grantee = actor.grantee
-            pause = await self._edges.acknowledge(report, DEPLOYMENT if grantee.is_root else grantee.account_id)
+            pause = await self._edges.acknowledge(report, EdgeScope.of(actor.grantee))
         except ReportError as error:
             return render(BadRequest(f"{str(error)[:1].upper()}{str(error)[1:]}."), request)
         except Exception as error:  # noqa: BLE001

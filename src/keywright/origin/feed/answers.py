@@ -17,7 +17,7 @@ from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.snapshot_stream import list_bucket_puts, list_system_consumers, stream_snapshot
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import find_deployment
-from keywright.origin.edges.rules import DEPLOYMENT
+from keywright.origin.edges.scopes import DEPLOYMENT
 from keywright.origin.feed.log_tail import LogSlice, LogTail
 from keywright.origin.feed.places import SnapshotPlaces, StreamPlaces
 from keywright.origin.feed.scope_filter import ScopeFilter, ScopeGrew
@@ -88,7 +88,7 @@ async def snapshot_frames(source: FeedSource, series: FrameSeries, grantee: Gran
             cursor = deployment.head if deployment is not None else NOWHERE
             yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor)
             async for page in stream_snapshot(tx):
-                for part in pack([put for put in page if scope.shows(put)]):
+                for part in pack([shown for put in page if (shown := scope.view(put)) is not None]):
                     yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor, changes=part)
                     if clock.elapsed() > deadline or source.tail.is_stopped:
                         return
@@ -165,5 +165,5 @@ async def _scope_of(database: Database, grantee: Grantee) -> ScopeFilter:
                 *await list_system_consumers(tx),
             ]
         for put in puts:
-            scope.shows(put)
+            scope.view(put)
     return scope

@@ -91,6 +91,7 @@ async def update(
     values = {"description": description, "expires_at": expires_at, "updated_at": now}
     await tx.execute(sa.update(keys).where(keys.c.number == key.number).values(**values))
     changed = replace(key, description=description, expires_at=expires_at, updated_at=now)
+    tx.concerns(put(key))
     if put(changed) != put(key):
         tx.record(put(changed))
     return changed

@@ -12,7 +12,7 @@ from keywright.domain.keyformat import Secret
 from keywright.domain.models import ManagementKey
 from keywright.domain.permissions import Access, Permissions
 from keywright.origin.accounts.access import may_write_account
-from keywright.origin.buckets.grants_api import SharedAccess
+from keywright.origin.grants.api import SharedAccess
 from keywright.origin.management_keys import rules
 from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import (

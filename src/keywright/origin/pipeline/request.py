@@ -29,6 +29,7 @@ from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.db import commit_log
 from keywright.origin.db.disk_space import make_room, takes_away
 from keywright.origin.db.engine import DatabaseUnavailable, DiskFailed, DiskFull
+from keywright.origin.edges.reach import Touched
 from keywright.origin.edges.registry import Edges
 from keywright.origin.openapi.bodies import unknown_members
 from keywright.origin.pipeline import respond
@@ -130,9 +131,10 @@ async def _write(
         # Where there is nothing for an edge to hear of: all that it could is in here.
         head = 0 if tx.has_news else await commit_log.get_revision(tx)
         revision = await tx.commit()
+        touched = Touched.by(tx, audit_draft.account_id)
     if revision is not None:
         await publish(services, revision)
-    await acknowledge(response, services.edges, revision or head, wait, actor, audit_draft.account_id)
+    await acknowledge(response, services.edges, revision or head, wait, actor, touched)
     return response
 
 

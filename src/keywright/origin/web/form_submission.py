@@ -21,6 +21,7 @@ from keywright.origin.auth import sessions
 from keywright.origin.auth.actors import NOBODY
 from keywright.origin.db.disk_space import make_room
 from keywright.origin.db.transaction import Transaction
+from keywright.origin.edges.reach import Touched
 from keywright.origin.pipeline.authenticate import meter_of
 from keywright.origin.pipeline.body import most_bytes
 from keywright.origin.pipeline.context import request_source_of
@@ -120,7 +121,7 @@ class FormSubmission:
                 response = await self._route.handler(request)
             await self._log(tx, request)
             tx.is_awaited = request.waits_for_edges
-        await self._publish(request, tx.revision)
+        await self._publish(request, tx.revision, Touched.by(tx, self._audit_draft.account_id))
         request.write_flash(response)
         return response
 
@@ -136,12 +137,12 @@ class FormSubmission:
             tx, actor=request.work.actor, audit_draft=self._audit_draft, source=source, now=request.work.now
         )
 
-    async def _publish(self, request: PageRequest, revision: int | None) -> None:
+    async def _publish(self, request: PageRequest, revision: int | None, touched: Touched) -> None:
         """Makes a change known to the edges, does what was left for after the commit, and tells of both."""
         if revision is not None:
             await publish(self._services, revision)
             if request.waits_for_edges and request.flash_message is not None:
-                outcome = await self._services.edges.wait(revision, None, EDGES_SECONDS)
+                outcome = await self._services.edges.wait(revision, None, EDGES_SECONDS, touched)
                 request.flash(self._router.describe_outcome(outcome), is_good=outcome.is_reached)
         if request.after_commit is not None:
             text, is_good = await request.after_commit()
