@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from keywright.domain.problems import CONTENT_TYPE
+from keywright.http.client_address import ClientAddresses
 from keywright.origin.accounts import rules as accounts
 from keywright.origin.db import tables
 from keywright.origin.db.engine import DatabaseUnavailable
@@ -275,7 +276,7 @@ async def test_what_is_not_http_passes_by_and_a_failure_after_the_answer_began_i
     async def nothing(*_: Any) -> Any:
         return {}
 
-    app = RequestContext(inner, refuse)
+    app = RequestContext(inner, refuse, ClientAddresses())
     await app({"type": "lifespan"}, nothing, nothing)
     with pytest.raises(RuntimeError, match="half-way"):
         await send(app, "GET", "/x")
