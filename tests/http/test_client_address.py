@@ -47,7 +47,8 @@ def test_the_client_is_the_nearest_who_is_no_proxy(
 
 ODD = [
     "", " ", "unknown", "192.0.2.1:80", "[2001:db8::1]", "[2001:db8::1]:80", "192.0.2.1/32", "192.0.2", "192.0.2.01",
-    "fe80::1%eth0", "example.com", "0x7f.1", "192.0.2.1;", '"192.0.2.1"', "\xa0192.0.2.1", "\u0661.1.1.1".encode().decode("latin-1"),
+    "fe80::1%eth0", "example.com", "0x7f.1", "192.0.2.1;", '"192.0.2.1"', "\xa0192.0.2.1",
+    "\u0661.1.1.1".encode().decode("latin-1"),
 ]  # fmt: skip
 
 

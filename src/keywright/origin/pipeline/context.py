@@ -1,4 +1,4 @@
-"""Owns what surrounds every request: its id, whom it comes from, its path as it was meant, and headers of every answer."""
+"""Owns what surrounds every request: its id, who asks, its address as it was meant, headers of answers."""
 
 from __future__ import annotations
 
