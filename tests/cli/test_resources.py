@@ -186,6 +186,16 @@ def test_json_is_exactly_what_the_api_answered(keywright: CommandLine, command: 
     assert result.stderr == ""
 
 
+def test_a_portal_that_nobody_has_changed_is_told_of(keywright: CommandLine) -> None:
+    untouched = dict.fromkeys(("name", "color", "supportEmail", "apiUrl", "logoUrl")) | {"links": []}
+    keywright.api.answer("GET", f"{BUCKETS}/my-bucket/portal", untouched)
+
+    result = keywright("portal", "get", "my-bucket")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "the portal is named after its bucket, my-bucket" in result.stderr
+
+
 @pytest.mark.parametrize("command", [command for command in REQUESTS if " delete " in command])
 def test_nothing_is_deleted_unasked_where_nobody_can_be_asked(keywright: CommandLine, command: str) -> None:
     result = keywright(*(word for word in command.split() if word not in {"--yes", "-y"}))

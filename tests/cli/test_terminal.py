@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import subprocess
 import sys
+import termios
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,8 +30,10 @@ def run_at_terminal(api: DeveloperApi, *arguments: str, columns: int = 80, typed
     }  # fmt: skip
     code = "from keywright.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdin=terminal, stdout=terminal, stderr=terminal, env=environment
-    )
+        [sys.executable, "-c", code, *arguments], stdin=terminal, stdout=terminal, stderr=terminal, env=environment,
+        # Of its own: what is typed there is for this process alone, Ctrl-C included.
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+    )  # fmt: skip
     os.close(terminal)
     shown = b""
     # Linux answers EIO when the other side is closed.
@@ -116,6 +120,25 @@ def test_a_delete_is_confirmed(developer_api: DeveloperApi, typed: bytes, is_del
     assert (exit_code == 0) is is_deleted
     assert bool(developer_api.requests) is is_deleted
     assert ("Deleted bucket my-bucket." if is_deleted else "keywright: nothing was deleted") in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("buckets", "delete", "my-bucket"),
+        ("key", "inspect", "-"),
+        ("rotate-master-key", "--discard-old"),
+        ("root-key", "revoke", "key_0HfT6wtn1uyYNkLjbVNQEVzK"),
+        ("edges", "retire", "wq3v0bT1Hq2fJ7dYk9ZcXw"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_ctrl_c_at_a_question_ends_as_a_shell_expects(developer_api: DeveloperApi, arguments: tuple[str, ...]) -> None:
+    exit_code, shown = run_at_terminal(developer_api, *arguments, typed=b"\x03")
+
+    assert exit_code == 130
+    assert "Traceback" not in shown
+    assert not developer_api.requests
 
 
 def test_a_secret_is_asked_for_and_not_shown(developer_api: DeveloperApi) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge.apps import new_app
+from edge.apps import Status, new_app
 from edge.asgi import call
 from edge.world import DIGESTER, NOW
 from endpoints.table import BUCKET, VALID, fill
@@ -41,3 +41,21 @@ async def test_each_path_has_its_endpoint_and_no_other_path_has_one(
     answer = await call(app, method, path, body=ASK if method == "POST" else b"", headers=BEARER)
     assert answer.status == status
     assert (app.find_endpoint(path) is None) is (status == 404)
+
+
+class BrokenStatus(Status):
+    @property
+    def revision(self) -> int:  # type: ignore[override]
+        raise OSError("no such thing")
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/metrics"])
+async def test_a_bug_of_ours_is_told_as_a_problem_everywhere(
+    replica: Replica, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    status = BrokenStatus()
+    app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), status)
+    answer = await call(app, "GET", path, headers=[(b"x-request-id", b"mine")])
+    assert (answer.status, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.json()["requestId"] == "mine"
+    assert "request mine failed" in caplog.text

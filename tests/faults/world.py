@@ -136,7 +136,7 @@ class World:
                 history.damages.append((time.monotonic(), step.target))
                 corrupt(server.data_dir / "replica" / "data.mdb", dice)
 
-    def mend(self, step: Step) -> None:
+    def mend(self, step: Step, history: History) -> None:
         """Undo a step. What does not come back by itself then, `heal` sees to."""
         if step.fault in LINK_FAULTS:
             self.links[step.owner].heal()
@@ -150,6 +150,8 @@ class World:
         else:
             server = self.servers()[step.target]
             server.kill()
+            if step.fault is Fault.STOP:
+                history.comebacks.append((time.monotonic(), step.target))
             server.start()
 
     def heal(self) -> None:
@@ -295,4 +297,4 @@ def _at_broker(link: Proxy) -> str:
 
 
 def _seen(puts: Sequence[Change], scope: ScopeFilter) -> list[Change]:
-    return [put for put in puts if scope.shows(put)]
+    return [shown for put in puts if (shown := scope.view(put)) is not None]

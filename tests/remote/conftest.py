@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from support.process import EdgeProcess, ServeProcess
+from support.process import EdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 
 ROOT_KEY = "root-key-of-the-tested-deployment"
@@ -90,4 +90,32 @@ def new_edge(origin: Origin, proxy: Proxy, tmp_path: Path) -> Iterator[Callable[
 
     yield start
     for one in started:
+        one.kill()
+
+
+@pytest.fixture
+def fleet(origin: Origin, proxy: Proxy, tmp_path: Path) -> Iterator[Callable[..., EdgeProcess]]:
+    """Starts edges, each with a directory of its own, following the origin or what stands before it."""
+    from remote.fleet import state_of
+
+    started: list[EdgeProcess] = []
+
+    def start(name: str, *arguments: str, url: str | None = None) -> EdgeProcess:
+        edge = EdgeProcess(
+            tmp_path / name,
+            url or origin.process.url,
+            origin.token,
+            origin.pepper_file,
+            *arguments,
+            KEYWRIGHT_EDGE_NAME=name,
+            KEYWRIGHT_REGION="test-1",
+        )
+        started.append(edge)
+        edge.wait_until_ready()
+        until(lambda: state_of(origin, name) == (True, "synced"))
+        return edge
+
+    yield start
+    for one in started:
+        # A process that is paused can't be waited for.
         one.kill()

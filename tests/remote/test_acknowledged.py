@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,55 +14,12 @@ import httpx2
 import pytest
 
 from remote.conftest import BUCKET, BUCKETS, ROOT_KEY, Origin
+from remote.fleet import EDGES, KEYS, listed, revoke, state_of
 from support.postgres import Postgres
 from support.process import EdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 
-pytestmark = [pytest.mark.long(200), pytest.mark.timeout(240)]
-
-EDGES = "/v1/accounts/my-account/edges"
-KEYS = f"{BUCKETS}/{BUCKET}/consumers/one/keys"
-
-
-@pytest.fixture
-def fleet(origin: Origin, proxy: Proxy, tmp_path: Path) -> Iterator[Callable[..., EdgeProcess]]:
-    """Starts edges, each with a directory of its own, following the origin or what stands before it."""
-    started: list[EdgeProcess] = []
-
-    def start(name: str, *arguments: str, url: str | None = None) -> EdgeProcess:
-        edge = EdgeProcess(
-            tmp_path / name,
-            url or origin.process.url,
-            origin.token,
-            origin.pepper_file,
-            *arguments,
-            KEYWRIGHT_EDGE_NAME=name,
-            KEYWRIGHT_REGION="test-1",
-        )
-        started.append(edge)
-        edge.wait_until_ready()
-        until(lambda: state_of(origin, name) == (True, "synced"))
-        return edge
-
-    yield start
-    for one in started:
-        # A process that is paused can't be waited for.
-        one.kill()
-
-
-def listed(origin: Origin) -> dict[str, dict[str, Any]]:
-    return {edge["name"]: edge for edge in origin.call("GET", EDGES)["data"]}
-
-
-def state_of(origin: Origin, name: str) -> tuple[bool, str] | None:
-    edge = listed(origin).get(name)
-    return None if edge is None else (edge["connected"], edge["state"])
-
-
-def revoke(origin: Origin, key: dict[str, Any], query: str) -> httpx2.Response:
-    answer = origin.client.delete(f"{KEYS}/{key['id']}?{query}", timeout=60)
-    assert answer.status_code == 204, answer.text
-    return answer
+pytestmark = pytest.mark.long(70)
 
 
 def test_once_all_have_applied_it_no_edge_accepts_a_revoked_key_at_its_very_next_request(
@@ -80,21 +37,6 @@ def test_once_all_have_applied_it_no_edge_accepts_a_revoked_key_at_its_very_next
         assert [edge.verdict(key["key"]) for edge in edges] == ["UNKNOWN"] * 3
         assert {edges[1].verdict(key["key"]) for _ in range(4)} == {"UNKNOWN"}
     assert {edge["region"] for name, edge in listed(origin).items() if name in {"near", "two", "slow"}} == {"test-1"}
-
-
-@pytest.mark.parametrize("seconds", [9, 14])
-def test_after_an_outage_every_edge_that_ever_reported_is_waited_for_and_none_accepts_what_ended(
-    origin: Origin, fleet: Callable[..., EdgeProcess], seconds: int
-) -> None:
-    edge = fleet("backing-off")
-    keys = [origin.new_key() for _ in range(3)]
-    until(lambda: {edge.verdict(key["key"]) for key in keys} == {"VALID"})
-    origin.process.kill()
-    time.sleep(seconds)
-    origin.restart()
-    for key in keys:
-        answer = revoke(origin, key, "wait=all&timeout=30000")
-        assert (answer.headers["keywright-applied"], edge.verdict(key["key"])) == ("2/2", "UNKNOWN")
 
 
 def test_many_who_wait_at_once_are_all_answered(origin: Origin, fleet: Callable[..., EdgeProcess]) -> None:
@@ -141,137 +83,6 @@ def test_an_edge_that_is_stopped_says_goodbye_with_its_last_worker_and_one_that_
     killed.kill()
     answer = revoke(origin, origin.new_key(), "wait=all&timeout=300")
     assert (answer.headers["keywright-applied"], answer.headers["keywright-pending"]) == ("1/2", "killed")
-
-
-def test_an_edge_that_said_goodbye_answers_again_only_when_it_has_what_ended_meanwhile(
-    origin: Origin, proxy: Proxy, fleet: Callable[..., EdgeProcess], tmp_path: Path
-) -> None:
-    key = origin.new_key()
-    edge = fleet("stopped", url=proxy.url)
-    until(lambda: edge.verdict(key["key"]) == "VALID")
-    edge.stop()
-    assert revoke(origin, key, "wait=all").headers["keywright-applied"] == "1/1"
-    proxy.cut()
-    again = EdgeProcess(tmp_path / "stopped", proxy.url, origin.token, origin.pepper_file)
-    try:
-        until(lambda: _answers(again), timeout=60)
-        assert again.verdict(key["key"]) == "503"
-        proxy.heal()
-        until(lambda: again.verdict(key["key"]) != "503", timeout=30)
-        assert again.verdict(key["key"]) == "UNKNOWN"
-    finally:
-        again.kill()
-
-
-def test_a_stop_while_the_origin_is_away_leaves_the_edge_pending(
-    origin: Origin, proxy: Proxy, fleet: Callable[..., EdgeProcess]
-) -> None:
-    edge = fleet("cut", url=proxy.url)
-    proxy.cut()
-    edge.stop()
-    answer = revoke(origin, origin.new_key(), "wait=all&timeout=300")
-    assert answer.headers["keywright-pending"] == "cut"
-
-
-def test_an_edge_is_in_step_soon_after_the_origin_is_back_however_long_it_backed_off(
-    origin: Origin, fleet: Callable[..., EdgeProcess]
-) -> None:
-    edge = fleet("backing-off")
-    for seconds in (6, 12):
-        origin.process.kill()
-        time.sleep(seconds)
-        origin.restart()
-        back_at = time.monotonic()
-        until(lambda: edge.get("/readyz")["synced"], timeout=30)
-        assert time.monotonic() - back_at < 3
-
-
-def test_a_leased_edge_refuses_when_it_is_cut_off_and_is_retired_then(
-    origin: Origin, proxy: Proxy, tmp_path: Path
-) -> None:
-    key = origin.new_key()
-    variables = {"KEYWRIGHT_EDGE_NAME": "leased", "KEYWRIGHT_REFUSE_AFTER_SECONDS": "8"}
-    place = tmp_path / "leased"
-    edge = EdgeProcess(place, proxy.url, origin.token, origin.pepper_file, "--workers", "2", **variables)
-    again = None
-    try:
-        edge.wait_until_ready()
-        until(lambda: state_of(origin, "leased") == (True, "synced"))
-        until(lambda: {edge.verdict(key["key"]) for _ in range(6)} == {"VALID"})
-        assert (listed(origin)["leased"]["refusesAfterSeconds"], listed(origin)["leased"]["leased"]) == (8, True)
-        proxy.cut()
-        answer = revoke(origin, key, "wait=all&timeout=30000")
-        assert (answer.headers["keywright-applied"], answer.headers["keywright-refusing"]) == ("1/1", "leased")
-        assert {edge.verdict(key["key"]) for _ in range(8)} == {"503"}
-        ready = httpx2.get(f"{edge.url}/readyz", timeout=5)
-        assert (ready.status_code, ready.json()["ready"]) == (503, False)
-        # Started again without the setting it is bound by what it told all the same.
-        edge.kill()
-        again = EdgeProcess(place, proxy.url, origin.token, origin.pepper_file, KEYWRIGHT_EDGE_NAME="leased")
-        until(lambda: _answers(again), timeout=60)
-        assert again.verdict(key["key"]) == "503"
-        until(lambda: "leased" not in listed(origin), timeout=70)
-        proxy.heal()
-        until(lambda: again.verdict(key["key"]) == "UNKNOWN", timeout=30)
-        until(lambda: state_of(origin, "leased") == (True, "synced"))
-        assert listed(origin)["leased"]["refusesAfterSeconds"] is None
-    finally:
-        for one in (edge, again):
-            if one is not None:
-                one.kill()
-
-
-def _answers(edge: EdgeProcess) -> bool:
-    try:
-        return edge.get("/livez") == {"alive": True}
-    except httpx2.TransportError:
-        return False
-
-
-def test_an_edge_whose_reports_alone_are_cut_off_refuses_before_it_is_not_waited_for(
-    origin: Origin, proxy: Proxy, fleet: Callable[..., EdgeProcess]
-) -> None:
-    for bucket in origin.call("GET", BUCKETS)["data"]:
-        limit = {"maxStalenessSeconds": 4, "whenStale": "refuse"}
-        origin.call("PATCH", f"{BUCKETS}/{bucket['name']}", json=limit)
-    edge = fleet("unheard", url=proxy.url)
-    key = origin.new_key()
-    until(lambda: edge.verdict(key["key"]) == "VALID")
-    until(lambda: listed(origin)["unheard"]["refusesAfterSeconds"] == 10)
-    # The feed that is open goes on: only what the edge sends is held, and its feed sends nothing.
-    proxy.holds_requests = True
-    answer = revoke(origin, key, "wait=all&timeout=30000")
-    assert (answer.headers["keywright-applied"], answer.headers.get("keywright-refusing")) == ("1/1", "unheard")
-    assert edge.verdict(key["key"]) in {"503", "UNKNOWN"}
-    other = origin.new_key()
-    assert edge.verdict(other["key"]) == "503"
-
-
-def test_a_cut_edge_refuses_where_the_owner_says_so_in_every_worker_and_after_a_restart_and_serves_elsewhere(
-    origin: Origin, proxy: Proxy, fleet: Callable[..., EdgeProcess], tmp_path: Path
-) -> None:
-    key = origin.new_key()
-    strict, lenient = BUCKET, "my-project-preview"
-    edge = fleet("strict", "--workers", "2", url=proxy.url)
-    limit = {"maxStalenessSeconds": 4, "whenStale": "refuse"}
-    answer = origin.client.patch(f"{BUCKETS}/{strict}?wait=all&timeout=20000", json=limit)
-    assert (answer.status_code, answer.headers["keywright-applied"]) == (200, "2/2")
-    assert edge.verdict(key["key"]) == "VALID"
-    proxy.cut()
-    until(lambda: {edge.verdict(key["key"]) for _ in range(8)} == {"503"}, timeout=30)
-    assert {edge.verdict(key["key"], lenient) for _ in range(8)} == {"UNKNOWN"}
-    edge.kill()
-    again = EdgeProcess(tmp_path / "strict", proxy.url, origin.token, origin.pepper_file).wait_until_ready()
-    try:
-        assert again.verdict(key["key"]) == "503"
-        assert again.get("/readyz")["lag_seconds"] > 4
-        # In the same moment the forward-auth door gives no 401.
-        asked = httpx2.get(f"{again.url}/v1/forward-auth/{strict}", headers={"authorization": "Bearer nothing-good"})
-        assert asked.status_code == 503
-        proxy.heal()
-        until(lambda: again.verdict(key["key"]) == "VALID", timeout=30)
-    finally:
-        again.kill()
 
 
 def test_an_edge_of_another_origin_on_the_same_record_is_waited_for(postgres: Postgres, tmp_path: Path) -> None:

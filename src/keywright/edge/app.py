@@ -5,16 +5,15 @@ serve puts it beside the origin: `find_endpoint` gives what answers at a path th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from keywright.domain.problems import NotFound
-from keywright.edge.http.endpoint import Receive, Scope, Send, send_problem
+from keywright.edge.http.endpoint import Endpoint, answering_failures, send_problem
 from keywright.edge.http.forward_auth import PREFIX as FORWARD_AUTH_PREFIX
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
-from keywright.edge.http.metrics import Metrics
+from keywright.edge.http.metrics import CountingEndpoint, Metrics
 from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.worker_counts import WorkerCounts
@@ -22,16 +21,17 @@ from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from keywright.domain.keyformat import Digester
     from keywright.edge.grpc.ext_authz import GrpcServer
+    from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.http.health import SyncStatus
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.replica.replica import Replica
     from keywright.runtime.clock import Clock
+    from keywright.runtime.disk import Disk
     from keywright.runtime.settings import PlaneSettings
-
-Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class EdgeApp:
@@ -44,13 +44,11 @@ class EdgeApp:
         self._validate_api = validate_api
         self._forward_auth = forward_auth
         self._metrics = metrics
-        self._others: dict[str, Endpoint] = {
-            "/livez": health.livez,
-            "/readyz": health.readyz,
-            "/metrics": metrics,
-        }
+        others: dict[str, Endpoint] = {"/livez": health.livez, "/readyz": health.readyz, "/metrics": metrics}
         if jwks is not None:
-            self._others["/.well-known/jwks.json"] = jwks
+            others["/.well-known/jwks.json"] = jwks
+        # The two on the hot path see to their own failures.
+        self._others = {path: answering_failures(endpoint) for path, endpoint in others.items()}
 
     def find_endpoint(self, path: str) -> Endpoint | None:
         """What answers at this path, None where that is not the edge's to say."""
@@ -82,7 +80,7 @@ class EdgeApp:
 
 
 def new_edge_app(
-    settings: PlaneSettings, replica: Replica, digester: Digester, status: SyncStatus, clock: Clock
+    settings: PlaneSettings, replica: Replica, digester: Digester, status: SyncStatus, clock: Clock, disk: Disk
 ) -> EdgeApp:
     """The edge of one worker, to be made in that worker. Raises KeyFileError."""
     validator = Validator(replica, digester, clock.millis)
@@ -101,7 +99,8 @@ def new_edge_app(
         min_revision_seconds=settings.min_revision_seconds,
         signer=signer,
     )
-    metrics = Metrics({"validate": validate_api, "forward-auth": forward_auth}, status, WorkerCounts.of_environment())
+    endpoints: dict[str, CountingEndpoint] = {"validate": validate_api, "forward-auth": forward_auth}
+    metrics = Metrics(endpoints, status, disk, WorkerCounts.of_environment())
     jwks = None if signer is None else Jwks(signer.jwks)
     return EdgeApp(validate_api, forward_auth, Health(status), metrics, jwks)
 

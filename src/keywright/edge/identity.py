@@ -55,8 +55,11 @@ class Identity:
         lag_seconds: float,
         refuses_after_seconds: float | None = None,
         is_leased: bool = False,
+        is_starting: bool | None = None,
     ) -> Report:
-        """What this edge says of itself now."""
+        """What this edge says of itself now. Without a cursor it is starting, unless it says otherwise: that it can't
+        tell how far it is.
+        """
         self._number += 1
         state = EdgeState.SYNCED if is_synced else EdgeState.BEHIND
         return Report(
@@ -67,7 +70,7 @@ class Identity:
             name=self.name,
             region=self.region,
             version=__version__,
-            state=EdgeState.STARTING if cursor is None else state,
+            state=EdgeState.STARTING if (cursor is None if is_starting is None else is_starting) else state,
             since=max(0, to_millis(since)),
             # An older version left no stamp: nobody can tell which history that is.
             cursor=cursor if cursor is not None and cursor.stamp else None,

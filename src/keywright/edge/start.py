@@ -43,6 +43,7 @@ def run(settings: EdgeSettings) -> None:
     variables.warn_of_unknown(os.environ, _log)
     variables.warn_of_old_names(os.environ, Part.EDGE, _log)
     server.prepare(settings.host, settings.port, settings.grpc_port)
+    server.check_broker(settings.broker)
     _check(settings)
     print(f"Keywright {__version__} edge on {settings.url}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
@@ -57,11 +58,13 @@ def _check(settings: EdgeSettings) -> None:
     try:
         # In this order: a directory that was mistyped holds no pepper, and is not made.
         digester = secret_files.load_digester(settings.pepper, settings.pepper_file)
+        secret_files.check_private(*settings.private_files)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"can't use the data directory {settings.data_dir}: {str(error.strerror).lower()}") from None
     except KeyFileError as error:
-        raise StartError(f"{error}; an edge has the pepper of its origin") from None
+        hint = "" if "by others" in str(error) else "; an edge has the pepper of its origin"
+        raise StartError(f"{error}{hint}") from None
     try:
         new_signer(settings, digester, Clock())
     except KeyFileError as error:

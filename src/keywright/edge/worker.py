@@ -20,6 +20,7 @@ from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
 from keywright.runtime import secret_files, server
 from keywright.runtime.clock import Clock
+from keywright.runtime.disk import MIB, Disk
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EdgeSettings
 
@@ -39,6 +40,7 @@ class EdgeWorker:
         self._replica = Replica.open_or_replace(
             settings.replica_dir, digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
+        disk = self._replica.disk = Disk([settings.data_dir], settings.disk_reserve_mib * MIB)
         lease = Lease(
             settings.replica_dir / "lease.json", clock, sync_clock.lag_seconds, seconds=settings.refuse_after_seconds
         )
@@ -46,6 +48,7 @@ class EdgeWorker:
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
+        self._haproxy = self._new_haproxy_maps(settings, clock)
         self._election = new_election(
             self._replica,
             settings.replica_dir,
@@ -55,10 +58,12 @@ class EdgeWorker:
             identity,
             self._reports,
             lease,
+            mirror=self._haproxy,
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
         )
-        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock)
+        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock, disk)
+        self._disk = disk
         client_addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header)
         self._connections = Connections(
             server.ceilings(settings.port, settings.grpc_port),
@@ -68,7 +73,6 @@ class EdgeWorker:
         self._grpc = None
         if settings.grpc_port:
             self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
-        self._haproxy = self._new_haproxy_maps(settings, clock)
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
         """What ends when `_stop` is set."""
@@ -84,7 +88,7 @@ class EdgeWorker:
     async def start(self) -> None:
         if self._grpc is not None:
             await self._grpc.start()
-        runs = [self._election.run, self._edge.run, self._connections.run]
+        runs = [self._election.run, self._edge.run, self._disk.run, self._connections.run]
         if self._haproxy is not None:
             runs.append(self._haproxy.run)
         self._running = [asyncio.create_task(run(self._stop)) for run in runs]
@@ -107,6 +111,7 @@ class EdgeWorker:
             is_following=lambda: self._election.is_following,
             lease_seconds=settings.haproxy_lease_seconds,
             clock=clock.millis,
+            note_path=settings.replica_dir / "haproxy.json",
         )
         self._replica.observer = maps
         return maps

@@ -21,6 +21,7 @@ from keywright.edge.sync.reporting import Reports
 from keywright.edge.sync.wiring import new_election, new_http_feed, new_http_reports
 from keywright.policy.source import READY_SECONDS, ReplicaSource
 from keywright.protocol.reports import edge_name_of, is_edge_name
+from keywright.runtime import extras
 from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class EmbeddedReplica(ReplicaSource):
         latter no write waits for this replica. The pepper is the origin's, `pepper.key` in the directory unless it is
         said where else. `name` (that of the host) and `region` are what the list of edges shows.
 
-        Raises KeyFileError, ValueError.
+        Raises ValueError. The pepper is read when the replica is opened.
         """
         super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
         self._new_feed = new_feed
@@ -95,7 +96,7 @@ class EmbeddedReplica(ReplicaSource):
     ) -> EmbeddedReplica:
         """Follows the origin at this address over HTTP. `token` is a management key with `feed: true`.
 
-        Raises KeyFileError, ValueError.
+        Raises ValueError.
         """
         if not origin.startswith(("https://", "http://")) or "@" in origin:
             raise ValueError("the origin is an address, such as https://keys.internal")
@@ -109,7 +110,8 @@ class EmbeddedReplica(ReplicaSource):
 
     @classmethod
     def from_broker(cls, broker: NatsOptions, *, directory: str | Path, **options: Unpack[Options]) -> EmbeddedReplica:
-        """Follows the NATS broker that an origin relays to. Raises KeyFileError, ValueError."""
+        """Follows the NATS broker that an origin relays to. Raises ValueError, MissingExtra."""
+        extras.require("nats", "nats", "A NATS broker")
         # Its client is loaded by those who use it.
         from keywright.edge.sync.nats_feed import NatsFeed
         from keywright.edge.sync.nats_reports import NatsReports
@@ -149,8 +151,6 @@ class EmbeddedReplica(ReplicaSource):
         feed = self._new_feed(self._digester, self._name)
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
-        lease = self._new_lease()
-        replica.bind(lease)
         # An application closes and opens it as its server has it, also while the origin is away: that is no goodbye.
         self._election = new_election(
             replica,
@@ -160,7 +160,7 @@ class EmbeddedReplica(ReplicaSource):
             self._sync_clock,
             identity,
             reports,
-            lease,
+            self._lease,
             says_goodbye=False,
         )
         try:

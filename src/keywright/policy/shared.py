@@ -32,16 +32,13 @@ class SharedReplica(ReplicaSource):
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         """`directory` is the data directory of the edge, in which its pepper is, too, unless it is said where else.
-
-        Raises KeyFileError.
+        It is read when the replica is opened.
         """
         super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
-        replica = Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
-        replica.bind(self._new_lease())
-        return replica
+        return Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     def _wake(self) -> None:
         """Nothing to do: what `_keep` waits for is `_stopping` itself."""

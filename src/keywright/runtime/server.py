@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -11,11 +12,18 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
+from importlib import import_module
 from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
+from keywright.runtime import extras
+from keywright.runtime.extras import MissingExtra
 from keywright.runtime.logging import SERVER_LOGS
+from keywright.runtime.nats_options import NatsOptions
+from keywright.runtime.processes.parent import DRAIN_SECONDS as ORPHAN_SECONDS
+from keywright.runtime.processes.parent import end_with_parent
+from keywright.runtime.processes.port_holder import find_holder
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -83,9 +91,10 @@ def run(target: str, host: str, port: int, workers: int, grpc_port: int | None =
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings, HTTP2Settings
     from granian.log import LogLevels
-    from granian.server import Server
 
-    server = Server(
+    from keywright.runtime.processes.supervised import SupervisedServer
+
+    server = SupervisedServer(
         target,
         address=host,
         port=port,
@@ -104,7 +113,15 @@ def run(target: str, host: str, port: int, workers: int, grpc_port: int | None =
         http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000, max_buffer_size=MAX_HEAD_BYTES),
         http2_settings=HTTP2Settings(max_concurrent_streams=MAX_STREAMS, max_headers_size=MAX_HEAD_BYTES),
     )
-    server.serve()
+    server.serve(target_loader=_load)
+
+
+def _load(target: str) -> Callable[..., Any]:
+    """In the worker: the application."""
+    end_with_parent()
+    module, _, function = target.partition(":")
+    made: Callable[..., Any] = getattr(import_module(module), function)()
+    return made
 
 
 def ceilings(port: int, grpc_port: int | None) -> dict[int, int]:
@@ -138,7 +155,18 @@ def check_port(host: str, port: int, option: str = "--port") -> None:
             probe.bind((host, port))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise StartError(f"can't listen on {host}:{port}: {reason}; choose another {option} or --host") from None
+        holder = find_holder(port) if error.errno == errno.EADDRINUSE else None
+        advice = f"choose another {option} or --host"
+        if holder is not None:
+            reason += f" by pid {holder.id} ({holder.name})"
+            if holder.is_orphan:
+                reason += (
+                    f", a worker whose main process has ended, and which ends by itself within {ORPHAN_SECONDS:.0f} s"
+                )
+                advice = "try again then"
+            else:
+                advice = f"stop that one (kill {holder.id}), or {advice}"
+        raise StartError(f"can't listen on {host}:{port}: {reason}; {advice}") from None
 
 
 def check_grpc(host: str, port: int | None) -> None:
@@ -148,6 +176,18 @@ def check_grpc(host: str, port: int | None) -> None:
     if find_spec("grpc") is None or find_spec("google.protobuf") is None:
         raise StartError("--grpc-port needs grpcio and protobuf: pip install 'keywright[grpc]'")
     check_port(host, port, "--grpc-port")
+
+
+def check_broker(options: NatsOptions | None) -> None:
+    """Raises StartError, in words, when nobody could speak to the broker. Without one nothing is needed."""
+    if options is None:
+        return
+    try:
+        extras.require("nats", "nats", "KEYWRIGHT_NATS_URL (--nats)")
+        if options.credentials is not None:
+            extras.require("nkeys", "nats", "KEYWRIGHT_NATS_CREDENTIALS_FILE")
+    except MissingExtra as error:
+        raise StartError(str(error)) from None
 
 
 def when_stopping(call: Callable[[], None]) -> None:

@@ -30,6 +30,8 @@ from keywright.runtime.settings import OriginSettings
 from keywright.serve import deployment_id, key_files
 from keywright.serve.key_files import KeyFileError
 
+DEFAULT_URL = "http://127.0.0.1:8080"
+"""Where the command line looks for an origin by itself."""
 BOOTSTRAP_KEY_LENGTH = 32
 """Of what somebody made up, this much can't be guessed; of a first start only, since older ones had less."""
 NO_DEPLOYMENT = "there is no deployment here yet; `keywright serve` makes one"
@@ -152,6 +154,7 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
         raise StartError(f"{error}; restore it from your backup: this deployment was made with it") from None
     limits = Limits(
         metadata_bytes=settings.max_metadata_bytes,
+        identity_bytes=settings.max_identity_bytes,
         tags=settings.max_tags,
         session_idle=timedelta(minutes=settings.session_idle_minutes),
         session_life=timedelta(minutes=settings.session_minutes),
@@ -176,7 +179,8 @@ async def check_keys(database: Database, settings: OriginSettings, digester: Dig
 def banner(settings: OriginSettings, started: Started) -> str:
     """What `serve` prints: where it is, and at the first start, once, the key and the first call to try."""
     url = settings.url
-    lines = [f"Keywright {__version__} on {url}  (reference: {url}/docs)", f"Data: {settings.data_dir}"]
+    lines = [f"Keywright {__version__} on {url}  (reference: {url}/docs)"]
+    lines += [f"Admin portal: {url}/admin", f"Developer portals: {url}/portal/BUCKET", f"Data: {settings.data_dir}"]
     lines += [f"Deployment: {started.deployment_id}"]
     lines += [f"Root key lost or leaked: keywright root-key create --data-dir {settings.data_dir}"]
     lines += [f"Note: {note}" for note in started.notes]
@@ -192,6 +196,11 @@ def banner(settings: OriginSettings, started: Started) -> str:
             "",
             f"    export API_KEY={shown}",
             f"    export BUCKET_NAME={bucket}",
+            "",
+            "For the command line, the same under the names that it reads:",
+            "",
+            "    export KEYWRIGHT_MANAGEMENT_KEY=$API_KEY KEYWRIGHT_BUCKET=$BUCKET_NAME",
+            *([f"    export KEYWRIGHT_URL={url}"] if url != DEFAULT_URL else []),
             "",
             "Create the first consumer:",
             "",

@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keywright.edge.app import new_edge_app
@@ -35,6 +36,7 @@ from keywright.origin.db.snapshot_stream import stream_snapshot
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import Deployment, find_deployment
 from keywright.origin.edges.registry import Edges
+from keywright.origin.grants.ends import GrantEnds
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
@@ -45,6 +47,7 @@ from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
 from keywright.runtime.backoff import Backoff
 from keywright.runtime.clock import Clock
+from keywright.runtime.disk import MIB, Disk
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve import deployment_id
@@ -148,6 +151,8 @@ class ServeWorker:
         self._replica = Replica.open_or_replace(
             settings.replica_dir, dependencies.digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
         )
+        disk = self._disk = Disk(_directories(settings, self._database), settings.disk_reserve_mib * MIB)
+        self._replica.disk = disk
         commits = self._database.commits
         self._sync_loop = SyncLoop(
             self._replica,
@@ -160,7 +165,8 @@ class ServeWorker:
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
-        self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock)
+        self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock, disk)
+        self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
         client_addresses = ClientAddresses(settings.trusted_proxies, settings.client_address_header)
         self._connections = Connections(
@@ -181,6 +187,8 @@ class ServeWorker:
                 end_user_rate=RateLimiter(settings.end_users.rate_limit),
                 cors_origins=settings.end_users.cors_origins,
                 mailer=_mailer(settings.end_users),
+                disk=disk,
+                feed_streams_of_token=settings.feed_streams_per_token,
                 client_addresses=client_addresses,
                 wrong_keys=WrongKeys(settings.wrong_keys_per_minute),
                 public_url=settings.end_users.public_url,
@@ -241,7 +249,9 @@ class ServeWorker:
             asyncio.create_task(self._sync_loop.run(self._stop)),
             asyncio.create_task(self._edges.run(self._stop)),
             asyncio.create_task(self._edge.run(self._stop)),
+            asyncio.create_task(self._disk.run(self._stop)),
             asyncio.create_task(self._connections.run(self._stop)),
+            asyncio.create_task(self._grant_ends.run(self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
         if self._publisher is not None:
@@ -303,6 +313,12 @@ def create_app() -> ServeWorker:
     settings = OriginSettings.load()
     configure_logs(settings.log_level, settings.log_format)
     return ServeWorker(settings)
+
+
+def _directories(settings: OriginSettings, database: Database) -> list[Path]:
+    """Where this process, and its database if that is a file, write to."""
+    file = database.file
+    return [settings.data_dir] if file is None else [settings.data_dir, file.parent]
 
 
 def _end_users(settings: EndUserSettings) -> EndUsers | None:

@@ -160,7 +160,7 @@ async def test_publishers_that_run_at_once_put_each_change_there_once_and_in_ord
             await others.enter_async_context(another_publisher(world))
         # One that begins in the middle of changes can't know what was lost, and writes a snapshot, behind which the
         # broker keeps fewer of them.
-        await until(lambda: caplog.text.count("relays to the broker from revision") == 3)
+        await until(lambda: caplog.text.count("publishes to NATS from revision") == 3)
         await asyncio.gather(*(make_changes(service, 10) for _ in range(4)))
         await world.until_the_edge_equals_the_record()
         log = [change for _, change in await log_of(world.database)]

@@ -70,7 +70,12 @@ def retire_edge(
     account: shared_options.Account = None,
 ) -> None:
     """Say that an edge is gone for good: no write waits for it any more. Stop it first; one that runs is back soon."""
-    confirm(f"Retire edge {plain(edge_id)}? It must not run any more: nobody will wait for it.", is_sure=yes)
+    confirm(
+        f"Retire edge {plain(edge_id)}? It must not run any more: nobody will wait for it.",
+        is_sure=yes,
+        refused="nothing was changed",
+        purpose="to retire it",
+    )
     with connect(url, account) as api:
         answer = api.delete("edges", edge_id)
     show_done(answer, f"Retired edge {edge_id}.", as_json=as_json)

@@ -20,6 +20,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 _log = logging.getLogger(__name__)
@@ -92,3 +93,15 @@ async def send_failure(scope: Scope, send: Send, error: Exception, extra_headers
     request_id = request_id_in(scope["headers"]).decode()
     _log.error("request %s failed", request_id, exc_info=error)
     await send_problem(scope, send, InternalServerError(), extra_headers, request_id)
+
+
+def answering_failures(endpoint: Endpoint) -> Endpoint:
+    """The same endpoint, whose failures are answered as `send_failure` does."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await endpoint(scope, receive, send)
+        except Exception as error:  # noqa: BLE001
+            await send_failure(scope, send, error)
+
+    return guarded

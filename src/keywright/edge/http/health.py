@@ -15,6 +15,25 @@ if TYPE_CHECKING:
     from keywright.edge.http.endpoint import Receive, Scope, Send
 
 
+class MirrorStatus(Protocol):
+    """How a HAProxy is doing whose maps the edge keeps (edge/sync/mirror.py)."""
+
+    @property
+    def is_synced(self) -> bool: ...
+    @property
+    def revision(self) -> int | None: ...
+    @property
+    def lag_seconds(self) -> float: ...
+    @property
+    def pending(self) -> int: ...
+    @property
+    def blocked(self) -> int: ...
+    @property
+    def is_believed(self) -> bool: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
 class SyncStatus(Protocol):
     """How far the replica is; a SyncLoop has it."""
 
@@ -30,6 +49,8 @@ class SyncStatus(Protocol):
     def is_refusing(self) -> bool: ...
     @property
     def reason(self) -> str | None: ...
+    @property
+    def mirror(self) -> MirrorStatus | None: ...
 
 
 class Health:
@@ -49,7 +70,7 @@ class Health:
         status = self._status
         revision, lag = status.revision, status.lag_seconds
         is_ready = revision is not None and not status.is_refusing
-        told = {
+        told: dict[str, object] = {
             "ready": is_ready,
             "synced": status.is_synced,
             "revision": revision,
@@ -58,4 +79,20 @@ class Health:
         }
         if status.reason is not None:
             told["reason"] = status.reason
+        if status.mirror is not None:
+            told["haproxy"] = _told_of(status.mirror)
         await send_document(scope, send, 200 if is_ready else 503, JSON, encode_json(told))
+
+
+def _told_of(mirror: MirrorStatus) -> dict[str, object]:
+    told: dict[str, object] = {
+        "synced": mirror.is_synced,
+        "answering": mirror.is_believed,
+        "revision": mirror.revision,
+        "lag_seconds": mirror.lag_seconds,
+        "pending_entries": mirror.pending,
+        "blocked_consumers": mirror.blocked,
+    }
+    if mirror.reason is not None:
+        told["reason"] = mirror.reason
+    return told

@@ -40,6 +40,7 @@ _TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes."
 ANSWERS_KEPT = 20_000
 _JSON = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 Message = dict[str, Any]
+Headers = list[tuple[bytes, bytes]]
 
 
 class _Question(msgspec.Struct):
@@ -82,17 +83,18 @@ class ValidateApi:
             verdict, key, consumer = self._validate(_secret_in(data), bucket)
             if key is not None and consumer is not None:
                 self.valid_count += 1
-                start, body = _valid(key, consumer)
+                headers, body = _valid(key, consumer)
             else:
-                start, body = self._refuse(verdict)
+                headers, body = self._refuse(verdict)
         except Problem as problem:
             await send_problem(scope, send, problem)
             return
         except Exception as error:  # noqa: BLE001
             await send_failure(scope, send, error)
             return
-        # The kept answer is everybody's: the id goes into a copy of its beginning.
-        await send({**start, "headers": [*start["headers"], (b"x-request-id", request_id(given_id))]})
+        # The kept headers are everybody's: the id goes into a copy of them.
+        id_header = (b"x-request-id", request_id(given_id))
+        await send({"type": "http.response.start", "status": 200, "headers": [*headers, id_header]})
         await send(body)
 
     async def _read(self, receive: Receive, length: int) -> bytes:
@@ -113,7 +115,7 @@ class ValidateApi:
         finally:
             self._slow_bodies.end(task)
 
-    def _refuse(self, verdict: Verdict) -> tuple[Message, Message]:
+    def _refuse(self, verdict: Verdict) -> tuple[Headers, Message]:
         self.counts[verdict] = self.counts.get(verdict, 0) + 1
         if verdict is Verdict.NO_BUCKET:
             raise no_bucket()
@@ -146,7 +148,7 @@ def _read_headers(scope: Scope) -> tuple[int, bool, bytes | None]:
 
 # What is kept here is a function of its arguments alone, so it can't go stale; at most some 600 bytes each.
 @lru_cache(maxsize=ANSWERS_KEPT)
-def _valid(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Message, Message]:
+def _valid(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Headers, Message]:
     consumer_id, name, metadata = consumer
     sub = encode_json(name)
     return _answer(
@@ -157,16 +159,13 @@ def _valid(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Message, Message]:
     )  # fmt: skip
 
 
-def _answer(body: bytes) -> tuple[Message, Message]:
+def _answer(body: bytes) -> tuple[Headers, Message]:
     headers = [
         (b"content-type", b"application/json"),
         (b"cache-control", b"no-store"),
         (b"content-length", b"%d" % len(body)),
     ]
-    return {"type": "http.response.start", "status": 200, "headers": headers}, {
-        "type": "http.response.body",
-        "body": body,
-    }
+    return headers, {"type": "http.response.body", "body": body}
 
 
 def _secret_in(data: bytes) -> str:

@@ -12,6 +12,7 @@ replaces files.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import logging
@@ -36,10 +37,22 @@ BROKEN = (
 )  # fmt: skip
 """What LMDB, or the decoding of a record, raises on bytes that neither of them wrote."""
 _DATABASES = (b"meta", b"buckets", b"bucket_names", b"consumers", b"keys")
+_LATER_DATABASES = (b"endings",)
+"""What earlier versions of this format did without: made where it is missing."""
 
 
 class ReplicaBroken(Exception):
     """The files are not a replica of this format, or no longer: they must be replaced, and filled from the record."""
+
+
+class ReplicaFull(OSError):
+    """There is no room on the disk for what was to be written; nothing was."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ENOSPC, f"the disk of {path} is full")
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class OtherFormat(ReplicaBroken):
@@ -58,8 +71,8 @@ class Files:
         self._lock = lock
         self._inode = 0
         self._env = lmdb.open(
-            str(path), map_size=map_size, max_dbs=len(_DATABASES), max_readers=512, max_spare_txns=1, mode=0o600,
-            readonly=is_reader, create=not is_reader,
+            str(path), map_size=map_size, max_dbs=len(_DATABASES) + len(_LATER_DATABASES), max_readers=512,
+            max_spare_txns=1, mode=0o600, readonly=is_reader, create=not is_reader,
         )  # fmt: skip
         try:
             self._inode = (path / "data.mdb").stat().st_ino
@@ -141,13 +154,18 @@ class Files:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Any]:
-        """The write transaction; commits when left. When the map is full it is doubled, and MapFullError raised."""
+        """The write transaction; commits when left. When the map is full it is doubled, and MapFullError raised.
+
+        Raises ReplicaFull, ReplicaBroken.
+        """
         try:
             with self._begin(write=True) as tx:
                 yield tx
         except lmdb.MapFullError:
             self._env.set_mapsize(self._env.info()["map_size"] * 2)
             raise
+        except lmdb.DiskError as error:
+            raise ReplicaFull(self.path) from error
         except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
             raise ReplicaBroken(str(error)) from error
 
@@ -248,6 +266,14 @@ class Files:
         with self._begin(write=False) as tx:
             if tx.get(b"format", db=self.meta) != FORMAT:
                 raise OtherFormat("another format")
+        self.endings = self._open_later(*_LATER_DATABASES, is_reader=is_reader)
+
+    def _open_later(self, name: bytes, *, is_reader: bool) -> Any:
+        """None for a mere reader of files that an earlier version keeps."""
+        try:
+            return self._env.open_db(name, create=not is_reader)
+        except (lmdb.NotFoundError, lmdb.ReadonlyError):
+            return None
 
 
 def _try_lock(lock: int) -> bool:

@@ -32,7 +32,7 @@ class IntegrityCheck:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._databases = (files.bucket_names, files.buckets, files.consumers, files.keys)
+        self._databases = (files.bucket_names, files.buckets, files.consumers, files.keys, files.endings)
         self._has_walked = False
         self._database = 0
         """The index of the database that the next step looks at."""

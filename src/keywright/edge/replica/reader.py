@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import lmdb
 
-from keywright.edge.replica import records
+from keywright.edge.replica import endings, records
 from keywright.edge.replica.files import ReplicaBroken
 from keywright.protocol.changes import Cursor
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
+    from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.files import Files
     from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.records import BucketRecord
@@ -177,6 +178,29 @@ class ReplicaReader:
         if len(rows) > limit:
             return puts, PagePosition(is_keys, rows[limit][0])
         return puts, None if is_keys else PagePosition(is_among_keys=True)
+
+    def find_key(self, bucket_number: int, digest: bytes) -> KeyRecord | None:
+        name = records.pack_bucket_number(bucket_number) + digest
+        with self._files.read() as tx:
+            kept = tx.get(name, db=self._files.keys)
+            return None if kept is None else records.decode_key(records.checked(name, kept))
+
+    @property
+    def count(self) -> int:
+        with self._files.read() as tx:
+            return int(tx.stat(self._files.keys)["entries"] + tx.stat(self._files.consumers)["entries"])
+
+    def has_been_at(self, cursor: Cursor) -> bool:
+        with self._files.read() as tx:
+            return endings.has_been_at(self._files, tx, cursor)
+
+    def endings_since(self, cursor: Cursor) -> tuple[Cursor, list[Ending]] | None:
+        with self._files.read() as tx:
+            now = read_cursor(self._files, tx, self._pepper_check)
+            if now is None or now == cursor:
+                return None if now is None else (now, [])
+            found = endings.since(self._files, tx, cursor)
+            return None if found is None else (now, found)
 
     def _new_view(self, tx: Any) -> _View:
         is_ready = read_cursor(self._files, tx, self._pepper_check) is not None

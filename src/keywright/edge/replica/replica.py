@@ -12,28 +12,40 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Protocol
 
+import lmdb
+
 from keywright.edge.replica import integrity
-from keywright.edge.replica.files import MAP_SIZE, Files, ReplicaBroken
+from keywright.edge.replica.files import MAP_SIZE, Files, ReplicaBroken, ReplicaFull
 from keywright.edge.replica.reader import NotReady, PagePosition, ReplicaReader, Stale
 from keywright.edge.replica.writer import Gap, ReplicaWriter, WrongPepper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from keywright.domain.verdict import KeyRecord
+    from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.lease import Lease
     from keywright.protocol.changes import Batch, BucketPut, Change, Cursor
+    from keywright.runtime.disk import Disk
 
     Guard = AbstractContextManager[object]
 
-__all__ = ["Gap", "NotReady", "Observer", "PagePosition", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
+__all__ = [
+    "UNREADABLE", "Gap", "NotReady", "Observer", "PagePosition", "Replica", "ReplicaBroken", "ReplicaFull", "Stale",
+    "WrongPepper",
+]  # fmt: skip
+
+
+UNREADABLE = (lmdb.Error, ReplicaBroken, ValueError, LookupError, TypeError)
+"""What reading a replica may raise when its files can't be read, or not any more."""
 
 
 class Observer(Protocol):
     """Somebody who is told, on the writer's thread, what this process has committed to the replica."""
 
-    def applied(self, batch: Batch) -> None: ...
+    def applied(self, batch: Batch, endings: Sequence[Ending]) -> None: ...
     def replaced(self) -> None: ...
     def swept(self, *, is_keys: bool, names: list[bytes]) -> None: ...
 
@@ -52,6 +64,8 @@ class Replica:
     """
 
     observer: Observer | None = None
+    disk: Disk | None = None
+    """Whose reserve is used when there is no room for what was committed; None where nobody looks after it."""
     _lease: Lease | None = None
 
     def __init__(
@@ -148,6 +162,23 @@ class Replica:
     def page(self, position: PagePosition, limit: int) -> tuple[list[Change], PagePosition | None]:
         return self._reader.page(position, limit)
 
+    @property
+    def count(self) -> int:
+        """How many keys and consumers there are, with those that are yet to be swept."""
+        return self._reader.count
+
+    def has_been_at(self, cursor: Cursor) -> bool:
+        """Whether it is known to have been there, on its way to where it is."""
+        return self._reader.has_been_at(cursor)
+
+    def find_key(self, bucket_number: int, digest: bytes) -> KeyRecord | None:
+        """The key itself, whatever has become of its bucket and its consumer."""
+        return self._reader.find_key(bucket_number, digest)
+
+    def endings_since(self, cursor: Cursor) -> tuple[Cursor, list[Ending]] | None:
+        """Where the replica is, and what ended since it was at `cursor`; None where that is not known (any more)."""
+        return self._reader.endings_since(cursor)
+
     def records(self) -> list[Change]:
         """Every record that can be reached, as puts in the order of a snapshot: a list, for tests and tools."""
         puts: list[Change] = [*self.buckets()]
@@ -160,13 +191,23 @@ class Replica:
     # -- writing: see ReplicaWriter -----------------------------------------------------------------------------------
 
     def apply(self, batch: Batch) -> Cursor:
-        cursor = self._writer.apply(batch)
+        try:
+            applied = self._writer.apply(batch)
+        except ReplicaFull:
+            if not self._make_room():
+                raise
+            applied = self._writer.apply(batch)
         if self.observer is not None:
-            self.observer.applied(batch)
-        return cursor
+            self.observer.applied(batch, applied.endings)
+        return applied.cursor
 
     def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
-        self._writer.load(deployment_id, pepper_check, cursor, changes)
+        try:
+            self._writer.load(deployment_id, pepper_check, cursor, changes)
+        except ReplicaFull:
+            # For the next attempt.
+            self._make_room()
+            raise
         if self.observer is not None:
             self.observer.replaced()
 
@@ -221,6 +262,15 @@ class Replica:
         """Ask to be the one process that follows the record into this replica; yields False, at once, if one does."""
         with self._files.try_lock("following.lock") as is_ours:
             yield is_ours
+
+    def _make_room(self) -> bool:
+        """Whether there was a reserve to give up. What found no room is counted."""
+        if self.disk is None:
+            return False
+        is_given = self.disk.give_up()
+        if not is_given:
+            self.disk.refused["replica"] += 1
+        return is_given
 
     def _use(self, files: Files) -> None:
         self._files = files

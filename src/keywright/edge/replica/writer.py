@@ -10,11 +10,12 @@ leave behind are *garbage*, which `sweep` takes away bit by bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
 import lmdb
 
-from keywright.edge.replica import records
+from keywright.edge.replica import endings, records
+from keywright.edge.replica.endings import Endings
 from keywright.edge.replica.reader import is_garbage, read_cursor
 from keywright.protocol.changes import (
     BucketDelete,
@@ -27,8 +28,9 @@ from keywright.protocol.changes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.files import Files
     from keywright.protocol.changes import Batch, Change, Cursor
 
@@ -51,6 +53,13 @@ class Swept:
     names: list[bytes]
 
 
+class Applied(NamedTuple):
+    """Where the replica is after a batch, and what that has ended: nothing if it had been applied before."""
+
+    cursor: Cursor
+    endings: Sequence[Ending]
+
+
 class ReplicaWriter:
     """Writes the open files, from any thread, each transaction on one. LMDB's writer lock puts all writers in a row."""
 
@@ -58,8 +67,8 @@ class ReplicaWriter:
         self._files = files
         self._pepper_check = pepper_check
 
-    def apply(self, batch: Batch) -> Cursor:
-        """Apply a batch that follows this replica's cursor, in one transaction; returns the cursor it has afterwards.
+    def apply(self, batch: Batch) -> Applied:
+        """Apply a batch that follows this replica's cursor, in one transaction; returns where that has led.
 
         A batch that follows an earlier revision is a repeat, or another process was faster: it is ignored, and what to
         ask for next is seen from the cursor. Raises Gap when changes before the batch are missing.
@@ -85,6 +94,7 @@ class ReplicaWriter:
             tx.put(b"deployment", deployment_id.encode(), db=files.meta)
             tx.put(b"pepper", pepper_check.encode(), db=files.meta)
             self._move(tx, cursor)
+            endings.begin(files, tx, cursor)
 
     def sweep(self, limit: int) -> Swept:
         """Look at up to `limit` records for garbage and remove it, going on where the last sweep stopped.
@@ -104,16 +114,19 @@ class ReplicaWriter:
             except lmdb.MapFullError:
                 continue  # The map has been doubled.
 
-    def _apply(self, tx: Any, batch: Batch) -> Cursor:
+    def _apply(self, tx: Any, batch: Batch) -> Applied:
         cursor = read_cursor(self._files, tx, self._pepper_check)
         if cursor is None or (cursor != batch.follows and cursor.revision <= batch.follows.revision):
             raise Gap(f"a batch follows {batch.follows}, the replica is at {cursor}")
         if cursor != batch.follows:
-            return cursor
+            return Applied(cursor, ())
+        ended = Endings(self._files, tx)
         for change in batch.changes:
+            ended.look_at(change)
             self._change(tx, change)
         self._move(tx, batch.cursor)
-        return batch.cursor
+        endings.note(self._files, tx, batch.follows, batch.cursor, ended.found)
+        return Applied(batch.cursor, ended.found)
 
     def _move(self, tx: Any, cursor: Cursor) -> None:
         tx.put(b"revision", records.pack_number(cursor.revision), db=self._files.meta)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import lmdb
 
 from keywright.domain.models import to_iso
+from keywright.edge.replica.mirror import MirrorStatus
 from keywright.edge.replica.replica import ReplicaBroken
 from keywright.edge.sync.presence import Presence
 from keywright.runtime import atomic_file, tasks
@@ -58,10 +59,11 @@ class LeaderElection:
         *,
         report: Callable[[], Awaitable[None]] | None = None,
         lease: Lease | None = None,
+        mirror_status: Callable[[], MirrorStatus] | None = None,
         say_goodbye: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`path` is the file in which the leader writes its status. `say_goodbye` is called when the last process on
-        the replica has ended as it was told to.
+        """`path` is the file in which the leader writes its status, and its mirror's. `say_goodbye` is called when the
+        last process on the replica has ended as it was told to.
         """
         self._replica = replica
         self._path = path
@@ -69,6 +71,7 @@ class LeaderElection:
         self._sync_clock = sync_clock
         self._report = report
         self._lease = lease
+        self._mirror_status = mirror_status
         self._presence = Presence(path.parent)
         self._say_goodbye = say_goodbye
         self._clock = clock
@@ -99,6 +102,13 @@ class LeaderElection:
     @property
     def reason(self) -> str | None:
         return self._sync_loop.reason if self._sync_loop else self._read().reason
+
+    @property
+    def mirror(self) -> MirrorStatus | None:
+        """How the mirror is doing that the leader keeps; None where there is none, or nobody who says so."""
+        if self._mirror_status is None:
+            return None
+        return self._mirror_status() if self._sync_loop else self._read().mirror
 
     @property
     def cursor(self) -> Cursor | None:
@@ -168,6 +178,7 @@ class LeaderElection:
             "since": to_iso(sync_loop.since),
             "reason": sync_loop.reason,
             "written_at": self._clock.elapsed(),
+            "mirror": None if self._mirror_status is None else self._mirror_status().to_json(),
         }
         atomic_file.write(self._path, json.dumps(status).encode(), is_durable=False)
 
@@ -186,6 +197,7 @@ class LeaderStatus:
     is_synced: bool
     since: datetime
     reason: str | None
+    mirror: MirrorStatus | None = None
 
     @classmethod
     def parse(cls, text: str, now: float) -> LeaderStatus:
@@ -197,4 +209,10 @@ class LeaderStatus:
         since = datetime.fromisoformat(told["since"])
         if now - told["written_at"] > STALE_SECONDS:
             return cls(is_synced=False, since=since, reason=NOBODY)
-        return cls(bool(told["synced"]), since, None if told["reason"] is None else str(told["reason"]))
+        mirror = told.get("mirror")
+        return cls(
+            bool(told["synced"]),
+            since,
+            None if told["reason"] is None else str(told["reason"]),
+            None if mirror is None else MirrorStatus.from_json(mirror),
+        )

@@ -101,6 +101,11 @@ class SyncLoop:
         return False
 
     @property
+    def mirror(self) -> None:
+        """Nothing mirrors a replica beside its origin."""
+        return None
+
+    @property
     def reason(self) -> str | None:
         """Why the replica is not in step, if it isn't and that is known."""
         return None if self._is_synced else self._reason

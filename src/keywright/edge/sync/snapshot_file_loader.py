@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keywright.domain.models import from_millis, to_iso
+from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.protocol.changes import BucketPut, Change, ConsumerPut, KeyPut
 from keywright.protocol.snapshot_file import SnapshotFileError, SnapshotHead, SnapshotReader
 
@@ -27,7 +28,7 @@ PIECE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a whole file holds."""
+    """What a whole file holds, of what a reader of the API would count."""
 
     head: SnapshotHead
     buckets: int
@@ -38,10 +39,18 @@ class Contents:
 def examine(path: Path, digester: Digester) -> Contents:
     """Reads the whole file. Raises SnapshotFileError."""
     counts: dict[type[Change], int] = {}
+    hidden: set[int] = set()
+    """The bucket of the management keys, which nobody sees among the buckets. It comes before what is in it."""
     with _opened(path, digester) as reader:
         for page in reader.pages():
             for change in page:
-                counts[type(change)] = counts.get(type(change), 0) + 1
+                match change:
+                    case BucketPut(name=name, number=number) if name == SYSTEM_BUCKET:
+                        hidden.add(number)
+                    case ConsumerPut(bucket_number=number) | KeyPut(bucket_number=number) if number in hidden:
+                        pass
+                    case _:
+                        counts[type(change)] = counts.get(type(change), 0) + 1
         return Contents(reader.head, *(counts.get(kind, 0) for kind in (BucketPut, ConsumerPut, KeyPut)))
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from keywright.edge.identity import Identity
     from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.lease import Lease
+    from keywright.edge.replica.mirror import Mirror
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.feed import Feed
     from keywright.edge.sync.nats_feed import NatsFeed
@@ -119,21 +120,25 @@ def new_election(
     reports: Reports | None,
     lease: Lease,
     *,
+    mirror: Mirror | None = None,
     late_seconds: float = 0.0,
     says_goodbye: bool = True,
 ) -> LeaderElection:
     """The part of this process. Without reports nobody hears of the edge, and no write waits for it.
 
-    `late_seconds` is for how long somebody believes what this edge said after it said so; such an edge can't say
-    goodbye. Nor does one with `says_goodbye=False`, which may be used again from its disk with the origin away.
+    What the edge has applied, `mirror` has applied, too. `late_seconds` is for how long somebody believes what this
+    edge said after it said so; such an edge can't say goodbye. Nor does one with `says_goodbye=False`, which may be
+    used again from its disk with the origin away.
     """
 
     def new_report() -> Report:
         promised = promise_of(replica, lease.seconds, now=clock.elapsed())
         told = lease.offer(promised)
+        cursor = election.cursor
         return identity.report(
             deployment_id(),
-            cursor=election.cursor,
+            cursor=cursor if mirror is None else mirror.reached(cursor),
+            is_starting=cursor is None,
             is_synced=election.is_synced,
             since=election.since,
             lag_seconds=election.lag_seconds,
@@ -163,6 +168,8 @@ def new_election(
     if reports is not None:
         reporter = Reporter(reports, new_report, random.uniform, on_taken=on_taken, elapsed=clock.elapsed)
     on_change = (lambda: None) if reporter is None else reporter.wake
+    if mirror is not None:
+        mirror.on_change = on_change
     election = LeaderElection(
         replica,
         replica_dir / "standing.json",
@@ -171,6 +178,7 @@ def new_election(
         sync_clock,
         report=None if reporter is None else reporter.run,
         lease=lease,
+        mirror_status=None if mirror is None else mirror.status,
         say_goodbye=say_goodbye,
     )
     return election

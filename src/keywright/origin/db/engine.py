@@ -18,6 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from keywright.origin.db import sqlite
+from keywright.runtime import extras
+from keywright.runtime.extras import MissingExtra
 
 CONNECT_SECONDS = 10
 
@@ -42,7 +44,11 @@ def create_engine(text: str) -> AsyncEngine:
 
 
 def _for_asyncpg(url: sa.URL) -> sa.URL:
-    """The URL with parameters as asyncpg names them. Raises ValueError for those that it has not."""
+    """The URL with parameters as asyncpg names them. Raises ValueError for those that it has not, and without it."""
+    try:
+        extras.require("asyncpg", "postgresql", "PostgreSQL")
+    except MissingExtra as error:
+        raise ValueError(f"can't be used: {error}") from None
     import asyncpg
 
     if "sslmode" in url.query:
@@ -73,6 +79,14 @@ class DatabaseUnavailable(Exception):
     """The record can't be reached, is locked or is full: nothing was changed, and trying again may help."""
 
 
+class DiskFull(DatabaseUnavailable):
+    """The database has no room: nothing was changed, and somebody must make some."""
+
+
+class DiskFailed(DatabaseUnavailable):
+    """The database can't use its disk, which may be full."""
+
+
 @contextmanager
 def translating() -> Iterator[None]:
     """Turn what drivers raise into the three failures that callers tell apart; everything else is a bug."""
@@ -87,11 +101,11 @@ def translating() -> Iterator[None]:
     except PoolTimeoutError as error:
         raise DatabaseUnavailable("every connection to the database is in use") from error
     except DBAPIError as error:
-        if error.connection_invalidated or _is_passing(error):
-            raise DatabaseUnavailable(_first_line(error)) from error
+        if error.connection_invalidated or _is_passing(error.orig):
+            raise _kind_of(error.orig)(_first_line(error)) from error
         raise
     except (ConnectionError, TimeoutError, socket.gaierror, sqlite3.OperationalError) as error:
-        raise DatabaseUnavailable(_first_line(error)) from error
+        raise _kind_of(error)(_first_line(error)) from error
 
 
 def _is_code(error: DBAPIError, *codes: str) -> bool:
@@ -99,13 +113,21 @@ def _is_code(error: DBAPIError, *codes: str) -> bool:
     return getattr(original, "sqlstate", None) in codes or getattr(original, "sqlite_errorname", None) in codes
 
 
-def _is_passing(error: DBAPIError) -> bool:
-    original = error.orig
+def _is_passing(original: BaseException | None) -> bool:
     # PostgreSQL classes 08 (connection), 40 (rolled back), 53 (resources), 57 (operator), 58 (system).
     state = getattr(original, "sqlstate", None) or ""
     name = getattr(original, "sqlite_errorname", None) or ""
     passing = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
     return state[:2] in {"08", "40", "53", "57", "58"} or name.startswith(passing)
+
+
+def _kind_of(original: BaseException | None) -> type[DatabaseUnavailable]:
+    state = getattr(original, "sqlstate", None)
+    name = getattr(original, "sqlite_errorname", None) or ""
+    # 53100 is disk_full; what is not an extended file may come as 58030, io_error, with the system's words.
+    if state == "53100" or name == "SQLITE_FULL" or (state == "58030" and "No space left" in str(original)):
+        return DiskFull
+    return DiskFailed if state == "58030" or name.startswith("SQLITE_IOERR") else DatabaseUnavailable
 
 
 def _first_line(error: Exception) -> str:

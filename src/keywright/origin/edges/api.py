@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from keywright.domain.models import from_millis
+from keywright.origin.edges import fleet
 from keywright.origin.edges.rules import Reported
 from keywright.origin.openapi.fields import ListOf, Moment, Shape
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathEdge, new_router
@@ -67,7 +68,7 @@ async def list_edges(
     """The edges of an account and those that follow the whole deployment, by name. One that fell silent stays until it
     is retired.
     """
-    found, total = await edges.list_of(work, account, page)
+    found, total = await fleet.list_of(work, edges, account, page)
     return ListOf.of([_show(edge, work.now) for edge in found], page, total)
 
 
@@ -82,4 +83,4 @@ async def retire_edge(work: CurrentUnitOfWork, edges: CurrentEdges, account: Pat
     """Says that an edge is gone for good: no write waits for it any more. One that still runs is back, and waited for,
     with its next report; so stop it first. An edge of the whole deployment needs the root key.
     """
-    await edges.retire(work, account, edge_id)
+    await fleet.retire(work, edges, account, edge_id)

@@ -17,7 +17,8 @@ from keywright.domain.problems import BadRequest, Problem
 from keywright.http.body import read_bounded
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.engine import DatabaseUnavailable
-from keywright.origin.edges.rules import DEPLOYMENT
+from keywright.origin.edges.scopes import EdgeScope
+from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
 from keywright.protocol.reports import MAX_BYTES, Report, ReportError, ReportSigner
@@ -30,13 +31,22 @@ class HttpAcknowledgements:
         self._edges = services.edges
         self._signer = ReportSigner(services.dependencies.digester)
 
-    async def answer(self, request: Request, authenticate: Callable[[Request], Awaitable[Actor]]) -> Response:
+    async def answer(
+        self,
+        request: Request,
+        authenticate: Callable[[Request], Awaitable[Actor]],
+        meter_of: Callable[[Actor], Meter],
+    ) -> Response:
         try:
             actor = await authenticate(request)
             body = await read_bounded(request.stream(), MAX_BYTES, f"A report has at most {MAX_BYTES} bytes.")
-            report = self._signer.decode(body)
-            grantee = actor.grantee
-            pause = await self._edges.acknowledge(report, DEPLOYMENT if grantee.is_root else grantee.account_id)
+            try:
+                report = self._signer.decode(body)
+            except ReportError:
+                # An edge's own reports come as often as writes that wait for them: only what is none of them counts.
+                meter_of(actor).check()
+                raise
+            pause = await self._edges.acknowledge(report, EdgeScope.of(actor.grantee))
         except ReportError as error:
             return render(BadRequest(f"{str(error)[:1].upper()}{str(error)[1:]}."), request)
         except Exception as error:  # noqa: BLE001

@@ -60,7 +60,7 @@ class NatsPublisher:
         self._source = PublishSource(database, FrameSigner(digester), digester.pepper_check(), clock, uniform)
         self._snapshot_changes = snapshot_changes
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, uniform)
-        self._failures = FailureLog(log, "can't relay to the broker")
+        self._failures = FailureLog(log, "can't publish to NATS")
         self._furthest: Cursor | None = None
 
     async def run(self) -> None:
@@ -78,7 +78,7 @@ class NatsPublisher:
                     self._backoff.reset()
                 pause = self._backoff.spread(REFUSED_PAUSE_SECONDS) if is_refused else self._backoff.next_pause()
             except Exception:
-                log.exception("the relay failed")
+                log.exception("publishing to NATS failed")
                 pause = self._backoff.spread(LONGEST_PAUSE_SECONDS)
             await asyncio.sleep(pause)
 

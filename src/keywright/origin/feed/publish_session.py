@@ -79,7 +79,7 @@ class PublishSession:
                         has_lost = has_lost or self._has_lost(piece)
                         if not piece.changes:
                             on_caught_up()
-                            log.info("relays to the broker from revision %d on", piece.cursor.revision)
+                            log.info("publishes to NATS from revision %d on", piece.cursor.revision)
                             retaining = asyncio.create_task(self._retention.run(write_at_once=has_lost))
                     await self._publish(piece)
                     await self._heartbeat(piece)

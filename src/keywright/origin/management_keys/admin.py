@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fastapi import Response
 
+from keywright.domain.models import ManagementKey
 from keywright.domain.names import BUCKET_NAME
 from keywright.domain.permissions import Access, Permissions
 from keywright.domain.text import is_whole
@@ -22,6 +23,7 @@ from keywright.origin.web.admin_layout import (
 )
 from keywright.origin.web.forms import Form
 from keywright.origin.web.paging import offset_links, offset_page
+from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
 
@@ -81,10 +83,10 @@ async def create(request: PageRequest) -> Response:
 async def ask_revoke(request: PageRequest) -> Response:
     require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
     found = await management.get(request.work, request.path_param("accountName"), request.path_param("keyId"))
-    lines = ["It stops working immediately. This can't be undone."]
+    lines = [_whose(found), "It stops working immediately. This can't be undone."]
     if found.grantee.is_root:
         lines.insert(
-            0, "This is a root key. Without one, accounts can't be managed: the last one can't be revoked here."
+            1, "This is a root key. Without one, accounts can't be managed: the last one can't be revoked here."
         )
     if found.key.id == request.work.actor.sub:
         lines.append("You are signed in with this key: revoking it ends your session.")
@@ -95,6 +97,11 @@ async def ask_revoke(request: PageRequest) -> Response:
         button="Revoke management key",
         back=account_url(request, request.path_param("accountName"), "management-keys"),
     )
+
+
+def _whose(found: ManagementKey) -> str:
+    named = f"“{found.key.description}”" if found.key.description else "A key without a description"
+    return f"{named}, created on {moment(found.key.created_at)}."
 
 
 async def revoke(request: PageRequest) -> Response:

@@ -1,4 +1,4 @@
-"""Owns what surrounds every request: its id, who asks, its address as it was meant, headers of answers."""
+"""Owns what surrounds every request: its id, whom it comes from, its path as meant, and headers of every answer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from urllib.parse import quote, unquote
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from keywright.domain.problems import BadRequest, UriTooLong
 from keywright.http.client_address import ClientAddresses
 from keywright.http.request_id import request_id_in
 from keywright.origin.audit.rules import RequestSource
 from keywright.runtime import logging as logs
+
+MAX_QUERY_BYTES = 32 * 1024
+MAX_PARAMETERS = 250
+"""More than all that an address knows, the most tags that may be asked for included."""
 
 _NO_NAME = re.compile(r"%(?=2f|[01][0-9a-f]|7f)", re.IGNORECASE)
 
@@ -61,6 +66,7 @@ class RequestContext:
             await send(message)
 
         try:
+            _check_length(scope.get("query_string", b""))
             inner["state"]["client_address"] = self._client_addresses.find(scope)
             await self.app(inner, receive, send_with_headers)
         except Exception as error:
@@ -93,6 +99,17 @@ def path_of(scope: Scope) -> str:
     """The path as it was sent: percent-encoded, so that no byte of it can surprise a log or a page."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return raw.partition(b"?")[0].decode("latin-1")[:2048]
+
+
+def _check_length(query: bytes) -> None:
+    """Raises UriTooLong, BadRequest for a query that would take long to be read, whoever sends it."""
+    if len(query) > MAX_QUERY_BYTES:
+        raise UriTooLong(f"The query is {len(query)} bytes long; at most {MAX_QUERY_BYTES} are read.")
+    if query.count(b"&") >= MAX_PARAMETERS:
+        raise BadRequest(
+            "The request is not valid.",
+            errors=[{"field": "query", "message": f"has more than {MAX_PARAMETERS} parameters"}],
+        )
 
 
 def _address(scope: Scope) -> str:

@@ -11,21 +11,33 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from keywright.origin.consumers.rules import ConsumerView
 from keywright.origin.keys.api import KeyFormat, KeyShape, RollKey, repeats_keys, rolled, show
-from keywright.origin.openapi.bodies import Body, RepeatedMember, check_repeated
-from keywright.origin.openapi.fields import ABSENT, Description, Moment, MomentInput, Shape, value_or_unset
+from keywright.origin.openapi.bodies import check_repeated
+from keywright.origin.openapi.fields import value_or_unset
 from keywright.origin.openapi.parameters import PathBucket, PathConsumer, PathKey
 from keywright.origin.openapi.problem_responses import problem_response, problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.query import wants_representation
 from keywright.origin.pipeline.request import CurrentUnitOfWork, OriginRoute
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve import rules
 from keywright.origin.self_serve.caller import EndUserCaller
 from keywright.origin.self_serve.rules import ConsumerRef
+from keywright.origin.self_serve.shapes import (
+    ClientConsumer,
+    ClientConsumers,
+    ClientConsumerUpdate,
+    MyConsumer,
+    MyConsumerGiven,
+    MyConsumers,
+    MyConsumerUpdate,
+    MyKeyCreate,
+    show_client_consumer,
+    show_consumer,
+)
 
 BY_NAME = "/v1/self-serve/{bucketName}/consumers"
 BY_ID = "/v2/client/{bucketName}/consumers"
@@ -80,74 +92,6 @@ _ROLLED: dict[int | str, dict[str, Any]] = {
 }
 
 
-class MyConsumer(Shape):
-    """A consumer that the user manages, with its keys, newest first."""
-
-    name: str = Field(examples=["my-consumer"])
-    description: str | None = Field(examples=["The test server"])
-    created_on: Moment
-    api_keys: list[KeyShape]
-
-
-class MyConsumers(Shape):
-    """The consumers that the user manages, newest first."""
-
-    data: list[MyConsumer]
-
-
-class MyConsumerGiven(Body):
-    """How the user calls a consumer."""
-
-    description: Description | None = Field(default=None, examples=["The test server"])
-
-
-class MyConsumerUpdate(MyConsumerGiven):
-    """How the user calls a consumer from now on."""
-
-    name: RepeatedMember = ABSENT
-    api_keys: RepeatedMember = ABSENT
-
-
-class MyKeyCreate(Body):
-    """A new key."""
-
-    description: Description | None = Field(default=None, examples=["The test server"])
-    expires_on: MomentInput | None = Field(default=None, description="When the key ends; never, if left out.")
-
-
-class ClientKeys(Shape):
-    """Keys, newest first."""
-
-    data: list[KeyShape]
-
-
-class ClientConsumer(Shape):
-    """A consumer that the user manages. `subject` is its name, `label` how the user calls it."""
-
-    id: str = Field(examples=["csmr_BvZQ2wPZuZRmpK1dQsgNNZ7G"])
-    label: str | None = Field(examples=["The test server"])
-    subject: str = Field(examples=["my-consumer"])
-    created_on: Moment
-    updated_on: Moment
-    expires_on: Moment | None = Field(description="Always null: keys end, consumers do not.")
-    api_keys: ClientKeys
-
-
-class ClientConsumers(Shape):
-    """The consumers that the user manages, newest first."""
-
-    data: list[ClientConsumer]
-
-
-class ClientConsumerUpdate(Body):
-    """How the user calls a consumer."""
-
-    label: Description | None = Field(default=None, examples=["The test server"])
-    subject: RepeatedMember = ABSENT
-    expires_on: RepeatedMember = ABSENT
-    api_keys: RepeatedMember = ABSENT
-
-
 @router.get(
     BY_NAME + "/my",
     name="self-serve.consumer.list",
@@ -158,7 +102,7 @@ class ClientConsumerUpdate(Body):
 async def list_my_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> MyConsumers:
     """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
     _, views = await rules.list_consumers(work, bucket, with_secrets=True)
-    return MyConsumers(data=[_show(view) for view in views])
+    return MyConsumers(data=[show_consumer(view) for view in views])
 
 
 @router.post(
@@ -168,10 +112,11 @@ async def list_my_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> MyCo
     responses=_problems(403, 404, 409, 413, 415),
     openapi_extra=_NOTE,
 )
+@admits(rules.may_create)
 async def create_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, body: MyConsumerGiven) -> MyConsumer:
     """A new consumer with its first key, where the bucket's owner allows it."""
     _, view = await rules.create_consumer(work, bucket, description=body.description)
-    return _show(view)
+    return show_consumer(view)
 
 
 @router.patch(
@@ -181,6 +126,7 @@ async def create_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, body: 
     responses=_problems(403, 404, 413, 415),
     openapi_extra=_NOTE,
 )
+@admits(rules.may_manage)
 async def update_my_consumer(
     work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, body: MyConsumerUpdate
 ) -> MyConsumer:
@@ -191,7 +137,7 @@ async def update_my_consumer(
         keys = view.keys or ()
         check_repeated(body, name=body.name == view.consumer.name, api_keys=repeats_keys(work, body.api_keys, keys))
     await rules.rename(work, ref, description=value_or_unset(body, "description"))
-    return _show(await _reread(work, ref))
+    return show_consumer(await _reread(work, ref))
 
 
 @router.delete(
@@ -216,6 +162,7 @@ async def delete_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, consum
     responses=_ROLLED,
     openapi_extra=_NOTE,
 )
+@admits(rules.may_manage)
 async def roll_my_keys(
     work: CurrentUnitOfWork,
     request: Request,
@@ -234,6 +181,7 @@ async def roll_my_keys(
     responses=_problems(403, 404, 409, 413, 415),
     openapi_extra=_NOTE,
 )
+@admits(rules.may_create_keys)
 async def create_my_key(
     work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, body: MyKeyCreate
 ) -> KeyShape:
@@ -266,7 +214,7 @@ async def delete_my_key(work: CurrentUnitOfWork, bucket: PathBucket, consumer: P
 async def list_client_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> ClientConsumers:
     """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
     _, views = await rules.list_consumers(work, bucket, with_secrets=True)
-    return ClientConsumers(data=[_show_for_client(view) for view in views])
+    return ClientConsumers(data=[show_client_consumer(view) for view in views])
 
 
 @router.patch(
@@ -276,6 +224,7 @@ async def list_client_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> 
     responses=_problems(403, 404, 413, 415),
     openapi_extra=_NOTE,
 )
+@admits(rules.may_manage)
 async def update_client_consumer(
     work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumerId, body: ClientConsumerUpdate
 ) -> ClientConsumer:
@@ -291,7 +240,7 @@ async def update_client_consumer(
             api_keys=repeats_keys(work, keys, view.keys or ()),
         )
     await rules.rename(work, ref, description=value_or_unset(body, "label"))
-    return _show_for_client(await _reread(work, ref))
+    return show_client_consumer(await _reread(work, ref))
 
 
 @router.post(
@@ -303,6 +252,7 @@ async def update_client_consumer(
     responses=_ROLLED,
     openapi_extra=_NOTE,
 )
+@admits(rules.may_manage)
 async def roll_client_keys(
     work: CurrentUnitOfWork,
     request: Request,
@@ -338,30 +288,3 @@ async def _roll(work: UnitOfWork, request: Request, ref: ConsumerRef, body: Roll
 async def _reread(work: UnitOfWork, ref: ConsumerRef) -> ConsumerView:
     _, view = await rules.get_consumer(work, ref, with_secrets=True)
     return view
-
-
-def _show(view: ConsumerView) -> MyConsumer:
-    consumer = view.consumer
-    return MyConsumer(
-        name=consumer.name,
-        description=consumer.description,
-        created_on=consumer.created_at,
-        api_keys=_keys(view),
-    )
-
-
-def _show_for_client(view: ConsumerView) -> ClientConsumer:
-    consumer = view.consumer
-    return ClientConsumer(
-        id=consumer.id,
-        label=consumer.description,
-        subject=consumer.name,
-        created_on=consumer.created_at,
-        updated_on=consumer.updated_at,
-        expires_on=None,
-        api_keys=ClientKeys(data=_keys(view)),
-    )
-
-
-def _keys(view: ConsumerView) -> list[KeyShape]:
-    return [show(key, KeyFormat.VISIBLE, view.secrets) for key in view.keys or ()]

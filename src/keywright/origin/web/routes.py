@@ -15,6 +15,7 @@ from fastapi import Request, Response
 Counts_co = TypeVar("Counts_co", covariant=True)
 
 if TYPE_CHECKING:
+    from keywright.origin.pipeline.body import Admission
     from keywright.origin.web.request import PageRequest
     from keywright.origin.web.router import PageRouter
 
@@ -49,6 +50,8 @@ class PostRoute:
     """Whether strangers may send it."""
     is_once: bool = True
     """Whether it is done once, however often the same form is sent."""
+    admission: Admission | None = None
+    """Who may send it, where the portal's own admission does not say all of it."""
 
 
 @dataclass(frozen=True, slots=True)
