@@ -104,7 +104,7 @@ class HaproxyMaps:
         return MirrorStatus(
             is_synced=not lag and self._failure is None,
             revision=None if held is None else held.revision,
-            lag_seconds=round(lag, 3),
+            lag_seconds=lag,
             pending=self._mirroring.pending,
             blocked=self._mirroring.blocked,
             is_believed=self._belief.is_lasting,

@@ -71,7 +71,7 @@ def _told_of(mirror: MirrorStatus) -> dict[str, object]:
         "synced": mirror.is_synced,
         "answering": mirror.is_believed,
         "revision": mirror.revision,
-        "lag_seconds": mirror.lag_seconds,
+        "lag_seconds": round(mirror.lag_seconds, 3) if math.isfinite(mirror.lag_seconds) else None,
         "pending_entries": mirror.pending,
         "blocked_consumers": mirror.blocked,
     }
