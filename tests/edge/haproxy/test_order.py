@@ -11,6 +11,7 @@ from edge.haproxy.mirror import START, Mirror, expected, without_state
 from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from gateways.conftest import PEPPER
 from gateways.gateway import HAPROXY, Gateway
+from keywright.edge.haproxy import guard
 from keywright.edge.haproxy.backlog import Backlog
 from keywright.edge.haproxy.socket import Map, Socket
 from keywright.edge.replica import records
@@ -253,3 +254,29 @@ class _GatewayAt:
 
     def __init__(self, socket_path: Path) -> None:
         self.directory = socket_path.parent
+
+
+async def test_where_too_many_consumers_would_be_blocked_their_bucket_is_withheld(
+    mirror: Mirror, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MOST_CONSUMERS", 2)
+    keys = [key(f"secret-{number}", 1, 1 + number % 3) for number in range(9)]
+    other = key("secret-of-other", 2, 9)
+    consumers = [consumer(number, 1, f"consumer-{number}") for number in (1, 2, 3)]
+    buckets: list[Change] = [bucket(1, "my-bucket"), bucket(2, "other-bucket")]
+    replica.load("dep_1", PEPPER_CHECK, at(0), [*buckets, *consumers, consumer(9, 2, "other"), *keys, other])
+    await mirror.until_in_step()
+    mirroring = mirror.maps._mirroring
+    mirroring._costs.change, mirroring._costs.entry, mirroring._costs.is_measured = 1.0, 1000.0, True
+    looks: list[dict[Map, dict[str, str]]] = []
+    write_some = mirroring._write_some
+
+    async def write_and_look(socket: Socket, backlog: Backlog) -> None:
+        looks.append(await mirror.look())
+        await write_some(socket, backlog)
+
+    mirroring._write_some = write_and_look  # type: ignore[method-assign]
+    replica.apply(batch(0, [KeyDelete(put.digest, 1) for put in keys] + [KeyDelete(other.digest, 2)]))
+    found = await mirror.until_in_step()
+    assert (looks[0][Map.BUCKETS], looks[0][Map.BLOCKS]) == ({"other-bucket": "2"}, {"9": "1"})
+    assert (found[Map.BUCKETS], found[Map.BLOCKS]) == ({"my-bucket": "1", "other-bucket": "2"}, {})
