@@ -13,25 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keywright.edge.http.endpoint import Receive, Scope, Send
-
-
-class MirrorStatus(Protocol):
-    """How a HAProxy is doing whose maps the edge keeps (edge/sync/mirror.py)."""
-
-    @property
-    def is_synced(self) -> bool: ...
-    @property
-    def revision(self) -> int | None: ...
-    @property
-    def lag_seconds(self) -> float: ...
-    @property
-    def pending(self) -> int: ...
-    @property
-    def blocked(self) -> int: ...
-    @property
-    def is_believed(self) -> bool: ...
-    @property
-    def reason(self) -> str | None: ...
+    from keywright.edge.replica.mirror import MirrorStatus
 
 
 class SyncStatus(Protocol):
@@ -89,7 +71,7 @@ def _told_of(mirror: MirrorStatus) -> dict[str, object]:
         "synced": mirror.is_synced,
         "answering": mirror.is_believed,
         "revision": mirror.revision,
-        "lag_seconds": mirror.lag_seconds,
+        "lag_seconds": round(mirror.lag_seconds, 3) if math.isfinite(mirror.lag_seconds) else None,
         "pending_entries": mirror.pending,
         "blocked_consumers": mirror.blocked,
     }

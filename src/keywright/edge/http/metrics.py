@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from keywright.edge.http.endpoint import Receive, Scope, Send
-    from keywright.edge.http.health import MirrorStatus, SyncStatus
+    from keywright.edge.http.health import SyncStatus
     from keywright.edge.http.worker_counts import Counts, WorkerCounts
+    from keywright.edge.replica.mirror import MirrorStatus
     from keywright.runtime.disk import Disk
 
 REFUSED_WRITES = "refused-writes"

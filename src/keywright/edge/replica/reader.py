@@ -179,6 +179,10 @@ class ReplicaReader:
             return puts, PagePosition(is_keys, rows[limit][0])
         return puts, None if is_keys else PagePosition(is_among_keys=True)
 
+    def has_row(self, name: bytes, *, is_keys: bool) -> bool:
+        with self._files.read() as tx:
+            return tx.get(name, db=self._files.keys if is_keys else self._files.consumers) is not None
+
     def find_key(self, bucket_number: int, digest: bytes) -> KeyRecord | None:
         name = records.pack_bucket_number(bucket_number) + digest
         with self._files.read() as tx:

@@ -137,6 +137,11 @@ class Replica:
         """Answer only while this lease lasts."""
         self._lease = self._reader.lease = lease
 
+    @property
+    def is_lease_over(self) -> bool:
+        """Whether no key may be answered for, whatever its bucket says."""
+        return self._lease is not None and self._lease.is_over()
+
     # -- reading: see ReplicaReader -----------------------------------------------------------------------------------
 
     @property
@@ -170,6 +175,10 @@ class Replica:
     def has_been_at(self, cursor: Cursor) -> bool:
         """Whether it is known to have been there, on its way to where it is."""
         return self._reader.has_been_at(cursor)
+
+    def has_row(self, name: bytes, *, is_keys: bool) -> bool:
+        """Whether there is a key, or a consumer, under this name of its row."""
+        return self._reader.has_row(name, is_keys=is_keys)
 
     def find_key(self, bucket_number: int, digest: bytes) -> KeyRecord | None:
         """The key itself, whatever has become of its bucket and its consumer."""

@@ -105,10 +105,12 @@ class LeaderElection:
 
     @property
     def mirror(self) -> MirrorStatus | None:
-        """How the mirror is doing that the leader keeps; None where there is none, or nobody who says so."""
+        """How the mirror is doing that the leader keeps; None where there is none to be kept."""
         if self._mirror_status is None:
             return None
-        return self._mirror_status() if self._sync_loop else self._read().mirror
+        if self._sync_loop:
+            return self._mirror_status()
+        return self._read().mirror or MirrorStatus.unknown(NOBODY)
 
     @property
     def cursor(self) -> Cursor | None:
