@@ -95,7 +95,7 @@ def fill(portal: Portal) -> dict[str, str]:
     portal.call("POST", "/my-account/key-buckets", json={**archive, "isRetrievable": False})
     portal.new_management_key("CI deployments", account="write")
     token = portal.new_management_key("Gateways in Frankfurt", buckets={"*": "validate"}, feed=True)
-    edge = portal.report("frankfurt-of-last-year", token)
+    edge = portal.report("virginia-of-last-year", token)
     key = f"{BUCKET}/consumers/{COMPANIES[-1]}/keys/{made['id']}"
     return {
         "accounts": "/admin/accounts",
