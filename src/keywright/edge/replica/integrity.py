@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from keywright.edge.replica import records
-from keywright.edge.replica.files import BROKEN, MAP_SIZE, Files, ReplicaBroken
+from keywright.edge.replica.files import BROKEN, MAP_SIZE, Files, ReplicaBroken, WriterStopped
 
 STEP_RECORDS = 2000
 PAUSE_SECONDS = 0.02
@@ -107,6 +107,9 @@ def main(path: Path) -> int:
             check = IntegrityCheck(files)
             while is_ours and not check.step(STEP_RECORDS) and os.getppid() == parent:
                 time.sleep(PAUSE_SECONDS)
+    except WriterStopped:
+        # It is no damage, and whoever wants to write sees to it.
+        return 0
     except (ReplicaBroken, *BROKEN) as error:
         print(f"the replica in {path} is damaged: {error}", file=sys.stderr, flush=True)  # noqa: T201
         return DAMAGED
