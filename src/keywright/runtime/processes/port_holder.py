@@ -30,12 +30,11 @@ def find_holder(port: int) -> Holder | None:
     ids = [id for path in Path("/proc").glob("[0-9]*") if _has_socket(path, sockets) and (id := int(path.name))]
     if not ids:
         return None
-    id = min(ids)
-    parent = _parent_of(id)
+    # The main process of ours listens, too, and lends the socket to its workers.
+    main = next((parent for id in ids if (parent := _parent_of(id)) in ids), None)
+    id = min(ids) if main is None else main
     name = _name_of(id)
-    if name == "keywright" and parent > 1 and _name_of(parent) == name:
-        return Holder(parent, name, is_orphan=False)
-    return Holder(id, name, is_orphan=name == "keywright")
+    return Holder(id, name, is_orphan=main is None and name == "keywright")
 
 
 def _listening_sockets(port: int) -> set[str]:
