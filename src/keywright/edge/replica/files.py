@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 
 from keywright.edge.replica import in_use
-from keywright.edge.replica.heartbeat_lock import HeartbeatLock, Held, try_lock
+from keywright.edge.replica.heartbeat_lock import HeartbeatLock, Held, HolderStill
 from keywright.edge.replica.in_use import InUse
 
 if TYPE_CHECKING:
@@ -217,15 +217,6 @@ class Files:
         except FileNotFoundError:
             return True
 
-    @contextlib.contextmanager
-    def try_lock(self, name: str) -> Iterator[bool]:
-        """Hold a lock among all processes on this replica, or yield False at once."""
-        lock = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            yield try_lock(lock)
-        finally:
-            os.close(lock)
-
     @property
     def used_bytes(self) -> int:
         return int((self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
@@ -285,13 +276,10 @@ class Files:
     @contextlib.contextmanager
     def _turn_to_write(self) -> Iterator[None]:
         """LMDB's own lock is entered by nobody but who holds this one, so that nobody is ever stuck in it."""
-        lock = HeartbeatLock(self._writing, lease_seconds=STOPPED_WRITER_SECONDS)
-        pause = 0.0002
-        while (held := lock.try_acquire()) is None:
-            if lock.is_still:
-                raise WriterStopped(f"process {lock.holder} holds its writer lock and doesn't move")
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.005)
+        try:
+            held = HeartbeatLock(self._writing, lease_seconds=STOPPED_WRITER_SECONDS).wait()
+        except HolderStill as error:
+            raise WriterStopped(f"process {error.holder} holds its writer lock and doesn't move") from None
         self._held = held
         try:
             if self.is_replaced:
@@ -347,11 +335,11 @@ class Files:
         # py-lmdb opens a database in a transaction that writes, and holds the interpreter while it waits for it.
         with contextlib.nullcontext() if is_reader else self._turn_to_write():
             opened = [self._env.open_db(name, create=False) for name in _DATABASES]
+            self.meta, self.buckets, self.bucket_names, self.consumers, self.keys = opened
+            with self._begin(write=False) as tx:
+                if tx.get(b"format", db=self.meta) != FORMAT:
+                    raise OtherFormat("another format")
             self.endings = self._open_later(*_LATER_DATABASES, is_reader=is_reader)
-        self.meta, self.buckets, self.bucket_names, self.consumers, self.keys = opened
-        with self._begin(write=False) as tx:
-            if tx.get(b"format", db=self.meta) != FORMAT:
-                raise OtherFormat("another format")
 
     def _open_later(self, name: bytes, *, is_reader: bool) -> Any:
         """None for a mere reader of files that an earlier version keeps."""

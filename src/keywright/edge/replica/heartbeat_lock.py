@@ -14,6 +14,7 @@ import fcntl
 import os
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from keywright.runtime.clock import Clock
@@ -26,7 +27,17 @@ BEAT_SECONDS = 0.5
 LEASE_SECONDS = 3.0
 LONGEST_LOOK_SECONDS = 1.0
 """Who has not looked for longer was itself stopped, as on a machine that slept: it begins to watch anew."""
+SHORTEST_PAUSE_SECONDS = 0.0002
+LONGEST_PAUSE_SECONDS = 0.005
 _BEAT = struct.Struct(">dQ")
+
+
+class HolderStill(Exception):
+    """Whoever holds the lock has not moved for the whole lease."""
+
+    def __init__(self, holder: int | None) -> None:
+        super().__init__(holder)
+        self.holder = holder
 
 
 class Held:
@@ -87,6 +98,16 @@ class HeartbeatLock:
             with contextlib.suppress(OSError):
                 os.close(file)
             raise
+
+    def wait(self) -> Held:
+        """The lock, as soon as it is free. Raises HolderStill when its holder does not move."""
+        pause = SHORTEST_PAUSE_SECONDS
+        while (held := self.try_acquire()) is None:
+            if self.is_still:
+                raise HolderStill(self.holder)
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+        return held
 
     @property
     def is_still(self) -> bool:

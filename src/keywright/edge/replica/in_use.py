@@ -93,6 +93,16 @@ class InUse:
         return self._lock < 0
 
 
+@contextlib.contextmanager
+def alone_at(path: Path, name: str) -> Iterator[bool]:
+    """Hold a lock of this name among all processes on these files, or yield False at once."""
+    lock = os.open(path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield try_lock(lock)
+    finally:
+        os.close(lock)
+
+
 def condemn(path: Path) -> None:
     """Ask every process to let go of the files, if this one may write there."""
     with contextlib.suppress(OSError), open(path / _CONDEMNED, "ab", opener=_private) as file:
