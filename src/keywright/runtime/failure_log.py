@@ -36,10 +36,9 @@ class FailureLog:
 class ReminderLog:
     """One for each state that should not last. `elapsed` counts seconds (`Clock.elapsed`)."""
 
-    def __init__(self, log: logging.Logger, elapsed: Callable[[], float], level: int = logging.WARNING) -> None:
+    def __init__(self, log: logging.Logger, elapsed: Callable[[], float]) -> None:
         self._log = log
         self._elapsed = elapsed
-        self._level = level
         self._reason: str | None = None
         self._told_at = 0.0
 
@@ -48,7 +47,7 @@ class ReminderLog:
         now = self._elapsed()
         if reason != self._reason or now - self._told_at >= REPEAT_SECONDS:
             self._reason, self._told_at = reason, now
-            self._log.log(self._level, reason)
+            self._log.warning(reason)
 
     def clear(self) -> None:
         """It is over: the same reason is news again."""

@@ -21,8 +21,6 @@ from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeade
 from keywright.policy.rules import sources, stand_ins
 from keywright.policy.rules.exempt_paths import ExemptPaths
 from keywright.policy.rules.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of
-from keywright.runtime.clock import Clock
-from keywright.runtime.failure_log import ReminderLog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -106,7 +104,7 @@ class Gate:
         self._allows_preflight = allow_cors_preflight
         self._exempt_paths = ExemptPaths(exempt_paths)
         self._has_exemptions = bool(self._exempt_paths) or allow_cors_preflight
-        self._reminder = ReminderLog(_log, Clock().elapsed, logging.ERROR)
+        self._no_bucket_told_at = -math.inf
         self._failed_at = -math.inf
         self._given: Source | SourceFactory = source
         self._source: Source | None = None
@@ -245,9 +243,16 @@ class Gate:
             return user, credential_of(key)
         if code is Verdict.UNAVAILABLE or code is Verdict.NO_BUCKET:
             if code is Verdict.NO_BUCKET:
-                self._reminder.note(f"there is no bucket {self._bucket_name!r}: every request with a key is refused")
+                self._tell_no_bucket()
             raise _unavailable(code)
         raise self._refused(code)
+
+    def _tell_no_bucket(self) -> None:
+        """Once a minute: who looks for the reason later finds it, too."""
+        now = time.monotonic()
+        if now - self._no_bucket_told_at > TELL_SECONDS:
+            self._no_bucket_told_at = now
+            _log.error("there is no bucket %r: every request with a key is refused", self._bucket_name)
 
     def _settle(self, refused: Refused) -> Anonymous:
         """Nobody is let in as nobody while it is unknown who they are."""
