@@ -14,7 +14,7 @@ from keywright.edge.haproxy.maps import HaproxyMaps
 from keywright.edge.identity import Identity
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
-from keywright.edge.replica.replica import Replica
+from keywright.edge.replica.replica import ABANDON_SECONDS, Replica
 from keywright.edge.sync.wiring import new_election, new_feed, new_reports
 from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
@@ -38,7 +38,10 @@ class EdgeWorker:
         clock = Clock()
         sync_clock = SyncClock(settings.sync_clock_file, clock)
         self._replica = Replica.open_or_replace(
-            settings.replica_dir, digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
+            settings.replica_dir,
+            digester.pepper_check(),
+            lag_seconds=sync_clock.lag_seconds,
+            abandon_seconds=ABANDON_SECONDS,
         )
         disk = self._replica.disk = Disk([settings.data_dir], settings.disk_reserve_mib * MIB)
         lease = Lease(

@@ -134,11 +134,13 @@ class EmbeddedReplica(ReplicaSource):
     def reason(self) -> str | None:
         """Why the replica is not in step, if it isn't and that is known."""
         election = self._election
-        return None if election is None else election.reason
+        return super().reason if election is None else election.reason
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
-        return Replica.open_or_replace(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
+        return Replica.open_or_replace(
+            self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard, abandon_seconds=0.0
+        )
 
     def _keep(self, replica: Replica) -> None:
         asyncio.run(self._follow(replica))

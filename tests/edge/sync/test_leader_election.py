@@ -136,3 +136,27 @@ async def test_who_only_reads_lets_go_of_broken_files_so_that_they_can_be_replac
         assert not process.election.is_following
     await until(lambda: process.election.is_synced and process.election.revision == 1)
     await process.end()
+
+
+async def test_a_leader_that_does_not_move_is_overtaken_and_finds_out_when_it_does(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("keywright.edge.replica.heartbeat_lock.LEASE_SECONDS", 0.2)
+    feed = MemoryFeed(log=[bucket(1, "my-bucket")])
+    one, other = (Process(replica, feed, Clock()) for _ in range(2))
+    one.start()
+    await until(lambda: one.election.is_following and one.election.is_synced)
+    # From here on it is as if its process were stopped: nothing of it runs but this test.
+    held = one.election._held
+    assert held is not None
+    monkeypatch.setattr(held, "beat", lambda: None)
+    other.start()
+    await until(lambda: other.election.is_following)
+    assert not one.election.is_following
+    await until(lambda: "another follows the record by now" in caplog.text)
+    assert "has stopped moving: it is replaced" in caplog.text
+    feed.log.append(consumer(1, 1))
+    await until(lambda: one.election.revision == 2 and one.election.is_synced)
+    await one.end()
+    assert other.election.is_following
+    await other.end()
