@@ -41,6 +41,7 @@ class EdgeApp:
         self, validate_api: ValidateApi, forward_auth: ForwardAuth, health: Health, metrics: Metrics, jwks: Jwks | None
     ) -> None:
         """Use `new_edge_app`."""
+        self.health = health
         self._validate_api = validate_api
         self._forward_auth = forward_auth
         self._metrics = metrics

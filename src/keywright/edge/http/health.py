@@ -10,6 +10,7 @@ from keywright.edge.http.document import JSON, send_document
 from keywright.edge.http.endpoint import encode_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from keywright.edge.http.endpoint import Receive, Scope, Send
@@ -58,6 +59,8 @@ class Health:
 
     def __init__(self, status: SyncStatus) -> None:
         self._status = status
+        self.list_warnings: Callable[[], list[str]] = list
+        """What an operator should know beside that, in sentences; whoever puts the process together sets it."""
 
     async def livez(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 as long as the event loop turns."""
@@ -81,6 +84,9 @@ class Health:
             told["reason"] = status.reason
         if status.mirror is not None:
             told["haproxy"] = _told_of(status.mirror)
+        warnings = self.list_warnings()
+        if warnings:
+            told["warnings"] = warnings
         await send_document(scope, send, 200 if is_ready else 503, JSON, encode_json(told))
 
 
