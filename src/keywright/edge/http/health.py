@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keywright.edge.http.endpoint import Receive, Scope, Send
+    from keywright.edge.replica.origin_clock import OriginClock
 
 
 class MirrorStatus(Protocol):
@@ -57,9 +58,11 @@ class SyncStatus(Protocol):
 class Health:
     """`livez` and `readyz` are each ASGI for the path of that name."""
 
-    def __init__(self, status: SyncStatus) -> None:
+    def __init__(self, status: SyncStatus, origin_clock: OriginClock | None = None) -> None:
+        """Without a clock of the origin's it is this machine's own that counts."""
         self._status = status
-        self.list_warnings: Callable[[], list[str]] = list
+        self._origin_clock = origin_clock
+        self.list_warnings: Callable[[], list[str]] = list if origin_clock is None else origin_clock.list_warnings
         """What an operator should know beside that, in sentences; whoever puts the process together sets it."""
 
     async def livez(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,6 +83,10 @@ class Health:
             "lag_seconds": round(lag, 3) if math.isfinite(lag) else None,
             "since": models.to_iso(status.since),
         }
+        if self._origin_clock is not None:
+            offset, error = self._origin_clock.offset_seconds, self._origin_clock.error_seconds
+            told["clock_offset_seconds"] = None if offset is None else round(offset, 3)
+            told["clock_error_seconds"] = None if error is None else round(error, 3)
         if status.reason is not None:
             told["reason"] = status.reason
         if status.mirror is not None:

@@ -56,7 +56,7 @@ class NatsPublisher:
         """`acknowledge` takes a report of an edge; after `snapshot_changes` changes a snapshot is due."""
         self._tail = tail
         self._options = options
-        self._acknowledgements = NatsAcknowledgements(digester, acknowledge)
+        self._acknowledgements = NatsAcknowledgements(digester, acknowledge, clock.millis)
         self._source = PublishSource(database, FrameSigner(digester), digester.pepper_check(), clock, uniform)
         self._snapshot_changes = snapshot_changes
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, uniform)
