@@ -122,8 +122,10 @@ async def test_an_edge_is_shown_as_it_said(embedded: Service) -> None:
     assert edge == {
         "id": report_of(embedded, "edge-1").instance, "name": "edge-1", "region": "eu-north", "version": "9.9",
         "connected": True, "state": "synced", "since": "2027-01-15T08:00:00.000Z", "revision": revision,
-        "refusesAfterSeconds": None, "leased": False, "refusing": False,
+        "refusesAfterSeconds": None, "leased": False, "refusing": False, "clockOffsetSeconds": None,
     }  # fmt: skip
+    await tell(embedded, replace(report_of(embedded, "edge-2"), clock_offset=-2_400_123))
+    assert (await edges_of(embedded))["edge-2"]["clockOffsetSeconds"] == -2400.123
 
 
 async def test_an_edge_that_is_gone_for_good_is_retired_by_who_may_write_and_is_back_if_it_still_reports(
