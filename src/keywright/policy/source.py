@@ -25,8 +25,10 @@ import lmdb
 
 from keywright.domain import verdict
 from keywright.domain.keyformat import Secret
+from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 from keywright.policy.endings import Endings
@@ -75,6 +77,7 @@ class ReplicaSource(ABC):
         """`ready_seconds` is how long `open` waits for a replica that holds a snapshot."""
         self._clock = Clock()
         self.directory = Path(directory).expanduser().absolute()
+        self._origin_clock = OriginClock(self.replica_directory / origin_clock.FILE, self._clock)
         self._pepper = None if pepper is None else Secret(pepper)
         self._pepper_file = Path(pepper_file or self.directory / "pepper.key")
         self._ready_seconds = ready_seconds
@@ -163,6 +166,11 @@ class ReplicaSource(ABC):
         """For a health check, and for people."""
         return SourceStatus(self.is_ready, self.lag_seconds, self.reason)
 
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """How far this machine's clock is ahead of the origin's, by which keys are judged; None while not known."""
+        return self._origin_clock.offset_seconds
+
     @abstractmethod
     def _open_replica(self, guard: threading.Lock) -> Replica:
         """Raises ReplicaBroken or OSError."""
@@ -214,7 +222,7 @@ class ReplicaSource(ABC):
             replica.bind(self._lease)
             with opening.reading:
                 opening.replica = replica
-                opening.validator = Validator(replica, self._digester, self._clock.millis)
+                opening.validator = Validator(replica, self._digester, self._origin_clock.millis)
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001

@@ -214,6 +214,7 @@ class ServeWorker:
                 random.uniform,
                 snapshot_changes=changes,
             )
+            self._edge.health.list_warnings = self._publisher.list_warnings
         self._grpc = None
         if settings.grpc_port:
             self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge.apps import Status
 from edge.asgi import call
 from keywright.edge.http.health import Health
-from keywright.edge.replica.mirror import MirrorStatus
+from keywright.edge.mirror import MirrorStatus
 
 
 async def test_health_and_readiness_tell_how_the_replica_is() -> None:

@@ -12,7 +12,7 @@ from edge.world import DIGESTER, NOW
 from endpoints.table import BUCKET, VALID, fill
 from keywright.edge.http import metrics
 from keywright.edge.http.worker_counts import WorkerCounts
-from keywright.edge.replica.mirror import MirrorStatus
+from keywright.edge.mirror import MirrorStatus
 from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:

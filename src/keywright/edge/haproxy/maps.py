@@ -20,7 +20,7 @@ from keywright.edge.haproxy import socket as haproxy_socket
 from keywright.edge.haproxy.belief import Belief
 from keywright.edge.haproxy.mirroring import RENEW_SECONDS, Mirroring, Stopped
 from keywright.edge.haproxy.socket import HaproxyError
-from keywright.edge.replica.mirror import MirrorStatus
+from keywright.edge.mirror import MirrorStatus
 from keywright.edge.replica.replica import ReplicaBroken
 
 if TYPE_CHECKING:

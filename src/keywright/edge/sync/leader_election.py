@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import lmdb
 
 from keywright.domain.models import to_iso
-from keywright.edge.replica.mirror import MirrorStatus
+from keywright.edge.mirror import MirrorStatus
 from keywright.edge.replica.replica import FOLLOWING, ReplicaBroken
 from keywright.edge.sync.presence import Presence
 from keywright.runtime import atomic_file, tasks
