@@ -30,7 +30,8 @@ SILENCE_SECONDS = 3.0
 _PULL_SECONDS = 30.0
 _PULL_MESSAGES = 256
 _PULL_BYTES = 4 * 1024 * 1024
-_READER_KEPT_SECONDS = 30.0
+READER_KEPT_SECONDS = 30.0
+"""For how long the broker keeps a reader that asks for nothing, if it is not told otherwise."""
 _NO_MESSAGE = 10037
 
 
@@ -103,15 +104,20 @@ class Streams:
             answer = await self._js.publish(subject, data, headers=headers)
         return answer.seq
 
-    async def read(self, stream: str, seq: int, wake: Callable[[], None]) -> StreamReader:
-        """Reads on from `seq`; `wake` is called whenever something has come."""
+    async def read(
+        self, stream: str, seq: int, wake: Callable[[], None], *, kept_seconds: float = READER_KEPT_SECONDS
+    ) -> StreamReader:
+        """Reads on from `seq`; `wake` is called whenever something has come, or the reading has ended.
+
+        The broker forgets a reader that has asked for nothing in `kept_seconds`: who opens many wants few to be left.
+        """
         config = api.ConsumerConfig(
             # A name of its own makes it one that a permission can be for.
             name=f"reader-{secrets.token_hex(8)}",
             deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=seq,
             ack_policy=api.AckPolicy.NONE,
-            inactive_threshold=_READER_KEPT_SECONDS,
+            inactive_threshold=kept_seconds,
             mem_storage=True,
             num_replicas=1,
         )
@@ -172,13 +178,22 @@ class StreamReader:
         """The next message, None when none has come. Raises BrokerUnavailable."""
         if not self._arrived and not self._is_asked and not self._ended:
             await self._pull()
-        if self._arrived:
-            return self._arrived.popleft()
+        message = self.pop()
+        if message is not None:
+            return message
         if self._ended or self._client.is_closed:
             raise BrokerUnavailable(self._ended or "the connection to the broker broke off")
         if self._clock.elapsed() - self._heard_at > SILENCE_SECONDS:
             raise BrokerUnavailable(f"nothing was heard of the broker for {SILENCE_SECONDS:g} s")
         return None
+
+    def pop(self) -> Message | None:
+        """The next message, if one has come. Asks for no more and says nothing of the broker: `take` does."""
+        return self._arrived.popleft() if self._arrived else None
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self._ended)
 
     async def stop(self) -> None:
         with contextlib.suppress(nats.errors.Error):
@@ -230,10 +245,12 @@ class Bounds:
     """How long ago the last one came, by the broker's clock."""
 
 
-async def read_all(streams: Streams, stream: str, first: int, last: int) -> AsyncIterator[Message]:
+async def read_all(
+    streams: Streams, stream: str, first: int, last: int, *, kept_seconds: float = READER_KEPT_SECONDS
+) -> AsyncIterator[Message]:
     """The messages from `first` to `last`, every one of them. Raises BrokerUnavailable when one does not come."""
     arrived = asyncio.Event()
-    reader = await streams.read(stream, first, arrived.set)
+    reader = await streams.read(stream, first, arrived.set, kept_seconds=kept_seconds)
     try:
         for seq in range(first, last + 1):
             while (message := await reader.take()) is None:

@@ -40,6 +40,7 @@ SWEEP_SIZE = 1000
 READER_CHECK_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
 REFUSED_PAUSE_SECONDS = 30.0
+_SNAPSHOTS_OF_ROUND = 3
 
 
 class SyncLoop:
@@ -235,6 +236,7 @@ class SyncLoop:
             if replica.deployment_id != deployment_id:
                 await self._snapshots.load(lambda: replica.deployment_id != deployment_id)
             self._is_known_deployment = True
+        snapshots = 0
         while True:
             cursor = replica.cursor
             asked_at = self._clock.elapsed()
@@ -254,6 +256,10 @@ class SyncLoop:
             except (SnapshotNeeded, Gap) as error:
                 if cursor is not None:
                     _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, error)
+                snapshots += 1
+                if snapshots > _SNAPSHOTS_OF_ROUND:
+                    # What the feed gives does not lead on from its own snapshots: ask again, but not at once.
+                    raise
                 await self._snapshots.load(lambda seen=cursor: replica.cursor == seen)  # type: ignore[misc]
                 continue
             if self._feed.is_last(batch):

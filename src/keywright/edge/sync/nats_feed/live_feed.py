@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -20,12 +19,12 @@ from keywright.protocol.changes import NOWHERE, Batch, Cursor
 
 if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
+    from keywright.protocol.frames import Frame
     from keywright.runtime.clock import Clock
     from keywright.runtime.nats_options import NatsOptions
 
 FIRST_HEARTBEAT_SECONDS = 2.5
 """How long a question waits for a first heartbeat; it also holds up the end of the process that long."""
-_HEARTBEATS_KEPT = 100
 
 
 class NotKnownToBeAll(Exception):
@@ -56,7 +55,10 @@ class NatsFeed:
         self._head = HeadWatch(clock, silence_seconds)
         self._reader = ChangeReader(self._session, self._head, self._wake)
         self._woken = asyncio.Event()
-        self._heartbeats: deque[Message] = deque(maxlen=_HEARTBEATS_KEPT)
+        self._calls = 0
+        """How many questions are being answered: what comes meanwhile is news to them, not to who asked."""
+        self._early: Frame | None = None
+        """The newest heartbeat that came before it was known whose record it is that is followed."""
         self._record: str | None = None
         self._at = NOWHERE
 
@@ -77,6 +79,8 @@ class NatsFeed:
         if record != self._record:
             self._record, self._at = record, NOWHERE
             self._head.forget()
+            if self._early is not None and record_of(self._early) == record:
+                self._head.on_heartbeat(self._early)
         return record
 
     async def changes(self, after: Cursor) -> Batch:
@@ -118,12 +122,14 @@ class NatsFeed:
 
     async def close(self) -> None:
         self._reader.forget()
+        self._head.problem = ""
         await self._session.close()
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
         """Connected to the broker; after anything that went wrong there, no longer."""
         with translated():
+            self._calls += 1
             try:
                 await self._session.open()
                 yield
@@ -136,28 +142,35 @@ class NatsFeed:
             except BaseException:
                 await self.close()
                 raise
+            finally:
+                self._calls -= 1
 
     async def _wait(self, until: float) -> None:
         """Return when something has come. Raises NotKnownToBeAll when the time (`Clock.elapsed`) is up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - self._clock.elapsed())):
                 await self._woken.wait()
-        if self._clock.elapsed() >= until and not self._heartbeats:
+        if not self._woken.is_set():
             silence = f"nothing was heard of the origin for {self._head.silence_seconds:g} s"
             raise NotKnownToBeAll(self._head.problem or silence)
         self._woken.clear()
-        while self._heartbeats:
-            frame = self._session.frame_in(self._heartbeats.popleft(), FOR_HEARTBEATS)
-            if record_of(frame) == self._record:
-                self._head.on_heartbeat(frame)
 
     def _on_heartbeat(self, message: Message) -> None:
-        self._heartbeats.append(message)
-        self._wake()
+        """Judged as it comes: one that proves nothing, whoever sent it, wakes nobody and ends no round."""
+        frame = self._session.find_frame(message, FOR_HEARTBEATS)
+        if frame is None:
+            return
+        if self._record is None:
+            if (self._early is None or frame.time > self._early.time) and self._head.is_recent(frame):
+                self._early = frame
+                self._wake()
+        elif record_of(frame) == self._record and self._head.on_heartbeat(frame):
+            self._wake()
 
     def _wake(self) -> None:
         self._woken.set()
-        self.on_message()
+        if not self._calls:
+            self.on_message()
 
     def _is_in_step(self) -> bool:
         """Whether all that the record had by the newest known head was handed on, and the origin is still there."""
