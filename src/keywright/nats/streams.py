@@ -16,7 +16,14 @@ import nats.errors
 import nats.js.errors
 from nats.js import api
 
-from keywright.nats.connection import ANSWER_SECONDS, PEPPER_HEADER, BrokerUnavailable, StreamMissing, message_of
+from keywright.nats.connection import (
+    ANSWER_SECONDS,
+    DEPLOYMENT_HEADER,
+    PEPPER_HEADER,
+    BrokerUnavailable,
+    StreamMissing,
+    message_of,
+)
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -90,7 +97,9 @@ class Streams:
                 low = middle + 1
         return low
 
-    async def append(self, subject: str, data: bytes, pepper_check: str, *, after: int, name: str) -> int:
+    async def append(
+        self, subject: str, data: bytes, pepper_check: str, *, after: int, name: str, deployment_id: str = ""
+    ) -> int:
         """Keeps a message directly behind the one at `after`; its own seq. Raises NotLast.
 
         `name` and `after` are its id for the broker: one that is sent twice is kept once.
@@ -100,6 +109,8 @@ class Streams:
             "Nats-Msg-Id": f"{after}/{name}",
             PEPPER_HEADER: pepper_check,
         }
+        if deployment_id:
+            headers[DEPLOYMENT_HEADER] = deployment_id
         with self._connection.translating(self.name):
             answer = await self._js.publish(subject, data, headers=headers)
         return answer.seq

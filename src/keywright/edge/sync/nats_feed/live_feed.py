@@ -45,7 +45,7 @@ class NatsFeed:
         first_heartbeat_seconds: float = FIRST_HEARTBEAT_SECONDS,
     ) -> None:
         self.on_message: Callable[[], None] = lambda: None
-        """Called with whatever comes, so that a loop that is waiting to try again need not wait longer."""
+        """Called when the origin is heard again, so that a loop that waits for that to try again waits no longer."""
         self._clock = clock
         self._first_heartbeat_seconds = first_heartbeat_seconds
         self._pepper_check = digester.pepper_check()
@@ -55,8 +55,8 @@ class NatsFeed:
         self._head = HeadWatch(clock, silence_seconds)
         self._reader = ChangeReader(self._session, self._head, self._wake)
         self._woken = asyncio.Event()
-        self._calls = 0
-        """How many questions are being answered: what comes meanwhile is news to them, not to who asked."""
+        self._is_unheard = False
+        """Whether the last question failed for want of a word of the origin: the next word is a reason to ask again."""
         self._early: Frame | None = None
         """The newest heartbeat that came before it was known whose record it is that is followed."""
         self._record: str | None = None
@@ -99,8 +99,12 @@ class NatsFeed:
 
     async def wait_for_changes(self) -> None:
         if self._reader.is_open:
-            with translated():
-                await self._wait(self._head.silent_at)
+            try:
+                with translated():
+                    await self._wait(self._head.silent_at)
+            except NotKnownToBeAll:
+                self._is_unheard = True
+                raise
 
     async def snapshot(self) -> Snapshot:
         """The newest snapshot with the changes behind it: a replica that is filled from it begins with the present."""
@@ -129,12 +133,13 @@ class NatsFeed:
     async def _connected(self) -> AsyncIterator[None]:
         """Connected to the broker; after anything that went wrong there, no longer."""
         with translated():
-            self._calls += 1
+            self._is_unheard = False
             try:
                 await self._session.open()
                 yield
             except (NotKnownToBeAll, StreamMissing):
                 # With the connection, a heartbeat tells when to ask again.
+                self._is_unheard = True
                 raise
             except SnapshotNeeded:
                 await self._reader.stop()
@@ -142,8 +147,6 @@ class NatsFeed:
             except BaseException:
                 await self.close()
                 raise
-            finally:
-                self._calls -= 1
 
     async def _wait(self, until: float) -> None:
         """Return when something has come. Raises NotKnownToBeAll when the time (`Clock.elapsed`) is up."""
@@ -169,7 +172,7 @@ class NatsFeed:
 
     def _wake(self) -> None:
         self._woken.set()
-        if not self._calls:
+        if self._is_unheard:
             self.on_message()
 
     def _is_in_step(self) -> bool:
