@@ -120,6 +120,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
 PORTAL = {"name": "Example", "color": None, "supportEmail": None, "apiUrl": None, "links": [], "logoUrl": None}
 EDGE = {
     "name": "edge-1", "region": None, "version": "0.1.0", "state": "live", "revision": 7, "lagSeconds": 0.1,
+    "clockOffsetSeconds": -2400.0,
     "since": "2026-11-23T10:26:05.123Z", "seenOn": "2026-11-23T10:26:05.123Z",
 }  # fmt: skip
 THINGS = {

@@ -17,7 +17,7 @@ from keywright.runtime.disk import Disk
 if TYPE_CHECKING:
     from keywright.edge.http.worker_counts import WorkerCounts
     from keywright.edge.identity_token import IdentitySigner
-    from keywright.edge.replica.mirror import MirrorStatus
+    from keywright.edge.mirror import MirrorStatus
     from keywright.edge.validator import Validator
 
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     *sorted((ROOT / "docs/how-to").glob("protect-a*-app.md")),
     ROOT / "examples/fastapi-app/README.md",
+    ROOT / "examples/websockets/README.md",
 ]
 _PART = re.compile(r"```(python|sh)\n(.*?)```|((?:^    [^\n]*\n)+)", re.DOTALL | re.MULTILINE)
 _SERVER = re.compile(r"\.venv/bin/(granian|gunicorn|python) ")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import os
 import socket
 import struct
@@ -12,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import pytest
 
 from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key, load
 from keywright.edge.replica.replica import Replica, ReplicaBroken
-from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.endings import Endings
 from keywright.policy.rules.identity import Anonymous, Ended, User
 from keywright.policy.shared import SharedReplica
@@ -181,24 +180,42 @@ async def test_an_event_loop_may_wait(world: World) -> None:
         await watching
 
 
-def test_every_source_on_a_replica_is_told_whichever_follows(origin: Origin, tmp_path: Path) -> None:
-    def embedded() -> EmbeddedReplica:
-        return EmbeddedReplica.from_origin(
-            origin.url, token=origin.token, directory=tmp_path / "app", pepper_file=origin.pepper_file
-        )
+LISTENER = """
+import sys
+from keywright.policy import EmbeddedReplica
+origin, token, directory, pepper = sys.argv[1:]
+source = EmbeddedReplica.from_origin(origin, token=token, directory=directory, pepper_file=pepper)
+with source.endings() as endings:
+    print(source.is_ready, flush=True)
+    print(next(next(iter(ended.key_ids)) for ended in endings if ended.key_ids), flush=True)
+source.close()
+print([*endings])
+"""
 
-    sources = [embedded(), embedded(), SharedReplica(origin.data_dir)]
-    subscribed = [source.endings() for source in sources]
-    name = origin.api.new_consumer()["name"]
-    made = origin.api.new_key(name)
-    until(lambda: all(source.validate(made["key"], BUCKET).is_valid for source in sources), 30)
-    origin.api.call("DELETE", f"{CONSUMERS_URL}/{name}/keys/{made['id']}", expect=204)
-    for endings in subscribed:
-        ended = next(one for one in endings if one.key_ids and made["id"] in one.key_ids)
-        assert ended.bucket_name == BUCKET
-    for source in sources:
-        source.close()
-    assert [list(endings) for endings in subscribed] == [[], [], []], "closed with their source"
+
+def test_every_process_on_a_replica_is_told_whichever_follows(origin: Origin, tmp_path: Path) -> None:
+    given = [origin.url, origin.token, str(tmp_path / "app"), str(origin.pepper_file)]
+    listeners = [
+        subprocess.Popen([sys.executable, "-c", LISTENER, *given], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    shared = SharedReplica(origin.data_dir)
+    endings = shared.endings()
+    try:
+        assert [listener.stdout.readline() for listener in listeners if listener.stdout] == ["True\n"] * 2
+        name = origin.api.new_consumer()["name"]
+        made = origin.api.new_key(name)
+        origin.api.call("DELETE", f"{CONSUMERS_URL}/{name}/keys/{made['id']}", expect=204)
+        for listener in listeners:
+            # Closed with their source: there is nothing more to come.
+            assert listener.communicate(timeout=60)[0] == f"{made['id']}\n[]\n"
+    finally:
+        for listener in listeners:
+            listener.kill()
+            listener.communicate()
+    ended = next(one for one in endings if one.key_ids and made["id"] in one.key_ids)
+    assert ended.bucket_name == BUCKET
+    shared.close()
+    assert list(endings) == []
 
 
 class Client:
@@ -228,6 +245,7 @@ class Client:
         opcode, payload = self.read()
         while opcode != 8:
             opcode, payload = self.read()
+        self.drop()
         return int.from_bytes(payload[:2], "big")
 
     def drop(self) -> None:
@@ -244,7 +262,7 @@ def example(origin: Origin) -> Iterator[int]:
 
     def is_up() -> bool:
         with contextlib.suppress(OSError):
-            http.client.HTTPConnection("127.0.0.1", port, timeout=5).connect()
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
             return True
         return False
 
@@ -276,8 +294,10 @@ def test_the_example_closes_the_websockets_of_keys_that_ended_and_no_others(orig
         for (end, secret), client in zip(ends, closing, strict=True):
             end()
             assert client.close_code() == 4401
-            assert Client(port, secret).status == 401
-        # An end that was known from the start; 'ends' may be a second or two away.
+            refused = Client(port, secret)
+            refused.drop()
+            assert refused.status == 401
+        # An end that was known when it was opened.
         url = f"{CONSUMERS_URL}/{names[3]}/keys"
         soon = api.call("POST", url, json={"expiresOn": in_seconds(1.5)})
         assert Client(port, soon["key"]).close_code() == 4401
@@ -287,6 +307,4 @@ def test_the_example_closes_the_websockets_of_keys_that_ended_and_no_others(orig
 
 
 def in_seconds(seconds: float) -> str:
-    from datetime import UTC, datetime, timedelta
-
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()

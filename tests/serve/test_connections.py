@@ -159,6 +159,31 @@ def test_who_goes_on_asking_is_not_closed(served: tuple[ServeProcess, int]) -> N
     assert len(streams) == 1
 
 
+def test_an_answer_that_nobody_takes_is_let_go_of(quick: str, tmp_path: Path) -> None:
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 40
+    serve = ServeProcess(tmp_path / "data", PYTHONPATH=quick)
+    with serve as service, socket.socket() as deaf, socket.socket() as slow:
+        service.wait_until_ready()
+        for connection in (deaf, slow):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", service.port))
+            connection.sendall(asked)
+        began = time.monotonic()
+        while time.monotonic() - began < IDLE_SECONDS + 3 * FIRST_SECONDS:
+            assert slow.recv(20_000)
+            time.sleep(0.1)
+        slow.settimeout(5)
+        assert slow.recv(100), "who takes it slowly goes on getting it"
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            _send_on(deaf)
+
+
+def _send_on(connection: socket.socket) -> None:
+    for _ in range(50):
+        connection.sendall(b"x")
+        time.sleep(0.1)
+
+
 def _still_open(connections: list[socket.socket]) -> list[socket.socket]:
     for connection in connections:
         connection.setblocking(False)

@@ -55,11 +55,11 @@ class Portal:
         return answer.json() if answer.content else None
 
     def report(self, name: str, token: str) -> str:
-        """An edge tells of itself, as one without a snapshot; its id."""
+        """An edge without a snapshot tells of itself, and that it answers for no key from then on; its id."""
         now = time.time_ns() // 1_000_000
         state = EdgeState.STARTING
         report = Report(
-            "none", f"instance-of-{name:->16}", "0" * 16, now, name, "us-east", "0.1.0", state, now, None, None
+            "none", f"instance-of-{name:->16}", "0" * 16, now, name, "us-east", "0.1.0", state, now, None, None, 0
         )
         signer = ReportSigner(secret_files.load_digester(None, self.process.data_dir / "pepper.key"))
         url, headers = f"{self.url}/v1/feed/acknowledgements", {"Authorization": f"Bearer {token}"}
@@ -75,6 +75,8 @@ def fill(portal: Portal) -> dict[str, str]:
     """Puts things into the deployment; the addresses of the pages by name."""
     soon = to_iso(datetime.now(UTC) + timedelta(days=12))
     consumers = "/my-account/key-buckets/my-project-production/consumers"
+    token = portal.new_management_key("Gateways in Frankfurt", buckets={"*": "validate"}, feed=True)
+    edge = portal.report("virginia-of-last-year", token)
     for index, name in enumerate(COMPANIES):
         body = {
             "name": name,
@@ -94,8 +96,6 @@ def fill(portal: Portal) -> dict[str, str]:
     archive = {"name": "archive-2025", "description": "Kept for the auditors", "tags": {"team": "legal"}}
     portal.call("POST", "/my-account/key-buckets", json={**archive, "isRetrievable": False})
     portal.new_management_key("CI deployments", account="write")
-    token = portal.new_management_key("Gateways in Frankfurt", buckets={"*": "validate"}, feed=True)
-    edge = portal.report("frankfurt-of-last-year", token)
     key = f"{BUCKET}/consumers/{COMPANIES[-1]}/keys/{made['id']}"
     return {
         "accounts": "/admin/accounts",

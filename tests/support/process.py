@@ -48,6 +48,7 @@ class ServeProcess:
         """`under` is the command that runs it, where it does not run by itself."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.data_dir = data_dir
         self.log = data_dir.with_name(f"{data_dir.name}.{self.port}.{time.monotonic_ns()}.log")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
         with self.log.open("wb") as output:

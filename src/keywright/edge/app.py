@@ -17,6 +17,7 @@ from keywright.edge.http.metrics import CountingEndpoint, Metrics
 from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.worker_counts import WorkerCounts
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class EdgeApp:
         self, validate_api: ValidateApi, forward_auth: ForwardAuth, health: Health, metrics: Metrics, jwks: Jwks | None
     ) -> None:
         """Use `new_edge_app`."""
+        self.health = health
         self._validate_api = validate_api
         self._forward_auth = forward_auth
         self._metrics = metrics
@@ -82,7 +84,7 @@ class EdgeApp:
 def new_edge_app(
     settings: PlaneSettings, replica: Replica, digester: Digester, status: SyncStatus, clock: Clock, disk: Disk
 ) -> EdgeApp:
-    """The edge of one worker, to be made in that worker. Raises KeyFileError."""
+    """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Raises KeyFileError."""
     validator = Validator(replica, digester, clock.millis)
     signer = new_signer(settings, digester, clock)
     validate_api = ValidateApi(
@@ -100,9 +102,10 @@ def new_edge_app(
         signer=signer,
     )
     endpoints: dict[str, CountingEndpoint] = {"validate": validate_api, "forward-auth": forward_auth}
-    metrics = Metrics(endpoints, status, disk, WorkerCounts.of_environment())
+    origin_clock = clock if isinstance(clock, OriginClock) else None
+    metrics = Metrics(endpoints, status, disk, WorkerCounts.of_environment(), origin_clock)
     jwks = None if signer is None else Jwks(signer.jwks)
-    return EdgeApp(validate_api, forward_auth, Health(status), metrics, jwks)
+    return EdgeApp(validate_api, forward_auth, Health(status, origin_clock), metrics, jwks)
 
 
 def new_signer(settings: PlaneSettings, digester: Digester, clock: Clock) -> IdentitySigner | None:

@@ -56,6 +56,7 @@ class Identity:
         refuses_after_seconds: float | None = None,
         is_leased: bool = False,
         is_starting: bool | None = None,
+        clock_offset_seconds: float | None = None,
     ) -> Report:
         """What this edge says of itself now. Without a cursor it is starting, unless it says otherwise: that it can't
         tell how far it is.
@@ -77,6 +78,7 @@ class Identity:
             lag=int(lag_seconds * 1000) if math.isfinite(lag_seconds) else None,
             refuses_after=None if refuses_after_seconds is None else math.ceil(refuses_after_seconds * 1000),
             is_leased=is_leased and refuses_after_seconds is not None,
+            clock_offset=None if clock_offset_seconds is None else round(clock_offset_seconds * 1000),
         )
 
     def goodbye(self, deployment_id: str, since: datetime) -> Report:

@@ -13,7 +13,9 @@ import lmdb
 from keywright import __version__
 from keywright.edge.app import new_signer
 from keywright.edge.http import worker_counts
+from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.sync import snapshot_file_loader
 from keywright.edge.sync.feed import OtherPepper
@@ -91,9 +93,16 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
             if not is_ours:
                 _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
                 return
+            clock = Clock()
             try:
                 _log.info(
-                    snapshot_file_loader.load(path, digester, replica, SyncClock(settings.sync_clock_file, Clock()))
+                    snapshot_file_loader.load(
+                        path,
+                        digester,
+                        replica,
+                        SyncClock(settings.sync_clock_file, clock),
+                        OriginClock(settings.replica_dir / origin_clock.FILE, clock),
+                    )
                 )
             except SnapshotFileError as error:
                 # It must not take away what there is: the answers on this disk, or the way to the origin.

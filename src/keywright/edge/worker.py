@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from keywright.edge.app import new_edge_app
 from keywright.edge.haproxy.maps import HaproxyMaps
 from keywright.edge.identity import Identity
+from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
-from keywright.edge.replica.replica import Replica
+from keywright.edge.replica.origin_clock import OriginClock
+from keywright.edge.replica.replica import ABANDON_SECONDS, Replica
 from keywright.edge.sync.wiring import new_election, new_feed, new_reports
 from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
@@ -35,20 +37,27 @@ class EdgeWorker:
 
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secret_files.load_digester(settings.pepper, settings.pepper_file)
-        clock = Clock()
-        sync_clock = SyncClock(settings.sync_clock_file, clock)
+        machine_clock = Clock()
+        clock = OriginClock(settings.replica_dir / origin_clock.FILE, machine_clock)
+        sync_clock = SyncClock(settings.sync_clock_file, machine_clock)
         self._replica = Replica.open_or_replace(
-            settings.replica_dir, digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
+            settings.replica_dir,
+            digester.pepper_check(),
+            lag_seconds=sync_clock.lag_seconds,
+            abandon_seconds=ABANDON_SECONDS,
         )
         disk = self._replica.disk = Disk([settings.data_dir], settings.disk_reserve_mib * MIB)
         lease = Lease(
-            settings.replica_dir / "lease.json", clock, sync_clock.lag_seconds, seconds=settings.refuse_after_seconds
+            settings.replica_dir / "lease.json",
+            machine_clock,
+            sync_clock.lag_seconds,
+            seconds=settings.refuse_after_seconds,
         )
         self._replica.bind(lease)
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
-        self._haproxy = self._new_haproxy_maps(settings, clock)
+        self._haproxy = self._new_haproxy_maps(settings, machine_clock)
         self._election = new_election(
             self._replica,
             settings.replica_dir,

@@ -48,7 +48,9 @@ class Connection:
     last: float = field(default=0.0)
     """When it last asked, or was opened."""
     unsent: int = 0
-    """Bytes of an answer that the client had not taken at the last look."""
+    """Bytes of an answer that the client had not taken at the last look after its time."""
+    taken: float = 0.0
+    """When it was seen to take some of them."""
 
     @property
     def network(self) -> str:
@@ -124,7 +126,7 @@ class Connections:
         late = []
         for connection in self._open.values():
             limit = IDLE_SECONDS if connection.has_asked else FIRST_SECONDS
-            if now - connection.last >= limit and not _is_taking(connection):
+            if now - connection.last >= limit and not _is_taking(connection, now):
                 late.append(connection)
         return late
 
@@ -215,14 +217,15 @@ def _held(descriptor: int, inode: int) -> Iterator[socket.socket | None]:
         yield held if found.st_ino == inode else None
 
 
-def _is_taking(connection: Connection) -> bool:
-    """Whether the client still takes the answer to what it asked: another part of it, since the last look."""
+def _is_taking(connection: Connection, now: float) -> bool:
+    """Whether the client still takes the answer to what it asked, however slowly: some of it in FIRST_SECONDS."""
     unsent = 0
     with _held(connection.descriptor, connection.inode) as held:
         if held is not None:
             unsent = _unsent(held)
-    before, connection.unsent = connection.unsent, unsent
-    return unsent > 0 and unsent != before
+    if unsent != connection.unsent:
+        connection.unsent, connection.taken = unsent, now
+    return unsent > 0 and now - connection.taken < FIRST_SECONDS
 
 
 def _unsent(held: socket.socket) -> int:

@@ -57,7 +57,7 @@ class Streams:
         answer = await self._ask(f"STREAM.INFO.{stream}", {})
         state, now = answer["state"], answer.get("ts", "")
         idle = _seconds(now) - _seconds(state["last_ts"]) if state["messages"] and now else 0.0
-        return Bounds(state["first_seq"], state["last_seq"], max(0.0, idle))
+        return Bounds(state["first_seq"], state["last_seq"], max(0.0, idle), str(answer.get("created", "")))
 
     async def create(self, stream: str, subjects: list[str], replicas: int) -> None:
         """Creates a stream, or leaves it as it is."""
@@ -254,6 +254,8 @@ class Bounds:
     last: int
     idle_seconds: float
     """How long ago the last one came, by the broker's clock."""
+    created: str = ""
+    """When the stream was made, which tells it from a later one of its name."""
 
 
 async def read_all(

@@ -22,7 +22,6 @@ from keywright.edge.sync.wiring import new_election, new_http_feed, new_http_rep
 from keywright.policy.source import READY_SECONDS, ReplicaSource
 from keywright.protocol.reports import edge_name_of, is_edge_name
 from keywright.runtime import extras
-from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     import threading
@@ -100,13 +99,16 @@ class EmbeddedReplica(ReplicaSource):
         """
         if not origin.startswith(("https://", "http://")) or "@" in origin:
             raise ValueError("the origin is an address, such as https://keys.internal")
-        secret, clock = Secret(token), Clock()
-        return cls(
+        secret = Secret(token)
+        source = cls(
             directory,
-            lambda digester, name: new_http_feed(origin, secret, digester, clock, edge_name=name),
-            lambda digester, name: new_http_reports(origin, secret, digester, edge_name=name),
+            lambda digester, name: new_http_feed(origin, secret, digester, source._origin_clock, edge_name=name),
+            lambda digester, name: new_http_reports(
+                origin, secret, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
+            ),
             **options,
         )
+        return source
 
     @classmethod
     def from_broker(cls, broker: NatsOptions, *, directory: str | Path, **options: Unpack[Options]) -> EmbeddedReplica:
@@ -116,13 +118,15 @@ class EmbeddedReplica(ReplicaSource):
         from keywright.edge.sync.nats_feed import NatsFeed
         from keywright.edge.sync.nats_reports import NatsReports
 
-        clock = Clock()
-        return cls(
+        source = cls(
             directory,
-            lambda digester, name: NatsFeed(broker, digester, clock, edge_name=name),
-            lambda digester, name: NatsReports(broker, digester, clock, edge_name=name),
+            lambda digester, name: NatsFeed(broker, digester, source._origin_clock, edge_name=name),
+            lambda digester, name: NatsReports(
+                broker, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
+            ),
             **options,
         )
+        return source
 
     @property
     def is_synced(self) -> bool:
@@ -134,11 +138,13 @@ class EmbeddedReplica(ReplicaSource):
     def reason(self) -> str | None:
         """Why the replica is not in step, if it isn't and that is known."""
         election = self._election
-        return None if election is None else election.reason
+        return super().reason if election is None else election.reason
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
-        return Replica.open_or_replace(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
+        return Replica.open_or_replace(
+            self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard, abandon_seconds=0.0
+        )
 
     def _keep(self, replica: Replica) -> None:
         asyncio.run(self._follow(replica))
@@ -156,7 +162,7 @@ class EmbeddedReplica(ReplicaSource):
             replica,
             self.replica_directory,
             feed,
-            self._clock,
+            self._origin_clock,
             self._sync_clock,
             identity,
             reports,

@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 import os
 import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -25,13 +25,16 @@ import lmdb
 
 from keywright.domain import verdict
 from keywright.domain.keyformat import Secret
+from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 from keywright.policy.endings import Endings
 from keywright.runtime import secret_files
 from keywright.runtime.clock import Clock
+from keywright.runtime.failure_log import ReminderLog
 from keywright.runtime.secret_files import KeyFileError
 from keywright.runtime.settings import variables
 
@@ -46,7 +49,15 @@ READY_SECONDS = 5.0
 LOOK_SECONDS = 0.02
 RETRY_SECONDS = 0.25
 STOP_SECONDS = 10.0
-TELL_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """How a source is: whether keys can be judged, for how long the replica may have been out of step, and why."""
+
+    is_ready: bool
+    lag_seconds: float
+    reason: str | None
 
 
 class ReplicaSource(ABC):
@@ -66,6 +77,7 @@ class ReplicaSource(ABC):
         """`ready_seconds` is how long `open` waits for a replica that holds a snapshot."""
         self._clock = Clock()
         self.directory = Path(directory).expanduser().absolute()
+        self._origin_clock = OriginClock(self.replica_directory / origin_clock.FILE, self._clock)
         self._pepper = None if pepper is None else Secret(pepper)
         self._pepper_file = Path(pepper_file or self.directory / "pepper.key")
         self._ready_seconds = ready_seconds
@@ -74,8 +86,9 @@ class ReplicaSource(ABC):
         self._of_parent: _Opening | None = None
         self._closing: _Opening | None = None
         self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()
-        self._told = ""
-        self._told_at = -math.inf
+        self._reminder = ReminderLog(_log, self._clock.elapsed)
+        self._problem: str | None = None
+        """What is wrong with the replica itself."""
         os.register_at_fork(after_in_child=functools.partial(_forget_opening, weakref.ref(self)))
 
     @property
@@ -89,10 +102,10 @@ class ReplicaSource(ABC):
             try:
                 opening = self._begin()
             except KeyFileError as error:
-                self._tell(str(error), again_after=TELL_SECONDS)
+                self._note_problem(str(error))
                 return verdict.UNAVAILABLE
             if opening is None:
-                self._tell(
+                self._note_problem(
                     f"the replica in {self.replica_directory} was opened before a fork: this process can't use it"
                 )
                 return verdict.UNAVAILABLE
@@ -143,6 +156,21 @@ class ReplicaSource(ABC):
         """How long the replica may have been out of step: little when all is well, inf while it is not known."""
         return self._sync_clock.lag_seconds()
 
+    @property
+    def reason(self) -> str | None:
+        """What is wrong with the replica, if anything is, as far as that is known."""
+        return self._problem
+
+    @property
+    def status(self) -> SourceStatus:
+        """For a health check, and for people."""
+        return SourceStatus(self.is_ready, self.lag_seconds, self.reason)
+
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """How far this machine's clock is ahead of the origin's, by which keys are judged; None while not known."""
+        return self._origin_clock.offset_seconds
+
     @abstractmethod
     def _open_replica(self, guard: threading.Lock) -> Replica:
         """Raises ReplicaBroken or OSError."""
@@ -185,15 +213,16 @@ class ReplicaSource(ABC):
             try:
                 replica = self._open_replica(opening.reading)
             except (ReplicaBroken, OSError, lmdb.Error) as error:
-                self._tell(f"can't open the replica in {self.replica_directory}: {error}")
+                self._note_problem(f"can't open the replica in {self.replica_directory}: {error}")
                 opening.stopping.wait(RETRY_SECONDS)
                 continue
+            self._note_problem(None)
             # Before the first answer: a promise of an earlier start, or of another process, may be over.
             self._lease = self._new_lease()
             replica.bind(self._lease)
             with opening.reading:
                 opening.replica = replica
-                opening.validator = Validator(replica, self._digester, self._clock.millis)
+                opening.validator = Validator(replica, self._digester, self._origin_clock.millis)
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001
@@ -221,12 +250,13 @@ class ReplicaSource(ABC):
         """Until when the replica may answer, as whoever keeps it has promised."""
         return Lease(self.replica_directory / "lease.json", self._clock, self._sync_clock.lag_seconds)
 
-    def _tell(self, reason: str, *, again_after: float = math.inf) -> None:
-        """Once, not at every attempt; some things every so many seconds."""
-        now = time.monotonic()
-        if reason != self._told or now - self._told_at > again_after:
-            self._told, self._told_at = reason, now
-            _log.warning(reason)
+    def _note_problem(self, problem: str | None) -> None:
+        """Log it, once a minute for as long as it lasts."""
+        self._problem = problem
+        if problem is None:
+            self._reminder.clear()
+        else:
+            self._reminder.note(problem)
 
     def _after_fork(self) -> None:
         """In the child: the thread is not here, and the environment is the parent's.

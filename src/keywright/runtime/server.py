@@ -21,6 +21,7 @@ from keywright.runtime import extras
 from keywright.runtime.extras import MissingExtra
 from keywright.runtime.logging import SERVER_LOGS
 from keywright.runtime.nats_options import NatsOptions
+from keywright.runtime.processes import readiness
 from keywright.runtime.processes.parent import DRAIN_SECONDS as ORPHAN_SECONDS
 from keywright.runtime.processes.parent import end_with_parent
 from keywright.runtime.processes.port_holder import find_holder
@@ -55,6 +56,7 @@ async def asgi_lifespan(receive: Receive, send: Send, *, start: Step, stop: Step
             await start()
             _resume_gc()
             await send({"type": "lifespan.startup.complete"})
+            readiness.tell()
             log.info("worker %d is ready", os.getpid())
         elif message["type"] == "lifespan.shutdown":
             await stop()
@@ -87,14 +89,17 @@ def prepare(host: str, port: int, grpc_port: int | None) -> None:
 
 
 def run(target: str, host: str, port: int, workers: int, grpc_port: int | None = None) -> None:
-    """Serves what the factory `module:function` makes, in each worker its own, until SIGINT or SIGTERM."""
+    """Serves what the factory `module:function` makes, in each worker its own, until SIGINT or SIGTERM.
+
+    SIGHUP replaces the workers one after the other (processes/rolling.py).
+    """
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings, HTTP2Settings
     from granian.log import LogLevels
 
-    from keywright.runtime.processes.supervised import SupervisedServer
+    from keywright.runtime.processes.rolling import RollingServer, serve_worker
 
-    server = SupervisedServer(
+    server = RollingServer(
         target,
         address=host,
         port=port,
@@ -113,7 +118,7 @@ def run(target: str, host: str, port: int, workers: int, grpc_port: int | None =
         http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000, max_buffer_size=MAX_HEAD_BYTES),
         http2_settings=HTTP2Settings(max_concurrent_streams=MAX_STREAMS, max_headers_size=MAX_HEAD_BYTES),
     )
-    server.serve(target_loader=_load)
+    server.serve(serve_worker, _load)
 
 
 def _load(target: str) -> Callable[..., Any]:

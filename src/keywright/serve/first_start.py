@@ -16,9 +16,10 @@ from keywright.domain.keyformat import Digester, Secret
 from keywright.domain.models import Environment
 from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.text import is_whole
-from keywright.origin.db import migrations
+from keywright.origin.db import migrations, server_check
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.migrations import NewerSchema
+from keywright.origin.db.server_check import Unsuitable
 from keywright.origin.db.tables import SCHEMA_VERSION
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment import rules
@@ -57,6 +58,7 @@ async def prepare(settings: OriginSettings, *, is_new_deployment: bool = False) 
     key = settings.bootstrap_key
     async with _reaching(settings) as database:
         # First of all: what is refused leaves no trace.
+        said = await server_check.check(database)
         held = await deployment_id.check(database, settings, is_start=True, is_new=is_new_deployment)
         if held is None and key is not None and len(key.reveal()) < BOOTSTRAP_KEY_LENGTH:
             raise StartError(f"KEYWRIGHT_BOOTSTRAP_KEY must have {BOOTSTRAP_KEY_LENGTH} characters or more")
@@ -68,10 +70,10 @@ async def prepare(settings: OriginSettings, *, is_new_deployment: bool = False) 
             dependencies = make_dependencies(settings)
             made = await rules.bootstrap(database, dependencies, account_name=account, root_key=key)
             await check_keys(database, settings, dependencies.digester)
-            notes: tuple[str, ...] = ()
+            notes = said
             if made is None and key is not None:
                 is_known = await rules.is_known_root(database, dependencies.digester, key)
-                notes = _notes_on(key, is_known=is_known)
+                notes += _notes_on(key, is_known=is_known)
             id = await rules.find_id(database)
             if id is None:
                 raise StartError("the database lost its deployment while this process started")
@@ -135,6 +137,7 @@ async def reading(settings: OriginSettings) -> AsyncIterator[Database]:
     Raises StartError.
     """
     async with _reaching(settings) as database:
+        await server_check.check(database)
         if await deployment_id.check(database, settings) is None:
             raise StartError(NO_DEPLOYMENT)
         version = await migrations.get_version(database) or ""
@@ -216,6 +219,7 @@ def banner(settings: OriginSettings, started: Started) -> str:
 async def _open(settings: OriginSettings) -> AsyncIterator[Database]:
     """The database, for one process at a time that may change more than rows; makes no directory and no file."""
     async with _reaching(settings) as database:
+        await server_check.check(database)
         await deployment_id.check(database, settings)
         if deployment_id.is_without_file(settings):
             raise StartError(NO_DEPLOYMENT)
@@ -252,7 +256,7 @@ async def _reaching(settings: OriginSettings) -> AsyncIterator[Database]:
     except NewerSchema as error:
         message = f"the database has schema {error}, of a newer Keywright than this ({__version__}): upgrade Keywright"
         raise StartError(message) from None
-    except (DatabaseUnavailable, SQLAlchemyError, OSError) as error:
+    except (Unsuitable, DatabaseUnavailable, SQLAlchemyError, OSError) as error:
         raise StartError(f"can't use the database in {place}: {_reason(error)}") from None
     except (MasterKeyMissing, SealBroken, KeyFileError) as error:
         raise StartError(f"the master key does not fit this deployment: {error}") from None
@@ -269,4 +273,7 @@ def _reason(error: Exception) -> str:
 
 def _without_password(database: Database) -> str:
     url = database.engine.url
+    several = url.query.get("host")
+    if several is not None:
+        return f"{several if isinstance(several, str) else ','.join(several)}/{url.database or ''}"
     return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"

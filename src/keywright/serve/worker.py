@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from keywright.edge.app import new_edge_app
 from keywright.edge.identity import Identity
 from keywright.edge.replica.freshness import SyncClock
-from keywright.edge.replica.replica import Replica
+from keywright.edge.replica.replica import ABANDON_SECONDS, Replica, ReplicaBroken
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.sync.presence import Presence
@@ -149,7 +149,10 @@ class ServeWorker:
         clock = Clock()
         sync_clock = SyncClock(settings.replica_dir / "in-step.json", clock)
         self._replica = Replica.open_or_replace(
-            settings.replica_dir, dependencies.digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
+            settings.replica_dir,
+            dependencies.digester.pepper_check(),
+            lag_seconds=sync_clock.lag_seconds,
+            abandon_seconds=ABANDON_SECONDS,
         )
         disk = self._disk = Disk(_directories(settings, self._database), settings.disk_reserve_mib * MIB)
         self._replica.disk = disk
@@ -211,6 +214,7 @@ class ServeWorker:
                 random.uniform,
                 snapshot_changes=changes,
             )
+            self._edge.health.list_warnings = self._publisher.list_warnings
         self._grpc = None
         if settings.grpc_port:
             self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
@@ -277,7 +281,7 @@ class ServeWorker:
         """On commit: the change is in this machine's replica before its answer goes out."""
         try:
             await self._sync_loop.sync_now()
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, ReplicaBroken) as error:
             log.warning("revision %d is committed but not applied here: %s", revision, error)
             raise NotAppliedHere from error
         except Exception as error:

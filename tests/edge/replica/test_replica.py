@@ -32,10 +32,10 @@ class Told:
         self.events.append(("keys" if is_keys else "consumers", len(names)))
 
 
-def test_one_loads_at_a_time(replica: Replica) -> None:
-    with replica.loading() as first, replica.loading() as second:
+def test_one_follows_at_a_time(replica: Replica) -> None:
+    with replica.following() as first, replica.following() as second:
         assert (first, second) == (True, False)
-    with replica.loading() as third:
+    with replica.following() as third:
         assert third
 
 

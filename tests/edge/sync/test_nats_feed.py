@@ -369,8 +369,8 @@ async def test_an_edge_that_begins_anew_begins_with_the_present_and_not_with_the
     seen: list[int | None] = []
     load = replica.load
 
-    def look(*arguments: Any) -> None:
-        load(*arguments)
+    def look(*arguments: Any, **options: Any) -> None:
+        load(*arguments, **options)
         seen.append(replica.revision)
 
     monkeypatch.setattr(replica, "load", look)

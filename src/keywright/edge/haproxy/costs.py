@@ -24,12 +24,16 @@ class Costs:
     """To change an entry that is there, or to take it out."""
     entry: float = 1 / 20_000
     """One entry in a fill."""
+    is_measured: bool = False
+    """Whether `change` is more than a guess: what takes away is written a little while before anything is made anew."""
     changed_share: float = 0.0
     """How many of the entries that were given lately had been there."""
 
     def note_written(self, written: Written) -> None:
         if written.changes:
-            self.change += _WEIGHT * (written.seconds / written.changes - self.change)
+            weight = _WEIGHT if self.is_measured else 1.0
+            self.change += weight * (written.seconds / written.changes - self.change)
+            self.is_measured = True
 
     def note_given(self, written: Written) -> None:
         share = written.changes / len(written.writes) if written.writes else 0.0
@@ -44,5 +48,7 @@ class Costs:
 
     def is_fill_quicker(self, backlog: Backlog, count: int) -> bool:
         """Whether all `count` entries are written sooner than the backlog."""
+        if not self.is_measured:
+            return False
         changes = backlog.takes + backlog.garbage + backlog.gives * self.changed_share
         return changes * self.change > count * self.entry + FILL_SECONDS

@@ -55,10 +55,10 @@ class Guard:
         self._consumers |= missing
 
     async def release(self, socket: Socket, owners: Collection[Owner], buckets: Mapping[int, BucketPut]) -> None:
-        """Block these and nobody else."""
+        """Block these and nobody else. Buckets that may be stale come back with the next renewal of the lease."""
         consumers, withheld = _split(owners)
         for number in self.buckets - withheld:
-            if number in buckets:
+            if number in buckets and buckets[number].refuse_after is None:
                 await socket.put(Map.BUCKETS, buckets[number].name, str(number))
         self.buckets &= withheld
         if socket.has_blocks and not (self._is_known and self._consumers == consumers):

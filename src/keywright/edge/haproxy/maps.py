@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
-from keywright.edge.haproxy import entries
 from keywright.edge.haproxy import socket as haproxy_socket
 from keywright.edge.haproxy.belief import Belief
 from keywright.edge.haproxy.mirroring import RENEW_SECONDS, Mirroring, Stopped
 from keywright.edge.haproxy.socket import HaproxyError
-from keywright.edge.replica.mirror import MirrorStatus
+from keywright.edge.mirror import MirrorStatus
 from keywright.edge.replica.replica import ReplicaBroken
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class HaproxyMaps:
 
     def swept(self, *, is_keys: bool, names: list[bytes]) -> None:
         """Take out what can't be reached any more, so that HAProxy's memory is not filled with it."""
-        self._note(("swept", [entries.swept_entry(name, is_keys=is_keys) for name in names]))
+        self._note(("swept", is_keys, names))
 
     def _note(self, event: Event) -> None:
         self._events.append(event)
@@ -105,7 +104,7 @@ class HaproxyMaps:
         return MirrorStatus(
             is_synced=not lag and self._failure is None,
             revision=None if held is None else held.revision,
-            lag_seconds=round(lag, 3),
+            lag_seconds=lag,
             pending=self._mirroring.pending,
             blocked=self._mirroring.blocked,
             is_believed=self._belief.is_lasting,

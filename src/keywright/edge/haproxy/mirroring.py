@@ -13,12 +13,12 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from keywright.domain.permissions import SYSTEM_BUCKET
-from keywright.edge.haproxy import filling
+from keywright.edge.haproxy import entries, filling
 from keywright.edge.haproxy.backlog import Backlog, Owner
+from keywright.edge.haproxy.bucket_names import BucketNames
 from keywright.edge.haproxy.costs import Costs
 from keywright.edge.haproxy.guard import Guard
 from keywright.edge.haproxy.socket import AT_ONCE, Map
-from keywright.edge.replica.replica import Stale
 from keywright.protocol.changes import Cursor
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from keywright.edge.haproxy.belief import Belief
-    from keywright.edge.haproxy.socket import Entry, Socket
+    from keywright.edge.haproxy.socket import Socket
     from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.replica import Replica
-    from keywright.protocol.changes import Batch, BucketPut
+    from keywright.protocol.changes import Batch
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ SLICE_SECONDS = 0.05
 
 Event = (
     tuple[Literal["batch"], "Batch", "Sequence[Ending]"]
-    | tuple[Literal["swept"], "Sequence[Entry]"]
+    | tuple[Literal["swept"], bool, "Sequence[bytes]"]
     | tuple[Literal["replaced"]]
 )
 """What was committed to the replica."""
@@ -73,6 +73,7 @@ class Mirroring:
         self._on_change = on_change
         self._is_stopping = is_stopping
         self._guard = Guard()
+        self._names = BucketNames(replica, self._guard)
         self._costs = Costs()
         self._backlog: Backlog | None = None
         self._mark: str | None = None
@@ -155,31 +156,34 @@ class Mirroring:
         return True
 
     async def _begin(self, socket: Socket, mark: str | None, held: Cursor | None, cursor: Cursor) -> None:
-        known = None if held is None else self._replica.endings_since(held)
+        while True:
+            known = None if held is None else self._replica.endings_since(held)
+            cursor = cursor if known is None else known[0]
+            buckets = self._replica.buckets()
+            newest = self._replica.cursor
+            if newest is None:
+                raise Lost
+            if newest == cursor:
+                # All of it was read at one place.
+                break
+            cursor = newest
         self._carried = set()
         self._unheard = None
         if known is not None:
-            cursor, ended = known
+            _, ended = known
             self._carried = {
                 Owner(one.bucket_number, one.consumer_number) for one in ended if one.consumer_number is not None
             }
-            await self._take_names(socket, ended)
+            await self._names.take_out(socket, ended)
         elif mark is not None:
             if not mark.startswith(f"{self._replica.deployment_id}:"):
                 # Numbers of another deployment would be taken for ours while one map is new and the next still old.
                 await socket.delete(Map.STATE, "lease")
             await socket.delete(Map.STATE, "at")
             self._mark = self._held = None
-        self._backlog = Backlog(cursor, self._replica.buckets())
+        self._backlog = Backlog(cursor, buckets)
         self._is_sound = known is not None
         self._must_fill = held != cursor
-
-    async def _take_names(self, socket: Socket, ended: Sequence[Ending]) -> None:
-        """Take out the names of buckets that are gone. If a newer bucket has one, it comes with the fill."""
-        for one in ended:
-            name = one.bucket_name if one.consumer_number is None else None
-            if name is not None and await socket.get(Map.BUCKETS, name) == str(one.bucket_number):
-                await socket.delete(Map.BUCKETS, name)
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
@@ -227,8 +231,10 @@ class Mirroring:
             match self._events.popleft():
                 case ("replaced",):
                     raise Lost
-                case ("swept", entries):
-                    backlog.throw_away(entries)
+                case ("swept", is_keys, names):
+                    # What is there again is no garbage, whichever of both was heard of first.
+                    gone = [name for name in names if not self._replica.has_row(name, is_keys=is_keys)]
+                    backlog.throw_away(entries.swept_entry(name, is_keys=is_keys) for name in gone)
                 case ("batch", batch, endings):
                     if batch.follows == backlog.absorbed:
                         backlog.absorb(batch, endings, self._clock())
@@ -261,7 +267,7 @@ class Mirroring:
             socket,
             self._replica,
             bucket_numbers={put.number for put in self._replica.buckets() if put.name != SYSTEM_BUCKET},
-            buckets=self._answering,
+            buckets=lambda: self._names.answering(self._known_backlog().buckets.values()),
             clock=self._clock,
             between=lambda: self._see_to_what_is_new(socket),
         )
@@ -281,10 +287,11 @@ class Mirroring:
         backlog = self._known_backlog()
         if newest is None or newest.revision > backlog.absorbed.revision or not self._is_harmless(socket, backlog):
             return
-        # Before anything has been filled in there is nothing to say of it.
-        if self._held is None:
+        # Before anything has been filled in there is nothing to say of it. And an edge that has promised to answer for
+        # no key any more does not let HAProxy answer.
+        if self._held is None or self._replica.is_lease_over:
             return
-        await self._withhold_stale(socket, backlog)
+        await self._names.withhold_stale(socket, backlog.buckets.values())
         is_news = self._belief.cursor != self._held
         until = self._belief.renew(self._held)
         if until is None:
@@ -314,28 +321,6 @@ class Mirroring:
 
     def _blocked(self, backlog: Backlog) -> set[Owner]:
         return self._carried | set(backlog.owners)
-
-    async def _withhold_stale(self, socket: Socket, backlog: Backlog) -> None:
-        """Take out the buckets whose owners want no answer from a replica that is out of step for too long."""
-        for bucket in backlog.buckets.values():
-            if bucket.refuse_after is None:
-                continue
-            if bucket.number in self._guard.buckets or self._is_stale(bucket):
-                await socket.delete(Map.BUCKETS, bucket.name)
-            else:
-                await socket.put(Map.BUCKETS, bucket.name, str(bucket.number))
-
-    def _answering(self) -> list[BucketPut]:
-        """The buckets whose keys are judged now."""
-        buckets = self._known_backlog().buckets.values()
-        return [put for put in buckets if put.number not in self._guard.buckets and not self._is_stale(put)]
-
-    def _is_stale(self, bucket: BucketPut) -> bool:
-        try:
-            self._replica.check_fresh(bucket)
-        except Stale:
-            return True
-        return False
 
     # -- the parts ----------------------------------------------------------------------------------------------------
 

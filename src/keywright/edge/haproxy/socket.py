@@ -56,7 +56,7 @@ Write = tuple[Entry, str | None]
 class Written(NamedTuple):
     """What has got its value, and what it took to change entries that were there, or take them out.
 
-    HAProxy before 3.3 walks through the whole map for each of those, and holds its thread meanwhile.
+    HAProxy 2.8 and older walk through the whole map for each of those, and hold their thread meanwhile.
     """
 
     writes: list[Write]

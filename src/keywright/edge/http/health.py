@@ -10,28 +10,12 @@ from keywright.edge.http.document import JSON, send_document
 from keywright.edge.http.endpoint import encode_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from keywright.edge.http.endpoint import Receive, Scope, Send
-
-
-class MirrorStatus(Protocol):
-    """How a HAProxy is doing whose maps the edge keeps (edge/sync/mirror.py)."""
-
-    @property
-    def is_synced(self) -> bool: ...
-    @property
-    def revision(self) -> int | None: ...
-    @property
-    def lag_seconds(self) -> float: ...
-    @property
-    def pending(self) -> int: ...
-    @property
-    def blocked(self) -> int: ...
-    @property
-    def is_believed(self) -> bool: ...
-    @property
-    def reason(self) -> str | None: ...
+    from keywright.edge.mirror import MirrorStatus
+    from keywright.edge.replica.origin_clock import OriginClock
 
 
 class SyncStatus(Protocol):
@@ -56,8 +40,12 @@ class SyncStatus(Protocol):
 class Health:
     """`livez` and `readyz` are each ASGI for the path of that name."""
 
-    def __init__(self, status: SyncStatus) -> None:
+    def __init__(self, status: SyncStatus, origin_clock: OriginClock | None = None) -> None:
+        """Without a clock of the origin's it is this machine's own that counts."""
         self._status = status
+        self._origin_clock = origin_clock
+        self.list_warnings: Callable[[], list[str]] = list if origin_clock is None else origin_clock.list_warnings
+        """What an operator should know beside that, in sentences; whoever puts the process together sets it."""
 
     async def livez(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 as long as the event loop turns."""
@@ -77,10 +65,17 @@ class Health:
             "lag_seconds": round(lag, 3) if math.isfinite(lag) else None,
             "since": models.to_iso(status.since),
         }
+        if self._origin_clock is not None:
+            offset, error = self._origin_clock.offset_seconds, self._origin_clock.error_seconds
+            told["clock_offset_seconds"] = None if offset is None else round(offset, 3)
+            told["clock_error_seconds"] = None if error is None else round(error, 3)
         if status.reason is not None:
             told["reason"] = status.reason
         if status.mirror is not None:
             told["haproxy"] = _told_of(status.mirror)
+        warnings = self.list_warnings()
+        if warnings:
+            told["warnings"] = warnings
         await send_document(scope, send, 200 if is_ready else 503, JSON, encode_json(told))
 
 
@@ -89,7 +84,7 @@ def _told_of(mirror: MirrorStatus) -> dict[str, object]:
         "synced": mirror.is_synced,
         "answering": mirror.is_believed,
         "revision": mirror.revision,
-        "lag_seconds": mirror.lag_seconds,
+        "lag_seconds": round(mirror.lag_seconds, 3) if math.isfinite(mirror.lag_seconds) else None,
         "pending_entries": mirror.pending,
         "blocked_consumers": mirror.blocked,
     }

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from keywright.edge.http.endpoint import Receive, Scope, Send
-    from keywright.edge.http.health import MirrorStatus, SyncStatus
+    from keywright.edge.http.health import SyncStatus
     from keywright.edge.http.worker_counts import Counts, WorkerCounts
+    from keywright.edge.mirror import MirrorStatus
+    from keywright.edge.replica.origin_clock import OriginClock
     from keywright.runtime.disk import Disk
 
 REFUSED_WRITES = "refused-writes"
@@ -51,17 +53,19 @@ class Metrics:
         status: SyncStatus,
         disk: Disk,
         worker_counts: WorkerCounts | None = None,
+        origin_clock: OriginClock | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._status = status
         self._disk = disk
         self._worker_counts = worker_counts
+        self._origin_clock = origin_clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         counts = self.count()
         if self._worker_counts is not None:
             counts = await asyncio.to_thread(self._worker_counts.add_up, self.count)
-        body = generate_latest(_Scrape(counts, self._status, self._disk))
+        body = generate_latest(_Scrape(counts, self._status, self._disk, self._origin_clock))
         await send_document(scope, send, 200, CONTENT_TYPE_LATEST.encode(), body)
 
     def count(self) -> Counts:
@@ -88,10 +92,11 @@ class Metrics:
 class _Scrape(Collector):
     """What one request for the metrics is told."""
 
-    def __init__(self, counts: Counts, status: SyncStatus, disk: Disk) -> None:
+    def __init__(self, counts: Counts, status: SyncStatus, disk: Disk, origin_clock: OriginClock | None) -> None:
         self._counts = counts
         self._status = status
         self._disk = disk
+        self._origin_clock = origin_clock
 
     def collect(self) -> Iterable[Metric]:
         # The label is older than the word that we have for it.
@@ -122,6 +127,13 @@ class _Scrape(Collector):
             "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
         )
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
+        offset = None if self._origin_clock is None else self._origin_clock.offset_seconds
+        if offset is not None:
+            yield GaugeMetricFamily(
+                "keywright_clock_offset_seconds",
+                "How far this machine's clock is ahead of the origin's, by which keys are judged.",
+                offset,
+            )
         if status.mirror is not None:
             yield from _of_mirror(status.mirror)
 

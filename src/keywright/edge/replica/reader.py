@@ -6,6 +6,7 @@ judged elsewhere (validator.py); how files are opened and records laid out, too 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ import lmdb
 
 from keywright.edge.replica import endings, records
 from keywright.edge.replica.files import ReplicaBroken
+from keywright.edge.replica.in_use import LOOK_SECONDS
 from keywright.protocol.changes import Cursor
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,13 +65,17 @@ class ReplicaReader:
         self.lease: Lease | None = None
         """Until when anything may be answered."""
         self._view = _View(-1, is_ready=False)
+        self._elapsed = Clock().elapsed
+        self._looked_at = -math.inf
 
     def find(self, bucket: str, digest: bytes) -> tuple[KeyRecord | None, ConsumerRecord | None] | None:
         """The key with this digest and its consumer, each None when there is none; None when there is no such bucket.
 
-        Raises NotReady without a snapshot, Stale when the bucket's owner would rather have no answer, lmdb.Error or
-        ValueError when the files can't be read.
+        Raises NotReady without a snapshot or when the files were replaced, Stale when the bucket's owner would rather
+        have no answer, lmdb.Error or ValueError when the files can't be read.
         """
+        if self._elapsed() - self._looked_at >= LOOK_SECONDS:
+            self._look()
         if self.lease is not None and self.lease.is_over():
             raise Stale(_LEASE_IS_OVER)
         files = self._files
@@ -117,6 +124,8 @@ class ReplicaReader:
 
     def find_bucket(self, name: str) -> BucketRecord | None:
         """The bucket of this name. Raises as `find` does."""
+        if self._elapsed() - self._looked_at >= LOOK_SECONDS:
+            self._look()
         with self._files.read() as tx:
             view = self._view
             if view.tx_id != tx.id():
@@ -143,9 +152,17 @@ class ReplicaReader:
     def find_cursor(self) -> Cursor | None:
         """The cursor for who only tells of it: None, too, when the replica can't be read."""
         try:
+            self._look()
             return self.cursor
-        except (lmdb.Error, ReplicaBroken):
+        except (lmdb.Error, ReplicaBroken, NotReady):
             return None
+
+    @property
+    def pepper_check(self) -> str | None:
+        """Of the snapshot that is here, whether it is of this process's pepper or not."""
+        with self._files.read() as tx:
+            value = tx.get(b"pepper", db=self._files.meta)
+            return None if value is None else value.decode()
 
     @property
     def deployment_id(self) -> str | None:
@@ -179,6 +196,10 @@ class ReplicaReader:
             return puts, PagePosition(is_keys, rows[limit][0])
         return puts, None if is_keys else PagePosition(is_among_keys=True)
 
+    def has_row(self, name: bytes, *, is_keys: bool) -> bool:
+        with self._files.read() as tx:
+            return tx.get(name, db=self._files.keys if is_keys else self._files.consumers) is not None
+
     def find_key(self, bucket_number: int, digest: bytes) -> KeyRecord | None:
         name = records.pack_bucket_number(bucket_number) + digest
         with self._files.read() as tx:
@@ -201,6 +222,14 @@ class ReplicaReader:
                 return None if now is None else (now, [])
             found = endings.since(self._files, tx, cursor)
             return None if found is None else (now, found)
+
+    def _look(self) -> None:
+        """Raise NotReady when other files have taken the place of these, as they may have while this process was
+        stopped: those who have moved on don't write here any more.
+        """
+        if self._files.is_replaced:
+            raise NotReady("the files were replaced")
+        self._looked_at = self._elapsed()
 
     def _new_view(self, tx: Any) -> _View:
         is_ready = read_cursor(self._files, tx, self._pepper_check) is not None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
 import lmdb
 
+from keywright.domain.unset import UNSET, Unset
 from keywright.edge.replica import endings, records
 from keywright.edge.replica.endings import Endings
 from keywright.edge.replica.reader import is_garbage, read_cursor
@@ -35,10 +36,16 @@ if TYPE_CHECKING:
     from keywright.protocol.changes import Batch, Change, Cursor
 
 _T = TypeVar("_T")
+BEAT_CHANGES = 1000
+"""After so many changes of a snapshot others are told that this process still moves."""
 
 
 class Gap(Exception):
     """A batch follows a cursor that this replica has not been at: changes are missing, or are of another past."""
+
+
+class Overtaken(Exception):
+    """Another process has moved the replica since the snapshot was asked for, which may be older than that."""
 
 
 class WrongPepper(Exception):
@@ -75,22 +82,37 @@ class ReplicaWriter:
         """
         return self._write(lambda tx: self._apply(tx, batch))
 
-    def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
+    def load(
+        self,
+        deployment_id: str,
+        pepper_check: str,
+        cursor: Cursor,
+        changes: Iterable[Change],
+        *,
+        replaces: Cursor | Unset | None = UNSET,
+    ) -> None:
         """Replace everything by a snapshot, in one transaction: until it is whole, all readers keep what was there.
 
         Fastest with consumers in order of number and keys in order of bucket number and digest. `changes` may block,
-        and may raise: then nothing has happened. Raises WrongPepper for a snapshot that this process couldn't use.
+        and may raise: then nothing has happened. Raises WrongPepper for a snapshot that this process couldn't use, and
+        Overtaken when the replica isn't at the cursor `replaces` (None: nowhere) any more, if that is told.
         """
         if pepper_check != self._pepper_check:
             raise WrongPepper("the snapshot was made under another pepper than this process has")
         files = self._files
         # No second attempt here: `changes` can be read once only.
         with files.write() as tx:
+            if not isinstance(replaces, Unset):
+                found = read_cursor(files, tx, self._pepper_check)
+                if found != replaces:
+                    raise Overtaken(f"the replica went from {replaces} to {found} meanwhile")
             for db in (files.buckets, files.bucket_names, files.consumers, files.keys):
                 tx.drop(db, delete=False)
             tx.delete(b"sweep", db=files.meta)
-            for change in changes:
+            for number, change in enumerate(changes):
                 self._change(tx, change, append=True)
+                if not number % BEAT_CHANGES:
+                    files.beat()
             tx.put(b"deployment", deployment_id.encode(), db=files.meta)
             tx.put(b"pepper", pepper_check.encode(), db=files.meta)
             self._move(tx, cursor)

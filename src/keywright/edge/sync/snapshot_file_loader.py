@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from keywright.domain.keyformat import Digester
     from keywright.edge.replica.freshness import SyncClock
+    from keywright.edge.replica.origin_clock import OriginClock
     from keywright.edge.replica.replica import Replica
 
 PIECE_BYTES = 1024 * 1024
@@ -54,10 +55,10 @@ def examine(path: Path, digester: Digester) -> Contents:
         return Contents(reader.head, *(counts.get(kind, 0) for kind in (BucketPut, ConsumerPut, KeyPut)))
 
 
-def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock) -> str:
+def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock, origin_clock: OriginClock) -> str:
     """Fills the replica from the file, unless it holds something newer or something else; says which it was.
 
-    From then on it is as old as the file is.
+    From then on it is as old as the file is, and the origin's clock is no earlier than when that was made.
     Raises SnapshotFileError. To be called by whoever follows into the replica.
     """
     with _opened(path, digester) as reader:
@@ -71,6 +72,7 @@ def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock
             return f"the snapshot file ({made}) is ignored: the replica is at revision {cursor.revision}, and not older"
         changes = (change for page in reader.pages() for change in page)
         replica.load(record, digester.pepper_check(), head.cursor, changes)
+        origin_clock.hear_least(head.made_at)
         sync_clock.advance_to_wall(head.made_at / 1000)
         return f"the replica was filled from the snapshot file ({made})"
 

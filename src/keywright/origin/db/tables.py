@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0008"
+SCHEMA_VERSION = "0010"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -270,6 +270,7 @@ edges = _table(
     sa.Column("refuses_after_millis", sa.BigInteger),
     sa.Column("is_leased", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("scopes", sa.Text),
+    sa.Column("clock_offset_millis", sa.BigInteger),
     sa.Index(None, "seen_at"),
 )
 """What each edge said last, for the origins that did not hear it themselves. No part of the record; but a write waits

@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
 
-from keywright.origin.db import sqlite, tables
+from keywright.origin.db import postgresql_url, sqlite, tables
 from keywright.origin.db.commit_listener import CHANNEL, CommitListener
 from keywright.origin.db.engine import create_engine, translating
 from keywright.protocol.changes import STAMP_BYTES, BucketDelete, BucketPut, Change, encode
@@ -33,6 +33,8 @@ class Database:
         self.engine = create_engine(url)
         self.commits = CommitListener(self.engine, random.uniform)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self.keeps_statements = not self.is_sqlite and postgresql_url.parse(url).keeps_statements
+        """Whether what is prepared in one transaction is used in the next."""
         # SQLite has one writer: waiting in line here beats polling its lock.
         self._writing = asyncio.Lock() if self.is_sqlite else None
 

@@ -23,6 +23,7 @@ from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
 
 PAGE_SIZE = 100
+WRONG_CLOCK_MILLIS = 2000
 
 
 async def edges(request: PageRequest) -> Response:
@@ -37,6 +38,7 @@ async def edges(request: PageRequest) -> Response:
             "since": from_millis(one.report.since),
             "lag": None if one.report.lag is None else one.report.lag / 1000 + one.age,
             "may_retire": may_write and fleet.may_retire(request.work, request.edges, one),
+            "wrong_clock": _wrong_clock(one.report.clock_offset),
         }
         for one in found
     ]
@@ -75,6 +77,13 @@ async def _get_edge(request: PageRequest) -> Reported:
 
 def _edges_url(request: PageRequest) -> str:
     return account_url(request, request.path_param("accountName"), "edges")
+
+
+def _wrong_clock(offset: int | None) -> str | None:
+    """What is said of a clock that differs from the origin's; nothing of one that hardly does."""
+    if offset is None or abs(offset) < WRONG_CLOCK_MILLIS:
+        return None
+    return f"Clock {abs(offset) / 1000:.0f} s {'behind' if offset < 0 else 'ahead'}"
 
 
 ROUTES = (

@@ -40,6 +40,11 @@ class EdgeShape(Shape):
     lag_seconds: float | None = Field(
         description="For how long it may have been out of step; null while that is not known.", examples=[0.4]
     )
+    clock_offset_seconds: float | None = Field(
+        description="How far its machine's clock is ahead of the origin's, by which it judges keys; negative is "
+        "behind, null not known. From 2 s on one of them should be set right.",
+        examples=[0.012],
+    )
 
 
 def _show(edge: Reported, now: datetime) -> EdgeShape:
@@ -58,6 +63,7 @@ def _show(edge: Reported, now: datetime) -> EdgeShape:
         leased=report.is_leased,
         refusing=edge.is_refusing,
         lag_seconds=None if report.lag is None else round(report.lag / 1000 + edge.age, 3),
+        clock_offset_seconds=None if report.clock_offset is None else report.clock_offset / 1000,
     )
 
 

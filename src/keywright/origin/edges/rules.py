@@ -197,6 +197,7 @@ def overflow_of(report: Report) -> Report:
         lag=None,
         refuses_after=None,
         is_leased=False,
+        clock_offset=None,
     )
 
 

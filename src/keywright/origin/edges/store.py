@@ -167,6 +167,7 @@ def _row(heard: Heard, now: int) -> dict[str, Any]:
         "refuses_after_millis": report.refuses_after,
         "is_leased": report.is_leased,
         "scopes": heard.scopes.encode(),
+        "clock_offset_millis": report.clock_offset,
     }
 
 
@@ -185,6 +186,7 @@ def _heard(row: Any, now: int) -> Heard:
         lag=row.lag_millis,
         refuses_after=row.refuses_after_millis,
         is_leased=bool(row.is_leased),
+        clock_offset=row.clock_offset_millis,
     )
     scopes = HeldScopes.decode(row.account_id, row.scopes)
     return Heard(row.account_id, report, max(0, now - row.seen_at) / 1000, scopes)

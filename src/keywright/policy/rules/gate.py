@@ -104,7 +104,7 @@ class Gate:
         self._allows_preflight = allow_cors_preflight
         self._exempt_paths = ExemptPaths(exempt_paths)
         self._has_exemptions = bool(self._exempt_paths) or allow_cors_preflight
-        self._has_logged = False
+        self._no_bucket_told_at = -math.inf
         self._failed_at = -math.inf
         self._given: Source | SourceFactory = source
         self._source: Source | None = None
@@ -242,11 +242,17 @@ class Gate:
             user = User(consumer.name, consumer.metadata, consumer.consumer_id, key.key_id)
             return user, credential_of(key)
         if code is Verdict.UNAVAILABLE or code is Verdict.NO_BUCKET:
-            if code is Verdict.NO_BUCKET and not self._has_logged:
-                self._has_logged = True
-                _log.error("there is no bucket %r: every request with a key is refused", self._bucket_name)
+            if code is Verdict.NO_BUCKET:
+                self._tell_no_bucket()
             raise _unavailable(code)
         raise self._refused(code)
+
+    def _tell_no_bucket(self) -> None:
+        """Once a minute: who looks for the reason later finds it, too."""
+        now = time.monotonic()
+        if now - self._no_bucket_told_at > TELL_SECONDS:
+            self._no_bucket_told_at = now
+            _log.error("there is no bucket %r: every request with a key is refused", self._bucket_name)
 
     def _settle(self, refused: Refused) -> Anonymous:
         """Nobody is let in as nobody while it is unknown who they are."""

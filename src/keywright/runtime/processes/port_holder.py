@@ -30,12 +30,14 @@ def find_holder(port: int) -> Holder | None:
     ids = [id for path in Path("/proc").glob("[0-9]*") if _has_socket(path, sockets) and (id := int(path.name))]
     if not ids:
         return None
-    id = min(ids)
-    parent = _parent_of(id)
+    parents = [_parent_of(id) for id in ids]
+    # The main process of ours listens, too, and lends the socket to its workers; but not that of gRPC.
+    main = next((id for id in parents if id in ids), None)
+    if main is None:
+        main = next((id for id in parents if id > 1 and _name_of(id) == "keywright"), None)
+    id = min(ids) if main is None else main
     name = _name_of(id)
-    if name == "keywright" and parent > 1 and _name_of(parent) == name:
-        return Holder(parent, name, is_orphan=False)
-    return Holder(id, name, is_orphan=name == "keywright")
+    return Holder(id, name, is_orphan=main is None and name == "keywright")
 
 
 def _listening_sockets(port: int) -> set[str]:

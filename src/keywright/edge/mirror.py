@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +27,18 @@ class MirrorStatus:
     is_believed: bool
     """Whether it answers at all."""
     reason: str | None = None
+
+    @classmethod
+    def unknown(cls, reason: str) -> MirrorStatus:
+        return cls(
+            is_synced=False,
+            revision=None,
+            lag_seconds=math.inf,
+            pending=0,
+            blocked=0,
+            is_believed=False,
+            reason=reason,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
