@@ -20,6 +20,7 @@ from keywright.nats.subjects import FOR_CHANGES
 from keywright.protocol.changes import ConsumerDelete
 from support.nats import streams_of
 from support.scripted_broker import SIGNER, ScriptedOrigin
+from support.sync import new_sync_loop
 from support.waiting import until
 
 pytest_plugins = ["edge.conftest"]
@@ -154,8 +155,6 @@ async def test_changes_that_lead_on_from_nowhere_cost_growing_pauses_and_few_con
     origin: ScriptedOrigin, replica: Replica, feed: NatsFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a publisher that was led astray by an old message writes, until it writes a snapshot."""
-    from support.sync import new_sync_loop
-
     loop = new_sync_loop(replica, feed, poll_seconds=0.1, longest_pause_seconds=2.0)
     feed.on_message = loop.wake
     rounds = count_rounds(monkeypatch, loop)

@@ -10,10 +10,11 @@ import pytest
 
 from keywright.domain.keyformat import Digester
 from keywright.nats.subjects import FOR_CHANGES, frame_in
+from keywright.origin.db.transaction import Database
 from keywright.origin.feed import nats_publisher
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_publisher import NatsPublisher
-from keywright.protocol.frames import FrameSigner
+from keywright.protocol.frames import Frame, FrameSigner
 from keywright.runtime import tasks
 from keywright.runtime.clock import Clock
 from keywright.runtime.nats_options import NatsOptions
@@ -54,7 +55,7 @@ async def test_an_old_frame_at_the_end_is_left_behind_a_snapshot_and_a_revocatio
                 await asyncio.sleep(0.1)
 
 
-async def chain(world: World) -> list[object]:
+async def chain(world: World) -> list[Frame]:
     signer = FrameSigner(world.digester)
     async with connected(world.options) as connection:
         store, stream = streams_of(connection), connection.subjects.changes_stream
@@ -75,8 +76,9 @@ async def test_a_stream_of_another_deployment_is_not_begun_anew(
     monkeypatch.setattr(nats_publisher, "REFUSED_PAUSE_SECONDS", 0.1)
     async with opened(tmp_path, options) as (service, world):
         before = await world.kept()
-        async with services.running(services.settings_for(tmp_path / "other")) as other:
-            database = other.database
+        settings = services.settings_for(tmp_path / "other")
+        async with services.running(settings):
+            database = Database(settings.database_url)
             publisher = NatsPublisher(
                 LogTail(database, Clock()),
                 database,
@@ -97,6 +99,8 @@ async def test_a_stream_of_another_deployment_is_not_begun_anew(
                 await asyncio.sleep(1)
             finally:
                 await tasks.end(running)
+                await database.close()
+            assert "is of another deployment" in publisher.list_warnings()[0]
         said = [line for line in caplog.records if "is of another deployment" in line.getMessage()]
         assert [line.levelname for line in said] == ["ERROR"]
         assert before[0].deployment_id in said[0].getMessage()

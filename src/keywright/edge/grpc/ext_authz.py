@@ -43,12 +43,17 @@ _log = logging.getLogger(__name__)
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 STOP_SECONDS = 5.0
+MAX_CHECKS_AT_ONCE = 10_000
+"""On one connection, and of all that wait to be begun. A check is answered in well under a millisecond."""
 OPTIONS = (
     ("grpc.so_reuseport", 1),
     # Envoy is told beforehand, so that no check is lost. The worker closes what has not gone soon after.
     ("grpc.max_connection_idle_ms", 45_000),
     # A client may send thousands before it has heard of a limit, and every one beyond it would be refused.
-    ("grpc.max_concurrent_streams", 10_000),
+    ("grpc.max_concurrent_streams", MAX_CHECKS_AT_ONCE),
+    # From the first of these on gRPC's core cancels some of the calls that wait to be begun, by lot: 1,000 by default.
+    ("grpc.server.max_pending_requests", MAX_CHECKS_AT_ONCE),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_CHECKS_AT_ONCE),
 )
 MAX_CONNECTION_AGE_MS = 300_000
 """Then a connection is given up, as gently: the next one goes to any worker, so that a few busy Envoys spread."""

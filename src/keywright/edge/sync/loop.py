@@ -237,15 +237,8 @@ class SyncLoop:
         if replica.needs_reopening:
             await self._reopen()
         if not self._is_known_deployment:
-<<<<<<< HEAD
-            deployment_id = await self._feed.deployment_id()
-            if replica.deployment_id != deployment_id:
-                await self._snapshots.load(lambda: replica.deployment_id != deployment_id)
-            self._is_known_deployment = True
-        snapshots = 0
-=======
             await self._know_deployment()
->>>>>>> main
+        snapshots = 0
         while True:
             cursor = replica.cursor
             asked_at = self._clock.elapsed()
@@ -265,16 +258,12 @@ class SyncLoop:
             except (SnapshotNeeded, Gap) as error:
                 if cursor is not None:
                     _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, error)
-<<<<<<< HEAD
                 snapshots += 1
                 if snapshots > _SNAPSHOTS_OF_ROUND:
                     # What the feed gives does not lead on from its own snapshots: ask again, but not at once.
                     raise
-                await self._snapshots.load(lambda seen=cursor: replica.cursor == seen)  # type: ignore[misc]
-=======
                 with contextlib.suppress(Overtaken):
                     await self._snapshots.load(lambda seen=cursor: replica.cursor == seen)  # type: ignore[misc]
->>>>>>> main
                 continue
             if self._feed.is_last(batch):
                 if replica.is_replaced:
