@@ -59,7 +59,6 @@ def test_any_metadata_that_the_api_takes_passes_every_endpoint(given_metadata: M
 
 
 def pass_every_endpoint(text: str) -> None:
-    import asyncio
 
     expected = json.loads(text)
     with tempfile.TemporaryDirectory() as base:
@@ -68,7 +67,9 @@ def pass_every_endpoint(text: str) -> None:
             parts = [bucket(1, "my-bucket"), consumer(1, 1, "my-consumer", text), key(SECRET, 1, 1)]
             replica.load("dep_1", PEPPER_CHECK, at(3), parts)
             validator = Validator(replica, DIGESTER, lambda: NOW)
-            signer = IdentitySigner(key_from_pepper(DIGESTER), issuer="https://k.example", seconds=60, clock=lambda: NOW)
+            signer = IdentitySigner(
+                key_from_pepper(DIGESTER), issuer="https://k.example", seconds=60, clock=lambda: NOW
+            )
             app = new_app(validator, signer=signer)
             shown = [(b"authorization", f"Bearer {SECRET}".encode())]
             asked = json.dumps({"key": SECRET}).encode()

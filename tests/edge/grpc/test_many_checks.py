@@ -78,4 +78,3 @@ async def test_what_is_no_check_is_refused_and_logged_in_one_line_a_minute(
     lines = [line for line in caplog.records if line.levelname in ("WARNING", "ERROR")]
     assert len(lines) == 1
     assert lines[0].exc_info is None
-

@@ -18,7 +18,6 @@ from keywright.edge.sync.nats_feed import NatsFeed, session
 from keywright.nats.connection import Connection, connect
 from keywright.nats.subjects import FOR_CHANGES
 from keywright.protocol.changes import ConsumerDelete
-from support.nats import streams_of
 from support.scripted_broker import SIGNER, ScriptedOrigin
 from support.sync import new_sync_loop
 from support.waiting import until
@@ -53,9 +52,7 @@ async def _change(origin: ScriptedOrigin, number: int) -> None:
     """As a consumer would deliver it that was created with the heartbeats' subject."""
     at = origin.at(number % 4)
     frame = origin._frame(FOR_CHANGES, at, at)
-    await origin.connection.publish(
-        origin.connection.subjects.heartbeats, SIGNER.encode(frame), origin.pepper_check
-    )
+    await origin.connection.publish(origin.connection.subjects.heartbeats, SIGNER.encode(frame), origin.pepper_check)
 
 
 async def _change_bytes(origin: ScriptedOrigin, number: int) -> None:
@@ -201,5 +198,5 @@ def count_rounds(monkeypatch: pytest.MonkeyPatch, loop: SyncLoop) -> list[None]:
     return rounds
 
 
-async def _is(truth: bool) -> bool:  # noqa: FBT001
+async def _is(truth: bool) -> bool:
     return truth

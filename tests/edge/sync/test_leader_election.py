@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from edge.world import MemoryFeed, bucket, consumer, key
-from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.mirror import MirrorStatus
+from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import leader_election
 from keywright.edge.sync.leader_election import NOBODY, LeaderElection

@@ -70,7 +70,7 @@ async def test_a_stream_of_another_deployment_is_not_begun_anew(
     options: NatsOptions,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-    has_same_pepper: bool,  # noqa: FBT001
+    has_same_pepper: bool,
 ) -> None:
     """One broker, one prefix, two deployments: the second says so again and again, and the first goes on."""
     monkeypatch.setattr(nats_publisher, "REFUSED_PAUSE_SECONDS", 0.1)

@@ -256,14 +256,11 @@ class SyncLoop:
                         # here.
                         continue
             except (SnapshotNeeded, Gap) as error:
-                if cursor is not None:
-                    _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, error)
                 snapshots += 1
                 if snapshots > _SNAPSHOTS_OF_ROUND:
                     # What the feed gives does not lead on from its own snapshots: ask again, but not at once.
                     raise
-                with contextlib.suppress(Overtaken):
-                    await self._snapshots.load(lambda seen=cursor: replica.cursor == seen)  # type: ignore[misc]
+                await self._load_snapshot(cursor, error)
                 continue
             if self._feed.is_last(batch):
                 if replica.is_replaced:
@@ -274,6 +271,12 @@ class SyncLoop:
                 if synced_at is not None:
                     self._sync_clock.advance(synced_at)
                 return
+
+    async def _load_snapshot(self, cursor: Cursor | None, why: Exception) -> None:
+        if cursor is not None:
+            _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, why)
+        with contextlib.suppress(Overtaken):
+            await self._snapshots.load(lambda: self._replica.cursor == cursor)
 
     async def _know_deployment(self) -> None:
         replica, deployment_id = self._replica, await self._feed.deployment_id()

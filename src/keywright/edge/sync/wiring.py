@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from keywright.domain.keyformat import Digester, Secret
     from keywright.edge.identity import Identity
+    from keywright.edge.mirror import Mirror
     from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.lease import Lease
-    from keywright.edge.mirror import Mirror
     from keywright.edge.replica.origin_clock import OriginClock
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.feed import Feed
