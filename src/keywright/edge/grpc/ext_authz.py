@@ -75,7 +75,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
         self._on_check = on_check
         self._header = forward_auth.auth_header
         # Read in `_check`: what grpcio can't read it logs with a traceback, as often as a peer likes.
-        self._handler = grpc.unary_unary_rpc_method_handler(self._check, None, CheckResponse.SerializeToString)
+        self._handler: Any = grpc.unary_unary_rpc_method_handler(self._check, None, CheckResponse.SerializeToString)
         self._malformed_logged_at = float("-inf")
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
