@@ -42,6 +42,7 @@ SWEEP_SIZE = 1000
 READER_CHECK_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
 REFUSED_PAUSE_SECONDS = 30.0
+_SNAPSHOTS_OF_ROUND = 3
 
 
 class SyncLoop:
@@ -237,6 +238,7 @@ class SyncLoop:
             await self._reopen()
         if not self._is_known_deployment:
             await self._know_deployment()
+        snapshots = 0
         while True:
             cursor = replica.cursor
             asked_at = self._clock.elapsed()
@@ -254,10 +256,11 @@ class SyncLoop:
                         # here.
                         continue
             except (SnapshotNeeded, Gap) as error:
-                if cursor is not None:
-                    _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, error)
-                with contextlib.suppress(Overtaken):
-                    await self._snapshots.load(lambda seen=cursor: replica.cursor == seen)  # type: ignore[misc]
+                snapshots += 1
+                if snapshots > _SNAPSHOTS_OF_ROUND:
+                    # What the feed gives does not lead on from its own snapshots: ask again, but not at once.
+                    raise
+                await self._load_snapshot(cursor, error)
                 continue
             if self._feed.is_last(batch):
                 if replica.is_replaced:
@@ -268,6 +271,12 @@ class SyncLoop:
                 if synced_at is not None:
                     self._sync_clock.advance(synced_at)
                 return
+
+    async def _load_snapshot(self, cursor: Cursor | None, why: Exception) -> None:
+        if cursor is not None:
+            _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, why)
+        with contextlib.suppress(Overtaken):
+            await self._snapshots.load(lambda: self._replica.cursor == cursor)
 
     async def _know_deployment(self) -> None:
         replica, deployment_id = self._replica, await self._feed.deployment_id()
