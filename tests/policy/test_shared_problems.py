@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +127,21 @@ def test_a_read_only_mount_is_refused_in_words_since_lmdb_would_read_without_its
     assert "read-only mount" in done.stderr
 
 
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that every user can enter; pytest's own are its user's alone."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_files_of_another_user_are_refused_in_words(tmp_path: Path) -> None:
-    directory = tmp_path / "edge"
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_files_of_another_user_are_refused_in_words(open_directory: Path) -> None:
+    directory = open_directory / "edge"
     fill(directory)
-    for path in (*directory.parents[:3], directory, directory / "replica"):
+    for path in (directory, directory / "replica"):
         path.chmod(0o755)
     for path in (directory / "replica").iterdir():
         path.chmod(0o644)

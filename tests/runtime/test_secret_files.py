@@ -93,4 +93,4 @@ def test_an_app_refuses_it_as_well(tmp_path: Path) -> None:
     (tmp_path / "pepper.key").write_text(SECRET)
     (tmp_path / "pepper.key").chmod(0o640)
     with pytest.raises(KeyFileError, match="by others"):
-        SharedReplica(tmp_path)
+        SharedReplica(tmp_path).open()
