@@ -127,7 +127,10 @@ def test_a_promise_that_is_over_binds_an_embedded_replica_from_the_first_questio
 
     def new_feed(*_: object) -> ClosableFeed:
         # In the thread that follows, before it does: questions are answered by now.
-        said.append(str(source._validator.validate(SECRET, BUCKET).verdict))  # type: ignore[union-attr]
+        opening = source._opening
+        assert opening is not None
+        assert opening.validator is not None
+        said.append(str(opening.validator.validate(SECRET, BUCKET).verdict))
         return ClosableFeed()
 
     source = EmbeddedReplica(tmp_path, new_feed, pepper=PEPPER, ready_seconds=30)
@@ -209,6 +212,7 @@ def test_a_source_is_made_without_its_files_and_says_what_is_missing_when_it_is_
     # No restart is needed once the file is right.
     fill(tmp_path)
     pepper.write_text(PEPPER)
+    pepper.chmod(0o600)
     assert verdict(source) == "VALID"
     source.close()
 

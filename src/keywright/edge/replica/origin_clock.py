@@ -5,7 +5,7 @@ From one answer to the next it goes on by this machine's elapsed time, which nob
 here that somebody sets this machine's clock, nor that the origin can't be reached.
 
 An origin's clock that is set, too, must not end every key at once: what differs by more than a minute from what was
-known is believed after ten minutes in which it stayed so, and is told of meanwhile (docs/decisions/0034).
+known is believed after ten minutes in which it stayed so, and is told of meanwhile (docs/decisions/0039).
 
 What is known is kept beside the replica, for every process on it and for the next start. Over a start of the machine
 only this remains: the origin's time is no earlier than the latest that it told.
