@@ -19,7 +19,6 @@ import pytest
 from edge.world import DIGESTER, PEPPER_CHECK, at
 from keywright.domain.permissions import Access
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync.feed import Untrusted
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
 from keywright.edge.sync.nats_reports import NatsReports
@@ -200,7 +199,7 @@ async def test_an_edge_that_meets_a_newer_format_says_so_and_keeps_what_it_has(
     await streams_of(connection).append(
         connection.subjects.changes, of_format_3("changes"), PEPPER_CHECK, after=1, name="newer"
     )
-    with pytest.raises(Untrusted, match="different versions"):
+    with pytest.raises(NotKnownToBeAll, match="different versions"):
         await sync_loop.sync_now()
     assert (replica.cursor, replica.records()) == (at(11), before)
 

@@ -155,7 +155,7 @@ class NatsFeed:
                 await self._woken.wait()
         if not self._woken.is_set():
             silence = f"nothing was heard of the origin for {self._head.silence_seconds:g} s"
-            raise NotKnownToBeAll(self._head.problem or silence)
+            raise NotKnownToBeAll(f"{self._head.problem or silence}{self._session.passed_over}")
         self._woken.clear()
 
     def _on_heartbeat(self, message: Message) -> None:

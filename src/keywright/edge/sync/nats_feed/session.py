@@ -47,7 +47,7 @@ class NatsSession:
         self._on_heartbeat = on_heartbeat
         self._on_lost = on_lost
         self._connection: Connection | None = None
-        self._skipped: set[str] = set()
+        self._skipped: dict[str, str] = {}
 
     async def open(self) -> None:
         """Connects, unless it is connected. Raises BrokerUnavailable, BrokerRefused."""
@@ -93,8 +93,13 @@ class NatsSession:
     def note_skipped(self, purpose: str, why: str) -> None:
         """Say once for each connection that what is at the broker for a purpose can't be used, and isn't."""
         if purpose not in self._skipped:
-            self._skipped.add(purpose)
+            self._skipped[purpose] = why
             _log.warning("skipped what is no message of this deployment's origin (%s): %s", purpose, why)
+
+    @property
+    def passed_over(self) -> str:
+        """What could not be used since the connection was made, as the end of a sentence; "" if all could."""
+        return "".join(f"; passed over ({purpose}): {why}" for purpose, why in self._skipped.items())
 
     def _lost(self) -> None:
         # One that was given up here ends, too, and that is no news.
