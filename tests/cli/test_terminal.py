@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import termios
@@ -22,6 +23,12 @@ CTRL_C = b"\x03"
 TIMES = {"createdOn": "2026-11-23T10:26:05.123Z", "updatedOn": "2026-11-23T10:26:05.123Z"}
 
 
+def take_terminal() -> None:
+    # A shell has what it runs in the background ignore Ctrl-C, and so all that is started by it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def run_at_terminal(api: DeveloperApi, *arguments: str, columns: int = 80, typed: bytes = b"") -> tuple[int, str]:
     """Run the command line on a new pseudo-terminal and answer its question; its exit code, and all that appeared."""
     controller, terminal = pty.openpty()
@@ -33,7 +40,7 @@ def run_at_terminal(api: DeveloperApi, *arguments: str, columns: int = 80, typed
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stdin=terminal, stdout=terminal, stderr=terminal, env=environment,
         # Of its own: what is typed there is for this process alone, Ctrl-C included.
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+        start_new_session=True, preexec_fn=take_terminal,  # noqa: PLW1509
     )  # fmt: skip
     os.close(terminal)
     shown = b""
