@@ -48,7 +48,7 @@ LOOK_SECONDS = 0.05
 WAITING_LOOK_SECONDS = 0.02
 AWAY_SECONDS = 0.5
 RETIRE_SECONDS = 86_400.0
-PRUNE_SECONDS = 60.0
+PRUNE_SECONDS = 20.0
 MOST_EDGES = 1000
 """Of one account, that may answer: whoever holds its tokens can't fill the record or this process with names."""
 PAUSE_SECONDS = 1.0
