@@ -16,6 +16,7 @@ from endpoints.table import ROWS, Headers, Outcome, Row, fill
 from endpoints.test_endpoints import CHALLENGES, REASONS
 from keywright.domain.problems import CONTENT_TYPE
 from keywright.edge.http.validate import ValidateApi
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.policy import asgi, fastapi, flask, generic, wsgi
@@ -70,6 +71,7 @@ def source(request: pytest.FixtureRequest, filled: Path, tmp_path_factory: pytes
     else:
         opened = SharedReplica(directory, pepper=PEPPER, ready_seconds=60)
     opened._clock = FakeClock(wall=NOW / 1000)
+    opened._origin_clock = OriginClock(None, opened._clock)
     yield opened
     opened.close()
 

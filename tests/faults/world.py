@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ class World:
             other = directory / "origin-2"
             other.mkdir()
             for name in ("pepper.key", "master.key"):
-                (other / name).write_bytes((data / name).read_bytes())
+                shutil.copy(data / name, other / name)
             self.origins["origin-2"] = Server("serve", other, variables, *arguments)
             self.origins["origin-2"].start()
             until(lambda: self.origins["origin-2"].standing()["ready"], HEAL_SECONDS)

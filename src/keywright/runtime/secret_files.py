@@ -42,7 +42,9 @@ def check_private(*files: Path | None) -> None:
             found = path.stat() if path is not None else None
         except OSError:
             continue
-        if found is not None and found.st_uid == os.geteuid() and found.st_mode & OTHERS:
+        if found is None or not stat.S_ISREG(found.st_mode):
+            continue
+        if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
             mode = stat.S_IMODE(found.st_mode)
             raise KeyFileError(
                 f"{path} may be read or written by others (mode {mode:04o}): chmod 600 {shlex.quote(str(path))} "
