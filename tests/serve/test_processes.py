@@ -45,6 +45,14 @@ def start_edge(data: Path, workers: int) -> ServeProcess:
     return BrokerEdgeProcess(data, "nats://127.0.0.1:1", data / "pepper.key", "--workers", str(workers))
 
 
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("start", [start_serve, start_edge], ids=["serve", "edge"])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_end_with_the_main_process(
@@ -64,7 +72,8 @@ def test_workers_end_with_the_main_process(
         if workers > 1:
             os.kill(ids[-1], signal.SIGCONT)
             until(lambda: not is_running(ids[-1]), timeout=END_SECONDS)
-        socket.create_server(("127.0.0.1", served.port)).close()
+        # The system takes back a process's sockets when its last thread is gone.
+        until(lambda: is_free(served.port), timeout=END_SECONDS)
 
 
 def test_a_start_names_the_process_that_has_the_port(tmp_path: Path) -> None:
