@@ -38,7 +38,9 @@ FOR_END_USERS = r"^/(v1/self-serve|v2/client)/"
 BUCKETS = "^/v1/accounts/{accountName}/key-buckets"
 CONSUMERS = BUCKETS + "/{bucketName}/consumers"
 PARTS = {
-    "accounts": "^/v1/accounts(?!.*/key-buckets)",
+    "accounts": "^/v1/accounts(?!.*/(key-buckets|management-keys|edges))",
+    "management keys": "^/v1/accounts/{accountName}/management-keys",
+    "edges": "^/v1/accounts/{accountName}/edges",
     "buckets": BUCKETS + "(/{bucketName})?$",
     "sharing": BUCKETS + "/{bucketName}/(owner-keys|grants)",
     "portal": BUCKETS + "/{bucketName}/portal",
