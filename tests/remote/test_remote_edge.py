@@ -119,7 +119,7 @@ def test_a_spoilt_line_costs_time_and_never_a_change(
         until(lambda: not is_synced(edge))
         assert edge.verdict(key["key"]) == "VALID"
         proxy.heal()
-    until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=25)
+    until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=45)
     proxy.heal()
     until(lambda: is_synced(edge), timeout=25)
 
@@ -134,7 +134,7 @@ def test_what_is_changed_on_the_line_is_refused_and_said_loudly(
     origin.revoke(key)
     until(lambda: not is_synced(edge))
     proxy.heal()
-    until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=25)
+    until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=45)
 
 
 def test_a_revoked_token_ends_the_stream_and_is_loud_while_the_edge_answers(origin: Origin, new_edge: NewEdge) -> None:

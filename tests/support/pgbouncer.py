@@ -62,6 +62,7 @@ class PgBouncer:
         lines += [f"{name} = {value}" for name, value in all_settings.items()]
         file = base / "pgbouncer.ini"
         file.write_text("\n".join(lines) + "\n")
+        file.chmod(0o644)
         self._log = base / "pgbouncer.log"
         options: dict[str, Any] = {}
         if os.geteuid() == 0:
