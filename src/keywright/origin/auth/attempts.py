@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from keywright.domain.problems import Problem, TooManyRequests
 from keywright.http.client_address import network_of
-from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
+from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate, detail_of
 
 Count = tuple[RateLimiter, str]
 
@@ -58,7 +58,7 @@ class Attempts:
     """The failures of one way to sign in, counted in this process."""
 
     def __init__(self, limit: AttemptLimit) -> None:
-        self._detail = _detail(limit.message)
+        self._detail = detail_of(limit.message)
         self._known, self._browser, self._address = limit.browser.new(), limit.browser.new(), limit.address.new()
 
     @contextmanager
@@ -102,7 +102,7 @@ class Letters:
     """The sign-in links that were asked for and not used, counted in this process."""
 
     def __init__(self, limit: LetterLimit) -> None:
-        self._detail = _detail(limit.message)
+        self._detail = detail_of(limit.message)
         self._known, self._browser, self._address = limit.network.new(), limit.browser.new(), limit.address.new()
         self._mailbox, self._network, self._first = limit.mailbox.new(), limit.network.new(), limit.first.new()
 
@@ -129,10 +129,6 @@ class Letters:
             (self._mailbox, mailbox),
             (self._network, f"{mailbox}\n{attempt.network}"),
         )
-
-
-def _detail(message: str) -> str:
-    return f"{message} Try again in {{seconds}} s."
 
 
 def _take(detail: str, *counts: Count) -> None:

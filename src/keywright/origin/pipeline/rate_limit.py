@@ -79,6 +79,11 @@ def _weight(size: int) -> int:
     return max(0, math.ceil(size / WEIGHED_BYTES) - 1)
 
 
+def detail_of(message: str) -> str:
+    """What somebody is told who is over a limit, for `check_rate`: a sentence, and when to try again."""
+    return f"{message} Try again in {{seconds}} s."
+
+
 def check_rate(limiter: RateLimiter, name: str, detail: str) -> None:
     """Raises TooManyRequests when `name` asks for too much at once; `{seconds}` in the detail is when it may again."""
     seconds = math.ceil(limiter.take(name, time.monotonic()))

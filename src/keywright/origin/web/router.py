@@ -24,7 +24,7 @@ from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline.authenticate import meter_of
 from keywright.origin.pipeline.body import Admission
-from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
+from keywright.origin.pipeline.rate_limit import check_rate, detail_of
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
@@ -77,7 +77,6 @@ class PageRouter:
         self.admission = admission
         self._resume = resume
         self._frame_of = frame_of
-        self._limiters: dict[RateLimit, RateLimiter] = {}
         self._counts: dict[object, Any] = {}
         self.router = APIRouter()
         for route in (*self._shared_routes(), *routes):
@@ -144,8 +143,7 @@ class PageRouter:
 
     def limit(self, rate_limit: RateLimit, name: str) -> None:
         """Counts one use by `name`. Raises TooManyRequests when it is over the limit."""
-        limiter = self._limiters.setdefault(rate_limit, RateLimiter(rate_limit.per_second, rate_limit.burst))
-        check_rate(limiter, name, f"{rate_limit.message} Try again in {{seconds}} s.")
+        check_rate(self.counts(rate_limit), name, detail_of(rate_limit.message))
 
     def counts(self, limit: Limit[Counts]) -> Counts:
         """What is counted under a limit, in this process."""

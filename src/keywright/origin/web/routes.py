@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fastapi import Request, Response
 
+from keywright.origin.pipeline.rate_limit import RateLimiter
+
 Counts_co = TypeVar("Counts_co", covariant=True)
 
 if TYPE_CHECKING:
@@ -85,3 +87,6 @@ class RateLimit:
     burst: int
     message: str
     """What somebody is told who is over the limit, as a sentence."""
+
+    def new(self) -> RateLimiter:
+        return RateLimiter(self.per_second, self.burst)
