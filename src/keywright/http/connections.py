@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from keywright.http.client_address import network_of, plain
+from keywright.runtime import tasks
 
 FIRST_SECONDS = 10.0
 """For how long a connection may be open before its first request is there whole, but for a body."""
@@ -104,8 +105,7 @@ class Connections:
             await self.look()
             # However many there are, looking at them is a small part of the work.
             pause = max(LOOK_SECONDS, 20 * (self._clock() - began))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
+            await tasks.pause(stop, pause)
 
     async def look(self) -> None:
         """Notes who is there and who asked, and closes those whose time is over or for whom there is no room."""

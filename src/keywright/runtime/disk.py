@@ -7,12 +7,13 @@ written all the same, and made anew when there is room again. Several processes 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
 from collections import Counter
 from typing import TYPE_CHECKING
+
+from keywright.runtime import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,8 +74,7 @@ class Disk:
         """Keep the reserve until `stop` is set. It stays, for the next start."""
         while not stop.is_set():
             await asyncio.to_thread(self.restore)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+            await tasks.pause(stop, LOOK_SECONDS)
 
 
 def is_full(error: OSError) -> bool:

@@ -8,7 +8,6 @@ knows of it: the workers share one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from keywright.domain.verdict import Verdict
 from keywright.edge.http.document import send_document
+from keywright.runtime import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -84,8 +84,7 @@ class Metrics:
         if self._worker_counts is None:
             return
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), WRITE_SECONDS)
+            await tasks.pause(stop, WRITE_SECONDS)
             await asyncio.to_thread(self._worker_counts.write, self.count)
 
 

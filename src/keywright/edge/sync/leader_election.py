@@ -153,8 +153,7 @@ class LeaderElection:
                         self._held.release()
             except (lmdb.Error, OSError, ReplicaBroken) as error:
                 _log.warning("can't use the replica: %s: %s", type(error).__name__, error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), TRY_SECONDS)
+            await tasks.pause(stop, TRY_SECONDS)
 
     async def _take_over(self) -> Held | None:
         """The lock of a leader that has stopped moving, if there is one."""

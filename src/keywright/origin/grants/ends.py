@@ -7,7 +7,6 @@ sees it first takes the grant away, as somebody would who stops sharing the buck
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -21,6 +20,7 @@ from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database, Transaction
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.unit_of_work import AuditDraft
+from keywright.runtime import tasks
 
 log = logging.getLogger("keywright.origin")
 
@@ -47,9 +47,7 @@ class GrantEnds:
                 log.debug("grants that have ended are looked for again: %s", error)
             except Exception:
                 log.exception("grants that have ended can't be taken away")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await stop.wait()
+            await tasks.pause(stop, LOOK_SECONDS)
 
     async def look(self) -> None:
         """Take away what has ended by now. Raises DatabaseUnavailable."""
