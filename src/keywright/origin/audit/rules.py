@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +16,7 @@ from keywright.domain.permissions import Access
 from keywright.origin.accounts.access import get_account
 from keywright.origin.audit import store as rows
 from keywright.origin.audit.store import AuditFilter
-from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, Actor
+from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, SYSTEM, Actor
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.keys import store as key_rows
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
@@ -104,6 +105,12 @@ async def write(
             "error": error,
         },
     )
+
+
+async def write_by_system(tx: Transaction, audit_draft: AuditDraft, *, now: datetime) -> None:
+    """Logs what the service did by itself, as no request asked for it."""
+    source = RequestSource(secrets.token_hex(16), source="system")
+    await write(tx, actor=SYSTEM, audit_draft=audit_draft, source=source, now=now)
 
 
 async def without_known_keys(

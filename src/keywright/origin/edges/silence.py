@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import UTC, datetime
 
 from keywright.origin.accounts import store as account_rows
 from keywright.origin.audit import rules as audit
-from keywright.origin.audit.rules import RequestSource
-from keywright.origin.auth.actors import SYSTEM
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges import store as rows
 from keywright.origin.edges.rules import REFUSAL_MARGIN_SECONDS
@@ -24,6 +21,5 @@ async def retire_silent(tx: Transaction, seconds: float) -> list[Heard]:
         first = None if one.account_id else await account_rows.find_first(tx)
         draft = AuditDraft("edge.retire", one.account_id or (first.id if first else None))
         draft.concerns("edge", one.report.instance, name=one.report.name, silentSeconds=int(one.age))
-        source = RequestSource(secrets.token_hex(16), source="system")
-        await audit.write(tx, actor=SYSTEM, audit_draft=draft, source=source, now=datetime.now(UTC))
+        await audit.write_by_system(tx, draft, now=datetime.now(UTC))
     return retired

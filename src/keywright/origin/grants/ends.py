@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from keywright.origin.audit import rules as audit
-from keywright.origin.audit.rules import RequestSource
-from keywright.origin.auth.actors import SYSTEM
 from keywright.origin.buckets import store as rows
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database, Transaction
@@ -68,5 +65,4 @@ async def _take_away(tx: Transaction, name: str, now: datetime) -> None:
     for account in (await rows.delete_ended_grants(tx, bucket, now)).values():
         draft = AuditDraft("grant.delete", bucket.account_id)
         draft.concerns("bucket", bucket.id, name=bucket.name, account=account, hasEnded=True)
-        source = RequestSource(secrets.token_hex(16), source="system")
-        await audit.write(tx, actor=SYSTEM, audit_draft=draft, source=source, now=now)
+        await audit.write_by_system(tx, draft, now=now)
