@@ -19,10 +19,12 @@ import pytest
 
 from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key, load
 from keywright.edge.replica.replica import Replica, ReplicaBroken
+from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.endings import Endings
 from keywright.policy.rules.identity import Anonymous, Ended, User
 from keywright.policy.shared import SharedReplica
 from keywright.protocol.changes import BucketDelete, Change, ConsumerDelete, KeyDelete, KeyPut
+from policy.test_sources import PEPPER, ClosableFeed
 from support.api import BUCKET, CONSUMERS_URL
 from support.origin import Origin
 from support.postgres import free_port
@@ -129,6 +131,19 @@ def test_a_subscription_to_a_replica_without_a_snapshot_begins_with_its_first(tm
     replica.apply(batch(10, [KeyDelete(FIRST.digest, 1)]))
     assert endings._find_next() == keys_of(OWNER, FIRST)
     replica.close()
+
+
+def test_an_end_has_come_by_the_clock_that_keys_are_judged_by(tmp_path: Path) -> None:
+    feed = ClosableFeed(log=[bucket(1, "my-bucket"), OWNER, FIRST])
+    source = EmbeddedReplica(tmp_path, lambda *_: feed, pepper=PEPPER, ready_seconds=30)
+    now, elapsed = source._clock.millis(), source._clock.elapsed()
+    # This machine's clock is two hours slow, and that is known here.
+    source._origin_clock.hear(now + 7_200_000, elapsed, elapsed)
+    with source.endings() as endings:
+        feed.log.append(end_at(FIRST, now + 3_600_000))
+        until(lambda: source.validate("zpka_secret-0", "my-bucket").verdict == "EXPIRED", timeout=30)
+        assert endings._find_next() == keys_of(OWNER, FIRST)
+    source.close()
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ class ReplicaSource(ABC):
         """Subscribe to the keys that end from here on: see Endings. Opens the source if it isn't open."""
         if self._opening is None:
             self.open()
-        subscribed = Endings(self._read, self._clock.millis)
+        subscribed = Endings(self._read, self._origin_clock.millis)
         self._subscribed.add(subscribed)
         return subscribed
 
