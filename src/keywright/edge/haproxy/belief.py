@@ -7,12 +7,11 @@ after a restart, too, what the one before it has left.
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from keywright.edge.note_file import NoteFile
 from keywright.protocol.changes import Cursor
-from keywright.runtime import atomic_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,20 +34,19 @@ class Belief:
         self, path: Path, clock: Callable[[], int], lease_millis: int, has_been_at: Callable[[Cursor], bool]
     ) -> None:
         """`has_been_at` tells whether the replica came by a cursor: one of another history says nothing."""
-        self._path = path
+        self._file = NoteFile(path, _log, so="HAProxy gets no lease")
         self._has_been_at = has_been_at
         self._clock = clock
         self._lease_millis = lease_millis
         self._now: Believer | None = None
         """The HAProxy at the socket."""
         self._others: list[Believer] = []
-        self._has_warned = False
 
     def start(self) -> None:
         """Nothing is known but what the edge before this one has noted; it had perhaps no place for that."""
         self._now = None
         try:
-            rows = json.loads(self._path.read_text())
+            rows = self._file.read()
             if not isinstance(rows, list):
                 raise TypeError("a list")
             self._others = [Believer(None if at is None else Cursor.parse(at), int(until)) for at, until in rows]
@@ -74,12 +72,7 @@ class Belief:
         believer = Believer(cursor, until)
         self._forget_over()
         rows = [[None if one.cursor is None else str(one.cursor), one.until] for one in (*self._others, believer)]
-        try:
-            atomic_file.write(self._path, json.dumps(rows).encode(), is_durable=False)
-        except OSError as error:
-            if not self._has_warned:
-                self._has_warned = True
-                _log.warning("can't write %s, so HAProxy gets no lease: %s", self._path, error.strerror)
+        if not self._file.write(rows):
             return None
         self._now = believer
         return until

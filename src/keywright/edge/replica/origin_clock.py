@@ -14,7 +14,6 @@ only this remains: the origin's time is no earlier than the latest that it told.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 from collections import deque
@@ -22,8 +21,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from keywright.edge.note_file import NoteFile
 from keywright.edge.replica.freshness import find_boot_id
-from keywright.runtime import atomic_file
 from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class OriginClock(Clock):
     """
 
     def __init__(self, path: Path | None, machine: Clock, *, boot_id: str | None = None) -> None:
-        self._path = path
+        self._file = None if path is None else NoteFile(path, _log)
         self._machine = machine
         self._boot_id = boot_id or find_boot_id()
         self._known: Known | None = None
@@ -74,7 +73,6 @@ class OriginClock(Clock):
         self._differs_since: float | None = None
         self._jump_seconds: float | None = None
         self._read_due = self._written_at = self._warned_at = -math.inf
-        self._has_failed_to_write = False
 
     def millis(self) -> int:
         now = self._machine.elapsed()
@@ -185,11 +183,11 @@ class OriginClock(Clock):
 
     def _refresh(self, now: float) -> None:
         self._read_due = now + READ_SECONDS
-        if self._path is None:
+        if self._file is None:
             self._read_due = math.inf
             return
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            self._take(json.loads(self._path.read_text()), now)
+            self._take(self._file.read(), now)
 
     def _take(self, noted: dict[str, object], now: float) -> None:
         told, elapsed = _number(noted["origin"]), _number(noted["elapsed"])
@@ -202,7 +200,7 @@ class OriginClock(Clock):
             self._jump_seconds = None if jump is None else _number(jump)
 
     def _write(self, now: float) -> None:
-        if self._path is None or now - self._written_at < WRITE_SECONDS:
+        if self._file is None or now - self._written_at < WRITE_SECONDS:
             return
         self._written_at = now
         known = self._known
@@ -211,12 +209,7 @@ class OriginClock(Clock):
             "boot": self._boot_id, "elapsed": now, "origin": start + now * 1000,
             "error": None if known is None else known.error, "jump": self._jump_seconds,
         }  # fmt: skip
-        try:
-            atomic_file.write(self._path, json.dumps(noted).encode(), is_durable=False)
-        except OSError as error:
-            if not self._has_failed_to_write:
-                self._has_failed_to_write = True
-                _log.warning("can't write %s: %s", self._path, error.strerror)
+        self._file.write(noted)
 
 
 def _number(value: object) -> float:
