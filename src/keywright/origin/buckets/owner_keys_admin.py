@@ -12,13 +12,13 @@ from keywright.origin.web.admin_layout import (
     MAY_NOT_OWN,
     bucket_path,
     bucket_url,
+    describe_key,
     get_bucket_layout,
     render_bucket_page,
     render_confirmation,
     require,
     show_secret,
 )
-from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
 
@@ -57,9 +57,8 @@ async def ask_revoke(request: PageRequest) -> Response:
     require(layout.may_own, MAY_NOT_OWN)
     account, name = bucket_path(request)
     key = await owner_keys_rules.get(request.work, account, name, request.path_param("keyId"))
-    named = f"“{key.description}”" if key.description else "A key without a description"
     lines = [
-        f"{named}, created on {moment(key.created_at)}, which has full access to the bucket {layout.bucket.name}.",
+        f"{describe_key(key)}, which has full access to the bucket {layout.bucket.name}.",
         "It stops working immediately. This can't be undone.",
     ]
     if key.id == request.work.actor.sub:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from fastapi import Response
 
-from keywright.domain.models import ManagementKey
 from keywright.domain.names import BUCKET_NAME
 from keywright.domain.permissions import Access, Permissions
 from keywright.domain.text import is_whole
@@ -15,6 +14,7 @@ from keywright.origin.web.admin_layout import (
     ACCOUNT,
     MAY_NOT_WRITE_ACCOUNT,
     account_url,
+    describe_key,
     load_layout,
     render_confirmation,
     render_page,
@@ -23,7 +23,6 @@ from keywright.origin.web.admin_layout import (
 )
 from keywright.origin.web.forms import Form
 from keywright.origin.web.paging import offset_links, offset_page
-from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
 
@@ -83,7 +82,7 @@ async def create(request: PageRequest) -> Response:
 async def ask_revoke(request: PageRequest) -> Response:
     require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
     found = await management.get(request.work, request.path_param("accountName"), request.path_param("keyId"))
-    lines = [_whose(found), "It stops working immediately. This can't be undone."]
+    lines = [f"{describe_key(found.key)}.", "It stops working immediately. This can't be undone."]
     if found.grantee.is_root:
         lines.insert(
             1, "This is a root key. Without one, accounts can't be managed: the last one can't be revoked here."
@@ -97,11 +96,6 @@ async def ask_revoke(request: PageRequest) -> Response:
         button="Revoke management key",
         back=account_url(request, request.path_param("accountName"), "management-keys"),
     )
-
-
-def _whose(found: ManagementKey) -> str:
-    named = f"“{found.key.description}”" if found.key.description else "A key without a description"
-    return f"{named}, created on {moment(found.key.created_at)}."
 
 
 async def revoke(request: PageRequest) -> Response:

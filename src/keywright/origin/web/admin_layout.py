@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi import Response
 
 from keywright.domain.keyformat import Secret
-from keywright.domain.models import Account, Bucket, Environment, Project
+from keywright.domain.models import Account, Bucket, Environment, Key, Project
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import Forbidden
@@ -21,6 +21,7 @@ from keywright.origin.buckets.access import may_write_bucket
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.web.form_submission import EDGES_SECONDS
+from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
 
 ACCOUNT = "/accounts/{accountName}"
@@ -173,6 +174,12 @@ async def show_secret(
         on_url=request.resend_url,
         on_words=on_words,
     )
+
+
+def describe_key(key: Key) -> str:
+    """Which key it is, for who is about to end it."""
+    named = f"“{key.description}”" if key.description else "A key without a description"
+    return f"{named}, created on {moment(key.created_at)}"
 
 
 async def render_confirmation(
