@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv
-UV_VERSION := 0.13.9
+COMPILE := $(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes
 export UV_PYTHON_DOWNLOADS := never
+AUDIT := .venv-audit
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-faults check bench screenshots format requirements clean
+.PHONY: help run test coverage test-faults check bench screenshots format requirements sbom audit clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -41,28 +42,46 @@ screenshots: $(VENV)/.dev ## Take a picture of every page into screenshots/ (nee
 	@$(BIN)/python tests/browser/screenshots.py $(ARGS)
 
 requirements: $(VENV)/.uv ## Pin the dependencies anew, by name, version and hash
-	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes pyproject.toml -o requirements/run.txt $(ARGS)
-	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt $(ARGS)
-	$(UV) pip compile -q --universal --no-header --no-annotate --generate-hashes --group bench -c requirements/dev.txt -o requirements/bench.txt $(ARGS)
+	echo uv | $(COMPILE) - -o requirements/uv.txt $(ARGS)
+	$(COMPILE) --group build -o requirements/build.txt $(ARGS)
+	$(COMPILE) pyproject.toml --all-extras -o requirements/extras.txt $(ARGS)
+	$(COMPILE) pyproject.toml -c requirements/extras.txt -o requirements/run.txt $(ARGS)
+	$(COMPILE) pyproject.toml --all-extras --group dev -c requirements/extras.txt -o requirements/dev.txt $(ARGS)
+	$(COMPILE) --group bench -c requirements/dev.txt -o requirements/bench.txt $(ARGS)
+	$(COMPILE) --group audit -o requirements/audit.txt $(ARGS)
+
+sbom: $(AUDIT)/.tools ## Write dist/keywright.cdx.json: all that a deployment may install, with hashes (CycloneDX)
+	@mkdir -p dist
+	@$(AUDIT)/bin/cyclonedx-py requirements requirements/extras.txt --pyproject pyproject.toml --output-reproducible --of JSON -o dist/keywright.cdx.json
+	@echo "dist/keywright.cdx.json is written."
+
+audit: $(AUDIT)/.tools ## Look up known vulnerabilities of all that is pinned (needs a network, and says so without one)
+	@$(AUDIT)/bin/python requirements/audit.py
 
 clean: ## Remove the virtual environment and every cache
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(AUDIT) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-$(VENV)/.uv:
+$(VENV)/.uv: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Keywright needs Python 3.11 or newer: make PYTHON=python3.12 run")'
 	@echo "Setting up $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.uv requirements/run.txt pyproject.toml
+$(VENV)/.run: $(VENV)/.uv requirements/run.txt requirements/build.txt pyproject.toml
 	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/run.txt
-	@$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/build.txt
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(AUDIT)/.tools: $(VENV)/.uv requirements/audit.txt
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(UV) pip install -q --python $(AUDIT)/bin/python --require-hashes -r requirements/audit.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt

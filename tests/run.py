@@ -20,9 +20,8 @@ from support import watchdog
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_PERCENT = 95
 GATED = ("domain", "protocol", "origin", "edge")
-# One more than there are cores: much of a test is waiting. A file's tests stay in one process, which has a PostgreSQL
-# and other servers of its own.
-EVERYTHING = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder", "--tb", "short")
+# A file's tests stay in one process, which has a PostgreSQL and other servers of its own.
+EVERYTHING = ("-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder", "--tb", "short")
 
 
 def main(arguments: list[str]) -> int:

@@ -116,3 +116,34 @@ def test_every_decision_record_is_at_most_50_lines_and_numbered_without_gaps() -
     records = sorted(RECORDS.glob("*.md"))
     assert [int(record.name[:4]) for record in records] == list(range(1, len(records) + 1))
     assert [record.name for record in records if len(record.read_text().splitlines()) > 50] == []
+
+
+def test_no_documented_install_downloads_what_is_not_pinned() -> None:
+    """By hash: of a file of requirements, or a constraint with hashes, which uv checks; or nothing at all."""
+    places = [*PAGES, ROOT / "Makefile", ROOT / ".ci/run"]
+    pinned = re.compile(r"--require-hashes|-c requirements/|--no-deps --no-build-isolation|--no-deps dist/")
+    found = [
+        f"{named(page)}: {line.strip()}"
+        for page in places
+        if "decisions" not in page.parts
+        for line in page.read_text().splitlines()
+        if re.search(r"\bpip install\b|\buv build\b|\bnpm (?:i|install)\b|\bnpx\b|\buvx\b", line)
+        and not pinned.search(line)
+    ]
+    assert found == []
+
+
+def test_no_page_puts_a_secret_on_a_command_line() -> None:
+    """`ps` shows options to everybody, and a shell keeps what was typed; a variable read from a file does neither."""
+    secret = re.compile(
+        r"^\s*(?:\$ )?(?:\S+=\S+ )*\S*(?:PASSWORD|PEPPER|TOKEN|BOOTSTRAP_KEY|MANAGEMENT_KEY|SECRET)=\S+ +[a-z./]"
+        r"|--(?:key|token|password|database-url)[ =](?:zpka_|kwmk_|\S*://[^/\s]*:[^/\s]*@)"
+        r"|Bearer (?:zpka|kwmk)_[0-9a-f]{8}"
+    )
+    found = [
+        f"{named(page)}: {line.strip()}"
+        for page in PAGES
+        for line in page.read_text().splitlines()
+        if secret.search(line)
+    ]
+    assert found == []

@@ -140,13 +140,22 @@ def test_options_win_over_variables(service: Callable[..., list[Any]]) -> None:
     assert calls == [("migrate", {"data_dir": None, "database_url": "postgresql://here"}, {})]
 
 
-@pytest.mark.parametrize(("arguments", "is_discarding"), [((), False), (("--discard-old",), True)])
+@pytest.mark.parametrize(("arguments", "is_discarding"), [((), False), (("--discard-old", "--yes"), True)])
 def test_rotate_master_key(service: Callable[..., list[Any]], arguments: tuple[str, ...], is_discarding: bool) -> None:
     calls = service()
 
     run("rotate-master-key", *arguments)
 
     assert calls == [("rotate_master_key", {"data_dir": None, "database_url": None}, {"discard_old": is_discarding})]
+
+
+def test_old_master_keys_are_not_discarded_unasked(service: Callable[..., list[Any]]) -> None:
+    calls = service()
+
+    result = run("rotate-master-key", "--discard-old")
+
+    assert (result.exit_code, calls) == (1, [])
+    assert "pass --yes to discard the older master keys" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "rotate-master-key"])

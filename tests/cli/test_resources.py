@@ -120,6 +120,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
 PORTAL = {"name": "Example", "color": None, "supportEmail": None, "apiUrl": None, "links": [], "logoUrl": None}
 EDGE = {
     "name": "edge-1", "region": None, "version": "0.1.0", "state": "live", "revision": 7, "lagSeconds": 0.1,
+    "clockOffsetSeconds": -2400.0,
     "since": "2026-11-23T10:26:05.123Z", "seenOn": "2026-11-23T10:26:05.123Z",
 }  # fmt: skip
 THINGS = {
@@ -184,6 +185,16 @@ def test_json_is_exactly_what_the_api_answered(keywright: CommandLine, command: 
     assert result.exit_code == 0
     assert result.stdout == ("" if value is None else json.dumps(value) + "\n")
     assert result.stderr == ""
+
+
+def test_a_portal_that_nobody_has_changed_is_told_of(keywright: CommandLine) -> None:
+    untouched = dict.fromkeys(("name", "color", "supportEmail", "apiUrl", "logoUrl")) | {"links": []}
+    keywright.api.answer("GET", f"{BUCKETS}/my-bucket/portal", untouched)
+
+    result = keywright("portal", "get", "my-bucket")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "the portal is named after its bucket, my-bucket" in result.stderr
 
 
 @pytest.mark.parametrize("command", [command for command in REQUESTS if " delete " in command])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import termios
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +19,14 @@ if TYPE_CHECKING:
 
 BUCKETS = "/v1/accounts/my-account/key-buckets"
 SECRET = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
+CTRL_C = b"\x03"
 TIMES = {"createdOn": "2026-11-23T10:26:05.123Z", "updatedOn": "2026-11-23T10:26:05.123Z"}
+
+
+def take_terminal() -> None:
+    # A shell has what it runs in the background ignore Ctrl-C, and so all that is started by it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def run_at_terminal(api: DeveloperApi, *arguments: str, columns: int = 80, typed: bytes = b"") -> tuple[int, str]:
@@ -28,8 +38,10 @@ def run_at_terminal(api: DeveloperApi, *arguments: str, columns: int = 80, typed
     }  # fmt: skip
     code = "from keywright.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdin=terminal, stdout=terminal, stderr=terminal, env=environment
-    )
+        [sys.executable, "-c", code, *arguments], stdin=terminal, stdout=terminal, stderr=terminal, env=environment,
+        # Of its own: what is typed there is for this process alone, Ctrl-C included.
+        start_new_session=True, preexec_fn=take_terminal,  # noqa: PLW1509
+    )  # fmt: skip
     os.close(terminal)
     shown = b""
     # Linux answers EIO when the other side is closed.
@@ -38,11 +50,22 @@ def run_at_terminal(api: DeveloperApi, *arguments: str, columns: int = 80, typed
             shown += chunk
             if typed and shown.endswith(b": "):
                 os.write(controller, typed)
+                # One that comes in the moment before Python reads is shown, and heeded at the next key alone.
+                while typed == CTRL_C and not has_ended(process, seconds=5):
+                    os.write(controller, typed)
                 typed = b""
     except OSError:
         pass
     os.close(controller)
     return process.wait(), shown.decode().replace("\r\n", "\n")
+
+
+def has_ended(process: subprocess.Popen[bytes], *, seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def without_styles(text: str) -> str:
@@ -116,6 +139,25 @@ def test_a_delete_is_confirmed(developer_api: DeveloperApi, typed: bytes, is_del
     assert (exit_code == 0) is is_deleted
     assert bool(developer_api.requests) is is_deleted
     assert ("Deleted bucket my-bucket." if is_deleted else "keywright: nothing was deleted") in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("buckets", "delete", "my-bucket"),
+        ("key", "inspect", "-"),
+        ("rotate-master-key", "--discard-old"),
+        ("root-key", "revoke", "key_0HfT6wtn1uyYNkLjbVNQEVzK"),
+        ("edges", "retire", "wq3v0bT1Hq2fJ7dYk9ZcXw"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_ctrl_c_at_a_question_ends_as_a_shell_expects(developer_api: DeveloperApi, arguments: tuple[str, ...]) -> None:
+    exit_code, shown = run_at_terminal(developer_api, *arguments, typed=CTRL_C)
+
+    assert exit_code == 130
+    assert "Traceback" not in shown
+    assert not developer_api.requests
 
 
 def test_a_secret_is_asked_for_and_not_shown(developer_api: DeveloperApi) -> None:

@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from developer_portal.people import Portal
 from support.api import CONSUMERS_URL
+from support.process import until
 
 
 def test_an_invited_user_signs_in_and_looks_after_the_keys(portal: Portal) -> None:
@@ -173,3 +174,53 @@ def test_without_a_script_every_action_works(portal: Portal) -> None:
     page.get_by_role("link", name="Roll keys").click()
     page.get_by_role("button", name="Roll").click()
     expect(page.locator("#secret")).to_be_visible()
+
+
+def test_who_reads_mail_elsewhere_types_the_code_into_the_page_left_open(portal: Portal) -> None:
+    ada = portal.new_address()
+    portal.new_consumer(ada, description="The test server")
+    page = portal.new_page()
+    portal.ask_for_link(page, ada)
+    portal.link_for(ada)
+    (code,) = re.findall(rf"Mail to {re.escape(ada)}:.*?\n +(\d{{4}} \d{{4}})\s", portal.served.output(), re.DOTALL)
+
+    page.get_by_label("Code from the e-mail").fill("0000 0000")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("Is wrong or has expired")).to_be_visible()
+    expect(page.get_by_text(ada)).to_be_visible()
+    page.get_by_label("Code from the e-mail").fill(code)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("link", name="The test server")).to_be_visible()
+
+
+def test_a_session_that_ends_keeps_what_was_typed(portal: Portal) -> None:
+    ada = portal.new_address()
+    made = portal.new_consumer(ada)
+    page = portal.sign_in(ada)
+    place = f"{portal.url}/consumers/{made['name']}"
+    page.goto(f"{place}/keys/new")
+    page.get_by_label("Description").fill("Typed for long")
+    page.get_by_label("Expires").select_option(label="In 30 days")
+    other = page.context.new_page()
+    other.goto(portal.url)
+    other.get_by_role("button", name="Sign out").click()
+    other.get_by_text("You have been signed out.").wait_for()
+
+    page.get_by_role("button", name="Create key").click()
+    expect(page.get_by_text("What you typed is kept on this page.")).to_be_visible()
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Sign in in a new tab").click()
+    fresh = opened.value
+    fresh.get_by_label("E-mail address").fill(ada)
+    before = portal.served.output().count(f"Mail to {ada}:")
+    fresh.get_by_role("button", name="Send link").click()
+    until(lambda: portal.served.output().count(f"Mail to {ada}:") > before)
+    fresh.goto(portal.link_for(ada))
+    fresh.get_by_role("button", name="Sign in").click()
+    fresh.get_by_role("heading", name="Your API keys").wait_for()
+
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_text("You have signed in or out since this form was opened.")).to_be_visible()
+    expect(page.get_by_label("Description")).to_have_value("Typed for long")
+    page.get_by_role("button", name="Create key").click()
+    assert portal.api.verdict(page.locator("#secret").inner_text()) == "VALID"

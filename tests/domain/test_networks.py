@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keywright.domain.networks import Networks, parse_address, parse_network
 
+FORM = "must be an address or a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32"
 addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
 
 
@@ -38,11 +39,11 @@ def test_an_address_is_in_the_networks_that_hold_it(texts: list[str], text: str)
     ("text", "kept"),
     [
         ("192.0.2.0/24", "192.0.2.0/24"), ("192.0.2.7", "192.0.2.7/32"), ("2001:DB8::/32", "2001:db8::/32"),
-        ("::1", "::1/128"), ("0.0.0.0/0", "0.0.0.0/0"), ("192.0.2.0/255.255.255.0", "192.0.2.0/24"),
+        ("::1", "::1/128"), ("0.0.0.0/0", "0.0.0.0/0"),
     ],
 )  # fmt: skip
 def test_a_network_is_kept_in_one_form(text: str, kept: str) -> None:
-    assert parse_network(text) == kept
+    assert str(parse_network(text)) == kept
 
 
 @pytest.mark.parametrize(
@@ -51,10 +52,14 @@ def test_a_network_is_kept_in_one_form(text: str, kept: str) -> None:
         ("192.0.2.7/24", "has bits set behind its prefix: 192.0.2.0/24 is meant, or 192.0.2.7 alone"),
         ("::ffff:192.0.2.0/120", "must be written as IPv4, not as IPv6 that holds it"),
         ("fe80::1%eth0", "must have no zone"),
-        ("", "must be an address or a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32"),
-        ("example.com", "must be an address or a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32"),
-        ("192.0.2.0/33", "must be an address or a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32"),
-        ("192.0.2.0/24/8", "must be an address or a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32"),
+        ("", FORM),
+        ("example.com", FORM),
+        ("192.0.2.0/33", FORM),
+        (
+            "192.0.2.0/255.255.255.0",
+            FORM,
+        ),
+        ("192.0.2.0/24/8", FORM),
     ],
 )
 def test_what_is_no_network_is_told_what_is_wrong(text: str, rule: str) -> None:

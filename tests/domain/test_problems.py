@@ -12,8 +12,8 @@ from keywright.domain.problems import BY_STATUS, BadRequest, NotFound, Problem
 @pytest.mark.parametrize("status", sorted(BY_STATUS))
 def test_each_status_has_its_plain_reason_phrase_and_its_type(status: int) -> None:
     document = BY_STATUS[status]().to_document()
-    # RFC 9110 has renamed 413; the published API has its older name.
-    phrase = {413: "Payload Too Large"}.get(status, HTTPStatus(status).phrase)
+    # RFC 9110 has renamed these; the published API has the older name of 413, and older Pythons that of 414.
+    phrase = {413: "Payload Too Large", 414: "URI Too Long"}.get(status, HTTPStatus(status).phrase)
     assert document == {"type": f"https://httpproblems.com/http-status/{status}", "title": phrase, "status": status}
 
 

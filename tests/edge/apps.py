@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keywright.edge.app import EdgeApp
@@ -11,10 +12,12 @@ from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
 from keywright.edge.http.metrics import Metrics
 from keywright.edge.http.validate import ValidateApi
+from keywright.runtime.disk import Disk
 
 if TYPE_CHECKING:
     from keywright.edge.http.worker_counts import WorkerCounts
     from keywright.edge.identity_token import IdentitySigner
+    from keywright.edge.mirror import MirrorStatus
     from keywright.edge.validator import Validator
 
 
@@ -25,6 +28,7 @@ class Status:
     since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     reason: str | None = None
     is_refusing: bool = False
+    mirror: MirrorStatus | None = None
 
 
 def new_app(
@@ -34,12 +38,13 @@ def new_app(
     token_required: bool = False,
     signer: IdentitySigner | None = None,
     worker_counts: WorkerCounts | None = None,
+    disk: Disk | None = None,
 ) -> EdgeApp:
     status = status or Status()
     validate_api = ValidateApi(validator, token_required=token_required)
     validate_v2_api = ValidateApi(validator, token_required=token_required, is_v2=True)
     forward_auth = ForwardAuth(validator, token_required=token_required, signer=signer)
     counting = {"validate": validate_api, "validate-v2": validate_v2_api, "forward-auth": forward_auth}
-    metrics = Metrics(counting, status, worker_counts)
+    metrics = Metrics(counting, status, disk or Disk([Path("/")], 0), worker_counts)
     jwks = None if signer is None else Jwks(signer.jwks)
     return EdgeApp(validate_api, validate_v2_api, forward_auth, Health(status), metrics, jwks)

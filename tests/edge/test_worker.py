@@ -142,7 +142,7 @@ def test_it_starts_though_the_origin_is_away(
     started: list[Any] = []
     monkeypatch.setattr(server, "run", lambda *arguments: started.append(arguments))
     start.run(settings)
-    assert started == [("keywright.edge.worker:create_app", settings.host, settings.port, 1)]
+    assert started == [("keywright.edge.worker:create_app", settings.host, settings.port, 1, None)]
     assert "following http://127.0.0.1:1\n" in capsys.readouterr().out
 
 

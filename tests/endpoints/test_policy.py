@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import FastAPI, Security
+from flask import Flask, request
 
 from edge.asgi import Answer, call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, MemoryFeed
@@ -15,9 +16,10 @@ from endpoints.table import ROWS, Headers, Outcome, Row, fill
 from endpoints.test_endpoints import CHALLENGES, REASONS
 from keywright.domain.problems import CONTENT_TYPE
 from keywright.edge.http.validate import ValidateApi
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
-from keywright.policy import asgi, fastapi, wsgi
+from keywright.policy import asgi, fastapi, flask, generic, wsgi
 from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.remote import RemoteEdge
 from keywright.policy.shared import SharedReplica
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from keywright.policy.gate import Source
+    from keywright.policy.rules.sources import Source
 
 PEPPER = base64.b64encode(b"pepper of the tests, 32 bytes ok").decode()
 
@@ -69,6 +71,7 @@ def source(request: pytest.FixtureRequest, filled: Path, tmp_path_factory: pytes
     else:
         opened = SharedReplica(directory, pepper=PEPPER, ready_seconds=60)
     opened._clock = FakeClock(wall=NOW / 1000)
+    opened._origin_clock = OriginClock(None, opened._clock)
     yield opened
     opened.close()
 
@@ -103,6 +106,36 @@ async def _wsgi(source: Source, bucket: str, headers: Headers) -> Answer:
         return [environ["keywright.user"].sub.encode()]
 
     return call_wsgi(wsgi.ApiKeyPolicy(app, source, bucket_name=bucket), "PUT", "/", headers=headers)
+
+
+async def _flask(source: Source, bucket: str, headers: Headers) -> Answer:
+    app = Flask(__name__)
+    flask.ApiKeyPolicy(app, source, bucket_name=bucket)
+    app.put("/")(lambda: request.environ["keywright.user"].sub)
+    return call_wsgi(app.wsgi_app, "PUT", "/", headers=headers, is_checked=False)
+
+
+async def _generic(source: Source, bucket: str, headers: Headers) -> Answer:
+    policy = generic.ApiKeyPolicy(source, bucket_name=bucket)
+    user, _, refusal = await _closing(source, policy.check(headers, method="PUT"))
+    if refusal is None:
+        return Answer(200, {}, user.sub.encode(), 0)
+    return Answer(refusal.status, dict(refusal.headers), refusal.body, 0)
+
+
+async def _django(source: Source, bucket: str, headers: Headers) -> Answer:
+    from django.core.handlers.wsgi import WSGIHandler
+    from django.test import override_settings
+
+    from policy import django_site  # noqa: F401
+
+    settings = {"SOURCE": source, "BUCKET_NAME": bucket, "EXEMPT_PATHS": []}
+    middleware = ["keywright.policy.django.ApiKeyMiddleware"]
+    with override_settings(KEYWRIGHT=settings, MIDDLEWARE=middleware):
+        answer = call_wsgi(WSGIHandler(), "PUT", "/name", headers=headers, is_checked=False)
+    if answer.status != 200:
+        answer.body = answer.body.replace(b'"instance":"/name"', b'"instance":"/"')
+    return answer
 
 
 async def _drf(source: Source, bucket: str, headers: Headers) -> Answer:
@@ -145,7 +178,7 @@ def _outcome(answer: Answer) -> Outcome:
     return Outcome(code)
 
 
-ADAPTERS = [_asgi, _fastapi, _wsgi, _drf]
+ADAPTERS = [_asgi, _fastapi, _wsgi, _flask, _django, _drf, _generic]
 # Without a key there is nothing to ask a source, and so nothing that would tell that there is no bucket.
 ASKED = [row for row in ROWS if row.name != "no header, no bucket"]
 

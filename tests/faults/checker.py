@@ -133,13 +133,19 @@ def every_answer_is_that_of_one_revision(history: History, timeline: Timeline) -
 
 
 def who_has_answers_goes_on_answering(history: History, _: Timeline) -> Iterator[str]:
-    """Whose replica was damaged may lose it once, when that is found: at its start, or after answers from the rest."""
+    """Whose replica was damaged may lose it once, when that is found: at its start, or after answers from the rest.
+
+    Who said goodbye (SIGTERM) may refuse from its next start on, until it is in step and answers.
+    """
     ready: set[str] = set()
     spared: set[str] = set()
     damages = sorted(history.damages, reverse=True)
+    comebacks = sorted(history.comebacks, reverse=True)
     for answer in sorted(history.answers, key=lambda answer: answer.answered_at):
         while damages and damages[-1][0] <= answer.answered_at:
             spared.add(damages.pop()[1])
+        while comebacks and comebacks[-1][0] <= answer.answered_at:
+            ready.discard(comebacks.pop()[1])
         if answer.verdict != REFUSED:
             ready.add(answer.reader)
         elif answer.reader in spared:

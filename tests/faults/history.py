@@ -81,6 +81,8 @@ class History:
     visible: Mapping[str, Sequence[Change]] = field(default_factory=dict)
     """Of the record, what each edge may see."""
     damages: list[tuple[float, str]] = field(default_factory=list)
+    comebacks: list[tuple[float, str]] = field(default_factory=list)
+    """When which edge was started again that had said goodbye: it may refuse until it is in step."""
     """When a reader's replica was damaged."""
     unhealed: list[str] = field(default_factory=list)
     """Who did not come back in step after everything was healed, and what it said."""

@@ -51,7 +51,7 @@ def play(world: World, schedule: Schedule) -> Outcome:
         if is_begin:
             world.break_(step, history)
         else:
-            world.mend(step)
+            world.mend(step, history)
     time.sleep(max(0.0, started_at + FAULT_SECONDS - time.monotonic()))
     healing_at = time.monotonic()
     world.heal()

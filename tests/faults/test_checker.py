@@ -228,3 +228,15 @@ def test_the_damage_of_one_excuses_no_other() -> None:
     fall_silent(history)
     history.damages.append((4.9, "edge-2"))
     assert len(violations(history)) == 1
+
+
+def test_who_said_goodbye_may_refuse_after_its_next_start_until_it_answers_again() -> None:
+    history = good()
+    fall_silent(history)
+    history.comebacks.append((4.9, "edge-1"))
+    assert violations(history) == []
+    history.answers.append(Answer("edge-1", FIRST.digest, 6.0, 6.1, 16, 16, "UNKNOWN"))
+    history.answers.append(Answer("edge-1", FIRST.digest, 7.0, 7.1, None, None, "503"))
+    assert violations(history) == ["who_has_answers_goes_on_answering: edge-1 had a replica and answered 503 at 7.000"]
+    history.comebacks[:] = [(4.9, "edge-2")]
+    assert len(violations(history)) == 2

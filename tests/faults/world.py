@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ class World:
             other = directory / "origin-2"
             other.mkdir()
             for name in ("pepper.key", "master.key"):
-                (other / name).write_bytes((data / name).read_bytes())
+                shutil.copy(data / name, other / name)
             self.origins["origin-2"] = Server("serve", other, variables, *arguments)
             self.origins["origin-2"].start()
             until(lambda: self.origins["origin-2"].standing()["ready"], HEAL_SECONDS)
@@ -136,7 +137,7 @@ class World:
                 history.damages.append((time.monotonic(), step.target))
                 corrupt(server.data_dir / "replica" / "data.mdb", dice)
 
-    def mend(self, step: Step) -> None:
+    def mend(self, step: Step, history: History) -> None:
         """Undo a step. What does not come back by itself then, `heal` sees to."""
         if step.fault in LINK_FAULTS:
             self.links[step.owner].heal()
@@ -150,6 +151,8 @@ class World:
         else:
             server = self.servers()[step.target]
             server.kill()
+            if step.fault is Fault.STOP:
+                history.comebacks.append((time.monotonic(), step.target))
             server.start()
 
     def heal(self) -> None:
@@ -295,4 +298,4 @@ def _at_broker(link: Proxy) -> str:
 
 
 def _seen(puts: Sequence[Change], scope: ScopeFilter) -> list[Change]:
-    return [put for put in puts if scope.shows(put)]
+    return [shown for put in puts if (shown := scope.view(put)) is not None]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from gateways.gateway import HAPROXY, Gateway, with_key
 from gateways.upstream import Upstream
+from keywright.domain.keyformat import Digester
+from keywright.edge.haproxy import socket as haproxy_socket
+from keywright.edge.haproxy.socket import Map
 from support.api import BUCKET, BUCKET_URL, CONSUMERS_URL, ROOT_KEY, Api
 from support.process import EdgeProcess, ServeProcess, until
 
@@ -27,6 +34,7 @@ class World:
     data_dir: Path
     gateway: Gateway
     edge: EdgeProcess
+    pepper: str
 
     def start_edge(self) -> None:
         self.edge = new_edge(self.data_dir, self.origin, self.gateway)
@@ -53,6 +61,21 @@ def new_edge(data_dir: Path, origin: ServeProcess, gateway: Gateway) -> EdgeProc
     )  # fmt: skip
 
 
+def new_keys(origin: ServeProcess, url: str) -> int:
+    with Api(origin) as api:
+        return len(api.call("POST", url, json=[{}] * 1000)["data"])
+
+
+async def block(gateway: Gateway, secret: str, pepper: str) -> None:
+    """As an edge does that has much to take out."""
+    digest = Digester(base64.b64decode(pepper)).digest(secret).hex()
+    async with haproxy_socket.connect(gateway.directory / "haproxy.sock") as socket:
+        bucket = await socket.get(Map.BUCKETS, BUCKET)
+        value = await socket.get(Map.KEYS, f"{bucket}.{digest}")
+        assert value is not None
+        await socket.put(Map.BLOCKS, value.split("|")[1], "1")
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("haproxy")
@@ -69,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             variables={"KEYWRIGHT_PEPPER": pepper},
         )
         with gateway:
-            made = World(Api(origin), origin, directory, gateway, new_edge(directory, origin, gateway))
+            made = World(Api(origin), origin, directory, gateway, new_edge(directory, origin, gateway), pepper)
             yield made
             made.edge.kill()
             made.api.close()
@@ -121,6 +144,73 @@ def test_a_restarted_haproxy_says_nothing_before_it_is_in_step_and_then_the_same
     assert world.status(key["key"]) == 503
     world.start_edge()
     until(lambda: world.status(key["key"]) == 200, 60)
+
+
+def test_no_key_is_let_in_once_it_was_answered_that_all_have_applied_its_end(world: World) -> None:
+    keys = world.new_keys("waited", 8)
+    world.api.new_consumer(name="many")
+    many = f"{CONSUMERS_URL}/many/keys/$bulk"
+    accepted = []
+    with ThreadPoolExecutor(1) as pool:
+        # Thousands of entries are on their way to HAProxy meanwhile.
+        filling = [pool.submit(new_keys, world.origin, many) for _ in range(4)]
+        for key in keys:
+            url = f"{CONSUMERS_URL}/waited/keys/{key['id']}?wait=all&timeout=30000"
+            answer = world.api.request("DELETE", url)
+            assert (answer.status_code, answer.headers["keywright-applied"]) == (204, "2/2"), answer.headers
+            accepted.append(world.status(key["key"]) == 200)
+        assert [future.result() for future in filling] == [1000] * 4
+    assert accepted == [False] * 8
+
+
+def test_no_key_of_a_consumer_is_let_in_once_it_was_answered_that_all_have_applied_the_roll(world: World) -> None:
+    (other,) = world.new_keys("unrolled", 1)
+    world.api.new_consumer(name="rolled")
+    url = f"{CONSUMERS_URL}/rolled"
+    secrets = [
+        key["key"] for _ in range(3) for key in world.api.call("POST", f"{url}/keys/$bulk", json=[{}] * 1000)["data"]
+    ]
+    until(lambda: world.status(secrets[-1]) == 200, 60)
+    answer = world.api.request("POST", f"{url}/roll-key?wait=all&timeout=30000", json={})
+    assert (answer.status_code, answer.headers["keywright-applied"]) == (204, "2/2"), answer.headers
+    assert {world.status(secret) for secret in secrets[::30]} <= {401, 503}
+    assert world.status(other["key"]) == 200
+
+
+def test_a_haproxy_that_can_not_be_reached_is_pending_until_its_lease_is_over(world: World) -> None:
+    (key,) = world.new_keys("unreachable", 1)
+    socket = world.gateway.directory / "haproxy.sock"
+    hidden = socket.with_suffix(".hidden")
+    socket.rename(hidden)
+    try:
+        url = f"{CONSUMERS_URL}/unreachable/keys/{key['id']}"
+        first = world.api.request("DELETE", f"{url}?wait=all&timeout=300")
+        assert (first.headers["keywright-applied"], world.status(key["key"])) == ("1/2", 200)
+        second = world.api.request("PATCH", BUCKET_URL + "?wait=all&timeout=30000", json={"description": "waited for"})
+        assert (second.headers["keywright-applied"], world.status(key["key"])) == ("2/2", 503)
+        told = world.edge.get("/readyz")["haproxy"]
+        assert (told["synced"], told["answering"]) == (False, False)
+        assert told["reason"].startswith("FileNotFoundError")
+    finally:
+        hidden.rename(socket)
+    until(lambda: world.status(key["key"]) == 401, 60)
+    until(lambda: world.edge.get("/readyz")["haproxy"]["synced"], 60)
+    assert "keywright_haproxy_synced 1.0" in httpx2.get(f"{world.edge.url}/metrics").text
+
+
+def test_a_blocked_consumer_gets_no_answer_and_everybody_else_does(world: World) -> None:
+    (blocked,) = world.new_keys("blocked", 1)
+    (other,) = world.new_keys("not-blocked", 1)
+    asyncio.run(block(world.gateway, blocked["key"], world.pepper))
+    reply = world.gateway.ask("GET", "/", with_key(blocked["key"]))
+    assert (reply.status, reply.headers["content-type"], reply.headers["retry-after"]) == (
+        503, "application/problem+json", "1",
+    )  # fmt: skip
+    assert world.status(other["key"]) == 200
+    world.edge.kill()
+    # What the former edge has left is gone with the next one, and not kept for ever.
+    world.start_edge()
+    until(lambda: world.status(blocked["key"]) == 200, 60)
 
 
 def test_every_kind_of_change_reaches_the_maps(world: World) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -38,6 +40,9 @@ class Upstream:
                 if self.headers.get("Upgrade"):
                     self.upgrade()
                     return
+                if self.path == "/stream":
+                    self.stream()
+                    return
                 left = int(self.headers.get("Content-Length", 0))
                 while left:
                     piece = self.rfile.read1(min(left, 65536))
@@ -55,6 +60,18 @@ class Upstream:
                     self.wfile.write(body)
 
             do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = answer  # noqa: N815
+
+            def stream(self) -> None:
+                """Has something to say all the time, and never an end."""
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    while True:
+                        self.wfile.write(b"9\r\ndata: 1\n\n\r\n")
+                        time.sleep(0.05)
+                self.close_connection = True
 
             def upgrade(self) -> None:
                 """Speaks no protocol but gives back what comes, after the name of the consumer."""

@@ -31,6 +31,7 @@ async def pieces(*parts: bytes, forever: bool = False) -> AsyncIterator[bytes]:
 @pytest.fixture
 def is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(body, "PIECE_SECONDS", 0.05)
     monkeypatch.setattr(body, "LOOK_SECONDS", 0.01)
 
 
@@ -52,6 +53,29 @@ async def test_a_body_that_says_that_it_is_too_large_is_not_read(declared: str) 
 async def test_a_body_that_does_not_come_in_time_is_408(is_quick: None) -> None:
     with pytest.raises(RequestTimeout):
         await read_bounded(pieces(b"ab", forever=True), 3, "too large")
+
+
+async def test_a_body_whose_next_piece_stays_away_is_408_long_before_its_whole_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body, "PIECE_SECONDS", 0.05)
+    async with asyncio.timeout(5):
+        with pytest.raises(RequestTimeout):
+            await read_bounded(pieces(b"ab", forever=True), 3, "too large")
+
+
+async def test_a_body_that_drips_is_408_when_its_whole_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(body, "PIECE_SECONDS", 0.2)
+
+    async def drops() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.01)
+            yield b"x"
+
+    async with asyncio.timeout(5):
+        with pytest.raises(RequestTimeout):
+            await read_bounded(drops(), 1_000_000, "too large")
 
 
 async def test_slow_bodies_are_ended_and_others_are_not(is_quick: None) -> None:
@@ -151,7 +175,7 @@ async def test_a_body_that_never_begins_is_408_at_the_edge(is_quick: None) -> No
 def test_a_real_service_ends_a_body_that_stays_away(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     # Read by each process of the service as it starts.
-    (tmp_path / "site" / "sitecustomize.py").write_text("from keywright.http import body\nbody.BODY_SECONDS = 0.5\n")
+    (tmp_path / "site" / "sitecustomize.py").write_text("from keywright.http import body\nbody.PIECE_SECONDS = 0.5\n")
     with ServeProcess(tmp_path / "data", PYTHONPATH=str(tmp_path / "site")) as serve:
         serve.wait_until_ready()
         for first in (b"", b'{"key":'):

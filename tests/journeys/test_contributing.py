@@ -79,7 +79,7 @@ def test_the_commands_that_debug_do_what_they_say(checkout: Path) -> None:
         assert '{"valid":false,"code":"MALFORMED"}' in followed or '{"valid":false,"code":"UNKNOWN"}' in followed
 
         assert "my-project-production->" in told(dump)
-        assert re.search(r"^buckets +4$", told(snapshot), re.MULTILINE)
+        assert re.search(r"^buckets +3$", told(snapshot), re.MULTILINE)
 
 
 def test_the_command_that_shows_sql_shows_statements_and_no_values(checkout: Path) -> None:

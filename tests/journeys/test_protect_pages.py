@@ -16,11 +16,12 @@ from support.postgres import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
-    *sorted((ROOT / "docs/how-to").glob("protect-a-*-app.md")),
+    *sorted((ROOT / "docs/how-to").glob("protect-a*-app.md")),
     ROOT / "examples/fastapi-app/README.md",
+    ROOT / "examples/websockets/README.md",
 ]
 _PART = re.compile(r"```(python|sh)\n(.*?)```|((?:^    [^\n]*\n)+)", re.DOTALL | re.MULTILINE)
-_SERVER = re.compile(r"\.venv/bin/(granian|gunicorn) ")
+_SERVER = re.compile(r"\.venv/bin/(granian|gunicorn|python) ")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
@@ -41,12 +42,16 @@ def test_a_page_does_what_it_says_from_top_to_bottom(page: Path, origin: Origin,
             part = re.sub(rf"\b{name}\b", mine, part)
         return part
 
-    script, printed = [], []
+    script, printed, files = [], [], {}
     for language, block, output in _PART.findall(text):
         if language == "python":
-            (tmp_path / block.split("\n", 1)[0].removeprefix("# ")).write_text(block)
+            name = block.split("\n", 1)[0].removeprefix("# ")
+            files[name] = localised(block)
+            (tmp_path / name).write_text(files[name])
         elif _SERVER.match(block):
-            port = next(mine for port, mine in ports.items() if port in block)
+            # An app that is its own server says in its file where.
+            told = localised(block) + "".join(files.get(word, "") for word in block.split())
+            port = next(mine for mine in ports.values() if mine in told)
             script.append(f"{localised(block).strip()} >>server.log 2>&1 &")
             script.append(f"until (echo > /dev/tcp/127.0.0.1/{port}) 2>/dev/null; do kill -0 $!; sleep 0.1; done")
         elif language:

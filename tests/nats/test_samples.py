@@ -19,7 +19,6 @@ import pytest
 from edge.world import DIGESTER, PEPPER_CHECK, at
 from keywright.domain.permissions import Access
 from keywright.edge.replica.replica import Replica
-from keywright.edge.sync.feed import Untrusted
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
 from keywright.edge.sync.nats_reports import NatsReports
@@ -200,10 +199,12 @@ async def test_an_edge_that_meets_a_newer_format_says_so_and_keeps_what_it_has(
     await streams_of(connection).append(
         connection.subjects.changes, of_format_3("changes"), PEPPER_CHECK, after=1, name="newer"
     )
-    with pytest.raises(Untrusted, match="different versions"):
+    with pytest.raises(NotKnownToBeAll, match="different versions"):
         await sync_loop.sync_now()
     assert (replica.cursor, replica.records()) == (at(11), before)
 
+
+ANSWERED_AT = 1_800_000_000_500
 
 # -- reports, and what is said to them --------------------------------------------------------------------------------
 
@@ -215,7 +216,8 @@ async def take(report: Report) -> float:
 
 async def test_a_stored_report_is_taken_and_answered_as_stored() -> None:
     assert ReportSigner(DIGESTER).encode(REPORT) == sample("report-1.bin")
-    assert await NatsAcknowledgements(DIGESTER, take).answer(sample("report-1.bin")) == sample("answer-1.json")
+    answer = NatsAcknowledgements(DIGESTER, take, lambda: ANSWERED_AT).answer
+    assert await answer(sample("report-1.bin")) == sample("answer-2.json")
 
 
 def signed_report(row: Any) -> bytes:
@@ -226,7 +228,7 @@ def signed_report(row: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (sample("report-1.bin").replace(b"kwr1", b"kwr3"), "different versions"),
+        (sample("report-1.bin").replace(b"kwr1", b"kwr4"), "different versions"),
         (signed_report([*astuple(REPORT)[:11], "news"]), "of another shape"),
         (signed_report(astuple(replace(REPORT, state="draining"))[:11]), "a state that is not known"),  # type: ignore[arg-type]
         (signed_report({"name": "edge-1"}), "of another shape"),
@@ -237,7 +239,7 @@ def signed_report(row: Any) -> bytes:
 async def test_a_report_that_is_not_understood_is_refused_with_a_reason_and_reaches_nobody(
     data: bytes, why: str
 ) -> None:
-    told = await NatsAcknowledgements(DIGESTER, take).answer(data)
+    told = await NatsAcknowledgements(DIGESTER, take, lambda: ANSWERED_AT).answer(data)
     assert told is not None
     assert why in json.loads(told)["refused"]
 
@@ -261,8 +263,8 @@ async def answered(options: NatsOptions, told: bytes) -> float:
 
 @pytest.mark.parametrize(
     "told",
-    [sample("answer-1.json"), b'{"pauseSeconds":0.5,"news":[]}'],
-    ids=["as-stored", "with-a-field-more"],
+    [sample("answer-1.json"), sample("answer-2.json"), b'{"pauseSeconds":0.5,"news":[]}'],
+    ids=["as-stored", "as-stored-with-a-time", "with-a-field-more"],
 )
 async def test_an_edge_reads_the_stored_answer_and_passes_over_what_is_new_in_it(
     options: NatsOptions, told: bytes

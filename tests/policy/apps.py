@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 from typing import Any
 
 from keywright.policy import asgi, wsgi
@@ -17,7 +18,10 @@ def _source() -> Any:
     kind, url, directory = (os.environ[f"APP_{name}"] for name in ("SOURCE", "URL", "DIRECTORY"))
     if kind == "embedded":
         pepper, token = os.environ["APP_PEPPER"], os.environ["APP_TOKEN"]
-        return EmbeddedReplica.from_origin(url, token=token, directory=directory, pepper_file=pepper, ready_seconds=30)
+        seconds = float(os.environ.get("APP_READY_SECONDS", "30"))
+        return EmbeddedReplica.from_origin(
+            url, token=token, directory=directory, pepper_file=pepper, ready_seconds=seconds
+        )
     return RemoteEdge(url, timeout_seconds=30) if kind == "remote" else SharedReplica(directory, ready_seconds=30)
 
 
@@ -40,6 +44,8 @@ async def _count_async(scope: Any, receive: Any, send: Any) -> None:
 
 
 def _count(environ: Any, start_response: Any) -> list[bytes]:
+    if environ["PATH_INFO"] == "/command":
+        subprocess.run(["true"], check=True)
     length = 0
     while part := environ["wsgi.input"].read(65536):
         length += len(part)
@@ -56,4 +62,4 @@ def _told(user: Any, length: int, forged: int) -> bytes:
 # Made at the import, which servers that fork do before it.
 SOURCE = _source()
 ASGI = asgi.ApiKeyPolicy(_count_async, SOURCE, bucket_name=BUCKET)
-WSGI = wsgi.ApiKeyPolicy(_count, SOURCE, bucket_name=BUCKET)
+WSGI = wsgi.ApiKeyPolicy(_count, SOURCE, bucket_name=BUCKET, exempt_paths=["/health"])

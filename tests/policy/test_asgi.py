@@ -282,74 +282,6 @@ async def test_what_the_policy_does_not_know_it_does_not_let_through() -> None:
     assert probe.scopes == []
 
 
-async def live(app: Any) -> list[str]:
-    """A whole life of an application: what it answered."""
-    incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-    said: list[str] = []
-
-    async def receive() -> Any:
-        return incoming.pop(0)
-
-    async def send(message: Any) -> None:
-        said.append(message["type"])
-
-    await app({"type": "lifespan", "state": {}}, receive, send)
-    return said
-
-
-WHOLE_LIFE = ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-
-
-async def test_the_source_lives_as_long_as_the_app() -> None:
-    keys = Keys()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        assert (await receive())["type"] == "lifespan.startup"
-        keys.steps.append("app starts")
-        await send({"type": "lifespan.startup.complete"})
-        assert (await receive())["type"] == "lifespan.shutdown"
-        keys.steps.append("app stops")
-        await send({"type": "lifespan.shutdown.complete"})
-
-    assert await live(ApiKeyPolicy(app, keys, bucket_name="my-bucket")) == WHOLE_LIFE
-    assert keys.steps == ["open", "app starts", "app stops", "close"]
-
-
-async def test_the_source_of_an_app_that_knows_no_lifespan_lives_as_long_as_the_server() -> None:
-    async def refusing(scope: Any, receive: Any, send: Any) -> None:
-        raise ValueError("http only")
-
-    async def refusing_late(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        raise ValueError("http only")
-
-    async def ignoring(scope: Any, receive: Any, send: Any) -> None:
-        return
-
-    for app in (refusing, refusing_late, ignoring):
-        keys = Keys()
-        assert await live(ApiKeyPolicy(app, keys, bucket_name="my-bucket")) == WHOLE_LIFE
-        assert keys.steps == ["open", "close"]
-
-
-async def test_an_app_that_fails_to_start_is_not_made_to_look_started() -> None:
-    keys = Keys()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await send({"type": "lifespan.startup.failed", "message": "no"})
-
-    assert await live(ApiKeyPolicy(app, keys, bucket_name="my-bucket")) == ["lifespan.startup.failed"]
-    assert keys.steps == ["open", "close"]
-
-
-async def test_where_the_server_has_no_lifespan_the_first_request_opens_the_source() -> None:
-    _, keys, policy = protected()
-    for _ in range(2):
-        await ask(policy, headers=BEARER)
-    assert keys.steps == ["open"]
-
-
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -373,7 +305,7 @@ def test_a_source_that_would_be_mistaken_for_another_kind_is_refused() -> None:
     class Awaited:
         async def validate(self, secret: str, bucket: str) -> Any: ...
 
-    for source in (Awaited(), object()):
+    for source in (Awaited(), object(), None):
         with pytest.raises(TypeError, match="validate"):
             ApiKeyPolicy(Probe(), source, bucket_name="my-bucket")  # type: ignore[arg-type]
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Header, Request, Security, WebSocket
 from litestar import Litestar
 from litestar import Request as LitestarRequest
 from litestar import get as litestar_get
@@ -17,9 +16,9 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket
 
-from keywright.policy import asgi, fastapi, wsgi
+from keywright.policy import asgi, wsgi
 from policy.keys import BEARER, EXPIRED, Keys
 from policy.wsgi import call as call_wsgi
 
@@ -95,73 +94,6 @@ def test_a_part_of_an_app_can_be_protected_alone(keys: Keys) -> None:
     assert keys.steps == ["open"]
 
 
-def _fastapi(keys: Keys, **options: Any) -> FastAPI:
-    policy = fastapi.ApiKeyPolicy(keys, bucket_name="my-bucket", **options)
-    app = FastAPI(lifespan=policy.lifespan)
-
-    @app.get("/hello")
-    async def hello(
-        request: Request,
-        user: fastapi.User = Security(policy),  # noqa: B008
-        x_consumer_name: str | None = Header(None),
-    ) -> dict[str, Any]:
-        return {
-            "sub": user.sub,
-            "same": request.user is user,
-            "header": x_consumer_name or request.headers.get("x-consumer-name"),
-        }
-
-    @app.get("/open")
-    async def unprotected() -> str:
-        return "open"
-
-    @app.websocket("/ws")
-    async def socket(websocket: WebSocket, user: fastapi.User = Security(policy)) -> None:  # noqa: B008
-        await websocket.accept()
-        await websocket.send_text(user.sub)
-        await websocket.close()
-
-    return app
-
-
-def test_fastapi_protects_route_by_route(keys: Keys) -> None:
-    with TestClient(_fastapi(keys)) as client:
-        assert keys.steps == ["open"]
-        assert client.get("/open").status_code == 200
-        answer = client.get("/hello", headers={**GOOD, **FORGED})
-        assert answer.json() == {"sub": "acme", "same": True, "header": None}
-        answer = client.get("/hello", headers={"authorization": f"Bearer {EXPIRED}"})
-        assert (answer.status_code, answer.json()) == (401, {"detail": "The key has expired."})
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
-        with client.websocket_connect("/ws", headers=GOOD) as socket:
-            assert socket.receive_text() == "acme"
-        with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/ws"):
-            pass
-        assert refused.value.code == 1008
-    assert keys.steps == ["open", "close"]
-
-
-@pytest.mark.parametrize(
-    ("options", "scheme"),
-    [
-        ({}, {"type": "http", "scheme": "bearer"}),
-        ({"auth_scheme": "Key"}, {"type": "http", "scheme": "key"}),
-        ({"auth_scheme": ""}, {"type": "apiKey", "in": "header", "name": "authorization"}),
-        ({"auth_header": "X-API-Key", "auth_scheme": ""}, {"type": "apiKey", "in": "header", "name": "x-api-key"}),
-        (
-            {"auth_header": "X-Auth"},
-            {"type": "apiKey", "in": "header", "name": "x-auth", "description": "The key, after `Bearer `."},
-        ),
-    ],
-)
-def test_the_openapi_document_says_which_routes_want_a_key_and_where(keys: Keys, options: Any, scheme: Any) -> None:
-    document = _fastapi(keys, **options).openapi()
-    assert document["components"]["securitySchemes"] == {"ApiKey": scheme}
-    assert document["paths"]["/hello"]["get"]["security"] == [{"ApiKey": []}]
-    assert "security" not in document["paths"]["/open"]["get"]
-
-
 def test_litestar_has_the_consumer_in_request_user(keys: Keys) -> None:
     @litestar_get("/")
     async def hello(request: LitestarRequest[Any, Any, Any]) -> dict[str, Any]:
@@ -205,14 +137,14 @@ def test_django_has_the_consumer_in_its_environ_or_scope(keys: Keys) -> None:
     for headers, status in ([*BEARER, *forged], 200), (forged, 401):
         answers = [
             call_wsgi(through_wsgi, "GET", "/plain", headers=headers, is_checked=False),
-            asyncio.run(_call_and_stay(through_asgi, headers)),
+            asyncio.run(call_and_stay(through_asgi, headers)),
         ]
         assert [answer.status for answer in answers] == [status, status]
         if status == 200:
             assert [answer.json() for answer in answers] == [{**ACME, "forged": {}}] * 2
 
 
-async def _call_and_stay(app: Any, headers: Any) -> Any:
+async def call_and_stay(app: Any, headers: Any, path: str = "/plain") -> Any:
     # Django watches for the client's going away while it answers; it must not see that at once.
     from edge.asgi import Answer
 
@@ -229,7 +161,7 @@ async def _call_and_stay(app: Any, headers: Any) -> Any:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": "/plain", "query_string": b"", "headers": headers}
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": headers}
     await app({**scope, "server": ("test", 80)}, receive, send)
     body = b"".join(message.get("body", b"") for message in sent)
     return Answer(sent[0]["status"], {}, body, 0)

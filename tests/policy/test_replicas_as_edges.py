@@ -6,15 +6,18 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge.asgi import call
+from keywright.domain.models import to_iso
 from keywright.policy.asgi import ApiKeyPolicy
 from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.shared import SharedReplica
+from keywright.runtime.clock import Clock
 from keywright.runtime.nats_options import NatsOptions
 from support import origin as origins
 from support.api import ACCOUNT_URL, BUCKET
@@ -107,6 +110,34 @@ def test_a_write_waits_for_the_replica_in_an_app_as_for_every_edge(
     finally:
         source.close()
     assert "can't report" not in caplog.text
+
+
+class SlowClock(Clock):
+    """Forty minutes behind."""
+
+    def millis(self) -> int:
+        return super().millis() - 2_400_000
+
+
+@pytest.mark.parametrize("is_behind", [True, False])
+def test_a_replica_in_an_app_judges_by_the_origins_clock_and_knows_how_far_its_own_is_off(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_behind: bool
+) -> None:
+    if is_behind:
+        monkeypatch.setattr("keywright.policy.source.Clock", SlowClock)
+    end = to_iso(datetime.now(UTC) - timedelta(minutes=20))
+    key = origin.api.new_consumer(apiKeys=[{"expiresOn": end}])["apiKeys"][0]["key"]
+    options: dict[str, Any] = {"name": "off", "pepper_file": origin.pepper_file}
+    source = EmbeddedReplica.from_origin(origin.url, token=origin.token, directory=tmp_path, **options)
+    try:
+        source.open()
+        until(lambda: source.is_synced and source.clock_offset_seconds is not None)
+        assert source.clock_offset_seconds == pytest.approx(-2400 if is_behind else 0, abs=1)
+        until(lambda: verdict(source, (BUCKET, key)) == "EXPIRED")
+        if is_behind:
+            until(lambda: [(edge["clockOffsetSeconds"] or 0) < -2399 for edge in edges_named(origin, "off")] == [True])
+    finally:
+        source.close()
 
 
 def test_a_name_that_the_list_of_edges_can_t_show_is_refused(tmp_path: Path) -> None:

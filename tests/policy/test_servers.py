@@ -22,7 +22,7 @@ TESTS = Path(__file__).parents[1]
 
 
 @contextmanager
-def serving(server: str, source: str, origin: Origin, directory: Path) -> Iterator[int]:
+def serving(server: str, source: str, origin: Origin, directory: Path, **variables: str) -> Iterator[int]:
     port = free_port()
     bound = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
     command = {
@@ -39,6 +39,15 @@ def serving(server: str, source: str, origin: Origin, directory: Path) -> Iterat
             f"127.0.0.1:{port}",
             "policy.apps:WSGI",
         ],
+        "gunicorn-gevent": [
+            BIN / "gunicorn",
+            "--preload",
+            "-k",
+            "gevent",
+            "-b",
+            f"127.0.0.1:{port}",
+            "policy.apps:WSGI",
+        ],
     }[server]
     environment = {
         **os.environ,
@@ -48,6 +57,7 @@ def serving(server: str, source: str, origin: Origin, directory: Path) -> Iterat
         "APP_TOKEN": origin.token,
         "APP_PEPPER": str(origin.pepper_file),
         "APP_DIRECTORY": str(origin.data_dir if source == "shared" else directory),
+        **variables,
     }
     log = directory / "server.log"
     with log.open("wb") as output:
@@ -72,12 +82,12 @@ def _answers(port: int) -> bool:
         return False
 
 
-def ask(port: int, key: str | None, body: Iterable[bytes] = ()) -> tuple[int, list[str]]:
+def ask(port: int, key: str | None, body: Iterable[bytes] = (), path: str = "/") -> tuple[int, list[str]]:
     """Status and words of the answer, on a connection of its own, so on whichever worker takes it."""
     headers = {"x-consumer-name": "admin", **({} if key is None else {"authorization": f"bearer {key}"})}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request("PUT", "/", body, headers, encode_chunked=True)
+        connection.request("PUT", path, body, headers, encode_chunked=True)
         answer = connection.getresponse()
         return answer.status, answer.read().decode().split()
     finally:

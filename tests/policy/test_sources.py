@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import os
 import shutil
@@ -118,6 +119,29 @@ def test_an_embedded_replica_answers_without_the_origin_and_is_unavailable_befor
     source.close()
 
 
+def test_a_promise_that_is_over_binds_an_embedded_replica_from_the_first_question_on(tmp_path: Path) -> None:
+    fill(tmp_path)
+    over = {"boot": None, "until": 1.0, "elapsed": 2.0, "wall": 3.0, "lease": None}
+    (tmp_path / "replica" / "lease.json").write_text(json.dumps(over))
+    said: list[str] = []
+
+    def new_feed(*_: object) -> ClosableFeed:
+        # In the thread that follows, before it does: questions are answered by now.
+        opening = source._opening
+        assert opening is not None
+        assert opening.validator is not None
+        said.append(str(opening.validator.validate(SECRET, BUCKET).verdict))
+        return ClosableFeed()
+
+    source = EmbeddedReplica(tmp_path, new_feed, pepper=PEPPER, ready_seconds=30)
+    try:
+        source.open()
+        until(lambda: said)
+    finally:
+        source.close()
+    assert said == ["UNAVAILABLE"]
+
+
 def test_threads_that_ask_first_open_one_replica(tmp_path: Path) -> None:
     feed = ClosableFeed(log=list(CHANGES))
     made: list[Digester] = []
@@ -171,13 +195,45 @@ def test_questions_go_on_while_broken_files_are_replaced_under_them(
     assert seen <= {"VALID", "UNAVAILABLE"}
 
 
-def test_without_a_pepper_there_is_no_source(tmp_path: Path) -> None:
-    with pytest.raises(KeyFileError, match=r"pepper\.key is missing"):
-        SharedReplica(tmp_path)
-    with pytest.raises(KeyFileError, match="not base64"):
-        SharedReplica(tmp_path, pepper="not base64!")
+@pytest.mark.parametrize("text", [None, "not base64!"])
+def test_a_source_is_made_without_its_files_and_says_what_is_missing_when_it_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str | None
+) -> None:
+    pepper = tmp_path / "pepper.key"
+    if text is not None:
+        pepper.write_text(text)
+    source = SharedReplica(tmp_path, ready_seconds=30)
+    assert not source.is_ready
+    assert [verdict(source) for _ in range(3)] == ["UNAVAILABLE"] * 3
+    said = "pepper.key is missing" if text is None else "not base64"
+    assert len([record for record in caplog.records if said in record.message]) == 1
+    with pytest.raises(KeyFileError, match=said):
+        source.open()
+    # No restart is needed once the file is right.
+    fill(tmp_path)
+    pepper.write_text(PEPPER)
+    pepper.chmod(0o600)
+    assert verdict(source) == "VALID"
+    source.close()
+
+
+def test_an_address_that_is_none_is_refused_when_the_source_is_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="address"):
         EmbeddedReplica.from_origin("edge", token="t", directory=tmp_path, pepper=PEPPER)
+
+
+def test_a_source_may_be_closed_and_asked_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path)
+    source = SharedReplica(tmp_path, pepper=PEPPER, ready_seconds=30)
+    for _ in range(5):
+        assert verdict(source) == "VALID"
+        closing = threading.Thread(target=source.close)
+        closing.start()
+        assert {verdict(source) for _ in range(20)} <= {"VALID", "UNAVAILABLE"}
+        closing.join()
+    assert verdict(source) == "VALID"
+    source.close()
+    assert "already open" not in caplog.text
 
 
 # -- shared -----------------------------------------------------------------------------------------------------------
@@ -284,44 +340,6 @@ def test_a_replica_of_another_pepper_is_no_answer(tmp_path: Path) -> None:
     source = SharedReplica(tmp_path, pepper=other, ready_seconds=0.1)
     assert verdict(source) == "UNAVAILABLE"
     source.close()
-
-
-# -- forks ------------------------------------------------------------------------------------------------------------
-
-FORKING = """
-    import os, sys, warnings
-    from pathlib import Path
-    from keywright.policy.shared import SharedReplica
-    from policy.test_sources import PEPPER, fill, verdict
-    # What this is about: threads and forks.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    fill(Path(sys.argv[1]))
-    source = SharedReplica(sys.argv[1], pepper=PEPPER, ready_seconds=30)
-    if sys.argv[2] == "opened":
-        print(verdict(source), flush=True)
-    for _ in range(2):
-        if os.fork() == 0:
-            print(verdict(source), flush=True)
-            # The way on which a child takes everything apart.
-            sys.exit()
-        os.wait()
-    print(verdict(source), flush=True)
-    source.close()
-"""
-
-
-def test_a_source_that_was_made_before_the_fork_is_opened_by_each_process_for_itself(tmp_path: Path) -> None:
-    done = run(FORKING, tmp_path, "made")
-    assert (done.returncode, done.stdout.split()) == (0, ["VALID"] * 3), done.stderr
-
-
-def test_a_source_that_was_opened_before_the_fork_says_nothing_in_the_child_and_goes_on_in_the_parent(
-    tmp_path: Path,
-) -> None:
-    done = run(FORKING, tmp_path, "opened")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["VALID", "UNAVAILABLE", "UNAVAILABLE", "VALID"]
-    assert "opened before a fork" in done.stderr
 
 
 def test_several_processes_on_one_directory_elect_one_that_follows(origin: Origin, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from keywright.protocol.reports import MAX_BYTES, EdgeState, Report, ReportError
 DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
 SIGNER = ReportSigner(DIGESTER)
 SAMPLE = Path(__file__).parent / "samples" / "report-1.bin"
-SAMPLE_2 = SAMPLE.with_name("report-2.bin")
+SAMPLE_2, SAMPLE_3 = SAMPLE.with_name("report-2.bin"), SAMPLE.with_name("report-3.bin")
 REPORT = Report(
     "dply_1", "0123456789abcdef", "fedcba9876543210", 3, "edge-1", "eu-north", "0.1.0", EdgeState.SYNCED,
     1_800_000_000_000, Cursor(42, "00112233aabbccdd", 1_800_000_000_123), 250,
@@ -27,6 +27,7 @@ REPORT = Report(
 
 
 LEASED = replace(REPORT, refuses_after=60_000, is_leased=True)
+WRONG_CLOCK = replace(LEASED, clock_offset=-2_400_000)
 
 
 def signed(row: Any, magic: bytes = b"kwr1") -> bytes:
@@ -46,6 +47,22 @@ def test_what_format_1_has_no_place_for_is_told_in_format_2_and_read_back() -> N
         assert SIGNER.decode(SIGNER.encode(report)) == report
     assert SIGNER.decode(SAMPLE_2.read_bytes()) == LEASED
     assert SIGNER.encode(LEASED) == SAMPLE_2.read_bytes()
+
+
+def test_how_far_a_clock_is_off_is_told_in_format_3_to_who_reads_that_and_read_back() -> None:
+    for report in (replace(REPORT, clock_offset=0), replace(LEASED, clock_offset=-2_400_000)):
+        assert SIGNER.encode(report, newest=3)[:4] == b"kwr3"
+        assert SIGNER.decode(SIGNER.encode(report, newest=3)) == report
+        assert SIGNER.decode(SIGNER.encode(report)) == replace(report, clock_offset=None)
+    assert SIGNER.encode(LEASED, newest=3) == SAMPLE_2.read_bytes()
+    assert SIGNER.decode(SAMPLE_3.read_bytes()) == WRONG_CLOCK
+    assert SIGNER.encode(WRONG_CLOCK, newest=3) == SAMPLE_3.read_bytes()
+
+
+@pytest.mark.parametrize("more", [[], [None], [True], [1.5], ["1"], [10**15], [1, 1]], ids=str)
+def test_an_offset_of_another_form_is_refused_though_it_is_signed(more: list[Any]) -> None:
+    with pytest.raises(ReportError):
+        SIGNER.decode(signed([*astuple(LEASED)[:13], *more], b"kwr3"))
 
 
 @pytest.mark.parametrize(

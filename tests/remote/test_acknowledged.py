@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -93,7 +94,7 @@ def test_an_edge_of_another_origin_on_the_same_record_is_waited_for(postgres: Po
     copied = tmp_path / "two"
     copied.mkdir()
     for name in ("pepper.key", "master.key"):
-        (copied / name).write_bytes((tmp_path / "one" / name).read_bytes())
+        shutil.copy(tmp_path / "one" / name, copied / name)
     two = ServeProcess(copied, "--database-url", url, KEYWRIGHT_EDGE_NAME="origin-2", **variables)
     edge = None
     try:

@@ -20,6 +20,7 @@ from keywright.edge.replica.replica import Replica
 from remote.conftest import BUCKET, BUCKETS, Origin
 from support.process import EdgeProcess, until
 from support.proxy import Proxy
+from support.record import seen_by_account
 
 pytestmark = pytest.mark.long(75)
 
@@ -118,7 +119,7 @@ def test_a_spoilt_line_costs_time_and_never_a_change(
         until(lambda: not is_synced(edge))
         assert edge.verdict(key["key"]) == "VALID"
         proxy.heal()
-    until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=25)
+    until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=45)
     proxy.heal()
     until(lambda: is_synced(edge), timeout=25)
 
@@ -133,7 +134,7 @@ def test_what_is_changed_on_the_line_is_refused_and_said_loudly(
     origin.revoke(key)
     until(lambda: not is_synced(edge))
     proxy.heal()
-    until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=25)
+    until(lambda: edge.verdict(key["key"]) == "UNKNOWN", timeout=45)
 
 
 def test_a_revoked_token_ends_the_stream_and_is_loud_while_the_edge_answers(origin: Origin, new_edge: NewEdge) -> None:
@@ -235,7 +236,7 @@ def test_an_edge_killed_at_any_moment_is_never_older_afterwards_and_equals_the_r
     check = Digester(base64.b64decode(origin.pepper_file.read_text())).pepper_check()
     edges, origins = (Replica.open(place / "replica", check) for place in (tmp_path / "edge", origin.data_dir))
     try:
-        assert edges.records() == origins.records()
+        assert edges.records() == seen_by_account(origins.records())
     finally:
         edges.close()
         origins.close()
@@ -249,7 +250,8 @@ def test_the_edge_loads_none_of_the_origins_libraries(
     edge = new_edge().wait_until_ready()
     lines = [line for line in edge.output().splitlines() if line.startswith("import time:")]
     loaded = {line.rpartition("|")[2].strip() for line in lines}
-    assert {"lmdb", "keywright.edge.worker"} <= loaded
+    # The worker's module has no line of its own, as it is named to importlib; what it asks for has.
+    assert {"lmdb", "keywright.edge.app", "keywright.http.connections"} <= loaded
     rooms = {"sqlalchemy", "fastapi", "starlette", "alembic", "jinja2", "asyncpg", "aiosqlite", "keywright.origin"}
     assert rooms & loaded == set()
 

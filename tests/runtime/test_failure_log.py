@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from keywright.runtime.failure_log import FailureLog
+from keywright.runtime.failure_log import REPEAT_SECONDS, FailureLog, ReminderLog
+from support.clock import FakeClock
 
 
 def test_each_kind_is_said_once_until_it_went_well(caplog: pytest.LogCaptureFixture) -> None:
@@ -20,3 +21,21 @@ def test_each_kind_is_said_once_until_it_went_well(caplog: pytest.LogCaptureFixt
     failures.clear()
     failures.note(OSError("no route"), logging.WARNING)
     assert len(caplog.messages) == 3
+
+
+def test_a_state_that_lasts_is_said_at_once_when_it_is_news_and_then_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = FakeClock()
+    reminder = ReminderLog(logging.getLogger("keywright.test"), clock.elapsed)
+    for reason in ("no file", "no file", "no snapshot", "no snapshot"):
+        reminder.note(reason)
+    assert caplog.messages == ["no file", "no snapshot"]
+    for _ in range(4):
+        clock.advance(REPEAT_SECONDS / 2)
+        reminder.note("no snapshot")
+    assert caplog.messages[2:] == ["no snapshot"] * 2
+    reminder.clear()
+    reminder.note("no snapshot")
+    assert len(caplog.messages) == 5
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}

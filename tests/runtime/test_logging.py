@@ -38,6 +38,7 @@ def start(plane: str, data_dir: Path, log_format: str) -> ServeProcess:
         return ServeProcess(data_dir, **variables)
     pepper = data_dir.with_name("pepper.key")
     pepper.write_text(base64.b64encode(bytes(32)).decode())
+    pepper.chmod(0o600)
     return BrokerEdgeProcess(data_dir, "nats://127.0.0.1:1", pepper, **variables)
 
 

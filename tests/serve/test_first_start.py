@@ -77,7 +77,8 @@ class TestWhatIsWrongIsOneLine:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             line = fail(tmp_path / "data", "--port", str(port))
-        assert line == f"can't listen on 127.0.0.1:{port}: address already in use; choose another --port or --host"
+        assert line.startswith(f"can't listen on 127.0.0.1:{port}: address already in use by pid {os.getpid()} (")
+        assert line.endswith(f"); stop that one (kill {os.getpid()}), or choose another --port or --host")
         assert not (tmp_path / "data").exists()
 
     def test_a_directory_below_a_file(self, fail: Callable[..., str], tmp_path: Path) -> None:

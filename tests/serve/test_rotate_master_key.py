@@ -80,7 +80,7 @@ def test_nothing_fails_while_master_keys_are_rotated_and_discarded(
                 assert "stays in the ring" in said
                 assert (count_keys(data), first in (data / "master.key").read_text()) == (2, True)
                 for _ in range(2):
-                    assert "are discarded" in rotate(data, "--discard-old", *database)
+                    assert "are discarded" in rotate(data, "--discard-old", "--yes", *database)
                     assert count_keys(data) == 1
                 assert first not in (data / "master.key").read_text()
             finally:
@@ -131,7 +131,7 @@ def test_a_master_key_from_a_variable_is_rotated_by_putting_the_new_one_in_front
         served.stop()
     assert not (data / "master.key").exists()
     with ServeProcess(data, KEYWRIGHT_MASTER_KEY=f"{new},{old}", **variables).wait_until_ready() as served:
-        command = [COMMAND, "rotate-master-key", "--data-dir", str(data), "--discard-old"]
+        command = [COMMAND, "rotate-master-key", "--data-dir", str(data), "--discard-old", "--yes"]
         environment = {**os.environ, "KEYWRIGHT_DATABASE_URL": url, "KEYWRIGHT_MASTER_KEY": f"{new},{old}"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
         assert "KEYWRIGHT_MASTER_KEY may now hold that key alone" in done.stdout

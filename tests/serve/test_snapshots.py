@@ -11,6 +11,7 @@ import pytest
 
 from keywright.domain.keyformat import Secret
 from keywright.edge.replica.freshness import SyncClock
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import snapshot_file_loader
 from keywright.origin.db.transaction import Database
@@ -32,7 +33,7 @@ def loaded(service: Service, file: Path, at: Path) -> Replica:
     """A new edge's replica, from the file alone."""
     digester = key_files.load_digester(service.settings)
     replica = Replica.open(at, digester.pepper_check())
-    snapshot_file_loader.load(file, digester, replica, SyncClock(None, Clock()))
+    snapshot_file_loader.load(file, digester, replica, SyncClock(None, Clock()), OriginClock(None, Clock()))
     return replica
 
 

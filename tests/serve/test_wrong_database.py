@@ -166,6 +166,8 @@ def test_key_material_alone_is_a_first_start(tmp_path: Path, engine: str, postgr
     data.mkdir()
     (data / "pepper.key").write_text(PEPPER + "\n")
     (data / "master.key").write_text(MASTER_KEY + "\n")
+    for name in ("pepper.key", "master.key"):
+        (data / name).chmod(0o600)
     variables = {"KEYWRIGHT_DATABASE_URL": postgres.new_database()} if engine == "postgresql" else {}
     with ServeProcess(data, **VARIABLES, **variables).wait_until_ready() as served:
         assert "This is the first start" in served.output()

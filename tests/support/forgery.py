@@ -9,6 +9,7 @@ from typing import Any
 from starlette.routing import Route
 
 from keywright.origin import admin_portal as admin
+from support.reports import report_of, tell
 from support.service import Service
 from support.visitor import ACCOUNT, BUCKET, Visitor
 
@@ -30,11 +31,13 @@ async def forge(service: Service, visitor: Visitor, routes: Sequence[str]) -> No
     managers = await service.call("GET", f"{service.consumers_url}/{consumer['name']}/managers?include-invites=true")
     owner = (await service.call("GET", f"{service.bucket_url}/owner-keys"))["data"][0]
     management = (await service.call("GET", f"{service.account_url}/management-keys"))["data"][0]
+    edge = report_of(service, "forged")
+    await tell(service, edge)
     before = await _state(service)
     names = {
         "accountName": service.account, "bucketName": service.bucket, "consumerName": consumer["name"],
         "projectName": "my-project", "managerId": (managers["data"] or [{"id": "eusr_x"}])[0]["id"],
-        "otherAccount": "partner",
+        "otherAccount": "partner", "edgeId": edge.instance,
     }  # fmt: skip
     # Pages with a form of their own say by their names which forms must not be on them.
     pages = [f"{BUCKET}/settings", f"{BUCKET}/self-serve", f"{BUCKET}/portal", f"{ACCOUNT}/buckets"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import httpx2
 
 from keywright.domain.models import to_iso
+from keywright.protocol.reports import EdgeState, Report, ReportSigner
+from keywright.runtime import secret_files
 from support.identity import ADA, CLIENT_ID, CLIENT_SECRET
 from support.process import ServeProcess
 
@@ -51,6 +54,18 @@ class Portal:
         assert answer.status_code < 300, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
+    def report(self, name: str, token: str) -> str:
+        """An edge without a snapshot tells of itself, and that it answers for no key from then on; its id."""
+        now = time.time_ns() // 1_000_000
+        state = EdgeState.STARTING
+        report = Report(
+            "none", f"instance-of-{name:->16}", "0" * 16, now, name, "us-east", "0.1.0", state, now, None, None, 0
+        )
+        signer = ReportSigner(secret_files.load_digester(None, self.process.data_dir / "pepper.key"))
+        url, headers = f"{self.url}/v1/feed/acknowledgements", {"Authorization": f"Bearer {token}"}
+        assert httpx2.post(url, headers=headers, content=signer.encode(report), timeout=30).status_code == 200
+        return report.instance
+
     def new_management_key(self, description: str = "For a test", /, **permissions: Any) -> str:
         body = {"description": description, "permissions": permissions}
         return str(self.call("POST", "/my-account/management-keys", json=body)["key"])
@@ -60,6 +75,8 @@ def fill(portal: Portal) -> dict[str, str]:
     """Puts things into the deployment; the addresses of the pages by name."""
     soon = to_iso(datetime.now(UTC) + timedelta(days=12))
     consumers = "/my-account/key-buckets/my-project-production/consumers"
+    token = portal.new_management_key("Gateways in Frankfurt", buckets={"*": "validate"}, feed=True)
+    edge = portal.report("virginia-of-last-year", token)
     for index, name in enumerate(COMPANIES):
         body = {
             "name": name,
@@ -79,7 +96,6 @@ def fill(portal: Portal) -> dict[str, str]:
     archive = {"name": "archive-2025", "description": "Kept for the auditors", "tags": {"team": "legal"}}
     portal.call("POST", "/my-account/key-buckets", json={**archive, "isRetrievable": False})
     portal.new_management_key("CI deployments", account="write")
-    portal.new_management_key("Gateways in Frankfurt", buckets={"*": "validate"}, feed=True)
     key = f"{BUCKET}/consumers/{COMPANIES[-1]}/keys/{made['id']}"
     return {
         "accounts": "/admin/accounts",
@@ -113,6 +129,7 @@ def fill(portal: Portal) -> dict[str, str]:
         "audit-log": f"{ACCOUNT}/audit-log",
         "audit-log-none-fits": f"{ACCOUNT}/audit-log?action=none-such",
         "edges": f"{ACCOUNT}/edges",
+        "edge-retire": f"{ACCOUNT}/edges/{edge}/retire",
         "not-found": f"{ACCOUNT}/buckets/none-such",
     }
 

@@ -48,6 +48,7 @@ class ServeProcess:
         """`under` is the command that runs it, where it does not run by itself."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.data_dir = data_dir
         self.log = data_dir.with_name(f"{data_dir.name}.{self.port}.{time.monotonic_ns()}.log")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
         with self.log.open("wb") as output:
@@ -123,10 +124,11 @@ class EdgeProcess(ServeProcess):
         pepper_file: Path,
         *arguments: str,
         port: int | None = None,
+        under: Sequence[str] = (),
         **variables: str,
     ) -> None:
         variables |= {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
-        super().__init__(data_dir, "--origin", origin, *arguments, port=port, **variables)
+        super().__init__(data_dir, "--origin", origin, *arguments, port=port, under=under, **variables)
 
 
 class BrokerEdgeProcess(ServeProcess):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from keywright.domain.keyformat import Digester
 from keywright.domain.models import Bucket
+from keywright.domain.permissions import Access, Grantee, Permissions
 from keywright.edge.replica.replica import Replica
 from keywright.origin.buckets import store as buckets
 from keywright.origin.db import commit_log, migrations
@@ -23,6 +24,7 @@ from keywright.origin.db.snapshot_stream import stream_snapshot
 from keywright.origin.db.transaction import Database, Transaction
 from keywright.origin.deployment import rules as deployment
 from keywright.origin.deployment.store import find_deployment
+from keywright.origin.feed.scope_filter import ScopeFilter
 from keywright.origin.keys.vault import KEY_BYTES, KeyRing, Vault
 from keywright.origin.pipeline.unit_of_work import Dependencies, Limits
 from keywright.protocol.changes import (
@@ -148,6 +150,13 @@ def replica_of(data_dir: Path, digester: Digester) -> list[Change]:
         return replica.records()
     finally:
         replica.close()
+
+
+def seen_by_account(record: Sequence[Change]) -> list[Change]:
+    """What an edge is shown of a record whose token is good for every bucket of the account of its first one."""
+    account_id = next(put.account_id for put in record if isinstance(put, BucketPut) and put.account_id is not None)
+    scope = ScopeFilter(Grantee(account_id, Permissions(buckets={"*": Access.VALIDATE}, feed=True)))
+    return [shown for put in record if (shown := scope.view(put)) is not None]
 
 
 async def count(tx: Transaction, table: sa.Table, *conditions: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from keywright.protocol.reports import EdgeState, Report, ReportSigner
+from keywright.protocol.reports import FORMAT_VERSION, EdgeState, Report, ReportSigner
 from keywright.serve import key_files
 from support.service import Service
 
@@ -31,5 +31,5 @@ def report_of(service: Service, name: str, **changes: Any) -> Report:
 
 async def tell(service: Service, report: Report | bytes, key: str | None = None, expect: int = 200) -> Any:
     signer = ReportSigner(key_files.load_digester(service.settings))
-    content = report if isinstance(report, bytes) else signer.encode(report)
+    content = report if isinstance(report, bytes) else signer.encode(report, newest=FORMAT_VERSION)
     return await service.call("POST", "/v1/feed/acknowledgements", key=key, content=content, expect=expect)

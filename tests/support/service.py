@@ -92,6 +92,7 @@ def end_users_of(provider: IdentityProvider, **changes: Any) -> EndUserSettings:
     settings = EndUserSettings(
         oidc_issuer=provider.url,
         oidc_audiences=(AUDIENCE,),
+        oidc_authorized_parties=(),
         oidc_client_id=CLIENT_ID,
         oidc_client_secret=Secret(CLIENT_SECRET),
         admin_roles={},

@@ -5,8 +5,10 @@ Whoever sends one of them past a gateway made it up: gateways, and the policy in
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +35,16 @@ class IdentityHeaders(NamedTuple):
 
 IDENTITY_HEADERS = IdentityHeaders()
 """The names where none are chosen."""
+DEFAULT_MAX_BYTES = 12_000
+"""What the files for gateways carry of an identity. HAProxy and nginx have it in buffers of a fixed size."""
+_OTHER_BYTES = 1536
+"""The names of headers, ids, a consumer's name (in a header and in the token), the token's claims and signature."""
+
+
+def identity_bytes(metadata: str) -> int:
+    """The most that a consumer with this metadata (JSON) takes in these headers, with a token, too."""
+    in_token = len(json.dumps(json.loads(metadata)))
+    return len(quote(metadata, safe="")) + (4 * in_token + 2) // 3 + _OTHER_BYTES
 
 
 def is_header_name(text: str) -> bool:

@@ -116,7 +116,8 @@ DEFAULT_SELF_SERVE = SelfServe()
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """`grants` holds the access of other accounts by account id. `account_id` is None for the system bucket alone.
+    """`grants` holds the access of other accounts by account id, `grant_ends` when those end that do. `account_id` is
+    None for the system bucket alone.
 
     `when_stale` counts for replicas that have been out of step for more than `max_staleness_seconds`.
     """
@@ -135,6 +136,12 @@ class Bucket:
     when_stale: WhenStale = WhenStale.SERVE
     grants: Mapping[str, Access] = field(default_factory=dict)
     self_serve: SelfServe = DEFAULT_SELF_SERVE
+    grant_ends: Mapping[str, datetime] = field(default_factory=dict)
+
+    def grants_at(self, now: datetime) -> Mapping[str, Access]:
+        """The access of other accounts that has not ended: what the record, and so every edge, has may be behind."""
+        ended = {account_id for account_id, end in self.grant_ends.items() if end <= now}
+        return {account_id: access for account_id, access in self.grants.items() if account_id not in ended}
 
 
 @dataclass(frozen=True, slots=True)

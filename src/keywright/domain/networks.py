@@ -1,7 +1,7 @@
-"""Owns addresses and networks: how a CIDR is written in `allowedIps`, and whether an address is in one of several.
+"""Owns how IP addresses and networks are read from text: one spelling each, and nothing that two parsers read apart.
 
-Networks are compiled into integers when a record is first read: `ipaddress` would cost each validation more than all
-else does together. An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is the IPv4 address.
+Networks that many questions are asked of are compiled into integers: `ipaddress` would cost each validation more than
+all else does together. An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is the IPv4 address.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 MAX_NETWORKS = 50
+"""In one list of networks that a key or a consumer may be used from."""
 _MAPPED = bytes(10) + b"\xff\xff"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Address(NamedTuple):
     is_ipv6: bool
     number: int
+
+    def __str__(self) -> str:
+        """The address in its one form (RFC 5952)."""
+        return str(ipaddress.IPv6Address(self.number) if self.is_ipv6 else ipaddress.IPv4Address(self.number))
 
 
 class Networks:
@@ -25,12 +32,10 @@ class Networks:
 
     __slots__ = ("_ipv4", "_ipv6", "texts")
 
-    def __init__(self, texts: Collection[str]) -> None:
-        """Takes what `parse_network` gave. Raises ValueError."""
-        self.texts = tuple(texts)
-        parsed = [ipaddress.ip_network(text) for text in texts]
-        self._ipv4 = tuple(_range(network) for network in parsed if network.version == 4)
-        self._ipv6 = tuple(_range(network) for network in parsed if network.version == 6)
+    def __init__(self, networks: Collection[Network]) -> None:
+        self.texts = tuple(map(str, networks))
+        self._ipv4 = tuple(_range(network) for network in networks if network.version == 4)
+        self._ipv6 = tuple(_range(network) for network in networks if network.version == 6)
 
     def hold(self, address: Address) -> bool:
         is_ipv6, number = address
@@ -41,7 +46,7 @@ class Networks:
 
 
 def parse_address(text: str) -> Address | None:
-    """The address, None for anything else: a name, a port, a zone, an octet with a leading zero, several addresses."""
+    """The address; None for anything else: a name, a port, a mask, a zone, an octet with a leading zero, several."""
     try:
         if ":" not in text:
             return Address(False, int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big"))
@@ -54,28 +59,33 @@ def parse_address(text: str) -> Address | None:
     return Address(True, int.from_bytes(packed, "big"))
 
 
-def parse_network(text: str) -> str:
-    """The network as it is kept: `192.0.2.0/24`, and an address alone with its whole length. Raises ValueError, with
-    the rule that is broken.
-    """
+def parse_network(text: str) -> Network:
+    """A network in CIDR notation, or an address alone. Raises ValueError, with the rule that is broken."""
     if "%" in text:
         raise ValueError("must have no zone")
     try:
         network = ipaddress.ip_network(text)
     except ValueError:
         raise ValueError(_what_is_wrong(text)) from None
+    mask = text.partition("/")[2]
+    # ipaddress takes 10.0.0.0/255.0.0.0 as well, and the same with all bits turned.
+    if mask and not mask.isdecimal():
+        raise ValueError(_FORM)
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
         raise ValueError("must be written as IPv4, not as IPv6 that holds it")
-    return str(network)
+    return network
+
+
+_FORM = "must be an address or a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32"
 
 
 def _what_is_wrong(text: str) -> str:
     try:
         meant = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        return "must be an address or a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32"
+        return _FORM
     return f"has bits set behind its prefix: {meant} is meant, or {text.partition('/')[0]} alone"
 
 
-def _range(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> tuple[int, int]:
+def _range(network: Network) -> tuple[int, int]:
     return int(network.network_address), int(network.broadcast_address)

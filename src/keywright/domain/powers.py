@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from keywright.domain.networks import Address, Networks
+from keywright.domain.networks import Address, Networks, parse_network
 from keywright.domain.scopes import Scopes
 
 FEATURES = frozenset({"enabled", "scopes", "allowedIps", "metadata"})
@@ -81,9 +81,16 @@ def decode_powers(text: str | bytes) -> Powers:
     return Powers(
         is_enabled=_is_enabled(said),
         scopes=Scopes(_texts(said, "scopes")) if "scopes" in said else None,
-        networks=Networks(_texts(said, "allowedIps")) if "allowedIps" in said else None,
+        networks=Networks([parse_network(text) for text in _texts(said, "allowedIps")])
+        if "allowedIps" in said
+        else None,
         metadata=None if metadata is None else json.dumps(metadata, separators=(",", ":"), ensure_ascii=False).encode(),
     )
+
+
+def is_enabled(text: str | None) -> bool:
+    """Whether powers, as `encode_powers` wrote them, leave it switched on: also among those that aren't known here."""
+    return text is None or json.loads(text).get("enabled") is not False
 
 
 def is_from_allowed(powers: Powers, address: Address | None) -> bool:

@@ -4,8 +4,9 @@
      +-- BadRequest 400            +-- MethodNotAllowed 405      +-- TooManyRequests 429
      +-- Unauthorized 401          +-- Conflict 409              +-- InternalServerError 500
      +-- Forbidden 403             +-- PayloadTooLarge 413       +-- ServiceUnavailable 503
-     +-- NotFound 404              +-- UnsupportedMediaType 415
-     +-- Gone 410                  +-- RequestTimeout 408
+     +-- NotFound 404              +-- UriTooLong 414            +-- InsufficientStorage 507
+     +-- RequestTimeout 408        +-- UnsupportedMediaType 415
+     +-- Gone 410
 
 A Problem is raised where a rule is broken and rendered in one place per plane. A refused key is no Problem but a value
 (domain/verdict.py); everything else that goes wrong is a bug and becomes a 500 without detail.
@@ -92,6 +93,10 @@ class PayloadTooLarge(Problem):
     status, title = 413, "Payload Too Large"
 
 
+class UriTooLong(Problem):
+    status, title = 414, "URI Too Long"
+
+
 class UnsupportedMediaType(Problem):
     status, title = 415, "Unsupported Media Type"
 
@@ -108,11 +113,16 @@ class ServiceUnavailable(Problem):
     status, title = 503, "Service Unavailable"
 
 
+class InsufficientStorage(Problem):
+    status, title = 507, "Insufficient Storage"
+
+
 BY_STATUS: dict[int, type[Problem]] = {
     problem.status: problem
     for problem in (
         BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, RequestTimeout, Conflict, Gone,
-        PayloadTooLarge, UnsupportedMediaType, TooManyRequests, InternalServerError, ServiceUnavailable,
+        PayloadTooLarge, UriTooLong, UnsupportedMediaType, TooManyRequests, InternalServerError, ServiceUnavailable,
+        InsufficientStorage,
     )
 }  # fmt: skip
 

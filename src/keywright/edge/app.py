@@ -13,15 +13,17 @@ from keywright.edge.http.forward_auth import PREFIX as FORWARD_AUTH_PREFIX
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
-from keywright.edge.http.metrics import Metrics
+from keywright.edge.http.metrics import CountingEndpoint, Metrics
 from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import PREFIX_V2 as VALIDATE_V2_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.worker_counts import WorkerCounts
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from keywright.domain.keyformat import Digester
     from keywright.edge.grpc.ext_authz import GrpcServer
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.replica.replica import Replica
     from keywright.runtime.clock import Clock
+    from keywright.runtime.disk import Disk
     from keywright.runtime.settings import PlaneSettings
 
 
@@ -47,6 +50,7 @@ class EdgeApp:
         jwks: Jwks | None,
     ) -> None:
         """Use `new_edge_app`."""
+        self.health = health
         self._validate_api = validate_api
         self._validate_v2_api = validate_v2_api
         self._forward_auth = forward_auth
@@ -74,11 +78,14 @@ class EdgeApp:
         else:
             await send_problem(scope, send, NotFound("There is nothing at this address."))
 
-    def new_grpc_server(self, host: str, port: int) -> GrpcServer:
-        """The endpoint for Envoy over gRPC, to be started and stopped by whoever runs this app."""
+    def new_grpc_server(self, host: str, port: int, on_check: Callable[[str], None]) -> GrpcServer:
+        """The endpoint for Envoy over gRPC, to be started and stopped by whoever runs this app.
+
+        `on_check` is told of each check by whom it comes from.
+        """
         from keywright.edge.grpc.ext_authz import GrpcServer  # Loads grpcio, which not everybody has.
 
-        return GrpcServer(self._forward_auth, host, port)
+        return GrpcServer(self._forward_auth, host, port, on_check)
 
     async def run(self, stop: asyncio.Event) -> None:
         """What goes on beside the requests, until `stop` is set: the counts are shared with the other workers."""
@@ -86,9 +93,9 @@ class EdgeApp:
 
 
 def new_edge_app(
-    settings: PlaneSettings, replica: Replica, digester: Digester, status: SyncStatus, clock: Clock
+    settings: PlaneSettings, replica: Replica, digester: Digester, status: SyncStatus, clock: Clock, disk: Disk
 ) -> EdgeApp:
-    """The edge of one worker, to be made in that worker. Raises KeyFileError."""
+    """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Raises KeyFileError."""
     validator = Validator(replica, digester, clock.millis)
     signer = new_signer(settings, digester, clock)
     validate_api = _new_validate_api(settings, validator, is_v2=False)
@@ -107,9 +114,10 @@ def new_edge_app(
         "validate-v2": validate_v2_api,
         "forward-auth": forward_auth,
     }
-    metrics = Metrics(counting, status, WorkerCounts.of_environment())
+    origin_clock = clock if isinstance(clock, OriginClock) else None
+    metrics = Metrics(counting, status, disk, WorkerCounts.of_environment(), origin_clock)
     jwks = None if signer is None else Jwks(signer.jwks)
-    return EdgeApp(validate_api, validate_v2_api, forward_auth, Health(status), metrics, jwks)
+    return EdgeApp(validate_api, validate_v2_api, forward_auth, Health(status, origin_clock), metrics, jwks)
 
 
 def _new_validate_api(settings: PlaneSettings, validator: Validator, *, is_v2: bool) -> ValidateApi:

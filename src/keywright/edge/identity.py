@@ -55,8 +55,12 @@ class Identity:
         lag_seconds: float,
         refuses_after_seconds: float | None = None,
         is_leased: bool = False,
+        is_starting: bool | None = None,
+        clock_offset_seconds: float | None = None,
     ) -> Report:
-        """What this edge says of itself now."""
+        """What this edge says of itself now. Without a cursor it is starting, unless it says otherwise: that it can't
+        tell how far it is.
+        """
         self._number += 1
         state = EdgeState.SYNCED if is_synced else EdgeState.BEHIND
         return Report(
@@ -67,13 +71,14 @@ class Identity:
             name=self.name,
             region=self.region,
             version=__version__,
-            state=EdgeState.STARTING if cursor is None else state,
+            state=EdgeState.STARTING if (cursor is None if is_starting is None else is_starting) else state,
             since=max(0, to_millis(since)),
             # An older version left no stamp: nobody can tell which history that is.
             cursor=cursor if cursor is not None and cursor.stamp else None,
             lag=int(lag_seconds * 1000) if math.isfinite(lag_seconds) else None,
             refuses_after=None if refuses_after_seconds is None else math.ceil(refuses_after_seconds * 1000),
             is_leased=is_leased and refuses_after_seconds is not None,
+            clock_offset=None if clock_offset_seconds is None else round(clock_offset_seconds * 1000),
         )
 
     def goodbye(self, deployment_id: str, since: datetime) -> Report:

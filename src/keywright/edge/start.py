@@ -13,7 +13,9 @@ import lmdb
 from keywright import __version__
 from keywright.edge.app import new_signer
 from keywright.edge.http import worker_counts
+from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.sync import snapshot_file_loader
 from keywright.edge.sync.feed import OtherPepper
@@ -43,23 +45,28 @@ def run(settings: EdgeSettings) -> None:
     variables.warn_of_unknown(os.environ, _log)
     variables.warn_of_old_names(os.environ, Part.EDGE, _log)
     server.prepare(settings.host, settings.port, settings.grpc_port)
+    server.check_broker(settings.broker)
     _check(settings)
     print(f"Keywright {__version__} edge on {settings.url}, following {settings.followed}", flush=True)  # noqa: T201
     print(f"Data: {settings.data_dir}", flush=True)  # noqa: T201
     variables.hand_on(os.environ, settings.flags)
     with worker_counts.shared_by_workers(settings.data_dir):
-        server.run("keywright.edge.worker:create_app", settings.host, settings.port, settings.workers)
+        server.run(
+            "keywright.edge.worker:create_app", settings.host, settings.port, settings.workers, settings.grpc_port
+        )
 
 
 def _check(settings: EdgeSettings) -> None:
     try:
         # In this order: a directory that was mistyped holds no pepper, and is not made.
         digester = secret_files.load_digester(settings.pepper, settings.pepper_file)
+        secret_files.check_private(*settings.private_files)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"can't use the data directory {settings.data_dir}: {str(error.strerror).lower()}") from None
     except KeyFileError as error:
-        raise StartError(f"{error}; an edge has the pepper of its origin") from None
+        hint = "" if "by others" in str(error) else "; an edge has the pepper of its origin"
+        raise StartError(f"{error}{hint}") from None
     try:
         new_signer(settings, digester, Clock())
     except KeyFileError as error:
@@ -86,9 +93,16 @@ def _begin_with(path: Path, settings: EdgeSettings, digester: Digester) -> None:
             if not is_ours:
                 _log.warning("the snapshot file %s is ignored: another process follows into this replica", path)
                 return
+            clock = Clock()
             try:
                 _log.info(
-                    snapshot_file_loader.load(path, digester, replica, SyncClock(settings.sync_clock_file, Clock()))
+                    snapshot_file_loader.load(
+                        path,
+                        digester,
+                        replica,
+                        SyncClock(settings.sync_clock_file, clock),
+                        OriginClock(settings.replica_dir / origin_clock.FILE, clock),
+                    )
                 )
             except SnapshotFileError as error:
                 # It must not take away what there is: the answers on this disk, or the way to the origin.

@@ -10,13 +10,12 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-import lmdb
-
 from keywright.domain import keyformat, verdict
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee
-from keywright.domain.powers import NO_DEMAND, Demand, UnknownPower
+from keywright.domain.powers import NO_DEMAND, Demand
 from keywright.domain.verdict import Result, Verdict
 from keywright.edge.replica.files import BROKEN
+from keywright.edge.replica.replica import UNREADABLE as _UNREADABLE
 from keywright.edge.replica.replica import NotReady, ReplicaBroken, Stale
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from keywright.edge.replica.replica import Replica
 
 _log = logging.getLogger(__name__)
-_UNREADABLE = (lmdb.Error, ReplicaBroken, UnknownPower, ValueError, LookupError, TypeError)
 
 
 class Validator:

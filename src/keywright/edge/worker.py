@@ -9,15 +9,21 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from keywright.domain.networks import Networks
 from keywright.edge.app import new_edge_app
 from keywright.edge.haproxy.maps import HaproxyMaps
 from keywright.edge.identity import Identity
+from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
-from keywright.edge.replica.replica import Replica
+from keywright.edge.replica.origin_clock import OriginClock
+from keywright.edge.replica.replica import ABANDON_SECONDS, Replica
 from keywright.edge.sync.wiring import new_election, new_feed, new_reports
+from keywright.http.client_address import ClientAddresses
+from keywright.http.connections import Connections
 from keywright.runtime import secret_files, server
 from keywright.runtime.clock import Clock
+from keywright.runtime.disk import MIB, Disk
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EdgeSettings
 
@@ -32,18 +38,27 @@ class EdgeWorker:
 
     def __init__(self, settings: EdgeSettings) -> None:
         digester = secret_files.load_digester(settings.pepper, settings.pepper_file)
-        clock = Clock()
-        sync_clock = SyncClock(settings.sync_clock_file, clock)
+        machine_clock = Clock()
+        clock = OriginClock(settings.replica_dir / origin_clock.FILE, machine_clock)
+        sync_clock = SyncClock(settings.sync_clock_file, machine_clock)
         self._replica = Replica.open_or_replace(
-            settings.replica_dir, digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
+            settings.replica_dir,
+            digester.pepper_check(),
+            lag_seconds=sync_clock.lag_seconds,
+            abandon_seconds=ABANDON_SECONDS,
         )
+        disk = self._replica.disk = Disk([settings.data_dir], settings.disk_reserve_mib * MIB)
         lease = Lease(
-            settings.replica_dir / "lease.json", clock, sync_clock.lag_seconds, seconds=settings.refuse_after_seconds
+            settings.replica_dir / "lease.json",
+            machine_clock,
+            sync_clock.lag_seconds,
+            seconds=settings.refuse_after_seconds,
         )
         self._replica.bind(lease)
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
+        self._haproxy = self._new_haproxy_maps(settings, machine_clock)
         self._election = new_election(
             self._replica,
             settings.replica_dir,
@@ -53,12 +68,21 @@ class EdgeWorker:
             identity,
             self._reports,
             lease,
+            mirror=self._haproxy,
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
         )
-        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock)
-        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
-        self._haproxy = self._new_haproxy_maps(settings, clock)
+        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock, disk)
+        self._disk = disk
+        client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
+        self._connections = Connections(
+            server.ceilings(settings.port, settings.grpc_port),
+            per_address=settings.connections_per_address,
+            is_trusted=client_addresses.is_trusted,
+        )
+        self._grpc = None
+        if settings.grpc_port:
+            self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
         """What ends when `_stop` is set."""
@@ -68,12 +92,13 @@ class EdgeWorker:
             await server.asgi_lifespan(receive, send, start=self.start, stop=self.stop, log=log)
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
+            self._connections.seen.add(scope.get("client"))
             await (self._edge.find_endpoint(scope["path"]) or self._edge)(scope, receive, send)
 
     async def start(self) -> None:
         if self._grpc is not None:
             await self._grpc.start()
-        runs = [self._election.run, self._edge.run]
+        runs = [self._election.run, self._edge.run, self._disk.run, self._connections.run]
         if self._haproxy is not None:
             runs.append(self._haproxy.run)
         self._running = [asyncio.create_task(run(self._stop)) for run in runs]
@@ -96,6 +121,7 @@ class EdgeWorker:
             is_following=lambda: self._election.is_following,
             lease_seconds=settings.haproxy_lease_seconds,
             clock=clock.millis,
+            note_path=settings.replica_dir / "haproxy.json",
         )
         self._replica.observer = maps
         return maps

@@ -1,4 +1,4 @@
-"""Owns reading the body of a request: no more than is allowed, and no longer than BODY_SECONDS for all of it.
+"""Owns reading the body of a request: no more than is allowed, each piece in PIECE_SECONDS, all in BODY_SECONDS.
 
 Without an end to it, a client that sends a byte now and then would hold what the service has for its request.
 """
@@ -16,21 +16,31 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 BODY_SECONDS = 30.0
+PIECE_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 """How often SlowBodies looks whether one is."""
 
 
+def declared_size(content_length: str) -> int | None:
+    """How long a body is by its Content-Length, 10^18 for all that is longer; None without one that can be meant."""
+    if not content_length.isdecimal():
+        return None
+    return int(content_length) if len(content_length) <= 18 else 10**18
+
+
 async def read_bounded(chunks: AsyncIterable[bytes], most: int, too_large: str, declared: str = "0") -> bytes:
     """The whole body. `declared` is the request's Content-Length. Raises PayloadTooLarge, RequestTimeout."""
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > most):
+    if (declared_size(declared) or 0) > most:
         raise PayloadTooLarge(too_large)
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(min(PIECE_SECONDS, BODY_SECONDS)) as deadline:
+            last = asyncio.get_running_loop().time() + BODY_SECONDS
             async for chunk in chunks:
                 body += chunk
                 if len(body) > most:
                     raise PayloadTooLarge(too_large)
+                deadline.reschedule(min(asyncio.get_running_loop().time() + PIECE_SECONDS, last))
     except TimeoutError:
         raise too_slow() from None
     return bytes(body)
@@ -47,11 +57,13 @@ async def chunks_after(first: bytes, receive: Receive) -> AsyncIterator[bytes]:
 
 
 def too_slow() -> RequestTimeout:
-    return RequestTimeout(f"The body did not come within {BODY_SECONDS:g} seconds.")
+    return RequestTimeout(
+        f"The body did not come: {PIECE_SECONDS:g} seconds for its next piece, {BODY_SECONDS:g} for all of it."
+    )
 
 
 class SlowBodies:
-    """Ends the receiving of bodies that take too long, where asyncio.timeout for each would take too long itself.
+    """Ends waiting for the first piece of a body, where asyncio.timeout for each would take too long itself.
 
     One timer looks at all that are being received: `begin`, then await in the same task, then `end` in any case. A
     CancelledError in between is a timeout if `is_expired` says so.
@@ -84,7 +96,7 @@ class SlowBodies:
 
     def _look(self) -> None:
         self._look_count += 1
-        latest = self._look_count - BODY_SECONDS / LOOK_SECONDS
+        latest = self._look_count - PIECE_SECONDS / LOOK_SECONDS
         # The oldest comes first.
         late = []
         for task, since in self._since.items():

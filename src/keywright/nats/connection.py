@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from keywright.runtime.clock import Clock
     from keywright.runtime.nats_options import NatsOptions
 
-PEPPER_HEADER = "Keywright-Pepper-Check"
+PEPPER_HEADER, DEPLOYMENT_HEADER = "Keywright-Pepper-Check", "Keywright-Deployment"
 ANSWER_SECONDS = 3
 CONNECT_SECONDS = 5
 _STREAM_MISSING, _NOT_LAST = 10059, 10071
@@ -146,15 +146,18 @@ async def connect(
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What was sent, its sequence number in its stream (0: in none), and the pepper that its sender says it has."""
+    """What was sent, its sequence number in its stream (0: in none), and who its sender says it is."""
 
     data: bytes = field(repr=False)
     seq: int = 0
     pepper_check: str | None = None
+    deployment_id: str | None = None
+    """None where an older version wrote it, or nobody of ours."""
 
 
 def message_of(data: bytes, seq: int, headers: Any) -> Message:
-    return Message(data, seq, (headers or {}).get(PEPPER_HEADER))
+    told = headers or {}
+    return Message(data, seq, told.get(PEPPER_HEADER), told.get(DEPLOYMENT_HEADER))
 
 
 class BrokerUnavailable(Exception):
@@ -163,6 +166,10 @@ class BrokerUnavailable(Exception):
 
 class BrokerRefused(Exception):
     """The broker is there and will not have this: a person must change something."""
+
+
+class OtherDeployment(BrokerRefused):
+    """The stream under this prefix is another deployment's."""
 
 
 class StreamMissing(BrokerRefused):

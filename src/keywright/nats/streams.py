@@ -16,7 +16,14 @@ import nats.errors
 import nats.js.errors
 from nats.js import api
 
-from keywright.nats.connection import ANSWER_SECONDS, PEPPER_HEADER, BrokerUnavailable, StreamMissing, message_of
+from keywright.nats.connection import (
+    ANSWER_SECONDS,
+    DEPLOYMENT_HEADER,
+    PEPPER_HEADER,
+    BrokerUnavailable,
+    StreamMissing,
+    message_of,
+)
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -30,7 +37,8 @@ SILENCE_SECONDS = 3.0
 _PULL_SECONDS = 30.0
 _PULL_MESSAGES = 256
 _PULL_BYTES = 4 * 1024 * 1024
-_READER_KEPT_SECONDS = 30.0
+READER_KEPT_SECONDS = 30.0
+"""For how long the broker keeps a reader that asks for nothing, if it is not told otherwise."""
 _NO_MESSAGE = 10037
 
 
@@ -49,7 +57,7 @@ class Streams:
         answer = await self._ask(f"STREAM.INFO.{stream}", {})
         state, now = answer["state"], answer.get("ts", "")
         idle = _seconds(now) - _seconds(state["last_ts"]) if state["messages"] and now else 0.0
-        return Bounds(state["first_seq"], state["last_seq"], max(0.0, idle))
+        return Bounds(state["first_seq"], state["last_seq"], max(0.0, idle), str(answer.get("created", "")))
 
     async def create(self, stream: str, subjects: list[str], replicas: int) -> None:
         """Creates a stream, or leaves it as it is."""
@@ -89,7 +97,9 @@ class Streams:
                 low = middle + 1
         return low
 
-    async def append(self, subject: str, data: bytes, pepper_check: str, *, after: int, name: str) -> int:
+    async def append(
+        self, subject: str, data: bytes, pepper_check: str, *, after: int, name: str, deployment_id: str = ""
+    ) -> int:
         """Keeps a message directly behind the one at `after`; its own seq. Raises NotLast.
 
         `name` and `after` are its id for the broker: one that is sent twice is kept once.
@@ -99,19 +109,26 @@ class Streams:
             "Nats-Msg-Id": f"{after}/{name}",
             PEPPER_HEADER: pepper_check,
         }
+        if deployment_id:
+            headers[DEPLOYMENT_HEADER] = deployment_id
         with self._connection.translating(self.name):
             answer = await self._js.publish(subject, data, headers=headers)
         return answer.seq
 
-    async def read(self, stream: str, seq: int, wake: Callable[[], None]) -> StreamReader:
-        """Reads on from `seq`; `wake` is called whenever something has come."""
+    async def read(
+        self, stream: str, seq: int, wake: Callable[[], None], *, kept_seconds: float = READER_KEPT_SECONDS
+    ) -> StreamReader:
+        """Reads on from `seq`; `wake` is called whenever something has come, or the reading has ended.
+
+        The broker forgets a reader that has asked for nothing in `kept_seconds`: who opens many wants few to be left.
+        """
         config = api.ConsumerConfig(
             # A name of its own makes it one that a permission can be for.
             name=f"reader-{secrets.token_hex(8)}",
             deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=seq,
             ack_policy=api.AckPolicy.NONE,
-            inactive_threshold=_READER_KEPT_SECONDS,
+            inactive_threshold=kept_seconds,
             mem_storage=True,
             num_replicas=1,
         )
@@ -172,13 +189,22 @@ class StreamReader:
         """The next message, None when none has come. Raises BrokerUnavailable."""
         if not self._arrived and not self._is_asked and not self._ended:
             await self._pull()
-        if self._arrived:
-            return self._arrived.popleft()
+        message = self.pop()
+        if message is not None:
+            return message
         if self._ended or self._client.is_closed:
             raise BrokerUnavailable(self._ended or "the connection to the broker broke off")
         if self._clock.elapsed() - self._heard_at > SILENCE_SECONDS:
             raise BrokerUnavailable(f"nothing was heard of the broker for {SILENCE_SECONDS:g} s")
         return None
+
+    def pop(self) -> Message | None:
+        """The next message, if one has come. Asks for no more and says nothing of the broker: `take` does."""
+        return self._arrived.popleft() if self._arrived else None
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self._ended)
 
     async def stop(self) -> None:
         with contextlib.suppress(nats.errors.Error):
@@ -228,12 +254,16 @@ class Bounds:
     last: int
     idle_seconds: float
     """How long ago the last one came, by the broker's clock."""
+    created: str = ""
+    """When the stream was made, which tells it from a later one of its name."""
 
 
-async def read_all(streams: Streams, stream: str, first: int, last: int) -> AsyncIterator[Message]:
+async def read_all(
+    streams: Streams, stream: str, first: int, last: int, *, kept_seconds: float = READER_KEPT_SECONDS
+) -> AsyncIterator[Message]:
     """The messages from `first` to `last`, every one of them. Raises BrokerUnavailable when one does not come."""
     arrived = asyncio.Event()
-    reader = await streams.read(stream, first, arrived.set)
+    reader = await streams.read(stream, first, arrived.set, kept_seconds=kept_seconds)
     try:
         for seq in range(first, last + 1):
             while (message := await reader.take()) is None:

@@ -47,5 +47,6 @@ def new_router() -> APIRouter:
         admin_sign_in.resume,
         admin_layout.describe_outcome,
         ROUTES,
+        admission=admin_layout.may_send,
         layout_template="admin/layout.html",
     ).router

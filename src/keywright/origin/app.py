@@ -10,16 +10,17 @@ from keywright import __version__
 from keywright.origin import admin_portal as admin
 from keywright.origin import developer_portal as developer
 from keywright.origin.accounts import api as accounts
+from keywright.origin.accounts import who_am_i_api as who_am_i
 from keywright.origin.audit import api as audit
 from keywright.origin.branding import api as branding
 from keywright.origin.buckets import api as buckets
-from keywright.origin.buckets import grants_api as grants
 from keywright.origin.buckets import owner_keys_api as owner_keys
 from keywright.origin.consumers import api as consumers
 from keywright.origin.consumers import managers_api as managers
 from keywright.origin.edges import api as edges
 from keywright.origin.feed import http_endpoint as feed_endpoint
 from keywright.origin.feed.http_endpoint import FeedEndpoint
+from keywright.origin.grants import api as grants
 from keywright.origin.keys import api as keys
 from keywright.origin.management_keys import api as management_keys
 from keywright.origin.openapi import document as openapi
@@ -31,7 +32,7 @@ from keywright.origin.web.reference import public_pages
 from keywright.runtime.clock import Clock
 
 NOUNS = (
-    accounts, management_keys, buckets, owner_keys, grants, consumers, keys, managers, edges, audit, branding,
+    who_am_i, accounts, management_keys, buckets, owner_keys, grants, consumers, keys, managers, edges, audit, branding,
     self_serve,
 )  # fmt: skip
 """In the order in which the OpenAPI document tells of them."""
@@ -54,7 +55,7 @@ def create_app(services: Services, clock: Clock) -> FastAPI:
     feed = app.state.feed = FeedEndpoint(services, clock)
     # After a commit the readers of the feed are woken first, then whoever runs the application is told.
     app.state.services = replace(services, on_commit=(feed.wake, *services.on_commit))
-    respond.install(app)
+    respond.install(app, services.client_addresses)
     cors.install(app, services.cors_origins)
     for noun in NOUNS:
         app.include_router(noun.router)

@@ -31,5 +31,7 @@ def new_router(services: Services) -> APIRouter:
         portal_layout.resume,
         portal_layout.describe_outcome,
         (*ROUTES, *portal_oidc.ROUTES) if has_provider else ROUTES,
+        admission=portal_layout.may_send,
         layout_template="developer/layout.html",
+        frame_of=portal_layout.frame_of,
     ).router

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_in
-from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
+from keywright.policy.rules.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
 
 if TYPE_CHECKING:
     from keywright.domain.problems import Problem
-    from keywright.policy.gate import Source
+    from keywright.policy.rules.sources import Source, SourceFactory
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -44,7 +44,7 @@ _OF_PREFLIGHTS = {b"origin", b"access-control-request-method"}
 class ApiKeyPolicy:
     """Checks the requests and WebSocket handshakes to `app`. The source is opened and closed with the application."""
 
-    def __init__(self, app: App, source: Source, **options: Unpack[Options]) -> None:
+    def __init__(self, app: App, source: Source | SourceFactory, **options: Unpack[Options]) -> None:
         self._app = app
         self._gate = Gate(source, **options)
 
@@ -66,19 +66,30 @@ class ApiKeyPolicy:
         await self._app(scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the lifespan on, and open and close the source around it; also for an application that has none."""
-        has_begun = has_answered = False
+        """Pass the lifespan on, and open and close the source around it; also for an application that returns at once.
+
+        What the application raises goes on to the server, which knows whether a lifespan is wanted: one that has
+        none, as Django, is then served without, and its first request opens the source.
+        """
+        has_begun = has_answered = has_failed = False
 
         async def opened() -> Message:
-            nonlocal has_begun
+            nonlocal has_begun, has_failed
             message = await receive()
             if message["type"] == "lifespan.startup":
                 has_begun = True
-                await self._gate.open()
+                try:
+                    await self._gate.open()
+                except Exception as error:
+                    has_failed = True
+                    await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+                    raise
             return message
 
         async def closed(message: Message) -> None:
             nonlocal has_answered
+            if has_failed:
+                return
             has_answered = True
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"):
                 await self._gate.close()
@@ -86,14 +97,16 @@ class ApiKeyPolicy:
 
         try:
             await self._app(scope, opened, closed)
-        except Exception:
-            if has_answered:
-                await self._gate.close()
-                raise
-            # What an application does that knows nothing of lifespans, as Django: it is served all the same.
-        if not has_answered:
-            if not has_begun:
+            if not has_answered and not has_begun:
                 await opened()
+        except Exception:
+            if has_failed:
+                # The server has been told, with the reason.
+                return
+            if has_begun:
+                await self._gate.close()
+            raise
+        if not has_answered and not has_failed:
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await closed({"type": "lifespan.shutdown.complete"})

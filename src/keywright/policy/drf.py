@@ -10,55 +10,20 @@ framework's own form.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
-from django.http import HttpResponse
-from django.utils.module_loading import import_string
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
 
-from keywright.http.problem_response import render
-from keywright.http.request_id import request_id_of_text
-from keywright.policy import wsgi
-from keywright.policy.gate import Gate, Refused
-from keywright.policy.identity import Credential, User
+from keywright.policy.django import SETTINGS, DjangoUser, answer, gate_of, read
+from keywright.policy.rules.gate import Refused
+from keywright.policy.rules.identity import Credential, User
 
 if TYPE_CHECKING:
+    from django.http import HttpResponse
     from rest_framework.request import Request
-
-SETTINGS = "KEYWRIGHT"
-_gates: dict[str, Gate] = {}
-
-
-class DjangoUser(User):
-    """A User with what Django's and the framework's permissions and throttles ask of one. It has no permissions."""
-
-    __slots__ = ()
-
-    is_active = True
-    is_anonymous = False
-    is_staff = False
-    is_superuser = False
-
-    @classmethod
-    def of(cls, user: User) -> Self:
-        return cls(user.sub, user._metadata, user.consumer_id, user.key_id)
-
-    @property
-    def pk(self) -> str:
-        return self.consumer_id
-
-    def get_username(self) -> str:
-        return self.sub
-
-    def has_perm(self, perm: str, obj: object = None) -> bool:
-        return False
-
-    def has_perms(self, perm_list: object, obj: object = None) -> bool:
-        return False
 
 
 class KeyRefused(APIException):
@@ -77,23 +42,28 @@ class ApiKeyAuthentication(BaseAuthentication):
     """A subclass with another `settings_name` is another policy, for views with keys of another bucket."""
 
     settings_name = SETTINGS
+    scheme_name = "ApiKey"
+    """In the OpenAPI document that drf-spectacular makes."""
+
+    def __init__(self) -> None:
+        # It has just been imported where a document is made, and could not be when this module was: it imports views,
+        # and these the authentication classes of the settings.
+        if "drf_spectacular.extensions" in sys.modules:
+            _describe_to_spectacular()
 
     def authenticate(self, request: Request) -> tuple[DjangoUser, Credential] | None:
-        http_request = request._request
+        gate = gate_of(self.settings_name)
         try:
-            user, auth = wsgi.authenticate(_gate_of(self.settings_name), http_request.META)
+            user, auth = gate.check(read(gate, request._request))
         except Refused as refused:
             raise KeyRefused(refused) from None
-        finally:
-            # Django keeps a copy of the headers; what was forged is no longer in the original.
-            http_request.__dict__.pop("headers", None)
         if not isinstance(user, User):
             return None
         return DjangoUser.of(user), auth
 
     def authenticate_header(self, request: Request) -> str:
         """The challenge of a 401 that permissions ask for."""
-        return _gate_of(self.settings_name).missing.headers["www-authenticate"]
+        return gate_of(self.settings_name).missing.headers["www-authenticate"]
 
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> Any:
@@ -103,29 +73,22 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Any:
         from rest_framework.views import exception_handler
 
         return exception_handler(error, context)
-    request = context["request"]
-    request_id = request_id_of_text(request.META.get("HTTP_X_REQUEST_ID"))
-    headers, body = render(error.problem, request.path, request_id)
-    return HttpResponse(body, status=error.problem.status, headers=dict(headers))
+    response: HttpResponse = answer(error.problem, context["request"])
+    return response
 
 
-def _gate_of(name: str) -> Gate:
-    """Made at the first request of this process, and kept."""
-    gate = _gates.get(name)
-    if gate is None:
-        given = {key.lower(): value for key, value in getattr(settings, name, {}).items()}
-        source = given.pop("source", None)
-        if source is None or "bucket_name" not in given:
-            raise ImproperlyConfigured(f"settings.{name} needs SOURCE and BUCKET_NAME")
-        try:
-            gate = _gates[name] = Gate(import_string(source) if isinstance(source, str) else source, **given)
-        except (TypeError, ValueError) as error:
-            raise ImproperlyConfigured(f"settings.{name}: {error}") from None
-    return gate
+@functools.cache
+def _describe_to_spectacular() -> None:
+    """Its extensions are known once their class is made."""
+    from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
+    class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+        target_class = ApiKeyAuthentication
+        match_subclasses = True
 
-def _forget(*, setting: str, **_: object) -> None:
-    _gates.pop(setting, None)
+        def __init__(self, target: ApiKeyAuthentication) -> None:
+            super().__init__(target)  # type: ignore[no-untyped-call]
+            self.name = target.scheme_name
 
-
-setting_changed.connect(_forget)
+        def get_security_definition(self, auto_schema: object) -> dict[str, str]:
+            return gate_of(self.target.settings_name).openapi_scheme

@@ -21,7 +21,7 @@ from keywright.edge.sync.reporting import Reports
 from keywright.edge.sync.wiring import new_election, new_http_feed, new_http_reports
 from keywright.policy.source import READY_SECONDS, ReplicaSource
 from keywright.protocol.reports import edge_name_of, is_edge_name
-from keywright.runtime.clock import Clock
+from keywright.runtime import extras
 
 if TYPE_CHECKING:
     import threading
@@ -76,7 +76,7 @@ class EmbeddedReplica(ReplicaSource):
         latter no write waits for this replica. The pepper is the origin's, `pepper.key` in the directory unless it is
         said where else. `name` (that of the host) and `region` are what the list of edges shows.
 
-        Raises KeyFileError, ValueError.
+        Raises ValueError. The pepper is read when the replica is opened.
         """
         super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
         self._new_feed = new_feed
@@ -95,32 +95,38 @@ class EmbeddedReplica(ReplicaSource):
     ) -> EmbeddedReplica:
         """Follows the origin at this address over HTTP. `token` is a management key with `feed: true`.
 
-        Raises KeyFileError, ValueError.
+        Raises ValueError.
         """
         if not origin.startswith(("https://", "http://")) or "@" in origin:
             raise ValueError("the origin is an address, such as https://keys.internal")
-        secret, clock = Secret(token), Clock()
-        return cls(
+        secret = Secret(token)
+        source = cls(
             directory,
-            lambda digester, name: new_http_feed(origin, secret, digester, clock, edge_name=name),
-            lambda digester, name: new_http_reports(origin, secret, digester, edge_name=name),
+            lambda digester, name: new_http_feed(origin, secret, digester, source._origin_clock, edge_name=name),
+            lambda digester, name: new_http_reports(
+                origin, secret, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
+            ),
             **options,
         )
+        return source
 
     @classmethod
     def from_broker(cls, broker: NatsOptions, *, directory: str | Path, **options: Unpack[Options]) -> EmbeddedReplica:
-        """Follows the NATS broker that an origin relays to. Raises KeyFileError, ValueError."""
+        """Follows the NATS broker that an origin relays to. Raises ValueError, MissingExtra."""
+        extras.require("nats", "nats", "A NATS broker")
         # Its client is loaded by those who use it.
         from keywright.edge.sync.nats_feed import NatsFeed
         from keywright.edge.sync.nats_reports import NatsReports
 
-        clock = Clock()
-        return cls(
+        source = cls(
             directory,
-            lambda digester, name: NatsFeed(broker, digester, clock, edge_name=name),
-            lambda digester, name: NatsReports(broker, digester, clock, edge_name=name),
+            lambda digester, name: NatsFeed(broker, digester, source._origin_clock, edge_name=name),
+            lambda digester, name: NatsReports(
+                broker, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
+            ),
             **options,
         )
+        return source
 
     @property
     def is_synced(self) -> bool:
@@ -132,11 +138,13 @@ class EmbeddedReplica(ReplicaSource):
     def reason(self) -> str | None:
         """Why the replica is not in step, if it isn't and that is known."""
         election = self._election
-        return None if election is None else election.reason
+        return super().reason if election is None else election.reason
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
-        return Replica.open_or_replace(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
+        return Replica.open_or_replace(
+            self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard, abandon_seconds=0.0
+        )
 
     def _keep(self, replica: Replica) -> None:
         asyncio.run(self._follow(replica))
@@ -149,18 +157,16 @@ class EmbeddedReplica(ReplicaSource):
         feed = self._new_feed(self._digester, self._name)
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
-        lease = self._new_lease()
-        replica.bind(lease)
         # An application closes and opens it as its server has it, also while the origin is away: that is no goodbye.
         self._election = new_election(
             replica,
             self.replica_directory,
             feed,
-            self._clock,
+            self._origin_clock,
             self._sync_clock,
             identity,
             reports,
-            lease,
+            self._lease,
             says_goodbye=False,
         )
         try:

@@ -4,16 +4,18 @@
     app = FastAPI(lifespan=policy.lifespan)
 
     @app.get("/hello")
-    async def hello(user: Annotated[User, Security(policy)]) -> str: ...
+    async def hello(user: Annotated[User, Security(policy)]) -> User: ...
 
-The user is in `request.user`, too. A refusal is a `KeyRefused`; `answer_problem` makes a whole problem document of it.
+A route may return the user, too, whose form is in the OpenAPI document then. It is also in `request.user`. A refusal is
+a `KeyRefused`; `answer_problem` makes a whole problem document of it.
 """
 
-from __future__ import annotations
+# No postponed annotations: FastAPI up to 0.120 does not resolve those of an instance's __call__, and would take the
+# connection for a query parameter.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocketException
 from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBase
@@ -25,12 +27,12 @@ from keywright.domain.problems import CONTENT_TYPE
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy.asgi import POLICY_VIOLATION, authenticate
-from keywright.policy.gate import Gate, Options, Refused
-from keywright.policy.identity import Anonymous, User
+from keywright.policy.rules.gate import Gate, Options, Refused
+from keywright.policy.rules.identity import Anonymous, User
 
 if TYPE_CHECKING:
     from keywright.domain.problems import Problem
-    from keywright.policy.gate import Source
+    from keywright.policy.rules.sources import Source, SourceFactory
 
 __all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "User", "answer_problem"]
 
@@ -38,7 +40,7 @@ __all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "User", "answer_problem"]
 class KeyRefused(HTTPException):
     """FastAPI's own answer to it is a problem document already, if a short one: `{"detail": "The key is unknown."}`"""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: "Problem") -> None:
         super().__init__(problem.status, problem.detail, {**problem.headers, "content-type": CONTENT_TYPE})
         self.problem = problem
 
@@ -56,21 +58,27 @@ class ApiKeyPolicy(SecurityBase):
     """A dependency whose value is the `User`; an `Anonymous` where requests without a good key are let through."""
 
     def __init__(
-        self, source: Source, *, scheme_name: str = "ApiKey", description: str | None = None, **options: Unpack[Options]
+        self,
+        source: "Source | SourceFactory",
+        *,
+        scheme_name: str = "ApiKey",
+        description: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         """`scheme_name` and `description` are for the OpenAPI document."""
         self._gate = Gate(source, **options)
         self.scheme_name = scheme_name
         self.model = _model(self._gate, description)
 
-    async def __call__(self, connection: HTTPConnection) -> Any:
+    async def __call__(self, connection: HTTPConnection) -> User | Anonymous:
         try:
             await authenticate(self._gate, connection.scope)
         except Refused as refused:
             if connection.scope["type"] == "websocket":
                 raise WebSocketException(POLICY_VIOLATION, refused.problem.detail) from None
             raise KeyRefused(refused.problem) from None
-        return connection.scope["user"]
+        user: User | Anonymous = connection.scope["user"]
+        return user
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -83,9 +91,8 @@ class ApiKeyPolicy(SecurityBase):
 
 
 def _model(gate: Gate, description: str | None) -> SecurityModel:
-    header, scheme = gate.header.name.decode(), gate.auth_scheme
-    if header == "authorization" and scheme:
-        return HTTPBase(scheme=scheme.lower(), description=description)
-    # OpenAPI knows schemes in Authorization only; elsewhere the scheme is part of the value.
-    spoken = description or (f"The key, after `{scheme} `." if scheme else None)
-    return APIKey.model_validate({"in": APIKeyIn.header, "name": header, "description": spoken})
+    scheme = gate.openapi_scheme
+    spoken = description or scheme.get("description")
+    if scheme["type"] == "http":
+        return HTTPBase(scheme=scheme["scheme"], description=spoken)
+    return APIKey(name=scheme["name"], description=spoken, **{"in": APIKeyIn.header})  # type: ignore[arg-type]

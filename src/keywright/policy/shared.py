@@ -1,20 +1,26 @@
 """Owns the shared replica: an application reads the replica that `keywright edge` or `serve` keeps on the same machine.
 
 It never writes there; how far the replica is behind is known from what the edge notes beside it (SyncClock). But
-LMDB's readers enter themselves in the replica's lock file, so the application runs as the user that the edge runs as.
+LMDB's readers enter themselves in the replica's lock file, so the application runs as the user that the edge runs as,
+and on a mount that lets it write.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keywright.edge.replica.replica import Replica
+from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.sync.presence import held_for_reading
 from keywright.policy.source import READY_SECONDS, RETRY_SECONDS, ReplicaSource
+from keywright.runtime import secret_files
+from keywright.runtime.secret_files import KeyFileError
 
 if TYPE_CHECKING:
     import threading
     from pathlib import Path
+
+STILL_SECONDS = 10.0
+"""Longer than it takes another process to follow in the place of one that has stopped moving."""
 
 
 class SharedReplica(ReplicaSource):
@@ -32,16 +38,13 @@ class SharedReplica(ReplicaSource):
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         """`directory` is the data directory of the edge, in which its pepper is, too, unless it is said where else.
-
-        Raises KeyFileError.
+        It is read when the replica is opened.
         """
         super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
-        replica = Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
-        replica.bind(self._new_lease())
-        return replica
+        return Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     def _wake(self) -> None:
         """Nothing to do: what `_keep` waits for is `_stopping` itself."""
@@ -51,5 +54,40 @@ class SharedReplica(ReplicaSource):
         # anybody asks for a verdict or not: whoever keeps the replica waits for that.
         with held_for_reading(self.replica_directory):
             while not self._stopping.wait(RETRY_SECONDS):
-                if replica.is_marked_corrupt or replica.is_replaced:
+                if replica.needs_reopening:
                     return
+                problem = self._find_problem(replica)
+                self._note_problem(problem)
+                if problem is not None and self._has_found_pepper(replica):
+                    return
+
+    def _find_problem(self, replica: Replica) -> str | None:
+        try:
+            pepper_check, deployment_id = replica.pepper_check, replica.deployment_id
+        except ReplicaBroken as error:
+            return str(error)
+        where = f"the replica in {self.replica_directory}"
+        if pepper_check is None:
+            return f"{where} holds no snapshot yet: see the log of the process that keeps it"
+        if pepper_check != self._digester.pepper_check():
+            place = "the pepper given" if self._pepper is not None else str(self._pepper_file)
+            deployment = str(deployment_id).partition("/")[0]
+            return (
+                f"{where} is of deployment {deployment}, whose keys were digested under another pepper than {place}: "
+                "give its pepper, or the directory of the other deployment"
+            )
+        if self.lag_seconds > STILL_SECONDS:
+            return f"{where} has not been in step for a while: see /readyz and the log of the process that keeps it"
+        return None
+
+    def _has_found_pepper(self, replica: Replica) -> bool:
+        """Whether the file holds the pepper of this replica by now."""
+        try:
+            digester = secret_files.load_digester(self._pepper, self._pepper_file)
+        except (KeyFileError, OSError):
+            return False
+        check = digester.pepper_check()
+        if check == self._digester.pepper_check() or check != replica.pepper_check:
+            return False
+        self._digester = digester
+        return True

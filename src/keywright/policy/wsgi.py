@@ -4,6 +4,9 @@
 
 Whom a request comes from is in `environ["keywright.user"]` and `environ["keywright.auth"]`. Bodies are not touched. A
 replica is opened by the first request, in the process that it comes to: after the fork of a server that forks.
+
+A refusal is the policy's own answer, which the app never sees: what puts headers on every answer, such as CORS, stands
+around the policy. In Flask such things are mostly inside; keywright.policy.flask is, too.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
-from keywright.policy.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
+from keywright.policy.rules.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
     from wsgiref.types import StartResponse, WSGIApplication
 
-    from keywright.policy.gate import Source
-    from keywright.policy.identity import Anonymous, Credential, User
+    from keywright.policy.rules.identity import Anonymous, Credential, User
+    from keywright.policy.rules.sources import Source, SourceFactory
 
 USER, AUTH = "keywright.user", "keywright.auth"
 _FORGEABLE = [f"HTTP_{name.decode().upper().replace('-', '_')}" for name in sorted(FORGEABLE_HEADERS)]
@@ -29,7 +32,7 @@ _FORGEABLE = [f"HTTP_{name.decode().upper().replace('-', '_')}" for name in sort
 class ApiKeyPolicy:
     """Checks the requests to `app`."""
 
-    def __init__(self, app: WSGIApplication, source: Source, **options: Unpack[Options]) -> None:
+    def __init__(self, app: WSGIApplication, source: Source | SourceFactory, **options: Unpack[Options]) -> None:
         self._app = app
         self._gate = Gate(source, **options)
 
@@ -47,6 +50,11 @@ class ApiKeyPolicy:
 
 def authenticate(gate: Gate, environ: MutableMapping[str, Any]) -> tuple[User | Anonymous, Credential]:
     """Whom the request comes from; what it claims itself is taken out. Raises Refused."""
+    return gate.check(read(gate, environ, _path_of(environ)))
+
+
+def read(gate: Gate, environ: MutableMapping[str, Any], path: str) -> Request:
+    """What the policy looks at. What the request claims itself is taken out of the environ."""
     variable = f"HTTP_{gate.header.name.decode().upper().replace('-', '_')}"
     value = environ.get(variable)
     for name in _FORGEABLE:
@@ -54,13 +62,11 @@ def authenticate(gate: Gate, environ: MutableMapping[str, Any]) -> tuple[User | 
             environ.pop(name, None)
     is_cors = "HTTP_ORIGIN" in environ and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
     # PEP 3333: these texts stand for bytes.
-    return gate.check(
-        Request(
-            _path_of(environ),
-            [] if value is None else gate.split_joined(value.encode("latin-1", "replace")),
-            environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
-            is_cors and environ["REQUEST_METHOD"] == "OPTIONS",
-        )
+    return Request(
+        path,
+        [] if value is None else gate.split_joined(value.encode("latin-1", "replace")),
+        environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
+        is_cors and environ["REQUEST_METHOD"] == "OPTIONS",
     )
 
 

@@ -6,7 +6,10 @@ say for an edge that it has applied what it has not. `start` and `number` tell a
 
 Written: `kwr1`, the MAC (32 bytes), a JSON array in one line. Names are short and plain, because they are shown in
 headers, logs and tables; what is anything else is refused with ReportError, never guessed at. What format 1 has no
-place for, an edge that stops or that promises to refuse, is written as format 2; all else still is format 1.
+place for, an edge that stops or that promises to refuse, is written as format 2; how far its clock is off, as format 3,
+and only to an origin that has said that it reads that. All else still is format 1.
+
+The origin's answer tells its time, under a MAC for that very report: `sign_time` and `read_time`.
 """
 
 from __future__ import annotations
@@ -15,23 +18,25 @@ import contextlib
 import hmac
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 
 from keywright.domain.keyformat import Digester
 from keywright.protocol.changes import Cursor
 
-FORMAT_VERSION = 2
-"""Goes up when an older reader could misunderstand a report. Both are read, and 1 is written where it says it all."""
+FORMAT_VERSION = 3
+"""Goes up when an older reader could misunderstand a report. All are read, and 1 is written where it says it all."""
 MAX_BYTES = 1024
 
 _FIRST_MAGIC = b"kwr1"
+_SECOND_MAGIC = b"kwr2"
 _MAGIC = b"kwr%d" % FORMAT_VERSION
 _HEAD_BYTES = len(_MAGIC) + 32
-_FIRST_FIELDS = 11
+_FIRST_FIELDS, _SECOND_FIELDS = 11, 13
 # A NUL and spaces: no API key, not even a custom one, can have this text and so this digest.
 _KEY_LABEL = "keywright edge reports\x00 1"
+_TIME_LABEL = b"time"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VERSION = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
@@ -81,6 +86,8 @@ class Report:
     """After so many milliseconds in which no report of it was taken it answers for no key; None: it goes on."""
     is_leased: bool = False
     """Whether that is its own setting, whatever its buckets say."""
+    clock_offset: int | None = None
+    """How many milliseconds its clock is ahead of the origin's, negative if behind; None while it does not know."""
 
     @property
     def revision(self) -> int | None:
@@ -93,10 +100,14 @@ class ReportSigner:
     def __init__(self, digester: Digester) -> None:
         self._key = digester.digest(_KEY_LABEL)
 
-    def encode(self, report: Report) -> bytes:
+    def encode(self, report: Report, *, newest: int = 2) -> bytes:
+        """In no newer format than `newest`; what that has no place for is left out."""
         row = astuple(report)
         is_plain = report.refuses_after is None and not report.is_leased and report.state is not EdgeState.GONE
-        magic, row = (_FIRST_MAGIC, row[:_FIRST_FIELDS]) if is_plain else (_MAGIC, row)
+        if newest >= FORMAT_VERSION and report.clock_offset is not None:
+            magic = _MAGIC
+        else:
+            magic, row = (_FIRST_MAGIC, row[:_FIRST_FIELDS]) if is_plain else (_SECOND_MAGIC, row[:_SECOND_FIELDS])
         signed = json.dumps(row, separators=(",", ":")).encode()
         return b"%b%b%b" % (magic, self._mac(magic, signed), signed)
 
@@ -105,7 +116,7 @@ class ReportSigner:
         if len(data) > MAX_BYTES:
             raise ReportError(f"a report has at most {MAX_BYTES} bytes")
         magic = data[: len(_MAGIC)]
-        if magic not in (_FIRST_MAGIC, _MAGIC):
+        if magic not in _READERS:
             raise ReportError(f"not a report of format {FORMAT_VERSION}: origin and edge are of different versions")
         signed = data[_HEAD_BYTES:]
         if not hmac.compare_digest(data[len(_MAGIC) : _HEAD_BYTES], self._mac(magic, signed)):
@@ -114,7 +125,21 @@ class ReportSigner:
             row = json.loads(signed)
         except (ValueError, RecursionError):
             raise ReportError("the report can't be read") from None
-        return _checked(row) if magic == _FIRST_MAGIC else _checked_second(row)
+        return _READERS[magic](row)
+
+    def sign_time(self, report: Report, millis: int) -> str:
+        """What proves that it was so late (in milliseconds since the epoch) at the origin when that had this report."""
+        told = f"{report.instance}/{report.start}/{report.number}/{millis}"
+        return self._mac(_TIME_LABEL, told.encode()).hex()
+
+    def read_time(self, report: Report, told: Mapping[str, object]) -> int | None:
+        """The origin's time in an answer to this report; None where it tells none, or what is not its own."""
+        match told:
+            case {"time": int(millis), "proof": str(proof)} if type(millis) is int and 0 <= millis <= _MOST:
+                # compare_digest takes other text as bytes only.
+                is_good = proof.isascii() and hmac.compare_digest(proof, self.sign_time(report, millis))
+                return millis if is_good else None
+        return None
 
     def _mac(self, magic: bytes, signed: bytes) -> bytes:
         return hmac.digest(self._key, magic + signed, "sha256")
@@ -128,6 +153,14 @@ def is_edge_name(text: str) -> bool:
 def edge_name_of(host: str) -> str:
     """The name of a host, as far as an edge can have it."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", host)[:64] or "edge"
+
+
+def _checked_third(row: object) -> Report:
+    """A row of format 3: one of format 2, and how far the edge's clock is off."""
+    match row:
+        case [*second, int(offset)] if type(offset) is int and abs(offset) <= _MOST:
+            return replace(_checked_second(second), clock_offset=offset)
+    raise ReportError("the report is of another shape")
 
 
 def _checked_second(row: object) -> Report:
@@ -176,3 +209,10 @@ def _cursor(row: list[object]) -> Cursor:
             with contextlib.suppress(ValueError):
                 return Cursor.parse(str(Cursor(revision, stamp, stamped_at)))
     raise ReportError("the report holds a cursor of another shape")
+
+
+_READERS: Mapping[bytes, Callable[[object], Report]] = {
+    _FIRST_MAGIC: _checked,
+    _SECOND_MAGIC: _checked_second,
+    _MAGIC: _checked_third,
+}

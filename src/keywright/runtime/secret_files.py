@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
+import shlex
+import stat
 from pathlib import Path
 
 from keywright.domain.keyformat import Digester, Secret
 
 PEPPER_BYTES = 32
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class KeyFileError(Exception):
@@ -25,6 +29,27 @@ def load_digester(pepper: Secret | None, pepper_file: Path) -> Digester:
     if len(decoded) < PEPPER_BYTES:
         raise KeyFileError(f"the pepper in {place} has {len(decoded)} bytes; {PEPPER_BYTES} are needed")
     return Digester(decoded)
+
+
+def check_private(*files: Path | None) -> None:
+    """Raises KeyFileError for a file of this user that others may read or write, as ssh does with its keys.
+
+    One that belongs to somebody else is theirs to guard: a mounted secret is root's. None, and what is not there, are
+    passed over: whoever reads it says so.
+    """
+    for path in files:
+        try:
+            found = path.stat() if path is not None else None
+        except OSError:
+            continue
+        if found is None or not stat.S_ISREG(found.st_mode):
+            continue
+        if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
+            mode = stat.S_IMODE(found.st_mode)
+            raise KeyFileError(
+                f"{path} may be read or written by others (mode {mode:04o}): chmod 600 {shlex.quote(str(path))} "
+                "(of a mounted secret: its mode, such as defaultMode: 0400)"
+            )
 
 
 def text_of(given: Secret | None, variable: str, path: Path) -> tuple[str, str]:

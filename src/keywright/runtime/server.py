@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -11,11 +12,19 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
+from importlib import import_module
 from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
+from keywright.runtime import extras
+from keywright.runtime.extras import MissingExtra
 from keywright.runtime.logging import SERVER_LOGS
+from keywright.runtime.nats_options import NatsOptions
+from keywright.runtime.processes import readiness
+from keywright.runtime.processes.parent import DRAIN_SECONDS as ORPHAN_SECONDS
+from keywright.runtime.processes.parent import end_with_parent
+from keywright.runtime.processes.port_holder import find_holder
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -23,6 +32,14 @@ Step = Callable[[], Awaitable[None]]
 
 MAX_CONNECTIONS = 20_000
 """Of each worker. Idle connections are cheap; a limit near their usual number would let a stranger use it up."""
+RESERVED_FILES = 256
+"""Of each worker, for all that is no client: the database, the replica, the broker, the origin."""
+GRPC_SHARE = 4
+"""One connection in so many may be at the gRPC port, if there is one: it is for Envoys, which need few."""
+IDLE_SECONDS = 30
+"""For how long HTTP/1 waits for a whole head, on a new connection and on one that is kept."""
+MAX_HEAD_BYTES = 128 * 1024
+MAX_STREAMS = 100
 DRAIN_SECONDS = 15
 """How long requests in flight may take to finish after SIGTERM."""
 
@@ -39,6 +56,7 @@ async def asgi_lifespan(receive: Receive, send: Send, *, start: Step, stop: Step
             await start()
             _resume_gc()
             await send({"type": "lifespan.startup.complete"})
+            readiness.tell()
             log.info("worker %d is ready", os.getpid())
         elif message["type"] == "lifespan.shutdown":
             await stop()
@@ -70,13 +88,18 @@ def prepare(host: str, port: int, grpc_port: int | None) -> None:
     check_grpc(host, grpc_port)
 
 
-def run(target: str, host: str, port: int, workers: int) -> None:
-    """Serves what the factory `module:function` makes, in each worker its own, until SIGINT or SIGTERM."""
-    from granian.constants import HTTPModes, Interfaces, Loops
-    from granian.log import LogLevels
-    from granian.server import Server
+def run(target: str, host: str, port: int, workers: int, grpc_port: int | None = None) -> None:
+    """Serves what the factory `module:function` makes, in each worker its own, until SIGINT or SIGTERM.
 
-    server = Server(
+    SIGHUP replaces the workers one after the other (processes/rolling.py).
+    """
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.http import HTTP1Settings, HTTP2Settings
+    from granian.log import LogLevels
+
+    from keywright.runtime.processes.rolling import RollingServer, serve_worker
+
+    server = RollingServer(
         target,
         address=host,
         port=port,
@@ -91,15 +114,36 @@ def run(target: str, host: str, port: int, workers: int) -> None:
         respawn_failed_workers=True,
         respawn_interval=0.1,
         workers_kill_timeout=DRAIN_SECONDS,
-        backpressure=MAX_CONNECTIONS,
+        backpressure=ceilings(port, grpc_port)[port],
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000, max_buffer_size=MAX_HEAD_BYTES),
+        http2_settings=HTTP2Settings(max_concurrent_streams=MAX_STREAMS, max_headers_size=MAX_HEAD_BYTES),
     )
-    server.serve()
+    server.serve(serve_worker, _load)
+
+
+def _load(target: str) -> Callable[..., Any]:
+    """In the worker: the application."""
+    end_with_parent()
+    module, _, function = target.partition(":")
+    made: Callable[..., Any] = getattr(import_module(module), function)()
+    return made
+
+
+def ceilings(port: int, grpc_port: int | None) -> dict[int, int]:
+    """How many connections a worker may have at each of its ports, by its limit of open files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Of a low limit the reserve takes no more than three quarters.
+    most = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(files - RESERVED_FILES, files // 4, 4)
+    most = min(most, MAX_CONNECTIONS)
+    if grpc_port is None:
+        return {port: most}
+    return {port: most - most // GRPC_SHARE, grpc_port: most // GRPC_SHARE}
 
 
 def _raise_file_limit() -> None:
     """Every connection is an open file: take as many as the system allows without being asked."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + 1000
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -116,7 +160,18 @@ def check_port(host: str, port: int, option: str = "--port") -> None:
             probe.bind((host, port))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise StartError(f"can't listen on {host}:{port}: {reason}; choose another {option} or --host") from None
+        holder = find_holder(port) if error.errno == errno.EADDRINUSE else None
+        advice = f"choose another {option} or --host"
+        if holder is not None:
+            reason += f" by pid {holder.id} ({holder.name})"
+            if holder.is_orphan:
+                reason += (
+                    f", a worker whose main process has ended, and which ends by itself within {ORPHAN_SECONDS:.0f} s"
+                )
+                advice = "try again then"
+            else:
+                advice = f"stop that one (kill {holder.id}), or {advice}"
+        raise StartError(f"can't listen on {host}:{port}: {reason}; {advice}") from None
 
 
 def check_grpc(host: str, port: int | None) -> None:
@@ -126,6 +181,18 @@ def check_grpc(host: str, port: int | None) -> None:
     if find_spec("grpc") is None or find_spec("google.protobuf") is None:
         raise StartError("--grpc-port needs grpcio and protobuf: pip install 'keywright[grpc]'")
     check_port(host, port, "--grpc-port")
+
+
+def check_broker(options: NatsOptions | None) -> None:
+    """Raises StartError, in words, when nobody could speak to the broker. Without one nothing is needed."""
+    if options is None:
+        return
+    try:
+        extras.require("nats", "nats", "KEYWRIGHT_NATS_URL (--nats)")
+        if options.credentials is not None:
+            extras.require("nkeys", "nats", "KEYWRIGHT_NATS_CREDENTIALS_FILE")
+    except MissingExtra as error:
+        raise StartError(str(error)) from None
 
 
 def when_stopping(call: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Ending tasks of an event loop for certain.
+"""Ending tasks of an event loop for certain, and pauses that end early when their task is to.
 
 A cancellation can get lost on its way: before Python 3.12 `asyncio.wait_for` returns its result instead, if that comes
 at the same moment, and clients of databases and brokers are built on it.
@@ -7,6 +7,7 @@ at the same moment, and clients of databases and brokers are built on it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 AGAIN_SECONDS = 5.0
@@ -20,3 +21,10 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=AGAIN_SECONDS)
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Return after so long, or as soon as `stop` is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

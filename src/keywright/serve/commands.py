@@ -42,6 +42,8 @@ def serve(settings: OriginSettings, *, is_new_deployment: bool = False) -> None:
     _start_logs(settings)
     variables.warn_of_unknown(os.environ, _log)
     server.prepare(settings.host, settings.port, settings.grpc_port)
+    server.check_broker(settings.broker)
+    _check_private(settings)
     started = asyncio.run(first_start.prepare(settings, is_new_deployment=is_new_deployment))
     try:
         new_signer(settings, key_files.load_digester(settings), Clock())
@@ -53,7 +55,9 @@ def serve(settings: OriginSettings, *, is_new_deployment: bool = False) -> None:
     os.environ.pop("KEYWRIGHT_BOOTSTRAP_KEY", None)
 
     with worker_counts.shared_by_workers(settings.data_dir):
-        server.run("keywright.serve.worker:create_app", settings.host, settings.port, settings.workers)
+        server.run(
+            "keywright.serve.worker:create_app", settings.host, settings.port, settings.workers, settings.grpc_port
+        )
 
 
 def migrate(settings: OriginSettings) -> None:
@@ -89,11 +93,20 @@ def revoke_root_key(settings: OriginSettings, key_id: str) -> int:
 def _prepare_maintenance(settings: OriginSettings) -> None:
     os.umask(0o077)
     _start_logs(settings)
+    _check_private(settings)
+
+
+def _check_private(settings: OriginSettings) -> None:
+    try:
+        key_files.check_private(settings)
+    except key_files.KeyFileError as error:
+        raise StartError(str(error)) from None
 
 
 def export_snapshot(settings: OriginSettings, path: Path, token_id: str | None, progress: Callable[[int], None]) -> int:
     """Writes the record to a snapshot file; how many records that are. Raises StartError."""
     _start_logs(settings)
+    _check_private(settings)
     return asyncio.run(snapshots.export(settings, path, token_id, progress))
 
 

@@ -16,9 +16,10 @@ from keywright.domain.keyformat import Digester, Secret
 from keywright.domain.models import Environment
 from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.text import is_whole
-from keywright.origin.db import migrations
+from keywright.origin.db import migrations, server_check
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.migrations import NewerSchema
+from keywright.origin.db.server_check import Unsuitable
 from keywright.origin.db.tables import SCHEMA_VERSION
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment import rules
@@ -30,6 +31,8 @@ from keywright.runtime.settings import OriginSettings
 from keywright.serve import deployment_id, key_files
 from keywright.serve.key_files import KeyFileError
 
+DEFAULT_URL = "http://127.0.0.1:8080"
+"""Where the command line looks for an origin by itself."""
 BOOTSTRAP_KEY_LENGTH = 32
 """Of what somebody made up, this much can't be guessed; of a first start only, since older ones had less."""
 NO_DEPLOYMENT = "there is no deployment here yet; `keywright serve` makes one"
@@ -55,6 +58,7 @@ async def prepare(settings: OriginSettings, *, is_new_deployment: bool = False) 
     key = settings.bootstrap_key
     async with _reaching(settings) as database:
         # First of all: what is refused leaves no trace.
+        said = await server_check.check(database)
         held = await deployment_id.check(database, settings, is_start=True, is_new=is_new_deployment)
         if held is None and key is not None and len(key.reveal()) < BOOTSTRAP_KEY_LENGTH:
             raise StartError(f"KEYWRIGHT_BOOTSTRAP_KEY must have {BOOTSTRAP_KEY_LENGTH} characters or more")
@@ -66,10 +70,10 @@ async def prepare(settings: OriginSettings, *, is_new_deployment: bool = False) 
             dependencies = make_dependencies(settings)
             made = await rules.bootstrap(database, dependencies, account_name=account, root_key=key)
             await check_keys(database, settings, dependencies.digester)
-            notes: tuple[str, ...] = ()
+            notes = said
             if made is None and key is not None:
                 is_known = await rules.is_known_root(database, dependencies.digester, key)
-                notes = _notes_on(key, is_known=is_known)
+                notes += _notes_on(key, is_known=is_known)
             id = await rules.find_id(database)
             if id is None:
                 raise StartError("the database lost its deployment while this process started")
@@ -133,6 +137,7 @@ async def reading(settings: OriginSettings) -> AsyncIterator[Database]:
     Raises StartError.
     """
     async with _reaching(settings) as database:
+        await server_check.check(database)
         if await deployment_id.check(database, settings) is None:
             raise StartError(NO_DEPLOYMENT)
         version = await migrations.get_version(database) or ""
@@ -152,6 +157,7 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
         raise StartError(f"{error}; restore it from your backup: this deployment was made with it") from None
     limits = Limits(
         metadata_bytes=settings.max_metadata_bytes,
+        identity_bytes=settings.max_identity_bytes,
         tags=settings.max_tags,
         session_idle=timedelta(minutes=settings.session_idle_minutes),
         session_life=timedelta(minutes=settings.session_minutes),
@@ -176,7 +182,8 @@ async def check_keys(database: Database, settings: OriginSettings, digester: Dig
 def banner(settings: OriginSettings, started: Started) -> str:
     """What `serve` prints: where it is, and at the first start, once, the key and the first call to try."""
     url = settings.url
-    lines = [f"Keywright {__version__} on {url}  (reference: {url}/docs)", f"Data: {settings.data_dir}"]
+    lines = [f"Keywright {__version__} on {url}  (reference: {url}/docs)"]
+    lines += [f"Admin portal: {url}/admin", f"Developer portals: {url}/portal/BUCKET", f"Data: {settings.data_dir}"]
     lines += [f"Deployment: {started.deployment_id}"]
     lines += [f"Root key lost or leaked: keywright root-key create --data-dir {settings.data_dir}"]
     lines += [f"Note: {note}" for note in started.notes]
@@ -193,6 +200,11 @@ def banner(settings: OriginSettings, started: Started) -> str:
             f"    export API_KEY={shown}",
             f"    export BUCKET_NAME={bucket}",
             "",
+            "For the command line, the same under the names that it reads:",
+            "",
+            "    export KEYWRIGHT_MANAGEMENT_KEY=$API_KEY KEYWRIGHT_BUCKET=$BUCKET_NAME",
+            *([f"    export KEYWRIGHT_URL={url}"] if url != DEFAULT_URL else []),
+            "",
             "Create the first consumer:",
             "",
             '    curl -H "Content-type: application/json" -H "Authorization: Bearer $API_KEY" \\',
@@ -207,6 +219,7 @@ def banner(settings: OriginSettings, started: Started) -> str:
 async def _open(settings: OriginSettings) -> AsyncIterator[Database]:
     """The database, for one process at a time that may change more than rows; makes no directory and no file."""
     async with _reaching(settings) as database:
+        await server_check.check(database)
         await deployment_id.check(database, settings)
         if deployment_id.is_without_file(settings):
             raise StartError(NO_DEPLOYMENT)
@@ -243,7 +256,7 @@ async def _reaching(settings: OriginSettings) -> AsyncIterator[Database]:
     except NewerSchema as error:
         message = f"the database has schema {error}, of a newer Keywright than this ({__version__}): upgrade Keywright"
         raise StartError(message) from None
-    except (DatabaseUnavailable, SQLAlchemyError, OSError) as error:
+    except (Unsuitable, DatabaseUnavailable, SQLAlchemyError, OSError) as error:
         raise StartError(f"can't use the database in {place}: {_reason(error)}") from None
     except (MasterKeyMissing, SealBroken, KeyFileError) as error:
         raise StartError(f"the master key does not fit this deployment: {error}") from None
@@ -260,4 +273,7 @@ def _reason(error: Exception) -> str:
 
 def _without_password(database: Database) -> str:
     url = database.engine.url
+    several = url.query.get("host")
+    if several is not None:
+        return f"{several if isinstance(several, str) else ','.join(several)}/{url.database or ''}"
     return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"

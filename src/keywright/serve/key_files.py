@@ -17,7 +17,7 @@ from keywright.runtime import atomic_file, secret_files
 from keywright.runtime.secret_files import PEPPER_BYTES, KeyFileError, text_of
 from keywright.runtime.settings import OriginSettings
 
-__all__ = ["KeyFileError", "alone_in", "load_digester", "load_ring", "make_missing", "store_ring"]
+__all__ = ["KeyFileError", "alone_in", "check_private", "load_digester", "load_ring", "make_missing", "store_ring"]
 
 LOCK_SECONDS = 0.05
 
@@ -39,6 +39,12 @@ async def alone_in(data_dir: Path) -> AsyncIterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def check_private(settings: OriginSettings) -> None:
+    """Raises KeyFileError for a file of a secret that others may read."""
+    master_key_file = settings.master_key_file if settings.master_key is None else None
+    secret_files.check_private(*settings.private_files, master_key_file)
 
 
 def make_missing(settings: OriginSettings) -> None:

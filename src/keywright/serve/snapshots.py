@@ -52,10 +52,10 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
             with atomic_file.replacing(path) as file:
                 file.write(writer.begin())
                 async for page in stream_snapshot(tx):
-                    shown = [put for put in page if scope.shows(put)]
-                    for part in writer.add(shown):
+                    seen = [shown for put in page if (shown := scope.view(put)) is not None]
+                    for part in writer.add(seen):
                         file.write(part)
-                    count += len(shown)
+                    count += len(seen)
                     progress(count)
                 file.write(writer.end())
         except OSError as error:

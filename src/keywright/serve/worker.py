@@ -12,15 +12,19 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keywright.domain.networks import Networks
 from keywright.edge.app import new_edge_app
 from keywright.edge.identity import Identity
 from keywright.edge.replica.freshness import SyncClock
-from keywright.edge.replica.replica import Replica
+from keywright.edge.replica.replica import ABANDON_SECONDS, Replica, ReplicaBroken
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.sync.presence import Presence
+from keywright.http.client_address import ClientAddresses
+from keywright.http.connections import Connections
 from keywright.origin.app import create_app as create_origin
 from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.oidc.authorization import Client
@@ -33,6 +37,7 @@ from keywright.origin.db.snapshot_stream import stream_snapshot
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import Deployment, find_deployment
 from keywright.origin.edges.registry import Edges
+from keywright.origin.grants.ends import GrantEnds
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
@@ -43,6 +48,7 @@ from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
 from keywright.runtime.backoff import Backoff
 from keywright.runtime.clock import Clock
+from keywright.runtime.disk import MIB, Disk
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve import deployment_id
@@ -144,8 +150,13 @@ class ServeWorker:
         clock = Clock()
         sync_clock = SyncClock(settings.replica_dir / "in-step.json", clock)
         self._replica = Replica.open_or_replace(
-            settings.replica_dir, dependencies.digester.pepper_check(), lag_seconds=sync_clock.lag_seconds
+            settings.replica_dir,
+            dependencies.digester.pepper_check(),
+            lag_seconds=sync_clock.lag_seconds,
+            abandon_seconds=ABANDON_SECONDS,
         )
+        disk = self._disk = Disk(_directories(settings, self._database), settings.disk_reserve_mib * MIB)
+        self._replica.disk = disk
         commits = self._database.commits
         self._sync_loop = SyncLoop(
             self._replica,
@@ -158,8 +169,15 @@ class ServeWorker:
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
-        self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock)
+        self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock, disk)
+        self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
+        client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
+        self._connections = Connections(
+            server.ceilings(settings.port, settings.grpc_port),
+            per_address=settings.connections_per_address,
+            is_trusted=client_addresses.is_trusted,
+        )
         self._origin = create_origin(
             Services(
                 self._database,
@@ -173,6 +191,9 @@ class ServeWorker:
                 end_user_rate=RateLimiter(settings.end_users.rate_limit),
                 cors_origins=settings.end_users.cors_origins,
                 mailer=_mailer(settings.end_users),
+                disk=disk,
+                feed_streams_of_token=settings.feed_streams_per_token,
+                client_addresses=client_addresses,
                 wrong_keys=WrongKeys(settings.wrong_keys_per_minute),
                 public_url=settings.end_users.public_url,
             ),
@@ -194,7 +215,10 @@ class ServeWorker:
                 random.uniform,
                 snapshot_changes=changes,
             )
-        self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port) if settings.grpc_port else None
+            self._edge.health.list_warnings = self._publisher.list_warnings
+        self._grpc = None
+        if settings.grpc_port:
+            self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
         """What ends when `_stop` is set."""
@@ -209,12 +233,15 @@ class ServeWorker:
         else:
             # Found first, then awaited from here: the hot path makes no call more than it must.
             endpoint = self._edge.find_endpoint(scope["path"])
-            if endpoint is None:
-                endpoint = self._origin
-                if self._is_worker:
-                    self._is_worker = False
-                    server.when_stopping(self._end_streams)
-            await endpoint(scope, receive, send)
+            if endpoint is not None:
+                self._connections.seen.add(scope.get("client"))
+                await endpoint(scope, receive, send)
+                return
+            if self._is_worker:
+                self._is_worker = False
+                server.when_stopping(self._end_streams)
+            with self._connections.busy(scope.get("client")):
+                await self._origin(scope, receive, send)
 
     async def start(self) -> None:
         """In step with the record if it can be reached; if not, the replica answers for what it has."""
@@ -227,6 +254,9 @@ class ServeWorker:
             asyncio.create_task(self._sync_loop.run(self._stop)),
             asyncio.create_task(self._edges.run(self._stop)),
             asyncio.create_task(self._edge.run(self._stop)),
+            asyncio.create_task(self._disk.run(self._stop)),
+            asyncio.create_task(self._connections.run(self._stop)),
+            asyncio.create_task(self._grant_ends.run(self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
         if self._publisher is not None:
@@ -252,7 +282,7 @@ class ServeWorker:
         """On commit: the change is in this machine's replica before its answer goes out."""
         try:
             await self._sync_loop.sync_now()
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, ReplicaBroken) as error:
             log.warning("revision %d is committed but not applied here: %s", revision, error)
             raise NotAppliedHere from error
         except Exception as error:
@@ -290,6 +320,12 @@ def create_app() -> ServeWorker:
     return ServeWorker(settings)
 
 
+def _directories(settings: OriginSettings, database: Database) -> list[Path]:
+    """Where this process, and its database if that is a file, write to."""
+    file = database.file
+    return [settings.data_dir] if file is None else [settings.data_dir, file.parent]
+
+
 def _end_users(settings: EndUserSettings) -> EndUsers | None:
     if settings.oidc_issuer is None:
         return None
@@ -298,7 +334,12 @@ def _end_users(settings: EndUserSettings) -> EndUsers | None:
     if settings.oidc_client_id is not None:
         client = Client(provider, settings.oidc_client_id, settings.oidc_client_secret)
     audiences = settings.oidc_audiences
-    return EndUsers(provider, None if audiences is None else frozenset(audiences), client)
+    return EndUsers(provider, None if audiences is None else frozenset(audiences), _parties(settings), client)
+
+
+def _parties(settings: EndUserSettings) -> frozenset[str]:
+    own = () if settings.oidc_client_id is None else (settings.oidc_client_id,)
+    return frozenset((*settings.oidc_authorized_parties, *own))
 
 
 def _team(settings: EndUserSettings, end_users: EndUsers | None) -> Team | None:

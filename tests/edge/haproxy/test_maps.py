@@ -3,139 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
+from edge.haproxy.mirror import START, Mirror, expected, without_state
 from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from gateways.conftest import PEPPER
 from gateways.gateway import HAPROXY, Gateway
 from keywright.edge.haproxy import socket as haproxy_socket
-from keywright.edge.haproxy.maps import MAX_VALUE_BYTES, NEVER, HaproxyMaps
+from keywright.edge.haproxy.entries import MAX_VALUE_BYTES
 from keywright.edge.haproxy.socket import HaproxyError, Map
 from keywright.edge.replica.replica import Replica
 from keywright.protocol.changes import (
     BucketDelete,
-    BucketPut,
     Change,
     ConsumerDelete,
-    ConsumerPut,
     Hidden,
     KeyDelete,
-    KeyPut,
 )
-
-START: list[Change] = [
-    bucket(1, "my-bucket"),
-    bucket(2, "other-bucket"),
-    bucket(3, "_system", None),
-    consumer(1, 1),
-    consumer(2, 2, "other-consumer", '{"name":"Zoë |;,\\n"}'),
-    consumer(3, 3, "root"),
-    key("secret-1", 1, 1),
-    key("secret-2", 2, 2, NOW),
-    key("secret-3", 3, 3),
-]
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    directory = tmp_path_factory.mktemp("haproxy") / "gateway"
-    with Gateway(
-        HAPROXY, directory, api=1, edge=1, bucket="my-bucket", variables={"KEYWRIGHT_PEPPER": PEPPER}
-    ) as running:
-        yield running
-
-
-@pytest.fixture
-def replica(tmp_path: Path) -> Iterator[Replica]:
-    opened = Replica.open(tmp_path / "replica", PEPPER_CHECK)
-    yield opened
-    opened.close()
-
-
-class Mirror:
-    """HaproxyMaps at work on a replica, and what HAProxy has of it."""
-
-    def __init__(self, gateway: Gateway, replica: Replica) -> None:
-        self.socket_path = gateway.directory / "haproxy.sock"
-        self.replica = replica
-        self.is_following = True
-        self.now = NOW
-        self.maps = replica.observer = HaproxyMaps(
-            self.socket_path, replica, is_following=lambda: self.is_following, lease_seconds=5, clock=lambda: self.now
-        )
-        self._stop = asyncio.Event()
-        self._running = asyncio.create_task(self.maps.run(self._stop))
-
-    async def stop(self) -> None:
-        self._stop.set()
-        await self._running
-
-    async def look(self) -> dict[Map, dict[str, str]]:
-        """Everything in HAProxy's maps; fails if a name is there twice."""
-        found: dict[Map, dict[str, str]] = {}
-        async with haproxy_socket.connect(self.socket_path) as socket:
-            # The state first: what it promises, the others must hold when they are looked at after it.
-            for map_ in (Map.STATE, Map.BUCKETS, Map.CONSUMERS, Map.KEYS):
-                lines = (await socket._ask(f"show map {socket._ids[map_]}")).splitlines()
-                rows = [line.split(" ", 2)[1:] for line in lines if line]
-                found[map_] = dict(rows)
-                assert len(found[map_]) == len(rows)
-        return found
-
-    async def until_in_step(self) -> dict[Map, dict[str, str]]:
-        """The maps, as soon as HAProxy is told that they are at the replica's revision."""
-        mark = f"{self.replica.deployment_id}:{self.replica.cursor}"
-        return await self.until(lambda found: found[Map.STATE].get("at") == mark and "lease" in found[Map.STATE])
-
-    async def until(self, is_true: Callable[[dict[Map, dict[str, str]]], object]) -> dict[Map, dict[str, str]]:
-        async with asyncio.timeout(60):
-            while True:
-                with contextlib.suppress(OSError, EOFError):
-                    found = await self.look()
-                    if is_true(found):
-                        return found
-                await asyncio.sleep(0.01)
-
-
-def expected(replica: Replica) -> dict[Map, dict[str, str]]:
-    """What the maps must hold of a replica, said anew in the plainest way."""
-    maps: dict[Map, dict[str, str]] = {Map.BUCKETS: {}, Map.CONSUMERS: {}, Map.KEYS: {}}
-    for put in replica.records():
-        match put:
-            case BucketPut() if put.name != "_system":
-                maps[Map.BUCKETS][put.name] = str(put.number)
-            case ConsumerPut() if put.bucket_number != 3:
-                value = f"{put.consumer_id}|{put.name}|{quote(put.metadata, safe='')}"
-                maps[Map.CONSUMERS][str(put.number)] = value
-            case KeyPut() if put.bucket_number != 3:
-                value = f"{put.key_id}|{put.consumer_number}|{NEVER if put.expires_at is None else put.expires_at}"
-                maps[Map.KEYS][f"{put.bucket_number}.{put.digest.hex()}"] = value
-    return maps
-
-
-def without_state(found: dict[Map, dict[str, str]]) -> dict[Map, dict[str, str]]:
-    return {map_: rows for map_, rows in found.items() if map_ is not Map.STATE}
-
-
-@pytest.fixture
-async def mirror(gateway: Gateway, replica: Replica) -> AsyncIterator[Mirror]:
-    async with haproxy_socket.connect(gateway.directory / "haproxy.sock") as socket:
-        for map_ in Map:
-            await socket._ask(f"clear map {socket._ids[map_]}")
-    running = Mirror(gateway, replica)
-    yield running
-    await running.stop()
 
 
 async def test_without_a_snapshot_nothing_is_promised(mirror: Mirror) -> None:
-    mirror.maps.applied(batch(0, []))
+    mirror.maps.applied(batch(0, []), [])
     await asyncio.sleep(0.1)
     assert await mirror.look() == {map_: {} for map_ in Map}
 
@@ -244,7 +136,7 @@ async def test_the_next_edge_takes_over_what_is_in_step_and_fills_what_is_not(
     assert (await third.until_in_step())[Map.BUCKETS] == {}
     replica.observer = third.maps
     # A batch that leaves a gap: what is missing can't be known.
-    third.maps.applied(batch(20, [ConsumerDelete(1)]))
+    third.maps.applied(batch(20, [ConsumerDelete(1)]), [])
     await third.until_in_step()
     await third.stop()
 

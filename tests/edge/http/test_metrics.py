@@ -12,6 +12,7 @@ from edge.world import DIGESTER, NOW
 from endpoints.table import BUCKET, VALID, fill
 from keywright.edge.http import metrics
 from keywright.edge.http.worker_counts import WorkerCounts
+from keywright.edge.mirror import MirrorStatus
 from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
@@ -44,6 +45,23 @@ async def test_metrics_count_validations_by_endpoint_and_verdict(replica: Replic
         assert f'keywright_validations_total{{door="{door}",verdict="{verdict}"}} {count}.0' in text
     assert "keywright_replica_revision 7.0" in text
     assert VALID not in text
+
+
+async def test_metrics_tell_of_a_haproxy_that_is_behind(replica: Replica) -> None:
+    fill(replica)
+    status = Status()
+    app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), status)
+    assert b"keywright_haproxy" not in (await call(app, "GET", "/metrics")).body
+    status.mirror = MirrorStatus(is_synced=False, revision=5, lag_seconds=2.5, pending=30, blocked=2, is_believed=True)
+    text = (await call(app, "GET", "/metrics")).body.decode()
+    told = {
+        line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line.startswith("keywright_haproxy")
+    }
+    assert told == {
+        "keywright_haproxy_synced": 0.0, "keywright_haproxy_answering": 1.0, "keywright_haproxy_lag_seconds": 2.5,
+        "keywright_haproxy_revision": 5.0, "keywright_haproxy_pending_entries": 30.0,
+        "keywright_haproxy_blocked_consumers": 2.0,
+    }  # fmt: skip
 
 
 async def test_each_worker_tells_the_sum_of_all_as_soon_as_the_others_have_written(

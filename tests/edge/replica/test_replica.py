@@ -8,6 +8,9 @@ from edge.world import batch, bucket, consumer, key, load, owner_of
 from keywright.protocol.changes import Batch, ConsumerDelete
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.replica import Replica
 
 A = "zpka_first-secret"
@@ -19,7 +22,7 @@ class Told:
     def __init__(self) -> None:
         self.events: list[object] = []
 
-    def applied(self, batch: Batch) -> None:
+    def applied(self, batch: Batch, endings: Sequence[Ending]) -> None:
         self.events.append(batch)
 
     def replaced(self) -> None:
@@ -29,10 +32,10 @@ class Told:
         self.events.append(("keys" if is_keys else "consumers", len(names)))
 
 
-def test_one_loads_at_a_time(replica: Replica) -> None:
-    with replica.loading() as first, replica.loading() as second:
+def test_one_follows_at_a_time(replica: Replica) -> None:
+    with replica.following() as first, replica.following() as second:
         assert (first, second) == (True, False)
-    with replica.loading() as third:
+    with replica.following() as third:
         assert third
 
 

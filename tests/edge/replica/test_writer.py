@@ -10,7 +10,7 @@ import lmdb
 import pytest
 
 from edge.world import DIGESTER, PEPPER_CHECK, at, batch, bucket, consumer, key, load, owner_of, state
-from keywright.edge.replica.replica import Gap, Replica, WrongPepper
+from keywright.edge.replica.replica import Gap, Overtaken, Replica, WrongPepper
 from keywright.protocol.changes import Batch, BucketDelete, Change, ConsumerDelete, KeyDelete
 
 if TYPE_CHECKING:
@@ -50,6 +50,18 @@ def test_a_snapshot_that_fails_half_way_changes_nothing(replica: Replica) -> Non
         replica.load("dep_2", PEPPER_CHECK, at(99), broken())  # type: ignore[arg-type]
     assert replica.records() == puts
     assert (replica.revision, replica.deployment_id) == (10, "dep_1")
+
+
+def test_a_snapshot_that_was_asked_for_at_another_cursor_is_refused(replica: Replica) -> None:
+    """A process that was stopped before it loaded one must not take the replica back to it."""
+    load(replica, bucket(1, "my-bucket"), consumer(1, 1), key(A, 1, 1))
+    replica.apply(batch(10, [ConsumerDelete(1)]))
+    for seen in (at(10), None):
+        with pytest.raises(Overtaken, match="meanwhile"):
+            replica.load("dep_1", PEPPER_CHECK, at(10), [bucket(1, "my-bucket"), key(A, 1, 1)], replaces=seen)
+    assert (replica.revision, owner_of(replica, A)) == (11, None)
+    replica.load("dep_1", PEPPER_CHECK, at(12), [], replaces=at(11))
+    assert replica.revision == 12
 
 
 def test_a_snapshot_of_another_pepper_is_refused(replica: Replica) -> None:

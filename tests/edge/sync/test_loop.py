@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 import pytest
 
 from edge.world import PEPPER_CHECK, MemoryFeed, at, batch, bucket, consumer, key, state
-from keywright.edge.replica.replica import Replica, ReplicaBroken, WrongPepper
+from keywright.edge.replica.replica import LOADING, Replica, ReplicaBroken, WrongPepper
 from keywright.edge.sync.feed import RecordBehind
 from keywright.edge.sync.loop import SyncLoop
 from keywright.protocol.changes import Change, ConsumerDelete, Cursor
@@ -248,14 +248,51 @@ async def test_only_one_of_the_followers_of_a_replica_loads_the_snapshot(
     """Followers of several processes meet at the lock; here another holder of it stands for the other process."""
     monkeypatch.setattr("keywright.edge.sync.snapshot_loader.LOCK_SECONDS", 0.01)
     sync_loop = new_sync_loop(replica, feed)
-    with replica.loading() as is_ours:
-        assert is_ours
-        waiting = asyncio.create_task(sync_loop.sync_now())
-        await asyncio.sleep(0.05)
-        assert "snapshot" not in feed.calls
-        replica.load("dep_1", PEPPER_CHECK, at(4), state(feed.log))
+    held = replica.new_lock(LOADING).try_acquire()
+    assert held is not None
+    waiting = asyncio.create_task(sync_loop.sync_now())
+    await asyncio.sleep(0.05)
+    assert "snapshot" not in feed.calls
+    replica.load("dep_1", PEPPER_CHECK, at(4), state(feed.log))
+    held.release()
     await waiting
     assert "snapshot" not in feed.calls
+    await sync_loop.close()
+
+
+async def test_a_process_that_stopped_moving_while_it_loads_is_not_waited_for(
+    replica: Replica, feed: MemoryFeed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("keywright.edge.sync.snapshot_loader.LOCK_SECONDS", 0.01)
+    monkeypatch.setattr("keywright.edge.heartbeat_lock.LEASE_SECONDS", 0.2)
+    held = replica.new_lock(LOADING).try_acquire()
+    assert held is not None
+    sync_loop = new_sync_loop(replica, feed)
+    async with asyncio.timeout(5):
+        await sync_loop.sync_now()
+    assert "which loads a snapshot, has stopped" in caplog.text
+    assert sync_loop.revision == 4
+    assert not held.is_current
+    await sync_loop.close()
+
+
+async def test_a_snapshot_that_comes_after_another_process_moved_on_is_not_taken(
+    replica: Replica, feed: MemoryFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = replica.load
+
+    def load_late(*given: Any, **more: Any) -> None:
+        """As a process does that was stopped in between: the other one is where the snapshot is not yet."""
+        monkeypatch.undo()
+        feed.log.append(ConsumerDelete(1))
+        load("dep_1", PEPPER_CHECK, at(5), state(feed.log))
+        load(*given, **more)
+
+    monkeypatch.setattr(replica, "load", load_late)
+    sync_loop = new_sync_loop(replica, feed)
+    await sync_loop.sync_now()
+    assert sync_loop.revision == 5
+    assert feed.calls.count("snapshot") == 1
     await sync_loop.close()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,15 @@ import pytest
 
 from edge.world import DIGESTER
 from keywright import __version__
-from keywright.domain.keyformat import Secret
+from keywright.domain.keyformat import Digester, Secret
 from keywright.edge.identity import Identity
 from keywright.edge.sync import reporting
-from keywright.edge.sync.reporting import HttpReports, NotTaken, Reporter
+from keywright.edge.sync.reporting import HttpReports, NotTaken, OnTime, Reporter, ignore_time
 from keywright.edge.sync.wiring import new_http_reports
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, ReportSigner
+from keywright.runtime.clock import Clock
+from support.clock import FakeClock
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -190,10 +194,67 @@ async def test_an_origin_that_is_away_is_a_failure_that_is_told(tmp_path: Path) 
     await reports.close()
 
 
-def http_reports(answer: Callable[[httpx2.Request], httpx2.Response]) -> HttpReports:
-    reports = new_http_reports("http://origin.test", Secret("the-token-of-this-edge"), DIGESTER, edge_name="edge-1")
+def http_reports(
+    answer: Callable[[httpx2.Request], httpx2.Response], on_time: OnTime = ignore_time, clock: Clock | None = None
+) -> HttpReports:
+    token = Secret("the-token-of-this-edge")
+    reports = new_http_reports(
+        "http://origin.test", token, DIGESTER, clock or Clock(), edge_name="edge-1", on_time=on_time
+    )
     reports._client._transport = httpx2.MockTransport(answer)
     return reports
+
+
+async def test_the_time_in_an_answer_is_told_with_when_it_was_asked_and_only_if_it_is_the_origins(
+    tmp_path: Path,
+) -> None:
+    clock, signer, heard = FakeClock(), ReportSigner(DIGESTER), list[tuple[int, float, float]]()
+    report, other = report_of(identity(tmp_path)), report_of(identity(tmp_path))
+    good = {"pauseSeconds": 0.5, "time": 1_800_000_000_123}
+    proof = signer.sign_time(report, good["time"])  # type: ignore[arg-type]
+    answers: list[dict[str, Any]] = [
+        {**good, "proof": proof},
+        {**good, "proof": signer.sign_time(other, 1_800_000_000_123)},
+        {**good, "time": 1_800_000_000_124, "proof": proof},
+        {**good, "proof": ReportSigner(Digester(bytes(32))).sign_time(report, 1_800_000_000_123)},
+        {**good, "proof": "ü"}, {**good, "proof": None}, {**good, "time": True, "proof": proof}, good,
+    ]  # fmt: skip
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        clock.advance(0.25)
+        return httpx2.Response(200, json=answers[len(asked)])
+
+    asked: list[int] = []
+    reports = http_reports(answer, lambda *told: heard.append(told), clock)
+    for number in range(len(answers)):
+        assert await reports.send(report) == 0.5
+        asked.append(number)
+    assert heard == [(1_800_000_000_123, 1000.0, 1000.25)]
+    await reports.close()
+
+
+async def test_what_only_format_3_can_say_is_said_to_origins_that_read_it(tmp_path: Path) -> None:
+    report = replace(report_of(identity(tmp_path)), clock_offset=-2_400_000)
+    sent: list[bytes] = []
+    told: list[httpx2.Response] = [
+        httpx2.Response(200, json={"pauseSeconds": 0.5, "reads": 3}),
+        httpx2.Response(200, json={"pauseSeconds": 0.5, "reads": 4}),
+        # It was replaced by an older one, which knows nothing of that.
+        httpx2.Response(400, json={}),
+        httpx2.Response(200, json={"pauseSeconds": 0.5}),
+        httpx2.Response(200, json={"pauseSeconds": 0.5}),
+    ]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        sent.append(request.content[:4])
+        return told[len(sent) - 1]
+
+    reports = http_reports(answer)
+    for _ in told:
+        with contextlib.suppress(NotTaken):
+            await reports.send(report)
+    assert sent == [b"kwr1", b"kwr3", b"kwr3", b"kwr1", b"kwr1"]
+    await reports.close()
 
 
 async def test_what_was_taken_is_told_with_when_it_was_sent_and_whether_it_is_the_first_after_a_failure(

@@ -8,6 +8,7 @@ import pytest
 
 from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key
 from keywright.edge.replica.freshness import SyncClock
+from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import snapshot_file_loader
 from keywright.protocol.changes import Change, Cursor
@@ -31,14 +32,14 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_an_empty_replica_is_filled(file: Path, replica: Replica) -> None:
-    said = snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, Clock()))
+    said = snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, Clock()), OriginClock(None, Clock()))
     assert "filled from the snapshot file (of revision 10, made 2027-01-15T08:00:00.000Z)" in said
     assert (replica.deployment_id, replica.revision, replica.records()) == ("dply_1/everything", 10, RECORDS)
 
 
 def test_an_older_replica_of_the_same_record_is_brought_forward(file: Path, replica: Replica) -> None:
     replica.load("dply_1/everything", PEPPER_CHECK, at(9), NEWER)
-    snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, Clock()))
+    snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, Clock()), OriginClock(None, Clock()))
     assert (replica.revision, replica.records()) == (10, RECORDS)
 
 
@@ -46,7 +47,7 @@ def test_an_older_replica_of_the_same_record_is_brought_forward(file: Path, repl
 def test_a_replica_that_is_as_new_or_newer_is_never_set_back(file: Path, replica: Replica, revision: int) -> None:
     replica.load("dply_1/everything", PEPPER_CHECK, at(revision), NEWER)
     assert f"is ignored: the replica is at revision {revision}" in snapshot_file_loader.load(
-        file, DIGESTER, replica, SyncClock(None, Clock())
+        file, DIGESTER, replica, SyncClock(None, Clock()), OriginClock(None, Clock())
     )
     assert (replica.revision, replica.records()) == (revision, NEWER)
 
@@ -56,7 +57,7 @@ def test_a_replica_of_another_past_is_left_alone(file: Path, replica: Replica, c
     """The record was restored from a backup, of before the file or of before the replica: nobody can tell here."""
     replica.load("dply_1/everything", PEPPER_CHECK, cursor, NEWER)
     assert f"is ignored: the replica is at revision {cursor.revision}" in snapshot_file_loader.load(
-        file, DIGESTER, replica, SyncClock(None, Clock())
+        file, DIGESTER, replica, SyncClock(None, Clock()), OriginClock(None, Clock())
     )
     assert (replica.cursor, replica.records()) == (cursor, NEWER)
 
@@ -65,7 +66,7 @@ def test_a_replica_of_another_past_is_left_alone(file: Path, replica: Replica, c
 def test_a_replica_of_another_record_or_scope_is_left_alone(file: Path, replica: Replica, record: str) -> None:
     replica.load(record, PEPPER_CHECK, at(3), NEWER)
     assert "is ignored: the replica is of another" in snapshot_file_loader.load(
-        file, DIGESTER, replica, SyncClock(None, Clock())
+        file, DIGESTER, replica, SyncClock(None, Clock()), OriginClock(None, Clock())
     )
     assert (replica.deployment_id, replica.records()) == (record, NEWER)
 
@@ -75,15 +76,26 @@ def test_a_file_whose_last_byte_is_damaged_has_changed_nothing(file: Path, repli
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(SnapshotFileError, match=str(file)):
-        snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, Clock()))
+        snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, Clock()), OriginClock(None, Clock()))
     assert (replica.revision, replica.records()) == (9, NEWER)
 
 
 def test_what_it_filled_is_as_old_as_the_file_and_an_hour_more_for_a_slow_clock(file: Path, replica: Replica) -> None:
     made_at = 1_800_000_000
-    sync_clock = SyncClock(None, FakeClock(count=50_000.0, wall=made_at + 600.0))
-    snapshot_file_loader.load(file, DIGESTER, replica, sync_clock)
+    clock = FakeClock(count=50_000.0, wall=made_at + 600.0)
+    sync_clock = SyncClock(None, clock)
+    snapshot_file_loader.load(file, DIGESTER, replica, sync_clock, OriginClock(None, clock))
     assert sync_clock.lag_seconds() == 600 + 3600
+
+
+def test_a_machine_whose_clock_is_behind_the_file_goes_by_the_file(file: Path, replica: Replica) -> None:
+    made_at = 1_800_000_000
+    clock = FakeClock(wall=made_at - 2400.0)
+    origin_clock = OriginClock(None, clock)
+    snapshot_file_loader.load(file, DIGESTER, replica, SyncClock(None, clock), origin_clock)
+    clock.advance(10)
+    assert origin_clock.millis() == (made_at + 10) * 1000
+    assert origin_clock.offset_seconds == -2400
 
 
 def test_what_a_file_holds_is_counted(file: Path) -> None:

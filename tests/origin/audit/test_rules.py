@@ -236,3 +236,20 @@ async def test_another_account_can_not_flood_this_ones_audit_log(embedded: Servi
         await embedded.call("DELETE", embedded.bucket_url, key=stranger, expect=404)
     logged = await embedded.call("GET", f"{embedded.account_url}/audit-logs?success=false&limit=100")
     assert 1 <= logged["pagination"]["total"] < 40
+
+
+@pytest.mark.parametrize(
+    "place", ["consumers/{}", "consumers/{}/keys", "consumers/x/keys?request", "../key-buckets/{}"]
+)
+async def test_a_custom_key_where_a_name_belongs_is_known_by_its_digest(service: Service, place: str) -> None:
+    """No form tells it from a name. What is no key is left: who looks for an attack wants to know what was tried."""
+    secret = "acme-old-secret-0001"
+    await service.new_consumer(apiKeys=[{"key": secret}])
+    headers = {"X-Request-Id": secret if place.endswith("request") else "a-request"}
+    url = f"{service.bucket_url}/{place.format(secret)}".replace("my-project-production/../key-buckets/", "")
+    answer = await service.client.delete(url, headers=headers)
+    assert answer.status_code in {404, 405}, answer.text
+    await service.client.delete(f"{service.consumers_url}/no-key-of-ours-0001", headers={"X-Request-Id": "another"})
+    logged = json.dumps(await entries(service))
+    assert secret not in logged
+    assert "no-key-of-ours-0001" in logged

@@ -122,3 +122,11 @@ async def test_a_consumer_shows_managers_and_invites_where_they_are_asked_for(sh
     assert "managerInvites" not in shown
     mine = await shared.call("GET", shared.consumers_url, params={"manager-email": "CAROL@example.com"})
     assert [one["name"] for one in mine["data"]] == [made["name"]]
+
+
+@in_module
+@pytest.mark.parametrize("odd", ["", "nobody", "a b", "ada@", "a@b@c", "victim(1)@example.com", "x" * 320])
+async def test_who_is_no_address_manages_nothing(shared: Service, odd: str) -> None:
+    await shared.new_consumer(managers=["carol@example.com"])
+    found = await shared.call("GET", shared.consumers_url, params={"manager-email": odd})
+    assert (found["data"], found["total"]) == ([], 0)

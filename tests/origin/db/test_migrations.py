@@ -197,7 +197,7 @@ async def test_of_many_that_migrate_at_once_one_does_it_and_all_succeed(database
     ],
 )
 def test_what_is_no_database_of_ours_is_refused_at_once(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^(is not a URL|names no file|has parameters that are not known)"):
+    with pytest.raises(ValueError, match=r"^(is not a URL|names no file|has a parameter that is not known)"):
         Database(url)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from origin.developer_portal.people import LinkPortal
+from origin.developer_portal.people import LinkPortal, new_address
 from support.visitor import visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -138,3 +138,29 @@ async def test_only_the_owner_says_how_it_looks(links: LinkPortal) -> None:
     reader = await service.new_management_key(buckets={"my-project-preview": "read"})
     await service.call("GET", url_of(links), key=reader)
     await service.call("PATCH", url_of(links), key=reader, json={"name": "x"}, expect=403)
+
+
+async def test_what_is_not_found_in_a_portal_wears_its_brand(links: LinkPortal) -> None:
+    await links.service.call("PATCH", url_of(links), json={"name": "Weather API", "supportEmail": "help@example.com"})
+    async with visiting(links.service, None) as visitor:
+        page = await visitor.open("/portal/my-project-preview/none-such", 404)
+        assert "<title>Not found · Weather API</title>" in page
+        assert "mailto:help@example.com" in page
+        assert "Keywright" not in page
+        # Of a portal that is none nobody's brand can be told.
+        assert "Weather API" not in await visitor.open("/portal/none-such/none-such", 404)
+
+
+async def test_the_address_above_all_portals_is_a_page(links: LinkPortal) -> None:
+    async with visiting(links.service, None) as visitor:
+        for path in ("/portal", "/portal/"):
+            assert "Every API has a portal of its own" in await visitor.open(path)
+
+
+async def test_a_user_who_deletes_a_key_is_told_whose_it_is(links: LinkPortal) -> None:
+    ada = new_address("ada")
+    made = await links.new_consumer(ada, description="The test server")
+    async with links.person(ada) as visitor:
+        page = await visitor.open(f"{links.url}/consumers/{made['name']}/keys/{made['apiKeys'][0]['id']}/delete")
+    assert "“first”, the key ending in" in page
+    assert "belongs to The test server." in page

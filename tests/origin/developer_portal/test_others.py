@@ -29,7 +29,8 @@ WRITES = {
 }
 OF_NO_CONSUMER = {
     ("GET", ""), ("GET", "/new"), ("POST", "/new"), ("GET", "/sign-in"), ("POST", "/sign-in"), ("GET", "/sign-in/link"),
-    ("POST", "/sign-in/link"), ("GET", "/logo"), ("GET", "/colors.css"), ("POST", "/theme"), ("POST", "/sign-out"),
+    ("POST", "/sign-in/link"), ("POST", "/sign-in/code"), ("GET", "/logo"), ("GET", "/colors.css"),
+    ("POST", "/theme"), ("POST", "/sign-out"),
 }  # fmt: skip
 
 

@@ -128,6 +128,8 @@ async def test_a_wrong_answer_signs_nobody_in(
         ({"nonce": None}, 400, "belongs to another sign-in"),
         ({"aud": "another-client"}, 400, "another audience"),
         ({"aud": ["developer-portal", "other"], "azp": "other"}, 400, "another client"),
+        ({"aud": ["developer-portal", "other"]}, 400, "another client"),
+        ({"aud": ["developer-portal", "other"], "azp": ["developer-portal"]}, 400, "another client"),
         ({"iss": "https://evil.example.com"}, 400, "another issuer"),
         ({"exp": 1_700_000_000}, 400, "has expired"),
     ],

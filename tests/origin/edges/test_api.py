@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from keywright.protocol.reports import EdgeState, ReportSigner
 from keywright.serve import key_files
 from support.reports import report_of, tell
 from support.service import Service
+from support.visitor import visiting
 
 SECONDS = "body.maxStalenessSeconds"
 FOLLOW: dict[str, Any] = {"account": "none", "buckets": {"*": "validate"}, "feed": True}
@@ -98,15 +100,17 @@ async def test_an_account_sees_its_edges_and_those_of_the_deployment_and_no_othe
     assert set(await edges_of(embedded, reads_theirs, "partner")) == {"theirs", "everything", own}
     await embedded.call("GET", "/v1/accounts/my-account/edges", key=mine, expect=403)
     await embedded.call("GET", "/v1/accounts/my-account/edges", key=reads_theirs, expect=404)
-    # Another account's edge is waited for, since it may see a shared bucket, and is not named.
     owner = (await embedded.call("POST", f"{embedded.bucket_url}/owner-keys", json={}))["key"]
-    answer = await embedded.client.post(
-        f"{embedded.consumers_url}?wait=all&timeout=1000",
-        json={"name": "one"},
-        headers={"authorization": f"Bearer {owner}"},
-    )
-    assert answer.headers["keywright-applied"] == "1/4"
-    assert answer.headers["keywright-pending"] == "everything, mine, (1 of other accounts)"
+    # Another account's edge is waited for where it may see the bucket, and is not named.
+    for name, applied, others in (("one", "1/3", ""), ("two", "1/4", ", (1 of other accounts)")):
+        answer = await embedded.client.post(
+            f"{embedded.consumers_url}?wait=all&timeout=500",
+            json={"name": name},
+            headers={"authorization": f"Bearer {owner}"},
+        )
+        assert answer.headers["keywright-applied"] == applied
+        assert answer.headers["keywright-pending"] == f"everything, mine{others}"
+        await embedded.call("POST", f"{embedded.bucket_url}/grants", json={"account": "partner", "access": "validate"})
     page = await embedded.call("GET", "/v1/accounts/my-account/edges?limit=1&offset=1", key=reads)
     assert (len(page["data"]), page["limit"], page["offset"], page["total"]) == (1, 1, 1, 3)
 
@@ -120,8 +124,18 @@ async def test_an_edge_is_shown_as_it_said(embedded: Service) -> None:
     assert edge == {
         "id": report_of(embedded, "edge-1").instance, "name": "edge-1", "region": "eu-north", "version": "9.9",
         "connected": True, "state": "synced", "since": "2027-01-15T08:00:00.000Z", "revision": revision,
-        "refusesAfterSeconds": None, "leased": False, "refusing": False,
+        "refusesAfterSeconds": None, "leased": False, "refusing": False, "clockOffsetSeconds": None,
     }  # fmt: skip
+    await tell(embedded, replace(report_of(embedded, "edge-2"), clock_offset=-2_400_123))
+    assert (await edges_of(embedded))["edge-2"]["clockOffsetSeconds"] == -2400.123
+
+
+async def test_the_page_of_edges_tells_of_a_clock_that_is_wrong_and_of_no_other(embedded: Service) -> None:
+    for name, offset in (("slow", -2_400_123), ("fast", 2_000), ("good", 1_999), ("unknown", None)):
+        await tell(embedded, replace(report_of(embedded, name), clock_offset=offset))
+    async with visiting(embedded) as visitor:
+        page = await visitor.open("/admin/accounts/my-account/edges")
+    assert re.findall(r"Clock [^<]*", page) == ["Clock 2 s ahead", "Clock 2400 s behind"]
 
 
 async def test_an_edge_that_is_gone_for_good_is_retired_by_who_may_write_and_is_back_if_it_still_reports(

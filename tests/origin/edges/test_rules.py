@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from keywright.origin.edges.reach import EVERYBODY
 from keywright.origin.edges.rules import (
-    DEPLOYMENT,
     LIVE_SECONDS,
     REFUSAL_MARGIN_SECONDS,
     ROUNDING_SECONDS,
@@ -16,11 +16,13 @@ from keywright.origin.edges.rules import (
     judge,
     list_visible,
 )
+from keywright.origin.edges.scopes import DEPLOYMENT, EdgeScope, HeldScopes
 from keywright.origin.edges.store import Heard
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, Report
 
 ACCOUNT = "acct_of_the_tests"
+SCOPES = HeldScopes(EdgeScope(ACCOUNT))
 NOW = 1000.0
 
 
@@ -31,12 +33,12 @@ def report_of(name: str, revision: int | None, *, number: int = 1, start: str = 
 
 
 def entry_of(revision: int | None, *, ago: float = 0.0) -> Entry:
-    return Entry(report_of("any", revision), NOW - ago)
+    return Entry(report_of("any", revision), NOW - ago, SCOPES)
 
 
 def book_with(report: Report, account_id: str = ACCOUNT, at: float = NOW) -> tuple[ReportBook, tuple[str, str]]:
     book, key = ReportBook(), (account_id, report.instance)
-    book.admit(key, report, at)
+    book.admit(key, report, at, SCOPES)
     return book, key
 
 
@@ -58,13 +60,13 @@ def test_a_revision_is_reached_by(
     revisions: list[int | None], count: int | None, applied: int, wanted: int, is_reached: bool
 ) -> None:
     entries = {(ACCOUNT, str(place)): entry_of(revision) for place, revision in enumerate(revisions)}
-    outcome = judge(entries, 5, count, newest=10, now=NOW, is_known=True)
+    outcome = judge(entries, EVERYBODY, 5, count, newest=10, now=NOW, is_known=True)
     assert (outcome.applied, outcome.wanted, outcome.is_reached) == (applied, wanted, is_reached)
 
 
 def test_who_is_silent_is_pending_however_long() -> None:
     entries = {(ACCOUNT, "live"): entry_of(5), (ACCOUNT, "silent"): entry_of(4, ago=80_000)}
-    outcome = judge(entries, 5, None, newest=10, now=NOW, is_known=True)
+    outcome = judge(entries, EVERYBODY, 5, None, newest=10, now=NOW, is_known=True)
     assert (outcome.applied, outcome.wanted, [one.age for one in outcome.pending]) == (1, 2, [80_000])
 
 
@@ -84,8 +86,8 @@ def test_who_promised_to_refuse_is_waited_for_until_then(
     promised: int | None, silent: float, revision: int | None, wanted: int, pending: int, refusing: int
 ) -> None:
     report = replace(report_of("leased", revision), refuses_after=promised)
-    entries = {(ACCOUNT, "live"): entry_of(5), (ACCOUNT, "leased"): Entry(report, NOW - silent)}
-    outcome = judge(entries, 5, None, newest=10, now=NOW, is_known=True)
+    entries = {(ACCOUNT, "live"): entry_of(5), (ACCOUNT, "leased"): Entry(report, NOW - silent, SCOPES)}
+    outcome = judge(entries, EVERYBODY, 5, None, newest=10, now=NOW, is_known=True)
     assert (outcome.wanted, len(outcome.pending), len(outcome.refusing)) == (wanted, pending, refusing)
     assert outcome.is_reached is (pending == 0)
 
@@ -102,7 +104,7 @@ def test_what_was_heard_of_an_edge_that_was_retired_since_tells_nothing() -> Non
 
 def test_after_a_goodbye_a_late_report_tells_nothing_and_one_of_a_new_start_does() -> None:
     book, key = book_with(report_of("a", 4))
-    book.take_rows([Heard(ACCOUNT, report_of("a", 4), 0.0)], NOW, as_of=NOW)
+    book.take_rows([Heard(ACCOUNT, report_of("a", 4), 0.0, SCOPES)], NOW, as_of=NOW)
     book.bid_farewell(key, replace(report_of("a", 4, number=5), state=EdgeState.GONE), NOW + 1)
     assert key not in book.entries(report_of("own", 5), NOW + 1)
     assert not book.hear(key, report_of("a", 4, number=4), NOW + 2)
@@ -111,7 +113,7 @@ def test_after_a_goodbye_a_late_report_tells_nothing_and_one_of_a_new_start_does
 
 
 def test_what_is_not_known_is_not_reached() -> None:
-    outcome = judge({(ACCOUNT, "a"): entry_of(5)}, 5, None, newest=10, now=NOW, is_known=False)
+    outcome = judge({(ACCOUNT, "a"): entry_of(5)}, EVERYBODY, 5, None, newest=10, now=NOW, is_known=False)
     assert (outcome.applied, outcome.wanted, outcome.is_reached) == (1, 1, False)
 
 
@@ -149,7 +151,7 @@ def test_the_own_edge_is_always_new_and_keeps_what_is_stored_of_it() -> None:
 @pytest.mark.parametrize(("row_age", "revision"), [(2.0, 5), (1.0, 5), (1.0 - 2 * ROUNDING_SECONDS, 9), (0.0, 9)])
 def test_the_newer_of_what_was_heard_and_what_was_read_counts(row_age: float, revision: int) -> None:
     book, key = book_with(report_of("a", 5), at=NOW - 1.0)
-    book.take_rows([Heard(ACCOUNT, report_of("a", 9), row_age)], NOW, as_of=NOW)
+    book.take_rows([Heard(ACCOUNT, report_of("a", 9), row_age, SCOPES)], NOW, as_of=NOW)
     assert book.entries(report_of("own", 1), NOW)[key].report.revision == revision
     (shown, *_) = list_visible(book.entries(report_of("own", 1), NOW), [], {ACCOUNT}, NOW)
     assert shown.report.revision == revision
@@ -157,8 +159,8 @@ def test_the_newer_of_what_was_heard_and_what_was_read_counts(row_age: float, re
 
 def test_an_account_sees_its_edges_and_the_deployments_by_name_and_gone_ones_too() -> None:
     book, _ = book_with(report_of("b", 5))
-    book.admit(("acct_of_a_stranger", "c"), report_of("c", 5), NOW)
-    gone = Heard(ACCOUNT, report_of("a", 4), 60.0)
+    book.admit(("acct_of_a_stranger", "c"), report_of("c", 5), NOW, SCOPES)
+    gone = Heard(ACCOUNT, report_of("a", 4), 60.0, SCOPES)
     shown = list_visible(book.entries(report_of("own", 1), NOW), [gone], {DEPLOYMENT, ACCOUNT}, NOW)
     assert [(one.report.name, one.is_connected) for one in shown] == [("a", False), ("b", True), ("own", True)]
 

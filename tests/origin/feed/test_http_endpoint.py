@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +16,11 @@ import sqlalchemy as sa
 
 from keywright.origin.db import commit_log, tables
 from keywright.origin.feed import answers, frame_stream
-from keywright.protocol.changes import ConsumerPut, Cursor, KeyPut
+from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, KeyPut, encode
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, FrameSplitter
 from keywright.serve import key_files
 from support import record
+from support import service as services
 from support.service import ROOT_KEY, Service
 
 NONCE = "nonce-of-16-chars"
@@ -276,16 +280,125 @@ async def test_a_snapshot_is_pages_and_an_end_and_shows_what_the_reader_may_see(
         assert (consumer["name"] in names) is is_seen
 
 
-async def test_more_snapshots_than_are_allowed_at_once_are_asked_to_come_back(
-    embedded: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(answers, "SNAPSHOTS_AT_ONCE", 1)
-    async with opened(embedded, "/v1/feed/snapshot") as stream:
-        assert await stream.next() is not None
-        await embedded.call("GET", "/v1/feed/snapshot", headers=HEADERS, expect=503)
-    async with opened(embedded, "/v1/feed/snapshot") as stream:
+async def test_eight_readers_of_one_account_leave_places_for_the_snapshots_of_others(embedded: Service) -> None:
+    tokens = {}
+    for name in ("greedy", "second", "third"):
+        await embedded.call("POST", "/v1/accounts", json={"name": name})
+        tokens[name] = await embedded.new_management_key(name, feed=True)
+    async with AsyncExitStack() as stack:
+
+        async def ask(name: str) -> int:
+            """Another reader of this account, which then takes nothing; the status of its answer."""
+            stream = await stack.enter_async_context(opened(embedded, "/v1/feed/snapshot", token=tokens[name]))
+            async with asyncio.timeout(10):
+                while not stream.status:
+                    await asyncio.sleep(0.005)
+            return stream.status
+
+        assert [await ask("greedy") for _ in range(8)] == [200] * 4 + [503] * 4
+        # More than a place each has nobody while half of them are taken.
+        assert [await ask("second"), await ask("second"), await ask("third")] == [200, 503, 200]
+    async with opened(embedded, "/v1/feed/snapshot", token=tokens["greedy"]) as stream:
         assert await stream.next() is not None
         assert stream.status == 200
+
+
+async def test_streams_of_one_token_are_bounded_and_no_other_token_is_kept_out(
+    embedded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = embedded.app._origin.state.feed.source.stream_places
+    monkeypatch.setattr(places, "_of_token", 2)
+    first, second = [await embedded.new_management_key(account="read", feed=True) for _ in range(2)]
+    query = f"after={await cursor_of(embedded)}"
+    async with AsyncExitStack() as stack:
+        for token in (first, first, second):
+            stream = await stack.enter_async_context(opened(embedded, "/v1/feed/changes", query, token=token))
+            assert await stream.next() is not None
+        refused = await embedded.call("GET", f"/v1/feed/changes?{query}", headers=HEADERS, key=first, expect=429)
+        assert refused["detail"].startswith("At most 2 streams are open at once for one token")
+    assert not places._taken
+
+
+async def test_the_streams_of_a_token_ask_for_its_rights_once(
+    embedded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "TOKEN_CHECK_SECONDS", 0.05)
+    made = await embedded.call(
+        "POST", "/v1/accounts/my-account/management-keys", json={"permissions": {"account": "read", "feed": True}}
+    )
+    asked = []
+    checks = embedded.app._origin.state.feed._checks
+    ask = checks._ask
+    monkeypatch.setattr(checks, "_ask", lambda secret: asked.append(secret) or ask(secret))
+    query = f"after={await cursor_of(embedded)}"
+    async with AsyncExitStack() as stack:
+        streams = [
+            await stack.enter_async_context(opened(embedded, "/v1/feed/changes", query, token=made["key"]))
+            for _ in range(20)
+        ]
+        for stream in streams:
+            assert await stream.next() is not None
+        await asyncio.sleep(0.3)
+        assert len(asked) == 1
+        await embedded.call("DELETE", f"/v1/accounts/my-account/management-keys/{made['id']}", expect=204)
+        for stream in streams:
+            while await stream.next() is not None:
+                pass
+
+
+async def test_questions_to_the_feed_are_counted_apart_from_management_requests(tmp_path: Path) -> None:
+    async with services.running(services.settings_for(tmp_path / "data")) as service:
+        # So slow that nothing is made up for meanwhile, however long the requests take.
+        limiter = service.app._origin.state.services.management_rate
+        limiter.rate, limiter.burst = 0.001, 5
+        answered = [(await service.client.get("/v1/feed", headers=HEADERS)).status_code for _ in range(12)]
+        assert (answered[0], answered[-1]) == (200, 429)
+        await service.call("GET", "/v1/who-am-i")
+        # What is no edge's report counts with them; those of edges do not.
+        forged = await service.client.post("/v1/feed/acknowledgements", content=b"no report")
+        assert forged.status_code == 429
+
+
+async def test_a_reader_that_takes_too_slowly_is_ended_and_its_snapshot_with_it(
+    embedded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame_stream, "SEND_SECONDS", 0.5)
+    for _ in range(3):
+        await embedded.new_consumer()
+    source = embedded.app._origin.state.feed.source
+    async with opened(embedded, "/v1/feed/snapshot") as stream:
+        async with asyncio.timeout(10):
+            # Each piece comes within the time for one, and all of them together do not.
+            while not stream.is_ended.is_set():
+                await asyncio.sleep(0.3)
+                if not stream._pieces.empty():
+                    stream._pieces.get_nowait()
+    assert not source.snapshot_places._taken
+
+
+async def _frames(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield bytes(10_000)
+
+
+@pytest.mark.parametrize(("pause", "is_whole"), [(0.02, True), (0.2, False)], ids=["fast enough", "too slow"])
+async def test_a_reader_must_keep_up_a_least_rate(
+    pause: float, is_whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame_stream, "SEND_SECONDS", 0.4)
+    monkeypatch.setattr(frame_stream, "LEAST_BYTES_PER_SECOND", 100_000)
+    taken = []
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(pause)
+        taken.append(message)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    stream = frame_stream.FrameStream(bytes(10_000), _frames(15), {}, "")
+    await stream({"type": "http"}, receive, send)
+    assert (not taken[-1].get("more_body", True)) is is_whole
 
 
 async def test_a_grant_ends_a_narrow_stream_with_the_need_of_a_snapshot(embedded: Service) -> None:
@@ -300,3 +413,46 @@ async def test_a_grant_ends_a_narrow_stream_with_the_need_of_a_snapshot(embedded
         assert frame is not None
         assert frame.kind is FrameKind.SNAPSHOT
         assert await stream.next() is None
+
+
+async def snapshot_for(service: Service, token: str) -> list[Change]:
+    puts: list[Change] = []
+    async with opened(service, "/v1/feed/snapshot", token=token) as stream:
+        while (frame := await stream.next()) is not None:
+            puts += frame.changes
+    return puts
+
+
+async def test_what_a_tenant_is_sent_tells_nothing_of_other_tenants_but_what_its_edge_must_know(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "HEARTBEAT_SECONDS", 3600.0)
+    for name in ("partner", "third"):
+        await service.call("POST", "/v1/accounts", json={"name": name})
+        await service.call("POST", f"{service.bucket_url}/grants", json={"account": name, "access": "write"})
+    token = await service.new_management_key("partner", buckets={"*": "validate"}, feed=True)
+    await service.new_management_key("third", account="write")
+    await service.new_management_key(account="write", feed=True)
+    at = await cursor_of(service)
+    await service.new_management_key(buckets={service.bucket: "write", "my-project-preview": "write"})
+    puts = await snapshot_for(service, token)
+    async with opened(service, "/v1/feed/changes", f"after={at}", token=token) as stream:
+        first, second = await stream.next(), None
+        assert first is not None
+        second = first if first.changes else await stream.next()
+        assert second is not None
+        puts += second.changes
+    text = "\n".join(map(encode, puts))
+    everything = {put.name: put for put in await snapshot_for(service, ROOT_KEY) if isinstance(put, BucketPut)}
+    (owner, *_), shared = {put.account_id for put in everything.values() if put.account_id}, everything[service.bucket]
+    partner, third = shared.grants
+    assert shared.account_id == owner
+    assert [put for put in puts if isinstance(put, BucketPut) and put.name != "_system"] == [
+        replace(shared, grants={partner: shared.grants[partner]})
+    ]
+    for hidden in (third, "my-project-preview", '"root"', '\\"write\\"', '\\"read\\"'):
+        assert hidden not in text, hidden
+    system = everything["_system"].number
+    keys = {put.number: put for put in puts if isinstance(put, ConsumerPut) and put.bucket_number == system}
+    # Its own token, the owner key of the bucket, and both keys of the owner's account.
+    assert sorted(json.loads(put.metadata)["account"] == owner for put in keys.values()) == [False, True, True, True]

@@ -152,6 +152,24 @@ async def test_metadata_may_be_1_kib_of_json_and_no_more(shared: Service) -> Non
     ]
 
 
+async def test_an_identity_that_no_gateway_could_pass_on_is_told_when_it_is_written(tmp_path: Path) -> None:
+    settings = services.settings_for(tmp_path / "data", max_metadata_bytes=65536)
+    async with services.running(settings) as service:
+        # One byte of JSON takes two in the headers, or seven: it is these that count.
+        await service.new_consumer(name="plain", metadata={"a": "x" * 4400})
+        body = {"name": "wide", "metadata": {"a": "é" * 2200}}
+        answer = await service.call("POST", service.consumers_url, json=body, expect=400)
+        (error,) = answer["errors"]
+        assert error["field"] == "body.metadata"
+        assert error["message"].endswith("bytes in a gateway's headers; at most 12000 are allowed")
+        url = f"{service.consumers_url}/plain"
+        await service.call("PATCH", url, json={"metadata": body["metadata"]}, expect=400)
+        assert (await service.call("GET", url))["metadata"] == {"a": "x" * 4400}
+    settings = services.settings_for(tmp_path / "larger", max_metadata_bytes=65536, max_identity_bytes=100_000)
+    async with services.running(settings) as service:
+        await service.call("POST", service.consumers_url, json=body)
+
+
 @in_module
 async def test_there_may_be_5_tags_and_no_more(shared: Service) -> None:
     tags = {str(number): "x" for number in range(5)}

@@ -14,9 +14,11 @@ import pytest
 import sqlalchemy as sa
 
 from keywright.domain.problems import CONTENT_TYPE
+from keywright.http.client_address import ClientAddresses
 from keywright.origin.accounts import rules as accounts
 from keywright.origin.db import tables
 from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.transaction import Database
 from keywright.origin.pipeline.context import RequestContext
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.services import Services
@@ -275,7 +277,7 @@ async def test_what_is_not_http_passes_by_and_a_failure_after_the_answer_began_i
     async def nothing(*_: Any) -> Any:
         return {}
 
-    app = RequestContext(inner, refuse)
+    app = RequestContext(inner, refuse, ClientAddresses())
     await app({"type": "lifespan"}, nothing, nothing)
     with pytest.raises(RuntimeError, match="half-way"):
         await send(app, "GET", "/x")
@@ -294,3 +296,24 @@ async def test_no_request_waits_for_a_thread(embedded: Service, monkeypatch: pyt
     for one in operations():
         answer = await ask(embedded, one.method, address(one, names), b"{}" if one.method in {"POST", "PATCH"} else b"")
         assert answer.status != 500, f"{one.method} {one.path}: {answer.content!r}"
+
+
+async def test_a_row_that_somebody_holds_for_too_long_is_503_and_says_when_to_try_again(service: Service) -> None:
+    """PostgreSQL's lock_timeout (55P03) is its own class of errors; SQLite waits for its one lock."""
+    database: Database = service.app._database
+    if database.is_sqlite:
+        return
+    consumer = await service.new_consumer()
+    url = f"{service.consumers_url}/{consumer['name']}"
+    async with database.engine.connect() as connection:
+        name = database.engine.url.database
+        await connection.execute(sa.text(f"ALTER DATABASE {name} SET lock_timeout = '100ms'"))
+        await connection.commit()
+    # Connections that are made from here on have it.
+    await database.engine.dispose()
+    async with database.write() as tx:
+        await tx.execute(sa.update(tables.consumers).values(description="held"))
+        answer = await ask(service, "PATCH", url, b'{"description": "x"}')
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert "nothing was changed" in answer.json()["detail"]
+    assert (await ask(service, "PATCH", url, b'{"description": "x"}')).status == 200

@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from keywright.origin.pipeline.wrong_keys import network_of
 from support import service as services
 from support.service import ROOT_KEY, Service
 
@@ -76,17 +75,3 @@ async def test_good_keys_are_not_counted_however_many(service: Service) -> None:
 async def test_what_can_be_no_key_is_not_counted(service: Service) -> None:
     assert await statuses(service, ["short", "x" * 600] * 50) == [401] * 100
     assert await statuses(service, [ROOT_KEY]) == [200]
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-    ],
-)
-def test_an_address_of_ipv6_is_counted_by_its_network(address: str, network: str) -> None:
-    assert network_of(address) == network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -135,3 +136,21 @@ async def test_a_management_key_is_no_token_and_a_token_is_no_management_key(qui
 async def test_what_is_no_open_bucket_is_not_found(quick: World, name: str) -> None:
     await quick.call("GET", f"/v1/self-serve/{name}/consumers/my", expect=404)
     await quick.call("POST", f"/v1/self-serve/{name}/consumers/my", json={}, expect=404)
+
+
+async def test_no_body_is_read_of_a_user_who_may_not_send_it(world: World) -> None:
+    await world.new_consumer(world.bob)
+    ada = await world.new_consumer(world.ada)
+    names = {"bucket": world.service.bucket, "name": ada["name"], "id": ada["id"], "key": ada["apiKeys"][0]["id"]}
+    refused = [(method, path.format(**names), 404) for method, path, body in ROUTES if body is not None]
+    await world.allow(enabled=True, createConsumers=False)
+    asked = []
+
+    async def body() -> AsyncIterator[bytes]:
+        asked.append(True)
+        yield b"{}"
+
+    for method, path, status in [*refused, ("POST", f"{world.by_name}/my", 403)]:
+        headers = {"Content-Type": "application/json"}
+        await world.call(method, path, world.bob, expect=status, content=body(), headers=headers)
+        assert asked == [], path

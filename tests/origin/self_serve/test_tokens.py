@@ -64,6 +64,8 @@ REFUSED = {
     "another audience": lambda p: p.token(aud="somebody-else"),
     "audience of others": lambda p: p.token(aud=["a", "b"]),
     "no audience": lambda p: p.token(aud=None),
+    "several audiences, of another client": lambda p: p.token(aud=["keywright-tests", "other"], azp="other"),
+    "several audiences, an odd client": lambda p: p.token(aud=["keywright-tests", "other"], azp=["keywright-tests"]),
     "expired": lambda p: p.token(exp=int(time.time()) - 31),
     "no end": lambda p: p.token(exp=None),
     "end that is a text": lambda p: p.token(exp="2099"),
@@ -91,6 +93,35 @@ async def test_a_token_that_proves_nothing_is_refused(quick: World) -> None:
         assert problem["detail"].startswith("The token is refused: "), about
         assert token not in str(problem), about
     await quick.call("GET", f"{quick.by_name}/my")
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": ["keywright-tests", "other"], "azp": "keywright-tests"},
+        {"aud": ["keywright-tests", "other"], "azp": "developer-portal"},
+        {"aud": ["keywright-tests", "other"], "azp": "spa"},
+        {"aud": ["keywright-tests", "other"]},
+        # Auth0 adds its userinfo endpoint to every access token of a browser's.
+        {"aud": ["keywright-tests", "{issuer}/userinfo"], "azp": "any-spa"},
+        {"aud": "keywright-tests", "azp": "any-spa"},
+    ],
+    ids=str,
+)
+async def test_of_several_audiences_a_client_that_is_ours_may_hold_the_token(
+    quick: World, claims: dict[str, Any]
+) -> None:
+    state = quick.service.app._origin.state
+    end_users = state.services.end_users
+    aud = claims["aud"]
+    given = [one.replace("{issuer}", quick.provider.url) for one in aud] if isinstance(aud, list) else aud
+    # As KEYWRIGHT_OIDC_AUTHORIZED_PARTIES and the client id name them.
+    parties = frozenset({"spa", "developer-portal"})
+    state.services = replace(state.services, end_users=replace(end_users, parties=parties))
+    try:
+        await quick.call("GET", f"{quick.by_name}/my", token=quick.provider.token(**{**claims, "aud": given}))
+    finally:
+        state.services = replace(state.services, end_users=end_users)
 
 
 async def test_a_refusal_names_the_scheme_and_no_token_is_asked_for_plainly(quick: World) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -39,6 +41,32 @@ async def test_every_page_keeps_to_a_strict_policy_and_to_no_memory(shared: Serv
         assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert not re.search(r"<script(?! src=\"/assets/)|<style|\son\w+=|\sstyle=", answer.text)
+
+
+async def test_a_session_that_ended_while_its_form_was_coming_in_does_nothing_any_more(shared: Service) -> None:
+    key = await shared.new_management_key(account="write")
+    listed = await shared.call("GET", f"{shared.account_url}/management-keys")
+    key_id = listed["data"][0]["id"]
+    may_go_on, has_begun = asyncio.Event(), asyncio.Event()
+    async with visiting(shared, key) as visitor:
+        text = urlencode({**await visitor.hidden(NEW), "name": "made-too-late"}).encode()
+
+        async def slow_form() -> AsyncIterator[bytes]:
+            yield text[:5]
+            has_begun.set()
+            await may_go_on.wait()
+            yield text[5:]
+
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        sending = asyncio.create_task(
+            visitor.client.post(f"{BUCKET}/consumers/new", content=slow_form(), headers=headers)
+        )
+        await has_begun.wait()
+        await shared.call("DELETE", f"{shared.account_url}/management-keys/{key_id}", expect=204)
+        may_go_on.set()
+        answer = await sending
+    assert answer.status_code == 401
+    assert not await exists(shared, "made-too-late")
 
 
 @pytest.mark.parametrize(
@@ -293,3 +321,24 @@ async def test_a_refused_form_stands_in_the_audit_log(shared: Service) -> None:
     entry = (await shared.call("GET", f"{shared.account_url}/audit-logs"))["data"][0]
     assert (entry["action"], entry["success"], entry["route"]["source"]) == ("bucket.update", False, "portal")
     assert Access.WRITE.label in entry["error"]
+
+
+async def test_no_form_is_read_of_who_may_not_send_it(shared: Service) -> None:
+    reader = await shared.new_management_key(account="read")
+    async with visiting(shared, key=reader) as visitor:
+        asked = []
+
+        async def body() -> AsyncIterator[bytes]:
+            asked.append(True)
+            yield b"name=x"
+
+        for address in (
+            NEW,
+            f"{BUCKET}/settings",
+            "/admin/accounts/my-account/management-keys/new",
+            "/admin/new-account",
+        ):
+            answer = await visitor.client.post(
+                address, content=body(), headers={"Content-Type": "application/x-www-form-urlencoded"}
+            )
+            assert (answer.status_code, asked) == (403, []), address

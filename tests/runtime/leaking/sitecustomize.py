@@ -37,7 +37,7 @@ def leak() -> None:
         log.exception("FAILED", stack_info=True)
 
 
-async def livez(self: object, scope: Any, receive: Any, send: Any) -> None:
+async def livez(scope: Any, receive: Any, send: Any) -> None:
     raise RuntimeError("UNHANDLED " + SECRETS["key"] + " " + SECRETS["bearer"])
 
 
@@ -46,9 +46,11 @@ def begin() -> None:
 
 
 if any(one in sys.argv for one in ("serve", "edge")):
-    from keywright.edge.http.health import Health
+    from keywright.edge.app import EdgeApp
 
-    Health.livez = livez  # type: ignore[method-assign]
+    find_endpoint = EdgeApp.find_endpoint
+    # Where nobody but the server is left to log what was not handled.
+    EdgeApp.find_endpoint = lambda self, path: livez if path == "/livez" else find_endpoint(self, path)  # type: ignore[method-assign]
     begin()
     # Workers are forked, and no thread goes with them.
     os.register_at_fork(after_in_child=begin)

@@ -171,15 +171,21 @@ def test_a_command_only_warns_of_a_mistyped_variable() -> None:
     assert "hunter2" not in result.output
 
 
+def open_and_close(directory: Path) -> None:
+    source = SharedReplica(directory, pepper=base64.b64encode(bytes(32)).decode(), ready_seconds=0)
+    source.open()
+    source.close()
+
+
 def test_the_policy_in_an_app_only_warns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("KEYWRIGHT_VALIDATION_TOKEN_REQUIRE", "hunter2")
     monkeypatch.setenv("KEYWRIGHT_STRICT_SETTINGS", "perhaps")
-    SharedReplica(tmp_path, pepper=base64.b64encode(bytes(32)).decode())
+    open_and_close(tmp_path)
     assert "KEYWRIGHT_STRICT_SETTINGS must be" in caplog.text
     monkeypatch.setenv("KEYWRIGHT_STRICT_SETTINGS", "true")
-    SharedReplica(tmp_path, pepper=base64.b64encode(bytes(32)).decode())
+    open_and_close(tmp_path)
     assert "is KEYWRIGHT_VALIDATION_TOKEN_REQUIRED meant?" in caplog.text
     assert "hunter2" not in caplog.text
 

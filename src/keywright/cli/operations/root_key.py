@@ -79,7 +79,7 @@ def revoke(key_id: KeyId, *, is_sure: Yes = False, data_dir: DataDir = None, dat
     Here it may be the last one, which the API keeps: `root-key create` makes
     another.
     """
-    confirm(f"Revoke the root key {key_id}?", is_sure=is_sure)
+    confirm(f"Revoke the root key {key_id}?", is_sure=is_sure, refused="nothing was revoked", purpose="to revoke it")
     from keywright.runtime.settings import OriginSettings
     from keywright.serve import commands  # Loads both planes.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keywright.cli.failures import start_errors_as_failures
+from keywright.cli.prompts import confirm
 from keywright.cli.shared_options import DatabaseUrl, DataDir, example
 from keywright.cli.variables import SettingsCommand
 from keywright.runtime import server
@@ -191,6 +192,7 @@ def rotate_master_key(
     discard_old: Annotated[
         bool, typer.Option("--discard-old", help="Drop the older master keys once nothing is sealed with them.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Discard without confirmation.")] = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -198,6 +200,9 @@ def rotate_master_key(
 
     The API keys stay as they are.
     """
+    if discard_old:
+        question = "Discard the older master keys? Backups made before now can't show their keys any more."
+        confirm(question, is_sure=yes, refused="nothing was changed", purpose="to discard the older master keys")
     from keywright.serve import commands  # Loads both planes.
 
     with start_errors_as_failures():

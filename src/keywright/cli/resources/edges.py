@@ -29,6 +29,11 @@ def _lag(row: Row) -> str:
     return f"{lag:.1f} s" if isinstance(lag, int | float) else "unknown"
 
 
+def _clock(row: Row) -> str:
+    offset = row.get("clockOffsetSeconds")
+    return f"{offset:+.1f} s" if isinstance(offset, int | float) else "unknown"
+
+
 COLUMNS = (
     Column("NAME", text_of("name"), is_whole=True),
     Column("REGION", text_of("region")),
@@ -36,6 +41,7 @@ COLUMNS = (
     Column("SINCE", time_of("since")),
     Column("REVISION", text_of("revision")),
     Column("LAG", _lag),
+    Column("CLOCK", _clock),
     Column("VERSION", text_of("version")),
     Column("LAST SEEN", time_of("seenOn")),
     Column("ID", text_of("id"), is_whole=True),
@@ -70,7 +76,12 @@ def retire_edge(
     account: shared_options.Account = None,
 ) -> None:
     """Say that an edge is gone for good: no write waits for it any more. Stop it first; one that runs is back soon."""
-    confirm(f"Retire edge {plain(edge_id)}? It must not run any more: nobody will wait for it.", is_sure=yes)
+    confirm(
+        f"Retire edge {plain(edge_id)}? It must not run any more: nobody will wait for it.",
+        is_sure=yes,
+        refused="nothing was changed",
+        purpose="to retire it",
+    )
     with connect(url, account) as api:
         answer = api.delete("edges", edge_id)
     show_done(answer, f"Retired edge {edge_id}.", as_json=as_json)

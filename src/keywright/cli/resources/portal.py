@@ -11,7 +11,7 @@ from keywright.cli import shared_options
 from keywright.cli.columns import Column, Row, plain, text_of
 from keywright.cli.failures import CommandFailed
 from keywright.cli.parsing import fields_given, require_change
-from keywright.cli.printing import show_one
+from keywright.cli.printing import note, show_one
 from keywright.cli.shared_options import DEFAULT_URL, connect, example
 
 app = typer.Typer(
@@ -47,6 +47,8 @@ def get_portal(
     with connect(url, account) as api:
         answer = api.get("key-buckets", bucket, "portal")
     show_one(answer, COLUMNS, as_json=as_json)
+    if not (as_json or any(answer.value.values())):
+        note(f"Nothing is set: the portal is named after its bucket, {plain(bucket)}, and has the service's own looks.")
 
 
 @app.command("update", epilog=example("keywright portal update my-bucket --logo logo.png"))

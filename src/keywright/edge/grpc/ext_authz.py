@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from keywright.domain import problems
@@ -33,7 +36,7 @@ from keywright.edge.http.endpoint import encode_json, no_bucket
 from keywright.edge.http.question import parse_question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from keywright.edge.http.forward_auth import ForwardAuth
 
@@ -41,6 +44,25 @@ _log = logging.getLogger(__name__)
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 STOP_SECONDS = 5.0
+MAX_CHECKS_AT_ONCE = 10_000
+"""On one connection, and of all that wait to be begun. A check is answered in well under a millisecond."""
+OPTIONS = (
+    ("grpc.so_reuseport", 1),
+    # Envoy is told beforehand, so that no check is lost. The worker closes what has not gone soon after.
+    ("grpc.max_connection_idle_ms", 45_000),
+    # A client may send thousands before it has heard of a limit, and every one beyond it would be refused.
+    ("grpc.max_concurrent_streams", MAX_CHECKS_AT_ONCE),
+    # From the first of these on gRPC's core cancels some of the calls that wait to be begun, by lot: 1,000 by default.
+    ("grpc.server.max_pending_requests", MAX_CHECKS_AT_ONCE),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_CHECKS_AT_ONCE),
+)
+MAX_CONNECTION_AGE_MS = 300_000
+"""Then a connection is given up, as gently: the next one goes to any worker, so that a few busy Envoys spread."""
+MAX_CONNECTION_AGE_GRACE_MS = 30_000
+MALFORMED_LOG_SECONDS = 60.0
+_STRUCT_DEPTH = 28
+"""Protobuf reads messages that are nested 100 deep; each object of a Struct takes three of them."""
+_LARGEST_DOUBLE = int(sys.float_info.max)
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 # Any code but OK refuses; these are the ones that gRPC has for such an answer.
 _CODES = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED, 404: grpc.StatusCode.NOT_FOUND}
@@ -49,12 +71,13 @@ _CODES = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_
 class ExtAuthz(grpc.GenericRpcHandler):
     """Answers Check by asking `forward_auth`, whose header, scheme, token and counts are also this one's."""
 
-    def __init__(self, forward_auth: ForwardAuth) -> None:
+    def __init__(self, forward_auth: ForwardAuth, on_check: Callable[[str], None] = lambda _: None) -> None:
         self._forward_auth = forward_auth
+        self._on_check = on_check
         self._header = forward_auth.auth_header
-        self._handler = grpc.unary_unary_rpc_method_handler(
-            self._check, CheckRequest.FromString, CheckResponse.SerializeToString
-        )
+        # Read in `_check`: what grpcio can't read it logs with a traceback, as often as a peer likes.
+        self._handler: Any = grpc.unary_unary_rpc_method_handler(self._check, None, CheckResponse.SerializeToString)
+        self._malformed_logged_at = float("-inf")
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._handler if handler_call_details.method == METHOD else None
@@ -78,10 +101,22 @@ class ExtAuthz(grpc.GenericRpcHandler):
         response.dynamic_metadata.update(_to_metadata(identity))
         return response
 
-    async def _check(self, request: CheckRequest, context: aio.ServicerContext[CheckRequest, CheckResponse]) -> Any:
+    async def _check(self, data: bytes, context: aio.ServicerContext[bytes, CheckResponse]) -> Any:
+        self._on_check(context.peer())
+        try:
+            request = CheckRequest.FromString(data)
+        except DecodeError:
+            self._note_malformed(context.peer())
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no CheckRequest")
         metadata = context.invocation_metadata() or ()
         tokens = [str(value).encode() for name, value in metadata if name == "keywright-token"]
         return self.check(request, tokens)
+
+    def _note_malformed(self, peer: str) -> None:
+        now = time.monotonic()
+        if now - self._malformed_logged_at >= MALFORMED_LOG_SECONDS:
+            self._malformed_logged_at = now
+            _log.warning("a message that is no CheckRequest came from %s (said once a minute)", peer)
 
     def _identify(self, request: CheckRequest, tokens: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
         text = request.attributes.context_extensions.get("bucket")
@@ -126,21 +161,43 @@ def _to_metadata(identity: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     return {
         "consumer": {"name": name.decode(), "id": consumer_id.decode()},
         "key": {"id": key_id.decode()},
-        "data": json.loads(unquote_to_bytes(data)),
+        "data": _to_struct(json.loads(unquote_to_bytes(data)), _STRUCT_DEPTH),
     }
+
+
+def _to_struct(value: Any, depth: int) -> Any:
+    """JSON as a Struct has it, whose numbers are doubles. What it can't carry is text: the JSON of that value."""
+    match value:
+        case dict() | list() if depth == 0:
+            return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        case dict():
+            return {name: _to_struct(one, depth - 1) for name, one in value.items()}
+        case list():
+            return [_to_struct(one, depth - 1) for one in value]
+        case int() if abs(value) > _LARGEST_DOUBLE:
+            return str(value)
+    return value
 
 
 class GrpcServer:
     """One worker's gRPC server; the workers share the port."""
 
-    def __init__(self, forward_auth: ForwardAuth, host: str, port: int) -> None:
-        self._handler = ExtAuthz(forward_auth)
+    def __init__(
+        self, forward_auth: ForwardAuth, host: str, port: int, on_check: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._handler = ExtAuthz(forward_auth, on_check)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._server: aio.Server | None = None
 
     async def start(self) -> None:
         # Made here: a server of grpc.aio belongs to the loop that runs when it is made.
-        self._server = aio.server(options=[("grpc.so_reuseport", 1)])
+        self._server = aio.server(
+            options=(
+                *OPTIONS,
+                ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
+                ("grpc.max_connection_age_grace_ms", MAX_CONNECTION_AGE_GRACE_MS),
+            )
+        )
         self._server.add_generic_rpc_handlers((self._handler,))
         self._server.add_insecure_port(self._address)
         await self._server.start()

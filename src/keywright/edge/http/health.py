@@ -10,9 +10,12 @@ from keywright.edge.http.document import JSON, send_document
 from keywright.edge.http.endpoint import encode_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from keywright.edge.http.endpoint import Receive, Scope, Send
+    from keywright.edge.mirror import MirrorStatus
+    from keywright.edge.replica.origin_clock import OriginClock
 
 
 class SyncStatus(Protocol):
@@ -30,13 +33,19 @@ class SyncStatus(Protocol):
     def is_refusing(self) -> bool: ...
     @property
     def reason(self) -> str | None: ...
+    @property
+    def mirror(self) -> MirrorStatus | None: ...
 
 
 class Health:
     """`livez` and `readyz` are each ASGI for the path of that name."""
 
-    def __init__(self, status: SyncStatus) -> None:
+    def __init__(self, status: SyncStatus, origin_clock: OriginClock | None = None) -> None:
+        """Without a clock of the origin's it is this machine's own that counts."""
         self._status = status
+        self._origin_clock = origin_clock
+        self.list_warnings: Callable[[], list[str]] = list if origin_clock is None else origin_clock.list_warnings
+        """What an operator should know beside that, in sentences; whoever puts the process together sets it."""
 
     async def livez(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 as long as the event loop turns."""
@@ -49,13 +58,36 @@ class Health:
         status = self._status
         revision, lag = status.revision, status.lag_seconds
         is_ready = revision is not None and not status.is_refusing
-        told = {
+        told: dict[str, object] = {
             "ready": is_ready,
             "synced": status.is_synced,
             "revision": revision,
             "lag_seconds": round(lag, 3) if math.isfinite(lag) else None,
             "since": models.to_iso(status.since),
         }
+        if self._origin_clock is not None:
+            offset, error = self._origin_clock.offset_seconds, self._origin_clock.error_seconds
+            told["clock_offset_seconds"] = None if offset is None else round(offset, 3)
+            told["clock_error_seconds"] = None if error is None else round(error, 3)
         if status.reason is not None:
             told["reason"] = status.reason
+        if status.mirror is not None:
+            told["haproxy"] = _told_of(status.mirror)
+        warnings = self.list_warnings()
+        if warnings:
+            told["warnings"] = warnings
         await send_document(scope, send, 200 if is_ready else 503, JSON, encode_json(told))
+
+
+def _told_of(mirror: MirrorStatus) -> dict[str, object]:
+    told: dict[str, object] = {
+        "synced": mirror.is_synced,
+        "answering": mirror.is_believed,
+        "revision": mirror.revision,
+        "lag_seconds": round(mirror.lag_seconds, 3) if math.isfinite(mirror.lag_seconds) else None,
+        "pending_entries": mirror.pending,
+        "blocked_consumers": mirror.blocked,
+    }
+    if mirror.reason is not None:
+        told["reason"] = mirror.reason
+    return told

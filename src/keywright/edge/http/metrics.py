@@ -1,4 +1,4 @@
-"""Owns /metrics, in Prometheus' text format: counts of validations, and how far the replica is.
+"""Owns /metrics, in Prometheus' text format: counts of validations, how far the replica is, and room on the disk.
 
 The endpoints count in attributes of their own, so that counting costs a request an addition and no lock. The counts
 that are told are those of all workers (worker_counts.py). What is told of the replica is what the worker that answers
@@ -8,7 +8,6 @@ knows of it: the workers share one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from keywright.domain.verdict import Verdict
 from keywright.edge.http.document import send_document
+from keywright.runtime import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.http.health import SyncStatus
     from keywright.edge.http.worker_counts import Counts, WorkerCounts
+    from keywright.edge.mirror import MirrorStatus
+    from keywright.edge.replica.origin_clock import OriginClock
+    from keywright.runtime.disk import Disk
 
+REFUSED_WRITES = "refused-writes"
+"""Stands for an endpoint in the counts, for the writes that found no room, by what was to be written."""
+WRITES = ("record", "replica")
 WRITE_SECONDS = 1.0
 """How old the counts may be that a worker tells of the others."""
 
@@ -45,17 +51,21 @@ class Metrics:
         self,
         endpoints: Mapping[str, CountingEndpoint],
         status: SyncStatus,
+        disk: Disk,
         worker_counts: WorkerCounts | None = None,
+        origin_clock: OriginClock | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._status = status
+        self._disk = disk
         self._worker_counts = worker_counts
+        self._origin_clock = origin_clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         counts = self.count()
         if self._worker_counts is not None:
             counts = await asyncio.to_thread(self._worker_counts.add_up, self.count)
-        body = generate_latest(_Scrape(counts, self._status))
+        body = generate_latest(_Scrape(counts, self._status, self._disk, self._origin_clock))
         await send_document(scope, send, 200, CONTENT_TYPE_LATEST.encode(), body)
 
     def count(self) -> Counts:
@@ -65,6 +75,8 @@ class Metrics:
             counts[name, Verdict.VALID] = endpoint.valid_count
             for code, count in list(endpoint.counts.items()):
                 counts[name, code] = count
+        for written, count in list(self._disk.refused.items()):
+            counts[REFUSED_WRITES, written] = count
         return counts
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -72,26 +84,39 @@ class Metrics:
         if self._worker_counts is None:
             return
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), WRITE_SECONDS)
+            await tasks.pause(stop, WRITE_SECONDS)
             await asyncio.to_thread(self._worker_counts.write, self.count)
 
 
 class _Scrape(Collector):
     """What one request for the metrics is told."""
 
-    def __init__(self, counts: Counts, status: SyncStatus) -> None:
+    def __init__(self, counts: Counts, status: SyncStatus, disk: Disk, origin_clock: OriginClock | None) -> None:
         self._counts = counts
         self._status = status
+        self._disk = disk
+        self._origin_clock = origin_clock
 
     def collect(self) -> Iterable[Metric]:
         # The label is older than the word that we have for it.
         validations = CounterMetricFamily(
             "keywright_validations", "Validations by endpoint and verdict, of all workers.", labels=["door", "verdict"]
         )
+        refused = CounterMetricFamily(
+            "keywright_writes_refused", "Writes that found no room on the disk, of all workers.", labels=["write"]
+        )
+        for written in WRITES:
+            refused.add_metric([written], self._counts.get((REFUSED_WRITES, written), 0))
         for labels, count in self._counts.items():
-            validations.add_metric(labels, count)
+            if labels[0] != REFUSED_WRITES:
+                validations.add_metric(labels, count)
         yield validations
+        yield refused
+        disk = self._disk
+        yield GaugeMetricFamily("keywright_disk_free_bytes", "Room on the fullest disk.", disk.free_bytes)
+        yield GaugeMetricFamily(
+            "keywright_disk_reserve_bytes", "Room kept back there for revocations; 0 when it is used.", disk.held_bytes
+        )
         status = self._status
         yield GaugeMetricFamily("keywright_replica_synced", "1 if the replica is in step.", int(status.is_synced))
         yield GaugeMetricFamily(
@@ -101,3 +126,23 @@ class _Scrape(Collector):
             "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
         )
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
+        offset = None if self._origin_clock is None else self._origin_clock.offset_seconds
+        if offset is not None:
+            yield GaugeMetricFamily(
+                "keywright_clock_offset_seconds",
+                "How far this machine's clock is ahead of the origin's, by which keys are judged.",
+                offset,
+            )
+        if status.mirror is not None:
+            yield from _of_mirror(status.mirror)
+
+
+def _of_mirror(mirror: MirrorStatus) -> Iterable[Metric]:
+    yield GaugeMetricFamily("keywright_haproxy_synced", "1 if its maps hold what the replica does.", mirror.is_synced)
+    yield GaugeMetricFamily("keywright_haproxy_answering", "1 while its lease lasts.", mirror.is_believed)
+    yield GaugeMetricFamily("keywright_haproxy_lag_seconds", "Time since they did.", mirror.lag_seconds)
+    yield GaugeMetricFamily("keywright_haproxy_revision", "0 while it is not known.", mirror.revision or 0)
+    yield GaugeMetricFamily("keywright_haproxy_pending_entries", "Entries yet to be written.", mirror.pending)
+    yield GaugeMetricFamily(
+        "keywright_haproxy_blocked_consumers", "Consumers and buckets without an answer meanwhile.", mirror.blocked
+    )

@@ -115,6 +115,7 @@ class ValidateApi:
             data: bytes = message.get("body", b"")
             # Granian says that more may come even where the whole body is there.
             if len(data) != length and message.get("more_body", False):
+                self._slow_bodies.end(task)
                 return await read_bounded(chunks_after(data, receive), MAX_BODY_BYTES, _TOO_LARGE)
             return data
         except asyncio.CancelledError:

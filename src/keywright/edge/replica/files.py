@@ -1,9 +1,11 @@
-"""Owns the replica's files: the LMDB environment, its databases, who may use them, and whether they can be trusted.
+"""Owns the replica's files: the LMDB environment, its databases, and whether they can be trusted.
 
-A process that has the environment open holds a shared lock on `in-use.lock` for as long. Only a process that gets that
-lock alone may judge the files and replace them, so they are never taken from under another process's feet, and two
-workers that start at once don't both replace them. A process that meets broken pages while it runs writes `condemned`;
-every process that sees it lets go of the files, and the first that is alone with them replaces them.
+Who may use and replace them is in in_use.py. A process that meets broken pages while it runs condemns the files; every
+process that sees that lets go of them, and the first that is alone with them replaces them.
+
+LMDB's own writer lock is let go of by whoever dies, but not by whoever is stopped in the middle of a write. So a lock
+stands before it that can be waited for without end in sight: `write` gives up, with WriterStopped, on a holder that
+doesn't move, and the files go the way of broken ones.
 
 A process that only reads another one's replica (policy/shared.py) keeps to the same rules but never judges, makes or
 replaces files.
@@ -12,22 +14,30 @@ replaces files.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import itertools
 import logging
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import lmdb
 
+from keywright.edge.heartbeat_lock import HeartbeatLock, Held, HolderStill
+from keywright.edge.replica import in_use
+from keywright.edge.replica.in_use import InUse
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
 MAP_SIZE = 64 * 1024**3
 """Address space, not disk or memory: LMDB's file grows as it is filled. It is doubled when it is full."""
+STOPPED_WRITER_SECONDS = 5.0
+"""Longer than the leader's lease: whoever follows is replaced first."""
+REPLACE_TRY_SECONDS = 0.1
 FORMAT = b"2"
 """What an empty replica has, so that the version before can be gone back to for as long as nothing needs more."""
 FORMAT_WITH_POWERS = b"3"
@@ -38,13 +48,32 @@ BROKEN = (
 )  # fmt: skip
 """What LMDB, or the decoding of a record, raises on bytes that neither of them wrote."""
 _DATABASES = (b"meta", b"buckets", b"bucket_names", b"consumers", b"keys")
-_DATABASES_WITH_POWERS = (b"buckets3", b"consumers3", b"keys3")
-"""Beside those that readers of format 2 open: what they would misjudge stands where they don't look."""
-_DATABASE_COUNT = len(_DATABASES + _DATABASES_WITH_POWERS)
+_LATER_DATABASES = (b"endings", b"buckets3", b"consumers3", b"keys3")
+"""What earlier versions did without: made where it is missing. What readers of format 2 would misjudge stands in those
+with a 3, where they do not look.
+"""
 
 
 class ReplicaBroken(Exception):
     """The files are not a replica of this format, or no longer: they must be replaced, and filled from the record."""
+
+
+class ReplicaFull(OSError):
+    """There is no room on the disk for what was to be written; nothing was."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ENOSPC, f"the disk of {path} is full")
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class WriterStopped(ReplicaBroken):
+    """A process holds the replica's writer lock and doesn't move: nothing can be written into these files any more."""
+
+
+class FilesReplaced(ReplicaBroken):
+    """Other files have taken the place of these, in which nothing is wrong for all that is known."""
 
 
 class OtherFormat(ReplicaBroken):
@@ -54,21 +83,23 @@ class OtherFormat(ReplicaBroken):
 class Files:
     """The open environment. `begin(db)` starts a read transaction; dropping or leaving that ends it."""
 
-    def __init__(
-        self, path: Path, map_size: int, lock: int, *, is_alone: bool = False, is_reader: bool = False
-    ) -> None:
+    def __init__(self, path: Path, map_size: int, use: InUse, *, is_reader: bool = False) -> None:
         """Use `Files.open` or `Files.open_to_read`."""
         self.path = path
         self.map_size = map_size
-        self._lock = lock
+        self._use = use
         self._inode = 0
+        self._writing = path / in_use.WRITING
+        self._held: Held | None = None
         self._env = lmdb.open(
-            str(path), map_size=map_size, max_dbs=_DATABASE_COUNT, max_readers=512, max_spare_txns=1, mode=0o600,
-            readonly=is_reader, create=not is_reader,
+            str(path), map_size=map_size, max_dbs=len(_DATABASES) + len(_LATER_DATABASES), max_readers=512,
+            max_spare_txns=1, mode=0o600, readonly=is_reader, create=not is_reader,
         )  # fmt: skip
         try:
             self._inode = (path / "data.mdb").stat().st_ino
-            if is_alone or is_reader:
+            if not use.is_current:
+                raise FilesReplaced("the files were replaced")
+            if use.is_alone or is_reader:
                 self._check_length()
             self._open_databases(is_reader=is_reader)
             if not is_reader:
@@ -79,66 +110,57 @@ class Files:
         self.begin = self._env.begin
 
     @classmethod
-    def open(cls, path: Path, map_size: int, probe: Callable[[Files], object], *, replace: bool = False) -> Files:
+    def open(
+        cls,
+        path: Path,
+        map_size: int,
+        probe: Callable[[Files], object],
+        *,
+        replace: bool = False,
+        abandon_seconds: float | None = None,
+    ) -> Files:
         """Open or make the files in a directory; `probe` raises one of BROKEN if they don't hold what they should.
 
-        Raises ReplicaBroken; with `replace`, only while another process uses the broken files.
+        Raises ReplicaBroken; with `replace`, only while another process uses the broken files. With `abandon_seconds`
+        it waits so long for that one, and then for none that has been asked to let go and has not.
         """
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(path / "in-use.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            is_alone = _try_lock(lock)
-            if not is_alone:
-                # Waits for a process that is judging the files, not for those that use them.
-                fcntl.flock(lock, fcntl.LOCK_SH)
+        deadline = time.monotonic() + (abandon_seconds or 0.0)
+        while True:
             try:
-                files = cls._open_sound(lambda: cls(path, map_size, lock, is_alone=is_alone), probe)
+                return cls._open(path, map_size, probe, replace=replace)
             except ReplicaBroken as error:
-                if not (replace and is_alone):
-                    if replace and not isinstance(error, OtherFormat):
-                        # For those who use these files: they let go, and the next attempt finds itself alone.
-                        (path / "condemned").touch(mode=0o600)
+                if not replace or abandon_seconds is None or isinstance(error, OtherFormat):
                     raise
-                _log.warning("the replica in %s is broken (%s): it is replaced, and filled again", path, error)
-                for name in ("data.mdb", "lock.mdb", "condemned"):
-                    (path / name).unlink(missing_ok=True)
-                files = cls._open_sound(lambda: cls(path, map_size, lock, is_alone=is_alone), probe)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-        except BaseException:
-            os.close(lock)
-            raise
-        return files
+                with in_use.abandoning(path) as use:
+                    if use is not None:
+                        _log.warning("processes that don't let go of the replica in %s are left with it", path)
+                        return cls._replace(path, map_size, probe, use, error, are_abandoned=True)
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(REPLACE_TRY_SECONDS)
 
     @classmethod
     def open_to_read(cls, path: Path, probe: Callable[[Files], object]) -> Files:
         """Open another process's files. Raises ReplicaBroken or, when they are not there or not for us, OSError."""
         (path / "data.mdb").stat()
-        if (path / "condemned").exists():
+        if in_use.is_condemned(path):
             # Not even the lock is touched: the process that is to replace the files must get it alone.
             raise ReplicaBroken("broken pages were met")
-        # Made by whoever keeps the replica, before its other files.
-        lock = os.open(path / "in-use.lock", os.O_RDONLY | os.O_CLOEXEC)
+        use = InUse.enter_to_read(path)
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            return cls._open_sound(lambda: cls(path, MAP_SIZE, lock, is_reader=True), probe)
+            return cls._open_sound(lambda: cls(path, MAP_SIZE, use, is_reader=True), probe)
         except BaseException:
-            os.close(lock)
+            use.leave()
             raise
-
-    @property
-    def records(self) -> tuple[Any, ...]:
-        """The databases of what a snapshot replaces."""
-        return self.buckets, self.bucket_names, self.consumers, self.keys, self.buckets3, self.consumers3, self.keys3
 
     def close(self) -> None:
         self._env.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._use.leave()
 
     @property
     def is_open(self) -> bool:
-        return self._lock >= 0
+        return not self._use.is_over
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Any]:
@@ -151,15 +173,28 @@ class Files:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Any]:
-        """The write transaction; commits when left. When the map is full it is doubled, and MapFullError raised."""
+        """The write transaction; commits when left. When the map is full it is doubled, and MapFullError raised.
+
+        Raises ReplicaFull, ReplicaBroken: WriterStopped, too. A transaction of more than a second or two is kept alive
+        by calls of `beat`.
+        """
         try:
-            with self._begin(write=True) as tx:
+            with self._turn_to_write(), self._begin(write=True) as tx:
                 yield tx
         except lmdb.MapFullError:
             self._env.set_mapsize(self._env.info()["map_size"] * 2)
             raise
+        except lmdb.DiskError as error:
+            raise ReplicaFull(self.path) from error
         except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
             raise ReplicaBroken(str(error)) from error
+
+    def beat(self) -> None:
+        """Say that this process still moves, if it is the one that writes. From any thread."""
+        held = self._held
+        if held is not None:
+            with contextlib.suppress(OSError):
+                held.beat()
 
     def rows_from(self, tx: Any, db: Any, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` rows of a database, and the one after them, which tells where to go on."""
@@ -172,12 +207,11 @@ class Files:
 
     def mark_corrupt(self) -> None:
         """Let every process that uses these files know that they are broken, if this one may write there."""
-        with contextlib.suppress(OSError):
-            (self.path / "condemned").touch(mode=0o600)
+        in_use.condemn(self.path)
 
     @property
     def is_marked_corrupt(self) -> bool:
-        return (self.path / "condemned").exists()
+        return in_use.is_condemned(self.path)
 
     @property
     def is_replaced(self) -> bool:
@@ -186,15 +220,6 @@ class Files:
             return (self.path / "data.mdb").stat().st_ino != self._inode
         except FileNotFoundError:
             return True
-
-    @contextlib.contextmanager
-    def try_lock(self, name: str) -> Iterator[bool]:
-        """Hold a lock among all processes on this replica, or yield False at once."""
-        lock = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            yield _try_lock(lock)
-        finally:
-            os.close(lock)
 
     @property
     def used_bytes(self) -> int:
@@ -213,9 +238,67 @@ class Files:
         return int(self._env.reader_check())
 
     @classmethod
+    def _open(cls, path: Path, map_size: int, probe: Callable[[Files], object], *, replace: bool) -> Files:
+        use = InUse.enter(path)
+        try:
+            try:
+                if in_use.is_condemned(path):
+                    raise ReplicaBroken("broken pages were met")
+                files = cls._open_sound(lambda: cls(path, map_size, use), probe)
+            except ReplicaBroken as error:
+                if isinstance(error, FilesReplaced):
+                    raise
+                if replace and use.is_alone:
+                    return cls._replace(path, map_size, probe, use, error)
+                if replace and not isinstance(error, OtherFormat):
+                    # For those who use these files: they let go, and the next attempt finds itself alone.
+                    in_use.condemn(path)
+                raise
+            use.share()
+        except BaseException:
+            use.leave()
+            raise
+        return files
+
+    @classmethod
+    def _replace(
+        cls,
+        path: Path,
+        map_size: int,
+        probe: Callable[[Files], object],
+        use: InUse,
+        error: ReplicaBroken,
+        *,
+        are_abandoned: bool = False,
+    ) -> Files:
+        _log.warning("the replica in %s is broken (%s): it is replaced, and filled again", path, error)
+        in_use.remove_files(path, are_abandoned=are_abandoned)
+        files = cls._open_sound(lambda: cls(path, map_size, use), probe)
+        use.share()
+        return files
+
+    @contextlib.contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """LMDB's own lock is entered by nobody but who holds this one, so that nobody is ever stuck in it."""
+        try:
+            held = HeartbeatLock(self._writing, lease_seconds=STOPPED_WRITER_SECONDS).wait()
+        except HolderStill as error:
+            raise WriterStopped(f"process {error.holder} holds its writer lock and doesn't move") from None
+        self._held = held
+        try:
+            if self.is_replaced:
+                raise FilesReplaced("the files were replaced")
+            yield
+        finally:
+            self._held = None
+            held.release()
+
+    @classmethod
     def _open_sound(cls, new: Callable[[], Files], probe: Callable[[Files], object]) -> Files:
         try:
             files = new()
+        except FileNotFoundError as error:
+            raise FilesReplaced("the files were replaced") from error
         except BROKEN as error:
             raise ReplicaBroken(str(error)) from error
         try:
@@ -244,34 +327,38 @@ class Files:
             raise ReplicaBroken(f"data.mdb has {length} bytes of {used}")
 
     def _open_databases(self, *, is_reader: bool) -> None:
-        known = self._env.stat()["entries"]
-        if known == 0:
-            self._make_databases(_DATABASES, is_reader=is_reader)
-        # What is no replica at all lacks these.
-        opened = [self._env.open_db(name, create=False) for name in _DATABASES]
-        self.meta, self.buckets, self.bucket_names, self.consumers, self.keys = opened
-        if known < _DATABASE_COUNT:
-            self._make_databases(_DATABASES_WITH_POWERS, is_reader=is_reader)
-        opened = [self._env.open_db(name, create=False) for name in _DATABASES_WITH_POWERS]
-        self.buckets3, self.consumers3, self.keys3 = opened
-        with self._begin(write=False) as tx:
-            if tx.get(b"format", db=self.meta) not in (FORMAT, FORMAT_WITH_POWERS):
-                raise OtherFormat("another format")
+        if self._env.stat()["entries"] == 0:
+            if is_reader:
+                raise ReplicaBroken("it is being made")
+            # Two processes may get here together; each step is the same the second time.
+            with self.write() as tx:
+                for name in _DATABASES:
+                    db = self._env.open_db(name, txn=tx)
+                    if name == b"meta":
+                        tx.put(b"format", FORMAT, db=db, overwrite=False)
+        # py-lmdb opens a database in a transaction that writes, and holds the interpreter while it waits for it.
+        with contextlib.nullcontext() if is_reader else self._turn_to_write():
+            opened = [self._env.open_db(name, create=False) for name in _DATABASES]
+            self.meta, self.buckets, self.bucket_names, self.consumers, self.keys = opened
+            with self._begin(write=False) as tx:
+                if tx.get(b"format", db=self.meta) not in (FORMAT, FORMAT_WITH_POWERS):
+                    raise OtherFormat("another format")
+            later = [self._open_later(name, is_reader=is_reader) for name in _LATER_DATABASES]
+            self.endings, self.buckets3, self.consumers3, self.keys3 = later
 
-    def _make_databases(self, names: Collection[bytes], *, is_reader: bool) -> None:
-        if is_reader:
-            raise ReplicaBroken("it is being made, or whoever keeps it has an older version of Keywright")
-        # Two processes may get here together; each step is the same the second time.
-        with self._begin(write=True) as tx:
-            for name in names:
-                db = self._env.open_db(name, txn=tx)
-                if name == b"meta":
-                    tx.put(b"format", FORMAT, db=db, overwrite=False)
+    @property
+    def records(self) -> tuple[Any, ...]:
+        """The databases of what a snapshot replaces."""
+        return self.buckets, self.bucket_names, self.consumers, self.keys, self.buckets3, self.consumers3, self.keys3
 
+    @property
+    def has_powers(self) -> bool:
+        """Whether records may have powers here; not in files that an earlier version keeps, and this one reads."""
+        return self.keys3 is not None
 
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    def _open_later(self, name: bytes, *, is_reader: bool) -> Any:
+        """None for a mere reader of files that an earlier version keeps."""
+        try:
+            return self._env.open_db(name, create=not is_reader)
+        except (lmdb.NotFoundError, lmdb.ReadonlyError):
+            return None

@@ -10,13 +10,12 @@ What can't be read is not known, and a lag that is not known is endless.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keywright.runtime import atomic_file
+from keywright.edge.note_file import NoteFile
 
 if TYPE_CHECKING:
     from keywright.runtime.clock import Clock
@@ -43,12 +42,11 @@ class SyncClock:
     """
 
     def __init__(self, path: Path | None, clock: Clock, *, boot_id: str | None = None) -> None:
-        self._path = path
+        self._file = None if path is None else NoteFile(path, _log)
         self._clock = clock
         self._boot_id = boot_id or find_boot_id()
         self._at = -math.inf
         self._written_at = self._read_at = -math.inf
-        self._has_warned = False
 
     @property
     def at(self) -> float:
@@ -56,9 +54,9 @@ class SyncClock:
         now = self._clock.elapsed()
         # What this process learnt itself is newer than the file; if it is older, another process may follow.
         is_old = now - self._at > WRITE_SECONDS and now - self._read_at >= READ_SECONDS
-        if self._path is not None and is_old:
+        if self._file is not None and is_old:
             self._read_at = now
-            noted = self._read(self._path, now)
+            noted = self._read(self._file, now)
             # Only then: another thread may take note of a moment while this one reads the file.
             self._at = max(self._at, noted)
         return self._at
@@ -73,27 +71,22 @@ class SyncClock:
             return
         self._at = at
         now = self._clock.elapsed()
-        if self._path is not None and now - self._written_at >= WRITE_SECONDS:
+        if self._file is not None and now - self._written_at >= WRITE_SECONDS:
             self._written_at = now
-            self._write(self._path, now)
+            self._write(self._file, now)
 
     def advance_to_wall(self, wall: float) -> None:
         """Take note that it was in step at this time of day, by a clock that may be an hour off."""
         self.advance(max(self.at, self._at_wall(wall, self._clock.elapsed())))
 
-    def _write(self, path: Path, now: float) -> None:
+    def _write(self, file: NoteFile, now: float) -> None:
         noted = {"boot": self._boot_id, "elapsed": self._at, "wall": self._clock.millis() / 1000 - (now - self._at)}
         # No fsync: what a power cut leaves of it is older, or unreadable, and so errs towards a longer lag.
-        try:
-            atomic_file.write(path, json.dumps(noted).encode(), is_durable=False)
-        except OSError as error:
-            if not self._has_warned:
-                self._has_warned = True
-                _log.warning("can't write %s: %s", path, error.strerror)
+        file.write(noted)
 
-    def _read(self, path: Path, now: float) -> float:
+    def _read(self, file: NoteFile, now: float) -> float:
         try:
-            noted = json.loads(path.read_text())
+            noted = file.read()
             boot, at, wall = noted["boot"], float(noted["elapsed"]), float(noted["wall"])
         except (OSError, ValueError, LookupError, TypeError):
             return -math.inf

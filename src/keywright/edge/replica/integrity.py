@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from keywright.edge.replica import records
-from keywright.edge.replica.files import BROKEN, MAP_SIZE, Files, ReplicaBroken
+from keywright.edge.replica import in_use, records
+from keywright.edge.replica.files import BROKEN, MAP_SIZE, Files, ReplicaBroken, WriterStopped
 
 STEP_RECORDS = 2000
 PAUSE_SECONDS = 0.02
@@ -32,7 +32,7 @@ class IntegrityCheck:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._databases = files.records
+        self._databases = (*files.records, files.endings)
         self._has_walked = False
         self._database = 0
         """The index of the database that the next step looks at."""
@@ -79,6 +79,8 @@ def probe(files: Files) -> None:
             (files.consumers, records.consumer_put), (files.keys, records.key_put),
             (files.consumers3, records.consumer_put3), (files.keys3, records.key_put3),
         ):  # fmt: skip
+            if db is None:
+                continue
             with tx.cursor(db) as cursor:
                 for move in (cursor.first, cursor.last):
                     if move():
@@ -105,11 +107,17 @@ def main(path: Path) -> int:
     # It takes the time that others leave.
     os.nice(10)
     try:
-        with contextlib.closing(Files.open(path, MAP_SIZE, probe)) as files, files.try_lock("audit.lock") as is_ours:
+        with (
+            contextlib.closing(Files.open(path, MAP_SIZE, probe)) as files,
+            in_use.alone_at(path, "audit.lock") as is_ours,
+        ):
             # Another process's check is as good.
             check = IntegrityCheck(files)
             while is_ours and not check.step(STEP_RECORDS) and os.getppid() == parent:
                 time.sleep(PAUSE_SECONDS)
+    except WriterStopped:
+        # It is no damage, and whoever wants to write sees to it.
+        return 0
     except (ReplicaBroken, *BROKEN) as error:
         print(f"the replica in {path} is damaged: {error}", file=sys.stderr, flush=True)  # noqa: T201
         return DAMAGED

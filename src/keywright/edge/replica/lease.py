@@ -10,13 +10,12 @@ as freshness.py does. What can't be read is over.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from typing import TYPE_CHECKING
 
+from keywright.edge.note_file import NoteFile
 from keywright.edge.replica.freshness import SLOW_CLOCK_SECONDS, find_boot_id
-from keywright.runtime import atomic_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +45,7 @@ class Lease:
     ) -> None:
         """`seconds` is the edge's own setting: so long it may be out of step, for `lag_seconds`, or unheard."""
         self.seconds = seconds
-        self._path = path
+        self._file = NoteFile(path, _log, so="writes wait for this edge")
         self._clock = clock
         self._lag_seconds = lag_seconds
         self._boot_id = boot_id or find_boot_id()
@@ -54,7 +53,6 @@ class Lease:
         self._seconds_noted: float | None = None
         """The setting of whoever wrote the file: who merely reads this replica has none."""
         self._read_at = self._written_at = -math.inf
-        self._has_warned = False
 
     def is_over(self) -> bool:
         """Whether no key may be answered for."""
@@ -120,20 +118,15 @@ class Lease:
         until = None if math.isinf(self._until) else self._until
         wall = self._clock.millis() / 1000
         noted = {"boot": self._boot_id, "until": until, "elapsed": now, "wall": wall, "lease": self.seconds}
-        try:
-            atomic_file.write(self._path, json.dumps(noted).encode(), is_durable=is_durable)
-        except OSError as error:
-            if not self._has_warned:
-                self._has_warned = True
-                _log.warning("can't write %s, so writes wait for this edge: %s", self._path, error.strerror)
-            return False
-        self._written_at = now
-        return True
+        is_written = self._file.write(noted, is_durable=is_durable)
+        if is_written:
+            self._written_at = now
+        return is_written
 
     def _read(self, now: float) -> float:
         """Until when, in seconds of `Clock.elapsed`."""
         try:
-            noted = json.loads(self._path.read_text())
+            noted = self._file.read()
             self._seconds_noted = None if noted["lease"] is None else float(noted["lease"])
             if noted["until"] is None:
                 return math.inf

@@ -6,24 +6,29 @@ judged elsewhere (validator.py); how files are opened and records laid out, too 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import lmdb
 
 from keywright.domain.powers import FEATURES, UnknownPower, inheriting
-from keywright.edge.replica import records
+from keywright.edge.replica import endings, records
 from keywright.edge.replica.files import ReplicaBroken
+from keywright.edge.replica.in_use import LOOK_SECONDS
+from keywright.edge.replica.rows import find_consumer, find_key_put, is_garbage, read_cursor
 from keywright.protocol.changes import Cursor
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
+    from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.files import Files
     from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.records import BucketRecord
-    from keywright.protocol.changes import BucketPut, Change
+    from keywright.protocol.changes import BucketPut, Change, KeyPut
 
 CACHED_RECORDS = 20_000
 """How many decoded records one process keeps in memory, at most 2 KiB each and mostly far smaller."""
@@ -66,13 +71,17 @@ class ReplicaReader:
         self.lease: Lease | None = None
         """Until when anything may be answered."""
         self._view = _View(-1, is_ready=False)
+        self._elapsed = Clock().elapsed
+        self._looked_at = -math.inf
 
     def find(self, bucket: str, digest: bytes) -> tuple[KeyRecord | None, ConsumerRecord | None] | None:
         """The key with this digest and its consumer, each None when there is none; None when there is no such bucket.
 
-        Raises NotReady without a snapshot, Stale when the bucket's owner would rather have no answer, lmdb.Error or
-        ValueError when the files can't be read.
+        Raises NotReady without a snapshot or when the files were replaced, Stale when the bucket's owner would rather
+        have no answer, lmdb.Error or ValueError when the files can't be read.
         """
+        if self._elapsed() - self._looked_at >= LOOK_SECONDS:
+            self._look()
         if self.lease is not None and self.lease.is_over():
             raise Stale(_LEASE_IS_OVER)
         files = self._files
@@ -138,19 +147,19 @@ class ReplicaReader:
             if value is None:
                 return None
             key = records.decode_key3(records.checked(name, value))
-        number = value[:8]
-        consumer = None
-        for db, decode in ((files.consumers, records.decode_consumer), (files.consumers3, records.decode_consumer3)):
-            owner = tx.get(number, None, db)
-            if owner is not None and owner[:4] == bucket.prefix:
-                consumer = decode(records.checked(number, owner))
-                break
+        number, consumer = value[:8], None
+        owner, has_powers = find_consumer(files, tx, number)
+        if owner is not None and owner[:4] == bucket.prefix:
+            decode = records.decode_consumer3 if has_powers else records.decode_consumer
+            consumer = decode(records.checked(number, owner))
         if consumer is not None and bucket.default_scopes is not None:
             consumer = consumer._replace(powers=inheriting(consumer.powers, bucket.default_scopes))
         return key, consumer
 
     def find_bucket(self, name: str) -> BucketRecord | None:
         """The bucket of this name. Raises as `find` does."""
+        if self._elapsed() - self._looked_at >= LOOK_SECONDS:
+            self._look()
         with self._files.read() as tx:
             view = self._view
             if view.tx_id != tx.id():
@@ -177,9 +186,17 @@ class ReplicaReader:
     def find_cursor(self) -> Cursor | None:
         """The cursor for who only tells of it: None, too, when the replica can't be read."""
         try:
+            self._look()
             return self.cursor
-        except (lmdb.Error, ReplicaBroken):
+        except (lmdb.Error, ReplicaBroken, NotReady):
             return None
+
+    @property
+    def pepper_check(self) -> str | None:
+        """Of the snapshot that is here, whether it is of this process's pepper or not."""
+        with self._files.read() as tx:
+            value = tx.get(b"pepper", db=self._files.meta)
+            return None if value is None else value.decode()
 
     @property
     def deployment_id(self) -> str | None:
@@ -204,6 +221,8 @@ class ReplicaReader:
             (files.consumers, records.consumer_put), (files.consumers3, records.consumer_put3),
             (files.keys, records.key_put), (files.keys3, records.key_put3),
         )  # fmt: skip
+        if not files.has_powers:
+            parts = (parts[0], parts[2])
         db, decode = parts[position.database]
         with files.read() as tx:
             rows = files.rows_from(tx, db, position.name, limit)
@@ -216,6 +235,47 @@ class ReplicaReader:
             return puts, PagePosition(position.database, rows[limit][0])
         following = position.database + 1
         return puts, PagePosition(following) if following < len(parts) else None
+
+    def has_row(self, name: bytes, *, is_keys: bool) -> bool:
+        files = self._files
+        with files.read() as tx:
+            if is_keys:
+                return tx.get(name, db=files.keys) is not None or (
+                    files.has_powers and tx.get(name, db=files.keys3) is not None
+                )
+            return find_consumer(files, tx, name)[0] is not None
+
+    def find_key(self, bucket_number: int, digest: bytes) -> KeyPut | None:
+        name = records.pack_bucket_number(bucket_number) + digest
+        with self._files.read() as tx:
+            return find_key_put(self._files, tx, name)
+
+    @property
+    def count(self) -> int:
+        files = self._files
+        counted = (files.keys, files.consumers, files.keys3, files.consumers3)
+        with files.read() as tx:
+            return sum(int(tx.stat(db)["entries"]) for db in counted if db is not None)
+
+    def has_been_at(self, cursor: Cursor) -> bool:
+        with self._files.read() as tx:
+            return endings.has_been_at(self._files, tx, cursor)
+
+    def endings_since(self, cursor: Cursor) -> tuple[Cursor, list[Ending]] | None:
+        with self._files.read() as tx:
+            now = read_cursor(self._files, tx, self._pepper_check)
+            if now is None or now == cursor:
+                return None if now is None else (now, [])
+            found = endings.since(self._files, tx, cursor)
+            return None if found is None else (now, found)
+
+    def _look(self) -> None:
+        """Raise NotReady when other files have taken the place of these, as they may have while this process was
+        stopped: those who have moved on don't write here any more.
+        """
+        if self._files.is_replaced:
+            raise NotReady("the files were replaced")
+        self._looked_at = self._elapsed()
 
     def _new_view(self, tx: Any) -> _View:
         is_ready = read_cursor(self._files, tx, self._pepper_check) is not None
@@ -243,28 +303,8 @@ class ReplicaReader:
     def _read_bucket(self, tx: Any, name: bytes, kept: bytes) -> BucketRecord:
         record = records.read_bucket(name, kept)
         number = record.prefix
-        beside = tx.get(number, None, self._files.buckets3)
+        beside = tx.get(number, None, self._files.buckets3) if self._files.has_powers else None
         return record if beside is None else records.with_bucket3(record, records.checked(number, beside))
-
-
-def read_cursor(files: Files, tx: Any, pepper_check: str) -> Cursor | None:
-    """The cursor as this transaction sees it; None as for `ReplicaReader.cursor`."""
-    revision = tx.get(b"revision", db=files.meta)
-    if revision is None or tx.get(b"pepper", db=files.meta) != pepper_check.encode():
-        return None
-    return Cursor(records.unpack_number(revision), *records.decode_stamp(tx.get(b"stamp", b"", db=files.meta)))
-
-
-def is_garbage(files: Files, tx: Any, db: Any, name: bytes, value: bytes) -> bool:
-    """Whether a row of consumers or keys can't be reached any more: its bucket or its consumer was deleted."""
-    is_key = db is files.keys or db is files.keys3
-    bucket = (name if is_key else value)[: records.BUCKET_NUMBER_BYTES]
-    if tx.get(bucket, db=files.bucket_names) is None:
-        return True
-    if not is_key:
-        return False
-    owners = (tx.get(value[:8], db=owner_db) for owner_db in (files.consumers, files.consumers3))
-    return not any(owner is not None and owner[: records.BUCKET_NUMBER_BYTES] == bucket for owner in owners)
 
 
 class _View:

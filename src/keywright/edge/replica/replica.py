@@ -12,28 +12,45 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Protocol
 
+import lmdb
+
+from keywright.domain.powers import UnknownPower
+from keywright.domain.unset import UNSET, Unset
+from keywright.edge.heartbeat_lock import HeartbeatLock
 from keywright.edge.replica import integrity
-from keywright.edge.replica.files import MAP_SIZE, Files, ReplicaBroken
+from keywright.edge.replica.files import MAP_SIZE, Files, ReplicaBroken, ReplicaFull
 from keywright.edge.replica.reader import NotReady, PagePosition, ReplicaReader, Stale
-from keywright.edge.replica.writer import Gap, ReplicaWriter, WrongPepper
+from keywright.edge.replica.writer import Gap, Overtaken, ReplicaWriter, WrongPepper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.lease import Lease
-    from keywright.protocol.changes import Batch, BucketPut, Change, Cursor
+    from keywright.protocol.changes import Batch, BucketPut, Change, Cursor, KeyPut
+    from keywright.runtime.disk import Disk
 
     Guard = AbstractContextManager[object]
 
-__all__ = ["Gap", "NotReady", "Observer", "PagePosition", "Replica", "ReplicaBroken", "Stale", "WrongPepper"]
+__all__ = [
+    "UNREADABLE", "Gap", "NotReady", "Observer", "Overtaken", "PagePosition", "Replica", "ReplicaBroken", "ReplicaFull",
+    "Stale", "WrongPepper",
+]  # fmt: skip
+
+ABANDON_SECONDS = 10.0
+"""How long a process that starts waits for others to let go of broken files."""
+FOLLOWING, LOADING = "following.lock", "loading.lock"
+"""Names of locks: of the process that follows the record, and of the one that loads a snapshot."""
+UNREADABLE = (lmdb.Error, ReplicaBroken, UnknownPower, ValueError, LookupError, TypeError)
+"""What reading a replica may raise when its files can't be read, or not any more."""
 
 
 class Observer(Protocol):
     """Somebody who is told, on the writer's thread, what this process has committed to the replica."""
 
-    def applied(self, batch: Batch) -> None: ...
+    def applied(self, batch: Batch, endings: Sequence[Ending]) -> None: ...
     def replaced(self) -> None: ...
     def swept(self, *, is_keys: bool, names: list[bytes]) -> None: ...
 
@@ -52,6 +69,8 @@ class Replica:
     """
 
     observer: Observer | None = None
+    disk: Disk | None = None
+    """Whose reserve is used when there is no room for what was committed; None where nobody looks after it."""
     _lease: Lease | None = None
 
     def __init__(
@@ -89,9 +108,12 @@ class Replica:
         map_size: int = MAP_SIZE,
         lag_seconds: Callable[[], float] = _unknown_lag,
         guard: Guard | None = None,
+        abandon_seconds: float | None = None,
     ) -> Replica:
-        """Open the replica; an empty one takes the place of a broken one, unless another process still uses that."""
-        files = Files.open(path, map_size, integrity.probe, replace=True)
+        """Open the replica; an empty one takes the place of a broken one, unless another process still uses that
+        (`abandon_seconds`: for how long, see `Files.open`).
+        """
+        files = Files.open(path, map_size, integrity.probe, replace=True, abandon_seconds=abandon_seconds)
         return cls(files, pepper_check, lag_seconds=lag_seconds, guard=guard)
 
     @classmethod
@@ -111,17 +133,24 @@ class Replica:
         with self._guard:
             self._files.close()
 
-    def reopen(self) -> None:
+    def reopen(self, *, abandon: bool = False) -> None:
         """Close, and open or replace again: the cure when the files turned out to be broken while in use.
 
-        Raises ReplicaBroken while other processes still use the broken files.
+        Raises ReplicaBroken while other processes still use the broken files; with `abandon`, which is for who has what
+        fills new ones, only for as long as they may be about to let go.
         """
         self.close()
-        self._use(Files.open(self._files.path, self._files.map_size, integrity.probe, replace=True))
+        path, map_size, abandon_seconds = self._files.path, self._files.map_size, 0.0 if abandon else None
+        self._use(Files.open(path, map_size, integrity.probe, replace=True, abandon_seconds=abandon_seconds))
 
     def bind(self, lease: Lease) -> None:
         """Answer only while this lease lasts."""
         self._lease = self._reader.lease = lease
+
+    @property
+    def is_lease_over(self) -> bool:
+        """Whether no key may be answered for, whatever its bucket says."""
+        return self._lease is not None and self._lease.is_over()
 
     # -- reading: see ReplicaReader -----------------------------------------------------------------------------------
 
@@ -139,6 +168,10 @@ class Replica:
         return self._reader.find_cursor()
 
     @property
+    def pepper_check(self) -> str | None:
+        return self._reader.pepper_check
+
+    @property
     def deployment_id(self) -> str | None:
         return self._reader.deployment_id
 
@@ -147,6 +180,27 @@ class Replica:
 
     def page(self, position: PagePosition, limit: int) -> tuple[list[Change], PagePosition | None]:
         return self._reader.page(position, limit)
+
+    @property
+    def count(self) -> int:
+        """How many keys and consumers there are, with those that are yet to be swept."""
+        return self._reader.count
+
+    def has_been_at(self, cursor: Cursor) -> bool:
+        """Whether it is known to have been there, on its way to where it is."""
+        return self._reader.has_been_at(cursor)
+
+    def has_row(self, name: bytes, *, is_keys: bool) -> bool:
+        """Whether there is a key, or a consumer, under this name of its row."""
+        return self._reader.has_row(name, is_keys=is_keys)
+
+    def find_key(self, bucket_number: int, digest: bytes) -> KeyPut | None:
+        """The key itself, whatever has become of its bucket and its consumer."""
+        return self._reader.find_key(bucket_number, digest)
+
+    def endings_since(self, cursor: Cursor) -> tuple[Cursor, list[Ending]] | None:
+        """Where the replica is, and what ended since it was at `cursor`; None where that is not known (any more)."""
+        return self._reader.endings_since(cursor)
 
     def records(self) -> list[Change]:
         """Every record that can be reached, as puts in the order of a snapshot: a list, for tests and tools."""
@@ -160,13 +214,31 @@ class Replica:
     # -- writing: see ReplicaWriter -----------------------------------------------------------------------------------
 
     def apply(self, batch: Batch) -> Cursor:
-        cursor = self._writer.apply(batch)
+        try:
+            applied = self._writer.apply(batch)
+        except ReplicaFull:
+            if not self._make_room():
+                raise
+            applied = self._writer.apply(batch)
         if self.observer is not None:
-            self.observer.applied(batch)
-        return cursor
+            self.observer.applied(batch, applied.endings)
+        return applied.cursor
 
-    def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
-        self._writer.load(deployment_id, pepper_check, cursor, changes)
+    def load(
+        self,
+        deployment_id: str,
+        pepper_check: str,
+        cursor: Cursor,
+        changes: Iterable[Change],
+        *,
+        replaces: Cursor | Unset | None = UNSET,
+    ) -> None:
+        try:
+            self._writer.load(deployment_id, pepper_check, cursor, changes, replaces=replaces)
+        except ReplicaFull:
+            # For the next attempt.
+            self._make_room()
+            raise
         if self.observer is not None:
             self.observer.replaced()
 
@@ -193,6 +265,10 @@ class Replica:
         return self._files.is_marked_corrupt
 
     @property
+    def needs_reopening(self) -> bool:
+        return not self.is_open or self.is_marked_corrupt or self.is_replaced
+
+    @property
     def is_replaced(self) -> bool:
         """Whether the files that are open here are no longer those in the directory."""
         return self._files.is_replaced
@@ -210,17 +286,32 @@ class Replica:
         """Free the places of readers that died; they keep old pages from reuse. Returns how many there were."""
         return self._files.reader_check()
 
-    @contextlib.contextmanager
-    def loading(self) -> Iterator[bool]:
-        """Ask to be the one process that loads a snapshot; yields False, at once, when another one is."""
-        with self._files.try_lock("loading.lock") as is_ours:
-            yield is_ours
+    def beat(self) -> None:
+        """Say that this process still moves, in the middle of a write that takes long."""
+        self._files.beat()
+
+    def new_lock(self, name: str) -> HeartbeatLock:
+        """A lock among all processes on this replica, as this one sees it."""
+        return HeartbeatLock(self.path / name)
 
     @contextlib.contextmanager
     def following(self) -> Iterator[bool]:
-        """Ask to be the one process that follows the record into this replica; yields False, at once, if one does."""
-        with self._files.try_lock("following.lock") as is_ours:
-            yield is_ours
+        """Be the one process that writes what it has into this replica; yields False, at once, if another one is."""
+        held = self.new_lock(FOLLOWING).try_acquire()
+        try:
+            yield held is not None
+        finally:
+            if held is not None:
+                held.release()
+
+    def _make_room(self) -> bool:
+        """Whether there was a reserve to give up. What found no room is counted."""
+        if self.disk is None:
+            return False
+        is_given = self.disk.give_up()
+        if not is_given:
+            self.disk.refused["replica"] += 1
+        return is_given
 
     def _use(self, files: Files) -> None:
         self._files = files

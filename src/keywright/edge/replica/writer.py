@@ -10,13 +10,15 @@ leave behind are *garbage*, which `sweep` takes away bit by bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
 import lmdb
 
-from keywright.edge.replica import records
+from keywright.domain.unset import UNSET, Unset
+from keywright.edge.replica import endings, records
+from keywright.edge.replica.endings import Endings
 from keywright.edge.replica.files import FORMAT, FORMAT_WITH_POWERS
-from keywright.edge.replica.reader import is_garbage, read_cursor
+from keywright.edge.replica.rows import is_garbage, read_cursor
 from keywright.protocol.changes import (
     BucketDelete,
     BucketPut,
@@ -28,16 +30,23 @@ from keywright.protocol.changes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.files import Files
     from keywright.protocol.changes import Batch, Change, Cursor
 
 _T = TypeVar("_T")
+BEAT_CHANGES = 1000
+"""After so many changes of a snapshot others are told that this process still moves."""
 
 
 class Gap(Exception):
     """A batch follows a cursor that this replica has not been at: changes are missing, or are of another past."""
+
+
+class Overtaken(Exception):
+    """Another process has moved the replica since the snapshot was asked for, which may be older than that."""
 
 
 class WrongPepper(Exception):
@@ -52,6 +61,13 @@ class Swept:
     names: list[bytes]
 
 
+class Applied(NamedTuple):
+    """Where the replica is after a batch, and what that has ended: nothing if it had been applied before."""
+
+    cursor: Cursor
+    endings: Sequence[Ending]
+
+
 class ReplicaWriter:
     """Writes the open files, from any thread, each transaction on one. LMDB's writer lock puts all writers in a row."""
 
@@ -59,34 +75,50 @@ class ReplicaWriter:
         self._files = files
         self._pepper_check = pepper_check
 
-    def apply(self, batch: Batch) -> Cursor:
-        """Apply a batch that follows this replica's cursor, in one transaction; returns the cursor it has afterwards.
+    def apply(self, batch: Batch) -> Applied:
+        """Apply a batch that follows this replica's cursor, in one transaction; returns where that has led.
 
         A batch that follows an earlier revision is a repeat, or another process was faster: it is ignored, and what to
         ask for next is seen from the cursor. Raises Gap when changes before the batch are missing.
         """
         return self._write(lambda tx: self._apply(tx, batch))
 
-    def load(self, deployment_id: str, pepper_check: str, cursor: Cursor, changes: Iterable[Change]) -> None:
+    def load(
+        self,
+        deployment_id: str,
+        pepper_check: str,
+        cursor: Cursor,
+        changes: Iterable[Change],
+        *,
+        replaces: Cursor | Unset | None = UNSET,
+    ) -> None:
         """Replace everything by a snapshot, in one transaction: until it is whole, all readers keep what was there.
 
         Fastest with consumers in order of number and keys in order of bucket number and digest. `changes` may block,
-        and may raise: then nothing has happened. Raises WrongPepper for a snapshot that this process couldn't use.
+        and may raise: then nothing has happened. Raises WrongPepper for a snapshot that this process couldn't use, and
+        Overtaken when the replica isn't at the cursor `replaces` (None: nowhere) any more, if that is told.
         """
         if pepper_check != self._pepper_check:
             raise WrongPepper("the snapshot was made under another pepper than this process has")
         files = self._files
         # No second attempt here: `changes` can be read once only.
         with files.write() as tx:
+            if not isinstance(replaces, Unset):
+                found = read_cursor(files, tx, self._pepper_check)
+                if found != replaces:
+                    raise Overtaken(f"the replica went from {replaces} to {found} meanwhile")
             for db in files.records:
                 tx.drop(db, delete=False)
             tx.put(b"format", FORMAT, db=files.meta)
             tx.delete(b"sweep", db=files.meta)
-            for change in changes:
+            for number, change in enumerate(changes):
                 self._change(tx, change, append=True)
+                if not number % BEAT_CHANGES:
+                    files.beat()
             tx.put(b"deployment", deployment_id.encode(), db=files.meta)
             tx.put(b"pepper", pepper_check.encode(), db=files.meta)
             self._move(tx, cursor)
+            endings.begin(files, tx, cursor)
 
     def sweep(self, limit: int) -> Swept:
         """Look at up to `limit` records for garbage and remove it, going on where the last sweep stopped.
@@ -106,16 +138,19 @@ class ReplicaWriter:
             except lmdb.MapFullError:
                 continue  # The map has been doubled.
 
-    def _apply(self, tx: Any, batch: Batch) -> Cursor:
+    def _apply(self, tx: Any, batch: Batch) -> Applied:
         cursor = read_cursor(self._files, tx, self._pepper_check)
         if cursor is None or (cursor != batch.follows and cursor.revision <= batch.follows.revision):
             raise Gap(f"a batch follows {batch.follows}, the replica is at {cursor}")
         if cursor != batch.follows:
-            return cursor
+            return Applied(cursor, ())
+        ended = Endings(self._files, tx)
         for change in batch.changes:
+            ended.look_at(change)
             self._change(tx, change)
         self._move(tx, batch.cursor)
-        return batch.cursor
+        endings.note(self._files, tx, batch.follows, batch.cursor, ended.found)
+        return Applied(batch.cursor, ended.found)
 
     def _move(self, tx: Any, cursor: Cursor) -> None:
         tx.put(b"revision", records.pack_number(cursor.revision), db=self._files.meta)

@@ -1,8 +1,13 @@
 """Owns which of several processes on one replica follows the record, and what the others may say of it.
 
 The process that holds the replica's lock follows; the others only read, and try for the lock again and again, so that
-one of them takes over as soon as it is free: a lock is let go of by whoever dies. The one that follows, the
-leader, writes its status into a small file, by which every process can tell how the replica is doing.
+one of them takes over as soon as it is free (a lock is let go of by whoever dies) or as its holder has not moved for
+some seconds (heartbeat_lock.py). The one that follows, the leader, writes its status into a small file, by which every
+process can tell how the replica is doing.
+
+A leader that was stopped and overtaken may, when it moves again, finish the step that it was at before it finds out.
+That harms nothing: a batch or a snapshot is taken only by a replica that is still where it was when they were asked for
+(writer.py).
 """
 
 from __future__ import annotations
@@ -19,7 +24,8 @@ from typing import TYPE_CHECKING
 import lmdb
 
 from keywright.domain.models import to_iso
-from keywright.edge.replica.replica import ReplicaBroken
+from keywright.edge.mirror import MirrorStatus
+from keywright.edge.replica.replica import FOLLOWING, ReplicaBroken
 from keywright.edge.sync.presence import Presence
 from keywright.runtime import atomic_file, tasks
 
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from keywright.edge.heartbeat_lock import Held
     from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.replica import Replica
@@ -58,10 +65,11 @@ class LeaderElection:
         *,
         report: Callable[[], Awaitable[None]] | None = None,
         lease: Lease | None = None,
+        mirror_status: Callable[[], MirrorStatus] | None = None,
         say_goodbye: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`path` is the file in which the leader writes its status. `say_goodbye` is called when the last process on
-        the replica has ended as it was told to.
+        """`path` is the file in which the leader writes its status, and its mirror's. `say_goodbye` is called when the
+        last process on the replica has ended as it was told to.
         """
         self._replica = replica
         self._path = path
@@ -69,15 +77,18 @@ class LeaderElection:
         self._sync_clock = sync_clock
         self._report = report
         self._lease = lease
+        self._mirror_status = mirror_status
         self._presence = Presence(path.parent)
         self._say_goodbye = say_goodbye
         self._clock = clock
         self._started = clock.now()
         self._sync_loop: SyncLoop | None = None
+        self._lock = replica.new_lock(FOLLOWING)
+        self._held: Held | None = None
 
     @property
     def is_following(self) -> bool:
-        return self._sync_loop is not None
+        return self._sync_loop is not None and self._held is not None and self._held.is_current
 
     @property
     def is_synced(self) -> bool:
@@ -99,6 +110,15 @@ class LeaderElection:
     @property
     def reason(self) -> str | None:
         return self._sync_loop.reason if self._sync_loop else self._read().reason
+
+    @property
+    def mirror(self) -> MirrorStatus | None:
+        """How the mirror is doing that the leader keeps; None where there is none to be kept."""
+        if self._mirror_status is None:
+            return None
+        if self._sync_loop:
+            return self._mirror_status()
+        return self._read().mirror or MirrorStatus.unknown(NOBODY)
 
     @property
     def cursor(self) -> Cursor | None:
@@ -124,39 +144,64 @@ class LeaderElection:
     async def _run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
-                with self._replica.following() as is_ours:
-                    if is_ours:
-                        await self._follow(stop)
                 await self._renew_replica()
+                self._held = self._lock.try_acquire() or await self._take_over()
+                if self._held is not None:
+                    try:
+                        await self._follow(stop, self._held)
+                    finally:
+                        self._held.release()
             except (lmdb.Error, OSError, ReplicaBroken) as error:
                 _log.warning("can't use the replica: %s: %s", type(error).__name__, error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), TRY_SECONDS)
+            await tasks.pause(stop, TRY_SECONDS)
 
-    async def _follow(self, stop: asyncio.Event) -> None:
+    async def _take_over(self) -> Held | None:
+        """The lock of a leader that has stopped moving, if there is one."""
+        if not self._lock.is_still:
+            return None
+        holder, held = self._lock.holder, self._lock.take_over()
+        if held is not None:
+            # Others may be at it in the same moment, and the last one has it.
+            await asyncio.sleep(TRY_SECONDS)
+            if held.is_current:
+                _log.warning("process %s follows the record and has stopped moving: it is replaced", holder)
+                return held
+            held.release()
+        return None
+
+    async def _follow(self, stop: asyncio.Event, held: Held) -> None:
         _log.info("process %d follows the record", os.getpid())
         sync_loop = self._sync_loop = self._new_sync_loop()
-        beside = [asyncio.ensure_future(self._keep_writing(sync_loop))]
+        following = asyncio.ensure_future(sync_loop.run(stop))
+        leading = asyncio.ensure_future(self._keep_leading(sync_loop, held))
+        running = [following, leading]
         if self._report is not None:
-            beside.append(asyncio.ensure_future(self._report()))
+            running.append(asyncio.ensure_future(self._report()))
         try:
-            await sync_loop.run(stop)
+            await asyncio.wait((following, leading), return_when=asyncio.FIRST_COMPLETED)
+            if leading.done() and not stop.is_set():
+                leading.result()
+                _log.warning("process %d was stopped for a while: another follows the record by now", os.getpid())
         finally:
-            await tasks.end(*beside)
+            await tasks.end(*running)
             await sync_loop.close()
             self._sync_loop = None
+        if following.done() and not following.cancelled():
+            following.result()
 
     async def _renew_replica(self) -> None:
         """Let go of files that were found broken, so that the process that follows can replace them."""
-        if self._replica.is_marked_corrupt or not self._replica.is_open:
+        if self._replica.needs_reopening:
             # On the loop's thread, where the validations run: none of them is reading while the map goes away.
             self._replica.close()
             with contextlib.suppress(ReplicaBroken):
                 await asyncio.to_thread(self._replica.reopen)
 
-    async def _keep_writing(self, sync_loop: SyncLoop) -> None:
-        while True:
+    async def _keep_leading(self, sync_loop: SyncLoop, held: Held) -> None:
+        """Returns when another process has taken over."""
+        while held.is_current:
             try:
+                held.beat()
                 self._write(sync_loop)
             except OSError as error:
                 _log.warning("can't write %s: %s", self._path, error.strerror)
@@ -168,6 +213,7 @@ class LeaderElection:
             "since": to_iso(sync_loop.since),
             "reason": sync_loop.reason,
             "written_at": self._clock.elapsed(),
+            "mirror": None if self._mirror_status is None else self._mirror_status().to_json(),
         }
         atomic_file.write(self._path, json.dumps(status).encode(), is_durable=False)
 
@@ -186,6 +232,7 @@ class LeaderStatus:
     is_synced: bool
     since: datetime
     reason: str | None
+    mirror: MirrorStatus | None = None
 
     @classmethod
     def parse(cls, text: str, now: float) -> LeaderStatus:
@@ -197,4 +244,10 @@ class LeaderStatus:
         since = datetime.fromisoformat(told["since"])
         if now - told["written_at"] > STALE_SECONDS:
             return cls(is_synced=False, since=since, reason=NOBODY)
-        return cls(bool(told["synced"]), since, None if told["reason"] is None else str(told["reason"]))
+        mirror = told.get("mirror")
+        return cls(
+            bool(told["synced"]),
+            since,
+            None if told["reason"] is None else str(told["reason"]),
+            None if mirror is None else MirrorStatus.from_json(mirror),
+        )

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from typing import TYPE_CHECKING
 
 import lmdb
 
 from keywright.edge.replica import integrity
-from keywright.edge.replica.replica import Gap, ReplicaBroken
+from keywright.edge.replica.files import FilesReplaced
+from keywright.edge.replica.replica import Gap, Overtaken, ReplicaBroken
 from keywright.edge.sync.feed import LiveFeed, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.sync.snapshot_loader import SnapshotLoader
 from keywright.edge.sync.thread_bridge import WriterThread
@@ -40,6 +42,7 @@ SWEEP_SIZE = 1000
 READER_CHECK_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
 REFUSED_PAUSE_SECONDS = 30.0
+_SNAPSHOTS_OF_ROUND = 3
 
 
 class SyncLoop:
@@ -68,7 +71,7 @@ class SyncLoop:
         self._backoff = backoff
         self._poll_seconds = poll_seconds
         self._on_change = on_change
-        self._writer = WriterThread()
+        self._writer = WriterThread(replica.beat)
         self._snapshots = SnapshotLoader(replica, feed, self._writer)
         self._woken = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -99,6 +102,11 @@ class SyncLoop:
     def is_refusing(self) -> bool:
         """An edge beside its origin promises nothing."""
         return False
+
+    @property
+    def mirror(self) -> None:
+        """Nothing mirrors a replica beside its origin."""
+        return None
 
     @property
     def reason(self) -> str | None:
@@ -172,6 +180,9 @@ class SyncLoop:
         self._reason = f"{type(error).__name__}: {error}"
         self._failures.note(error, logging.ERROR if isinstance(error, (Refused, Untrusted)) else logging.WARNING)
         self._is_refused = isinstance(error, Refused)
+        if not self._replica.is_open or self._replica.is_replaced:
+            # Others are about to let go of its files, or have put new ones in their place.
+            return POLL_SECONDS
         if self._is_refused:
             return self._backoff.spread(REFUSED_PAUSE_SECONDS)
         return self._backoff.next_pause()
@@ -216,20 +227,18 @@ class SyncLoop:
         except BaseException as error:
             self._is_known_deployment = False
             self._mark(is_synced=False)
-            if isinstance(error, ReplicaBroken) and self._replica.is_open:
+            if isinstance(error, ReplicaBroken) and self._replica.is_open and not self._replica.is_replaced:
                 self._replica.mark_corrupt()
             raise
         self._mark(is_synced=True)
 
     async def _round(self) -> None:
         replica = self._replica
-        if not replica.is_open or replica.is_marked_corrupt:
+        if replica.needs_reopening:
             await self._reopen()
         if not self._is_known_deployment:
-            deployment_id = await self._feed.deployment_id()
-            if replica.deployment_id != deployment_id:
-                await self._snapshots.load(lambda: replica.deployment_id != deployment_id)
-            self._is_known_deployment = True
+            await self._know_deployment()
+        snapshots = 0
         while True:
             cursor = replica.cursor
             asked_at = self._clock.elapsed()
@@ -247,24 +256,42 @@ class SyncLoop:
                         # here.
                         continue
             except (SnapshotNeeded, Gap) as error:
-                if cursor is not None:
-                    _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, error)
-                await self._snapshots.load(lambda seen=cursor: replica.cursor == seen)  # type: ignore[misc]
+                snapshots += 1
+                if snapshots > _SNAPSHOTS_OF_ROUND:
+                    # What the feed gives does not lead on from its own snapshots: ask again, but not at once.
+                    raise
+                await self._load_snapshot(cursor, error)
                 continue
             if self._feed.is_last(batch):
+                if replica.is_replaced:
+                    # This process was stopped in the middle, and what it knows is true of files that nobody reads.
+                    raise FilesReplaced("the files were replaced")
                 # What a live feed says of its last moment is not what is true now.
                 synced_at = asked_at if self._live is None else self._live.synced_at
                 if synced_at is not None:
                     self._sync_clock.advance(synced_at)
                 return
 
+    async def _load_snapshot(self, cursor: Cursor | None, why: Exception) -> None:
+        if cursor is not None:
+            _log.warning("a new snapshot is needed at revision %d: %s", cursor.revision, why)
+        with contextlib.suppress(Overtaken):
+            await self._snapshots.load(lambda: self._replica.cursor == cursor)
+
+    async def _know_deployment(self) -> None:
+        replica, deployment_id = self._replica, await self._feed.deployment_id()
+        while replica.deployment_id != deployment_id:
+            with contextlib.suppress(Overtaken):
+                await self._snapshots.load(lambda: replica.deployment_id != deployment_id)
+        self._is_known_deployment = True
+
     async def _reopen(self) -> None:
-        if self._replica.is_open:
+        if self._replica.is_open and not self._replica.is_replaced:
             # What can still be read goes on being answered until there is something to fill a new one from.
             await self._feed.deployment_id()
         # On the loop's thread, where the validations run: none of them is reading while the map goes away.
         self._replica.close()
-        await self._writer.run(self._replica.reopen)
+        await self._writer.run(functools.partial(self._replica.reopen, abandon=True))
 
     def _mark(self, *, is_synced: bool) -> None:
         if is_synced is not self._is_synced:

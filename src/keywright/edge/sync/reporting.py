@@ -10,18 +10,18 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx2
 
 from keywright.protocol.reports import ReportSigner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from keywright.domain.keyformat import Digester
     from keywright.protocol.reports import Report
     from keywright.runtime.backoff import Uniform
+    from keywright.runtime.clock import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +31,15 @@ FAILED_PAUSE_SECONDS = 1.0
 LEAST_PAUSE_SECONDS = 0.1
 GOODBYE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 10.0
+
+
+_FIRST_READ = 2
+"""The format of reports that every origin reads."""
+OnTime = Callable[[int, float, float], None]
+
+
+def ignore_time(origin_millis: int, asked_at: float, answered_at: float) -> None:
+    """For who judges nothing by the origin's clock."""
 
 
 class NotTaken(Exception):
@@ -117,24 +126,57 @@ class NoReports:
     async def close(self) -> None: ...
 
 
+class Exchange:
+    """What reports and their answers are in bytes, and the time that an answer tells. One for each way there."""
+
+    def __init__(self, digester: Digester, clock: Clock, on_time: OnTime) -> None:
+        """`on_time` is told each time of the origin, and when the report was sent and answered (`Clock.elapsed`)."""
+        self._signer = ReportSigner(digester)
+        self._clock = clock
+        self._on_time = on_time
+        self._reads = _FIRST_READ
+
+    async def hold(self, report: Report, send: Callable[[bytes], Awaitable[Any]]) -> float:
+        """Send a report; the pause that the answer (JSON, parsed) asks for. Raises NotTaken, and what `send` raises."""
+        sent_at = self._clock.elapsed()
+        newest, self._reads = self._reads, _FIRST_READ
+        told = await send(self._signer.encode(report, newest=newest))
+        answered_at = self._clock.elapsed()
+        try:
+            pause = checked_pause(told["pauseSeconds"])
+            # An origin that does not say so, or refuses it, is an older one.
+            self._reads = int(told.get("reads", _FIRST_READ))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise NotTaken("the origin's answer is none to a report") from error
+        time = self._signer.read_time(report, told)
+        if time is not None:
+            self._on_time(time, sent_at, answered_at)
+        return pause
+
+
 class HttpReports:
     """Reports to the origin, authenticated by the edge token and by their MAC. `close` it when it is not needed."""
 
-    def __init__(self, client: httpx2.AsyncClient, digester: Digester) -> None:
+    def __init__(
+        self, client: httpx2.AsyncClient, digester: Digester, clock: Clock, on_time: OnTime = ignore_time
+    ) -> None:
         """`client` speaks to the origin as this edge (wiring.py); it is closed with this."""
-        self._signer = ReportSigner(digester)
+        self._exchange = Exchange(digester, clock, on_time)
         self._client = client
 
     async def send(self, report: Report) -> float:
         try:
-            answer = await self._client.post("/v1/feed/acknowledgements", content=self._signer.encode(report))
-            if answer.status_code != 200:
-                raise NotTaken(f"the origin answered {answer.status_code}")
-            return checked_pause(answer.json()["pauseSeconds"])
+            return await self._exchange.hold(report, self._post)
         except httpx2.HTTPError as error:
             raise NotTaken(f"{type(error).__name__}: {error}") from error
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise NotTaken("the origin's answer is none to a report") from error
+
+    async def _post(self, data: bytes) -> Any:
+        answer = await self._client.post("/v1/feed/acknowledgements", content=data)
+        if answer.status_code != 200:
+            raise NotTaken(f"the origin answered {answer.status_code}")
+        return answer.json()
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keywright.domain.models import from_millis, to_iso
+from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.protocol.changes import BucketPut, Change, ConsumerPut, KeyPut
 from keywright.protocol.snapshot_file import SnapshotFileError, SnapshotHead, SnapshotReader
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from keywright.domain.keyformat import Digester
     from keywright.edge.replica.freshness import SyncClock
+    from keywright.edge.replica.origin_clock import OriginClock
     from keywright.edge.replica.replica import Replica
 
 PIECE_BYTES = 1024 * 1024
@@ -27,7 +29,7 @@ PIECE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a whole file holds."""
+    """What a whole file holds, of what a reader of the API would count."""
 
     head: SnapshotHead
     buckets: int
@@ -38,17 +40,25 @@ class Contents:
 def examine(path: Path, digester: Digester) -> Contents:
     """Reads the whole file. Raises SnapshotFileError."""
     counts: dict[type[Change], int] = {}
+    hidden: set[int] = set()
+    """The bucket of the management keys, which nobody sees among the buckets. It comes before what is in it."""
     with _opened(path, digester) as reader:
         for page in reader.pages():
             for change in page:
-                counts[type(change)] = counts.get(type(change), 0) + 1
+                match change:
+                    case BucketPut(name=name, number=number) if name == SYSTEM_BUCKET:
+                        hidden.add(number)
+                    case ConsumerPut(bucket_number=number) | KeyPut(bucket_number=number) if number in hidden:
+                        pass
+                    case _:
+                        counts[type(change)] = counts.get(type(change), 0) + 1
         return Contents(reader.head, *(counts.get(kind, 0) for kind in (BucketPut, ConsumerPut, KeyPut)))
 
 
-def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock) -> str:
+def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock, origin_clock: OriginClock) -> str:
     """Fills the replica from the file, unless it holds something newer or something else; says which it was.
 
-    From then on it is as old as the file is.
+    From then on it is as old as the file is, and the origin's clock is no earlier than when that was made.
     Raises SnapshotFileError. To be called by whoever follows into the replica.
     """
     with _opened(path, digester) as reader:
@@ -62,6 +72,7 @@ def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock
             return f"the snapshot file ({made}) is ignored: the replica is at revision {cursor.revision}, and not older"
         changes = (change for page in reader.pages() for change in page)
         replica.load(record, digester.pepper_check(), head.cursor, changes)
+        origin_clock.hear_least(head.made_at)
         sync_clock.advance_to_wall(head.made_at / 1000)
         return f"the replica was filled from the snapshot file ({made})"
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 from typing import TYPE_CHECKING
 
+from keywright.edge.heartbeat_lock import BEAT_SECONDS
+from keywright.edge.replica.replica import LOADING
 from keywright.edge.sync.feed import RecordBehind
 from keywright.edge.sync.thread_bridge import PageBridge
+from keywright.runtime import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from keywright.edge.heartbeat_lock import Held
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.feed import Feed, Snapshot
     from keywright.edge.sync.thread_bridge import WriterThread
+    from keywright.protocol.changes import Cursor
 
 _log = logging.getLogger(__name__)
 
@@ -29,30 +36,45 @@ class SnapshotLoader:
         self._replica = replica
         self._feed = feed
         self._writer = writer
+        self._lock = replica.new_lock(LOADING)
 
     async def load(self, is_needed: Callable[[], bool]) -> None:
         """Load a snapshot, or wait for another process on this replica that is loading one already.
 
-        Returns when none is needed any more. Raises RecordBehind, and what the feed raises.
+        Returns when none is needed any more. Raises RecordBehind, Overtaken, and what the feed raises.
         """
         while is_needed():
-            with self._replica.loading() as is_ours:
+            held = self._lock.try_acquire()
+            if held is None and self._lock.is_still:
+                _log.warning("process %s, which loads a snapshot, has stopped: another is loaded", self._lock.holder)
+                held = self._lock.take_over()
+            if held is None:
+                await asyncio.sleep(LOCK_SECONDS)
+                continue
+            beating = asyncio.ensure_future(_keep_beating(held))
+            try:
                 # Asked again under the lock: the other process may have finished in between.
-                if is_ours and is_needed():
+                if is_needed():
                     await self._take(await self._feed.snapshot())
                     return
-            await asyncio.sleep(LOCK_SECONDS)
+            finally:
+                await tasks.end(beating)
+                held.release()
 
     async def _take(self, snapshot: Snapshot) -> None:
         try:
-            self._compare(snapshot)
+            here = self._compare(snapshot)
         except BaseException:
             await _close(snapshot)
             raise
         pages = PageBridge(asyncio.get_running_loop(), snapshot.changes)
         loaded = asyncio.ensure_future(
             self._writer.run(
-                self._replica.load, snapshot.deployment_id, snapshot.pepper_check, snapshot.cursor, iter(pages)
+                functools.partial(self._replica.load, replaces=here),
+                snapshot.deployment_id,
+                snapshot.pepper_check,
+                snapshot.cursor,
+                iter(pages),
             )
         )
         try:
@@ -64,11 +86,13 @@ class SnapshotLoader:
             await _close(snapshot)
         _log.info("took a snapshot of deployment %s at revision %d", snapshot.deployment_id, snapshot.cursor.revision)
 
-    def _compare(self, snapshot: Snapshot) -> None:
-        """Say what a snapshot means that is no later than the replica. Raises RecordBehind if it must not be taken."""
+    def _compare(self, snapshot: Snapshot) -> Cursor | None:
+        """Say what a snapshot means that is no later than the replica; where the replica is. Raises RecordBehind if it
+        must not be taken.
+        """
         here, there = self._replica.cursor, snapshot.cursor
         if here is None or here.revision < there.revision or snapshot.deployment_id != self._replica.deployment_id:
-            return
+            return here
         if there.may_become(here):
             raise RecordBehind(
                 f"the record is at revision {there.revision} and this replica at {here.revision}: what answers for it "
@@ -81,6 +105,14 @@ class SnapshotLoader:
                 here.revision,
                 there.revision,
             )
+        return here
+
+
+async def _keep_beating(held: Held) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            held.beat()
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 async def _close(snapshot: Snapshot) -> None:

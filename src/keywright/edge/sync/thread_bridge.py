@@ -10,6 +10,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from keywright.edge.heartbeat_lock import BEAT_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from concurrent.futures import Future
@@ -20,13 +22,25 @@ _T = TypeVar("_T")
 
 
 class WriterThread:
-    """One thread, on which calls are made one after the other. `close` it."""
+    """One thread, on which calls are made one after the other. `close` it.
 
-    def __init__(self) -> None:
+    `beat` is called now and then while one takes long, for as long as the event loop turns: a slow disk is no reason to
+    take this process for one that has stopped.
+    """
+
+    def __init__(self, beat: Callable[[], None] = lambda: None) -> None:
         self._executor = ThreadPoolExecutor(1, "replica-writer")
+        self._beat = beat
 
     async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        running = asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        try:
+            while not (await asyncio.wait((running,), timeout=BEAT_SECONDS))[0]:
+                self._beat()
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+        return running.result()
 
     async def close(self) -> None:
         """Returns when the call that is under way has ended."""

@@ -17,7 +17,7 @@ from keywright.edge.sync.http_feed import CONNECT_SECONDS, SILENCE_SECONDS, Http
 from keywright.edge.sync.leader_election import LeaderElection
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.promise import Promises
-from keywright.edge.sync.reporting import SEND_SECONDS, HttpReports, NoReports, Reporter
+from keywright.edge.sync.reporting import SEND_SECONDS, HttpReports, NoReports, Reporter, ignore_time
 from keywright.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
     from keywright.domain.keyformat import Digester, Secret
     from keywright.edge.identity import Identity
+    from keywright.edge.mirror import Mirror
     from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.lease import Lease
+    from keywright.edge.replica.origin_clock import OriginClock
     from keywright.edge.replica.replica import Replica
     from keywright.edge.sync.feed import Feed
     from keywright.edge.sync.nats_feed import NatsFeed
     from keywright.edge.sync.nats_reports import NatsReports
-    from keywright.edge.sync.reporting import Reports
+    from keywright.edge.sync.reporting import OnTime, Reports
     from keywright.protocol.reports import Report
     from keywright.runtime.clock import Clock
     from keywright.runtime.settings import EdgeSettings
@@ -52,15 +54,18 @@ def new_feed(settings: EdgeSettings, digester: Digester, clock: Clock) -> HttpFe
     return new_http_feed(settings.origin, _token_in(settings), digester, clock, edge_name=settings.name)
 
 
-def new_reports(settings: EdgeSettings, digester: Digester, clock: Clock) -> HttpReports | NatsReports | NoReports:
-    """Where it reports: there, too."""
+def new_reports(
+    settings: EdgeSettings, digester: Digester, clock: OriginClock
+) -> HttpReports | NatsReports | NoReports:
+    """Where it reports: there, too. The answers set the clock."""
     if settings.broker is not None:
         from keywright.edge.sync.nats_reports import NatsReports
 
-        return NatsReports(settings.broker, digester, clock, edge_name=settings.name)
+        return NatsReports(settings.broker, digester, clock, edge_name=settings.name, on_time=clock.hear)
     if settings.origin is None:
         return NoReports()
-    return new_http_reports(settings.origin, _token_in(settings), digester, edge_name=settings.name)
+    token = _token_in(settings)
+    return new_http_reports(settings.origin, token, digester, clock, edge_name=settings.name, on_time=clock.hear)
 
 
 def new_http_feed(origin: str, token: Secret, digester: Digester, clock: Clock, *, edge_name: str) -> HttpFeed:
@@ -69,10 +74,12 @@ def new_http_feed(origin: str, token: Secret, digester: Digester, clock: Clock, 
     return HttpFeed(client, digester, clock)
 
 
-def new_http_reports(origin: str, token: Secret, digester: Digester, *, edge_name: str) -> HttpReports:
+def new_http_reports(
+    origin: str, token: Secret, digester: Digester, clock: Clock, *, edge_name: str, on_time: OnTime = ignore_time
+) -> HttpReports:
     headers = {"content-type": "application/vnd.keywright.report"}
     client = new_client(origin, token, edge_name=edge_name, headers=headers, timeout=SEND_SECONDS)
-    return HttpReports(client, digester)
+    return HttpReports(client, digester, clock, on_time)
 
 
 def new_client(
@@ -113,32 +120,37 @@ def new_election(
     replica: Replica,
     replica_dir: Path,
     feed: Feed,
-    clock: Clock,
+    clock: OriginClock,
     sync_clock: SyncClock,
     identity: Identity,
     reports: Reports | None,
     lease: Lease,
     *,
+    mirror: Mirror | None = None,
     late_seconds: float = 0.0,
     says_goodbye: bool = True,
 ) -> LeaderElection:
     """The part of this process. Without reports nobody hears of the edge, and no write waits for it.
 
-    `late_seconds` is for how long somebody believes what this edge said after it said so; such an edge can't say
-    goodbye. Nor does one with `says_goodbye=False`, which may be used again from its disk with the origin away.
+    What the edge has applied, `mirror` has applied, too. `late_seconds` is for how long somebody believes what this
+    edge said after it said so; such an edge can't say goodbye. Nor does one with `says_goodbye=False`, which may be
+    used again from its disk with the origin away.
     """
 
     def new_report() -> Report:
         promised = promise_of(replica, lease.seconds, now=clock.elapsed())
         told = lease.offer(promised)
+        cursor = election.cursor
         return identity.report(
             deployment_id(),
-            cursor=election.cursor,
+            cursor=cursor if mirror is None else mirror.reached(cursor),
+            is_starting=cursor is None,
             is_synced=election.is_synced,
             since=election.since,
             lag_seconds=election.lag_seconds,
             refuses_after_seconds=None if told is None else told + late_seconds,
             is_leased=lease.seconds is not None,
+            clock_offset_seconds=clock.offset_seconds,
         )
 
     def deployment_id() -> str:
@@ -163,6 +175,8 @@ def new_election(
     if reports is not None:
         reporter = Reporter(reports, new_report, random.uniform, on_taken=on_taken, elapsed=clock.elapsed)
     on_change = (lambda: None) if reporter is None else reporter.wake
+    if mirror is not None:
+        mirror.on_change = on_change
     election = LeaderElection(
         replica,
         replica_dir / "standing.json",
@@ -171,6 +185,7 @@ def new_election(
         sync_clock,
         report=None if reporter is None else reporter.run,
         lease=lease,
+        mirror_status=None if mirror is None else mirror.status,
         say_goodbye=say_goodbye,
     )
     return election

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from keywright.domain.models import Account
 from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.permissions import Access
@@ -9,6 +11,17 @@ from keywright.domain.problems import Forbidden, NotFound
 from keywright.domain.text import is_whole
 from keywright.origin.accounts import store as account_rows
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
+
+
+async def require_root(work: UnitOfWork, path: Mapping[str, str] | None = None) -> None:
+    """Raises Forbidden unless the actor may do anything in every account."""
+    if not work.actor.grantee.is_root:
+        raise Forbidden("Only the root management key may do this.")
+
+
+async def may_write_account(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the actor may change the account that an address names. Raises NotFound, Forbidden."""
+    await get_account(work, path["accountName"], Access.WRITE)
 
 
 async def get_account(work: UnitOfWork, name: str, need: Access) -> Account:

@@ -6,6 +6,7 @@ from fastapi import Response
 
 from keywright.domain.names import ACCOUNT_NAME
 from keywright.origin.accounts import rules as accounts
+from keywright.origin.accounts.access import require_root
 from keywright.origin.web.admin_layout import account_url, load_own_layout, require
 from keywright.origin.web.paging import offset_links, offset_page
 from keywright.origin.web.request import PageRequest
@@ -40,5 +41,7 @@ async def create(request: PageRequest) -> Response:
 ROUTES = (
     GetRoute("/accounts", account_list),
     GetRoute("/new-account", new_account),
-    PostRoute("/new-account", create, form=new_account, action="account.create", conflict="name"),
+    PostRoute(
+        "/new-account", create, form=new_account, action="account.create", conflict="name", admission=require_root
+    ),
 )

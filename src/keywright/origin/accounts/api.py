@@ -1,4 +1,4 @@
-"""Accounts and their projects, and who the caller is."""
+"""Accounts and their projects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pydantic import Field
 
 from keywright.domain.models import Account, Environment, Project
 from keywright.origin.accounts import rules
+from keywright.origin.accounts.access import may_write_account, require_root
 from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import (
     AccountName,
@@ -16,6 +17,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathProject, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Accounts")
@@ -64,20 +66,6 @@ class ProjectCreate(Body):
     )
 
 
-class WhoAmIShape(Shape):
-    """Who the caller is."""
-
-    account: str = Field(examples=["my-account"])
-    sub: str = Field(description="The id of the management key.", examples=["key_m1m4ol223R0kGHGZY7tPQMQl"])
-
-
-@router.get("/who-am-i", name="who-am-i", summary="Who am I", responses=problems())
-async def who_am_i(work: CurrentUnitOfWork) -> WhoAmIShape:
-    """The management key that is calling, and its account."""
-    account = await rules.get_own(work)
-    return WhoAmIShape(account=account.name, sub=work.actor.sub)
-
-
 @router.get("/accounts", name="account.list", summary="List accounts", responses=problems(403))
 async def list_accounts(work: CurrentUnitOfWork, page: AskedPage) -> ListOf[AccountShape]:
     """Every account of the deployment. For the root management key only."""
@@ -86,6 +74,7 @@ async def list_accounts(work: CurrentUnitOfWork, page: AskedPage) -> ListOf[Acco
 
 
 @router.post("/accounts", name="account.create", summary="Create an account", responses=problems(403, 409, 413, 415))
+@admits(require_root)
 async def create_account(work: CurrentUnitOfWork, body: AccountCreate) -> AccountShape:
     """A new tenant. For the root management key only."""
     return _show_account(await rules.create(work, name=body.name))
@@ -104,6 +93,7 @@ async def list_projects(work: CurrentUnitOfWork, account: PathAccount, page: Ask
     summary="Create a project",
     responses=problems(403, 404, 409, 413, 415),
 )
+@admits(may_write_account)
 async def create_project(work: CurrentUnitOfWork, account: PathAccount, body: ProjectCreate) -> ProjectShape:
     """A new project with three buckets: production, preview and working-copy."""
     return _show_project(await rules.create_project(work, account, name=body.name))

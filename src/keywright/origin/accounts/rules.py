@@ -5,9 +5,9 @@ from __future__ import annotations
 from keywright.domain.models import Account, Environment, IdKind, Project, new_id
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
-from keywright.domain.problems import Conflict, Forbidden, NotFound
+from keywright.domain.problems import Conflict, NotFound
 from keywright.origin.accounts import store as rows
-from keywright.origin.accounts.access import get_account
+from keywright.origin.accounts.access import get_account, require_root
 from keywright.origin.buckets import rules as bucket_rules
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.db.engine import UniqueViolation
@@ -16,7 +16,7 @@ from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 async def create(work: UnitOfWork, *, name: str) -> Account:
     """A new tenant; it has no buckets and no management keys yet. Root only."""
-    _require_root(work)
+    await require_root(work)
     try:
         id = new_id(IdKind.ACCOUNT, work.dependencies.random_bytes)
         account = await rows.insert_account(work.tx, id=id, name=name, now=work.now)
@@ -30,7 +30,7 @@ async def create(work: UnitOfWork, *, name: str) -> Account:
 
 async def list_all(work: UnitOfWork, page: Page) -> tuple[list[Account], int]:
     """Every account of the deployment. Root only."""
-    _require_root(work)
+    await require_root(work)
     return await rows.list_accounts(work.tx, limit=page.limit, offset=page.offset)
 
 
@@ -100,8 +100,3 @@ async def _get_project(work: UnitOfWork, account: Account, name: str) -> Project
     if project is None:
         raise NotFound("The account has no such project.")
     return project
-
-
-def _require_root(work: UnitOfWork) -> None:
-    if not work.actor.grantee.is_root:
-        raise Forbidden("Only the root management key may do this.")

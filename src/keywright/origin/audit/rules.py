@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from keywright.domain.keyformat import mask, mask_in
+from keywright.domain.keyformat import Digester, is_valid_custom, mask, mask_in
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.origin.accounts.access import get_account
 from keywright.origin.audit import store as rows
 from keywright.origin.audit.store import AuditFilter
-from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, Actor
+from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, SYSTEM, Actor
 from keywright.origin.db.transaction import Transaction
+from keywright.origin.keys import store as key_rows
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 
-__all__ = ["AuditEntry", "AuditFilter", "RequestSource", "list_of", "write"]
+__all__ = ["AuditEntry", "AuditFilter", "RequestSource", "list_of", "without_known_keys", "write"]
+
+MAX_WORDS = 32
+"""Of an address, looked for among the keys. No address of ours has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,28 @@ async def write(
             "error": error,
         },
     )
+
+
+async def write_by_system(tx: Transaction, audit_draft: AuditDraft, *, now: datetime) -> None:
+    """Logs what the service did by itself, as no request asked for it."""
+    source = RequestSource(secrets.token_hex(16), source="system")
+    await write(tx, actor=SYSTEM, audit_draft=audit_draft, source=source, now=now)
+
+
+async def without_known_keys(
+    tx: Transaction, digester: Digester, account_id: str, source: RequestSource, error: str
+) -> tuple[RequestSource, str]:
+    """A refused request as it may be logged: without keys of the account that stand where a name belongs.
+
+    A key that was brought along has no form of its own; that it is one, only its digest tells.
+    """
+    url, request_id = unquote(source.url or ""), source.request_id
+    words = [word for word in {*url.split("/"), request_id} if is_valid_custom(word)]
+    by_digest = {digester.digest(word): word for word in words[:MAX_WORDS]}
+    known = await key_rows.find_digests(tx, account_id, list(by_digest)) if by_digest else set()
+    for secret in (by_digest[digest] for digest in known):
+        url, request_id, error = (text.replace(secret, mask("")) for text in (url, request_id, error))
+    return (replace(source, url=url, request_id=request_id), error) if known else (source, error)
 
 
 _ID = re.compile(r"[a-z]+_[0-9A-Za-z]{24,32}")

@@ -10,20 +10,22 @@ from fastapi import Request, Response
 from keywright.domain.problems import Forbidden, NotFound
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth import sessions
+from keywright.origin.auth.attempts import AttemptLimit, Pace
 from keywright.origin.auth.oidc.flow import OidcFlow
 from keywright.origin.auth.sessions import SignedIn, Team
-from keywright.origin.pipeline.context import request_source_of
+from keywright.origin.pipeline.context import client_address_of, request_source_of
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft
+from keywright.origin.web import browsers, cookies
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.router import PageRouter
-from keywright.origin.web.routes import RateLimit, RawRoute
+from keywright.origin.web.routes import RawRoute
 
 log = logging.getLogger("keywright.origin")
 
 FLOW = OidcFlow("keywright-admin-journey", "/admin/sign-in/callback")
-CALLBACKS = RateLimit(per_second=1, burst=20, message="Too many attempts to sign in from your address.")
-"""From one address: each has us ask the provider something."""
+CALLBACKS = AttemptLimit(Pace(0.1, 3), Pace(2, 60), "Too many attempts to sign in have failed.")
+"""Each has us ask the provider something."""
 
 
 def url_of(request: PageRequest, next: str) -> str:
@@ -41,8 +43,9 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
     """Signs in whom the provider vouches for, if they have a role here. Raises Forbidden for others."""
     services: Services = http_request.app.state.services
     team = _team(http_request)
-    router.limit(CALLBACKS, http_request.client.host if http_request.client else "")
-    result = await FLOW.finish(http_request, team.client)
+    token = cookies.read(http_request, router.known_cookie)
+    known = browsers.known_as(services.dependencies.digester, token, router.name, "")
+    result = await FLOW.finish(http_request, team.client, router.counts(CALLBACKS), known)
     sub, email = result.claims.sub, result.claims.email
     if email is None:
         # Roles are by address.
@@ -51,7 +54,8 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
     async with services.database.write() as tx:
         actor = await sessions.find_member(tx, team, sub, email)
         if actor is None:
-            log.warning("a sign-in without a role was refused (request %s)", http_request.state.request_id)
+            source_address, request_id = client_address_of(http_request), http_request.state.request_id
+            log.warning("a sign-in without a role was refused (%s, request %s)", source_address, request_id)
             raise Forbidden(
                 f"{email} has no role here. Ask your administrator for one, or sign in with a management key."
             )

@@ -11,18 +11,19 @@ from keywright.domain.problems import BadRequest
 from keywright.origin.accounts import rules as accounts
 from keywright.origin.auth import admin_oidc, sessions
 from keywright.origin.auth.actors import Actor
-from keywright.origin.auth.sessions import Session
+from keywright.origin.auth.attempts import AttemptLimit, Pace
+from keywright.origin.auth.sessions import Session, SignedIn
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.pipeline.services import Services
 from keywright.origin.web.admin_layout import account_url
 from keywright.origin.web.request import PageRequest
-from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
+from keywright.origin.web.routes import GetRoute, PostRoute
 
 log = logging.getLogger("keywright.origin")
 
 PORTAL = "admin"
-SIGN_INS = RateLimit(per_second=1, burst=20, message="Too many attempts to sign in from your address.")
-"""From one address. A key can't be guessed; this keeps strangers from making us work."""
+SIGN_INS = AttemptLimit(Pace(0.2, 15), Pace(2, 60), "Too many attempts to sign in have failed.")
+"""A key can't be guessed; this keeps strangers from making us work."""
 
 
 async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -> tuple[Session, Actor] | None:
@@ -53,18 +54,22 @@ async def sign_in_page(request: PageRequest) -> Response:
 
 
 async def sign_in(request: PageRequest) -> Response:
-    request.limit(SIGN_INS, request.client_address)
     secret = request.form.line("key", most=512, is_required=True)
     request.form.check()
-    found = await sessions.sign_in(request.work.tx, secret or "", request.work.dependencies)
-    if found is None:
-        log.warning("a sign-in to the admin portal was refused (request %s)", request.id)
-        raise _refused("is not a valid management key, or has expired")
-    actor, who = found
-    if not may_look(actor):
-        raise _refused("has no access to this portal: its permissions are for validating keys or for edges only")
+    with request.counts(SIGN_INS).judging(request.attempt()):
+        actor, who = await _judge(request, secret or "")
     request.work.audit_draft.account_id = actor.grantee.account_id
     return await request.sign_in(who, request.safe_url(request.form.get("next")), actor)
+
+
+async def _judge(request: PageRequest, secret: str) -> tuple[Actor, SignedIn]:
+    found = await sessions.sign_in(request.work.tx, secret, request.work.dependencies)
+    if found is None:
+        log.warning("a sign-in to the admin portal was refused (%s, request %s)", request.client_address, request.id)
+        raise _refused("is not a valid management key, or has expired")
+    if not may_look(found[0]):
+        raise _refused("has no access to this portal: its permissions are for validating keys or for edges only")
+    return found
 
 
 def may_look(actor: Actor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +33,16 @@ async def find(tx: Transaction, bucket: Bucket, digest: bytes) -> Any | None:
     """The row (visitor_digest, email, ends_at) of a link that was not used yet."""
     own = sign_in_links.c.bucket_number == bucket.number
     return await tx.first(sa.select(sign_in_links).where(own, sign_in_links.c.digest == digest))
+
+
+async def count_try(
+    tx: Transaction, bucket: Bucket, *, visitor_digest: bytes, now: datetime, most: int
+) -> Sequence[Any]:
+    """Counts a try on every open link of a visitor; the rows (digest, email) that still had one left."""
+    mine = sa.and_(sign_in_links.c.bucket_number == bucket.number, sign_in_links.c.visitor_digest == visitor_digest)
+    is_open = sa.and_(sign_in_links.c.ends_at > now, sign_in_links.c.tries < most)
+    counted = sa.update(sign_in_links).where(mine, is_open).values(tries=sign_in_links.c.tries + 1)
+    return await tx.all(counted.returning(sign_in_links.c.digest, sign_in_links.c.email))
 
 
 async def take(tx: Transaction, digest: bytes) -> bool:

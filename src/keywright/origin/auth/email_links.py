@@ -1,4 +1,8 @@
-"""Rules of signing in by e-mail: a link counts once, for a quarter of an hour, in the browser that asked for it."""
+"""Rules of signing in by e-mail: a link counts once, for a quarter of an hour, in the browser that asked for it.
+
+Beside the link stands a code for who reads mail on another device, to be typed into the page that asked for it. It
+follows from the link under the pepper, so that no row tells it.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,18 @@ from keywright.origin.auth.end_users import EndUser
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 LINK_LIFE = timedelta(minutes=15)
+CODE_DIGITS = 8
+"""With so few tries a link, a year of guessing at one mailbox, at the rate that links are sent, finds one in 60."""
+CODE_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A link on its way: to whom, and the token that it carries."""
+    """A link on its way: to whom, the token that it carries, and the code beside it."""
 
     email: str
     token: Secret
+    code: Secret
 
 
 async def request_link(work: UnitOfWork, bucket: Bucket, *, email: str, visitor: str) -> Letter | None:
@@ -35,16 +43,17 @@ async def request_link(work: UnitOfWork, bucket: Bucket, *, email: str, visitor:
     if not (bucket.self_serve.create_consumers or await rows.is_known(work.tx, bucket, email)):
         return None
     token = sessions.new_token(work.dependencies.random_bytes)
+    digest = _digest(work.dependencies.digester, "link", token.reveal())
     await rows.insert(
         work.tx,
         bucket,
-        digest=_digest(work.dependencies.digester, "link", token.reveal()),
+        digest=digest,
         visitor_digest=_digest(work.dependencies.digester, "visitor", visitor),
         email=email,
         ends_at=work.now + LINK_LIFE,
         now=work.now,
     )
-    return Letter(email, token)
+    return Letter(email, token, Secret(_code_of(work.dependencies.digester, digest)))
 
 
 async def find_address(work: UnitOfWork, bucket: Bucket, *, token: str, visitor: str) -> str:
@@ -65,6 +74,36 @@ async def use_link(work: UnitOfWork, bucket: Bucket, *, token: str, visitor: str
     if not await rows.take(work.tx, _digest(work.dependencies.digester, "link", token)):
         raise BadRequest("This link has been used or has expired. Request a new one.")
     return EndUser.of_link(email)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeJudged:
+    """What came of a code. `has_link`: the visitor has an open link, whose code it was not."""
+
+    user: EndUser | None
+    has_link: bool
+
+
+async def use_code(work: UnitOfWork, bucket: Bucket, *, code: str, visitor: str) -> CodeJudged:
+    """Who has signed in by a code, which uses up its link. A wrong one is counted, which is to be committed."""
+    digester = work.dependencies.digester
+    # Counted before it is compared: of many tries at once none is free.
+    links = await rows.count_try(
+        work.tx, bucket, visitor_digest=_digest(digester, "visitor", visitor), now=work.now, most=CODE_TRIES
+    )
+    typed = "".join(character for character in code if character in "0123456789").encode()
+    found = None
+    for link in links:
+        if hmac.compare_digest(_code_of(digester, bytes(link.digest)).encode(), typed):
+            found = link
+    if found is None or not is_email(found.email) or not await rows.take(work.tx, bytes(found.digest)):
+        return CodeJudged(None, has_link=bool(links))
+    return CodeJudged(EndUser.of_link(found.email), has_link=True)
+
+
+def _code_of(digester: Digester, link_digest: bytes) -> str:
+    number = int.from_bytes(_digest(digester, "code", link_digest.hex()), "big") % 10**CODE_DIGITS
+    return f"{number:0{CODE_DIGITS}}"
 
 
 def _digest(digester: Digester, kind: str, token: str) -> bytes:

@@ -63,6 +63,8 @@ class EndUsers:
     provider: Provider
     audiences: frozenset[str] | None
     """None: tokens of the provider are taken whoever they are meant for."""
+    parties: frozenset[str] = frozenset()
+    """The clients that may hold a token which is meant for others besides us."""
     client: Client | None = None
     """How the developer portal signs users in; None where it sends links by e-mail."""
     userinfo: UserInfo = field(default_factory=UserInfo)
@@ -82,7 +84,7 @@ async def authenticate_end_user(token: str, end_users: EndUsers | None, now: dat
             "Self-serve is off: this deployment has no identity provider for end users (KEYWRIGHT_OIDC_ISSUER)."
         )
     try:
-        claims = await tokens.verify(token, end_users.provider, end_users.audiences, now)
+        claims = await tokens.verify(token, end_users.provider, end_users.audiences, now, end_users.parties)
     except TokenRefused as error:
         raise Unauthorized(f"The token is refused: {error}.", headers=challenge("invalid_token")) from None
     except ProviderUnavailable:

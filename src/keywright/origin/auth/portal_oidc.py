@@ -6,6 +6,7 @@ from fastapi import Request, Response
 
 from keywright.domain.problems import ServiceUnavailable
 from keywright.origin.audit import rules as audit
+from keywright.origin.auth.attempts import AttemptLimit, Pace
 from keywright.origin.auth.end_users import EndUser
 from keywright.origin.auth.oidc.authorization import Client
 from keywright.origin.auth.oidc.flow import OidcFlow
@@ -17,6 +18,8 @@ from keywright.origin.web.portal_layout import get_portal
 from keywright.origin.web.router import PageRouter
 from keywright.origin.web.routes import RawRoute
 
+CALLBACKS = AttemptLimit(Pace(0.1, 3), Pace(2, 60), "Too many attempts to sign in have failed.")
+"""Each has us ask the provider something."""
 FLOW = OidcFlow("keywright-journey", "/sign-in/callback")
 
 
@@ -35,7 +38,7 @@ async def callback(router: PageRouter, http_request: Request) -> Response:
     services: Services = http_request.app.state.services
     # Known before the provider is asked, so that what goes wrong is told in this portal.
     http_request.path_params["bucketName"] = FLOW.context_of(http_request)
-    result = await FLOW.finish(http_request, _client(services))
+    result = await FLOW.finish(http_request, _client(services), router.counts(CALLBACKS))
     audit_draft = AuditDraft("portal.sign-in")
     async with services.database.write() as tx:
         request = await router.open_request(http_request, tx, audit_draft)

@@ -11,6 +11,7 @@ from fastapi import Response
 from keywright.domain.text import EMAIL_LENGTH
 from keywright.origin.branding import rules as branding
 from keywright.origin.branding.rules import LINK_LENGTH, MAX_LOGO_BYTES, MOST_LINKS, NAME_LENGTH, URL_LENGTH, Link
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.web.admin_layout import (
     BUCKET,
     bucket_path,
@@ -92,5 +93,5 @@ def _links_text(links: Sequence[Link]) -> str:
 
 ROUTES = (
     GetRoute(BUCKET + "/portal", branding_page),
-    PostRoute(BUCKET + "/portal", update, form=branding_page, action="portal.update"),
+    PostRoute(BUCKET + "/portal", update, form=branding_page, action="portal.update", admission=may_write_own_bucket),
 )

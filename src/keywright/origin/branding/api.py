@@ -18,11 +18,13 @@ from keywright.origin.branding.rules import (
     URL_LENGTH,
     Branding,
 )
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.buckets.api import BUCKET
 from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import ABSENT, Email, Shape, value_or_unset
 from keywright.origin.openapi.parameters import PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Buckets")
@@ -83,6 +85,7 @@ async def get_portal(work: CurrentUnitOfWork, account: PathAccount, bucket: Path
 
 
 @router.patch(PORTAL, name="portal.update", summary="Update the portal's looks", responses=problems(403, 404, 413, 415))
+@admits(may_write_own_bucket)
 async def update_portal(
     work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: PortalUpdate
 ) -> PortalShape:

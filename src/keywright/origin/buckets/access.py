@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from keywright.domain.models import Account, Bucket
 from keywright.domain.names import BUCKET_NAME
 from keywright.domain.permissions import Access
@@ -22,7 +24,7 @@ async def get_bucket(
     """
     account = await get_visible_account(work, account_name)
     bucket = await _find_bucket(work, name, is_for_update=is_for_update)
-    if bucket is None or (bucket.account_id != account.id and account.id not in bucket.grants):
+    if bucket is None or (bucket.account_id != account.id and account.id not in bucket.grants_at(work.now)):
         raise _not_found(work, name)
     access = access_to(work, bucket)
     if access is Access.NONE:
@@ -37,10 +39,20 @@ async def get_bucket(
     return account, bucket
 
 
+async def may_write_bucket(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the actor may change what is in the bucket that an address names. Raises NotFound, Forbidden."""
+    await get_bucket(work, path["accountName"], path["bucketName"], Access.WRITE)
+
+
+async def may_write_own_bucket(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the actor may change the bucket itself. Raises NotFound, Forbidden."""
+    await get_bucket(work, path["accountName"], path["bucketName"], Access.WRITE, is_own=True)
+
+
 def access_to(work: UnitOfWork, bucket: Bucket) -> Access:
     """How far the actor's permissions reach in this bucket."""
     return work.actor.grantee.on_bucket(
-        bucket_id=bucket.id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants
+        bucket_id=bucket.id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants_at(work.now)
     )
 
 

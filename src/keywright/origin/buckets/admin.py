@@ -9,6 +9,7 @@ from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.origin.buckets import rules as buckets
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.web.admin_layout import (
     BUCKET,
     MAY_NOT_OWN,
@@ -21,6 +22,7 @@ from keywright.origin.web.admin_layout import (
     require,
 )
 from keywright.origin.web.forms import tags_text
+from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
 
@@ -106,8 +108,9 @@ async def share(request: PageRequest) -> Response:
     access = Access.of(request.form.choice("access", ACCESS))
     request.form.check()
     account, name = bucket_path(request)
-    await buckets.share(request.work, account, name, with_account=other, access=access)
-    return request.redirect(bucket_url(request, "sharing"), f"Bucket shared with {other}.")
+    made = await buckets.share(request.work, account, name, with_account=other, access=access)
+    until = "" if made.expires_at is None else f" until {moment(made.expires_at)}, when your key expires"
+    return request.redirect(bucket_url(request, "sharing"), f"Bucket shared with {other}{until}.")
 
 
 async def ask_unshare(request: PageRequest) -> Response:
@@ -134,11 +137,17 @@ async def unshare(request: PageRequest) -> Response:
 
 ROUTES = (
     GetRoute(BUCKET + "/settings", settings),
-    PostRoute(BUCKET + "/settings", update, form=settings, action="bucket.update"),
+    PostRoute(BUCKET + "/settings", update, form=settings, action="bucket.update", admission=may_write_own_bucket),
     GetRoute(BUCKET + "/delete", ask_delete),
-    PostRoute(BUCKET + "/delete", delete, form=ask_delete, action="bucket.delete"),
+    PostRoute(BUCKET + "/delete", delete, form=ask_delete, action="bucket.delete", admission=may_write_own_bucket),
     GetRoute(BUCKET + "/sharing", sharing),
-    PostRoute(BUCKET + "/sharing", share, form=sharing, action="grant.create"),
+    PostRoute(BUCKET + "/sharing", share, form=sharing, action="grant.create", admission=may_write_own_bucket),
     GetRoute(BUCKET + "/sharing/{otherAccount}/end", ask_unshare),
-    PostRoute(BUCKET + "/sharing/{otherAccount}/end", unshare, form=ask_unshare, action="grant.delete"),
+    PostRoute(
+        BUCKET + "/sharing/{otherAccount}/end",
+        unshare,
+        form=ask_unshare,
+        action="grant.delete",
+        admission=may_write_own_bucket,
+    ),
 )

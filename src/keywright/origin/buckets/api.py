@@ -1,4 +1,4 @@
-"""Buckets. Their owner keys are in owner_keys_api.py, sharing them in grants_api.py."""
+"""Buckets. Their owner keys are in owner_keys_api.py, sharing them in grants/api.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pydantic.config import JsonDict
 from keywright.domain.keyformat import DEFAULT_PREFIX
 from keywright.domain.models import Bucket, Key, WhenStale
 from keywright.domain.paging import Page
+from keywright.origin.accounts.access import may_write_account
 from keywright.origin.buckets import owner_keys_rules, rules
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.buckets.rules import BucketDraft
 from keywright.origin.keys.api import KeyFormat, KeyShape, repeats_keys, show
 from keywright.origin.openapi.bodies import Body, RepeatedMember, check_repeated
@@ -29,6 +31,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve.settings_shape import (
@@ -169,6 +172,7 @@ async def list_buckets(work: CurrentUnitOfWork, account: PathAccount, page: Aske
 
 
 @router.post(BUCKETS, name="bucket.create", summary="Create a bucket", responses=problems(403, 404, 409, 413, 415))
+@admits(may_write_account)
 async def create_bucket(work: CurrentUnitOfWork, account: PathAccount, body: BucketCreate) -> NewBucketShape:
     """A new bucket, born with its owner key, which ends when the management key ends that makes it."""
     draft = BucketDraft(
@@ -193,6 +197,7 @@ async def get_bucket(work: CurrentUnitOfWork, account: PathAccount, bucket: Path
 
 
 @router.patch(BUCKET, name="bucket.update", summary="Update a bucket", responses=problems(403, 404, 409, 413, 415))
+@admits(may_write_own_bucket)
 async def update_bucket(
     work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: BucketUpdate
 ) -> BucketShape:

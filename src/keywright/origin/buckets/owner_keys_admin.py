@@ -6,11 +6,13 @@ from fastapi import Response
 
 from keywright.domain.paging import Page
 from keywright.origin.buckets import owner_keys_rules
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.web.admin_layout import (
     BUCKET,
     MAY_NOT_OWN,
     bucket_path,
     bucket_url,
+    describe_key,
     get_bucket_layout,
     render_bucket_page,
     render_confirmation,
@@ -55,7 +57,10 @@ async def ask_revoke(request: PageRequest) -> Response:
     require(layout.may_own, MAY_NOT_OWN)
     account, name = bucket_path(request)
     key = await owner_keys_rules.get(request.work, account, name, request.path_param("keyId"))
-    lines = ["It stops working immediately. This can't be undone."]
+    lines = [
+        f"{describe_key(key)}, which has full access to the bucket {layout.bucket.name}.",
+        "It stops working immediately. This can't be undone.",
+    ]
     if key.id == request.work.actor.sub:
         lines.append("You are signed in with this key: revoking it ends your session.")
     return await render_confirmation(
@@ -78,7 +83,15 @@ async def revoke(request: PageRequest) -> Response:
 ROUTES = (
     GetRoute(BUCKET + "/owner-keys", owner_key_list),
     GetRoute(BUCKET + "/owner-keys/new", new_key),
-    PostRoute(BUCKET + "/owner-keys/new", create, form=new_key, action="owner-key.create"),
+    PostRoute(
+        BUCKET + "/owner-keys/new", create, form=new_key, action="owner-key.create", admission=may_write_own_bucket
+    ),
     GetRoute(BUCKET + "/owner-keys/{keyId}/revoke", ask_revoke),
-    PostRoute(BUCKET + "/owner-keys/{keyId}/revoke", revoke, form=ask_revoke, action="owner-key.delete"),
+    PostRoute(
+        BUCKET + "/owner-keys/{keyId}/revoke",
+        revoke,
+        form=ask_revoke,
+        action="owner-key.delete",
+        admission=may_write_own_bucket,
+    ),
 )

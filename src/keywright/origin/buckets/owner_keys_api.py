@@ -5,12 +5,14 @@ from __future__ import annotations
 from pydantic import Field
 
 from keywright.origin.buckets import owner_keys_rules as rules
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.buckets.api import BUCKET
 from keywright.origin.keys.api import KeyFormat, KeyShape, show
 from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import Description, ListOf, MomentInput
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, PathKey, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Buckets")
@@ -41,6 +43,7 @@ async def list_owner_keys(
     summary="Create an owner key",
     responses=problems(403, 404, 409, 413, 415),
 )
+@admits(may_write_own_bucket)
 async def create_owner_key(
     work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: OwnerKeyCreate
 ) -> KeyShape:

@@ -18,6 +18,7 @@ from keywright.domain.models import (
     SelfServe,
     WhenStale,
     new_id,
+    to_iso,
 )
 from keywright.domain.paging import Page
 from keywright.domain.permissions import EVERY_BUCKET, Access
@@ -28,7 +29,7 @@ from keywright.origin.buckets import owner_keys_rules as owner_keys
 from keywright.origin.buckets import store as rows
 from keywright.origin.buckets.access import access_to, get_bucket
 from keywright.origin.db.engine import MissingReference, UniqueViolation
-from keywright.origin.keys.rules import MadeKey
+from keywright.origin.keys.rules import MadeKey, check_end
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 MAX_STALENESS_SECONDS = 3_155_760_000
@@ -58,6 +59,7 @@ class Grant:
     account_name: str
     access: Access
     created_at: datetime
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ async def list_of(work: UnitOfWork, account_name: str, page: Page) -> tuple[list
     wanted = _visible(work, account, Access.READ)
     if wanted.names == [] and wanted.id is None:
         raise Forbidden(f"{work.actor.holding} has no read access to the account, nor to a bucket of it.")
-    return await rows.search(work.tx, account, wanted, limit=page.limit, offset=page.offset)
+    return await rows.search(work.tx, account, wanted, now=work.now, limit=page.limit, offset=page.offset)
 
 
 async def search(
@@ -144,7 +146,7 @@ async def search(
     """
     account = await get_account(work, account_name, Access.NONE)
     wanted = replace(_visible(work, account, Access.NONE), project=project, environment=environment)
-    found, total = await rows.search(work.tx, account, wanted, limit=page.limit, offset=page.offset)
+    found, total = await rows.search(work.tx, account, wanted, now=work.now, limit=page.limit, offset=page.offset)
     places = await rows.list_places(work.tx, account, found)
     return [BucketView(one, access_to(work, one), places[one.number]) for one in found], total
 
@@ -216,32 +218,55 @@ async def remove(work: UnitOfWork, bucket: Bucket) -> None:
     await rows.delete(work.tx, bucket)
 
 
-async def share(work: UnitOfWork, account_name: str, name: str, *, with_account: str, access: Access) -> Grant:
-    """Let another account use the bucket, or change what it may do there."""
+async def share(
+    work: UnitOfWork,
+    account_name: str,
+    name: str,
+    *,
+    with_account: str,
+    access: Access,
+    expires_at: datetime | None = None,
+) -> Grant:
+    """Let another account use the bucket, or change what it may do there and until when.
+
+    What a key that ends shares is shared no longer than that. Raises Forbidden for who asks for more.
+    """
     account, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
     work.audit_draft.concerns("bucket", bucket.id, name=bucket.name, account=with_account, access=access.label)
     if with_account == account.name:
         raise BadRequest("The bucket is this account's own.", errors=[_own_account_error()])
+    end = _end_of_grant(work, expires_at)
+    other = await get_named_account(work, with_account)
     try:
-        await rows.put_grant(work.tx, bucket, await get_named_account(work, with_account), access, now=work.now)
+        await rows.put_grant(work.tx, bucket, other, access, expires_at=end, now=work.now)
     except MissingReference:
         raise NotFound("There is no such account.") from None
-    return Grant(with_account, access, work.now)
+    return Grant(with_account, access, work.now, end)
 
 
 async def list_grants(work: UnitOfWork, account_name: str, name: str, page: Page) -> tuple[list[Grant], int]:
     _, bucket = await get_bucket(work, account_name, name, Access.READ, is_own=True)
-    found, total = await rows.list_grants(work.tx, bucket, limit=page.limit, offset=page.offset)
-    return [Grant(row.name, Access(row.access), row.created_at) for row in found], total
+    found, total = await rows.list_grants(work.tx, bucket, now=work.now, limit=page.limit, offset=page.offset)
+    return [Grant(row.name, Access(row.access), row.created_at, row.expires_at) for row in found], total
 
 
 async def unshare(work: UnitOfWork, account_name: str, name: str, *, with_account: str) -> None:
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
     work.audit_draft.concerns("bucket", bucket.id, name=bucket.name, account=with_account)
     other = await get_named_account(work, with_account)
-    if other.id not in bucket.grants:
+    if other.id not in bucket.grants_at(work.now):
         raise NotFound("The bucket is not shared with that account.")
     await rows.delete_grant(work.tx, bucket, other)
+
+
+def _end_of_grant(work: UnitOfWork, expires_at: datetime | None) -> datetime | None:
+    check_end(work, "body.expiresOn", expires_at)
+    own = work.actor.expires_at
+    if own is None or (expires_at is not None and expires_at <= own):
+        return expires_at
+    if expires_at is not None:
+        raise Forbidden(f"The key that shares it expires at {to_iso(own)}, so expiresOn must be no later.")
+    return own
 
 
 def _visible(work: UnitOfWork, account: Account, need: Access) -> rows.BucketSearch:

@@ -83,11 +83,6 @@ async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bu
     return (await _with_grants(tx, [row]))[0] if row else None
 
 
-async def list_of(tx: Transaction, account: Account, *, limit: int, offset: int) -> tuple[list[Bucket], int]:
-    """The account's own buckets and those shared with it, newest first, and how many there are in all."""
-    return await search(tx, account, BucketSearch(), limit=limit, offset=offset)
-
-
 @dataclass(frozen=True, slots=True)
 class BucketSearch:
     """Which of an account's buckets to list; None leaves a field out."""
@@ -99,10 +94,10 @@ class BucketSearch:
 
 
 async def search(
-    tx: Transaction, account: Account, wanted: BucketSearch, *, limit: int, offset: int
+    tx: Transaction, account: Account, wanted: BucketSearch, *, now: datetime, limit: int, offset: int
 ) -> tuple[list[Bucket], int]:
-    """As `list_of`, but only those that are wanted."""
-    shared = sa.select(grants.c.bucket_number).where(grants.c.account_number == account.number)
+    """The account's own buckets and those shared with it that are wanted, newest first, and how many there are."""
+    shared = sa.select(grants.c.bucket_number).where(grants.c.account_number == account.number, _has_not_ended(now))
     conditions = [sa.or_(buckets.c.account_number == account.number, buckets.c.number.in_(shared))]
     if wanted.project is not None or wanted.environment is not None:
         placed = sa.select(environments.c.bucket_number).join(projects)
@@ -154,6 +149,7 @@ async def update(
     statement = sa.update(buckets).where(buckets.c.number == bucket.number)
     await tx.execute(statement.values(**values, self_serve=asdict(self_serve)))
     changed = replace(bucket, **values, self_serve=self_serve)
+    tx.concerns(put(bucket))
     # Description, tags and self-serve are for management only: no edge needs to hear of them.
     if put(changed) != put(bucket):
         tx.record(put(changed))
@@ -169,6 +165,7 @@ async def delete(tx: Transaction, bucket: Bucket) -> None:
     if await find_account_of_retired(tx, bucket.name) is None:
         values = {"name": bucket.name, "account_id": bucket.account_id}
         await tx.execute(sa.insert(retired_bucket_names).values(**values))
+    tx.concerns(put(bucket))
     tx.record(BucketDelete(bucket.number))
 
 
@@ -226,34 +223,64 @@ async def lock_all(tx: Transaction) -> None:
         await tx.execute(sa.text("LOCK TABLE buckets IN EXCLUSIVE MODE"))
 
 
-async def put_grant(tx: Transaction, bucket: Bucket, account: Account, access: Access, *, now: datetime) -> Bucket:
+async def put_grant(
+    tx: Transaction, bucket: Bucket, account: Account, access: Access, *, expires_at: datetime | None, now: datetime
+) -> Bucket:
     await tx.execute(_delete_grant(bucket, account))
     values = {"bucket_number": bucket.number, "account_number": account.number, "access": int(access)}
-    await tx.execute(sa.insert(grants).values(**values, created_at=now))
+    await tx.execute(sa.insert(grants).values(**values, created_at=now, expires_at=expires_at))
     changed = replace(bucket, grants={**bucket.grants, account.id: access})
+    tx.concerns(put(bucket))
     tx.record(put(changed))
     return changed
 
 
 async def delete_grant(tx: Transaction, bucket: Bucket, account: Account) -> None:
     await tx.execute(_delete_grant(bucket, account))
-    remaining = {account_id: access for account_id, access in bucket.grants.items() if account_id != account.id}
+    _record_grants_without(tx, bucket, {account.id})
+
+
+async def list_ended_grants(tx: Transaction, now: datetime) -> list[str]:
+    """The names of buckets that have a grant whose time is over."""
+    joined = sa.select(buckets.c.name).join(grants).where(sa.not_(_has_not_ended(now))).distinct()
+    return [row.name for row in await tx.all(joined.order_by(buckets.c.name))]
+
+
+async def delete_ended_grants(tx: Transaction, bucket: Bucket, now: datetime) -> dict[str, str]:
+    """Deletes the grants of a bucket whose time is over; the accounts that had them, names by id."""
+    ended = grants.c.bucket_number == bucket.number, sa.not_(_has_not_ended(now))
+    rows = await tx.all(sa.select(accounts.c.id, accounts.c.name).join(grants).where(*ended))
+    if rows:
+        await tx.execute(sa.delete(grants).where(*ended))
+        _record_grants_without(tx, bucket, {row.id for row in rows})
+    return {row.id: row.name for row in rows}
+
+
+def _record_grants_without(tx: Transaction, bucket: Bucket, gone: Collection[str]) -> None:
+    remaining = {account_id: access for account_id, access in bucket.grants.items() if account_id not in gone}
+    tx.concerns(put(bucket))
     tx.record(put(replace(bucket, grants=remaining)))
 
 
-async def list_grants(tx: Transaction, bucket: Bucket, *, limit: int, offset: int) -> tuple[list[Any], int]:
-    """Rows (name of the account, access, created_at), newest first, and how many there are."""
-    own = grants.c.bucket_number == bucket.number
+async def list_grants(
+    tx: Transaction, bucket: Bucket, *, now: datetime, limit: int, offset: int
+) -> tuple[list[Any], int]:
+    """Rows (name of the account, access, created_at, expires_at), newest first, and how many there are."""
+    own = grants.c.bucket_number == bucket.number, _has_not_ended(now)
     rows = await tx.all(
-        sa.select(accounts.c.name, grants.c.access, grants.c.created_at)
+        sa.select(accounts.c.name, grants.c.access, grants.c.created_at, grants.c.expires_at)
         .join(accounts, accounts.c.number == grants.c.account_number)
-        .where(own)
+        .where(*own)
         .order_by(grants.c.created_at.desc(), accounts.c.number.desc())
         .limit(limit)
         .offset(offset)
     )
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(grants).where(own))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(grants).where(*own))
     return rows, total
+
+
+def _has_not_ended(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.or_(grants.c.expires_at.is_(None), grants.c.expires_at > now)
 
 
 def _delete_grant(bucket: Bucket, account: Account) -> sa.Delete:
@@ -262,15 +289,19 @@ def _delete_grant(bucket: Bucket, account: Account) -> sa.Delete:
 
 async def _with_grants(tx: Transaction, rows: Sequence[Any]) -> list[Bucket]:
     held: dict[int, dict[str, Access]] = {row.number: {} for row in rows}
+    ends: dict[int, dict[str, datetime]] = {row.number: {} for row in rows}
     joined = (
-        sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access)
+        sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access, grants.c.expires_at)
         .join(accounts, accounts.c.number == grants.c.account_number)
         .where(grants.c.bucket_number.in_(held))
     )
-    for bucket_number, account_id, access in await tx.all(joined):
+    for bucket_number, account_id, access, expires_at in await tx.all(joined):
         held[bucket_number][account_id] = Access(access)
+        if expires_at is not None:
+            ends[bucket_number][account_id] = expires_at
     found = []
     for row in rows:
         typed = {"when_stale": WhenStale(row.when_stale), "self_serve": SelfServe(**row.self_serve)}
-        found.append(Bucket(**{**row._mapping, **typed}, grants=held[row.number]))
+        shared = {"grants": held[row.number], "grant_ends": ends[row.number]}
+        found.append(Bucket(**{**row._mapping, **typed, **shared}))
     return found

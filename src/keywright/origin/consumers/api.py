@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Query
 from pydantic import BeforeValidator, Field
 
+from keywright.domain.text import EMAIL_LENGTH
+from keywright.origin.buckets.access import may_write_bucket
 from keywright.origin.consumers import rules
 from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.consumers.managers_api import InviteShape, ManagerShape, show_invite, show_manager
@@ -35,6 +37,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, TagQuery, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.query import WantedTags
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
@@ -142,7 +145,12 @@ async def list_consumers(
     asked: AskedInclude,
     tags: WantedTags,
     manager_email: Annotated[
-        Email | None, Query(alias="manager-email", description="Only those that this person manages or is invited to.")
+        str | None,
+        Query(
+            alias="manager-email",
+            max_length=EMAIL_LENGTH,
+            description="Only those that this person manages or is invited to: none, where it is no address.",
+        ),
     ] = None,
     tag: TagQuery = None,
 ) -> ListOf[ConsumerShape]:
@@ -161,6 +169,7 @@ async def list_consumers(
     responses=problems(403, 404, 409, 413, 415),
     response_model_exclude_unset=True,
 )
+@admits(may_write_bucket)
 async def create_consumer(
     work: CurrentUnitOfWork,
     account: PathAccount,
@@ -197,6 +206,7 @@ async def get_consumer(work: CurrentUnitOfWork, path: AskedConsumer, asked: Aske
     responses=problems(403, 404, 413, 415),
     response_model_exclude_unset=True,
 )
+@admits(may_write_bucket)
 async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: ConsumerUpdate) -> ConsumerShape:
     """Replaces description, tags or metadata as a whole. What is left out stays."""
     await _check_repeated(work, path, body)

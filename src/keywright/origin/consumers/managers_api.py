@@ -8,6 +8,7 @@ from fastapi import Query
 from pydantic import Field
 
 from keywright.domain.models import Manager
+from keywright.origin.buckets.access import may_write_bucket
 from keywright.origin.consumers import rules
 from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.consumers.rules import ManagerDraft
@@ -15,6 +16,7 @@ from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import Email, Flag, Issuer, ListOf, Moment, Shape, Subject
 from keywright.origin.openapi.parameters import AskedPage, PathManager, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Managers")
@@ -77,6 +79,7 @@ async def list_managers(
 
 
 @router.post(MANAGERS, name="manager.create", summary="Add a manager", responses=problems(403, 404, 409, 413, 415))
+@admits(may_write_bucket)
 async def create_manager(work: CurrentUnitOfWork, path: AskedConsumer, body: ManagerCreate) -> ManagerShape:
     """With `sub` a manager, without it an invite. Adding the `sub` of somebody who is invited accepts the invite."""
     return show_manager(await rules.add_manager(work, path, ManagerDraft(body.email, body.sub, body.issuer)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from keywright.domain.identity_headers import identity_bytes
 from keywright.domain.keyformat import Secret
 from keywright.domain.models import Consumer, IdKind, Key, Manager, new_id
 from keywright.domain.paging import Page
@@ -266,9 +267,14 @@ def _with_managers(view: ConsumerView, managers: Sequence[Manager], include: Inc
 def _check_limits(work: UnitOfWork, tags: Tags, metadata: Mapping[str, Any]) -> None:
     problems: list[dict[str, str]] = []
     work.dependencies.limits.check_tags(tags, problems)
-    size, most = len(to_json(metadata).encode()), work.dependencies.limits.metadata_bytes
+    limits, encoded = work.dependencies.limits, to_json(metadata)
+    size, most = len(encoded.encode()), limits.metadata_bytes
     if size > most:
         message = f"is {size} bytes of JSON; at most {most} are allowed"
+        problems.append({"field": "body.metadata", "message": message})
+    elif (size := identity_bytes(encoded)) > limits.identity_bytes:
+        # A gateway could not pass it on: every request of this consumer would be a 503 there.
+        message = f"takes up to {size} bytes in a gateway's headers; at most {limits.identity_bytes} are allowed"
         problems.append({"field": "body.metadata", "message": message})
     if problems:
         raise BadRequest("The consumer exceeds a limit.", errors=problems)

@@ -128,6 +128,7 @@ async def update(
         await tx.execute(sa.delete(consumer_tags).where(consumer_tags.c.consumer_number == consumer.number))
         await _insert_tags(tx, consumer.number, tags)
     changed = replace(consumer, description=description, tags=tags, metadata=metadata, updated_at=now)
+    tx.concerns(put(consumer))
     if put(changed) != put(consumer):
         tx.record(put(changed))
     return changed
@@ -136,6 +137,7 @@ async def update(
 async def delete(tx: Transaction, consumer: Consumer) -> None:
     """Deletes the consumer with its keys and managers; for the edges that is one change."""
     await tx.execute(sa.delete(consumers).where(consumers.c.number == consumer.number))
+    tx.concerns(put(consumer))
     tx.record(ConsumerDelete(consumer.number))
 
 

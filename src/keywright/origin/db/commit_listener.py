@@ -5,7 +5,7 @@ A notification that is lost costs the time of a poll, so every subscriber polls,
 else fast.
 
 SQLite has no such thing, nor has a pooler that gives each transaction another connection. Whether a connection hears is
-therefore tried out, with a note to itself.
+therefore tried out, with a note from another one: a note to itself would come even through such a pooler.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("keywright.origin")
 
 CHANNEL = "keywright"
+ECHO_CHANNEL = "keywright_echo"
+"""One for all who try out: behind a pooler that keeps no sessions nobody can end the listening again."""
 SLOW_POLL_SECONDS = 1.0
 """How often a subscriber looks by itself while commits are heard."""
 ECHO_SECONDS = 5.0
@@ -75,7 +78,13 @@ class CommitListener:
                 if not self._has_warned:
                     self._has_warned = True
                     log.warning("commits of other processes are found by polling alone: %s", error)
-            except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (
+                DatabaseUnavailable,
+                SQLAlchemyError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                OSError,
+            ) as error:
                 # Without a connection nothing else works either, and is louder.
                 log.debug("commits of other processes are not heard: %s", error)
                 pause = self._backoff.next_pause()
@@ -100,22 +109,39 @@ class CommitListener:
                 await connection.invalidate()
 
     async def _try_out(self, driver: Any) -> None:
-        """Have the connection hear a note to itself. Raises NotifyUnavailable."""
-        echoed = asyncio.Event()
-        own = f"{CHANNEL}_{secrets.token_hex(8)}"
-        await driver.add_listener(own, lambda *_: echoed.set())
-        await driver.execute(f"NOTIFY {own}")
-        self.can_notify = True
-        try:
-            async with asyncio.timeout(ECHO_SECONDS):
-                await echoed.wait()
-        except TimeoutError:
-            raise NotifyUnavailable("LISTEN brings nothing here, as behind a pooler that keeps no sessions") from None
-        await driver.execute(f"UNLISTEN {own}")
+        """Have the connection hear a note of another one. Raises NotifyUnavailable."""
+        async with self._engine.connect() as other:
+            notifying: Any = (await other.get_raw_connection()).driver_connection
+            is_heard = await hears(driver, notifying, ECHO_SECONDS)
+            self.can_notify = True
+        if not is_heard:
+            raise NotifyUnavailable("LISTEN brings nothing here, as behind a pooler that keeps no sessions")
 
     def _wake(self, *_: object) -> None:
         for wake in self._subscribers:
             wake()
+
+
+async def hears(listening: Any, notifying: Any, seconds: float) -> bool:
+    """Whether one connection of the driver hears what another one notifies of. Raises what the driver raises."""
+    heard = asyncio.Event()
+    note = secrets.token_hex(8)
+
+    def hear(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+        if payload == note:
+            heard.set()
+
+    await listening.add_listener(ECHO_CHANNEL, hear)
+    await notifying.execute(f"NOTIFY {ECHO_CHANNEL}, '{note}'")
+    try:
+        async with asyncio.timeout(seconds):
+            await heard.wait()
+    except TimeoutError:
+        return False
+    finally:
+        if not listening.is_closed():
+            await listening.remove_listener(ECHO_CHANNEL, hear)
+    return True
 
 
 class NotifyUnavailable(Exception):

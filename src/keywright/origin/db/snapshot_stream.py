@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,16 +25,21 @@ _OF_CONSUMERS = (
 )
 
 
-async def list_bucket_puts(tx: Transaction) -> list[BucketPut]:
-    """Every bucket as a replica knows it, in order of number."""
+async def list_bucket_puts(tx: Transaction, numbers: Collection[int] | None = None) -> list[BucketPut]:
+    """Every bucket as a replica knows it, or those with these numbers, in order of number."""
+    if numbers is not None and not numbers:
+        return []
+    wanted = sa.true() if numbers is None else buckets.c.number.in_(numbers)
     held: dict[int, dict[str, Access]] = {}
     granted = sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access).join(accounts)
+    if numbers is not None:
+        granted = granted.where(grants.c.bucket_number.in_(numbers))
     for bucket_number, account_id, access in await tx.all(granted):
         held.setdefault(bucket_number, {})[account_id] = Access(access)
     stale = (buckets.c.max_staleness_seconds, buckets.c.when_stale)
     owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"), *stale)
     owned = owned.select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
-    rows = await tx.all(owned.order_by(buckets.c.number))
+    rows = await tx.all(owned.where(wanted).order_by(buckets.c.number))
     return [
         BucketPut(row[0], row[1], row[2], row[3], held.get(row[0], {}), refuse_after(row[4], row[5])) for row in rows
     ]

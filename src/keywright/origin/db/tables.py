@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0010"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -162,8 +162,21 @@ grants = _table(
     _reference("account_number", "accounts", primary_key=True),
     sa.Column("access", sa.SmallInteger, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("expires_at", UtcTime),
     sa.Index(None, "account_number"),
 )
+
+withdrawals = _table(
+    "withdrawals",
+    sa.Column("bucket_id", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("owner_id", sa.Text, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+)
+"""Which revision ended the last grant of a bucket to an account: edges of it that are behind know the bucket still.
+
+No references: a bucket's rows outlive it.
+"""
 
 consumers = _table(
     "consumers",
@@ -237,6 +250,7 @@ sign_in_links = _table(
     _reference("bucket_number", "buckets"),
     sa.Column("email", sa.Text, nullable=False),
     sa.Column("ends_at", UtcTime, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
     sa.Index(None, "bucket_number"),
     sa.Index(None, "ends_at"),
 )
@@ -255,12 +269,15 @@ edges = _table(
     sa.Column("seen_at", sa.BigInteger, nullable=False),
     sa.Column("refuses_after_millis", sa.BigInteger),
     sa.Column("is_leased", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("scopes", sa.Text),
+    sa.Column("clock_offset_millis", sa.BigInteger),
     sa.Index(None, "seen_at"),
 )
 """What each edge said last, for the origins that did not hear it themselves. No part of the record; but a write waits
 for each edge that is in it, so who takes out a row says that this edge answers no more.
 
 `account_id` is text, and "" for edges of the deployment itself. `seen_at` is by the database's clock, in milliseconds.
+`scopes` is what the edge may know, as edges/scopes.py writes it.
 """
 
 audit_logs = _table(

@@ -12,15 +12,18 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
 
-from keywright.origin.db import sqlite, tables
+from keywright.origin.db import postgresql_url, sqlite, tables
 from keywright.origin.db.commit_listener import CHANNEL, CommitListener
 from keywright.origin.db.engine import create_engine, translating
-from keywright.protocol.changes import STAMP_BYTES, Change, encode
+from keywright.protocol.changes import STAMP_BYTES, BucketDelete, BucketPut, Change, encode
 
 
 class Database:
@@ -30,8 +33,15 @@ class Database:
         self.engine = create_engine(url)
         self.commits = CommitListener(self.engine, random.uniform)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self.keeps_statements = not self.is_sqlite and postgresql_url.parse(url).keeps_statements
+        """Whether what is prepared in one transaction is used in the next."""
         # SQLite has one writer: waiting in line here beats polling its lock.
         self._writing = asyncio.Lock() if self.is_sqlite else None
+
+    @property
+    def file(self) -> Path | None:
+        """Where the record is, if it is a file."""
+        return Path(str(self.engine.url.database)).absolute() if self.is_sqlite else None
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -85,6 +95,7 @@ class Transaction:
         self.is_awaited = False
         """Whether somebody will wait to hear that edges have applied this: their origins are told by the commit."""
         self._changes: list[Change] = []
+        self._former: list[Change] = []
         self._later_than = 0
 
     @property
@@ -99,6 +110,15 @@ class Transaction:
     def record(self, *changes: Change) -> None:
         """Have these changes numbered and logged, in this order, when the transaction commits."""
         self._changes.extend(changes)
+
+    def concerns(self, *puts: Change) -> None:
+        """Note records as they are before this, for who waits for the edges that know them."""
+        self._former.extend(puts)
+
+    @property
+    def touched(self) -> tuple[Change, ...]:
+        """All that this changes, or was asked to: as it is before, and after."""
+        return (*self._former, *self._changes)
 
     def stamp_later_than(self, stamped_at: int) -> None:
         """Have the changes stamped later than that, whatever the clock says."""
@@ -169,4 +189,22 @@ class Transaction:
             for offset, change in enumerate(self._changes)
         ]
         await self.execute(sa.insert(tables.changes), rows)
+        await self._note_withdrawals(last)
         self.revision = last
+
+    async def _note_withdrawals(self, revision: int) -> None:
+        """Which accounts know a bucket no more, once they have applied this revision."""
+        grants = {one.number: one.grants for one in self._changes if isinstance(one, BucketPut)}
+        changed = {*grants, *(one.number for one in self._changes if isinstance(one, BucketDelete))}
+        rows = [
+            {"bucket_id": one.bucket_id, "account_id": account_id, "owner_id": one.account_id, "revision": revision}
+            for one in self._former
+            if isinstance(one, BucketPut) and one.number in changed
+            for account_id in one.grants
+            if account_id not in grants.get(one.number, {})
+        ]
+        if not rows:
+            return
+        insert: Any = (postgresql if self.is_postgresql else sqlite_dialect).insert(tables.withdrawals)
+        again = {"owner_id": insert.excluded.owner_id, "revision": insert.excluded.revision}
+        await self.execute(insert.on_conflict_do_update(index_elements=["bucket_id", "account_id"], set_=again), rows)

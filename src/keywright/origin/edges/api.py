@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from keywright.domain.models import from_millis
+from keywright.origin.edges import fleet
 from keywright.origin.edges.rules import Reported
 from keywright.origin.openapi.fields import ListOf, Moment, Shape
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathEdge, new_router
@@ -39,6 +40,11 @@ class EdgeShape(Shape):
     lag_seconds: float | None = Field(
         description="For how long it may have been out of step; null while that is not known.", examples=[0.4]
     )
+    clock_offset_seconds: float | None = Field(
+        description="How far its machine's clock is ahead of the origin's, by which it judges keys; negative is "
+        "behind, null not known. From 2 s on one of them should be set right.",
+        examples=[0.012],
+    )
 
 
 def _show(edge: Reported, now: datetime) -> EdgeShape:
@@ -57,6 +63,7 @@ def _show(edge: Reported, now: datetime) -> EdgeShape:
         leased=report.is_leased,
         refusing=edge.is_refusing,
         lag_seconds=None if report.lag is None else round(report.lag / 1000 + edge.age, 3),
+        clock_offset_seconds=None if report.clock_offset is None else report.clock_offset / 1000,
     )
 
 
@@ -67,7 +74,7 @@ async def list_edges(
     """The edges of an account and those that follow the whole deployment, by name. One that fell silent stays until it
     is retired.
     """
-    found, total = await edges.list_of(work, account, page)
+    found, total = await fleet.list_of(work, edges, account, page)
     return ListOf.of([_show(edge, work.now) for edge in found], page, total)
 
 
@@ -82,4 +89,4 @@ async def retire_edge(work: CurrentUnitOfWork, edges: CurrentEdges, account: Pat
     """Says that an edge is gone for good: no write waits for it any more. One that still runs is back, and waited for,
     with its next report; so stop it first. An edge of the whole deployment needs the root key.
     """
-    await edges.retire(work, account, edge_id)
+    await fleet.retire(work, edges, account, edge_id)

@@ -3,8 +3,9 @@
 An edge reports to one origin, a change may be made at another. So each process knows at once what it heard itself, and
 learns the rest from the rows that all of them keep (store.py): the latest report only, written together, every few
 seconds, and within a blink only where somebody waits (docs/decisions/0013). A row stays until the edge is retired, so
-an edge that fell silent, or that a process started anew has not heard yet, is waited for (docs/decisions/0033). What
-follows from all that is known is in rules.py.
+an edge that fell silent, or that a process started anew has not heard yet, is waited for (docs/decisions/0030). What
+follows from all that is known is in rules.py, which edges a write concerns in reach.py; what people see of edges and
+do with them is in fleet.py.
 """
 
 from __future__ import annotations
@@ -12,39 +13,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
-from keywright.domain.paging import Page
-from keywright.domain.permissions import Access
-from keywright.domain.problems import Conflict, Forbidden, NotFound, TooManyRequests
-from keywright.origin.accounts import store as account_rows
-from keywright.origin.accounts.access import get_account
-from keywright.origin.audit import rules as audit
-from keywright.origin.audit.rules import RequestSource
-from keywright.origin.auth.actors import SYSTEM
+from keywright.domain.problems import Conflict, TooManyRequests
 from keywright.origin.db import commit_log
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
+from keywright.origin.edges import reach as reaches
+from keywright.origin.edges import silence
 from keywright.origin.edges import store as rows
+from keywright.origin.edges.reach import Reach, Touched
 from keywright.origin.edges.rules import (
-    DEPLOYMENT,
     OVERFLOW,
     REFUSAL_MARGIN_SECONDS,
     EdgeKey,
+    Entry,
     Outcome,
     ReportBook,
-    Reported,
     judge,
-    list_visible,
     overflow_of,
 )
+from keywright.origin.edges.scopes import DEPLOYMENT, EVERYTHING, EdgeScope, HeldScopes
 from keywright.origin.edges.store import Heard
-from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, Report
 
@@ -55,7 +48,7 @@ LOOK_SECONDS = 0.05
 WAITING_LOOK_SECONDS = 0.02
 AWAY_SECONDS = 0.5
 RETIRE_SECONDS = 86_400.0
-PRUNE_SECONDS = 60.0
+PRUNE_SECONDS = 20.0
 MOST_EDGES = 1000
 """Of one account, that may answer: whoever holds its tokens can't fill the record or this process with names."""
 PAUSE_SECONDS = 1.0
@@ -98,13 +91,15 @@ class Edges:
         self._due = asyncio.Event()
         self._is_stopped = False
 
-    async def acknowledge(self, report: Report, account_id: str = DEPLOYMENT) -> float:
-        """Take note of a report; seconds until the next one that tells of a change only.
+    async def acknowledge(self, report: Report, scope: EdgeScope = EVERYTHING) -> float:
+        """Take note of a report by an edge whose token shows this; seconds until the next one that tells of a change
+        only.
 
         A cursor that the record has not been at, of the future or of another past, is not believed: the edge counts as
         one that has nothing. Raises Conflict for an edge of another deployment, TooManyRequests, DatabaseUnavailable.
         """
-        key = (account_id, report.instance)
+        key = (scope.account_id, report.instance)
+        told = report.revision or 0
         if self._book.is_repeat(key, report):
             return self._pause()
         if not await self._is_in_record(report):
@@ -119,20 +114,26 @@ class Edges:
         # One that has started anew may have said goodbye to another process before.
         if key not in self._book.heard or self._book.heard[key].report.start != report.start:
             # The others must know of it before it is told that it is known.
-            await self._admit(account_id, report)
-            self._book.admit(key, report, self._monotonic())
+            scopes = await self._admit(report, scope, told)
+            self._book.admit(key, report, self._monotonic(), scopes)
         if self._book.hear(key, report, self._monotonic()):
             self._due.set()
         self._tell()
         return self._pause()
 
-    async def wait(self, revision: int, count: int | None, seconds: float) -> Outcome:
-        """Return when so many edges (None: all that may answer) have applied a revision, or when the time is up."""
+    async def wait(
+        self, revision: int, count: int | None, seconds: float, touched: Touched = reaches.EVERYTHING
+    ) -> Outcome:
+        """Return when so many edges (None: all that may answer) have applied a revision, or when the time is up.
+
+        Meant are those that may know what was `touched`, by a transaction that is committed.
+        """
         started = self._monotonic()
         self._hurry_until = started + HURRY_SECONDS
         async with self._looking_on():
+            reach = await self._find_reach(touched)
             while True:
-                outcome = self._judge(revision, count, is_known=self._book.rows_as_of >= started)
+                outcome = self._judge(reach, revision, count, is_known=self._book.rows_as_of >= started)
                 left = started + seconds - self._monotonic()
                 if outcome.is_reached or left <= 0 or self._is_stopped:
                     return outcome
@@ -140,30 +141,18 @@ class Edges:
                     async with asyncio.timeout(left):
                         await self._news.wait()
 
-    async def list_of(self, work: UnitOfWork, account_name: str, page: Page) -> tuple[list[Reported], int]:
-        """A part of the edges of an account and of the deployment, by name; gone ones, too, for a day."""
-        account = await get_account(work, account_name, Access.READ)
-        visible = {DEPLOYMENT, account.id}
-        kept = await rows.list_all(work.tx, account_ids=sorted(visible))
+    def entries(self) -> tuple[dict[EdgeKey, Entry], float]:
+        """What is known of each edge here, and the time by which it is told."""
         now = self._monotonic()
-        found = list_visible(self._book.entries(self._own(), now), kept, visible, now)
-        return found[page.offset : page.offset + page.limit], len(found)
+        return self._book.entries(self._own(), now), now
 
-    async def retire(self, work: UnitOfWork, account_name: str, instance: str) -> None:
-        """Take an edge out: no write waits for it any more. One that still runs is back with its next report.
+    @property
+    def own_instance(self) -> str:
+        """The edge beside this origin."""
+        return self._own().instance
 
-        Raises NotFound, Forbidden for an edge of the deployment where the actor has not the root key.
-        """
-        account = await get_account(work, account_name, Access.WRITE)
-        found = await rows.retire(work.tx, account.id, instance)
-        if found is None:
-            kept = await rows.list_all(work.tx, account_ids=[DEPLOYMENT])
-            if all(one.report.instance != instance for one in kept):
-                raise NotFound("There is no such edge, or it is the one beside this origin.")
-            if not work.actor.grantee.is_root:
-                raise Forbidden("An edge of the deployment is retired with the root key.")
-            found = await rows.retire(work.tx, DEPLOYMENT, instance)
-        work.audit_draft.concerns("edge", instance, name=None if found is None else found.report.name)
+    def forget(self, instance: str) -> None:
+        """An edge was retired."""
         self._book.forget(instance)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -245,18 +234,31 @@ class Edges:
                 self._known.clear()
         self._head = head
 
-    async def _admit(self, account_id: str, report: Report) -> None:
+    async def _admit(self, report: Report, scope: EdgeScope, revision: int) -> HeldScopes:
+        """Keep the first report of an edge, at this revision by its own word; what such an edge may know."""
+        account_id = scope.account_id
         async with self._database.write() as tx:
             margin = REFUSAL_MARGIN_SECONDS
+            held = await rows.find_scopes(tx, account_id, report.instance)
+            scopes = HeldScopes.first(scope, revision) if held is None else held.followed_by(scope, revision)
             has_room = await rows.has_room(
                 tx, account_id, beside={report.instance, OVERFLOW}, most=MOST_EDGES, margin_seconds=margin
             )
             # One without room answers all the same: nobody may be told that all have applied a change.
             kept = report if has_room else overflow_of(report)
-            await rows.put_all(tx, [Heard(account_id, kept, 0.0)])
+            of_kept = scopes if has_room else HeldScopes.unknown(account_id)
+            await rows.put_all(tx, [Heard(account_id, kept, 0.0, of_kept)])
         if not has_room:
             message = f"An account has at most {MOST_EDGES} edges that may answer; retire those that are gone."
             raise TooManyRequests(message, headers={"Retry-After": "10"})
+        return scopes
+
+    async def _find_reach(self, touched: Touched) -> Reach:
+        try:
+            async with self._database.read() as tx:
+                return await reaches.find_reach(tx, touched)
+        except DatabaseUnavailable:
+            return reaches.EVERYBODY
 
     async def _bid_farewell(self, key: EdgeKey, report: Report) -> None:
         """An edge has ended: nobody waits for it from here on."""
@@ -267,16 +269,8 @@ class Edges:
         self._tell()
 
     async def _retire_silent(self) -> None:
-        margin = REFUSAL_MARGIN_SECONDS
         async with self._database.write() as tx:
-            retired = await rows.retire_silent(tx, seconds=self._retire_seconds, margin_seconds=margin)
-            for one in retired:
-                # The log of the first account has what concerns the deployment.
-                first = None if one.account_id else await account_rows.find_first(tx)
-                draft = AuditDraft("edge.retire", one.account_id or (first.id if first else None))
-                draft.concerns("edge", one.report.instance, name=one.report.name, silentSeconds=int(one.age))
-                source = RequestSource(secrets.token_hex(16), source="system")
-                await audit.write(tx, actor=SYSTEM, audit_draft=draft, source=source, now=datetime.now(UTC))
+            retired = await silence.retire_silent(tx, self._retire_seconds)
         for one in retired:
             self._book.forget(one.report.instance)
             silent = "edge %s is retired: nothing was heard of it for %.0f s. If it still runs, no write waits for it"
@@ -306,11 +300,11 @@ class Edges:
     def _pause(self) -> float:
         return HURRIED_PAUSE_SECONDS if self._monotonic() < self._hurry_until else PAUSE_SECONDS
 
-    def _judge(self, revision: int, count: int | None, *, is_known: bool) -> Outcome:
+    def _judge(self, reach: Reach, revision: int, count: int | None, *, is_known: bool) -> Outcome:
         now, own = self._monotonic(), self._own()
         newest = max(revision, own.revision or 0, self._head.revision if self._head is not None else 0)
         entries = self._book.entries(own, now)
-        return judge(entries, revision, count, newest=newest, now=now, is_known=is_known)
+        return judge(entries, reach, revision, count, newest=newest, now=now, is_known=is_known)
 
     @asynccontextmanager
     async def _looking_on(self) -> AsyncIterator[None]:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from keywright.origin.edges.reach import Reach
+from keywright.origin.edges.scopes import DEPLOYMENT, EVERYTHING, HeldScopes
 from keywright.origin.edges.store import Heard
 from keywright.protocol.reports import EdgeState, Report
 
@@ -24,8 +26,8 @@ ROUNDING_SECONDS = 0.05
 """Times in rows are in milliseconds: what was heard here is as new as a row that seems a little newer."""
 OVERFLOW = "more-edges-than-are-counted"
 """The name that stands for edges that found no room: who waits for all is told that there are more."""
-DEPLOYMENT = ""
-"""Stands for an account where an edge follows everything: those beside an origin, and those with the root key."""
+OWN_SCOPES = HeldScopes(EVERYTHING)
+"""Of the edge beside an origin."""
 
 EdgeKey = tuple[str, str]
 """The id of an account, or DEPLOYMENT, and the edge's instance: no account speaks for an edge of another one."""
@@ -47,9 +49,9 @@ class ReportBook:
         entry = self.heard.get(key)
         return entry is not None and entry.report.start == report.start and report.number <= entry.report.number
 
-    def admit(self, key: EdgeKey, report: Report, now: float) -> None:
-        """Take down the first report of an edge, which the record has already."""
-        self.heard.setdefault(key, Entry(report, now, stored=report))
+    def admit(self, key: EdgeKey, report: Report, now: float, scopes: HeldScopes) -> None:
+        """Take down the first report of an edge, which the record has already, and what such an edge may know."""
+        self.heard.setdefault(key, Entry(report, now, scopes, stored=report)).scopes = scopes
 
     def hear(self, key: EdgeKey, report: Report, now: float) -> bool:
         """Take down a report; whether it was news."""
@@ -63,7 +65,7 @@ class ReportBook:
         """Take down what the edge beside this origin says, as if it had reported."""
         key = (DEPLOYMENT, report.instance)
         stored = self.heard[key].stored if key in self.heard else None
-        self.heard[key] = Entry(report, now, stored)
+        self.heard[key] = Entry(report, now, OWN_SCOPES, stored)
 
     def list_unstored(self) -> list[EdgeKey]:
         """Edges of which the record has not the latest report."""
@@ -76,7 +78,7 @@ class ReportBook:
     def to_store(self, keys: Iterable[EdgeKey], now: float) -> list[Heard]:
         """What the record is to know of these edges."""
         entries = ((key, self.heard.get(key)) for key in keys)
-        return [Heard(key[0], entry.report, now - entry.at) for key, entry in entries if entry is not None]
+        return [entry.heard_of(key, now) for key, entry in entries if entry is not None]
 
     def note_stored(self, stored: Iterable[Heard]) -> None:
         """The record has these reports."""
@@ -87,12 +89,14 @@ class ReportBook:
 
     def take_rows(self, kept: Iterable[Heard], now: float, as_of: float) -> None:
         """Take in what the record has, which was asked `as_of`."""
-        self.rows = {(one.account_id, one.report.instance): Entry(one.report, now - one.age) for one in kept}
+        self.rows = {
+            (one.account_id, one.report.instance): Entry(one.report, now - one.age, one.scopes) for one in kept
+        }
         self.rows_as_of, self.are_rows_known = as_of, True
 
     def bid_farewell(self, key: EdgeKey, report: Report, now: float) -> None:
         """Take down that an edge is gone: what it said before and comes later tells nothing."""
-        self.heard[key] = Entry(report, now, stored=report)
+        self.heard[key] = Entry(report, now, HeldScopes.unknown(key[0]), stored=report)
 
     def forget(self, instance: str) -> None:
         """Strike out an edge that was retired."""
@@ -119,7 +123,7 @@ class ReportBook:
             elif entry.at >= found[key].at - ROUNDING_SECONDS:
                 found[key] = entry
         found = {key: entry for key, entry in found.items() if entry.report.state is not EdgeState.GONE}
-        found[DEPLOYMENT, own.instance] = Entry(own, now)
+        found[DEPLOYMENT, own.instance] = Entry(own, now, OWN_SCOPES)
         return found
 
 
@@ -129,11 +133,15 @@ class Entry:
 
     report: Report
     at: float
+    scopes: HeldScopes
     stored: Report | None = None
 
     @property
     def stored_revision(self) -> int:
         return (self.stored.revision or 0) if self.stored is not None else -1
+
+    def heard_of(self, key: EdgeKey, now: float) -> Heard:
+        return Heard(key[0], self.report, now - self.at, self.scopes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +164,22 @@ class Outcome:
 
 
 def judge(
-    entries: Mapping[EdgeKey, Entry], revision: int, count: int | None, *, newest: int, now: float, is_known: bool
+    entries: Mapping[EdgeKey, Entry],
+    reach: Reach,
+    revision: int,
+    count: int | None,
+    *,
+    newest: int,
+    now: float,
+    is_known: bool,
 ) -> Outcome:
-    """How far a revision has got: among so many edges, or all that may answer (None).
+    """How far a revision has got: among so many edges, or all that may answer (None), of those that it concerns.
 
     What is ahead of `newest`, the record's head, is of a past that the record has lost: it counts as pending.
     """
-    missing = [
-        Heard(key[0], entry.report, now - entry.at)
-        for key, entry in entries.items()
-        if not revision <= (entry.report.revision or 0) <= newest
-    ]
+    reached = {key: one if (one := entry.report.revision or 0) <= newest else 0 for key, entry in entries.items()}
+    entries = {key: entry for key, entry in entries.items() if reach.includes(key[0], entry.scopes, reached[key])}
+    missing = [entry.heard_of(key, now) for key, entry in entries.items() if reached[key] < revision]
     refusing = [one for one in missing if has_refused(one)]
     pending = [one for one in missing if not has_refused(one)]
     wanted = len(entries) - len(refusing) if count is None else count
@@ -184,6 +197,7 @@ def overflow_of(report: Report) -> Report:
         lag=None,
         refuses_after=None,
         is_leased=False,
+        clock_offset=None,
     )
 
 
@@ -201,6 +215,7 @@ class Reported:
     age: float
     is_connected: bool
     is_refusing: bool
+    account_id: str
 
 
 def list_visible(
@@ -211,6 +226,6 @@ def list_visible(
     for key, entry in entries.items():
         age = max(0.0, now - entry.at)
         if key[0] in account_ids and (key not in found or age <= found[key].age + ROUNDING_SECONDS):
-            found[key] = Heard(key[0], entry.report, age)
+            found[key] = entry.heard_of(key, entry.at + age)
     by_name = sorted(found.values(), key=lambda one: (one.report.name, one.report.instance))
-    return [Reported(one.report, one.age, one.age <= LIVE_SECONDS, has_refused(one)) for one in by_name]
+    return [Reported(one.report, one.age, one.age <= LIVE_SECONDS, has_refused(one), one.account_id) for one in by_name]

@@ -7,7 +7,7 @@ says that it is gone, or nothing was heard of it for so long that it is taken to
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keywright.domain.models import from_millis, to_millis
-from keywright.origin.db.tables import deployment, edges
+from keywright.origin.db.tables import accounts, buckets, deployment, edges, grants, withdrawals
 from keywright.origin.db.transaction import Transaction
+from keywright.origin.edges.scopes import HeldScopes
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, Report
 
@@ -28,6 +29,17 @@ class Heard:
     account_id: str
     report: Report
     age: float
+    scopes: HeldScopes
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """The revision that ended the sharing of a bucket with an account."""
+
+    bucket_id: str
+    owner_id: str
+    account_id: str
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,34 @@ async def list_all(tx: Transaction, *, account_ids: Sequence[str] | None = None)
     if account_ids is not None:
         statement = statement.where(edges.c.account_id.in_(account_ids))
     return [_heard(row, now) for row in await tx.all(statement)]
+
+
+async def find_scopes(tx: Transaction, account_id: str, instance: str) -> HeldScopes | None:
+    """What an edge may know by what is kept of it; None if nothing is."""
+    row = await tx.first(
+        sa.select(edges.c.scopes).where(edges.c.account_id == account_id, edges.c.instance == instance)
+    )
+    return None if row is None else HeldScopes.decode(account_id, row.scopes)
+
+
+async def list_shared_numbers(tx: Transaction, account_ids: Collection[str]) -> list[int]:
+    """The buckets that these accounts share with others, or others with them."""
+    owner, other = accounts.alias(), accounts.alias()
+    joined = grants.join(buckets, buckets.c.number == grants.c.bucket_number)
+    joined = joined.join(owner, owner.c.number == buckets.c.account_number)
+    joined = joined.join(other, other.c.number == grants.c.account_number)
+    is_theirs = sa.or_(owner.c.id.in_(account_ids), other.c.id.in_(account_ids))
+    rows = await tx.all(sa.select(buckets.c.number).select_from(joined).where(is_theirs).distinct())
+    return [row.number for row in rows]
+
+
+async def list_withdrawals(
+    tx: Transaction, bucket_ids: Collection[str], account_ids: Collection[str]
+) -> list[Withdrawal]:
+    """Those of these buckets, and those that part these accounts from others."""
+    of_accounts = withdrawals.c.owner_id.in_(account_ids) | withdrawals.c.account_id.in_(account_ids)
+    statement = sa.select(withdrawals).where(withdrawals.c.bucket_id.in_(bucket_ids) | of_accounts)
+    return [Withdrawal(**row._mapping) for row in await tx.all(statement)]
 
 
 async def has_room(tx: Transaction, account_id: str, *, beside: set[str], most: int, margin_seconds: float) -> bool:
@@ -126,6 +166,8 @@ def _row(heard: Heard, now: int) -> dict[str, Any]:
         "seen_at": now - int(heard.age * 1000),
         "refuses_after_millis": report.refuses_after,
         "is_leased": report.is_leased,
+        "scopes": heard.scopes.encode(),
+        "clock_offset_millis": report.clock_offset,
     }
 
 
@@ -144,5 +186,7 @@ def _heard(row: Any, now: int) -> Heard:
         lag=row.lag_millis,
         refuses_after=row.refuses_after_millis,
         is_leased=bool(row.is_leased),
+        clock_offset=row.clock_offset_millis,
     )
-    return Heard(row.account_id, report, max(0, now - row.seen_at) / 1000)
+    scopes = HeldScopes.decode(row.account_id, row.scopes)
+    return Heard(row.account_id, report, max(0, now - row.seen_at) / 1000, scopes)

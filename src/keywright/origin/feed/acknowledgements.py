@@ -1,7 +1,8 @@
 """Owns hearing what edges have applied: at POST /v1/feed/acknowledgements, or over the broker that they follow.
 
 What comes is a report with its MAC (reports.py). The answer tells after how many seconds the next report of a mere
-change is welcome. At the address the caller's edge token says whose edge it is; at a broker edges are the deployment's.
+change is welcome, which format of reports is read, and what time it is here, by which the edge judges keys. At the
+address the caller's edge token says whose edge it is; at a broker edges are the deployment's.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from keywright.domain.keyformat import Digester
+from keywright.domain.models import to_millis
 from keywright.domain.problems import BadRequest, Problem
 from keywright.http.body import read_bounded
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.engine import DatabaseUnavailable
-from keywright.origin.edges.rules import DEPLOYMENT
+from keywright.origin.edges.scopes import EdgeScope
+from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
-from keywright.protocol.reports import MAX_BYTES, Report, ReportError, ReportSigner
+from keywright.protocol.reports import FORMAT_VERSION, MAX_BYTES, Report, ReportError, ReportSigner
 
 
 class HttpAcknowledgements:
@@ -28,34 +31,54 @@ class HttpAcknowledgements:
 
     def __init__(self, services: Services) -> None:
         self._edges = services.edges
+        self._clock = services.dependencies.clock
         self._signer = ReportSigner(services.dependencies.digester)
 
-    async def answer(self, request: Request, authenticate: Callable[[Request], Awaitable[Actor]]) -> Response:
+    async def answer(
+        self,
+        request: Request,
+        authenticate: Callable[[Request], Awaitable[Actor]],
+        meter_of: Callable[[Actor], Meter],
+    ) -> Response:
         try:
             actor = await authenticate(request)
             body = await read_bounded(request.stream(), MAX_BYTES, f"A report has at most {MAX_BYTES} bytes.")
-            report = self._signer.decode(body)
-            grantee = actor.grantee
-            pause = await self._edges.acknowledge(report, DEPLOYMENT if grantee.is_root else grantee.account_id)
+            try:
+                report = self._signer.decode(body)
+            except ReportError:
+                # An edge's own reports come as often as writes that wait for them: only what is none of them counts.
+                meter_of(actor).check()
+                raise
+            pause = await self._edges.acknowledge(report, EdgeScope.of(actor.grantee))
         except ReportError as error:
             return render(BadRequest(f"{str(error)[:1].upper()}{str(error)[1:]}."), request)
         except Exception as error:  # noqa: BLE001
             return render(to_problem(error, request), request)
-        return JSONResponse({"pauseSeconds": pause})
+        return JSONResponse(_answer(self._signer, report, pause, to_millis(self._clock())))
 
 
 class NatsAcknowledgements:
     """Answers reports that come over a broker. One for each process."""
 
-    def __init__(self, digester: Digester, acknowledge: Callable[[Report], Awaitable[float]]) -> None:
+    def __init__(
+        self, digester: Digester, acknowledge: Callable[[Report], Awaitable[float]], millis: Callable[[], int]
+    ) -> None:
+        """`millis` is the time of day (`Clock.millis`)."""
         self._signer = ReportSigner(digester)
         self._acknowledge = acknowledge
+        self._millis = millis
 
     async def answer(self, data: bytes) -> bytes | None:
         """None while the record can't be asked: the edge tries again, and may find another origin."""
         try:
-            return json.dumps({"pauseSeconds": await self._acknowledge(self._signer.decode(data))}).encode()
+            report = self._signer.decode(data)
+            pause = await self._acknowledge(report)
+            return json.dumps(_answer(self._signer, report, pause, self._millis())).encode()
         except (ReportError, Problem) as error:
             return json.dumps({"refused": str(error)}).encode()
         except DatabaseUnavailable:
             return None
+
+
+def _answer(signer: ReportSigner, report: Report, pause: float, millis: int) -> dict[str, object]:
+    return {"pauseSeconds": pause, "reads": FORMAT_VERSION, "time": millis, "proof": signer.sign_time(report, millis)}

@@ -1,23 +1,25 @@
 """Owns what the answers of the feed hold: the frames of each, in order, and when an answer of changes ends.
 
 No transaction is open while an answer of changes waits for its reader; a snapshot holds one, for a limited time and for
-few readers at once.
+few readers at once (places.py).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keywright.domain.permissions import Grantee
-from keywright.domain.problems import ServiceUnavailable
+from keywright.origin.auth.actors import Actor
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.snapshot_stream import list_bucket_puts, list_system_consumers, stream_snapshot
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import find_deployment
+from keywright.origin.edges.scopes import DEPLOYMENT
 from keywright.origin.feed.log_tail import LogSlice, LogTail
+from keywright.origin.feed.places import SnapshotPlaces, StreamPlaces
 from keywright.origin.feed.scope_filter import ScopeFilter, ScopeGrew
 from keywright.protocol.changes import NOWHERE, Change, Cursor
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, pack
@@ -29,7 +31,6 @@ HEARTBEAT_SECONDS = 2.0
 TOKEN_CHECK_SECONDS = 1.0
 AWAY_SECONDS = 10.0
 """A stream that can't have looked at the record for this long ends: its heartbeats would say nothing."""
-SNAPSHOTS_AT_ONCE = 4
 SNAPSHOT_SECONDS = 1800.0
 
 
@@ -40,7 +41,8 @@ class FeedSource:
     database: Database
     tail: LogTail
     clock: Clock
-    snapshots_open: int = 0
+    stream_places: StreamPlaces
+    snapshot_places: SnapshotPlaces = field(default_factory=SnapshotPlaces)
 
 
 @dataclass(slots=True)
@@ -77,65 +79,66 @@ async def deployment_frames(source: FeedSource, series: FrameSeries) -> AsyncIte
 
 async def snapshot_frames(source: FeedSource, series: FrameSeries, grantee: Grantee) -> AsyncIterator[bytes]:
     """The record at one revision: pages, then an end frame; without that it is none. Raises ServiceUnavailable."""
-    if source.snapshots_open >= SNAPSHOTS_AT_ONCE:
-        raise ServiceUnavailable("Enough snapshots are under way.", headers={"retry-after": "5"})
-    source.snapshots_open += 1
     clock = source.clock
     deadline = clock.elapsed() + SNAPSHOT_SECONDS
-    try:
+    with source.snapshot_places.hold(account_of(grantee)):
         scope = ScopeFilter(grantee)
         async with source.database.read(is_snapshot=True) as tx:
             deployment = await find_deployment(tx)
             cursor = deployment.head if deployment is not None else NOWHERE
             yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor)
             async for page in stream_snapshot(tx):
-                for part in pack([put for put in page if scope.shows(put)]):
+                for part in pack([shown for put in page if (shown := scope.view(put)) is not None]):
                     yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor, changes=part)
                     if clock.elapsed() > deadline or source.tail.is_stopped:
                         return
         yield series.encode(FrameKind.END, at=clock.elapsed(), cursor=cursor)
-    finally:
-        source.snapshots_open -= 1
+
+
+def account_of(grantee: Grantee) -> str:
+    """As whose reader one counts: an account's, or the whole deployment's."""
+    return DEPLOYMENT if grantee.is_root else grantee.account_id
 
 
 async def change_frames(
-    source: FeedSource, series: FrameSeries, grantee: Grantee, after: Cursor, may_still: Callable[[], Awaitable[bool]]
+    source: FeedSource, series: FrameSeries, actor: Actor, after: Cursor, may_still: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[bytes]:
     """Changes after a cursor as they are committed, and heartbeats, for as long as the reader may follow.
 
-    Raises NotKept, DatabaseUnavailable before the first frame; after it, it just ends.
+    Raises NotKept, DatabaseUnavailable, TooManyRequests before the first frame; after it, it just ends.
     """
-    tail, clock = source.tail, source.clock
-    async with tail.reading():
-        scope = await _scope_of(source.database, grantee)
-        piece = await tail.read(after)
-        checked_at = sent_at = clock.elapsed()
-        is_due = True
-        while not tail.is_stopped:
-            if piece.changes or is_due:
+    tail, clock, grantee = source.tail, source.clock, actor.grantee
+    with source.stream_places.hold(actor.sub):
+        async with tail.reading():
+            scope = await _scope_of(source.database, grantee)
+            piece = await tail.read(after)
+            checked_at = sent_at = clock.elapsed()
+            is_due = True
+            while not tail.is_stopped:
+                if piece.changes or is_due:
+                    try:
+                        frames = _encode_slice(series, scope, piece)
+                    except ScopeGrew:
+                        yield series.encode(FrameKind.SNAPSHOT, at=piece.as_of, cursor=piece.follows, head=piece.head)
+                        return
+                    for frame in frames:
+                        yield frame
+                    sent_at = clock.elapsed()
+                now = clock.elapsed()
+                if now - checked_at >= TOKEN_CHECK_SECONDS:
+                    if not await may_still():
+                        return
+                    checked_at = now
+                next_check, next_heartbeat = checked_at + TOKEN_CHECK_SECONDS, sent_at + HEARTBEAT_SECONDS
                 try:
-                    frames = _encode_slice(series, scope, piece)
-                except ScopeGrew:
-                    yield series.encode(FrameKind.SNAPSHOT, at=piece.as_of, cursor=piece.follows, head=piece.head)
+                    piece = await tail.after(piece.cursor, max(0.0, min(next_check, next_heartbeat) - now))
+                except (NotKept, DatabaseUnavailable) as error:
+                    log.warning("a stream of changes ends: %s", error)
                     return
-                for frame in frames:
-                    yield frame
-                sent_at = clock.elapsed()
-            now = clock.elapsed()
-            if now - checked_at >= TOKEN_CHECK_SECONDS:
-                if not await may_still():
+                now = clock.elapsed()
+                if now - piece.as_of > AWAY_SECONDS:
                     return
-                checked_at = now
-            next_check, next_heartbeat = checked_at + TOKEN_CHECK_SECONDS, sent_at + HEARTBEAT_SECONDS
-            try:
-                piece = await tail.after(piece.cursor, max(0.0, min(next_check, next_heartbeat) - now))
-            except (NotKept, DatabaseUnavailable) as error:
-                log.warning("a stream of changes ends: %s", error)
-                return
-            now = clock.elapsed()
-            if now - piece.as_of > AWAY_SECONDS:
-                return
-            is_due = now - sent_at >= HEARTBEAT_SECONDS
+                is_due = now - sent_at >= HEARTBEAT_SECONDS
 
 
 def _encode_slice(series: FrameSeries, scope: ScopeFilter, piece: LogSlice) -> list[bytes]:
@@ -162,5 +165,5 @@ async def _scope_of(database: Database, grantee: Grantee) -> ScopeFilter:
                 *await list_system_consumers(tx),
             ]
         for put in puts:
-            scope.shows(put)
+            scope.view(put)
     return scope

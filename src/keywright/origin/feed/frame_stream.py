@@ -1,4 +1,8 @@
-"""Owns sending frames to one reader: compressed, each at once, and never faster than the reader takes them."""
+"""Owns sending frames to one reader: compressed, each at once, and never faster than the reader takes them.
+
+Nor much slower than LEAST_BYTES_PER_SECOND: a reader that takes its time has others wait, and the database keep what
+a snapshot sees.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,9 @@ from starlette.types import Receive, Scope, Send
 from keywright.runtime import tasks
 
 SEND_SECONDS = 30.0
-"""A reader that takes nothing for this long has its stream ended."""
+"""A reader that takes nothing for this long has its stream ended, and so has one that is this far behind in all."""
+LEAST_BYTES_PER_SECOND = 32 * 1024
+"""What a reader takes at least while there is something to take, as it goes over the wire."""
 CONTENT_TYPE = "application/vnd.keywright.feed"
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -31,6 +37,7 @@ class FrameStream(Response):
         del self.headers["content-length"]
         self._first = first
         self._rest = rest
+        self._patience = Patience()
         self._compressor = None
         if "gzip" in accept_encoding.lower():
             self.headers["content-encoding"] = "gzip"
@@ -56,7 +63,7 @@ class FrameStream(Response):
                 async for frame in self._rest:
                     await self._send(send, frame)
                 end = b"" if self._compressor is None else self._compressor.flush()
-                async with asyncio.timeout(SEND_SECONDS):
+                async with self._patience.waiting(len(end)):
                     await send({"type": "http.response.body", "body": end, "more_body": False})
         finally:
             await self._rest.aclose()  # type: ignore[attr-defined]
@@ -64,8 +71,24 @@ class FrameStream(Response):
     async def _send(self, send: Send, frame: bytes) -> None:
         if self._compressor is not None:
             frame = self._compressor.compress(frame) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
-        async with asyncio.timeout(SEND_SECONDS):
+        async with self._patience.waiting(len(frame)):
             await send({"type": "http.response.body", "body": frame, "more_body": True})
+
+
+class Patience:
+    """How long a reader is still waited for: what it took slowly it must make up for by taking the rest faster."""
+
+    def __init__(self) -> None:
+        self._seconds = SEND_SECONDS
+
+    @contextlib.asynccontextmanager
+    async def waiting(self, size: int) -> AsyncIterator[None]:
+        """While the reader takes so many bytes. Raises TimeoutError when it is out of time."""
+        clock = asyncio.get_running_loop().time
+        begun, due = clock(), size / LEAST_BYTES_PER_SECOND
+        async with asyncio.timeout(self._seconds + due):
+            yield
+        self._seconds = min(SEND_SECONDS, self._seconds + due - (clock() - begun))
 
 
 async def _until_gone(receive: Receive) -> None:

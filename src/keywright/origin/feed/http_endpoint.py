@@ -17,18 +17,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import APIRouter, Request, Response
 
-from keywright.domain.problems import BadRequest, Forbidden, Gone, Problem, ServiceUnavailable
-from keywright.origin.auth import bearer
+from keywright.domain.problems import BadRequest, Forbidden, Gone, ServiceUnavailable
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.commit_log import NotKept
-from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import answers, scope_filter
 from keywright.origin.feed.acknowledgements import HttpAcknowledgements
 from keywright.origin.feed.answers import FeedSource, FrameSeries
 from keywright.origin.feed.frame_stream import FrameStream
 from keywright.origin.feed.log_tail import LogTail
+from keywright.origin.feed.places import StreamPlaces
+from keywright.origin.feed.token_checks import TokenChecks
 from keywright.origin.pipeline.authenticate import authenticate_management_key
+from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
 from keywright.protocol.changes import Cursor
@@ -51,8 +52,9 @@ class FeedEndpoint:
         self.signer = FrameSigner(services.dependencies.digester)
         self.tail = LogTail(services.database, clock)
         """The end of the log, also for whoever else in this process follows it."""
-        self.source = FeedSource(services.database, self.tail, clock)
+        self.source = FeedSource(services.database, self.tail, clock, StreamPlaces(services.feed_streams_of_token))
         self.acknowledgements = HttpAcknowledgements(services)
+        self._checks = TokenChecks(services, clock)
 
     async def wake(self, revision: int) -> None:
         """Have the readers look for what was committed."""
@@ -69,19 +71,15 @@ class FeedEndpoint:
             raise Forbidden("This management key may not follow the feed.")
         return actor
 
+    def meter(self, actor: Actor) -> Meter:
+        """Where the questions of an account's edges are counted: apart from its management requests."""
+        limiter = self.services.management_rate
+        detail = f"At most {limiter.rate:g} requests to the feed a second are answered for an account."
+        return Meter(limiter, f"feed {answers.account_of(actor.grantee)}", detail)
+
     async def may_still(self, actor: Actor, request: Request) -> bool:
         """Whether the reader's token is as good as it was; when the record can't be asked, it is."""
-        # Not as at the beginning: who was let in does not guess.
-        secret = bearer.parse_management_key(bearer.authorization_of(request))
-        dependencies = self.services.dependencies
-        try:
-            async with self.services.database.read() as tx:
-                now = await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock())
-            return now.grantee == actor.grantee
-        except DatabaseUnavailable:
-            return True
-        except Problem:
-            return False
+        return await self._checks.may_still(actor, request)
 
 
 async def get_deployment(request: Request) -> Response:
@@ -98,7 +96,7 @@ async def get_changes(request: Request) -> Response:
 
 async def post_acknowledgement(request: Request) -> Response:
     endpoint: FeedEndpoint = request.app.state.feed
-    return await endpoint.acknowledgements.answer(request, endpoint.authenticate)
+    return await endpoint.acknowledgements.answer(request, endpoint.authenticate, endpoint.meter)
 
 
 ROUTES: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
@@ -125,6 +123,7 @@ async def _answer(request: Request, frames: Frames, check: Callable[[Request], o
         if check is not None:
             check(request)
         actor = await endpoint.authenticate(request)
+        endpoint.meter(actor).check()
         async with endpoint.services.database.read() as tx:
             deployment = await find_deployment(tx)
         if deployment is None:
@@ -157,7 +156,7 @@ def _changes(endpoint: FeedEndpoint, request: Request, actor: Actor, series: Fra
     async def may_still() -> bool:
         return await endpoint.may_still(actor, request)
 
-    return answers.change_frames(endpoint.source, series, actor.grantee, _cursor_of(request), may_still)
+    return answers.change_frames(endpoint.source, series, actor, _cursor_of(request), may_still)
 
 
 def _nonce_of(request: Request) -> str:

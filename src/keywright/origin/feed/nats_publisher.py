@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from keywright.domain.keyformat import Digester
-from keywright.nats.connection import BrokerRefused, BrokerUnavailable, StreamMissing, connect
+from keywright.nats.connection import BrokerRefused, BrokerUnavailable, OtherDeployment, StreamMissing, connect
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
@@ -36,6 +36,8 @@ log = logging.getLogger("keywright.origin")
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 REFUSED_PAUSE_SECONDS = 30.0
+OTHER_DEPLOYMENT_SECONDS = 60.0
+"""How often it is said that the stream is another deployment's: this one's edges hear nothing until somebody acts."""
 
 
 class NatsPublisher:
@@ -56,12 +58,20 @@ class NatsPublisher:
         """`acknowledge` takes a report of an edge; after `snapshot_changes` changes a snapshot is due."""
         self._tail = tail
         self._options = options
-        self._acknowledgements = NatsAcknowledgements(digester, acknowledge)
+        self._acknowledgements = NatsAcknowledgements(digester, acknowledge, clock.millis)
         self._source = PublishSource(database, FrameSigner(digester), digester.pepper_check(), clock, uniform)
         self._snapshot_changes = snapshot_changes
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, uniform)
         self._failures = FailureLog(log, "can't publish to NATS")
         self._furthest: Cursor | None = None
+        self._said_other_at = float("-inf")
+        self._problem: str | None = None
+
+    def list_warnings(self) -> list[str]:
+        """What an operator should know of the broker now, in sentences."""
+        relay = [] if self._problem is None else [f"can't publish to NATS: {self._problem}"]
+        mirrors = self._source.mirror_problems.items()
+        return relay + [f"the mirrors in the domain {domain}: {problem}" for domain, problem in sorted(mirrors)]
 
     async def run(self) -> None:
         """Survives everything but being cancelled."""
@@ -71,16 +81,27 @@ class NatsPublisher:
             try:
                 await self._connect_and_publish()
             except (BrokerRefused, BrokerUnavailable, DatabaseUnavailable, NotKept) as error:
+                self._problem = f"{type(error).__name__}: {error}"
                 # A stream that is missing is made at the next attempt.
                 is_refused = isinstance(error, BrokerRefused) and not isinstance(error, StreamMissing)
-                self._failures.note(error, logging.ERROR if is_refused else logging.WARNING)
+                if isinstance(error, OtherDeployment):
+                    self._say_other(error)
+                else:
+                    self._failures.note(error, logging.ERROR if is_refused else logging.WARNING)
                 if clock.elapsed() - started > LONGEST_PAUSE_SECONDS:
                     self._backoff.reset()
                 pause = self._backoff.spread(REFUSED_PAUSE_SECONDS) if is_refused else self._backoff.next_pause()
-            except Exception:
+            except Exception as error:
+                self._problem = type(error).__name__
                 log.exception("publishing to NATS failed")
                 pause = self._backoff.spread(LONGEST_PAUSE_SECONDS)
             await asyncio.sleep(pause)
+
+    def _say_other(self, error: OtherDeployment) -> None:
+        now = self._source.clock.elapsed()
+        if now - self._said_other_at >= OTHER_DEPLOYMENT_SECONDS:
+            self._said_other_at = now
+            log.error("can't publish to NATS: %s", error)
 
     async def _connect_and_publish(self) -> None:
         """Returns never: raises what fails."""
@@ -100,8 +121,12 @@ class NatsPublisher:
                 furthest=self._furthest,
             )
             try:
-                await session.run(self._failures.clear)
+                await session.run(self._on_caught_up)
             finally:
                 self._furthest = session.furthest
         finally:
             await connection.close()
+
+    def _on_caught_up(self) -> None:
+        self._failures.clear()
+        self._problem = None

@@ -1,4 +1,4 @@
-"""Owns what a broker keeps for edges that begin there, and how much: snapshots, the changes since, mirrors of both.
+"""Owns what a broker keeps for edges that begin there, and how much: snapshots and the changes since.
 
 There is always a snapshot that the kept changes lead on from. A new one is written every so many changes; then the
 changes before the one before it are taken away, and so is every older snapshot. Any process may do all of this at any
@@ -12,9 +12,9 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from keywright.nats.connection import BrokerUnavailable, Connection, Message, NotLast, StreamMissing
+from keywright.nats.connection import Connection, Message, NotLast
 from keywright.nats.streams import Bounds, Streams
 from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_SNAPSHOT, frame_in
 from keywright.origin.db import commit_log
@@ -22,6 +22,7 @@ from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.snapshot_stream import stream_snapshot
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import find_deployment
+from keywright.origin.feed.nats_mirrors import Mirrors
 from keywright.protocol.changes import Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, pack
 from keywright.runtime.backoff import Uniform
@@ -43,6 +44,8 @@ class PublishSource:
     pepper_check: str
     clock: Clock
     uniform: Uniform
+    mirror_problems: dict[str, str] = field(default_factory=dict)
+    """What is wrong with the mirrors of a domain, by its name (nats_mirrors.py)."""
 
 
 class NatsRetention:
@@ -50,14 +53,12 @@ class NatsRetention:
 
     def __init__(self, connection: Connection, source: PublishSource, *, changes_apart: int) -> None:
         self._subjects = connection.subjects
-        self._hub_domain = connection.options.domain
-        self._streams = Streams(connection, self._hub_domain)
-        self._mirrors = [Streams(connection, domain) for domain in connection.options.mirrors]
+        self._streams = Streams(connection, connection.options.domain)
+        self._mirrors = Mirrors(connection, self._streams, source.mirror_problems)
         self._source = source
         self._changes_apart = changes_apart
         self._kept: Cursor | None = None
         self._is_due = asyncio.Event()
-        self._away: set[str] = set()
 
     def note(self, cursor: Cursor) -> None:
         """Say how far the stream of changes is."""
@@ -87,8 +88,7 @@ class NatsRetention:
         if end is not None:
             self._kept = end[1].cursor
             await self._trim(*end, bounds)
-        for mirror in self._mirrors:
-            await self._sync_mirror(mirror)
+        await self._mirrors.sync()
 
     async def _is_due_after(self, kept: Cursor, bounds: Bounds) -> bool:
         first, last = await self._frame_at(bounds.first), await self._frame_at(bounds.last)
@@ -162,28 +162,6 @@ class NatsRetention:
             needed = await self._streams.bisect(self._subjects.changes_stream, bounds, is_needed)
             # The last message stays: it tells how far the stream is.
             await self._streams.purge(self._subjects.changes_stream, min(needed, bounds.last))
-
-    async def _sync_mirror(self, mirror: Streams) -> None:
-        """Make the mirrors of another domain, and take away there what was taken away here."""
-        try:
-            for stream in (self._subjects.changes_stream, self._subjects.snapshots_stream):
-                ours = await self._streams.bounds(stream)
-                try:
-                    theirs = await mirror.bounds(stream)
-                except StreamMissing:
-                    await mirror.create_mirror(stream, self._hub_domain)
-                    continue
-                if theirs.last > ours.last:
-                    # Of a stream that is gone: it would wait for ever for that one to go on.
-                    await mirror.delete(stream)
-                    await mirror.create_mirror(stream, self._hub_domain)
-                elif theirs.first < ours.first:
-                    await mirror.purge(stream, ours.first)
-            self._away.discard(mirror.name)
-        except BrokerUnavailable as error:
-            if mirror.name not in self._away:
-                self._away.add(mirror.name)
-                log.warning("can't sync the mirror: %s", error)
 
     async def _put(self, subject: str, data: bytes, after: int, name: str) -> int:
         return await self._streams.append(subject, data, self._source.pepper_check, after=after, name=name)

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from keywright.nats.connection import Connection, Message, NotLast
-from keywright.nats.streams import Streams
+from keywright.nats.connection import Connection, Message, NotLast, OtherDeployment
+from keywright.nats.streams import Bounds, Streams
 from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_HEARTBEATS, frame_in
 from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
@@ -62,16 +62,20 @@ class PublishSession:
         self._end = StreamEnd(0, None)
         self._next_heartbeat = 0.0
         self._published_as_of = 0.0
+        self._seen: Cursor | None = None
+        """The latest cursor that was at the end of the stream in this session."""
 
     async def run(self, on_caught_up: Callable[[], None]) -> None:
         """Until something fails. Raises BrokerUnavailable, BrokerRefused, DatabaseUnavailable."""
         await self._create_streams()
+        # Before anything is heard or answered here: the heartbeats and reports would be another deployment's, too.
+        await self._find_end()
         await self._connection.subscribe(self._subjects.heartbeats, self._on_heartbeat)
         await self._connection.reply(self._subjects.reports, self._acknowledgements.answer)
         retaining: asyncio.Task[None] | None = None
         try:
             async with self._tail.reading():
-                self._end = await self._find_end()
+                await self._look_at_end()
                 has_lost = False
                 while True:
                     piece = await self._next_slice()
@@ -99,7 +103,7 @@ class PublishSession:
         """What follows the stream as it stands, which is begun anew if need be; nothing when a heartbeat is due."""
         while True:
             end = self._end
-            if end.cursor is None:
+            if end.cursor is None or self._is_overtaken(end.cursor):
                 await self._restart_stream(end, None)
                 continue
             if self._tail.is_stopped:
@@ -118,7 +122,16 @@ class PublishSession:
         """
         return bool(piece.changes) if self.furthest is None else piece.follows.revision < self.furthest.revision
 
+    def _is_overtaken(self, cursor: Cursor) -> bool:
+        """Whether an old message was put behind what this session has seen or put there.
+
+        What would follow it leads on from nowhere that an edge is. At the start of a session that is `_has_lost`.
+        """
+        seen = self._seen
+        return seen is not None and (cursor.stamped_at, cursor.revision) < (seen.stamped_at, seen.revision)
+
     async def _find_end(self) -> StreamEnd:
+        """Raises OtherDeployment."""
         bounds = await self._streams.bounds(self._subjects.changes_stream)
         message = await self._streams.find(self._subjects.changes_stream, bounds.last)
         if message is None:
@@ -126,9 +139,39 @@ class PublishSession:
         try:
             frame = frame_in(message, self._source.signer, FOR_CHANGES)
         except FrameError as error:
+            await self._refuse_other(message, bounds)
             log.error("the last message at the broker was not made here: %s", error)  # noqa: TRY400
             return StreamEnd(bounds.last, None)
-        return StreamEnd(bounds.last, frame.cursor if frame.deployment_id == self._deployment_id else None)
+        if frame.deployment_id == self._deployment_id:
+            return StreamEnd(bounds.last, frame.cursor)
+        await self._refuse_other(message, bounds)
+        return StreamEnd(bounds.last, None)
+
+    async def _refuse_other(self, last: Message, bounds: Bounds) -> None:
+        """Raise OtherDeployment if the stream is another's: if its first message, or else its last, is.
+
+        Whose first message is ours is ours, whatever somebody put behind it.
+        """
+        first = await self._streams.find(self._subjects.changes_stream, bounds.first)
+        for message in (first, last):
+            holder = None if message is None else self._holder_of(message)
+            if holder == self._deployment_id:
+                return
+            if holder is not None:
+                raise OtherDeployment(
+                    f"the stream {self._subjects.changes_stream} is of another deployment ({holder}), and this is "
+                    f"{self._deployment_id}: give one of them another KEYWRIGHT_NATS_PREFIX, or delete the stream"
+                )
+
+    def _holder_of(self, message: Message) -> str | None:
+        """The deployment that wrote a message, as far as that can be known."""
+        try:
+            return frame_in(message, self._source.signer, FOR_CHANGES).deployment_id
+        except FrameError:
+            # Another pepper's messages can't be read here: they name their deployment in the clear.
+            if message.pepper_check in (None, "", self._source.pepper_check):
+                return None
+            return message.deployment_id or "with another pepper"
 
     async def _publish(self, piece: LogSlice) -> None:
         """Put the changes behind the stream, in as few messages as they fit."""
@@ -141,7 +184,7 @@ class PublishSession:
             except NotLast:
                 # Another process was first. It may have seen more than this one.
                 self._tail.wake()
-                self._end = await self._find_end()
+                await self._look_at_end()
                 await asyncio.sleep(BEHIND_PAUSE_SECONDS)
                 return
             done += len(part)
@@ -150,9 +193,11 @@ class PublishSession:
         """Raises NotLast."""
         name = f"{frame.cursor.revision}-{frame.cursor.stamp}"
         data, check = self._source.signer.encode(frame), self._source.pepper_check
-        seq = await self._streams.append(self._subjects.changes, data, check, after=self._end.seq, name=name)
+        seq = await self._streams.append(
+            self._subjects.changes, data, check, after=self._end.seq, name=name, deployment_id=self._deployment_id
+        )
         self._end = StreamEnd(seq, frame.cursor)
-        self.furthest = frame.cursor
+        self.furthest = self._seen = frame.cursor
         self._retention.note(frame.cursor)
 
     async def _restart_stream(self, end: StreamEnd, lost: Cursor | None) -> None:
@@ -171,7 +216,7 @@ class PublishSession:
         except (NotLast, BeingWritten):
             # Another process is at it.
             await asyncio.sleep(RESTART_PAUSE_SECONDS)
-            self._end = await self._find_end()
+            await self._look_at_end()
         else:
             await self._streams.purge(self._subjects.changes_stream, self._end.seq)
 
@@ -181,11 +226,20 @@ class PublishSession:
         if now < self._next_heartbeat:
             return
         self._next_heartbeat = now + HEARTBEAT_SECONDS
+        if (await self._streams.bounds(self._subjects.changes_stream)).last != self._end.seq:
+            # Not by us: another process was first, or somebody who has no business there.
+            await self._look_at_end()
         if piece.as_of > self._published_as_of:
             self._published_as_of = piece.as_of
             frame = self._frame(FOR_HEARTBEATS, piece, piece.cursor, piece.cursor, ())
             data = self._source.signer.encode(frame)
             await self._connection.publish(self._subjects.heartbeats, data, self._source.pepper_check)
+
+    async def _look_at_end(self) -> None:
+        """Find the end anew, where it is not what was put there last. Raises OtherDeployment."""
+        self._end = await self._find_end()
+        if self._end.cursor is not None and not self._is_overtaken(self._end.cursor):
+            self._seen = self._end.cursor
 
     def _on_heartbeat(self, message: Message) -> None:
         source = self._source

@@ -1,7 +1,8 @@
-"""Owns what a reader of the feed may see. Pure: changes go in, and come out as they are, hidden, or as an end.
+"""Owns what a reader of the feed is sent. Pure: changes go in, and come out as the reader may see them, or hidden.
 
-Root sees everything. Every other key sees the buckets of its account, and those shared with it, in which its
-permissions let it validate; and of the hidden system bucket the management keys that may validate in one of these.
+What a reader may see is the business of edges/scopes.py: root everything, every other key the buckets in which it may
+validate, with what an edge must know of them. Numbers of rows and revisions tell nothing, so those of what is not
+shown are handed on where a replica might have it.
 
 What a key sees follows from its buckets and those buckets' grants. A bucket keeps name and account for life, so only
 a grant can show a reader more than it was sent before: then it needs a snapshot. That is told from the change alone, so
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import assert_never
 
-from keywright.domain.permissions import EVERY_BUCKET, SYSTEM_BUCKET, Access, Grantee
+from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee
+from keywright.origin.edges.scopes import EdgeScope
 from keywright.protocol.changes import (
     BucketDelete,
     BucketPut,
@@ -28,33 +31,35 @@ from keywright.protocol.changes import (
 )
 
 _HIDDEN = Hidden()
+_RULES = 2
+"""Goes up when readers are sent something else of the same record: their replicas are filled anew then."""
 
 
 class ScopeFilter:
     """What one reader sees. It is told of the buckets and management keys there are, then asked about each change."""
 
     def __init__(self, grantee: Grantee) -> None:
-        self._reader = grantee
+        self._scope = EdgeScope.of(grantee)
         self._system: int | None = None
         self._buckets: dict[int, BucketPut] = {}
         self._managing: set[int] = set()
 
     @property
     def is_everything(self) -> bool:
-        return self._reader.is_root
+        return self._scope.is_everything
 
-    def shows(self, put: Change) -> bool:
-        """Whether the reader may see this record. Told of buckets first, then consumers, then keys."""
+    def view(self, put: Change) -> Change | None:
+        """The record as the reader may see it, if it may. Told of buckets first, then consumers, then keys."""
         if self.is_everything:
-            return True
+            return put
         match put:
             case BucketPut():
-                return self._sees_bucket(put)
+                return self._view_bucket(put)
             case ConsumerPut():
-                return self._sees_consumer(put)
+                return self._view_consumer(put)
             case KeyPut():
-                return self._sees_key(put)
-        return False
+                return put if self._sees_key(put) else None
+        return None
 
     def pass_on(self, change: Change) -> Change:  # noqa: PLR0911
         """The change as the reader gets it. Raises ScopeGrew."""
@@ -62,17 +67,17 @@ class ScopeFilter:
             return change
         match change:
             case BucketPut():
-                is_shown = self._sees_bucket(change)
-                if is_shown and change.grants:
+                shown = self._view_bucket(change)
+                if shown is not None and change.grants:
                     # Grants came or went: of this bucket to the reader, or of management keys of others to this bucket.
                     raise ScopeGrew
                 # Of one that is not shown the reader loses all it may have had; the number tells nothing.
-                return change if is_shown else BucketDelete(change.number)
+                return shown or BucketDelete(change.number)
             case BucketDelete():
                 self._buckets.pop(change.number, None)
                 return change
             case ConsumerPut():
-                return change if self._sees_consumer(change) else _HIDDEN
+                return self._view_consumer(change) or _HIDDEN
             case ConsumerDelete():
                 self._managing.discard(change.number)
                 return change
@@ -86,42 +91,31 @@ class ScopeFilter:
             case _:
                 assert_never(change)
 
-    def _sees_bucket(self, put: BucketPut) -> bool:
+    def _view_bucket(self, put: BucketPut) -> BucketPut | None:
         if put.name == SYSTEM_BUCKET:
             self._system = put.number
-            return True
-        if _may_validate(self._reader, put):
-            self._buckets[put.number] = put
-            return True
-        self._buckets.pop(put.number, None)
-        return False
+            return put
+        shown = self._scope.view(put)
+        if shown is None:
+            self._buckets.pop(put.number, None)
+        else:
+            self._buckets[put.number] = shown
+        return shown
 
-    def _sees_consumer(self, put: ConsumerPut) -> bool:
+    def _view_consumer(self, put: ConsumerPut) -> ConsumerPut | None:
         if put.bucket_number != self._system:
-            return put.bucket_number in self._buckets
-        grantee = Grantee.from_json(json.loads(put.metadata))
-        if self._matters(grantee):
-            self._managing.add(put.number)
-            return True
-        self._managing.discard(put.number)
-        return False
+            return put if put.bucket_number in self._buckets else None
+        shown = self._scope.view_key(Grantee.from_json(json.loads(put.metadata)), self._buckets.values())
+        if shown is None:
+            self._managing.discard(put.number)
+            return None
+        self._managing.add(put.number)
+        return replace(put, metadata=json.dumps(shown.to_json(), separators=(",", ":")))
 
     def _sees_key(self, put: KeyPut) -> bool:
         if put.bucket_number == self._system:
             return put.consumer_number in self._managing
         return put.bucket_number in self._buckets
-
-    def _matters(self, grantee: Grantee) -> bool:
-        """Whether a management key may validate in a bucket that the reader sees, or comes to see without a grant."""
-        if grantee.is_root:
-            return True
-        if grantee.account_id == self._reader.account_id:
-            names = [name for name, access in grantee.permissions.buckets.items() if access >= Access.VALIDATE]
-            if grantee.permissions.account >= Access.VALIDATE or EVERY_BUCKET in names:
-                return True
-            if any(self._reader.permissions.on_bucket(name) >= Access.VALIDATE for name in names):
-                return True
-        return any(_may_validate(grantee, bucket) for bucket in self._buckets.values())
 
 
 class ScopeGrew(Exception):
@@ -138,12 +132,5 @@ def scope_id(grantee: Grantee) -> str:
         return "everything"
     permissions = grantee.permissions
     named = sorted(name for name, access in permissions.buckets.items() if access >= Access.VALIDATE)
-    seen = [grantee.account_id, grantee.owned_bucket_id, permissions.account >= Access.VALIDATE, named]
+    seen = [_RULES, grantee.account_id, grantee.owned_bucket_id, permissions.account >= Access.VALIDATE, named]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
-
-
-def _may_validate(grantee: Grantee, bucket: BucketPut) -> bool:
-    access = grantee.on_bucket(
-        bucket_id=bucket.bucket_id, bucket_name=bucket.name, account_id=bucket.account_id, grants=bucket.grants
-    )
-    return access >= Access.VALIDATE

@@ -124,11 +124,14 @@ async def roll(request: PageRequest) -> Response:
 async def ask_revoke(request: PageRequest) -> Response:
     layout = await get_bucket_layout(request)
     require(layout.may_write, MAY_NOT_WRITE)
-    _, _, key = await keys.get(request.work, path_of(request), request.path_param("keyId"))
+    _, consumer, key = await keys.get(request.work, path_of(request), request.path_param("keyId"))
+    named = f" “{key.description}”" if key.description else ""
+    known_as = f" ({consumer.description})" if consumer.description else ""
     return await render_confirmation(
         request,
         heading=f"Revoke key ****{key.hint}",
         lines=[
+            f"The key{named} belongs to the consumer {consumer.name}{known_as} in the bucket {layout.bucket.name}.",
             "It stops working immediately. This can't be undone.",
             "To leave time to switch over, roll the consumer's keys instead.",
         ],

@@ -13,6 +13,7 @@ from pydantic import Field
 from keywright.domain import keyformat
 from keywright.domain.keyformat import MAX_LENGTH, Secret
 from keywright.domain.models import Key, to_iso
+from keywright.origin.buckets.access import may_write_bucket
 from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.keys import rules
 from keywright.origin.keys.rules import KeyDraft, MadeKey
@@ -35,6 +36,7 @@ from keywright.origin.openapi.parameters import (
     new_router,
 )
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.query import wants_representation
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
@@ -161,6 +163,7 @@ async def list_keys(
 
 
 @router.post(KEYS, name="key.create", summary="Create a key", responses=problems(403, 404, 409, 413, 415))
+@admits(may_write_bucket)
 async def create_key(work: CurrentUnitOfWork, path: AskedConsumer, body: KeyCreate) -> KeyShape:
     """A new key. The answer shows it; in a bucket that is not retrievable this is the only time."""
     (made,) = await rules.create(work, path, [body.to_draft()])
@@ -170,6 +173,7 @@ async def create_key(work: CurrentUnitOfWork, path: AskedConsumer, body: KeyCrea
 @router.post(
     KEYS + "/$bulk", name="key.create-bulk", summary="Create many keys", responses=problems(403, 404, 409, 413, 415)
 )
+@admits(may_write_bucket)
 async def create_keys(
     work: CurrentUnitOfWork, path: AskedConsumer, body: Annotated[list[KeyCreate], RequestBody(max_length=MAX_BULK)]
 ) -> ListOf[KeyShape]:
@@ -198,6 +202,7 @@ async def get_key(
 @router.patch(
     KEYS + "/{keyId:key_id}", name="key.update", summary="Update a key", responses=problems(403, 404, 413, 415)
 )
+@admits(may_write_bucket)
 async def update_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathKey, body: KeyUpdate) -> KeyShape:
     """Changes the description or the expiry. What is left out stays. An `expiresOn` in the past ends the key."""
     key = await rules.update(
@@ -230,6 +235,7 @@ async def delete_key(work: CurrentUnitOfWork, path: AskedConsumer, key_id: PathK
         **problems(403, 404, 413, 415),
     },
 )
+@admits(may_write_bucket)
 async def roll_keys(work: CurrentUnitOfWork, request: Request, path: AskedConsumer, body: RollKey) -> Response:
     """Makes a new key without expiry; every other key ends at `expiresOn`, or with `{}` at once, unless it ends sooner.
 

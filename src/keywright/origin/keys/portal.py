@@ -77,9 +77,13 @@ async def roll(request: PageRequest) -> Response:
 
 async def delete_form(request: PageRequest) -> Response:
     portal = await require_sign_in(request)
+    _, view = await self_serve.get_consumer(request.work, consumer_ref(request))
     key = await self_serve.get_key(request.work, consumer_ref(request), request.path_param("keyId"))
-    name = key.description or "The key"
-    lines = [f"{name} (ending in {key.hint}) stops working immediately. This can't be undone."]
+    name = f"“{key.description}”, the key ending in {key.hint}," if key.description else f"The key ending in {key.hint}"
+    lines = [
+        f"{name} belongs to {title_of(view.consumer)}.",
+        "It stops working immediately, for everybody who uses it. This can't be undone.",
+    ]
     return await render_confirmation(request, portal, heading="Delete this key?", lines=lines, button="Delete key")
 
 

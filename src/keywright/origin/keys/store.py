@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from keywright.domain.models import Consumer, Key, to_millis
 from keywright.domain.permissions import SYSTEM_BUCKET
-from keywright.origin.db.tables import buckets, consumers, keys
+from keywright.origin.db.tables import accounts, buckets, consumers, keys
 from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import KeyDelete, KeyPut
 
@@ -91,6 +91,7 @@ async def update(
     values = {"description": description, "expires_at": expires_at, "updated_at": now}
     await tx.execute(sa.update(keys).where(keys.c.number == key.number).values(**values))
     changed = replace(key, description=description, expires_at=expires_at, updated_at=now)
+    tx.concerns(put(key))
     if put(changed) != put(key):
         tx.record(put(changed))
     return changed
@@ -99,6 +100,13 @@ async def update(
 async def delete(tx: Transaction, key: Key) -> None:
     await tx.execute(sa.delete(keys).where(keys.c.number == key.number))
     tx.record(KeyDelete(key.digest, key.bucket_number))
+
+
+async def find_digests(tx: Transaction, account_id: str, digests: Sequence[bytes]) -> set[bytes]:
+    """Which of these are of keys in the account's buckets, of which the first thousand are looked through."""
+    within = sa.select(buckets.c.number).join(accounts).where(accounts.c.id == account_id).limit(1000)
+    known = sa.select(keys.c.digest).where(keys.c.bucket_number.in_(within), keys.c.digest.in_(digests))
+    return {bytes(digest) for (digest,) in await tx.all(known)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from keywright.origin.web.admin_layout import (
     ACCOUNT,
     MAY_NOT_WRITE_ACCOUNT,
     account_url,
+    describe_key,
     load_layout,
     render_confirmation,
     render_page,
@@ -81,10 +82,10 @@ async def create(request: PageRequest) -> Response:
 async def ask_revoke(request: PageRequest) -> Response:
     require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
     found = await management.get(request.work, request.path_param("accountName"), request.path_param("keyId"))
-    lines = ["It stops working immediately. This can't be undone."]
+    lines = [f"{describe_key(found.key)}.", "It stops working immediately. This can't be undone."]
     if found.grantee.is_root:
         lines.insert(
-            0, "This is a root key. Without one, accounts can't be managed: the last one can't be revoked here."
+            1, "This is a root key. Without one, accounts can't be managed: the last one can't be revoked here."
         )
     if found.key.id == request.work.actor.sub:
         lines.append("You are signed in with this key: revoking it ends your session.")

@@ -11,7 +11,8 @@ from keywright.domain import keyformat
 from keywright.domain.keyformat import Secret
 from keywright.domain.models import ManagementKey
 from keywright.domain.permissions import Access, Permissions
-from keywright.origin.buckets.grants_api import SharedAccess
+from keywright.origin.accounts.access import may_write_account
+from keywright.origin.grants.api import SharedAccess
 from keywright.origin.management_keys import rules
 from keywright.origin.openapi.bodies import Body
 from keywright.origin.openapi.fields import (
@@ -24,6 +25,7 @@ from keywright.origin.openapi.fields import (
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathKey, new_router
 from keywright.origin.openapi.problem_responses import problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 
 router = new_router("Accounts")
@@ -100,6 +102,7 @@ async def list_management_keys(
     summary="Create a management key",
     responses=problems(403, 404, 409, 413, 415),
 )
+@admits(may_write_account)
 async def create_management_key(
     work: CurrentUnitOfWork, account: PathAccount, body: ManagementKeyCreate
 ) -> ManagementKeyShape:

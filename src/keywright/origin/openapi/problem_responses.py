@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from keywright.domain.problems import BY_STATUS, CONTENT_TYPE, TYPE_BASE
 
-EVERY_OPERATION = frozenset({400, 401, 429, 500, 503})
+EVERY_OPERATION = frozenset({400, 401, 414, 429, 500, 503})
 
 _REASONS = {
     400: ("The request is not valid; `errors` names the fields.", "The request is not valid."),
@@ -20,7 +20,11 @@ _REASONS = {
         "The name or the key is taken, the thing is in use, or what is sent does not go with what is kept.",
         "The bucket has a consumer named 'my-consumer' already.",
     ),
-    413: ("The body is larger than 4 MiB.", "The body is larger than 4194304 bytes."),
+    413: (
+        "The body is larger than 64 KiB; where keys come in lists 4 MiB are taken, with a logo 256 KiB.",
+        "The body is larger than 65536 bytes.",
+    ),
+    414: ("The query is longer than 32 KiB.", "The query is 40000 bytes long; at most 32768 are read."),
     415: (
         "The body is not announced as JSON, or is compressed.",
         "Send JSON, with the header Content-Type: application/json.",
@@ -33,6 +37,10 @@ _REASONS = {
     503: (
         "The database can't be reached, or the change could not be applied here yet.",
         "The database can't be reached; nothing was changed.",
+    ),
+    507: (
+        "The disk is full, or nearly: only what takes rights away is still done (deletions, rolls, ends of keys).",
+        "The disk is full; nothing was changed.",
     ),
 }
 
@@ -68,8 +76,8 @@ class ProblemDocument(BaseModel):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of the refusals that an operation knows, besides those that all of them share."""
-    # What reads a body, which may be too large, may also wait for it in vain.
-    of_bodies = {408} if 413 in statuses else set()
+    # What reads a body, which may be too large, may also wait for it in vain, or find no room for what it says.
+    of_bodies = {408, 507} if 413 in statuses else set()
     return {status: problem_response(status) for status in sorted(EVERY_OPERATION.union(statuses, of_bodies))}
 
 

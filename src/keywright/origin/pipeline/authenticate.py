@@ -13,7 +13,8 @@ from fastapi import Request
 from keywright.origin.auth import bearer
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.transaction import Transaction
-from keywright.origin.pipeline.rate_limit import check_rate
+from keywright.origin.pipeline.context import client_address_of
+from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.services import Services
 
 
@@ -25,8 +26,8 @@ class Caller(ABC):
         """Who asks, before anything else of the request is looked at. Raises Unauthorized and the like."""
 
     @abstractmethod
-    def limit_rate(self, actor: Actor, services: Services) -> None:
-        """Raises TooManyRequests."""
+    def meter(self, actor: Actor, services: Services) -> Meter:
+        """Where the requests of this actor are counted."""
 
     @abstractmethod
     async def accept_invites(self, request: Request, services: Services, actor: Actor) -> None:
@@ -41,8 +42,8 @@ class ManagementKeyCaller(Caller):
     async def authenticate(self, request: Request, services: Services) -> Actor:
         return await authenticate_management_key(request, services)
 
-    def limit_rate(self, actor: Actor, services: Services) -> None:
-        limit_rate(actor, services)
+    def meter(self, actor: Actor, services: Services) -> Meter:
+        return meter_of(actor, services)
 
     async def accept_invites(self, request: Request, services: Services, actor: Actor) -> None:
         """Nobody invites a management key."""
@@ -50,7 +51,7 @@ class ManagementKeyCaller(Caller):
     async def reauthenticate(self, tx: Transaction, request: Request, services: Services, actor: Actor) -> Actor:
         # Judged once more, and held until the commit: it may have been revoked while the body came in or the lock was
         # waited for, and a key that its owner knows to be revoked must do nothing any more. The first time can't be
-        # left out either: strangers must not have us read 4 MiB, or take the writer's lock of SQLite.
+        # left out either: strangers must not have us read a body, or take the writer's lock of SQLite.
         secret = bearer.parse_management_key(bearer.authorization_of(request))
         dependencies = services.dependencies
         return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock(), is_held=True)
@@ -60,15 +61,14 @@ async def authenticate_management_key(request: Request, services: Services) -> A
     """Who bears a management key. Raises Unauthorized, and TooManyRequests for who guesses."""
     secret = bearer.parse_management_key(bearer.authorization_of(request))
     dependencies = services.dependencies
-    address = request.client.host if request.client else ""
-    with services.wrong_keys.judging(address, dependencies.digester.digest(secret)):
+    with services.wrong_keys.judging(client_address_of(request), dependencies.digester.digest(secret)):
         async with services.database.read() as tx:
             return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock())
 
 
-def limit_rate(actor: Actor, services: Services) -> None:
-    """Raises TooManyRequests when the account of the actor asks for too much at once."""
+def meter_of(actor: Actor, services: Services) -> Meter:
+    """Where the management requests of an actor's account are counted."""
     limiter = services.management_rate
     detail = f"At most {limiter.rate:g} management requests a second are answered for an account."
     # An end user has no account: one user's haste is not another's.
-    check_rate(limiter, actor.grantee.account_id or actor.sub, detail)
+    return Meter(limiter, actor.grantee.account_id or actor.sub, detail)

@@ -1,4 +1,4 @@
-"""Owns what surrounds every request: its id, its address as it was meant, and the headers that every answer carries."""
+"""Owns what surrounds every request: its id, whom it comes from, its path as meant, and headers of every answer."""
 
 from __future__ import annotations
 
@@ -9,19 +9,31 @@ from urllib.parse import quote, unquote
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from keywright.domain.problems import BadRequest, UriTooLong
+from keywright.http.client_address import ClientAddresses
 from keywright.http.request_id import request_id_in
 from keywright.origin.audit.rules import RequestSource
 from keywright.runtime import logging as logs
+
+MAX_QUERY_BYTES = 32 * 1024
+MAX_PARAMETERS = 250
+"""More than all that an address knows, the most tags that may be asked for included."""
 
 _NO_NAME = re.compile(r"%(?=2f|[01][0-9a-f]|7f)", re.IGNORECASE)
 
 
 class RequestContext:
-    """Pure ASGI, around everything: the request id, the address, HEAD, the last word on failures, common headers."""
+    """Pure ASGI, around everything: the request id, who asks, the address, HEAD, failures, common headers."""
 
-    def __init__(self, app: ASGIApp, on_failure: Callable[[Request, Exception], Awaitable[Response]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        on_failure: Callable[[Request, Exception], Awaitable[Response]],
+        client_addresses: ClientAddresses,
+    ) -> None:
         self.app = app
         self._on_failure = on_failure
+        self._client_addresses = client_addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,7 +46,7 @@ class RequestContext:
             # RFC 9110 section 9.3.2: HEAD is GET, without the content.
             "method": "GET" if is_head else scope["method"],
             "path": _address(scope),
-            "state": {**scope.get("state", {}), "request_id": request_id},
+            "state": {**scope.get("state", {}), "request_id": request_id, "client_address": ""},
         }
         has_begun = False
         logs.request_id.set(request_id)
@@ -54,6 +66,8 @@ class RequestContext:
             await send(message)
 
         try:
+            _check_length(scope.get("query_string", b""))
+            inner["state"]["client_address"] = self._client_addresses.find(scope)
             await self.app(inner, receive, send_with_headers)
         except Exception as error:
             if has_begun:
@@ -62,12 +76,18 @@ class RequestContext:
             await response(inner, receive, send_with_headers)
 
 
+def client_address_of(request: Request) -> str:
+    """The IP address of whoever asks, behind trusted proxies too; empty if the server does not tell it."""
+    address: str = request.state.client_address
+    return address
+
+
 def request_source_of(request: Request, source: str = "api") -> RequestSource:
     """Where a request came from, for the audit log; `source` is what it came in by."""
     user_agent = request.headers.get("user-agent")
     return RequestSource(
         request_id=request.state.request_id,
-        address=request.client.host if request.client else None,
+        address=client_address_of(request) or None,
         user_agent=user_agent[:512] if user_agent is not None else None,
         method=request.method,
         url=path_of(request.scope),
@@ -79,6 +99,17 @@ def path_of(scope: Scope) -> str:
     """The path as it was sent: percent-encoded, so that no byte of it can surprise a log or a page."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return raw.partition(b"?")[0].decode("latin-1")[:2048]
+
+
+def _check_length(query: bytes) -> None:
+    """Raises UriTooLong, BadRequest for a query that would take long to be read, whoever sends it."""
+    if len(query) > MAX_QUERY_BYTES:
+        raise UriTooLong(f"The query is {len(query)} bytes long; at most {MAX_QUERY_BYTES} are read.")
+    if query.count(b"&") >= MAX_PARAMETERS:
+        raise BadRequest(
+            "The request is not valid.",
+            errors=[{"field": "query", "message": f"has more than {MAX_PARAMETERS} parameters"}],
+        )
 
 
 def _address(scope: Scope) -> str:

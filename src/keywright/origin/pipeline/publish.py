@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from fastapi import Request, Response
 
 from keywright.origin.auth.actors import Actor
+from keywright.origin.edges.reach import Touched
 from keywright.origin.edges.registry import Edges
-from keywright.origin.edges.rules import DEPLOYMENT
+from keywright.origin.edges.scopes import DEPLOYMENT
 from keywright.origin.edges.store import Heard
 from keywright.origin.pipeline.services import Services
 
@@ -52,13 +53,14 @@ def find_wait(request: Request) -> Wait | None:
 
 
 async def acknowledge(
-    response: Response, edges: Edges, revision: int, wait: Wait | None, actor: Actor, account_id: str | None
+    response: Response, edges: Edges, revision: int, wait: Wait | None, actor: Actor, touched: Touched
 ) -> None:
     """Put the revision into the answer, and wait for the edges if that was asked for. No transaction is open."""
     response.headers["Keywright-Revision"] = str(revision)
     if wait is None:
         return
-    outcome = await edges.wait(revision, wait.count, wait.millis / 1000)
+    account_id = touched.account_id
+    outcome = await edges.wait(revision, wait.count, wait.millis / 1000, touched)
     response.headers["Keywright-Applied"] = f"{outcome.applied}/{outcome.wanted}"
     if not outcome.is_reached:
         names = _names_of(outcome.pending, actor, account_id)

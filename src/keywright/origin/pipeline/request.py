@@ -21,18 +21,20 @@ from fastapi.routing import APIRoute, serialize_response
 from starlette.requests import ClientDisconnect
 
 from keywright.domain.names import ACCOUNT_NAME
-from keywright.domain.problems import Problem, TooManyRequests
+from keywright.domain.problems import InsufficientStorage, Problem, TooManyRequests
 from keywright.domain.text import is_whole
 from keywright.origin.accounts import store as account_rows
 from keywright.origin.audit import rules as audit
 from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.db import commit_log
-from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.disk_space import make_room, takes_away
+from keywright.origin.db.engine import DatabaseUnavailable, DiskFailed, DiskFull
+from keywright.origin.edges.reach import Touched
 from keywright.origin.edges.registry import Edges
 from keywright.origin.openapi.bodies import unknown_members
 from keywright.origin.pipeline import respond
 from keywright.origin.pipeline.authenticate import Caller, ManagementKeyCaller
-from keywright.origin.pipeline.body import NO_BODY, read_body
+from keywright.origin.pipeline.body import NO_BODY, Admission, admission_of, read_body
 from keywright.origin.pipeline.context import request_source_of
 from keywright.origin.pipeline.publish import NotAppliedHere, acknowledge, find_wait, publish
 from keywright.origin.pipeline.query import check_query
@@ -41,7 +43,7 @@ from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
-UNLOGGED = (TooManyRequests, NotAppliedHere, DatabaseUnavailable)
+UNLOGGED = (TooManyRequests, NotAppliedHere, DatabaseUnavailable, InsufficientStorage)
 """What no audit entry is written for: a flood, what was done after all, what could not be written now either."""
 
 
@@ -52,6 +54,7 @@ class OriginRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         self.query_names = _query_names(self.dependant)
+        self.admission = None if self.body_field is None else admission_of(self.endpoint)
 
         async def answer(request: Request) -> Response:
             return await handle(request, self)
@@ -66,12 +69,25 @@ async def handle(request: Request, route: OriginRoute) -> Response:
     actor = NOBODY
     try:
         actor = await route.caller.authenticate(request, services)
-        route.caller.limit_rate(actor, services)
+        meter = route.caller.meter(actor, services)
+        meter.check()
         await route.caller.accept_invites(request, services, actor)
         check_query(request, route.query_names)
-        body = NO_BODY if route.body_field is None else await read_body(request)
+        if request.method not in READING:
+            make_room(services.disk, route.name)
+        body = NO_BODY
+        if route.admission is not None:
+            await _admit(request, route.admission, services, actor, audit_draft)
+            body = await read_body(request, route.name, services.dependencies.limits, meter)
         take = _read if request.method in READING else _write
-        return await take(request, route, services, actor, audit_draft, body)
+        try:
+            return await take(request, route, services, actor, audit_draft, body)
+        except (DiskFull, DiskFailed):
+            # Somebody else may have filled the disk since it was looked at.
+            if not (takes_away(route.name) and services.disk is not None and services.disk.give_up()):
+                raise
+            audit_draft.resources.clear()
+            return await take(request, route, services, actor, audit_draft, body)
     except ClientDisconnect:
         # Nothing was done, and nobody is there to be told.
         return Response(status_code=400)
@@ -80,6 +96,15 @@ async def handle(request: Request, route: OriginRoute) -> Response:
         if request.method not in READING and not isinstance(error, UNLOGGED):
             await log_refusal(request, services, actor, audit_draft, problem)
         return respond.render(problem, request)
+
+
+async def _admit(
+    request: Request, admission: Admission, services: Services, actor: Actor, audit_draft: AuditDraft
+) -> None:
+    """Rights come before the body: who has none costs no more than the question."""
+    async with services.database.read() as tx:
+        work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
+        await admission(work, request.path_params)
 
 
 async def _read(
@@ -106,9 +131,10 @@ async def _write(
         # Where there is nothing for an edge to hear of: all that it could is in here.
         head = 0 if tx.has_news else await commit_log.get_revision(tx)
         revision = await tx.commit()
+        touched = Touched.by(tx, audit_draft.account_id)
     if revision is not None:
         await publish(services, revision)
-    await acknowledge(response, services.edges, revision or head, wait, actor, audit_draft.account_id)
+    await acknowledge(response, services.edges, revision or head, wait, actor, touched)
     return response
 
 
@@ -151,6 +177,9 @@ async def log_refusal(
     source: str = "api",
 ) -> None:
     """Writes a refused attempt to the audit log of the account that it was aimed at."""
+    if services.disk is not None and services.disk.is_low:
+        # The room that is left is for what takes rights away, not for whoever is refused.
+        return
     try:
         if audit_draft.account_id is None:
             # Looked for before anything is written or counted: strangers may name any number of accounts.
@@ -161,13 +190,15 @@ async def log_refusal(
         if is_stranger and services.refusal_rate.take(audit_draft.account_id, time.monotonic()) > 0:
             return
         async with services.database.write() as tx:
-            await audit.write(
+            seen, error = await audit.without_known_keys(
                 tx,
-                actor=actor,
-                audit_draft=audit_draft,
-                source=request_source_of(request, source),
-                now=services.dependencies.clock(),
-                error=respond.in_one_line(problem),
+                services.dependencies.digester,
+                audit_draft.account_id,
+                request_source_of(request, source),
+                respond.in_one_line(problem),
+            )
+            await audit.write(
+                tx, actor=actor, audit_draft=audit_draft, source=seen, now=services.dependencies.clock(), error=error
             )
     except DatabaseUnavailable as error:
         respond.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)

@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -26,9 +26,15 @@ from keywright.domain.problems import (
     ServiceUnavailable,
 )
 from keywright.http import problem_response
-from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.http.client_address import ClientAddresses
+from keywright.origin.db.disk_space import RECORD, too_full
+from keywright.origin.db.engine import DatabaseUnavailable, DiskFailed, DiskFull
 from keywright.origin.pipeline.context import RequestContext, path_of
 from keywright.origin.pipeline.publish import NotAppliedHere
+from keywright.runtime.disk import is_full
+
+if TYPE_CHECKING:
+    from keywright.origin.pipeline.services import Services
 
 log = logging.getLogger("keywright.origin")
 
@@ -67,7 +73,7 @@ _INSTEAD_OF_NULL = {
 }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, client_addresses: ClientAddresses) -> None:
     """Makes an application render every failure as a problem document and give every request its context."""
 
     async def on_problem(request: Request, error: Exception) -> Response:
@@ -76,7 +82,7 @@ def install(app: FastAPI) -> None:
     for kind in (Problem, RequestValidationError):
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(RequestContext, on_failure=on_problem)
+    app.add_middleware(RequestContext, on_failure=on_problem, client_addresses=client_addresses)
 
 
 def invalid(errors: Iterable[Mapping[str, str]]) -> BadRequest:
@@ -91,14 +97,29 @@ def to_problem(error: Exception, request: Request) -> Problem:
         return error
     if isinstance(error, RequestValidationError):
         return invalid(_field_error(one) for one in error.errors())
+    if isinstance(error, DatabaseUnavailable) and _is_disk_full(error, request):
+        log.error("the disk of the database is full: %s (request %s)", error, request.state.request_id)
+        return too_full()
     if isinstance(error, DatabaseUnavailable):
         log.warning("database unavailable: %s (request %s)", error, request.state.request_id)
         return ServiceUnavailable("The database can't be reached; nothing was changed.", headers={"Retry-After": "1"})
     if isinstance(error, NotAppliedHere):
         detail = "The change is kept, but this machine's replica could not apply it yet."
+        if isinstance(error.__cause__, OSError) and is_full(error.__cause__):
+            detail = "The change is kept, but this machine's replica could not apply it: its disk is full."
         return ServiceUnavailable(detail, headers={"Retry-After": "1"})
     log.error("request %s failed", request.state.request_id, exc_info=error)
     return InternalServerError()
+
+
+def _is_disk_full(error: DatabaseUnavailable, request: Request) -> bool:
+    """Whether there is no room, which then is counted."""
+    services: Services | None = getattr(request.app.state, "services", None)
+    disk = services.disk if services is not None else None
+    is_full = isinstance(error, DiskFull) or (isinstance(error, DiskFailed) and disk is not None and disk.is_low)
+    if is_full and disk is not None:
+        disk.refused[RECORD] += 1
+    return is_full
 
 
 UNKNOWN_MEMBER = "is not known here"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from keywright.http.client_address import ClientAddresses
 from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.sessions import Team
 from keywright.origin.db.transaction import Database
@@ -13,6 +14,7 @@ from keywright.origin.mail import Mailer
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.unit_of_work import Dependencies
 from keywright.origin.pipeline.wrong_keys import WrongKeys
+from keywright.runtime.disk import Disk
 
 OnCommit = Callable[[int], Awaitable[None]]
 """Told the newest revision after a commit. May raise NotAppliedHere."""
@@ -37,6 +39,11 @@ class Services:
     cors_origins: tuple[str, ...] = ()
     """Which web pages may call the Self-serve API."""
     mailer: Mailer | None = None
+    client_addresses: ClientAddresses = field(default_factory=ClientAddresses)
     wrong_keys: WrongKeys = field(default_factory=lambda: WrongKeys(0))
+    disk: Disk | None = None
+    """The room for the record and the replica; None where nobody looks after it."""
+    feed_streams_of_token: int = 250
+    """How many streams of changes may be open at once with one token."""
     public_url: str = ""
     """Where browsers reach this service; links in mails lead there, whatever host a request names."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from keywright.domain.identity_headers import DEFAULT_MAX_BYTES
 from keywright.domain.keyformat import Digester
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.transaction import Transaction
@@ -39,9 +40,13 @@ class Dependencies:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes, times and strictness that a deployment may set. `metadata_bytes` counts the encoded JSON object."""
+    """Sizes, times and strictness that a deployment may set. `metadata_bytes` counts the encoded JSON object.
+
+    `identity_bytes` is what gateways can pass on of a consumer, in headers.
+    """
 
     metadata_bytes: int = 1024
+    identity_bytes: int = DEFAULT_MAX_BYTES
     tags: int = 5
     session_idle: timedelta = timedelta(minutes=60)
     """How long nobody may use a portal's session before it ends."""

@@ -6,11 +6,11 @@ revoked, and everybody with a good one, is judged as ever, also behind one addre
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from keywright.domain.problems import Unauthorized
+from keywright.http.client_address import network_of
 from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
 
 MAX_JUDGED = 10_000
@@ -49,16 +49,3 @@ class WrongKeys:
         if len(self._judged) >= MAX_JUDGED:
             del self._judged[next(iter(self._judged))]
         self._judged[digest] = None
-
-
-def network_of(address: str) -> str:
-    """What is counted as one address: of IPv6 the /64, which one customer has all of."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(found)

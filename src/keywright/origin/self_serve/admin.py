@@ -6,6 +6,7 @@ from fastapi import Response
 
 from keywright.domain.unset import UNSET
 from keywright.origin.buckets import rules as buckets
+from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.buckets.rules import MAX_SELF_SERVE_COUNT
 from keywright.origin.web.admin_layout import (
     BUCKET,
@@ -65,5 +66,7 @@ def _count(form: Form, name: str) -> int | None:
 
 ROUTES = (
     GetRoute(BUCKET + "/self-serve", settings_page),
-    PostRoute(BUCKET + "/self-serve", update, form=settings_page, action="bucket.update"),
+    PostRoute(
+        BUCKET + "/self-serve", update, form=settings_page, action="bucket.update", admission=may_write_own_bucket
+    ),
 )

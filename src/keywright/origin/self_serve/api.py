@@ -19,6 +19,7 @@ from keywright.origin.openapi.bodies import check_repeated
 from keywright.origin.openapi.fields import value_or_unset
 from keywright.origin.openapi.parameters import PathBucket, PathConsumer, PathKey
 from keywright.origin.openapi.problem_responses import problem_response, problems
+from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.query import wants_representation
 from keywright.origin.pipeline.request import CurrentUnitOfWork, OriginRoute
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
@@ -111,6 +112,7 @@ async def list_my_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> MyCo
     responses=_problems(403, 404, 409, 413, 415),
     openapi_extra=_NOTE,
 )
+@admits(rules.may_create)
 async def create_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, body: MyConsumerGiven) -> MyConsumer:
     """A new consumer with its first key, where the bucket's owner allows it."""
     _, view = await rules.create_consumer(work, bucket, description=body.description)
@@ -124,6 +126,7 @@ async def create_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, body: 
     responses=_problems(403, 404, 413, 415),
     openapi_extra=_NOTE,
 )
+@admits(rules.may_manage)
 async def update_my_consumer(
     work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, body: MyConsumerUpdate
 ) -> MyConsumer:
@@ -159,6 +162,7 @@ async def delete_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, consum
     responses=_ROLLED,
     openapi_extra=_NOTE,
 )
+@admits(rules.may_manage)
 async def roll_my_keys(
     work: CurrentUnitOfWork,
     request: Request,
@@ -177,6 +181,7 @@ async def roll_my_keys(
     responses=_problems(403, 404, 409, 413, 415),
     openapi_extra=_NOTE,
 )
+@admits(rules.may_create_keys)
 async def create_my_key(
     work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, body: MyKeyCreate
 ) -> KeyShape:
@@ -219,6 +224,7 @@ async def list_client_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> 
     responses=_problems(403, 404, 413, 415),
     openapi_extra=_NOTE,
 )
+@admits(rules.may_manage)
 async def update_client_consumer(
     work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumerId, body: ClientConsumerUpdate
 ) -> ClientConsumer:
@@ -246,6 +252,7 @@ async def update_client_consumer(
     responses=_ROLLED,
     openapi_extra=_NOTE,
 )
+@admits(rules.may_manage)
 async def roll_client_keys(
     work: CurrentUnitOfWork,
     request: Request,

@@ -11,7 +11,7 @@ from keywright.origin.auth.end_users import authenticate_end_user
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.pipeline.authenticate import Caller
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.rate_limit import check_rate
+from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
 from keywright.origin.self_serve import rules
@@ -23,9 +23,9 @@ class EndUserCaller(Caller):
         user = await authenticate_end_user(token, services.end_users, services.dependencies.clock())
         return user.to_actor()
 
-    def limit_rate(self, actor: Actor, services: Services) -> None:
+    def meter(self, actor: Actor, services: Services) -> Meter:
         # An end user has no account: one user's haste is not another's.
-        check_rate(services.end_user_rate, actor.sub, "You are asking too often.")
+        return Meter(services.end_user_rate, actor.sub, "You are asking too often.")
 
     async def accept_invites(self, request: Request, services: Services, actor: Actor) -> None:
         """Makes a manager of the user wherever the bucket invites them. Writes nothing where it does not."""
@@ -35,6 +35,9 @@ class EndUserCaller(Caller):
             work = UnitOfWork(tx, actor, now, services.dependencies, AuditDraft())
             if not await rules.has_invites(work, await rules.get_bucket(work, bucket_name)):
                 return
+        if services.disk is not None and services.disk.is_low:
+            # Nobody's reading fails for that: they become a manager when there is room again.
+            return
         async with services.database.write() as tx:
             audit_draft = AuditDraft("manager.accept")
             work = UnitOfWork(tx, actor, now, services.dependencies, audit_draft)

@@ -52,6 +52,22 @@ async def get_bucket(work: UnitOfWork, name: str) -> Bucket:
     return bucket
 
 
+async def may_manage(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the user manages the consumer that an address names. Raises NotFound."""
+    await _find(work, _ref_of(path))
+
+
+async def may_create_keys(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the user may make keys of the consumer that an address names. Raises NotFound, Forbidden."""
+    bucket, _ = await _find(work, _ref_of(path))
+    _check_creates_keys(bucket)
+
+
+async def may_create(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the user may make consumers in the bucket that an address names. Raises NotFound, Forbidden."""
+    _check_creates_consumers(work, await get_bucket(work, path["bucketName"]))
+
+
 async def has_invites(work: UnitOfWork, bucket: Bucket) -> bool:
     return bool(await _list_invites(work, bucket))
 
@@ -103,19 +119,13 @@ async def create_consumer(
 ) -> tuple[Bucket, ConsumerView]:
     """A consumer that the user manages, with its first key, which is shown. Raises Forbidden."""
     bucket = await get_bucket(work, bucket_name)
-    if not bucket.self_serve.create_consumers:
-        raise Forbidden("You can't create consumers in this bucket. Ask for an invite to one.")
-    if work.actor.email is None:
-        raise Forbidden(
-            "A verified e-mail address is needed to create a consumer. Neither the token (claims email and "
-            "email_verified) nor the identity provider's userinfo tells one."
-        )
+    email = _check_creates_consumers(work, bucket)
     owner, account_name = await _as_owner(work, bucket)
     # Held, so that two of these at once are counted one after the other.
     await bucket_rows.find(work.tx, bucket.name, is_for_update=True)
     if not await may_create_consumer(work, bucket):
         raise Conflict(f"A user may have at most {bucket.self_serve.max_consumers} consumers here.")
-    user = ManagerDraft(work.actor.email, work.actor.sub, work.actor.issuer)
+    user = ManagerDraft(email, work.actor.sub, work.actor.issuer)
     letters = (BASE62[byte % 36] for byte in work.dependencies.random_bytes(NAME_CHARACTERS))
     draft = ConsumerDraft("user-" + "".join(letters), description, managers=[user], keys=[KeyDraft()])
     return bucket, await consumer_rules.create(owner, account_name, bucket.name, draft)
@@ -138,8 +148,7 @@ async def create_key(
 ) -> tuple[Bucket, MadeKey]:
     """A new key, which is shown. Raises Forbidden and Conflict."""
     bucket, owner, path, consumer = await _own(work, ref)
-    if not bucket.self_serve.create_keys:
-        raise Forbidden("You can't create keys in this bucket, but you can roll them.")
+    _check_creates_keys(bucket)
     if await rows.count_good_keys(work.tx, consumer, work.now) >= bucket.self_serve.max_keys:
         raise Conflict(f"A consumer may have at most {bucket.self_serve.max_keys} keys here; delete one first.")
     key_rules.check_end(work, "body.expiresOn", expires_at)
@@ -202,6 +211,27 @@ async def remove_manager(work: UnitOfWork, ref: ConsumerRef, manager_id: str) ->
     if managers == [manager_id]:
         raise Conflict("The last manager can't be removed.")
     await consumer_rules.delete_manager(owner, path, manager_id)
+
+
+def _check_creates_consumers(work: UnitOfWork, bucket: Bucket) -> str:
+    """The verified address of a user who may. Raises Forbidden."""
+    if not bucket.self_serve.create_consumers:
+        raise Forbidden("You can't create consumers in this bucket. Ask for an invite to one.")
+    if work.actor.email is None:
+        raise Forbidden(
+            "A verified e-mail address is needed to create a consumer. Neither the token (claims email and "
+            "email_verified) nor the identity provider's userinfo tells one."
+        )
+    return work.actor.email
+
+
+def _check_creates_keys(bucket: Bucket) -> None:
+    if not bucket.self_serve.create_keys:
+        raise Forbidden("You can't create keys in this bucket, but you can roll them.")
+
+
+def _ref_of(path: Mapping[str, str]) -> ConsumerRef:
+    return ConsumerRef(path["bucketName"], name=path.get("consumerName"), id=path.get("consumerId"))
 
 
 async def _with_keys(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -10,15 +10,18 @@ from urllib.parse import quote
 from fastapi import Response
 
 from keywright.domain.keyformat import Secret
-from keywright.domain.models import Account, Bucket, Environment, Project
+from keywright.domain.models import Account, Bucket, Environment, Key, Project
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import Forbidden
 from keywright.origin.accounts import rules as accounts
-from keywright.origin.accounts.access import get_account
+from keywright.origin.accounts.access import get_account, may_write_account
 from keywright.origin.buckets import rules as buckets
+from keywright.origin.buckets.access import may_write_bucket
 from keywright.origin.edges.rules import Outcome
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.web.form_submission import EDGES_SECONDS
+from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
 
 ACCOUNT = "/accounts/{accountName}"
@@ -73,6 +76,14 @@ async def _layout_of(request: PageRequest, account: Account) -> PageLayout:
 async def render_page(request: PageRequest, template: str, /, **values: Any) -> Response:
     """A page inside the layout of the account in the address."""
     return await request.render(f"admin/{template}", layout=await load_layout(request), **values)
+
+
+async def may_send(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the actor may change what an address is about: the bucket in it, else the account."""
+    if "bucketName" in path:
+        await may_write_bucket(work, path)
+    elif "accountName" in path:
+        await may_write_account(work, path)
 
 
 def describe_outcome(outcome: Outcome) -> str:
@@ -163,6 +174,12 @@ async def show_secret(
         on_url=request.resend_url,
         on_words=on_words,
     )
+
+
+def describe_key(key: Key) -> str:
+    """Which key it is, for who is about to end it."""
+    named = f"“{key.description}”" if key.description else "A key without a description"
+    return f"{named}, created on {moment(key.created_at)}"
 
 
 async def render_confirmation(

@@ -13,8 +13,8 @@ from fastapi import Request
 from keywright.domain import text
 from keywright.domain.problems import BadRequest, Problem, UnsupportedMediaType
 from keywright.domain.text import is_whole
-from keywright.http.body import read_bounded
-from keywright.origin.pipeline.body import NOT_TEXT, parse_json
+from keywright.origin.pipeline.body import NOT_TEXT, parse_json, read_weighed
+from keywright.origin.pipeline.rate_limit import Meter
 
 MAX_FORM_BYTES = 256 * 1024
 MAX_FIELDS = 500
@@ -50,12 +50,15 @@ class Form:
         return cls({name: value if isinstance(value, list) else [value or ""] for name, value in values.items()})
 
     @classmethod
-    async def read(cls, request: Request) -> Self:
-        """The form in a request's body. Raises a Problem for what no browser would send."""
+    async def read(cls, request: Request, most: int, meter: Meter | None) -> Self:
+        """The form in a request's body of at most so many bytes, which counts at the meter.
+
+        Raises a Problem for what no browser would send.
+        """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
             raise UnsupportedMediaType(f"Forms are sent as {FORM_TYPE}.")
-        too_large = f"The form is larger than {MAX_FORM_BYTES // 1024} KiB."
-        body = await read_bounded(request.stream(), MAX_FORM_BYTES, too_large)
+        most = min(most, MAX_FORM_BYTES)
+        body = await read_weighed(request, most, f"The form is larger than {most // 1024} KiB.", meter)
         fields: dict[str, list[str]] = {}
         try:
             pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
@@ -67,6 +70,11 @@ class Form:
             # HTML section 4.10.11: text areas send CRLF, whatever was typed.
             fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
         return cls(fields)
+
+    def kept(self) -> list[tuple[str, str]]:
+        """What a person typed or chose: every field but those that bind a form to its page."""
+        bound = ("csrf", "form")
+        return [(name, value) for name, values in self._fields.items() if name not in bound for value in values]
 
     def or_initial(self, **values: str | list[str] | None) -> Form:
         """This form if it was sent, else one that is shown for the first time with these values."""
@@ -174,7 +182,7 @@ class Form:
         value: Any = {}
         if self.get(name).strip():
             try:
-                value = parse_json(self.get(name).encode())
+                value = parse_json(self.get(name).encode(), MAX_FORM_BYTES // 2)
             except Problem as problem:
                 place = problem.errors[0]["field"].removeprefix("body").removeprefix(".")
                 self.fail(name, f"{place} {problem.errors[0]['message']}".strip())

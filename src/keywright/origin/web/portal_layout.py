@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from keywright.origin.branding.rules import Branding
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
 from keywright.origin.pipeline.services import Services
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.self_serve.rules import ConsumerRef
 from keywright.origin.web.request import PageRequest
@@ -49,6 +50,12 @@ async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -
     return session, EndUser(session.sub, session.email, issuer, session.connection).to_actor()
 
 
+async def may_send(work: UnitOfWork, path: Mapping[str, str]) -> None:
+    """Whether the user manages the consumer in an address, if there is one. Raises NotFound."""
+    if "consumerName" in path:
+        await self_serve.may_manage(work, path)
+
+
 def describe_outcome(outcome: Outcome) -> str:
     """As users see it, who know nothing of edges."""
     if outcome.is_reached:
@@ -61,6 +68,14 @@ async def get_portal(request: PageRequest) -> DeveloperPortal:
     bucket = await self_serve.get_bucket(request.work, request.path_param("bucketName"))
     brand = await branding.of_bucket(request.work, bucket)
     return DeveloperPortal(bucket, brand, brand.name or bucket.name)
+
+
+async def frame_of(work: UnitOfWork, http_request: Request) -> Mapping[str, Any]:
+    """What stands around a refusal at an address of this portal. Raises NotFound where there is none."""
+    bucket = await self_serve.get_bucket(work, str(http_request.path_params.get("bucketName", "")))
+    brand = await branding.of_bucket(work, bucket)
+    portal = DeveloperPortal(bucket, brand, brand.name or bucket.name)
+    return {"layout": "developer/standalone.html", "portal": portal, "brand": brand}
 
 
 def is_signed_in(request: PageRequest, portal: DeveloperPortal) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -12,17 +12,21 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from keywright.origin.auth import sessions
 from keywright.origin.auth.actors import Actor
+from keywright.origin.auth.attempts import Attempt
 from keywright.origin.auth.sessions import Session, SignedIn
 from keywright.origin.edges.registry import Edges
+from keywright.origin.pipeline.context import client_address_of
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
-from keywright.origin.web import cookies, rendering
+from keywright.origin.web import browsers, cookies, rendering
 from keywright.origin.web.cookies import Flash
 from keywright.origin.web.forms import Form
 
 if TYPE_CHECKING:
     from keywright.origin.web.router import PageRouter
-    from keywright.origin.web.routes import RateLimit
+    from keywright.origin.web.routes import Limit, RateLimit
+
+Counts = TypeVar("Counts")
 
 
 @dataclass(slots=True)
@@ -73,13 +77,23 @@ class PageRequest:
 
     @property
     def client_address(self) -> str:
-        """The IP address that the request comes from; empty if the server does not tell it."""
-        client = self.http_request.client
-        return client.host if client else ""
+        """The IP address of whoever asks; empty if the server does not tell it."""
+        return client_address_of(self.http_request)
+
+    def attempt(self, subject: str = "") -> Attempt:
+        """A try to sign in from this browser, as `subject` where that is known beforehand."""
+        token = cookies.read(self.http_request, self.router.known_cookie)
+        digester = self.work.dependencies.digester
+        known = browsers.known_as(digester, token, self.router.name, subject)
+        return Attempt(self.token, self.client_address, known)
 
     def limit(self, rate_limit: RateLimit, name: str) -> None:
         """Counts one use by `name`. Raises TooManyRequests when it is over the limit."""
         self.router.limit(rate_limit, name)
+
+    def counts(self, limit: Limit[Counts]) -> Counts:
+        """What is counted under a limit, in this process."""
+        return self.router.counts(limit)
 
     def safe_url(self, url: str) -> str:
         """The address to go on to, if it leads into this portal; else where the portal begins."""
@@ -159,6 +173,7 @@ class PageRequest:
         response = RedirectResponse(url, 303, headers=rendering.HEADERS)
         cookies.write(self.http_request, response, self.router.cookie, token.reveal())
         cookies.delete(self.http_request, response, cookies.VISITOR)
+        self._remember_browser(response, (who.email or "") if who.bucket_number is not None else "")
         return response
 
     async def sign_out(self, url: str) -> Response:
@@ -167,6 +182,13 @@ class PageRequest:
         response = RedirectResponse(url, 303, headers=rendering.HEADERS)
         cookies.delete(self.http_request, response, self.router.cookie)
         return response
+
+    def _remember_browser(self, response: Response, subject: str) -> None:
+        """Has this browser not be counted among strangers the next time."""
+        if not self.attempt(subject).known:
+            dependencies = self.work.dependencies
+            known = browsers.new_known(dependencies.digester, dependencies.random_bytes, self.router.name, subject)
+            cookies.write(self.http_request, response, self.router.known_cookie, known, seconds=cookies.YEAR_SECONDS)
 
     def _remember_visitor(self, response: Response) -> None:
         if self._is_new_visitor:

@@ -8,7 +8,8 @@ becomes a page.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
@@ -21,16 +22,19 @@ from keywright.origin.auth.sessions import Session
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.rules import Outcome
-from keywright.origin.pipeline.authenticate import limit_rate
-from keywright.origin.pipeline.rate_limit import RateLimiter, check_rate
+from keywright.origin.pipeline.authenticate import meter_of
+from keywright.origin.pipeline.body import Admission
+from keywright.origin.pipeline.rate_limit import check_rate, detail_of
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
-from keywright.origin.web import cookies, rendering
+from keywright.origin.web import browsers, cookies, rendering
 from keywright.origin.web.form_submission import FormSubmission
 from keywright.origin.web.forms import Form
 from keywright.origin.web.request import PageRequest, wants_json
-from keywright.origin.web.routes import GetRoute, PageRoute, PostRoute, RateLimit, RawRoute
+from keywright.origin.web.routes import GetRoute, Limit, PageRoute, PostRoute, RateLimit, RawRoute
+
+Counts = TypeVar("Counts")
 
 Resume = Callable[[Transaction, str, Request, bool], Awaitable[tuple[Session, Actor] | None]]
 """Who acts at an address in the session of a token, or None if it is over; with `True` they are held until the
@@ -38,6 +42,8 @@ transaction ends."""
 
 log = logging.getLogger("keywright.origin")
 
+NEVER_BRANDED = frozenset({429, 500, 503})
+"""Refusals that are told without another question to the database."""
 ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -45,7 +51,8 @@ class PageRouter:
     """One portal. `prefix` may have parts in braces, as in `/portal/{bucketName}`.
 
     `describe_outcome` tells its readers how far a change has got among the edges that are connected; `layout_template`
-    is what stands around its pages.
+    is what stands around its pages, and `frame_of` gives what stands around those that say why something was refused.
+    `admission` says who may send a form to an address, before the form is read.
     """
 
     def __init__(
@@ -56,16 +63,21 @@ class PageRouter:
         describe_outcome: Callable[[Outcome], str],
         routes: Iterable[PageRoute],
         *,
+        admission: Admission,
         layout_template: str,
+        frame_of: Callable[[UnitOfWork, Request], Awaitable[Mapping[str, Any]]] | None = None,
     ) -> None:
         self.name = name
         self.layout_template = layout_template
         self.prefix = prefix
         self.cookie = f"keywright-{name}"
         self.flash_cookie = f"keywright-{name}-notice"
+        self.known_cookie = f"keywright-{name}-known"
         self.describe_outcome = describe_outcome
+        self.admission = admission
         self._resume = resume
-        self._limiters: dict[RateLimit, RateLimiter] = {}
+        self._frame_of = frame_of
+        self._counts: dict[object, Any] = {}
         self.router = APIRouter()
         for route in (*self._shared_routes(), *routes):
             self._add(route)
@@ -109,8 +121,10 @@ class PageRouter:
         is_new_visitor = False
         if session is None:
             token = cookies.read(http_request, cookies.VISITOR)
-            is_new_visitor = not token
-            token = token or sessions.new_token(services.dependencies.random_bytes).reveal()
+            digester = services.dependencies.digester
+            is_new_visitor = not browsers.is_visitor(digester, token)
+            if is_new_visitor:
+                token = browsers.new_visitor(digester, services.dependencies.random_bytes)
         work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
         return PageRequest(self, http_request, work, token, session, form or Form({}), _is_new_visitor=is_new_visitor)
 
@@ -129,14 +143,27 @@ class PageRouter:
 
     def limit(self, rate_limit: RateLimit, name: str) -> None:
         """Counts one use by `name`. Raises TooManyRequests when it is over the limit."""
-        limiter = self._limiters.setdefault(rate_limit, RateLimiter(rate_limit.per_second, rate_limit.burst))
-        check_rate(limiter, name, f"{rate_limit.message} Try again in {{seconds}} s.")
+        check_rate(self.counts(rate_limit), name, detail_of(rate_limit.message))
 
-    async def render_problem(self, http_request: Request, problem: Problem) -> Response:
-        """The page of a refusal. It asks no database: that may be what is missing."""
+    def counts(self, limit: Limit[Counts]) -> Counts:
+        """What is counted under a limit, in this process."""
+        if limit not in self._counts:
+            self._counts[limit] = limit.new()
+        counts: Counts = self._counts[limit]
+        return counts
+
+    async def render_problem(self, http_request: Request, problem: Problem, kept: Form | None = None) -> Response:
+        """The page of a refusal, with what was typed in a form that can be sent again (`kept`).
+
+        It goes without the database, except for the brand, which it then does without: that may be what is missing.
+        """
         if wants_json(http_request):
             return render(problem, http_request)
         values = {
+            "layout": "standalone.html",
+            **(await self._find_frame(http_request) if problem.status not in NEVER_BRANDED else {}),
+            "kept": kept.kept() if kept is not None else [],
+            "path": http_request.scope["path"],
             "base": self.base_of(http_request),
             "theme": cookies.theme_of(http_request),
             "problem": problem,
@@ -144,11 +171,26 @@ class PageRouter:
             "request_id": http_request.state.request_id,
             "sign_in_url": self._sign_in_url(http_request, had_session=True) if problem.status == 401 else "",
         }
+        if values["kept"]:
+            # In another tab, which needs to lead nowhere.
+            values["sign_in_url"] = f"{self.base_of(http_request)}/sign-in"
         body = await rendering.render("problem.html", values)
         headers = {**rendering.HEADERS, **problem.headers}
         # A challenge would have the browser ask for a password that nobody has.
         headers.pop("WWW-Authenticate", None)
         return Response(body, problem.status, headers=headers, media_type="text/html")
+
+    async def _find_frame(self, http_request: Request) -> Mapping[str, Any]:
+        """What stands around a page of a refusal, by names of its template; nothing where it can't be told."""
+        if self._frame_of is None:
+            return {}
+        services: Services = http_request.app.state.services
+        try:
+            async with services.database.read() as tx:
+                work = UnitOfWork(tx, NOBODY, services.dependencies.clock(), services.dependencies, AuditDraft())
+                return await self._frame_of(work, http_request)
+        except (Problem, DatabaseUnavailable):
+            return {}
 
     async def _answer_get(self, http_request: Request, route: GetRoute) -> Response:
         services: Services = http_request.app.state.services
@@ -158,7 +200,7 @@ class PageRouter:
                 if request.session is None and not route.is_open:
                     return self._redirect_to_sign_in(http_request)
                 if request.session is not None:
-                    limit_rate(request.work.actor, services)
+                    meter_of(request.work.actor, services).check()
                 response = await route.handler(request)
             if request.session is not None and sessions.is_to_be_touched(request.session, request.work.now):
                 await _touch(services, request.session)

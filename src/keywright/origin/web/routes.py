@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fastapi import Request, Response
 
+from keywright.origin.pipeline.rate_limit import RateLimiter
+
+Counts_co = TypeVar("Counts_co", covariant=True)
+
 if TYPE_CHECKING:
+    from keywright.origin.pipeline.body import Admission
     from keywright.origin.web.request import PageRequest
     from keywright.origin.web.router import PageRouter
 
@@ -47,6 +52,8 @@ class PostRoute:
     """Whether strangers may send it."""
     is_once: bool = True
     """Whether it is done once, however often the same form is sent."""
+    admission: Admission | None = None
+    """Who may send it, where the portal's own admission does not say all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,12 @@ class RawRoute:
 PageRoute = GetRoute | PostRoute | RawRoute
 
 
+class Limit(Protocol[Counts_co]):
+    """Something that is limited in a way of its own; `new` begins to count. Each is one object, and the key to it."""
+
+    def new(self) -> Counts_co: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RateLimit:
     """How often one name may do something in one process: `burst` times at once, and `per_second` in the long run.
@@ -74,3 +87,6 @@ class RateLimit:
     burst: int
     message: str
     """What somebody is told who is over the limit, as a sentence."""
+
+    def new(self) -> RateLimiter:
+        return RateLimiter(self.per_second, self.burst)

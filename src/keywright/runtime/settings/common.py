@@ -10,6 +10,7 @@ from typing import Any
 
 from keywright.domain.identity_headers import IdentityHeaders, is_header_name, rename
 from keywright.domain.keyformat import Secret
+from keywright.domain.networks import Network
 from keywright.protocol.reports import edge_name_of, is_edge_name
 from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.settings.kinds import (
@@ -28,6 +29,7 @@ from keywright.runtime.settings.kinds import (
     whole,
 )
 from keywright.runtime.settings.nats import read_nats_options
+from keywright.runtime.settings.network import read_network
 from keywright.runtime.settings.reader import Reader, SettingsError
 
 
@@ -86,6 +88,14 @@ DATA_DIR: Setting[Path | None] = Setting(
     default=None,
     shown_default="`./keywright-data`, of `edge` `./keywright-edge`",
     help="SQLite, replica, pepper and master key; made with mode 0700",
+)
+DISK_RESERVE_MIB = Setting(
+    name="KEYWRIGHT_DISK_RESERVE_MIB",
+    kind=whole(0, 65536),
+    default=32,
+    shown_default="`32`",
+    help="room on the disk, in MiB, that is kept back so that keys can be revoked when it is full (an eighth of the "
+    "disk at most); 0 = none. See [Disk full](../how-to/run-in-production.md#disk-full)",
 )
 LOG_LEVEL = Setting(
     name="KEYWRIGHT_LOG_LEVEL",
@@ -219,6 +229,12 @@ class PlaneSettings:
     grpc_port: int | None
     data_dir: Path
     workers: int
+    disk_reserve_mib: int
+    trusted_proxies: tuple[Network, ...]
+    client_address_header: str
+    """In lower case; empty where no header is believed."""
+    connections_per_address: int
+    """0: what the server says."""
     pepper: Secret | None
     pepper_file: Path
     region: str
@@ -243,6 +259,13 @@ class PlaneSettings:
         return self.data_dir / "replica"
 
     @property
+    def private_files(self) -> tuple[Path | None, ...]:
+        """Files of secrets, where there are any, which nobody else may read."""
+        broker = self.broker
+        of_broker = (broker.credentials, broker.key_file) if broker is not None else ()
+        return (self.pepper_file if self.pepper is None else None, self.identity_key_file, *of_broker)
+
+    @property
     def url(self) -> str:
         """The address that this service listens on."""
         return url_of(self.host, self.port)
@@ -258,6 +281,8 @@ def read_plane(reader: Reader, default_data_dir: str) -> dict[str, Any]:
         "grpc_port": reader.get(GRPC_PORT) or None,
         "data_dir": data_dir,
         "workers": reader.get(WORKERS),
+        "disk_reserve_mib": reader.get(DISK_RESERVE_MIB),
+        **read_network(reader),
         "pepper": reader.get(PEPPER),
         "pepper_file": reader.get(PEPPER_FILE) or data_dir / "pepper.key",
         "region": reader.get(REGION),

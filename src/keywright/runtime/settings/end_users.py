@@ -74,6 +74,16 @@ OIDC_AUDIENCE: Setting[tuple[str, ...] | None] = Setting(
     ),
     parts=_SERVE,
 )
+OIDC_AUTHORIZED_PARTIES = Setting(
+    name="KEYWRIGHT_OIDC_AUTHORIZED_PARTIES",
+    kind=listed(TEXT),
+    default=(),
+    help=(
+        "clients (`azp`) whose tokens are taken where they are meant for several audiences; several with commas. "
+        "The client id and the audiences are always among them"
+    ),
+    parts=_SERVE,
+)
 OIDC_CLIENT_ID: Setting[str | None] = Setting(
     name="KEYWRIGHT_OIDC_CLIENT_ID",
     kind=TEXT,
@@ -138,6 +148,8 @@ class EndUserSettings:
     oidc_issuer: str | None
     oidc_audiences: tuple[str, ...] | None
     """For whom tokens must be meant; None where that is not asked."""
+    oidc_authorized_parties: tuple[str, ...]
+    """Clients that may hold a token which is meant for others besides us."""
     oidc_client_id: str | None
     oidc_client_secret: Secret | None
     admin_roles: Mapping[str, roles.Held]
@@ -172,6 +184,7 @@ class EndUserSettings:
         return cls(
             oidc_issuer=issuer,
             oidc_audiences=audiences,
+            oidc_authorized_parties=reader.get(OIDC_AUTHORIZED_PARTIES),
             oidc_client_id=client_id,
             oidc_client_secret=reader.get(OIDC_CLIENT_SECRET),
             admin_roles=admin_roles,

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from keywright.domain.identity_headers import DEFAULT_MAX_BYTES
 from keywright.domain.keyformat import Secret, is_possible
 from keywright.runtime.settings.addresses import DATABASE_URL as DATABASE_ADDRESS
 from keywright.runtime.settings.common import PlaneSettings, read_edge_name, read_plane, url_of
@@ -81,6 +82,14 @@ MANAGEMENT_RATE_LIMIT = Setting(
     help="management requests a second per account and worker process; 0 = no limit",
     parts=_SERVE,
 )
+FEED_STREAMS_PER_TOKEN = Setting(
+    name="KEYWRIGHT_FEED_STREAMS_PER_TOKEN",
+    kind=whole(1, 100_000),
+    default=250,
+    shown_default="`250`",
+    help="most edges that follow at once with one token, per worker process; one more is asked to come back (429)",
+    parts=_SERVE,
+)
 WRONG_KEYS_PER_MINUTE = Setting(
     name="KEYWRIGHT_WRONG_KEYS_PER_MINUTE",
     kind=whole(0, 1_000_000),
@@ -97,6 +106,15 @@ MAX_METADATA_BYTES = Setting(
     shown_default="`1024`",
     help="largest metadata of a consumer, as encoded JSON",
     old_names=(OldName("KEYWRIGHT_METADATA_BYTES"),),
+    parts=_SERVE,
+)
+MAX_IDENTITY_BYTES = Setting(
+    name="KEYWRIGHT_MAX_IDENTITY_BYTES",
+    kind=whole(2048, 1_048_576),
+    default=DEFAULT_MAX_BYTES,
+    shown_default="`12000`",
+    help="most that a consumer's identity may take in the headers of a [gateway](validation.md#x-consumer-token): "
+    "metadata percent-encoded and in a token; the [files for gateways](../../gateways) carry the default",
     parts=_SERVE,
 )
 MAX_TAGS = Setting(
@@ -143,8 +161,10 @@ class OriginSettings(PlaneSettings):
     master_key: Secret | None
     master_key_file: Path
     management_rate_limit: float
+    feed_streams_per_token: int
     wrong_keys_per_minute: float
     max_metadata_bytes: int
+    max_identity_bytes: int
     max_tags: int
     unknown_members: str
     """`refuse` or `ignore`: what the API does with members of a body that it does not know."""
@@ -196,8 +216,10 @@ class OriginSettings(PlaneSettings):
             master_key=reader.get(MASTER_KEY),
             master_key_file=reader.get(MASTER_KEY_FILE) or data / "master.key",
             management_rate_limit=reader.get(MANAGEMENT_RATE_LIMIT),
+            feed_streams_per_token=reader.get(FEED_STREAMS_PER_TOKEN),
             wrong_keys_per_minute=reader.get(WRONG_KEYS_PER_MINUTE),
             max_metadata_bytes=reader.get(MAX_METADATA_BYTES),
+            max_identity_bytes=reader.get(MAX_IDENTITY_BYTES),
             max_tags=reader.get(MAX_TAGS),
             unknown_members=reader.get(UNKNOWN_MEMBERS),
             session_idle_minutes=reader.get(SESSION_IDLE_MINUTES),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from keywright.runtime.settings import common, edge, end_users, nats, origin, other_parts
+from keywright.runtime.settings import common, edge, end_users, nats, network, origin, other_parts
 from keywright.runtime.settings.kinds import Setting
 
 
@@ -21,7 +21,7 @@ def _declared_in(module: ModuleType) -> tuple[Setting[Any], ...]:
 SETTINGS: tuple[Setting[Any], ...] = tuple(
     {
         setting.name: setting
-        for module in (common, origin, end_users, edge, nats, other_parts)
+        for module in (common, network, origin, end_users, edge, nats, other_parts)
         for setting in _declared_in(module)
     }.values()
 )

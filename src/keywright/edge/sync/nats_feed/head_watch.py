@@ -49,12 +49,18 @@ class HeadWatch:
         """What was known was of another record."""
         self.known = None
 
-    def on_heartbeat(self, frame: Frame) -> None:
-        """Note that the origin is there, unless this was said long ago or against what is known."""
+    def on_heartbeat(self, frame: Frame) -> bool:
+        """Note that the origin is there, unless this was said long ago or against what is known. Whether it counts."""
         self.problem = self._find_problem(frame)
-        if not self.problem:
-            self._last_heartbeat_at, self._last_heartbeat_time = self._clock.elapsed(), frame.time
-            self.accept(frame)
+        if self.problem:
+            return False
+        self._last_heartbeat_at, self._last_heartbeat_time = self._clock.elapsed(), frame.time
+        self.accept(frame)
+        return True
+
+    def is_recent(self, frame: Frame) -> bool:
+        """Whether the frame was made lately by this machine's clock."""
+        return abs(self._clock.millis() - frame.time) / 1000 <= CLOCK_SECONDS
 
     def accept(self, frame: Frame) -> None:
         """Take the frame's word for where the record is, if it is the newest."""

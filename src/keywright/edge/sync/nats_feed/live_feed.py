@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -20,12 +19,12 @@ from keywright.protocol.changes import NOWHERE, Batch, Cursor
 
 if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
+    from keywright.protocol.frames import Frame
     from keywright.runtime.clock import Clock
     from keywright.runtime.nats_options import NatsOptions
 
 FIRST_HEARTBEAT_SECONDS = 2.5
 """How long a question waits for a first heartbeat; it also holds up the end of the process that long."""
-_HEARTBEATS_KEPT = 100
 
 
 class NotKnownToBeAll(Exception):
@@ -46,7 +45,7 @@ class NatsFeed:
         first_heartbeat_seconds: float = FIRST_HEARTBEAT_SECONDS,
     ) -> None:
         self.on_message: Callable[[], None] = lambda: None
-        """Called with whatever comes, so that a loop that is waiting to try again need not wait longer."""
+        """Called when the origin is heard again, so that a loop that waits for that to try again waits no longer."""
         self._clock = clock
         self._first_heartbeat_seconds = first_heartbeat_seconds
         self._pepper_check = digester.pepper_check()
@@ -56,7 +55,10 @@ class NatsFeed:
         self._head = HeadWatch(clock, silence_seconds)
         self._reader = ChangeReader(self._session, self._head, self._wake)
         self._woken = asyncio.Event()
-        self._heartbeats: deque[Message] = deque(maxlen=_HEARTBEATS_KEPT)
+        self._is_unheard = False
+        """Whether the last question failed for want of a word of the origin: the next word is a reason to ask again."""
+        self._early: Frame | None = None
+        """The newest heartbeat that came before it was known whose record it is that is followed."""
         self._record: str | None = None
         self._at = NOWHERE
 
@@ -77,6 +79,8 @@ class NatsFeed:
         if record != self._record:
             self._record, self._at = record, NOWHERE
             self._head.forget()
+            if self._early is not None and record_of(self._early) == record:
+                self._head.on_heartbeat(self._early)
         return record
 
     async def changes(self, after: Cursor) -> Batch:
@@ -95,8 +99,12 @@ class NatsFeed:
 
     async def wait_for_changes(self) -> None:
         if self._reader.is_open:
-            with translated():
-                await self._wait(self._head.silent_at)
+            try:
+                with translated():
+                    await self._wait(self._head.silent_at)
+            except NotKnownToBeAll:
+                self._is_unheard = True
+                raise
 
     async def snapshot(self) -> Snapshot:
         """The newest snapshot with the changes behind it: a replica that is filled from it begins with the present."""
@@ -118,17 +126,20 @@ class NatsFeed:
 
     async def close(self) -> None:
         self._reader.forget()
+        self._head.problem = ""
         await self._session.close()
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
         """Connected to the broker; after anything that went wrong there, no longer."""
         with translated():
+            self._is_unheard = False
             try:
                 await self._session.open()
                 yield
             except (NotKnownToBeAll, StreamMissing):
                 # With the connection, a heartbeat tells when to ask again.
+                self._is_unheard = True
                 raise
             except SnapshotNeeded:
                 await self._reader.stop()
@@ -142,22 +153,27 @@ class NatsFeed:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - self._clock.elapsed())):
                 await self._woken.wait()
-        if self._clock.elapsed() >= until and not self._heartbeats:
+        if not self._woken.is_set():
             silence = f"nothing was heard of the origin for {self._head.silence_seconds:g} s"
-            raise NotKnownToBeAll(self._head.problem or silence)
+            raise NotKnownToBeAll(f"{self._head.problem or silence}{self._session.passed_over}")
         self._woken.clear()
-        while self._heartbeats:
-            frame = self._session.frame_in(self._heartbeats.popleft(), FOR_HEARTBEATS)
-            if record_of(frame) == self._record:
-                self._head.on_heartbeat(frame)
 
     def _on_heartbeat(self, message: Message) -> None:
-        self._heartbeats.append(message)
-        self._wake()
+        """Judged as it comes: one that proves nothing, whoever sent it, wakes nobody and ends no round."""
+        frame = self._session.find_frame(message, FOR_HEARTBEATS)
+        if frame is None:
+            return
+        if self._record is None:
+            if (self._early is None or frame.time > self._early.time) and self._head.is_recent(frame):
+                self._early = frame
+                self._wake()
+        elif record_of(frame) == self._record and self._head.on_heartbeat(frame):
+            self._wake()
 
     def _wake(self) -> None:
         self._woken.set()
-        self.on_message()
+        if self._is_unheard:
+            self.on_message()
 
     def _is_in_step(self) -> bool:
         """Whether all that the record had by the newest known head was handed on, and the origin is still there."""

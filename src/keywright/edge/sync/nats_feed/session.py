@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
     from keywright.runtime.clock import Clock
     from keywright.runtime.nats_options import NatsOptions
+
+_log = logging.getLogger("keywright.edge")
 
 _T = TypeVar("_T")
 
@@ -44,6 +47,7 @@ class NatsSession:
         self._on_heartbeat = on_heartbeat
         self._on_lost = on_lost
         self._connection: Connection | None = None
+        self._skipped: dict[str, str] = {}
 
     async def open(self) -> None:
         """Connects, unless it is connected. Raises BrokerUnavailable, BrokerRefused."""
@@ -56,6 +60,7 @@ class NatsSession:
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
+        self._skipped.clear()
         if connection is not None:
             await connection.close()
 
@@ -76,6 +81,25 @@ class NatsSession:
         if message.pepper_check not in (None, self._pepper_check):
             raise OtherPepper("the pepper of this edge is not the origin's: no key would be known. Give it that one")
         return frame_in(message, self._signer, purpose)
+
+    def find_frame(self, message: Message, purpose: str) -> Frame | None:
+        """The frame that a message is; None, with one line in the log for each connection, where it is none."""
+        try:
+            return self.frame_in(message, purpose)
+        except (FrameError, OtherPepper) as error:
+            self.note_skipped(purpose, str(error))
+            return None
+
+    def note_skipped(self, purpose: str, why: str) -> None:
+        """Say once for each connection that what is at the broker for a purpose can't be used, and isn't."""
+        if purpose not in self._skipped:
+            self._skipped[purpose] = why
+            _log.warning("skipped what is no message of this deployment's origin (%s): %s", purpose, why)
+
+    @property
+    def passed_over(self) -> str:
+        """What could not be used since the connection was made, as the end of a sentence; "" if all could."""
+        return "".join(f"; passed over ({purpose}): {why}" for purpose, why in self._skipped.items())
 
     def _lost(self) -> None:
         # One that was given up here ends, too, and that is no news.

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keywright.edge.sync.feed import Untrusted, record_of
-from keywright.edge.sync.nats_feed.change_reader import changes_frame_in, find_behind
+from keywright.edge.sync.feed import OtherPepper, Untrusted, record_of
+from keywright.edge.sync.nats_feed.change_reader import CHANGE_READER_KEPT_SECONDS, changes_frame_in, find_behind
 from keywright.edge.sync.nats_feed.head_watch import age_of
 from keywright.edge.sync.nats_feed.session import translated
 from keywright.nats.connection import BrokerRefused, BrokerUnavailable
 from keywright.nats.streams import read_all
-from keywright.nats.subjects import FOR_SNAPSHOT
+from keywright.nats.subjects import FOR_CHANGES, FOR_SNAPSHOT
 from keywright.protocol.changes import Batch, Change
-from keywright.protocol.frames import Frame, FrameKind
+from keywright.protocol.frames import Frame, FrameError, FrameKind
 
 if TYPE_CHECKING:
     from keywright.edge.sync.nats_feed.session import NatsSession
@@ -42,13 +42,14 @@ async def find_newest(session: NatsSession) -> KeptSnapshot:
     for streams in session.domains:
         try:
             message = await streams.find_last(subjects.snapshots_stream, subjects.snapshot_ends)
-        except (BrokerUnavailable, BrokerRefused) as error:
+            end = None if message is None else session.frame_in(message, FOR_SNAPSHOT)
+            if end is not None and end.kind is not FrameKind.END:
+                raise Untrusted("the end of the snapshot is none")
+        except (BrokerUnavailable, BrokerRefused, FrameError, OtherPepper, Untrusted) as error:
+            # Another domain may have one that can be read; and the publisher writes another here.
             failures.append(error)
             continue
-        if message is not None:
-            end = session.frame_in(message, FOR_SNAPSHOT)
-            if end.kind is not FrameKind.END:
-                raise Untrusted("the end of the snapshot is none")
+        if message is not None and end is not None:
             found.append(KeptSnapshot(streams, message.seq, end))
     if not found:
         raise failures[0] if failures else BrokerUnavailable("the broker has no snapshot yet")
@@ -66,9 +67,17 @@ async def changes_behind(session: NatsSession, streams: Streams, snapshot: KeptS
     cursor = end.cursor
     seq, last = await find_behind(session, streams, cursor)
     if seq <= last:
-        async for message in read_all(streams, session.subjects.changes_stream, seq, last):
-            frame = changes_frame_in(session, message)
-            if frame.follows != cursor or record_of(frame) != record_of(end):
+        stream, kept_seconds = session.subjects.changes_stream, CHANGE_READER_KEPT_SECONDS
+        async for message in read_all(streams, stream, seq, last, kept_seconds=kept_seconds):
+            try:
+                frame = changes_frame_in(session, message)
+            except (FrameError, OtherPepper, Untrusted) as error:
+                session.note_skipped(FOR_CHANGES, str(error))
+                continue
+            if record_of(frame) != record_of(end) or age_of(frame.cursor) <= age_of(cursor):
+                # What is told again, by whoever may write to the broker, is no news.
+                continue
+            if frame.follows != cursor:
                 return None
             changes += frame.changes
             cursor = frame.cursor

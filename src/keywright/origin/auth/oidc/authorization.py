@@ -88,14 +88,19 @@ async def begin(
     return f"{published.authorization_endpoint}{separator}{query}", pending
 
 
+def is_of(pending: AuthorizationRequest, answer: Mapping[str, str]) -> bool:
+    """Whether the browser came back from where it was sent."""
+    return hmac.compare_digest(answer.get("state", "").encode(), pending.state.encode())
+
+
 async def complete(client: Client, pending: AuthorizationRequest, answer: Mapping[str, str], now: datetime) -> Claims:
     """Who has signed in, from the query that the browser came back with.
 
     Raises SignInRefused and ProviderUnavailable.
     """
-    published = await client.provider.published()
-    if not hmac.compare_digest(answer.get("state", "").encode(), pending.state.encode()):
+    if not is_of(pending, answer):
         raise SignInRefused("This sign-in was not started in this browser, or has already been completed.")
+    published = await client.provider.published()
     issuer = answer.get("iss")
     # RFC 9207: the code of another provider must not be handed to this one, nor the other way round.
     if pending.issuer != published.issuer or issuer not in {published.issuer, None}:
@@ -120,7 +125,7 @@ async def complete(client: Client, pending: AuthorizationRequest, answer: Mappin
     if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), pending.nonce.encode()):
         raise SignInRefused("The identity provider's response belongs to another sign-in.")
     # OpenID Connect Core section 3.1.3.7: with several audiences, the one that it was issued to is named.
-    if claims.get("azp", client.id) != client.id:
+    if claims.get("azp", None if tokens.has_several_audiences(claims) else client.id) != client.id:
         raise SignInRefused("The identity provider's response was made for another client.")
     email = tokens.verified_email(claims)
     if email is None and access_token is not None:

@@ -17,10 +17,12 @@ from fastapi.responses import RedirectResponse
 
 from keywright.domain.keyformat import Digester
 from keywright.domain.problems import BadRequest, Problem, ServiceUnavailable
+from keywright.origin.auth.attempts import Attempt, Attempts
 from keywright.origin.auth.oidc import authorization
 from keywright.origin.auth.oidc.authorization import AuthorizationRequest, Client, SignInRefused
 from keywright.origin.auth.oidc.provider import ProviderUnavailable
 from keywright.origin.auth.oidc.tokens import Claims
+from keywright.origin.pipeline.context import client_address_of
 from keywright.origin.pipeline.services import Services
 from keywright.origin.web import cookies, rendering
 
@@ -67,12 +69,19 @@ class OidcFlow:
         """The context that the sign-in began in. Raises BadRequest where none did."""
         return self._read(request)[0]
 
-    async def finish(self, request: Request, client: Client) -> SignInResult:
-        """What the browser has brought back, proved. Raises what the reader is to be told."""
+    async def finish(self, request: Request, client: Client, attempts: Attempts, known: str = "") -> SignInResult:
+        """What the browser has brought back, proved. Raises what the reader is to be told.
+
+        Only who began here is counted, by its cookie: nothing that a stranger sends can use up another's attempts.
+        """
         services: Services = request.app.state.services
         context, pending = self._read(request)
         answer = dict(request.query_params)
-        claims = await _asking(authorization.complete(client, pending, answer, services.dependencies.clock()))
+        now = services.dependencies.clock()
+        if not authorization.is_of(pending, answer):
+            raise _not_started()
+        with attempts.judging(Attempt(pending.state, client_address_of(request), known)):
+            claims = await _asking(authorization.complete(client, pending, answer, now))
         return SignInResult(claims, context, pending.next)
 
     def clear(self, request: Request, response: Response) -> None:

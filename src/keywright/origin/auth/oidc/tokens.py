@@ -48,10 +48,17 @@ class Claims:
     all: Mapping[str, Any]
 
 
-async def verify(token: str, provider: Provider, audiences: Collection[str] | None, now: datetime) -> Claims:
-    """The claims of a token. Raises TokenRefused and ProviderUnavailable."""
+async def verify(
+    token: str, provider: Provider, audiences: Collection[str] | None, now: datetime, parties: Collection[str] = ()
+) -> Claims:
+    """The claims of a token. Raises TokenRefused and ProviderUnavailable.
+
+    `parties` are the clients that may hold a token which is meant for others besides us.
+    """
     claims = await verify_signature(token, provider)
     check_claims(claims, issuer=provider.issuer, audiences=audiences, now=now)
+    if audiences is not None:
+        check_party(claims, issuer=provider.issuer, parties={*parties, *audiences})
     return Claims(claims["sub"], verified_email(claims), claims)
 
 
@@ -94,6 +101,24 @@ def check_claims(claims: Mapping[str, Any], *, issuer: str, audiences: Collectio
         raise TokenRefused("it names no user (sub)")
 
 
+def has_several_audiences(claims: Mapping[str, Any]) -> bool:
+    aud = claims.get("aud")
+    return isinstance(aud, list) and len(aud) > 1
+
+
+def check_party(claims: Mapping[str, Any], *, issuer: str, parties: Collection[str]) -> None:
+    """Raises TokenRefused for a token of several audiences that names (`azp`) a client which is none of `parties`.
+
+    Any of its audiences could have passed it on. The provider's own endpoints, such as userinfo, are no other audience.
+    """
+    aud = claims.get("aud")
+    others = [one for one in aud if not (isinstance(one, str) and _is_of(issuer, one))] if isinstance(aud, list) else []
+    party = claims.get("azp")
+    if len(others) > 1 and party is not None and not (isinstance(party, str) and party in parties):
+        named = "KEYWRIGHT_OIDC_AUTHORIZED_PARTIES"
+        raise TokenRefused(f"it has several audiences and was issued to a client (azp) that {named} does not name")
+
+
 def verified_email(claims: Mapping[str, Any]) -> str | None:
     """The address that the issuer has verified, in lower case."""
     email, is_verified = claims.get("email"), claims.get("email_verified")
@@ -102,6 +127,10 @@ def verified_email(claims: Mapping[str, Any]) -> str | None:
         return None
     # Some providers send it as a text.
     return email.lower() if is_verified is True or is_verified == "true" else None
+
+
+def _is_of(issuer: str, audience: str) -> bool:
+    return audience == issuer or audience.startswith(f"{issuer.rstrip('/')}/")
 
 
 def _opened_by_any(token: str, keys: Collection[Key], algorithm: str) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from keywright.origin.db import sqlite
+from keywright.origin.db.engine import translating
 from keywright.origin.db.tables import SCHEMA_VERSION
 from keywright.origin.db.transaction import Database
 
@@ -20,8 +21,9 @@ class NewerSchema(Exception):
 
 async def get_version(database: Database) -> str | None:
     """The schema version of the record; None for an empty database."""
-    async with database.engine.connect() as connection:
-        return await connection.run_sync(_version)
+    with translating():
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(_version)
 
 
 async def upgrade(database: Database, *, issuer: str | None = None) -> bool:
@@ -34,6 +36,11 @@ async def upgrade(database: Database, *, issuer: str | None = None) -> bool:
         return False
     if version is not None and version > SCHEMA_VERSION:
         raise NewerSchema(version)
+    with translating():
+        return await _upgrade_alone(database, issuer)
+
+
+async def _upgrade_alone(database: Database, issuer: str | None) -> bool:
     async with database.engine.connect() as connection:
         if database.is_sqlite:
             await connection.execution_options(**{sqlite.WRITES: True})

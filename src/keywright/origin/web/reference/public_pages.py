@@ -73,9 +73,13 @@ def new_router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
     async def reference(request: Request) -> Response:
         return await page(request, "public/reference.html")
 
+    async def portals(request: Request) -> Response:
+        return await page(request, "public/portal.html")
+
     router = APIRouter()
     # Plain routes: no transaction, no actor, no place in the schema. Those of GET answer HEAD, too.
     router.add_route("/", landing, methods=["GET"], include_in_schema=False)
+    router.add_route("/portal", portals, methods=["GET"], include_in_schema=False)
     router.add_route("/docs", reference, methods=["GET"], include_in_schema=False)
     return router
 

@@ -7,42 +7,37 @@ the verdicts come from is the source's business: anything with `validate(secret,
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
+import math
 import re
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Required, TypedDict
+import time
+from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, cast
 from urllib.parse import parse_qsl
 
 from keywright.domain.identity_headers import IDENTITY_HEADERS
 from keywright.domain.problems import ServiceUnavailable
 from keywright.domain.verdict import Verdict
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
-from keywright.policy.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of
+from keywright.policy.rules import sources, stand_ins
+from keywright.policy.rules.exempt_paths import ExemptPaths
+from keywright.policy.rules.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from keywright.domain.problems import Problem
     from keywright.domain.verdict import Result
+    from keywright.policy.rules.sources import Source, SourceFactory
 
 _log = logging.getLogger(__name__)
 
 FORGEABLE_HEADERS = frozenset(name.encode() for name in IDENTITY_HEADERS)
 """Identity as gateways pass it on: whoever sends it past a gateway made it up. Adapters take it out of the request."""
 MAX_QUERY_FIELDS = 1000
+TELL_SECONDS = 60.0
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]*")
 _QUIET = Anonymous("EXEMPT")
-
-
-class Source(Protocol):
-    """Where verdicts come from. It may have more, which is used where it is there:
-
-    `validate_async`, the same to be awaited: adapters with an event loop prefer it. A `validate` must not block a loop.
-    `open` and `close` (or `close_async`), called before the first question and at the end of the application.
-    """
-
-    def validate(self, secret: str, bucket: str) -> Result: ...
 
 
 class Options(TypedDict, total=False):
@@ -81,7 +76,7 @@ class Gate:
 
     def __init__(
         self,
-        source: Source,
+        source: Source | SourceFactory,
         *,
         bucket_name: str,
         auth_header: str = DEFAULT_HEADER,
@@ -91,10 +86,10 @@ class Gate:
         allow_cors_preflight: bool = False,
         query_parameter: str | None = None,
     ) -> None:
-        if not callable(getattr(source, "validate", None)):
-            raise TypeError("the source of a policy has validate(secret, bucket)")
-        if inspect.iscoroutinefunction(source.validate):
-            raise TypeError("validate is a plain function; one to be awaited is called validate_async")
+        """A function as `source` is called when the source is first needed, and may read the configuration then.
+
+        Raises TypeError, ValueError.
+        """
         if not bucket_name:
             raise ValueError("bucket_name is empty")
         if _HEADER_NAME.fullmatch(auth_header) is None:
@@ -104,16 +99,31 @@ class Gate:
         self.header = AuthHeader(auth_header, auth_scheme)
         self.auth_scheme = auth_scheme
         self.query_parameter = query_parameter
-        self._source = source
         self._bucket_name = bucket_name
         self._lets_all_in = allow_unauthenticated_requests
         self._allows_preflight = allow_cors_preflight
-        self._paths, self._prefixes = _parse_paths(exempt_paths)
-        self._has_exemptions = bool(exempt_paths) or allow_cors_preflight
-        self._validate = source.validate
+        self._exempt_paths = ExemptPaths(exempt_paths)
+        self._has_exemptions = bool(self._exempt_paths) or allow_cors_preflight
+        self._no_bucket_told_at = -math.inf
+        self._failed_at = -math.inf
+        self._given: Source | SourceFactory = source
+        self._source: Source | None = None
+        sources.is_source(source)
+        stand_ins.register(self)
+        self.use(stand_ins.current)
+
+    def use(self, stand_in: Source | None) -> None:
+        """Ask this source, in place of that which was given; None gives that its place back."""
+        source = stand_in
+        if source is None and sources.is_source(self._given):
+            source = cast("Source", self._given)
+        self._use(source)
+
+    def _use(self, source: Source | None) -> None:
+        self._source = source
+        self._validate = self._validate_first if source is None else source.validate
         self._validate_async: Callable[[str, str], Awaitable[Result]] | None = getattr(source, "validate_async", None)
-        self._is_open = not hasattr(source, "open")
-        self._has_logged = False
+        self._is_open = source is not None and not hasattr(source, "open")
 
     @property
     def is_immediate(self) -> bool:
@@ -136,7 +146,7 @@ class Gate:
         try:
             secret = self._find_secret(request)
             if not self._is_open:
-                await self.open()
+                await self._open_late()
             if self._validate_async is not None:
                 return self._admit(await self._validate_async(secret, self._bucket_name))
             return self._admit(self._validate(secret, self._bucket_name))
@@ -148,8 +158,24 @@ class Gate:
         """The answer to a request without a key."""
         return self.header.refuse(Fault.MISSING, self._bucket_name)
 
+    @property
+    def openapi_scheme(self) -> dict[str, str]:
+        """The security scheme object of an OpenAPI document."""
+        header, scheme = self.header.name.decode(), self.auth_scheme
+        if header == DEFAULT_HEADER and scheme:
+            return {"type": "http", "scheme": scheme.lower()}
+        # OpenAPI knows schemes in Authorization only; elsewhere the scheme is part of the value.
+        described = {"description": f"The key, after `{scheme} `."} if scheme else {}
+        return {"type": "apiKey", "in": "header", "name": header, **described}
+
     async def open(self) -> None:
-        """Open the source if it wants that. It may take a while, which is none of the event loop's time."""
+        """Open the source if it wants that. It may take a while, which is none of the event loop's time.
+
+        Raises what a source raises that can't be opened, RuntimeError on another event loop than asyncio's.
+        """
+        _require_asyncio()
+        if self._source is None:
+            self._use(await asyncio.to_thread(self._make))
         opening = getattr(self._source, "open", None)
         if opening is not None:
             await asyncio.to_thread(opening)
@@ -165,6 +191,26 @@ class Gate:
             self._is_open = False
             await asyncio.to_thread(closing)
 
+    async def _open_late(self) -> None:
+        """At a request, where no lifespan has done so. Raises Refused."""
+        _require_asyncio()
+        try:
+            await self.open()
+        except Exception as error:
+            now = time.monotonic()
+            if now - self._failed_at > TELL_SECONDS:
+                self._failed_at = now
+                _log.exception("no key can be checked: the policy's source can't be opened")
+            raise _unavailable(Verdict.UNAVAILABLE) from error
+
+    def _make(self) -> Source:
+        return sources.made_by(cast("SourceFactory", self._given))
+
+    def _validate_first(self, secret: str, bucket: str) -> Result:
+        source = self._make()
+        self._use(source)
+        return source.validate(secret, bucket)
+
     def split_joined(self, value: bytes) -> Sequence[bytes]:
         """The values of several headers, where a server has joined them by commas into one."""
         if b"," not in value or not self.auth_scheme:
@@ -172,11 +218,7 @@ class Gate:
         return re.split(rb",[ \t]*(?=%b[ \t])" % re.escape(self.auth_scheme.encode()), value, flags=re.IGNORECASE)
 
     def _is_exempt(self, request: Request) -> bool:
-        if request.path in self._paths:
-            return True
-        if self._prefixes and request.path.startswith(self._prefixes) and _is_plain(request.path):
-            return True
-        return self._allows_preflight and request.is_preflight
+        return request.path in self._exempt_paths or (self._allows_preflight and request.is_preflight)
 
     def _find_secret(self, request: Request) -> str:
         """The one secret in the request. Raises Refused when there is none, or more than one."""
@@ -200,12 +242,17 @@ class Gate:
             user = User(consumer.name, consumer.metadata, consumer.consumer_id, key.key_id)
             return user, credential_of(key)
         if code is Verdict.UNAVAILABLE or code is Verdict.NO_BUCKET:
-            if code is Verdict.NO_BUCKET and not self._has_logged:
-                self._has_logged = True
-                _log.error("there is no bucket %r: every request with a key is refused", self._bucket_name)
-            # The caller's key may be good, so this is no 401; and a bucket that isn't there is no mistake of theirs.
-            raise Refused(code, ServiceUnavailable("The key can't be checked now.", headers={"retry-after": "1"}))
+            if code is Verdict.NO_BUCKET:
+                self._tell_no_bucket()
+            raise _unavailable(code)
         raise self._refused(code)
+
+    def _tell_no_bucket(self) -> None:
+        """Once a minute: who looks for the reason later finds it, too."""
+        now = time.monotonic()
+        if now - self._no_bucket_told_at > TELL_SECONDS:
+            self._no_bucket_told_at = now
+            _log.error("there is no bucket %r: every request with a key is refused", self._bucket_name)
 
     def _settle(self, refused: Refused) -> Anonymous:
         """Nobody is let in as nobody while it is unknown who they are."""
@@ -217,22 +264,17 @@ class Gate:
         return Refused(code, self.header.refuse(code, self._bucket_name))
 
 
-def _parse_paths(paths: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Paths as they are, and those that end with `/*` as prefixes."""
-    if isinstance(paths, str):
-        raise TypeError("exempt_paths is a list of paths, not one")
-    for path in paths:
-        if not path.startswith("/") or "*" in path.removesuffix("/*"):
-            raise ValueError(f"an exempt path begins with / and may end with /*: {path!r}")
-    whole = frozenset(path for path in paths if not path.endswith("/*"))
-    return whole, tuple(path[:-1] for path in paths if path.endswith("/*"))
+def _unavailable(code: Verdict) -> Refused:
+    # The caller's key may be good, so this is no 401; and a bucket that isn't there is no mistake of theirs.
+    return Refused(code, ServiceUnavailable("The key can't be checked now.", headers={"retry-after": "1"}))
 
 
-def _is_plain(path: str) -> bool:
-    """Whether the path means the same to whoever tidies paths up: `/public/../private` is not below `/public/`."""
-    if "\\" in path or "%" in path:
-        return False
-    return not any(part in ("", ".", "..") for part in path[1:].removesuffix("/").split("/"))
+def _require_asyncio() -> None:
+    """Raises RuntimeError."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError("the policy runs on asyncio only, and this server runs another event loop (trio?)") from None
 
 
 def _values_in(query: bytes, name: str) -> list[str]:

@@ -1,0 +1,61 @@
+"""Owns how rows are found in a transaction: keys and consumers with or without powers, the cursor, what is garbage.
+
+Whoever reads or writes the files goes by these; what a row holds is in records.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from keywright.edge.replica import records
+from keywright.protocol.changes import Cursor
+
+if TYPE_CHECKING:
+    from keywright.edge.replica.files import Files
+    from keywright.protocol.changes import ConsumerPut, KeyPut
+
+
+def read_cursor(files: Files, tx: Any, pepper_check: str) -> Cursor | None:
+    """The cursor as this transaction sees it; None as for `ReplicaReader.cursor`."""
+    revision = tx.get(b"revision", db=files.meta)
+    if revision is None or tx.get(b"pepper", db=files.meta) != pepper_check.encode():
+        return None
+    return Cursor(records.unpack_number(revision), *records.decode_stamp(tx.get(b"stamp", b"", db=files.meta)))
+
+
+def find_consumer(files: Files, tx: Any, number: bytes) -> tuple[bytes | None, bool]:
+    """The consumer's row under this number, if there is one, and whether it is one with powers."""
+    found = tx.get(number, None, files.consumers)
+    if found is not None or not files.has_powers:
+        return found, False
+    return tx.get(number, None, files.consumers3), True
+
+
+def find_key_put(files: Files, tx: Any, name: bytes) -> KeyPut | None:
+    """The key of this name (bucket number, digest) as it was put, with powers that this version may not know."""
+    kept = tx.get(name, None, files.keys)
+    if kept is not None:
+        return records.key_put(name, records.checked(name, kept))
+    kept = tx.get(name, None, files.keys3) if files.has_powers else None
+    return None if kept is None else records.key_put3(name, records.checked(name, kept))
+
+
+def find_consumer_put(files: Files, tx: Any, number: bytes) -> ConsumerPut | None:
+    """The consumer of this number as it was put, with powers that this version may not know."""
+    kept, has_powers = find_consumer(files, tx, number)
+    if kept is None:
+        return None
+    decode = records.consumer_put3 if has_powers else records.consumer_put
+    return decode(number, records.checked(number, kept))
+
+
+def is_garbage(files: Files, tx: Any, db: Any, name: bytes, value: bytes) -> bool:
+    """Whether a row of consumers or keys can't be reached any more: its bucket or its consumer was deleted."""
+    is_key = db is files.keys or db is files.keys3
+    bucket = (name if is_key else value)[: records.BUCKET_NUMBER_BYTES]
+    if tx.get(bucket, db=files.bucket_names) is None:
+        return True
+    if not is_key:
+        return False
+    owner, _ = find_consumer(files, tx, value[:8])
+    return owner is None or owner[: records.BUCKET_NUMBER_BYTES] != bucket

@@ -1,0 +1,1 @@
+"""Grants: buckets that are shared with other accounts, and until when."""

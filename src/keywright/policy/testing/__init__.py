@@ -1,0 +1,109 @@
+"""Owns keys that are none, for the tests of an application: no edge, no replica, no files.
+
+    from keywright.policy.testing import fake_keys
+
+    with fake_keys() as keys:
+        client.get("/hello", headers=keys.headers(keys.valid("acme", {"plan": "gold"})))
+
+Meanwhile every policy in the process asks these, however and when it was made. pytest has them as the fixture
+`keywright_keys`. See docs/reference/policy.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from keywright.domain import keyformat, models, verdict
+from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict
+from keywright.policy.rules.stand_ins import standing_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+__all__ = ["Asked", "FakeKeys", "fake_keys"]
+
+
+class Asked(NamedTuple):
+    """What a policy has asked: one entry for each request that showed a key."""
+
+    key: str
+    bucket: str
+    verdict: str
+    """As in docs/reference/validation.md: `VALID`, `UNKNOWN`, ..."""
+
+
+class FakeKeys:
+    """A source that knows the keys that a test makes. `asked` has every question, oldest first."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.is_available = True
+        """Set it to False, and no key can be checked: requests with one are answered 503."""
+        self._results: dict[str, tuple[str | None, Result]] = {}
+
+    def valid(
+        self,
+        sub: str = "consumer",
+        data: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        bucket: str | None = None,
+        expires_at: datetime | None = None,
+    ) -> str:
+        """A valid key of this consumer with this metadata, in this bucket (None: in every one).
+
+        `expires_at` is what the application is told; the key is valid all the same.
+        """
+        number = len(self._results) + 1
+        millis = None if expires_at is None else models.to_millis(expires_at)
+        consumer = ConsumerRecord(f"csmr_{sub}", sub, json.dumps(dict(data or {})).encode())
+        return self._keep(key, bucket, Result(Verdict.VALID, KeyRecord(f"key_{number}", number, millis), consumer))
+
+    def expired(self, *, key: str | None = None, bucket: str | None = None) -> str:
+        """A key that was valid once."""
+        return self._keep(key, bucket, verdict.EXPIRED)
+
+    def unknown(self) -> str:
+        """A key as Keywright makes them, and nobody has."""
+        return keyformat.generate(keyformat.DEFAULT_PREFIX, secrets.token_bytes).reveal()
+
+    def delete(self, key: str) -> None:
+        """From here on it is unknown."""
+        self._results.pop(key, None)
+
+    @staticmethod
+    def headers(key: str) -> dict[str, str]:
+        """The header that shows a key where `auth_header` and `auth_scheme` are the default."""
+        return {"Authorization": f"Bearer {key}"}
+
+    def validate(self, secret: str, bucket: str) -> Result:
+        result = self._judge(secret, bucket)
+        self.asked.append(Asked(secret, bucket, str(result.verdict)))
+        return result
+
+    def _judge(self, secret: str, bucket: str) -> Result:
+        if not self.is_available:
+            return verdict.UNAVAILABLE
+        of_bucket, result = self._results.get(secret, (None, None))
+        if result is not None and of_bucket in (None, bucket):
+            return result
+        return verdict.UNKNOWN if keyformat.is_possible(secret) else verdict.MALFORMED
+
+    def _keep(self, key: str | None, bucket: str | None, result: Result) -> str:
+        secret = self.unknown() if key is None else key
+        if not keyformat.is_possible(secret):
+            raise ValueError("a key is 8 to 512 printable ASCII characters without spaces")
+        self._results[secret] = (bucket, result)
+        return secret
+
+
+@contextlib.contextmanager
+def fake_keys() -> Iterator[FakeKeys]:
+    """New fake keys, which every policy of this process asks until the end of the block."""
+    keys = FakeKeys()
+    with standing_in(keys):
+        yield keys

@@ -1,0 +1,101 @@
+"""Owns replacing the workers on SIGHUP: one after the other, each by one that is ready, with no connection refused.
+
+Granian starts a new worker and ends the old one a fixed time later, ready or not; and as each worker has a socket of
+its own, the connections that wait at the old one's are reset with it. So here the main process waits for the new
+worker's word, and all workers take connections from one socket, which outlives each of them. That has another good
+side: connections are taken by those who can, so that none waits at a worker that is stopped while another is idle.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import socket
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from granian._granian import SocketHolder
+
+from keywright.runtime.processes.readiness import load_told_by
+from keywright.runtime.processes.supervised import SupervisedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+READY_SECONDS = 60.0
+BACKLOG = 1024
+"""Connections that wait to be taken, as Granian has it; the system may allow fewer."""
+LOOK_SECONDS = 0.1
+
+
+class RollingServer(SupervisedServer):
+    """Granian's server, but for how workers are replaced and where their connections come from."""
+
+    _ssp: Any
+    _sso: socket.socket | None
+
+    def _init_shared_socket(self) -> None:
+        super()._init_shared_socket()  # type: ignore[no-untyped-call]
+        holder, self._ssp = self._ssp.build(), None
+        # A socket of Python's own finds its way into workers, however they are started.
+        self._sso = socket.socket(fileno=os.dup(holder.get_fd()))
+
+    def _spawn_worker(  # type: ignore[override]
+        self, idx: int, target: Any, callback_loader: Callable[[], Any]
+    ) -> Any:
+        told, teller = multiprocessing.Pipe(duplex=False)
+        worker: Any = super()._spawn_worker(idx, target, partial(load_told_by, teller, callback_loader))
+        worker.told, worker.teller = told, teller
+        return worker
+
+    def _respawn_workers(self, workers: list[int], spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
+        for idx in workers:
+            old: Any = self.wrks[idx]
+            new = self._spawn_worker(idx, spawn_target, target_loader)
+            is_replacing = old.is_alive()
+            # Until it is ready its end is no crash of a worker that served.
+            new.interrupt_by_parent = is_replacing
+            new.start()
+            new.teller.close()
+            if is_replacing:
+                if not self._wait_until_ready(new):
+                    if not self.interrupt_signal:
+                        _log.error("the new worker did not get ready: the workers that there are go on")
+                    self._end(new)
+                    return
+                # The old one may have died meanwhile, and has its successor.
+                self.interrupt_children[:] = [one for one in self.interrupt_children if one != idx]
+                new.interrupt_by_parent = False
+            self.wrks[idx] = new
+            self._end(old)
+        self._metrics.incr_spawn(len(workers))
+
+    def _wait_until_ready(self, worker: Any) -> bool:
+        deadline = time.monotonic() + READY_SECONDS
+        while worker.is_alive() and not self.interrupt_signal and time.monotonic() < deadline:
+            if worker.told.poll(LOOK_SECONDS):
+                try:
+                    return bool(worker.told.recv())
+                except EOFError:
+                    return False
+        return False
+
+    def _end(self, worker: Any) -> None:
+        """Returns when its requests in flight have been answered, and it is gone."""
+        worker.terminate()
+        worker.join(self.workers_kill_timeout)
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
+        worker.told.close()
+
+
+def serve_worker(worker_id: int, name: str | None, load: Callable[[], Any], sockets: Any, *arguments: Any) -> None:
+    """In a worker: what Granian runs there, on the shared socket. To be given to `RollingServer.serve`."""
+    new_holder: Any = SocketHolder
+    held = ((None, new_holder(sockets[1].fileno(), False, BACKLOG)), None)
+    RollingServer._spawn_asgi_lifespan_worker(worker_id, name, load, held, *arguments)
