@@ -44,14 +44,17 @@ async def list_bucket_puts(tx: Transaction, numbers: Collection[int] | None = No
     owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"), *said)
     owned = owned.select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
     rows = await tx.all(owned.where(wanted).order_by(buckets.c.number))
-    return [BucketPut(*row[:4], held.get(row[0], {}), refuse_after(row[4], row[5]), row[6], row[7]) for row in rows]
+    return [
+        BucketPut(row[0], row[1], row[2], row[3], held.get(row[0], {}), refuse_after(row[4], row[5]), row[6], row[7])
+        for row in rows
+    ]
 
 
 async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
     """Whom the management keys belong to, as a replica knows them."""
     joined = sa.select(*_OF_CONSUMERS).join(buckets, buckets.c.number == consumers.c.bucket_number)
     rows = await tx.all(joined.where(buckets.c.name == SYSTEM_BUCKET))
-    return [_consumer_put(row) for row in rows]
+    return [_consumer_put(*row) for row in rows]
 
 
 async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
@@ -62,7 +65,7 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
 
     last = 0
     while rows := await tx.all(_page(sa.select(*_OF_CONSUMERS), consumers.c.number > last, consumers.c.number)):
-        yield [_consumer_put(row) for row in rows]
+        yield [_consumer_put(*row) for row in rows]
         last = rows[-1].number
 
     place = sa.tuple_(keys.c.bucket_number, keys.c.digest)
@@ -79,17 +82,37 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
     )
     position = (0, b"")
     while rows := await tx.all(_page(selected, place > position, keys.c.bucket_number, keys.c.digest)):
-        yield [KeyPut(*row[:5], encode_powers(**_powers(row[5:8]), metadata=row[8])) for row in rows]
+        yield [_key_put(*row) for row in rows]
         position = (rows[-1].bucket_number, rows[-1].digest)
 
 
-def _consumer_put(row: Sequence[Any]) -> ConsumerPut:
-    return ConsumerPut(*row[:5], encode_powers(**_powers(row[5:])))
+def _key_put(
+    digest: bytes,
+    bucket: int,
+    consumer: int,
+    key_id: str,
+    expires_at: int | None,
+    enabled: bool,
+    scopes: Sequence[str] | None,
+    allowed_ips: Sequence[str] | None,
+    metadata: str | None,
+) -> KeyPut:
+    powers = encode_powers(enabled=enabled, scopes=scopes, allowed_ips=allowed_ips, metadata=metadata)
+    return KeyPut(digest, bucket, consumer, key_id, expires_at, powers)
 
 
-def _powers(columns: Sequence[Any]) -> dict[str, Any]:
-    enabled, scopes, allowed_ips = columns
-    return {"enabled": enabled, "scopes": scopes, "allowed_ips": allowed_ips}
+def _consumer_put(
+    number: int,
+    consumer_id: str,
+    bucket: int,
+    name: str,
+    metadata: str,
+    enabled: bool,
+    scopes: Sequence[str] | None,
+    allowed_ips: Sequence[str] | None,
+) -> ConsumerPut:
+    powers = encode_powers(enabled=enabled, scopes=scopes, allowed_ips=allowed_ips)
+    return ConsumerPut(number, consumer_id, bucket, name, metadata, powers)
 
 
 def _page(selected: sa.Select[Any], after: sa.ColumnElement[bool], *order: sa.Column[Any]) -> sa.Select[Any]:
