@@ -48,13 +48,14 @@ async def settings(request: PageRequest) -> Response:
         tags=tags_text(bucket.tags),
         maxStalenessSeconds="" if seconds is None else str(seconds),
         whenStale=bucket.when_stale.value,
+        default_scopes="\n".join(bucket.default_scopes),
     )
     return await render_bucket_page(request, "buckets/settings.html", layout, form=form, when_stale=WHEN_STALE)
 
 
 async def update(request: PageRequest) -> Response:
     form = request.form
-    description, tags = form.description(), form.tags()
+    description, tags, default_scopes = form.description(), form.tags(), form.scopes("default_scopes")
     seconds = form.whole("maxStalenessSeconds", least=1, most=buckets.MAX_STALENESS_SECONDS)
     when_stale = WhenStale(form.choice("whenStale", WHEN_STALE))
     form.check()
@@ -65,6 +66,7 @@ async def update(request: PageRequest) -> Response:
         tags=tags,
         max_staleness_seconds=seconds,
         when_stale=when_stale,
+        default_scopes=default_scopes,
     )
     return request.redirect(bucket_url(request, "settings"), "Settings saved.")
 

@@ -38,10 +38,12 @@ async def new_key(request: PageRequest) -> Response:
 
 
 async def create(request: PageRequest) -> Response:
-    description, expires_at = request.form.description(), request.form.expiry(request.work.now)
-    request.form.check()
-    account, name = bucket_path(request)
-    made = await owner_keys_rules.create(request.work, account, name, description=description, expires_at=expires_at)
+    form = request.form
+    description, expires_at, allowed_ips = form.description(), form.expiry(request.work.now), form.allowed_ips()
+    form.check()
+    made = await owner_keys_rules.create(
+        request.work, *bucket_path(request), description=description, expires_at=expires_at, allowed_ips=allowed_ips
+    )
     return await show_secret(
         request,
         heading="Owner key created",
@@ -50,6 +52,29 @@ async def create(request: PageRequest) -> Response:
         words="It has full access to this bucket and nothing else. Copy it now: it won't be shown again.",
         on=(bucket_url(request, "owner-keys"), "Back to owner keys"),
     )
+
+
+async def disable(request: PageRequest) -> Response:
+    await _switch(request, is_enabled=False)
+    request.waits_for_edges = True
+    return request.redirect(
+        bucket_url(request, "owner-keys"), "Owner key disabled. It works again when you enable it."
+    )
+
+
+async def enable(request: PageRequest) -> Response:
+    await _switch(request, is_enabled=True)
+    return request.redirect(bucket_url(request, "owner-keys"), "Owner key enabled.")
+
+
+async def _switch(request: PageRequest, *, is_enabled: bool) -> None:
+    account, name = bucket_path(request)
+    await owner_keys_rules.update(request.work, account, name, request.path_param("keyId"), enabled=is_enabled)
+
+
+async def back(request: PageRequest) -> Response:
+    """For a reader who reloads the page that a form was answered with."""
+    return request.redirect(bucket_url(request, "owner-keys"))
 
 
 async def ask_revoke(request: PageRequest) -> Response:
@@ -85,6 +110,24 @@ ROUTES = (
     GetRoute(BUCKET + "/owner-keys/new", new_key),
     PostRoute(
         BUCKET + "/owner-keys/new", create, form=new_key, action="owner-key.create", admission=may_write_own_bucket
+    ),
+    GetRoute(BUCKET + "/owner-keys/{keyId}/disable", back),
+    GetRoute(BUCKET + "/owner-keys/{keyId}/enable", back),
+    PostRoute(
+        BUCKET + "/owner-keys/{keyId}/disable",
+        disable,
+        form=None,
+        action="owner-key.update",
+        is_once=False,
+        admission=may_write_own_bucket,
+    ),
+    PostRoute(
+        BUCKET + "/owner-keys/{keyId}/enable",
+        enable,
+        form=None,
+        action="owner-key.update",
+        is_once=False,
+        admission=may_write_own_bucket,
     ),
     GetRoute(BUCKET + "/owner-keys/{keyId}/revoke", ask_revoke),
     PostRoute(

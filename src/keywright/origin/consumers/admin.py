@@ -8,6 +8,7 @@ from fastapi import Response
 
 from keywright.domain import keyformat, text
 from keywright.domain.names import CONSUMER_NAME
+from keywright.domain.unset import UNSET
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.consumers.invite_mail import send_invites
@@ -25,7 +26,7 @@ from keywright.origin.web.admin_layout import (
     require,
     show_secret,
 )
-from keywright.origin.web.forms import Form, tags_text
+from keywright.origin.web.forms import Form, restriction_fields, tags_text
 from keywright.origin.web.paging import keyset_page, keyset_position, with_query
 from keywright.origin.web.rendering import pretty
 from keywright.origin.web.request import PageRequest
@@ -86,7 +87,7 @@ async def search(request: PageRequest) -> Response:
 async def new_consumer(request: PageRequest) -> Response:
     layout = await get_bucket_layout(request)
     require(layout.may_write, MAY_NOT_WRITE)
-    form = request.form.or_initial(with_key="on", expires="never")
+    form = request.form.or_initial(with_key="on", expires="never", **restriction_fields(None, None))
     return await render_bucket_page(request, "consumers/form.html", layout, form=form, consumer=None)
 
 
@@ -99,6 +100,8 @@ async def create(request: PageRequest) -> Response:
         form.metadata(),
         [ManagerDraft(email) for email in form.emails("managers", most=MOST_MANAGERS)],
         [KeyDraft(expires_at=form.expiry(request.work.now))] if form.is_on("with_key") else [],
+        scopes=form.own_scopes(),
+        allowed_ips=form.allowed_ips(),
     )
     form.check()
     made = await consumers.create(request.work, *bucket_path(request), draft)
@@ -130,7 +133,11 @@ async def edit(request: PageRequest) -> Response:
     consumer = (await consumers.get(request.work, path_of(request), Include())).consumer
     metadata = pretty(consumer.metadata) if consumer.metadata else ""
     form = request.form.or_initial(
-        name=consumer.name, description=consumer.description, tags=tags_text(consumer.tags), metadata=metadata
+        name=consumer.name,
+        description=consumer.description,
+        tags=tags_text(consumer.tags),
+        metadata=metadata,
+        **restriction_fields(consumer.scopes, consumer.allowed_ips),
     )
     return await render_bucket_page(request, "consumers/form.html", layout, form=form, consumer=consumer)
 
@@ -138,10 +145,41 @@ async def edit(request: PageRequest) -> Response:
 async def update(request: PageRequest) -> Response:
     form = request.form
     description, tags, metadata = form.description(), form.tags(), form.metadata()
+    scopes, allowed_ips = form.own_scopes(), form.allowed_ips()
     form.check()
-    await consumers.update(request.work, path_of(request), description=description, tags=tags, metadata=metadata)
+    await consumers.update(
+        request.work,
+        path_of(request),
+        description=description,
+        tags=tags,
+        metadata=metadata,
+        scopes=scopes,
+        allowed_ips=allowed_ips,
+    )
     url = consumer_url(request)
     return request.redirect(url, "Consumer saved.", href=f"{url}/edit", link="Edit again")
+
+
+async def disable(request: PageRequest) -> Response:
+    await _switch(request, is_enabled=False)
+    request.waits_for_edges = True
+    return request.redirect(consumer_url(request), "Consumer disabled. Its keys work again when you enable it.")
+
+
+async def enable(request: PageRequest) -> Response:
+    await _switch(request, is_enabled=True)
+    return request.redirect(consumer_url(request), "Consumer enabled.")
+
+
+async def _switch(request: PageRequest, *, is_enabled: bool) -> None:
+    await consumers.update(
+        request.work, path_of(request), description=UNSET, tags=UNSET, metadata=UNSET, enabled=is_enabled
+    )
+
+
+async def back(request: PageRequest) -> Response:
+    """For a reader who reloads the page that a form was answered with."""
+    return request.redirect(consumer_url(request))
 
 
 async def ask_delete(request: PageRequest) -> Response:
@@ -212,6 +250,10 @@ ROUTES = (
     GetRoute(CONSUMER, consumer_page),
     GetRoute(CONSUMER + "/edit", edit),
     PostRoute(CONSUMER + "/edit", update, form=edit, action="consumer.update"),
+    GetRoute(CONSUMER + "/disable", back),
+    GetRoute(CONSUMER + "/enable", back),
+    PostRoute(CONSUMER + "/disable", disable, form=None, action="consumer.update", is_once=False),
+    PostRoute(CONSUMER + "/enable", enable, form=None, action="consumer.update", is_once=False),
     GetRoute(CONSUMER + "/delete", ask_delete),
     PostRoute(CONSUMER + "/delete", delete, form=ask_delete, action="consumer.delete"),
 )

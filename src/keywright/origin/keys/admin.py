@@ -9,7 +9,7 @@ from fastapi import Response
 from keywright.domain.keyformat import Secret
 from keywright.domain.unset import UNSET
 from keywright.origin.consumers import rules as consumers
-from keywright.origin.consumers.admin import CONSUMER, consumer_url, path_of, show
+from keywright.origin.consumers.admin import CONSUMER, back, consumer_url, path_of, show
 from keywright.origin.consumers.rules import Include
 from keywright.origin.keys import rules as keys
 from keywright.origin.keys.rules import KeyDraft
@@ -21,19 +21,14 @@ from keywright.origin.web.admin_layout import (
     require,
     show_secret,
 )
-from keywright.origin.web.forms import CUSTOM, NEVER
-from keywright.origin.web.rendering import moment
+from keywright.origin.web.forms import CUSTOM, NEVER, restriction_fields, tags_text
+from keywright.origin.web.rendering import moment, pretty
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
 
 KEY = CONSUMER + "/keys/{keyId}"
 REVEALS = RateLimit(per_second=0.5, burst=30, message="You have revealed or copied too many keys.")
 """By one actor: a person looks at a few, a thief wants them all."""
-
-
-async def back(request: PageRequest) -> Response:
-    """For a reader who reloads the page that a form was answered with."""
-    return request.redirect(consumer_url(request))
 
 
 async def reveal(request: PageRequest) -> Response:
@@ -54,13 +49,21 @@ async def new_key(request: PageRequest) -> Response:
     layout = await get_bucket_layout(request)
     require(layout.may_write, MAY_NOT_WRITE)
     consumer = (await consumers.get(request.work, path_of(request), Include())).consumer
-    form = request.form.or_initial(expires=NEVER)
+    form = request.form.or_initial(expires=NEVER, **restriction_fields(None, None))
     return await render_bucket_page(request, "consumers/key_form.html", layout, form=form, consumer=consumer, key=None)
 
 
 async def create(request: PageRequest) -> Response:
-    draft = KeyDraft(request.form.description(), request.form.expiry(request.work.now))
-    request.form.check()
+    form = request.form
+    draft = KeyDraft(
+        form.description(),
+        form.expiry(request.work.now),
+        scopes=form.own_scopes(),
+        allowed_ips=form.allowed_ips(),
+        metadata=form.metadata(),
+        tags=form.tags(),
+    )
+    form.check()
     (made,) = await keys.create(request.work, path_of(request), [draft])
     expiry = f"It expires on {moment(draft.expires_at)}." if draft.expires_at else "It never expires."
     return await _show_made(request, "Key created", made.secret, f"It works now. {expiry}")
@@ -74,6 +77,9 @@ async def edit(request: PageRequest) -> Response:
         description=key.description,
         expires=CUSTOM if key.expires_at else NEVER,
         expires_at=_typed(key.expires_at),
+        metadata=pretty(key.metadata) if key.metadata else "",
+        tags=tags_text(key.tags),
+        **restriction_fields(key.scopes, key.allowed_ips),
     )
     return await render_bucket_page(request, "consumers/key_form.html", layout, form=form, consumer=consumer, key=key)
 
@@ -84,6 +90,7 @@ async def update(request: PageRequest) -> Response:
     is_kept = form.get("expires") == CUSTOM and form.get("expires_at") == _typed(key.expires_at)
     # Left as it is, an expiry may be in the past, and keeps its seconds.
     description, expires_at = form.description(), UNSET if is_kept else form.expiry(request.work.now)
+    scopes, allowed_ips, metadata, tags = form.own_scopes(), form.allowed_ips(), form.metadata(), form.tags()
     form.check()
     await keys.update(
         request.work,
@@ -92,9 +99,36 @@ async def update(request: PageRequest) -> Response:
         description=description,
         expires_at=expires_at,
         secret=UNSET,
+        scopes=scopes,
+        allowed_ips=allowed_ips,
+        metadata=metadata,
+        tags=tags,
     )
     href = consumer_url(request, "keys", request.path_param("keyId"), "edit")
     return request.redirect(consumer_url(request), "Key saved.", href=href, link="Edit again")
+
+
+async def disable(request: PageRequest) -> Response:
+    await _switch(request, is_enabled=False)
+    request.waits_for_edges = True
+    return request.redirect(consumer_url(request), "Key disabled. It works again when you enable it.")
+
+
+async def enable(request: PageRequest) -> Response:
+    await _switch(request, is_enabled=True)
+    return request.redirect(consumer_url(request), "Key enabled.")
+
+
+async def _switch(request: PageRequest, *, is_enabled: bool) -> None:
+    await keys.update(
+        request.work,
+        path_of(request),
+        request.path_param("keyId"),
+        description=UNSET,
+        expires_at=UNSET,
+        secret=UNSET,
+        enabled=is_enabled,
+    )
 
 
 async def ask_roll(request: PageRequest) -> Response:
@@ -170,6 +204,10 @@ ROUTES = (
     PostRoute(CONSUMER + "/keys/new", create, form=new_key, action="key.create"),
     GetRoute(KEY + "/edit", edit),
     PostRoute(KEY + "/edit", update, form=edit, action="key.update"),
+    GetRoute(KEY + "/disable", back),
+    GetRoute(KEY + "/enable", back),
+    PostRoute(KEY + "/disable", disable, form=None, action="key.update", is_once=False),
+    PostRoute(KEY + "/enable", enable, form=None, action="key.update", is_once=False),
     GetRoute(CONSUMER + "/roll", ask_roll),
     PostRoute(CONSUMER + "/roll", roll, form=ask_roll, action="consumer.roll-key"),
     GetRoute(KEY + "/revoke", ask_revoke),

@@ -52,7 +52,7 @@ async def new_key(request: PageRequest) -> Response:
 
 async def create(request: PageRequest) -> Response:
     form = request.form
-    description, expires_at = form.description(), form.expiry(request.work.now)
+    description, expires_at, allowed_ips = form.description(), form.expiry(request.work.now), form.allowed_ips()
     permissions = Permissions(
         Access.of(form.choice("account", ACCOUNT_ACCESS)), _named_buckets(form), form.is_on("feed")
     )
@@ -65,6 +65,7 @@ async def create(request: PageRequest) -> Response:
         description=description,
         expires_at=expires_at,
         permissions=permissions,
+        allowed_ips=allowed_ips,
     )
     return await show_secret(
         request,
@@ -73,10 +74,35 @@ async def create(request: PageRequest) -> Response:
         secret=secret,
         words="Copy it now: it won't be shown again.",
         on=(
-            account_url(request, request.path_param("accountName"), "management-keys"),
+            _list_url(request),
             "Back to management keys",
         ),
     )
+
+
+async def disable(request: PageRequest) -> Response:
+    await _switch(request, is_enabled=False)
+    request.waits_for_edges = True
+    return request.redirect(_list_url(request), "Management key disabled. It works again when you enable it.")
+
+
+async def enable(request: PageRequest) -> Response:
+    await _switch(request, is_enabled=True)
+    return request.redirect(_list_url(request), "Management key enabled.")
+
+
+async def _switch(request: PageRequest, *, is_enabled: bool) -> None:
+    account, key_id = request.path_param("accountName"), request.path_param("keyId")
+    await management.update(request.work, account, key_id, enabled=is_enabled)
+
+
+async def back(request: PageRequest) -> Response:
+    """For a reader who reloads the page that a form was answered with."""
+    return request.redirect(_list_url(request))
+
+
+def _list_url(request: PageRequest) -> str:
+    return account_url(request, request.path_param("accountName"), "management-keys")
 
 
 async def ask_revoke(request: PageRequest) -> Response:
@@ -94,15 +120,14 @@ async def ask_revoke(request: PageRequest) -> Response:
         heading=f"Revoke management key ****{found.key.hint}",
         lines=lines,
         button="Revoke management key",
-        back=account_url(request, request.path_param("accountName"), "management-keys"),
+        back=_list_url(request),
     )
 
 
 async def revoke(request: PageRequest) -> Response:
     await management.delete(request.work, request.path_param("accountName"), request.path_param("keyId"))
     request.waits_for_edges = True
-    url = account_url(request, request.path_param("accountName"), "management-keys")
-    return request.redirect(url, "Management key revoked.")
+    return request.redirect(_list_url(request), "Management key revoked.")
 
 
 def _named_buckets(form: Form) -> Mapping[str, Access]:
@@ -124,6 +149,12 @@ ROUTES = (
     GetRoute(MANAGEMENT_KEYS, management_keys),
     GetRoute(MANAGEMENT_KEYS + "/new", new_key),
     PostRoute(MANAGEMENT_KEYS + "/new", create, form=new_key, action="management-key.create"),
+    GetRoute(MANAGEMENT_KEYS + "/{keyId}/disable", back),
+    GetRoute(MANAGEMENT_KEYS + "/{keyId}/enable", back),
+    PostRoute(
+        MANAGEMENT_KEYS + "/{keyId}/disable", disable, form=None, action="management-key.update", is_once=False
+    ),
+    PostRoute(MANAGEMENT_KEYS + "/{keyId}/enable", enable, form=None, action="management-key.update", is_once=False),
     GetRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", ask_revoke),
     PostRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", revoke, form=ask_revoke, action="management-key.delete"),
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from keywright.domain import text
+from keywright.domain import scopes, text
+from keywright.domain.networks import MAX_NETWORKS, parse_network
 from keywright.domain.problems import BadRequest, Problem, UnsupportedMediaType
 from keywright.domain.text import is_whole
 from keywright.origin.pipeline.body import NOT_TEXT, parse_json, read_weighed
@@ -21,6 +22,7 @@ MAX_FIELDS = 500
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 NEVER, NOW, CUSTOM = "never", "now", "on"
+INHERITED, OWN = "inherited", "own"
 SPANS = {
     "1h": timedelta(hours=1),
     "24h": timedelta(hours=24),
@@ -150,7 +152,7 @@ class Form:
 
     def emails(self, name: str, *, most: int) -> list[str]:
         """Addresses on lines of their own, or with commas between them; each once."""
-        parts = [part for part in re.split(r"[\s,;]+", self.get(name)) if part]
+        parts = _split(self.get(name))
         for one in parts:
             # As it was written: in lower case a letter of another script may be an ASCII one.
             if not text.is_email(one):
@@ -176,6 +178,30 @@ class Form:
             elif tags.setdefault(tag, value) != value:
                 self.fail(name, f"“{_short(tag)}” is repeated")
         return tags
+
+    def own_scopes(self) -> list[str] | None:
+        """Those of a key or a consumer; None if it has what it inherits."""
+        return self.scopes() if self.choice("scopes_from", (INHERITED, OWN)) == OWN else None
+
+    def scopes(self, name: str = "scopes") -> list[str]:
+        """Scopes on lines of their own, or with commas or spaces between them; each once."""
+        found = _split(self.get(name))
+        fault = scopes.find_fault(found)
+        if fault is not None:
+            self.fail(name, fault)
+        return found
+
+    def allowed_ips(self, name: str = "allowed_ips") -> list[str] | None:
+        """Addresses and networks, as scopes are typed; None if there are none: it may be used from everywhere."""
+        networks: list[str] = []
+        for part in _split(self.get(name)):
+            try:
+                networks.append(str(parse_network(part)))
+            except ValueError as error:
+                self.fail(name, f"“{_short(part)}” {error}")
+        if len(networks) > MAX_NETWORKS:
+            self.fail(name, f"must be at most {MAX_NETWORKS}")
+        return list(dict.fromkeys(networks)) or None
 
     def metadata(self, name: str = "metadata") -> dict[str, Any]:
         """A JSON object; nothing is an empty one."""
@@ -225,9 +251,23 @@ class Form:
         self.message = "Check the fields below." if self.errors else problem.detail or problem.title
 
 
+def restriction_fields(scopes: Sequence[str] | None, allowed_ips: Sequence[str] | None) -> dict[str, str]:
+    """The fields of a form that `own_scopes` and `allowed_ips` read, as they are shown first."""
+    return {
+        "scopes_from": INHERITED if scopes is None else OWN,
+        "scopes": "\n".join(scopes or ()),
+        "allowed_ips": "\n".join(allowed_ips or ()),
+    }
+
+
 def tags_text(tags: Mapping[str, str]) -> str:
     """Tags as they are typed."""
     return "\n".join(f"{name}={value}" for name, value in tags.items())
+
+
+def _split(value: str) -> list[str]:
+    """What stands on lines of its own, or between commas or spaces; each once."""
+    return list(dict.fromkeys(part for part in re.split(r"[\s,;]+", value) if part))
 
 
 def _short(value: str) -> str:
