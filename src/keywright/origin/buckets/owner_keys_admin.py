@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import Response
 
 from keywright.domain.paging import Page
+from keywright.domain.unset import updated
 from keywright.origin.buckets import owner_keys_rules
 from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.web.admin_layout import (
@@ -39,7 +40,11 @@ async def new_key(request: PageRequest) -> Response:
 
 async def create(request: PageRequest) -> Response:
     form = request.form
-    description, expires_at, allowed_ips = form.description(), form.expiry(request.work.now), form.allowed_ips()
+    description, expires_at, allowed_ips = (
+        form.description(),
+        form.expiry(request.work.now),
+        updated(form.allowed_ips(), None),
+    )
     form.check()
     made = await owner_keys_rules.create(
         request.work, *bucket_path(request), description=description, expires_at=expires_at, allowed_ips=allowed_ips
@@ -57,9 +62,7 @@ async def create(request: PageRequest) -> Response:
 async def disable(request: PageRequest) -> Response:
     await _switch(request, is_enabled=False)
     request.waits_for_edges = True
-    return request.redirect(
-        bucket_url(request, "owner-keys"), "Owner key disabled. It works again when you enable it."
-    )
+    return request.redirect(bucket_url(request, "owner-keys"), "Owner key disabled. It works again when you enable it.")
 
 
 async def enable(request: PageRequest) -> Response:

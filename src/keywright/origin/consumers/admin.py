@@ -8,7 +8,7 @@ from fastapi import Response
 
 from keywright.domain import keyformat, text
 from keywright.domain.names import CONSUMER_NAME
-from keywright.domain.unset import UNSET
+from keywright.domain.unset import UNSET, updated
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.consumers.invite_mail import send_invites
@@ -100,8 +100,8 @@ async def create(request: PageRequest) -> Response:
         form.metadata(),
         [ManagerDraft(email) for email in form.emails("managers", most=MOST_MANAGERS)],
         [KeyDraft(expires_at=form.expiry(request.work.now))] if form.is_on("with_key") else [],
-        scopes=form.own_scopes(),
-        allowed_ips=form.allowed_ips(),
+        scopes=updated(form.own_scopes(), None),
+        allowed_ips=updated(form.allowed_ips(), None),
     )
     form.check()
     made = await consumers.create(request.work, *bucket_path(request), draft)

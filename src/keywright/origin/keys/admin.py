@@ -7,7 +7,7 @@ from datetime import datetime
 from fastapi import Response
 
 from keywright.domain.keyformat import Secret
-from keywright.domain.unset import UNSET
+from keywright.domain.unset import UNSET, updated
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.admin import CONSUMER, back, consumer_url, path_of, show
 from keywright.origin.consumers.rules import Include
@@ -58,8 +58,8 @@ async def create(request: PageRequest) -> Response:
     draft = KeyDraft(
         form.description(),
         form.expiry(request.work.now),
-        scopes=form.own_scopes(),
-        allowed_ips=form.allowed_ips(),
+        scopes=updated(form.own_scopes(), None),
+        allowed_ips=updated(form.allowed_ips(), None),
         metadata=form.metadata(),
         tags=form.tags(),
     )

@@ -9,6 +9,7 @@ from fastapi import Response
 from keywright.domain.names import BUCKET_NAME
 from keywright.domain.permissions import Access, Permissions
 from keywright.domain.text import is_whole
+from keywright.domain.unset import updated
 from keywright.origin.management_keys import rules as management
 from keywright.origin.web.admin_layout import (
     ACCOUNT,
@@ -52,7 +53,11 @@ async def new_key(request: PageRequest) -> Response:
 
 async def create(request: PageRequest) -> Response:
     form = request.form
-    description, expires_at, allowed_ips = form.description(), form.expiry(request.work.now), form.allowed_ips()
+    description, expires_at, allowed_ips = (
+        form.description(),
+        form.expiry(request.work.now),
+        updated(form.allowed_ips(), None),
+    )
     permissions = Permissions(
         Access.of(form.choice("account", ACCOUNT_ACCESS)), _named_buckets(form), form.is_on("feed")
     )
@@ -151,9 +156,7 @@ ROUTES = (
     PostRoute(MANAGEMENT_KEYS + "/new", create, form=new_key, action="management-key.create"),
     GetRoute(MANAGEMENT_KEYS + "/{keyId}/disable", back),
     GetRoute(MANAGEMENT_KEYS + "/{keyId}/enable", back),
-    PostRoute(
-        MANAGEMENT_KEYS + "/{keyId}/disable", disable, form=None, action="management-key.update", is_once=False
-    ),
+    PostRoute(MANAGEMENT_KEYS + "/{keyId}/disable", disable, form=None, action="management-key.update", is_once=False),
     PostRoute(MANAGEMENT_KEYS + "/{keyId}/enable", enable, form=None, action="management-key.update", is_once=False),
     GetRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", ask_revoke),
     PostRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", revoke, form=ask_revoke, action="management-key.delete"),

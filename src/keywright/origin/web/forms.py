@@ -14,6 +14,7 @@ from keywright.domain import scopes, text
 from keywright.domain.networks import MAX_NETWORKS, parse_network
 from keywright.domain.problems import BadRequest, Problem, UnsupportedMediaType
 from keywright.domain.text import is_whole
+from keywright.domain.unset import UNSET, Unset
 from keywright.origin.pipeline.body import NOT_TEXT, parse_json, read_weighed
 from keywright.origin.pipeline.rate_limit import Meter
 
@@ -179,8 +180,10 @@ class Form:
                 self.fail(name, f"“{_short(tag)}” is repeated")
         return tags
 
-    def own_scopes(self) -> list[str] | None:
-        """Those of a key or a consumer; None if it has what it inherits."""
+    def own_scopes(self) -> list[str] | Unset | None:
+        """Those of a key or a consumer; None if it has what it inherits, UNSET if the form does not ask."""
+        if "scopes_from" not in self._fields:
+            return UNSET
         return self.scopes() if self.choice("scopes_from", (INHERITED, OWN)) == OWN else None
 
     def scopes(self, name: str = "scopes") -> list[str]:
@@ -191,8 +194,12 @@ class Form:
             self.fail(name, fault)
         return found
 
-    def allowed_ips(self, name: str = "allowed_ips") -> list[str] | None:
-        """Addresses and networks, as scopes are typed; None if there are none: it may be used from everywhere."""
+    def allowed_ips(self, name: str = "allowed_ips") -> list[str] | Unset | None:
+        """Addresses and networks, as scopes are typed; None if there are none: it may be used from everywhere. UNSET
+        if the form does not ask.
+        """
+        if name not in self._fields:
+            return UNSET
         networks: list[str] = []
         for part in _split(self.get(name)):
             try:
