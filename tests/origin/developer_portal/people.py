@@ -33,7 +33,8 @@ class LinkPortal:
         return f"/portal/{self.service.bucket}"
 
     async def new_consumer(self, *emails: str, **fields: Any) -> Any:
-        return await self.service.new_consumer(managers=list(emails), apiKeys=[{"description": "first"}], **fields)
+        fields = {"apiKeys": [{"description": "first"}], **fields}
+        return await self.service.new_consumer(managers=list(emails), **fields)
 
     async def ask_for_link(self, visitor: Visitor, email: str) -> str:
         """The path and query of the link that arrives."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fastapi import Response
 
+from keywright.domain.unset import UNSET, Unset
 from keywright.origin.consumers.portal import CONSUMER, render_created_key, title_of
+from keywright.origin.keys.powers import granted_to
 from keywright.origin.self_serve import rules as self_serve
-from keywright.origin.web.forms import NEVER
+from keywright.origin.web.forms import NEVER, restriction_fields
 from keywright.origin.web.portal_layout import (
     consumer_ref,
     consumer_url,
@@ -18,6 +20,7 @@ from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
 
+KEY = CONSUMER + "/keys/{keyId}"
 REVEALS = RateLimit(per_second=0.5, burst=20, message="You have revealed too many keys.")
 
 
@@ -47,6 +50,56 @@ async def create(request: PageRequest) -> Response:
         request.work, consumer_ref(request), description=description, expires_at=expires_at
     )
     return await render_created_key(request, request.path_param("consumerName"), made.secret.reveal())
+
+
+async def restrict_form(request: PageRequest) -> Response:
+    portal = await require_sign_in(request)
+    bucket, view = await self_serve.get_consumer(request.work, consumer_ref(request))
+    key = await self_serve.get_key(request.work, consumer_ref(request), request.path_param("keyId"))
+    form = request.form.or_initial(**restriction_fields(key.scopes, key.allowed_ips))
+    return await render_page(
+        request,
+        "keys/restrict.html",
+        portal,
+        form=form,
+        key=key,
+        granted=sorted(granted_to(bucket, view.consumer).names),
+        url=consumer_url(request),
+        title=title_of(view.consumer),
+    )
+
+
+async def restrict(request: PageRequest) -> Response:
+    await require_sign_in(request)
+    scopes, allowed_ips = request.form.own_scopes(), request.form.allowed_ips()
+    request.form.check()
+    await _update(request, scopes=scopes, allowed_ips=allowed_ips)
+    request.waits_for_edges = True
+    return request.redirect(consumer_url(request), "Restrictions saved.")
+
+
+async def disable(request: PageRequest) -> Response:
+    await require_sign_in(request)
+    await _update(request, enabled=False)
+    request.waits_for_edges = True
+    return request.redirect(consumer_url(request), "Key disabled. It works again when you enable it.")
+
+
+async def enable(request: PageRequest) -> Response:
+    await require_sign_in(request)
+    await _update(request, enabled=True)
+    return request.redirect(consumer_url(request), "Key enabled.")
+
+
+async def _update(
+    request: PageRequest,
+    *,
+    enabled: bool | Unset = UNSET,
+    scopes: list[str] | Unset | None = UNSET,
+    allowed_ips: list[str] | Unset | None = UNSET,
+) -> None:
+    ref, key_id = consumer_ref(request), request.path_param("keyId")
+    await self_serve.update_key(request.work, ref, key_id, enabled=enabled, scopes=scopes, allowed_ips=allowed_ips)
 
 
 async def roll_form(request: PageRequest) -> Response:
@@ -95,11 +148,15 @@ async def delete(request: PageRequest) -> Response:
 
 
 ROUTES = (
-    PostRoute(CONSUMER + "/keys/{keyId}/reveal", reveal, form=None, action="self-serve.key.reveal", is_once=False),
+    PostRoute(KEY + "/reveal", reveal, form=None, action="self-serve.key.reveal", is_once=False),
     GetRoute(CONSUMER + "/keys/new", new_form),
     PostRoute(CONSUMER + "/keys/new", create, form=new_form, action="self-serve.key.create"),
+    GetRoute(KEY + "/restrict", restrict_form),
+    PostRoute(KEY + "/restrict", restrict, form=restrict_form, action="self-serve.key.update"),
+    PostRoute(KEY + "/disable", disable, form=None, action="self-serve.key.update", is_once=False),
+    PostRoute(KEY + "/enable", enable, form=None, action="self-serve.key.update", is_once=False),
     GetRoute(CONSUMER + "/roll", roll_form),
     PostRoute(CONSUMER + "/roll", roll, form=roll_form, action="self-serve.consumer.roll-key"),
-    GetRoute(CONSUMER + "/keys/{keyId}/delete", delete_form),
-    PostRoute(CONSUMER + "/keys/{keyId}/delete", delete, form=delete_form, action="self-serve.key.delete"),
+    GetRoute(KEY + "/delete", delete_form),
+    PostRoute(KEY + "/delete", delete, form=delete_form, action="self-serve.key.delete"),
 )
