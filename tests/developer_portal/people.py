@@ -88,10 +88,12 @@ class Portal:
         """A signed-in page, and the addresses of what there is to see, with something on each of them."""
         self.api.call("PATCH", f"{BUCKET_URL}/portal", json=BRAND)
         email = self.new_address()
-        made = self.new_consumer(email, description="Production, Frankfurt")
+        made = self.new_consumer(email, description="Production, Frankfurt", scopes=["orders:*", "invoices:read"])
         self.api.new_key(
             made["name"], description="The nightly import", expiresOn=to_iso(datetime.now(UTC) + timedelta(days=12))
         )
+        narrow = {"scopes": ["orders:read"], "allowedIps": ["192.0.2.0/24"], "enabled": False}
+        key = self.api.new_key(made["name"], description="The dashboard", **narrow)
         self.new_consumer(email, "bob@example.com", description="Test server")
         page = self.sign_in(email, viewport=viewport)
         base, place = f"/portal/{BUCKET}", f"/portal/{BUCKET}/consumers/{made['name']}"
@@ -99,6 +101,7 @@ class Portal:
             "keys": base,
             "consumer": place,
             "new-key": f"{place}/keys/new",
+            "restrict": f"{place}/keys/{key['id']}/restrict",
             "roll": f"{place}/roll",
             "people": f"{place}/managers",
             "delete": f"{place}/delete",

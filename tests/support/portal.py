@@ -84,11 +84,14 @@ def fill(portal: Portal) -> dict[str, str]:
             "tags": {"plan": ("gold", "silver", "free")[index % 3], **({"region": "eu"} if index % 2 else {})},
             "metadata": {"plan": "gold", "orgId": f"org_{index}", "limits": {"perMinute": 600}},
             "managers": [{"email": f"ada@{name}.example", "sub": f"user-{index}"}, {"email": f"bob@{name}.example"}],
+            "scopes": ["orders:*", "invoices:*"],
+            "enabled": index != 2,
         }
         portal.call("POST", consumers + "?with-api-key=true", json=body)
     first = f"{consumers}/{COMPANIES[-1]}"
     portal.call("POST", f"{first}/keys", json={"description": "Nightly export", "expiresOn": soon})
-    made = portal.call("POST", f"{first}/keys", json={"description": "Mobile app"})
+    narrow = {"scopes": ["orders:read", "invoices:*"], "allowedIps": ["192.0.2.0/24", "2001:db8::/32"]}
+    made = portal.call("POST", f"{first}/keys", json={"description": "Mobile app", **narrow, "enabled": False})
     portal.call("POST", "", json={"name": "partner-account"})
     portal.call("POST", "/my-account/projects", json={"name": "payments"})
     grants = "/my-account/key-buckets/my-project-production/grants"

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 CONSUMER = "/consumers/{consumerName}"
 READS = [
     CONSUMER, f"{CONSUMER}/rename", f"{CONSUMER}/delete", f"{CONSUMER}/keys/new", f"{CONSUMER}/roll",
-    f"{CONSUMER}/keys/{{keyId}}/delete", f"{CONSUMER}/managers", f"{CONSUMER}/managers/{{managerId}}/remove",
+    f"{CONSUMER}/keys/{{keyId}}/restrict", f"{CONSUMER}/keys/{{keyId}}/delete", f"{CONSUMER}/managers",
+    f"{CONSUMER}/managers/{{managerId}}/remove",
 ]  # fmt: skip
 WRITES = {
     f"{CONSUMER}/rename": {"description": "taken"},
@@ -23,6 +24,9 @@ WRITES = {
     f"{CONSUMER}/keys/{{keyId}}/reveal": {},
     f"{CONSUMER}/keys/new": {"expires": "never"},
     f"{CONSUMER}/roll": {"expires": "now"},
+    f"{CONSUMER}/keys/{{keyId}}/restrict": {"scopes_from": "inherited", "scopes": "", "allowed_ips": ""},
+    f"{CONSUMER}/keys/{{keyId}}/disable": {},
+    f"{CONSUMER}/keys/{{keyId}}/enable": {},
     f"{CONSUMER}/keys/{{keyId}}/delete": {},
     f"{CONSUMER}/managers": {"email": "mallory@example.com"},
     f"{CONSUMER}/managers/{{managerId}}/remove": {},

@@ -8,7 +8,7 @@ import pytest
 
 from origin.developer_portal.people import LinkPortal, new_address
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 OWN = {"scopes_from": "own", "scopes": "orders:read", "allowed_ips": "192.0.2.0/24"}
 
@@ -48,18 +48,6 @@ async def test_a_user_goes_no_further_than_the_provider_allows(links: LinkPortal
         hidden = await visitor.hidden(url)
         await visitor.send_again(f"{url}/keys/{by_state[False]}/enable", hidden, 403)
         assert "Disabled by the provider of the API" in await visitor.open(url)
-
-
-async def test_nobody_touches_the_keys_of_others(links: LinkPortal) -> None:
-    ada, eve = new_address("ada"), new_address("eve")
-    made = await links.new_consumer(ada)
-    await links.new_consumer(eve)
-    url = f"{links.url}/consumers/{made['name']}/keys/{made['apiKeys'][0]['id']}"
-    async with links.person(eve) as visitor:
-        hidden = await visitor.hidden(links.url)
-        await visitor.open(f"{url}/restrict", 404)
-        for word in ("disable", "enable", "restrict"):
-            await visitor.send_again(f"{url}/{word}", {**hidden, **OWN}, 404)
 
 
 async def test_a_consumer_that_is_switched_off_is_said_to_be(links: LinkPortal) -> None:
