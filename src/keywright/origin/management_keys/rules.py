@@ -28,6 +28,7 @@ from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee, Permiss
 from keywright.domain.problems import Conflict, Forbidden, NotFound
 from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.accounts.access import get_account
+from keywright.origin.auth import session_store as session_rows
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.consumers import store as consumer_rows
 from keywright.origin.keys import powers
@@ -131,6 +132,9 @@ async def change(
         allowed_ips=updated(allowed_ips, key.allowed_ips),
         updated_at=work.now,
     )
+    if not changed.enabled:
+        # As when it is deleted: switched on again, it brings nobody back who was signed in.
+        await session_rows.delete_of_key(work.tx, key.number)
     powers.tell_of_change(work, key, changed)
     work.tx.concerns(consumer_rows.put(consumer))
     return await key_rows.update(work.tx, key, changed)
