@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from keywright.domain.keyformat import Digester
-from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, decode_all, encode
+from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, KeyPut, decode_all, encode
 
 FORMAT_VERSION = 2
 """Goes up when an older reader could misunderstand a frame. Format 1 had revisions without stamps."""
@@ -154,10 +154,13 @@ def pack(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
 def _estimate(change: Change) -> int:
     """About the bytes of a change as it is encoded; no less than half of them, if all of its metadata is escaped."""
     match change:
+        case KeyPut(powers=str(powers)):
+            return 150 + len(powers.encode())
         case ConsumerPut():
-            return 100 + len(change.name) + len(change.metadata.encode())
+            return 100 + len(change.name) + len(change.metadata.encode()) + len((change.powers or "").encode())
         case BucketPut():
-            return 200 + 60 * len(change.grants)
+            named = sum(len(name) + 3 for name in (*change.default_scopes, *change.features))
+            return 200 + 60 * len(change.grants) + named
     return 150
 
 
