@@ -31,16 +31,28 @@ POWERED: list[Change] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("values", "named"), [([], 2), (["2"], 2), (["3"], 3), (["4"], 3), (["999999"], 3)], ids=str
-)
+@pytest.mark.parametrize(("values", "named"), [([], 2), (["2"], 2), (["3"], 3), (["4"], 3), (["999999"], 3)], ids=str)
 def test_a_reader_is_written_for_in_the_format_that_it_names(values: list[str], named: int) -> None:
     assert feed_formats.format_named(values) == named
 
 
 @pytest.mark.parametrize(
     "values",
-    [["1"], ["0"], [""], ["-3"], ["+3"], ["03"], ["3.0"], ["3 "], ["３"], ["three"], ["3,2"], ["9" * 5000], ["3", "3"]],
+    [
+        ["1"],
+        ["0"],
+        [""],
+        ["-3"],
+        ["+3"],
+        ["03"],
+        ["3.0"],
+        ["3 "],
+        ["\uff13"],
+        ["three"],
+        ["3,2"],
+        ["9" * 5000],
+        ["3", "3"],
+    ],
     ids=lambda values: str(values)[:20],
 )
 def test_what_names_no_format_is_refused(values: list[str]) -> None:

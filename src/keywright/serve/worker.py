@@ -55,7 +55,7 @@ from keywright.serve import deployment_id
 from keywright.serve.first_start import make_dependencies
 
 if TYPE_CHECKING:
-    from keywright.origin.feed.nats_publisher import NatsPublisher
+    from keywright.origin.feed.nats_publisher import NatsPublishers
 
 log = logging.getLogger("keywright.serve")
 
@@ -199,13 +199,12 @@ class ServeWorker:
             ),
             clock,
         )
-        self._publisher: NatsPublisher | None = None
+        self._publisher: NatsPublishers | None = None
         if settings.broker is not None:
-            from keywright.origin.feed.nats_publisher import NatsPublisher  # Loads the broker's client.
+            from keywright.origin.feed.nats_publisher import NatsPublishers  # Loads the broker's client.
 
             tail, digester = self._origin.state.feed.tail, dependencies.digester
-            changes = settings.snapshot_changes
-            self._publisher = NatsPublisher(
+            self._publisher = NatsPublishers(
                 tail,
                 self._database,
                 digester,
@@ -213,7 +212,8 @@ class ServeWorker:
                 self._edges.acknowledge,
                 clock,
                 random.uniform,
-                snapshot_changes=changes,
+                formats=settings.feed_formats,
+                snapshot_changes=settings.snapshot_changes,
             )
             self._edge.health.list_warnings = self._publisher.list_warnings
         self._grpc = None

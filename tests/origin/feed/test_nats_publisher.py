@@ -34,7 +34,7 @@ from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.secret_files import load_digester
 from keywright.runtime.settings import OriginSettings
 from support import service as services
-from support.nats import NatsServer, streams_of
+from support.nats import SCOPE, NatsServer, streams_of, subjects_of
 from support.record import log_of, snapshot_of
 from support.service import Service
 from support.sync import new_sync_loop
@@ -83,10 +83,10 @@ class World:
         """The messages of the stream of changes, which must be one unbroken chain up to the record's head."""
         signer = FrameSigner(self.digester)
         async with connected(self.options) as connection:
-            store, stream = streams_of(connection), connection.subjects.changes_stream
+            store, stream = streams_of(connection), subjects_of(connection).changes_stream
             bounds = await store.bounds(stream)
             messages = [await store.find(stream, place) for place in range(bounds.first, bounds.last + 1)]
-        frames = [frame_in(message, signer, FOR_CHANGES) for message in messages if message]
+        frames = [frame_in(message, signer, FOR_CHANGES, SCOPE) for message in messages if message]
         assert len(frames) == len(messages)
         for earlier, later in itertools.pairwise(frames):
             assert later.follows == earlier.cursor
@@ -212,7 +212,7 @@ async def test_streams_that_were_lost_begin_anew_and_an_edge_that_is_in_step_nee
         caplog.clear()
         before = (await world.head()).revision
         async with connected(options) as connection:
-            store, subjects = streams_of(connection), connection.subjects
+            store, subjects = streams_of(connection), subjects_of(connection)
             await store.delete(subjects.changes_stream)
             await store.delete(subjects.snapshots_stream)
 
@@ -235,7 +235,7 @@ async def test_a_strangers_message_stops_nobody_for_long(
 ) -> None:
     async with opened(tmp_path, options) as (service, world):
         async with connected(options) as connection:
-            store, subjects = streams_of(connection), connection.subjects
+            store, subjects = streams_of(connection), subjects_of(connection)
             after = (await store.bounds(subjects.changes_stream)).last
             await store.append(subjects.changes, b"of a stranger", world.digester.pepper_check(), after=after, name="x")
         await make_changes(service, 3)
@@ -277,7 +277,7 @@ async def test_what_is_kept_is_bounded_and_a_snapshot_always_leads_on_to_it(
     async with opened(tmp_path, options, snapshot_changes=5) as (service, world):
         signer = FrameSigner(world.digester)
         async with connected(options) as connection:
-            store, subjects = streams_of(connection), connection.subjects
+            store, subjects = streams_of(connection), subjects_of(connection)
             for _ in range(8):
                 await make_changes(service, 5)
                 await world.until_the_edge_equals_the_record()
@@ -286,8 +286,8 @@ async def test_what_is_kept_is_bounded_and_a_snapshot_always_leads_on_to_it(
                 oldest = await store.find(subjects.changes_stream, bounds.first)
                 assert end
                 if oldest is not None:
-                    kept_from = frame_in(oldest, signer, FOR_CHANGES).follows.revision
-                    assert kept_from <= frame_in(end, signer, FOR_SNAPSHOT).cursor.revision
+                    kept_from = frame_in(oldest, signer, FOR_CHANGES, SCOPE).follows.revision
+                    assert kept_from <= frame_in(end, signer, FOR_SNAPSHOT, SCOPE).cursor.revision
 
             async def is_small() -> bool:
                 changes, snapshots = [
@@ -308,7 +308,7 @@ async def test_snapshots_that_were_lost_or_never_finished_are_written_anew(
     monkeypatch.setattr(nats_retention, "LOOK_SECONDS", 0.2)
     async with opened(tmp_path, options) as (_, world):
         async with connected(options) as connection:
-            store, subjects = streams_of(connection), connection.subjects
+            store, subjects = streams_of(connection), subjects_of(connection)
 
             async def has_snapshot() -> bool:
                 try:
