@@ -201,6 +201,7 @@ async def update(
         max_staleness_seconds=new_staleness,
         when_stale=new_when_stale,
         self_serve=new_self_serve,
+        default_scopes=bucket.default_scopes,
         now=work.now,
     )
 

@@ -185,9 +185,8 @@ async def update(
     new_metadata = updated(metadata, consumer.metadata, {})
     _check_limits(work, new_tags, new_metadata)
     new_description = updated(description, consumer.description)
-    return await rows.update(
-        work.tx, consumer, description=new_description, tags=new_tags, metadata=new_metadata, now=work.now
-    )
+    changed = replace(consumer, description=new_description, tags=new_tags, metadata=new_metadata, updated_at=work.now)
+    return await rows.update(work.tx, consumer, changed)
 
 
 async def delete(work: UnitOfWork, path: ConsumerPath) -> None:

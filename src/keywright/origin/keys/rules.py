@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from keywright.domain import keyformat
@@ -91,7 +91,7 @@ def check_end(work: UnitOfWork, field: str, expires_at: datetime | None) -> None
 
 async def list_of(work: UnitOfWork, path: ConsumerPath, page: Page) -> tuple[Bucket, Consumer, list[Key], int]:
     bucket, consumer = await get_consumer(work, path, Access.READ)
-    keys, total = await rows.list_of(work.tx, consumer, limit=page.limit, offset=page.offset)
+    keys, total = await rows.list_of(work.tx, consumer, tags={}, limit=page.limit, offset=page.offset)
     return bucket, consumer, keys, total
 
 
@@ -149,13 +149,13 @@ async def update(
             "The value of a key can't be changed: create another key, or roll the consumer's keys.",
             errors=[{"field": "body.key", "message": "is not the value of this key"}],
         )
-    return await rows.update(
-        work.tx,
+    changed = replace(
         key,
         description=updated(description, key.description),
         expires_at=updated(expires_at, key.expires_at),
-        now=work.now,
+        updated_at=work.now,
     )
+    return await rows.update(work.tx, key, changed)
 
 
 async def delete(work: UnitOfWork, path: ConsumerPath, key_id: str) -> None:
@@ -182,7 +182,7 @@ async def roll(
     check_end(work, "body.expiresOn", expires_at)
     moment = expires_at or work.now
     for key in await rows.list_outliving(work.tx, consumer, moment):
-        await rows.update(work.tx, key, description=key.description, expires_at=moment, now=work.now)
+        await rows.update(work.tx, key, replace(key, expires_at=moment, updated_at=work.now))
     (made,) = await make(work, bucket, consumer, [KeyDraft()])
     return bucket, made
 
