@@ -69,7 +69,12 @@ class NatsPublishers:
         """What the broker has in other formats than these is taken away."""
         common = tail, database, digester, options, acknowledge, clock, uniform
         self._publishers = [
-            NatsPublisher(*common, snapshot_changes=snapshot_changes, feed_format=feed_format)
+            NatsPublisher(
+                *common,
+                snapshot_changes=snapshot_changes,
+                feed_format=feed_format,
+                older=[one for one in formats if one < feed_format],
+            )
             for feed_format in sorted(formats)
         ]
         # By the first one alone: one is enough.
@@ -99,15 +104,18 @@ class NatsPublisher:
         *,
         snapshot_changes: int,
         feed_format: int = NEWEST,
+        older: Sequence[int] = (),
     ) -> None:
-        """`acknowledge` takes a report of an edge; after `snapshot_changes` changes a snapshot is due."""
+        """`acknowledge` takes a report of an edge; after `snapshot_changes` changes a snapshot is due. `older` formats
+        are published, too.
+        """
         self.dropped: Sequence[int] = ()
         """Formats that nobody publishes any more: what the broker has in them is taken away."""
         self._tail = tail
         self._options = options
         self._acknowledgements = NatsAcknowledgements(digester, acknowledge, clock.millis)
         common = database, FrameSigner(digester), digester.pepper_check(), clock, uniform
-        self._source = PublishSource(*common, feed_format)
+        self._source = PublishSource(*common, feed_format, older)
         self._snapshot_changes = snapshot_changes
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, uniform)
         self._failures = FailureLog(log, f"can't publish to NATS in format {feed_format}")

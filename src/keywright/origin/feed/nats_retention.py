@@ -46,6 +46,8 @@ class PublishSource:
     clock: Clock
     uniform: Uniform
     feed_format: int
+    older: Sequence[int] = ()
+    """Formats that are published as well, and come first where the broker has not room for all."""
     mirror_problems: dict[str, str] = field(default_factory=dict)
     """What is wrong with the mirrors of a domain, by its name (nats_mirrors.py)."""
 

@@ -8,9 +8,16 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from keywright.nats.connection import Connection, Message, NotLast, OtherDeployment, StreamMissing
+from keywright.nats.connection import (
+    BrokerRefused,
+    Connection,
+    Message,
+    NotLast,
+    OtherDeployment,
+    StreamMissing,
+)
 from keywright.nats.streams import Bounds, Streams
-from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, frame_in
+from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, Subjects, frame_in
 from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.feed.acknowledgements import NatsAcknowledgements
@@ -26,6 +33,7 @@ log = logging.getLogger("keywright.origin")
 HEARTBEAT_SECONDS = 2.0
 RESTART_PAUSE_SECONDS = 0.5
 BEHIND_PAUSE_SECONDS = 0.01
+_OLDER_LOOKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +117,32 @@ class PublishSession:
         log.info("%s is not published to any more: the broker keeps it no longer", self._subjects.changes_stream)
 
     async def _create_streams(self) -> None:
+        """Those of an older format come first: without room for all, edges of before go on."""
         subjects, replicas = self._subjects, self._connection.options.replicas
+        for older in self._source.older:
+            await self._until_there(subjects.in_format(older))
         of_snapshots = [subjects.snapshot_pages, subjects.snapshot_ends]
-        await self._streams.create(subjects.changes_stream, [subjects.changes], replicas)
-        await self._streams.create(subjects.snapshots_stream, of_snapshots, replicas)
+        try:
+            await self._streams.create(subjects.changes_stream, [subjects.changes], replicas)
+            await self._streams.create(subjects.snapshots_stream, of_snapshots, replicas)
+        except BrokerRefused as error:
+            if not self._source.older:
+                raise
+            told = "allow the broker's users these streams, as deploy/nats does, or set KEYWRIGHT_NATS_FORMATS=2"
+            raise BrokerRefused(f"{error} ({subjects.changes_stream}): {told}") from error
+
+    async def _until_there(self, subjects: Subjects) -> None:
+        """Raises StreamMissing where nobody makes them."""
+        for left in reversed(range(_OLDER_LOOKS)):
+            try:
+                await self._streams.bounds(subjects.changes_stream)
+                await self._streams.bounds(subjects.snapshots_stream)
+            except StreamMissing:
+                if not left:
+                    raise
+                await asyncio.sleep(RESTART_PAUSE_SECONDS)
+            else:
+                return
 
     async def _next_slice(self) -> LogSlice:
         """What follows the stream as it stands, which is begun anew if need be; nothing when a heartbeat is due."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from keywright.edge.sync.nats_feed.session import NatsSession, translated
 from keywright.nats.connection import BrokerUnavailable, Message, StreamMissing
 from keywright.nats.subjects import FOR_HEARTBEATS
 from keywright.protocol.changes import NOWHERE, Batch, Cursor
-from keywright.protocol.feed_formats import FORMATS, NEWEST, OLDEST, is_same_record
+from keywright.protocol.feed_formats import FORMATS, NEWEST, is_same_record
 
 if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
@@ -47,7 +47,9 @@ class NatsFeed:
         edge_name: str,
         silence_seconds: float = SILENCE_SECONDS,
         first_heartbeat_seconds: float = FIRST_HEARTBEAT_SECONDS,
+        formats: Sequence[int] = FORMATS,
     ) -> None:
+        """`formats` are those that it reads, the oldest first."""
         self.on_message: Callable[[], None] = lambda: None
         """Called when the origin is heard again, so that a loop that waits for that to try again waits no longer."""
         self._clock = clock
@@ -65,6 +67,7 @@ class NatsFeed:
         """The newest heartbeat that came before it was known whose record it is that is followed."""
         self._record: str | None = None
         self._at = NOWHERE
+        self._formats = formats
         self._is_newer_there = False
         """Whether an origin was heard that publishes in a newer format than is followed."""
         self._newer_time = 0
@@ -97,7 +100,7 @@ class NatsFeed:
         An origin of before writes none of a newer one; nor does a broker give it that is not told to.
         """
         self._is_newer_there = False
-        for feed_format in reversed(FORMATS):
+        for feed_format in reversed(self._formats):
             if self._session.subjects.feed_format != feed_format:
                 await self._reader.stop()
                 self._session.subjects = self._session.subjects.in_format(feed_format)
@@ -106,11 +109,11 @@ class NatsFeed:
                 async with self._connected():
                     frame = await self._session.first(lambda streams: last_frame(self._session, streams))
             except Refused as error:
-                if feed_format == OLDEST or isinstance(error, OtherPepper):
+                if feed_format == self._formats[0] or isinstance(error, OtherPepper):
                     raise
                 refused = str(error)
                 continue
-            if feed_format != NEWEST:
+            if feed_format != self._formats[-1]:
                 self._say_older(feed_format, refused)
             return frame
         raise AssertionError("there is no format")
