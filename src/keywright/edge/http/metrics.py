@@ -126,6 +126,13 @@ class _Scrape(Collector):
             "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
         )
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
+        yield GaugeMetricFamily(
+            "keywright_replica_format_unknown",
+            "1 if the record can't be followed because this version does not read its format.",
+            int(status.is_format_unknown),
+        )
+        if self._list_old_readers is not None:
+            yield _of_old_readers(self._list_old_readers())
         offset = None if self._origin_clock is None else self._origin_clock.offset_seconds
         if offset is not None:
             yield GaugeMetricFamily(
@@ -135,6 +142,17 @@ class _Scrape(Collector):
             )
         if status.mirror is not None:
             yield from _of_mirror(status.mirror)
+
+
+def _of_old_readers(names: Iterable[str]) -> Metric:
+    old = GaugeMetricFamily(
+        "keywright_edge_reads_older_format",
+        "1 for each edge that refuses keys with powers, which are in use, because it reads an older format of the feed.",
+        labels=["edge"],
+    )
+    for name in names:
+        old.add_metric([name], 1)
+    return old
 
 
 def _of_mirror(mirror: MirrorStatus) -> Iterable[Metric]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from keywright.edge.sync.feed import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted, record_of
+from keywright.edge.sync.feed import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted, record_of, untrusted
 from keywright.protocol import feed_formats
 from keywright.protocol.changes import NOWHERE, Batch, Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
@@ -220,7 +220,7 @@ class _Answer:
                 for raw in self._splitter.feed(data):
                     self._admit(self._signer.decode(raw))
             except FrameError as error:
-                raise Untrusted(str(error)) from error
+                raise untrusted(error) from error
 
     def take(self) -> Sequence[Frame]:
         """The frames that have arrived, some at least when there are any."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from keywright.edge.sync.feed import OtherPepper, Refused, Untrusted
+from keywright.edge.sync.feed import OtherPepper, Refused, untrusted
 from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connection, Message, connect
 from keywright.nats.streams import Streams
 from keywright.nats.subjects import Subjects, frame_in
@@ -132,4 +132,4 @@ def translated() -> Iterator[None]:
     except BrokerRefused as error:
         raise Refused(str(error)) from error
     except FrameError as error:
-        raise Untrusted(str(error)) from error
+        raise untrusted(error) from error
