@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from keywright.domain.keyformat import Digester
 from keywright.protocol.changes import NOWHERE, Change, Cursor
 from keywright.protocol.feed_formats import NEWEST, OLDEST
-from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter, pack
+from keywright.protocol.frames import FormatUnknown, Frame, FrameError, FrameKind, FrameSigner, FrameSplitter, pack
 
 FORMAT_VERSION = 2
-"""Goes up when an older reader could misunderstand a file, or refuses its rows. Format 1 has rows of the feed's format 2;
-it is still read, and written for those who read no other.
+"""Goes up when an older reader could misunderstand a file, or refuses its rows. Format 1 has those of the feed's format
+2; it is still read, and written for those who read no other.
 """
 _FILE_FORMATS = {OLDEST: 1, NEWEST: FORMAT_VERSION}
 """The format of a file by that of its rows."""
@@ -148,6 +148,8 @@ class SnapshotReader:
                 for raw in self._splitter.feed(piece):
                     yield self._signer.decode(raw)
                 piece = next(self._pieces, None)
+        except FormatUnknown as error:
+            raise SnapshotFileError(f"the file is of a later version: {error}") from error
         except FrameError as error:
             raise SnapshotFileError(f"the file is damaged, or was changed: {error}") from error
 

@@ -215,7 +215,8 @@ class ServeWorker:
                 formats=settings.feed_formats,
                 snapshot_changes=settings.snapshot_changes,
             )
-            self._edge.health.list_warnings = self._publisher.list_warnings
+        self._edge.health.list_warnings = self._list_warnings
+        self._edge.metrics.list_old_readers = self._edges.list_old_readers
         self._grpc = None
         if settings.grpc_port:
             self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
@@ -299,6 +300,13 @@ class ServeWorker:
             since=sync_loop.since,
             lag_seconds=sync_loop.lag_seconds,
         )
+
+    def _list_warnings(self) -> list[str]:
+        """What an operator should know of the broker and of the edges that report here."""
+        at_broker = [] if self._publisher is None else self._publisher.list_warnings()
+        old = self._edges.list_old_readers()
+        told = f"these edges read an older format of the feed, and refuse keys with powers: {', '.join(old)}"
+        return [*at_broker, told] if old else at_broker
 
     def _stop_answers(self) -> None:
         """End what would answer for long: streams of the feed, and writes that wait for edges."""

@@ -56,8 +56,8 @@ def examine(path: Path, digester: Digester) -> Contents:
                     case _:
                         counts[type(change)] = counts.get(type(change), 0) + 1
                         with_powers += isinstance(change, ConsumerPut | KeyPut) and change.powers is not None
-        counted = [counts.get(kind, 0) for kind in (BucketPut, ConsumerPut, KeyPut)]
-        return Contents(reader.head, *counted, with_powers)
+        buckets, consumers, keys = (counts.get(kind, 0) for kind in (BucketPut, ConsumerPut, KeyPut))
+        return Contents(reader.head, buckets, consumers, keys, with_powers)
 
 
 def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock, origin_clock: OriginClock) -> str:

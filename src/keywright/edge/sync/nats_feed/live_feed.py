@@ -9,7 +9,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from keywright.edge.sync.feed import OtherPepper, RecordBehind, Refused, Snapshot, SnapshotNeeded, Untrusted, record_of
+from keywright.edge.sync.feed import (
+    OtherFormat,
+    OtherPepper,
+    RecordBehind,
+    Refused,
+    Snapshot,
+    SnapshotNeeded,
+    Untrusted,
+    record_of,
+)
 from keywright.edge.sync.nats_feed import snapshots
 from keywright.edge.sync.nats_feed.change_reader import ChangeReader, last_frame
 from keywright.edge.sync.nats_feed.head_watch import SILENCE_SECONDS, HeadWatch, age_of
@@ -33,6 +42,10 @@ FIRST_HEARTBEAT_SECONDS = 2.5
 
 class NotKnownToBeAll(Exception):
     """All that came was handed on, but nothing that the origin said lately tells that it is all there is."""
+
+
+class OtherFormatKept(NotKnownToBeAll, OtherFormat):
+    """And what came is of a format that this version does not read."""
 
 
 class NatsFeed:
@@ -112,6 +125,8 @@ class NatsFeed:
                 if feed_format == self._formats[0] or isinstance(error, OtherPepper):
                     raise
                 refused = str(error)
+                if self._session.has_complaints:
+                    await self.close()
                 continue
             if feed_format != self._formats[-1]:
                 self._say_older(feed_format, refused)
@@ -196,7 +211,8 @@ class NatsFeed:
                 await self._woken.wait()
         if not self._woken.is_set():
             silence = f"nothing was heard of the origin for {self._head.silence_seconds:g} s"
-            raise NotKnownToBeAll(f"{self._head.problem or silence}{self._session.passed_over}")
+            kind = OtherFormatKept if self._session.is_format_unknown else NotKnownToBeAll
+            raise kind(f"{self._head.problem or silence}{self._session.passed_over}")
         self._woken.clear()
         if self._is_newer_there:
             raise BrokerUnavailable("an origin publishes in a newer format of the feed than was followed here")

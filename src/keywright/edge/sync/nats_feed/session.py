@@ -12,7 +12,7 @@ from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connecti
 from keywright.nats.streams import Streams
 from keywright.nats.subjects import Subjects, frame_in
 from keywright.protocol.feed_formats import NEWEST
-from keywright.protocol.frames import Frame, FrameError, FrameSigner
+from keywright.protocol.frames import FormatUnknown, Frame, FrameError, FrameSigner
 
 if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
@@ -56,6 +56,8 @@ class NatsSession:
         self._heard: set[int] = set()
         """Formats whose heartbeats are subscribed to."""
         self._skipped: dict[str, str] = {}
+        self.is_format_unknown = False
+        """Whether something was passed over because this version does not read its format."""
 
     async def open(self) -> None:
         """Connects, unless it is connected, and hears the heartbeats of the format that is followed.
@@ -74,9 +76,14 @@ class NatsSession:
                 self.subjects.heartbeats, lambda message: self._on_heartbeat(message, feed_format)
             )
 
+    @property
+    def has_complaints(self) -> bool:
+        return self._connection is not None and self._connection.has_complaints
+
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         self._skipped.clear()
+        self.is_format_unknown = False
         if connection is not None:
             await connection.close()
 
@@ -97,7 +104,11 @@ class NatsSession:
         if message.pepper_check not in (None, self._pepper_check):
             raise OtherPepper("the pepper of this edge is not the origin's: no key would be known. Give it that one")
         subjects = self.subjects if feed_format is None else self.subjects.in_format(feed_format)
-        return frame_in(message, self._signer, purpose, subjects.scope)
+        try:
+            return frame_in(message, self._signer, purpose, subjects.scope)
+        except FormatUnknown:
+            self.is_format_unknown = True
+            raise
 
     def find_frame(self, message: Message, purpose: str, feed_format: int | None = None) -> Frame | None:
         """The frame that a message is; None, with one line in the log for each connection, where it is none."""
