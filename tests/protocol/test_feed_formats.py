@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from keywright.domain.permissions import Access
@@ -14,9 +17,11 @@ from keywright.protocol.changes import (
     KeyDelete,
     KeyPut,
     NotInFormat2,
+    decode,
     encode,
 )
 
+SAMPLES = Path(__file__).parent / "samples"
 DIGEST = bytes(32)
 OFF = '{"enabled":false}'
 PLAIN: list[Change] = [
@@ -73,6 +78,27 @@ def test_a_reader_of_format_2_has_none_of_what_it_can_not_judge() -> None:
     told = [feed_formats.change_in(change, 2) for change in POWERED]
     assert told == [PLAIN[0], ConsumerDelete(2), KeyDelete(DIGEST, 1)]
     assert not any("3" in encode(change).split(",")[0] for change in told)
+
+
+SHAPES_OF_FORMAT_2 = {("key", 6), ("consumer", 6), ("-key", 3), ("-consumer", 2), ("bucket", 6), ("bucket", 7),
+                      ("-bucket", 2), ("-", 1)}  # fmt: skip
+"""Kinds of rows and how long each is: the first release refuses all others, with whatever comes beside them."""
+
+
+def test_every_stored_row_is_sent_to_a_reader_of_format_2_in_a_shape_that_it_reads() -> None:
+    seen = set()
+    for file in sorted(SAMPLES.glob("format-*.jsonl")):
+        for line in file.read_text().splitlines():
+            change = decode(line)
+            try:
+                told = [feed_formats.change_in(change, 2)]
+            except NotInFormat2:
+                told = []
+            for one in (*told, *feed_formats.puts_in([change], 2)):
+                row = json.loads(encode(one))
+                seen.add((row[0], len(row)))
+    assert seen <= SHAPES_OF_FORMAT_2
+    assert len(seen) > 4
 
 
 def test_a_consumer_that_is_plain_again_needs_a_snapshot_in_format_2_alone() -> None:
