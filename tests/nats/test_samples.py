@@ -228,7 +228,7 @@ def signed_report(row: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (sample("report-1.bin").replace(b"kwr1", b"kwr4"), "different versions"),
+        (sample("report-1.bin").replace(b"kwr1", b"kwr5"), "different versions"),
         (signed_report([*astuple(REPORT)[:11], "news"]), "of another shape"),
         (signed_report(astuple(replace(REPORT, state="draining"))[:11]), "a state that is not known"),  # type: ignore[arg-type]
         (signed_report({"name": "edge-1"}), "of another shape"),

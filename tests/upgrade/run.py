@@ -4,8 +4,7 @@
 
 Takes the release from the history of this checkout (38f0c79, if no other is named), which CI does not have: there the
 rows that readers of its format are sent are held to that format (tests/protocol/test_feed_formats.py,
-tests/origin/feed/test_nats_formats.py). Prints a line for each thing that was seen, and ends with 1 at the first that was
-not.
+tests/origin/feed/test_nats_formats.py). Prints a line for each thing that was seen; fails at the first that was not.
 """
 
 from __future__ import annotations
