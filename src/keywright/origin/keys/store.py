@@ -196,10 +196,15 @@ def _key(values: Mapping[str, Any]) -> Key:
 
 def _matching(tx: Transaction, tags: Mapping[str, str]) -> list[sa.ColumnElement[bool]]:
     # Written as JSON by us; only those of one consumer are looked into.
-    held: sa.ColumnElement[Any] = sa.type_coerce(keys.c.tags, sa.JSON)
     if tx.is_postgresql:
-        held = sa.cast(sa.type_coerce(keys.c.tags, sa.Text), sa.JSON)
-    return [held[name].as_string() == value for name, value in tags.items()]
+        held: sa.ColumnElement[Any] = sa.cast(sa.type_coerce(keys.c.tags, sa.Text), sa.JSON)
+        return [held[name].as_string() == value for name, value in tags.items()]
+    # A path of SQLite's has no way to write a quotation mark in a name.
+    pairs = sa.func.json_each(keys.c.tags).table_valued("key", "value")
+    return [
+        sa.exists().select_from(pairs).where(pairs.c.key == name, pairs.c.value == value)
+        for name, value in tags.items()
+    ]
 
 
 _MANAGEMENT_KEYS = (
