@@ -9,7 +9,6 @@ tests/origin/feed/test_nats_formats.py). Prints a line for each thing that was s
 
 from __future__ import annotations
 
-import asyncio
 import io
 import subprocess
 import sys
@@ -18,21 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import httpx2  # noqa: E402
-import sqlalchemy as sa  # noqa: E402
 
-from keywright.domain.powers import encode_powers  # noqa: E402
-from keywright.origin.db import tables  # noqa: E402
-from keywright.origin.db.snapshot_stream import list_bucket_puts, stream_snapshot  # noqa: E402
-from keywright.origin.db.transaction import Database  # noqa: E402
-from keywright.protocol.changes import ConsumerPut, KeyPut  # noqa: E402
-from support.api import BUCKET, CONSUMERS_URL, VARIABLES, Api  # noqa: E402
+from support.api import BUCKET, BUCKET_URL, CONSUMERS_URL, VARIABLES, Api  # noqa: E402
 from support.nats import BARE, NatsServer  # noqa: E402
 from support.origin import FOLLOW  # noqa: E402
 from support.process import BrokerEdgeProcess, EdgeProcess, ServeProcess, until  # noqa: E402
@@ -54,43 +46,12 @@ def release_at(base: Path, commit: str) -> dict[str, str]:
     return {"PYTHONPATH": str(base / "src")}
 
 
-class Record:
-    """Sets powers as the rules do: the row, and what edges are told, in one transaction of the same database."""
+def set_key(api: Api, consumer: str, key_id: str, **powers: object) -> None:
+    api.call("PATCH", f"{CONSUMERS_URL}/{consumer}/keys/{key_id}", json={"enabled": True, "scopes": None, **powers})
 
-    def __init__(self, data_dir: Path) -> None:
-        self._url = f"sqlite+aiosqlite:///{data_dir / 'keywright.db'}"
 
-    def key(self, key_id: str, **powers: object) -> None:
-        asyncio.run(self._set("key", key_id, powers))
-
-    def consumer(self, consumer_id: str, **powers: object) -> None:
-        asyncio.run(self._set("consumer", consumer_id, powers))
-
-    async def _set(self, kind: str, row_id: str, powers: dict[str, object]) -> None:
-        said = {"enabled": True, "scopes": None, "allowed_ips": None, **powers}
-        database = Database(self._url)
-        try:
-            async with database.read(is_snapshot=True) as tx:
-                puts = [put async for page in stream_snapshot(tx) for put in page]
-            found = next(put for put in puts if row_id == getattr(put, f"{kind}_id", None))
-            assert isinstance(found, KeyPut | ConsumerPut)
-            async with database.write() as tx:
-                table = tables.keys if kind == "key" else tables.consumers
-                await tx.execute(sa.update(table).where(table.c.id == row_id).values(**said))
-                bucket = (await list_bucket_puts(tx, [found.bucket_number]))[0]
-                features = tuple(sorted({*bucket.features, "enabled", "scopes"}))
-                if features != tuple(bucket.features):
-                    wanted = tables.buckets.c.number == found.bucket_number
-                    await tx.execute(sa.update(tables.buckets).where(wanted).values(features=features))
-                    tx.record(replace(bucket, features=features))
-                encoded = encode_powers(**said)  # type: ignore[arg-type]
-                if isinstance(found, ConsumerPut):
-                    has_lost = encoded is None and found.powers is not None
-                    tx.record(replace(found, powers=encoded, has_lost_powers=has_lost))
-                else:
-                    tx.record(replace(found, powers=encoded))
-        finally:
-            await database.close()
+def set_consumer(api: Api, consumer: str, **powers: object) -> None:
+    api.call("PATCH", f"{CONSUMERS_URL}/{consumer}", json={"enabled": True, "scopes": None, **powers})
 
 
 def verdict_is(edges: Sequence[ServeProcess], key: str, *wanted: str, seconds: float = 20) -> Callable[[], None]:
@@ -146,7 +107,7 @@ def old_edges_at_a_new_origin(base: Path, old: dict[str, str]) -> None:
         for edge in olds:
             ask_new_questions(edge, powered["key"])
 
-        record = Record(base / "origin")
+        api.call("PATCH", BUCKET_URL, json={"defaultScopes": ["*"]})
 
         def revoke_another() -> None:
             key = revoked.pop(0)
@@ -156,17 +117,17 @@ def old_edges_at_a_new_origin(base: Path, old: dict[str, str]) -> None:
             say(f"  another key was revoked: all edges say {GONE} after {time.monotonic() - at:.2f} s")
 
         steps: list[tuple[str, Callable[[], None], dict[str, tuple[str, str]]]] = [
-            ("a key is switched off", lambda: record.key(powered["id"], enabled=False),
+            ("a key is switched off", lambda: set_key(api, other["name"], powered["id"], enabled=False),
              {powered["key"]: ("DISABLED", GONE)}),
-            ("the key gets scopes instead", lambda: record.key(powered["id"], scopes=["orders:read"]),
+            ("the key gets scopes instead", lambda: set_key(api, other["name"], powered["id"], scopes=["orders:read"]),
              {powered["key"]: ("VALID", GONE)}),
-            ("the key loses its last power", lambda: record.key(powered["id"]),
+            ("the key loses its last power", lambda: set_key(api, other["name"], powered["id"]),
              {powered["key"]: ("VALID", "VALID")}),
-            ("a consumer is switched off", lambda: record.consumer(owner["id"], enabled=False),
+            ("a consumer is switched off", lambda: set_consumer(api, owner["name"], enabled=False),
              {owners_key["key"]: ("DISABLED", GONE)}),
-            ("the consumer gets scopes instead", lambda: record.consumer(owner["id"], scopes=["orders:*"]),
+            ("the consumer gets scopes instead", lambda: set_consumer(api, owner["name"], scopes=["orders:*"]),
              {owners_key["key"]: ("VALID", GONE)}),
-            ("the consumer loses its last power", lambda: record.consumer(owner["id"]),
+            ("the consumer loses its last power", lambda: set_consumer(api, owner["name"]),
              {owners_key["key"]: ("VALID", "VALID")}),
         ]  # fmt: skip
         for what, step, expected in steps:
@@ -177,7 +138,7 @@ def old_edges_at_a_new_origin(base: Path, old: dict[str, str]) -> None:
             say(f"{what}: new edges say {', '.join(one[0] for one in expected.values())}, "
                 f"old ones {', '.join(one[1] for one in expected.values())}")  # fmt: skip
             revoke_another()
-        record.key(powered["id"], enabled=False)
+        set_key(api, other["name"], powered["id"], enabled=False)
         verdict_is(olds, powered["key"], GONE)()
         listed = api.call("GET", "/v1/accounts/my-account/edges")["data"]
         formats = sorted((one["region"] or "-", one["feedFormat"], one["refusesPowers"]) for one in listed)
@@ -215,10 +176,9 @@ def new_edges_at_an_old_origin(base: Path, old: dict[str, str]) -> None:
         say("the origin is stopped, and started as of this version on the same database: edges answer meanwhile")
         new = ServeProcess(data, "--nats", nats.url, port=port, **VARIABLES)
         stack.enter_context(new.wait_until_ready())
-        record = Record(data)
-        record.key(good["id"], enabled=False)
-        verdict_is(edges, good["key"], "DISABLED", seconds=60)()
         with Api(new) as api:
+            set_key(api, owner["name"], good["id"], enabled=False)
+            verdict_is(edges, good["key"], "DISABLED", seconds=60)()
             api.call("DELETE", f"{CONSUMERS_URL}/{owner['name']}/keys/{later['id']}", expect=204)
         verdict_is(edges, later["key"], GONE)()
         for edge in edges:
