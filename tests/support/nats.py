@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,6 +71,16 @@ class NatsServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+def older_hub(base: Path) -> NatsServer:
+    """A hub whose configuration tells nothing of the newer format of the feed."""
+    text = re.sub(r', "keywright\.\w+\.3"', "", (DEPLOY / "hub.conf").read_text()).replace(
+        "max_streams: 4", "max_streams: 2"
+    )
+    return NatsServer(
+        base, "\n".join(line for line in text.splitlines() if not re.search(r"-3\b|\.3\"", line)), PASSWORDS
+    )
 
 
 def hub(base: Path) -> NatsServer:

@@ -124,10 +124,7 @@ async def looped(options: NatsOptions, replica: Replica) -> AsyncIterator[SyncLo
 
 @pytest.fixture(scope="module")
 def older_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A broker whose configuration tells nothing of the newer format."""
-    text = (servers.DEPLOY / "hub.conf").read_text().replace(', "keywright.heartbeat.3"', "")
-    text = "\n".join(line for line in text.splitlines() if "-3" not in line).replace("max_streams: 4", "max_streams: 2")
-    with NatsServer(tmp_path_factory.mktemp("hub") / "hub", text, PASSWORDS) as running:
+    with servers.older_hub(tmp_path_factory.mktemp("hub") / "hub") as running:
         yield running
 
 

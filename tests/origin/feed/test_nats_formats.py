@@ -21,7 +21,7 @@ from keywright.runtime.nats_options import NatsOptions
 from origin.feed.test_feed_formats import OFF, committed, put_of
 from origin.feed.test_nats_publisher import World, connected, opened
 from support import nats as servers
-from support.nats import PASSWORDS, NatsServer, streams_of
+from support.nats import PASSWORDS, streams_of
 from support.record import snapshot_of
 from support.service import Service
 from support.sync import new_sync_loop
@@ -148,9 +148,7 @@ async def test_a_format_that_the_setting_drops_is_taken_away_and_no_other(
 async def test_a_broker_that_is_not_told_of_the_newer_format_gets_the_older_one_and_readiness_says_so(
     tmp_path: Path,
 ) -> None:
-    text = (servers.DEPLOY / "hub.conf").read_text().replace(', "keywright.heartbeat.3"', "")
-    text = "\n".join(line for line in text.splitlines() if "-3" not in line).replace("max_streams: 4", "max_streams: 2")
-    with NatsServer(tmp_path / "hub", text, PASSWORDS) as hub:
+    with servers.older_hub(tmp_path / "hub") as hub:
         options = NatsOptions((hub.url,), user="relay", password=Secret(PASSWORDS["RELAY_PASSWORD"]), domain="hub")
         async with opened(tmp_path, options) as (service, world):
             await service.new_consumer()
