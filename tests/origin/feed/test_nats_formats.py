@@ -122,7 +122,7 @@ async def test_the_streams_of_format_2_hold_rows_of_that_format_alone(tmp_path: 
         await committed(service, replace(key, powers=OFF), replace(owner, powers=OFF), key)
 
         async def is_told() -> bool:
-            return all(key in (await stored_in(world, feed_format))[-1:] for feed_format in (2, 3))
+            return [(await stored_in(world, feed_format))[-1:] for feed_format in (2, 3)] == [[key], [key]]
 
         await until(is_told)
         assert replace(key, powers=OFF) in await stored_in(world, 3)
