@@ -73,7 +73,8 @@ async def test_an_origin_of_before_is_followed_in_its_format_until_one_that_writ
     new = ScriptedOrigin(connection)
     new.log.append(POWERED)
     await new.start()
-    await until_it_has(replica, "dply_1/everything/3", new)
+    # Another origin, which goes on with the older one, is no reason to stay there.
+    await until_it_has(replica, "dply_1/everything/3", new, old)
 
 
 async def test_where_both_are_there_the_newer_is_followed(

@@ -136,7 +136,10 @@ async def test_a_format_that_the_setting_drops_is_taken_away_and_no_other(
     async with opened(tmp_path, options):
         pass
     dropped = ({2, 3} - {kept}).pop()
-    async with opened(tmp_path, options, feed_formats=frozenset({kept})), connected(options) as connection:
+    async with (
+        opened(tmp_path, options, is_newest=kept == 3, feed_formats=frozenset({kept})),
+        connected(options) as connection,
+    ):
         streams, subjects = streams_of(connection), Subjects(options.prefix, dropped)
         with pytest.raises(StreamMissing):
             await streams.bounds(subjects.changes_stream)
@@ -150,7 +153,7 @@ async def test_a_broker_that_is_not_told_of_the_newer_format_gets_the_older_one_
 ) -> None:
     with servers.older_hub(tmp_path / "hub") as hub:
         options = NatsOptions((hub.url,), user="relay", password=Secret(PASSWORDS["RELAY_PASSWORD"]), domain="hub")
-        async with opened(tmp_path, options) as (service, world):
+        async with opened(tmp_path, options, is_newest=False) as (service, world):
             await service.new_consumer()
             await world.until_the_edge_equals_the_record()
             assert world.replica.deployment_id is not None

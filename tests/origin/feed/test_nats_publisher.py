@@ -26,6 +26,7 @@ from keywright.origin.feed import nats_retention
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_publisher import NatsPublisher
 from keywright.protocol.changes import Change, Cursor
+from keywright.protocol.feed_formats import NEWEST
 from keywright.protocol.frames import Frame, FrameSigner
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from keywright.runtime import tasks
@@ -104,11 +105,15 @@ async def connected(options: NatsOptions) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def opened(base: Path, options: NatsOptions, **settings: object) -> AsyncIterator[tuple[Service, World]]:
+async def opened(
+    base: Path, options: NatsOptions, *, is_newest: bool = True, **settings: object
+) -> AsyncIterator[tuple[Service, World]]:
+    """`is_newest`: once the edge follows the newest format, which comes behind the one before it."""
     made = services.settings_for(base / "data", broker=options, **settings)
     async with services.running(made) as service:
         world = World(made, base)
         try:
+            await until(lambda: not is_newest or str(world.replica.deployment_id).endswith(f"/{NEWEST}"))
             await world.until_the_edge_equals_the_record()
             yield service, world
         finally:

@@ -33,7 +33,7 @@ log = logging.getLogger("keywright.origin")
 HEARTBEAT_SECONDS = 2.0
 RESTART_PAUSE_SECONDS = 0.5
 BEHIND_PAUSE_SECONDS = 0.01
-_OLDER_LOOKS = 10
+_OLDER_LOOKS, _LOOK_SECONDS = 50, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class PublishSession:
             except StreamMissing:
                 if not left:
                     raise
-                await asyncio.sleep(RESTART_PAUSE_SECONDS)
+                await asyncio.sleep(_LOOK_SECONDS)
             else:
                 return
 
