@@ -119,10 +119,11 @@ async def test_the_streams_of_format_2_hold_rows_of_that_format_alone(tmp_path: 
         consumer = await service.new_consumer()
         await service.new_key(consumer["name"])
         owner, key = await put_of(service, consumer["name"])
-        await committed(service, replace(key, powers=OFF), replace(owner, powers=OFF), key)
+        last = replace(key, expires_at=1_900_000_000_000)
+        await committed(service, replace(key, powers=OFF), replace(owner, powers=OFF), last)
 
         async def is_told() -> bool:
-            return [(await stored_in(world, feed_format))[-1:] for feed_format in (2, 3)] == [[key], [key]]
+            return [(await stored_in(world, feed_format))[-1:] for feed_format in (2, 3)] == [[last], [last]]
 
         await until(is_told)
         assert replace(key, powers=OFF) in await stored_in(world, 3)
