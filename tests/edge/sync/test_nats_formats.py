@@ -16,7 +16,7 @@ from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import RecordBehind, Refused
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
-from keywright.nats.connection import Connection, connect
+from keywright.nats.connection import BrokerUnavailable, Connection, connect
 from keywright.protocol.changes import KeyDelete
 from keywright.runtime.clock import Clock
 from keywright.runtime.nats_options import NatsOptions
@@ -123,6 +123,24 @@ async def looped(options: NatsOptions, replica: Replica) -> AsyncIterator[SyncLo
     await feed.close()
 
 
+async def test_at_the_hub_as_it_is_shipped_an_edge_follows_what_is_there(tmp_path: Path) -> None:
+    with servers.hub(tmp_path / "hub") as hub:
+        relay = NatsOptions((hub.url,), user="relay", password=Secret(PASSWORDS["RELAY_PASSWORD"]), domain="hub")
+        edge = replace(relay, user="edge", password=Secret(PASSWORDS["EDGE_PASSWORD"]))
+        connection = await connect(relay, "scripted", Clock())
+        feed = NatsFeed(edge, DIGESTER, Clock(), edge_name="edge")
+        try:
+            await ScriptedOrigin(connection, feed_format=2).start()
+            assert await feed.deployment_id() == "dply_1/everything"
+            assert (await feed.snapshot()).deployment_id == "dply_1/everything"
+            await ScriptedOrigin(connection).start()
+            assert await feed.deployment_id() == "dply_1/everything/3"
+            assert (await feed.snapshot()).deployment_id == "dply_1/everything/3"
+        finally:
+            await feed.close()
+            await connection.close()
+
+
 @pytest.fixture(scope="module")
 def older_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     with servers.older_hub(tmp_path_factory.mktemp("hub") / "hub") as running:
@@ -137,7 +155,7 @@ async def test_an_edge_that_may_not_read_the_newer_format_follows_the_older_one_
     connection = await connect(relay, "scripted", Clock())
     feed = NatsFeed(edge, DIGESTER, Clock(), edge_name="edge")
     try:
-        with pytest.raises(Refused):
+        with pytest.raises((Refused, BrokerUnavailable)):
             await feed.deployment_id()
         await ScriptedOrigin(connection, feed_format=2).start()
         assert await feed.deployment_id() == "dply_1/everything"
