@@ -28,6 +28,7 @@ class Status:
     since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     reason: str | None = None
     is_refusing: bool = False
+    is_format_unknown: bool = False
     mirror: MirrorStatus | None = None
 
 

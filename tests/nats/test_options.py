@@ -49,6 +49,12 @@ def test_an_edge_of_a_broker_needs_no_token_and_one_of_an_origin_does() -> None:
         EdgeSettings.load(origin="http://127.0.0.1:8080", nats=NATS)
 
 
+def test_every_format_is_published_until_a_setting_drops_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert OriginSettings.load(nats=NATS).feed_formats == {2, 3}
+    monkeypatch.setenv("KEYWRIGHT_NATS_FORMATS", "3")
+    assert OriginSettings.load(nats=NATS).feed_formats == {3}
+
+
 WRONG: dict[str, tuple[dict[str, str], str]] = {
     "no-url": ({"URL": "127.0.0.1:4222"}, "KEYWRIGHT_NATS_URL"),
     "another-scheme": ({"URL": "http://127.0.0.1:4222"}, "KEYWRIGHT_NATS_URL"),
@@ -61,6 +67,8 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "a-certificate-without-its-key": ({"CERTIFICATE_FILE": "a.pem"}, "KEYWRIGHT_NATS_KEY_FILE"),
     "a-user-without-a-password": ({"USER": "relay"}, "KEYWRIGHT_NATS_PASSWORD"),
     "too-many-copies": ({"REPLICAS": "6"}, "KEYWRIGHT_NATS_REPLICAS"),
+    "a-format-that-is-none": ({"FORMATS": "2,1"}, "KEYWRIGHT_NATS_FORMATS"),
+    "no-format-at-all": ({"FORMATS": ","}, "KEYWRIGHT_NATS_FORMATS"),
 }
 
 

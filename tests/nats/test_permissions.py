@@ -11,12 +11,20 @@ import nats as client
 import nats.errors
 import pytest
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 
+from keywright.nats.subjects import Subjects
+from keywright.protocol import feed_formats
 from support import nats as servers
 from support.nats import PASSWORDS, NatsServer
 
-STREAMS = ("keywright-changes", "keywright-snapshots")
-WRITTEN = ("keywright.changes", "keywright.snapshots.page.1", "keywright.heartbeat")
+FORMATS = [Subjects("keywright", feed_format) for feed_format in feed_formats.FORMATS]
+SUBJECTS = {
+    **{one.changes_stream: [one.changes] for one in FORMATS},
+    **{one.snapshots_stream: [one.snapshot_pages, one.snapshot_ends] for one in FORMATS},
+}
+STREAMS = tuple(SUBJECTS)
+WRITTEN = tuple(subject for one in FORMATS for subject in (one.changes, one.snapshot_pages, one.heartbeats))
 """Subjects that only the origin may write to."""
 
 HARMFUL = (
@@ -52,14 +60,13 @@ def region(hub: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 async def relay(hub: NatsServer) -> AsyncIterator[Client]:
-    """The origin, with something in both streams and a reader of each."""
+    """The origin, with something in each stream and a reader of it."""
     connection = await client.connect(hub.url, user="relay", password=PASSWORDS["RELAY_PASSWORD"])
     js = connection.jetstream(domain="hub")
     for stream in STREAMS:
-        await js.add_stream(name=stream, subjects=[stream.replace("-", ".") + (".>" if "snap" in stream else "")])
+        await js.add_stream(name=stream, subjects=SUBJECTS[stream])
         await js.add_consumer(stream, name="reader", durable_name="reader")
-    await js.publish(WRITTEN[0], b"a change")
-    await js.publish(WRITTEN[1], b"a page")
+        await js.publish(SUBJECTS[stream][0], b"a message")
     yield connection
     for stream in STREAMS:
         await js.delete_stream(stream)
@@ -87,6 +94,10 @@ async def attack(connection: Client, api: str) -> dict[str, str]:
     return answered
 
 
+async def heartbeats_at(connection: Client) -> list[Subscription]:
+    return [await connection.subscribe(one.heartbeats) for one in FORMATS]
+
+
 async def write(connection: Client) -> None:
     for subject in WRITTEN:
         await connection.publish(subject, b"forged")
@@ -99,12 +110,12 @@ async def quiet(_: Exception) -> None:
 
 @pytest.mark.parametrize("api", ["$JS.API", "$JS.hub.API"])
 async def test_an_edge_changes_nothing_at_the_hub(hub: NatsServer, relay: Client, api: str) -> None:
-    before, heard = await state_of(relay), await relay.subscribe("keywright.heartbeat")
+    before, heard = await state_of(relay), await heartbeats_at(relay)
     edge = await client.connect(hub.url, user="edge", password=PASSWORDS["EDGE_PASSWORD"], error_cb=quiet)
     try:
         assert await attack(edge, api) == {}
         await write(edge)
-        assert (await state_of(relay), heard.pending_msgs) == (before, 0)
+        assert (await state_of(relay), [one.pending_msgs for one in heard]) == (before, [0] * len(FORMATS))
     finally:
         await edge.close()
 
@@ -113,17 +124,18 @@ async def test_an_edge_changes_nothing_at_the_hub(hub: NatsServer, relay: Client
 async def test_a_region_that_was_taken_over_changes_nothing_at_the_hub(
     region: NatsServer, relay: Client, api: str
 ) -> None:
-    before, heard = await state_of(relay), await relay.subscribe("keywright.heartbeat")
+    before, heard = await state_of(relay), await heartbeats_at(relay)
     inside = await client.connect(region.url, user="intruder", password="intruder", error_cb=quiet)
     try:
         # `$JS.API` is the region's own; the hub's is reached by its domain.
         answered = await attack(inside, api)
         assert api == "$JS.API" or answered == {}
         await write(inside)
-        assert (await state_of(relay), heard.pending_msgs) == (before, 0)
+        assert (await state_of(relay), [one.pending_msgs for one in heard]) == (before, [0] * len(FORMATS))
         # And yet what an edge needs gets through.
-        info = await inside.request("$JS.hub.API.STREAM.INFO.keywright-changes", b"", timeout=2)
-        assert json.loads(info.data)["state"]["messages"] == 1
+        for stream in STREAMS:
+            info = await inside.request(f"$JS.hub.API.STREAM.INFO.{stream}", b"", timeout=2)
+            assert json.loads(info.data)["state"]["messages"] == 1
     finally:
         await inside.close()
 

@@ -147,6 +147,9 @@ def test_many_changes_are_packed_into_frames_that_are_read() -> None:
 def test_a_frame_stays_small_however_much_of_its_changes_has_to_be_escaped() -> None:
     quotes = ConsumerPut(1, "csmr_000000000000000000000000", 7, "my-consumer", json.dumps({"q": '"\\' * 2000}))
     key = KeyPut(bytes(32), 7, 12, "key_000000000000000000000000", None)
-    for change in (quotes, key):
+    long = json.dumps({"metadata": {"q": '"\\' * 2000}})
+    scoped = replace(quotes, metadata="{}", powers=long)
+    many = BucketPut(7, "bckt_1", "my-bucket", None, {}, None, ["a" * 100] * 50, ["scopes"])
+    for change in (quotes, key, replace(key, powers=long), scoped, many):
         for part in frames.pack([change] * 5000):
             assert sum(len(encode(one).encode()) for one in part) <= 2 * frames.BODY_BYTES + len(encode(change))

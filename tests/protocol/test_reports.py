@@ -20,6 +20,7 @@ DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
 SIGNER = ReportSigner(DIGESTER)
 SAMPLE = Path(__file__).parent / "samples" / "report-1.bin"
 SAMPLE_2, SAMPLE_3 = SAMPLE.with_name("report-2.bin"), SAMPLE.with_name("report-3.bin")
+SAMPLE_4 = SAMPLE.with_name("report-4.bin")
 REPORT = Report(
     "dply_1", "0123456789abcdef", "fedcba9876543210", 3, "edge-1", "eu-north", "0.1.0", EdgeState.SYNCED,
     1_800_000_000_000, Cursor(42, "00112233aabbccdd", 1_800_000_000_123), 250,
@@ -28,6 +29,7 @@ REPORT = Report(
 
 LEASED = replace(REPORT, refuses_after=60_000, is_leased=True)
 WRONG_CLOCK = replace(LEASED, clock_offset=-2_400_000)
+READS_3 = replace(WRONG_CLOCK, feed_format=3)
 
 
 def signed(row: Any, magic: bytes = b"kwr1") -> bytes:
@@ -57,6 +59,29 @@ def test_how_far_a_clock_is_off_is_told_in_format_3_to_who_reads_that_and_read_b
     assert SIGNER.encode(LEASED, newest=3) == SAMPLE_2.read_bytes()
     assert SIGNER.decode(SAMPLE_3.read_bytes()) == WRONG_CLOCK
     assert SIGNER.encode(WRONG_CLOCK, newest=3) == SAMPLE_3.read_bytes()
+
+
+def test_what_an_edge_reads_of_the_feed_is_told_in_format_4_to_who_reads_that_and_read_back() -> None:
+    for report in (READS_3, replace(READS_3, clock_offset=None), replace(READS_3, is_format_unknown=True)):
+        assert SIGNER.encode(report, newest=4)[:4] == b"kwr4"
+        assert SIGNER.decode(SIGNER.encode(report, newest=4)) == report
+        assert SIGNER.decode(SIGNER.encode(report, newest=3)) == replace(
+            report, feed_format=None, is_format_unknown=False
+        )
+    assert SIGNER.decode(SAMPLE_4.read_bytes()) == READS_3
+    assert SIGNER.encode(READS_3, newest=4) == SAMPLE_4.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], [3], [3, None], [3, 1], [None, True], [True, True], ["3", True], [0, True], [-3, False], [1001, False],
+     [3, True, 1]],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("offset", [None, -40], ids=["clock-unknown", "clock-known"])
+def test_a_format_of_another_form_is_refused_though_it_is_signed(offset: int | None, more: list[Any]) -> None:
+    with pytest.raises(ReportError):
+        SIGNER.decode(signed([*astuple(LEASED)[:13], offset, *more], b"kwr4"))
 
 
 @pytest.mark.parametrize("more", [[], [None], [True], [1.5], ["1"], [10**15], [1, 1]], ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,13 @@ from keywright.protocol.snapshot_file import SnapshotFileError, SnapshotHead, Sn
 
 DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
 SAMPLE = Path(__file__).parent / "samples" / "snapshot-1.bin"
-HEAD = SnapshotHead("dply_1", "everything", Cursor(42, "0123456789abcdef", 1_790_000_000_000), 1_800_000_000_000)
+HEAD = SnapshotHead("dply_1", "everything", Cursor(42, "0123456789abcdef", 1_790_000_000_000), 1_800_000_000_000, 2)
+HEAD_3 = replace(HEAD, scope="everything/3", feed_format=3)
+POWERED: list[Change] = [
+    BucketPut(1, "bckt_" + "a" * 32, "my-bucket", "acct_1", {}, None, ("orders:*",), ("enabled", "scopes")),
+    ConsumerPut(2, "csmr_" + "b" * 24, 1, "one", "{}", '{"scopes":["orders:read"]}'),
+    KeyPut(bytes(range(32)), 1, 2, "key_" + "c" * 24, None, '{"enabled":false}'),
+]
 PAGES: list[list[Change]] = [
     [BucketPut(1, "bckt_" + "a" * 32, "my-bucket", "acct_1", {"acct_2": Access.VALIDATE})],
     [ConsumerPut(2, "csmr_" + "b" * 24, 1, "müller", '{"name":"línea\\n"}')],
@@ -45,6 +52,23 @@ def test_what_was_written_is_read_however_the_bytes_are_cut(size: int) -> None:
 
 def test_a_stored_sample_of_format_1_is_still_read_and_still_written() -> None:
     assert SAMPLE.read_bytes() == FILE
+
+
+def test_a_stored_sample_of_format_2_which_has_powers_is_read_and_written() -> None:
+    writer = SnapshotWriter(DIGESTER, HEAD_3, "random-text-of-a-file")
+    made = b"".join([writer.begin(), *writer.add(POWERED), writer.end()])
+    assert made.startswith(b"keywright snapshot 2 ")
+    assert read(made) == (HEAD_3, POWERED)
+    assert SAMPLE.with_name("snapshot-2.bin").read_bytes() == made
+
+
+@pytest.mark.parametrize(("head", "claimed"), [(HEAD, 2), (HEAD_3, 1)], ids=["newer", "older"])
+def test_a_file_whose_first_line_claims_another_format_than_its_rows_is_refused(
+    head: SnapshotHead, claimed: int
+) -> None:
+    data = b"".join(parts(head)).replace(b"snapshot %d " % (3 - claimed), b"snapshot %d " % claimed, 1)
+    with pytest.raises(SnapshotFileError, match="first line was changed"):
+        read(data)
 
 
 @pytest.mark.parametrize("bit", [1, 128])
@@ -77,7 +101,7 @@ def test_a_file_whose_parts_were_moved_left_out_or_repeated_is_refused(order: tu
 
 def test_parts_of_two_files_are_not_one_file() -> None:
     """An older file's page in the place of a newer one's would bring back a revoked key."""
-    older = parts(SnapshotHead("dply_1", "everything", NOWHERE, HEAD.made_at), "random-text-of-another")
+    older = parts(SnapshotHead("dply_1", "everything", NOWHERE, HEAD.made_at, 2), "random-text-of-another")
     for place in range(len(older)):
         made = parts()
         made[place] = older[place]
@@ -103,7 +127,7 @@ def test_a_file_that_claims_this_pepper_and_was_made_under_another_is_refused() 
         (b"PK\x03\x04 some archive\n", "not a snapshot"),
         (b"keywright snapshot of last week\n", "not a snapshot"),
         (b"x" * 10_000, "not a snapshot"),
-        (FILE.replace(b"snapshot 1 ", b"snapshot 2 ", 1), "format 2"),
+        (FILE.replace(b"snapshot 1 ", b"snapshot 3 ", 1), "has format 3; this version reads 1 and 2"),
     ],
     ids=["empty", "archive", "prose", "no-line", "newer"],
 )

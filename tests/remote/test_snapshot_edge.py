@@ -54,7 +54,7 @@ def test_a_file_made_beside_a_running_service_starts_an_edge_that_has_no_origin(
     verified = keywright("snapshot", "verify", str(file), data_dir=origin.data_dir)
     assert verified.returncode == 0
     shown = dict(line.split(maxsplit=1) for line in verified.stdout.splitlines())
-    assert (shown["scope"], shown["buckets"], shown["keys"]) == ("everything", "3", "1")
+    assert (shown["scope"], shown["buckets"], shown["keys"]) == ("everything/3", "3", "1")
 
     started.append(edge := FileEdge(tmp_path / "edge", origin, "--snapshot", str(file)).wait_until_ready())
     assert [edge.verdict(key["key"]) for key in (kept, ended, later)] == ["VALID", "UNKNOWN", "UNKNOWN"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import httpx2
 
 from keywright.nats.connection import Connection
 from keywright.nats.streams import Streams
+from keywright.nats.subjects import Subjects
+from keywright.protocol.feed_formats import NEWEST
 from support.postgres import free_port
 
 COMMAND = str(Path(sys.executable).with_name("nats-server"))
@@ -70,6 +73,16 @@ class NatsServer:
         self.kill()
 
 
+def older_hub(base: Path) -> NatsServer:
+    """A hub whose configuration tells nothing of the newer format of the feed."""
+    text = re.sub(r', "keywright\.\w+\.3"', "", (DEPLOY / "hub.conf").read_text()).replace(
+        "max_streams: 4", "max_streams: 2"
+    )
+    return NatsServer(
+        base, "\n".join(line for line in text.splitlines() if not re.search(r"-3\b|\.3\"", line)), PASSWORDS
+    )
+
+
 def hub(base: Path) -> NatsServer:
     return NatsServer(base, (DEPLOY / "hub.conf").read_text(), PASSWORDS)
 
@@ -78,6 +91,15 @@ def leaf(base: Path, region: str, hub_port: int) -> NatsServer:
     """`hub_port` is that of the hub for leaves, or of what stands before it."""
     url = f"nats-leaf://leaf:{PASSWORDS['LEAF_PASSWORD']}@127.0.0.1:{hub_port}"
     return NatsServer(base, (DEPLOY / "leaf.conf").read_text(), {**PASSWORDS, "REGION": region, "HUB_URL": url})
+
+
+SCOPE = Subjects("any", NEWEST).scope
+"""Of the frames there."""
+
+
+def subjects_of(connection: Connection) -> Subjects:
+    """The names of what edges of this version follow."""
+    return connection.subjects.in_format(NEWEST)
 
 
 def streams_of(connection: Connection) -> Streams:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key, state
 from keywright.nats.connection import Connection
-from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT
+from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT, Subjects
 from keywright.protocol.changes import Change, Cursor
+from keywright.protocol.feed_formats import NEWEST
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner
 from support.nats import streams_of
 
@@ -33,10 +34,15 @@ class ScriptedOrigin:
     history: int = 1
     damage: Damage = lambda data: data
     clock: Callable[[], float] = time.time
+    feed_format: int = NEWEST
+
+    @property
+    def subjects(self) -> Subjects:
+        return self.connection.subjects.in_format(self.feed_format)
 
     async def start(self) -> None:
         """The streams, a snapshot, and the stream of changes where it leads on."""
-        store, subjects = streams_of(self.connection), self.connection.subjects
+        store, subjects = streams_of(self.connection), self.subjects
         await store.create(subjects.changes_stream, [subjects.changes], 1)
         await store.create(subjects.snapshots_stream, [subjects.snapshot_pages, subjects.snapshot_ends], 1)
         await self.snapshot()
@@ -51,13 +57,13 @@ class ScriptedOrigin:
     async def put(self, follows: int, changes: Sequence[Change], alter: Alter = as_it_is) -> None:
         cursors = self.at(follows), self.at(follows + len(changes))
         frame = self._frame(FOR_CHANGES, *cursors, changes=changes)
-        subjects = self.connection.subjects
+        subjects = self.subjects
         await self._put(subjects.changes_stream, subjects.changes, self._encode(alter(frame)))
 
     async def snapshot(self, log: Sequence[Change] | None = None, alter: Alter = as_it_is) -> None:
         """Two pages and an end, of the record as it is or was."""
         log = self.log if log is None else log
-        cursor, puts, subjects = self.at(len(log)), state(log), self.connection.subjects
+        cursor, puts, subjects = self.at(len(log)), state(log), self.subjects
         nonce = f"{FOR_SNAPSHOT}{time.monotonic_ns()}"
         blank = self._frame(nonce, cursor, cursor)
         for number, part in enumerate((puts[:2], puts[2:])):
@@ -69,13 +75,13 @@ class ScriptedOrigin:
     async def heartbeat(self, alter: Alter = as_it_is) -> None:
         cursor = self.at(len(self.log))
         frame = alter(self._frame(FOR_HEARTBEATS, cursor, cursor))
-        await self.connection.publish(self.connection.subjects.heartbeats, self._encode(frame), self.pepper_check)
+        await self.connection.publish(self.subjects.heartbeats, self._encode(frame), self.pepper_check)
 
     def at(self, revision: int) -> Cursor:
         return at(revision, self.history)
 
     def _frame(self, nonce: str, follows: Cursor, cursor: Cursor, changes: Sequence[Change] = ()) -> Frame:
-        common = self.deployment, FrameKind.CHANGES, EVERYTHING, nonce, 0
+        common = self.deployment, FrameKind.CHANGES, self.subjects.scope, nonce, 0
         return Frame(*common, follows, cursor, cursor.revision, int(self.clock() * 1000), changes)
 
     def _encode(self, frame: Frame) -> bytes:

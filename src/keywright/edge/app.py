@@ -54,7 +54,7 @@ class EdgeApp:
         self._validate_api = validate_api
         self._validate_v2_api = validate_v2_api
         self._forward_auth = forward_auth
-        self._metrics = metrics
+        self.metrics = metrics
         others: dict[str, Endpoint] = {"/livez": health.livez, "/readyz": health.readyz, "/metrics": metrics}
         if jwks is not None:
             others["/.well-known/jwks.json"] = jwks
@@ -89,7 +89,7 @@ class EdgeApp:
 
     async def run(self, stop: asyncio.Event) -> None:
         """What goes on beside the requests, until `stop` is set: the counts are shared with the other workers."""
-        await self._metrics.run(stop)
+        await self.metrics.run(stop)
 
 
 def new_edge_app(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from keywright import __version__
 from keywright.domain.models import to_millis
+from keywright.protocol.feed_formats import NEWEST as FEED_FORMAT
 from keywright.protocol.reports import EdgeState, Report
 from keywright.runtime import atomic_file
 
@@ -57,6 +58,7 @@ class Identity:
         is_leased: bool = False,
         is_starting: bool | None = None,
         clock_offset_seconds: float | None = None,
+        is_format_unknown: bool = False,
     ) -> Report:
         """What this edge says of itself now. Without a cursor it is starting, unless it says otherwise: that it can't
         tell how far it is.
@@ -79,6 +81,8 @@ class Identity:
             refuses_after=None if refuses_after_seconds is None else math.ceil(refuses_after_seconds * 1000),
             is_leased=is_leased and refuses_after_seconds is not None,
             clock_offset=None if clock_offset_seconds is None else round(clock_offset_seconds * 1000),
+            feed_format=FEED_FORMAT,
+            is_format_unknown=is_format_unknown,
         )
 
     def goodbye(self, deployment_id: str, since: datetime) -> Report:

@@ -46,6 +46,11 @@ class Connection:
         self.clock = clock
         self._complaints = complaints
 
+    @property
+    def has_complaints(self) -> bool:
+        """Whether the broker refused something over it, which is told of whatever is asked next."""
+        return bool(self._complaints)
+
     async def publish(self, subject: str, data: bytes, pepper_check: str) -> None:
         """To whoever is subscribed now. Raises BrokerUnavailable."""
         with self.translating():

@@ -1,69 +1,84 @@
 """Owns what is kept at a broker under which names, and what a frame there must be made for.
 
-Two streams hold the feed. `PREFIX-changes` has the changes in order; each message is put there only behind the one
-that its writer read last, so it makes no difference how many write. `PREFIX-snapshots` has snapshots: pages, then an
-end, unbroken, because these messages, too, are put behind one another or not at all. Heartbeats and reports are
-published and not kept. What messages mean is known in origin/feed/nats_publisher.py and edge/sync/nats_feed.
+Two streams hold the feed of a format. `PREFIX-changes` has the changes in order; each message is put there only behind
+the one that its writer read last, so it makes no difference how many write. `PREFIX-snapshots` has snapshots: pages,
+then an end, unbroken, because these messages, too, are put behind one another or not at all. Those of format 2 have
+these names, as in the first release; those of a later one end in its number. Heartbeats and reports are published and
+not kept. What messages mean is known in origin/feed/nats_publisher.py and edge/sync/nats_feed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from keywright.protocol.feed_formats import OLDEST, scope_in
 from keywright.protocol.frames import Frame, FrameError, FrameSigner, FrameSplitter
 
 if TYPE_CHECKING:
     from keywright.nats.connection import Message
 
 EVERYTHING = "everything"
-"""The scope of every frame at a broker."""
+"""The scope of every frame of format 2 at a broker."""
 # A frame at a broker answers no request; its nonce says what it is for. A request's nonce never has a colon.
 FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT = "broker:changes", "broker:heartbeat", "broker:snapshot:"
 
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """The names of one deployment's streams and subjects."""
+    """The names of one deployment's streams and subjects for one format of the feed."""
 
     prefix: str
+    feed_format: int = OLDEST
+
+    def in_format(self, feed_format: int) -> Subjects:
+        return replace(self, feed_format=feed_format)
+
+    @property
+    def scope(self) -> str:
+        """Of every frame there."""
+        return scope_in(EVERYTHING, self.feed_format)
 
     @property
     def changes_stream(self) -> str:
-        return f"{self.prefix}-changes"
+        return self._ending(f"{self.prefix}-changes", "-")
 
     @property
     def snapshots_stream(self) -> str:
-        return f"{self.prefix}-snapshots"
+        return self._ending(f"{self.prefix}-snapshots", "-")
 
     @property
     def changes(self) -> str:
-        return f"{self.prefix}.changes"
+        return self._ending(f"{self.prefix}.changes", ".")
 
     @property
     def snapshot_pages(self) -> str:
-        return f"{self.prefix}.snapshots.page"
+        return self._ending(f"{self.prefix}.snapshots.page", ".")
 
     @property
     def snapshot_ends(self) -> str:
-        return f"{self.prefix}.snapshots.end"
+        return self._ending(f"{self.prefix}.snapshots.end", ".")
 
     @property
     def heartbeats(self) -> str:
-        return f"{self.prefix}.heartbeat"
+        return self._ending(f"{self.prefix}.heartbeat", ".")
 
     @property
     def reports(self) -> str:
+        """The same for every format: reports have formats of their own."""
         return f"{self.prefix}.reports"
 
+    def _ending(self, name: str, joint: str) -> str:
+        return name if self.feed_format == OLDEST else f"{name}{joint}{self.feed_format}"
 
-def frame_in(message: Message, signer: FrameSigner, purpose: str) -> Frame:
+
+def frame_in(message: Message, signer: FrameSigner, purpose: str, scope: str = EVERYTHING) -> Frame:
     """The one frame that a message is, made for what its subject is for. Raises FrameError."""
     splitter = FrameSplitter()
     frames = list(splitter.feed(message.data))
     if len(frames) != 1 or not splitter.is_empty:
         raise FrameError("the message is not one frame")
     frame = signer.decode(frames[0])
-    if not frame.nonce.startswith(purpose) or frame.scope != EVERYTHING:
+    if not frame.nonce.startswith(purpose) or frame.scope != scope:
         raise FrameError("the frame was made for something else")
     return frame

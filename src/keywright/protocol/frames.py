@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from keywright.domain.keyformat import Digester
-from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, decode_all, encode
+from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, KeyPut, decode_all, encode
 
 FORMAT_VERSION = 2
 """Goes up when an older reader could misunderstand a frame. Format 1 had revisions without stamps."""
@@ -27,6 +28,7 @@ BODY_BYTES = 256 * 1024
 """A frame takes no more changes once its body has this length."""
 
 _MAGIC = b"kwf%d" % FORMAT_VERSION
+_ANY_MAGIC = re.compile(rb"kwf[0-9]")
 _LENGTH_BYTES = 4
 _MAC_BYTES = 32
 _HEAD_BYTES = len(_MAGIC) + _MAC_BYTES
@@ -36,6 +38,10 @@ _KEY_LABEL = "keywright feed frames\x00 1"
 
 class FrameError(ValueError):
     """Not a frame that the origin made for this request; the message says what is wrong with it."""
+
+
+class FormatUnknown(FrameError):
+    """What the origin made is of a format that this version does not read."""
 
 
 class FrameKind(StrEnum):
@@ -89,7 +95,8 @@ class FrameSigner:
     def decode(self, data: bytes) -> Frame:
         """The frame behind its length. Raises FrameError."""
         if data[: len(_MAGIC)] != _MAGIC:
-            raise FrameError(f"not a frame of format {FORMAT_VERSION}: origin and edge are of different versions")
+            told = f"not a frame of format {FORMAT_VERSION}: origin and edge are of different versions"
+            raise FormatUnknown(told) if _ANY_MAGIC.match(data) else FrameError(told)
         signed = data[_HEAD_BYTES:]
         if not hmac.compare_digest(data[len(_MAGIC) : _HEAD_BYTES], self._mac(signed)):
             raise FrameError("the frame was not made by the origin, or was changed on its way")
@@ -101,8 +108,10 @@ class FrameSigner:
                     int(number), list(follows), list(cursor), int(newest), int(time),
                 ] if not any(isinstance(count, bool) for count in (number, newest, time)):  # fmt: skip
                     places = _cursor(follows), _cursor(cursor)
-                    changes = decode_all(lines)
+                    changes = _decode_all(lines)
                     return Frame(deployment, FrameKind(kind), scope, nonce, number, *places, newest, time, changes)
+        except FormatUnknown:
+            raise
         except (ValueError, RecursionError) as error:
             raise FrameError(f"the frame can't be read: {error}") from None
         raise FrameError("the frame can't be read: its head is of another shape")
@@ -154,11 +163,23 @@ def pack(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
 def _estimate(change: Change) -> int:
     """About the bytes of a change as it is encoded; no less than half of them, if all of its metadata is escaped."""
     match change:
+        case KeyPut(powers=str(powers)):
+            return 150 + len(powers.encode())
         case ConsumerPut():
-            return 100 + len(change.name) + len(change.metadata.encode())
+            return 100 + len(change.name) + len(change.metadata.encode()) + len((change.powers or "").encode())
         case BucketPut():
-            return 200 + 60 * len(change.grants)
+            named = sum(len(name) + 3 for name in (*change.default_scopes, *change.features))
+            return 200 + 60 * len(change.grants) + named
     return 150
+
+
+def _decode_all(lines: Sequence[str]) -> list[Change]:
+    """Raises FormatUnknown: the origin's MAC was found to be good, so no line was spoilt on its way."""
+    try:
+        return decode_all(lines)
+    except ValueError as error:
+        told = f"the frame can't be read: {error}; origin and edge are of different versions"
+        raise FormatUnknown(told) from None
 
 
 def _cursor(values: list[object]) -> Cursor:

@@ -6,8 +6,9 @@ say for an edge that it has applied what it has not. `start` and `number` tell a
 
 Written: `kwr1`, the MAC (32 bytes), a JSON array in one line. Names are short and plain, because they are shown in
 headers, logs and tables; what is anything else is refused with ReportError, never guessed at. What format 1 has no
-place for, an edge that stops or that promises to refuse, is written as format 2; how far its clock is off, as format 3,
-and only to an origin that has said that it reads that. All else still is format 1.
+place for, an edge that stops or that promises to refuse, is written as format 2; how far its clock is off, as format 3;
+which format of the feed it reads, and that it can't read what it follows, as format 4. These two are for an origin that
+has said that it reads them. All else still is format 1.
 
 The origin's answer tells its time, under a MAC for that very report: `sign_time` and `read_time`.
 """
@@ -25,15 +26,18 @@ from enum import StrEnum
 from keywright.domain.keyformat import Digester
 from keywright.protocol.changes import Cursor
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Goes up when an older reader could misunderstand a report. All are read, and 1 is written where it says it all."""
 MAX_BYTES = 1024
 
 _FIRST_MAGIC = b"kwr1"
 _SECOND_MAGIC = b"kwr2"
+_THIRD_MAGIC = b"kwr3"
 _MAGIC = b"kwr%d" % FORMAT_VERSION
 _HEAD_BYTES = len(_MAGIC) + 32
-_FIRST_FIELDS, _SECOND_FIELDS = 11, 13
+_FIRST_FIELDS, _SECOND_FIELDS, _THIRD_FIELDS = 11, 13, 14
+_THIRD = 3
+_NEWEST_FEED = 1000
 # A NUL and spaces: no API key, not even a custom one, can have this text and so this digest.
 _KEY_LABEL = "keywright edge reports\x00 1"
 _TIME_LABEL = b"time"
@@ -88,6 +92,10 @@ class Report:
     """Whether that is its own setting, whatever its buckets say."""
     clock_offset: int | None = None
     """How many milliseconds its clock is ahead of the origin's, negative if behind; None while it does not know."""
+    feed_format: int | None = None
+    """The newest format of the feed that it reads; None where it does not say: of a version before that counted."""
+    is_format_unknown: bool = False
+    """Whether it follows nothing because what the record says is of a format that it does not read."""
 
     @property
     def revision(self) -> int | None:
@@ -104,8 +112,10 @@ class ReportSigner:
         """In no newer format than `newest`; what that has no place for is left out."""
         row = astuple(report)
         is_plain = report.refuses_after is None and not report.is_leased and report.state is not EdgeState.GONE
-        if newest >= FORMAT_VERSION and report.clock_offset is not None:
+        if newest >= FORMAT_VERSION and report.feed_format is not None:
             magic = _MAGIC
+        elif newest >= _THIRD and report.clock_offset is not None:
+            magic, row = _THIRD_MAGIC, row[:_THIRD_FIELDS]
         else:
             magic, row = (_FIRST_MAGIC, row[:_FIRST_FIELDS]) if is_plain else (_SECOND_MAGIC, row[:_SECOND_FIELDS])
         signed = json.dumps(row, separators=(",", ":")).encode()
@@ -153,6 +163,17 @@ def is_edge_name(text: str) -> bool:
 def edge_name_of(host: str) -> str:
     """The name of a host, as far as an edge can have it."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", host)[:64] or "edge"
+
+
+def _checked_fourth(row: object) -> Report:
+    """A row of format 4: one of format 3, whose clock need not be known, and what of the feed the edge can read."""
+    match row:
+        case [*second, int() | None as offset, int(feed_format), bool(is_unknown)] if type(feed_format) is int:
+            if not 1 <= feed_format <= _NEWEST_FEED:
+                raise ReportError("the report holds a number that can't be")
+            report = _checked_second(second) if offset is None else _checked_third([*second, offset])
+            return replace(report, feed_format=feed_format, is_format_unknown=is_unknown)
+    raise ReportError("the report is of another shape")
 
 
 def _checked_third(row: object) -> Report:
@@ -214,5 +235,6 @@ def _cursor(row: list[object]) -> Cursor:
 _READERS: Mapping[bytes, Callable[[object], Report]] = {
     _FIRST_MAGIC: _checked,
     _SECOND_MAGIC: _checked_second,
-    _MAGIC: _checked_third,
+    _THIRD_MAGIC: _checked_third,
+    _MAGIC: _checked_fourth,
 }

@@ -16,10 +16,15 @@ from dataclasses import dataclass
 
 from keywright.domain.keyformat import Digester
 from keywright.protocol.changes import NOWHERE, Change, Cursor
-from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter, pack
+from keywright.protocol.feed_formats import NEWEST, OLDEST
+from keywright.protocol.frames import FormatUnknown, Frame, FrameError, FrameKind, FrameSigner, FrameSplitter, pack
 
-FORMAT_VERSION = 1
-"""Goes up when an older reader could misunderstand a file."""
+FORMAT_VERSION = 2
+"""Goes up when an older reader could misunderstand a file, or refuses its rows. Format 1 has those of the feed's format
+2; it is still read, and written for those who read no other.
+"""
+_FILE_FORMATS = {OLDEST: 1, NEWEST: FORMAT_VERSION}
+"""The format of a file by that of its rows."""
 
 TITLE = b"keywright snapshot "
 _LINE_BYTES = 64
@@ -34,12 +39,16 @@ class SnapshotFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHead:
-    """What a file is of. `scope` stands for what it shows of the record; `made_at` is in milliseconds since 1970."""
+    """What a file is of. `scope` stands for what it shows of the record; `made_at` is in milliseconds since 1970.
+
+    `feed_format` is that of its rows (feed_formats.py).
+    """
 
     deployment_id: str
     scope: str
     cursor: Cursor
     made_at: int
+    feed_format: int = NEWEST
 
 
 class SnapshotWriter:
@@ -53,7 +62,7 @@ class SnapshotWriter:
         self._number = 0
 
     def begin(self) -> bytes:
-        return _first_line(self._pepper_check) + self._frame(FrameKind.PAGE)
+        return _first_line(self._pepper_check, self._head.feed_format) + self._frame(FrameKind.PAGE)
 
     def add(self, page: Sequence[Change]) -> Iterator[bytes]:
         for part in pack(page):
@@ -87,15 +96,17 @@ class SnapshotReader:
         self._signer = FrameSigner(digester)
         self._pieces = pieces
         self._splitter = FrameSplitter()
-        rest = self._after_first_line(digester.pepper_check())
+        feed_format, rest = self._after_first_line(digester.pepper_check())
         self._frames = self._split(rest)
         first = next(self._frames, None)
         if first is None or first.kind is not FrameKind.PAGE or first.number != 0:
             raise SnapshotFileError("the file does not begin as a snapshot does")
         if not first.nonce.startswith(_NONCE_PREFIX):
             raise SnapshotFileError("the file holds an origin's answer, which is no snapshot file")
+        if (first.scope.partition("/")[2] or str(OLDEST)) != str(feed_format):
+            raise SnapshotFileError("the file's first line was changed: its rows are of another format")
         self._first = first
-        self.head = SnapshotHead(first.deployment_id, first.scope, first.cursor, first.time)
+        self.head = SnapshotHead(first.deployment_id, first.scope, first.cursor, first.time, feed_format)
 
     def pages(self) -> Iterator[Sequence[Change]]:
         """Every page. When this ends, and not before, the file was whole."""
@@ -113,19 +124,21 @@ class SnapshotReader:
             yield frame.changes
         raise SnapshotFileError("the file is cut short")
 
-    def _after_first_line(self, pepper_check: str) -> bytes:
+    def _after_first_line(self, pepper_check: str) -> tuple[int, bytes]:
+        """The format of the rows, and what follows the line."""
         data = b""
         while b"\n" not in data and len(data) < _LINE_BYTES and (piece := next(self._pieces, None)) is not None:
             data += piece
         line, _, rest = data.partition(b"\n")
-        expected = _first_line(pepper_check)
-        if line + b"\n" == expected:
-            return rest
+        for feed_format in _FILE_FORMATS:
+            if line + b"\n" == _first_line(pepper_check, feed_format):
+                return feed_format, rest
         format_, _, _ = line.removeprefix(TITLE).partition(b" ")
         if not line.startswith(TITLE) or len(line) >= _LINE_BYTES or not format_.isdigit():
             raise SnapshotFileError("the file is not a snapshot of Keywright")
-        if format_ != b"%d" % FORMAT_VERSION:
-            raise SnapshotFileError(f"the file has format {int(format_)}; this version reads {FORMAT_VERSION}")
+        if int(format_) not in _FILE_FORMATS.values():
+            read = " and ".join(map(str, _FILE_FORMATS.values()))
+            raise SnapshotFileError(f"the file has format {int(format_)}; this version reads {read}")
         raise SnapshotFileError("the snapshot was made under another pepper: no key in it could be recognised")
 
     def _split(self, data: bytes) -> Iterator[Frame]:
@@ -135,9 +148,11 @@ class SnapshotReader:
                 for raw in self._splitter.feed(piece):
                     yield self._signer.decode(raw)
                 piece = next(self._pieces, None)
+        except FormatUnknown as error:
+            raise SnapshotFileError(f"the file is of a later version: {error}") from error
         except FrameError as error:
             raise SnapshotFileError(f"the file is damaged, or was changed: {error}") from error
 
 
-def _first_line(pepper_check: str) -> bytes:
-    return b"%b%d %b\n" % (TITLE, FORMAT_VERSION, pepper_check.encode())
+def _first_line(pepper_check: str, feed_format: int) -> bytes:
+    return b"%b%d %b\n" % (TITLE, _FILE_FORMATS[feed_format], pepper_check.encode())

@@ -110,11 +110,13 @@ def _check_private(settings: OriginSettings) -> None:
         raise StartError(str(error)) from None
 
 
-def export_snapshot(settings: OriginSettings, path: Path, token_id: str | None, progress: Callable[[int], None]) -> int:
+def export_snapshot(
+    settings: OriginSettings, path: Path, token_id: str | None, progress: Callable[[int], None], feed_format: int
+) -> int:
     """Writes the record to a snapshot file; how many records that are. Raises StartError."""
     _start_logs(settings)
     _check_private(settings)
-    return asyncio.run(snapshots.export(settings, path, token_id, progress))
+    return asyncio.run(snapshots.export(settings, path, token_id, progress, feed_format=feed_format))
 
 
 def _start_logs(settings: OriginSettings) -> None:

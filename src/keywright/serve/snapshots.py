@@ -14,6 +14,7 @@ from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import scope_filter
 from keywright.origin.feed.scope_filter import ScopeFilter
 from keywright.origin.keys import store as key_rows
+from keywright.protocol import feed_formats
 from keywright.protocol.snapshot_file import TITLE, SnapshotHead, SnapshotWriter
 from keywright.runtime import atomic_file
 from keywright.runtime.server import StartError
@@ -24,11 +25,19 @@ from keywright.serve.key_files import KeyFileError
 EVERYTHING = Grantee("", Permissions(), is_root=True)
 
 
-async def export(settings: OriginSettings, path: Path, token_id: str | None, progress: Callable[[int], None]) -> int:
+async def export(
+    settings: OriginSettings,
+    path: Path,
+    token_id: str | None,
+    progress: Callable[[int], None],
+    *,
+    feed_format: int = feed_formats.NEWEST,
+) -> int:
     """Writes the record as of now to a file; how many records that are. Beside running traffic. Raises StartError.
 
     With `token_id` it holds what the management key of this id may see, and an edge that has that key follows on from
-    it. `progress` is told now and then how many records have been written.
+    it. `progress` is told now and then how many records have been written. An edge that reads an older `feed_format`
+    takes none but that.
     """
     _check_place(path)
     try:
@@ -44,7 +53,8 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
                 "the pepper is not the one that this deployment was made with: no edge would take the file"
             )
         grantee = EVERYTHING if token_id is None else await _grantee_of(tx, token_id)
-        head = SnapshotHead(deployment.id, scope_filter.scope_id(grantee), deployment.head, time.time_ns() // 1_000_000)
+        shown = feed_formats.scope_in(scope_filter.scope_id(grantee), feed_format)
+        head = SnapshotHead(deployment.id, shown, deployment.head, time.time_ns() // 1_000_000, feed_format)
         writer = SnapshotWriter(digester, head, secrets.token_urlsafe(24))
         scope = ScopeFilter(grantee)
         count = 0
@@ -52,7 +62,8 @@ async def export(settings: OriginSettings, path: Path, token_id: str | None, pro
             with atomic_file.replacing(path) as file:
                 file.write(writer.begin())
                 async for page in stream_snapshot(tx):
-                    seen = [shown for put in page if (shown := scope.view(put)) is not None]
+                    viewed = (scope.view(put) for put in page)
+                    seen = feed_formats.puts_in((put for put in viewed if put is not None), feed_format)
                     for part in writer.add(seen):
                         file.write(part)
                     count += len(seen)

@@ -55,7 +55,7 @@ from keywright.serve import deployment_id
 from keywright.serve.first_start import make_dependencies
 
 if TYPE_CHECKING:
-    from keywright.origin.feed.nats_publisher import NatsPublisher
+    from keywright.origin.feed.nats_publisher import NatsPublishers
 
 log = logging.getLogger("keywright.serve")
 
@@ -199,13 +199,12 @@ class ServeWorker:
             ),
             clock,
         )
-        self._publisher: NatsPublisher | None = None
+        self._publisher: NatsPublishers | None = None
         if settings.broker is not None:
-            from keywright.origin.feed.nats_publisher import NatsPublisher  # Loads the broker's client.
+            from keywright.origin.feed.nats_publisher import NatsPublishers  # Loads the broker's client.
 
             tail, digester = self._origin.state.feed.tail, dependencies.digester
-            changes = settings.snapshot_changes
-            self._publisher = NatsPublisher(
+            self._publisher = NatsPublishers(
                 tail,
                 self._database,
                 digester,
@@ -213,9 +212,11 @@ class ServeWorker:
                 self._edges.acknowledge,
                 clock,
                 random.uniform,
-                snapshot_changes=changes,
+                formats=settings.feed_formats,
+                snapshot_changes=settings.snapshot_changes,
             )
-            self._edge.health.list_warnings = self._publisher.list_warnings
+        self._edge.health.list_warnings = self._list_warnings
+        self._edge.metrics.list_old_readers = self._edges.list_old_readers
         self._grpc = None
         if settings.grpc_port:
             self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
@@ -299,6 +300,13 @@ class ServeWorker:
             since=sync_loop.since,
             lag_seconds=sync_loop.lag_seconds,
         )
+
+    def _list_warnings(self) -> list[str]:
+        """What an operator should know of the broker and of the edges that report here."""
+        at_broker = [] if self._publisher is None else self._publisher.list_warnings()
+        old = self._edges.list_old_readers()
+        told = f"these edges read an older format of the feed, and refuse keys with powers: {', '.join(old)}"
+        return [*at_broker, told] if old else at_broker
 
     def _stop_answers(self) -> None:
         """End what would answer for long: streams of the feed, and writes that wait for edges."""

@@ -29,6 +29,14 @@ async def test_readiness_says_why_a_replica_is_not_in_step() -> None:
     assert (told["synced"], told["reason"], told["lag_seconds"]) == (False, "OSError: no route", None)
 
 
+async def test_readiness_says_apart_that_a_format_is_not_read() -> None:
+    status = Status()
+    assert "format_unknown" not in (await call(Health(status).readyz, "GET", "/readyz")).json()
+    status.is_synced, status.is_format_unknown, status.reason = False, True, "OtherFormat: of a later version"
+    told = (await call(Health(status).readyz, "GET", "/readyz")).json()
+    assert (told["format_unknown"], told["reason"]) == (True, "OtherFormat: of a later version")
+
+
 async def test_readiness_tells_of_a_haproxy_that_is_behind() -> None:
     status = Status()
     status.mirror = MirrorStatus(

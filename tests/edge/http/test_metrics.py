@@ -28,6 +28,20 @@ ASK = json.dumps({"key": VALID}).encode()
 BEARER = [(b"authorization", b"Bearer " + VALID.encode())]
 
 
+async def test_metrics_tell_who_reads_no_newer_format(replica: Replica) -> None:
+    status = Status()
+    app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), status)
+    text = (await call(app, "GET", "/metrics")).body.decode()
+    assert "keywright_replica_format_unknown 0.0" in text
+    assert "keywright_edge_reads_older_format" not in text
+    status.is_format_unknown = True
+    app.metrics.list_old_readers = lambda: ["edge-oslo", "edge-lima"]
+    text = (await call(app, "GET", "/metrics")).body.decode()
+    assert "keywright_replica_format_unknown 1.0" in text
+    for name in ("edge-oslo", "edge-lima"):
+        assert f'keywright_edge_reads_older_format{{edge="{name}"}} 1.0' in text
+
+
 async def test_metrics_count_validations_by_endpoint_and_verdict(replica: Replica) -> None:
     fill(replica)
     app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), Status())

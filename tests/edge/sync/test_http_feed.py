@@ -22,6 +22,7 @@ from keywright.protocol.changes import Change, ConsumerDelete, Cursor
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner
 from keywright.runtime.clock import Clock
 from support.sync import new_sync_loop
+from support.waiting import until
 
 SIGNER = FrameSigner(DIGESTER)
 LOG: list[Change] = [bucket(1, "my-bucket"), consumer(1, 1), key("zpka_secret-1", 1, 1), key("zpka_secret-2", 1, 1)]
@@ -41,6 +42,8 @@ class ScriptedOrigin:
     alter: Callable[[Frame], Frame] = lambda frame: frame
     damage: Callable[[bytes], bytes] = lambda data: data
     requests: list[str] = field(default_factory=list)
+    formats: set[str] = field(default_factory=set)
+    """What requests named as the newest format that is read."""
     ends_at_once: bool = False
     port: int = 0
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -54,6 +57,9 @@ class ScriptedOrigin:
         nonce = next(
             line.split(": ")[1] for line in request.split("\r\n") if line.lower().startswith("keywright-nonce")
         )
+        self.formats |= {
+            line.split(": ")[1] for line in request.split("\r\n") if line.lower().startswith("keywright-feed-format")
+        }
         check = "" if self.pepper_check is None else f"keywright-pepper-check: {self.pepper_check}\r\n"
         writer.write(f"HTTP/1.1 {status} Answer\r\n{check}connection: close\r\n\r\n".encode())
         if status == 200:
@@ -121,7 +127,7 @@ async def test_an_edge_takes_a_snapshot_then_changes_and_is_in_step(
     before = Clock().elapsed()
     await sync_loop.sync_now()
     assert replica.records() == state(origin.log)
-    assert replica.deployment_id == "dply_1/everything"
+    assert (replica.deployment_id, origin.formats) == ("dply_1/everything", {"3"})
     assert (sync_loop.revision, sync_loop.is_synced, sync_loop.reason) == (4, True, None)
     assert sync_loop.lag_seconds <= Clock().elapsed() - before
     await break_off(origin, feed)
@@ -142,6 +148,64 @@ ALTERED: dict[str, dict[str, Any]] = {
     "a-revision-without-its-change": {"cursor": at(9)},
     "a-head-in-the-past": {"head": 1},
 }
+
+
+async def test_an_edge_that_moves_between_origins_of_two_formats_fills_its_replica_anew_and_is_never_set_back(
+    origin: ScriptedOrigin, replica: Replica, feed: HttpFeed, sync_loop: SyncLoop
+) -> None:
+    await sync_loop.sync_now()
+    origin.scope = "everything/3"
+    origin.log.append(ConsumerDelete(1))
+    await break_off(origin, feed)
+    with pytest.raises(Untrusted):
+        await sync_loop.sync_now()
+    await sync_loop.sync_now()
+    assert (replica.deployment_id, replica.records()) == ("dply_1/everything/3", state(origin.log))
+    # The one of before is beside a database that is behind.
+    origin.scope = "everything"
+    origin.log.pop()
+    await break_off(origin, feed)
+    for _ in range(3):
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            await sync_loop.sync_now()
+    assert isinstance(caught.value, RecordBehind)
+    assert (replica.deployment_id, replica.revision) == ("dply_1/everything/3", 5)
+
+
+UNREAD: dict[str, Callable[[bytes], bytes]] = {
+    "frames-of-another-format": lambda data: data.replace(b"kwf2", b"kwf9"),
+    "a-kind-of-row-that-is-new": lambda data: resigned(data, b'["-consumer",1]', b'["grant9",1]'),
+}
+
+
+def resigned(data: bytes, old: bytes, new: bytes) -> bytes:
+    """A frame with another row, as an origin would make it that knows of such ones."""
+    signed = data[4 + 4 + 32 :].replace(old, new)
+    mac = SIGNER._mac(signed)
+    return b"%b%b%b%b" % ((4 + 32 + len(signed)).to_bytes(4, "big"), b"kwf2", mac, signed)
+
+
+@pytest.mark.parametrize("damage", UNREAD.values(), ids=UNREAD)
+async def test_a_format_that_is_not_read_is_a_reason_of_its_own_and_ends_with_it(
+    origin: ScriptedOrigin, replica: Replica, feed: HttpFeed, sync_loop: SyncLoop, damage: Callable[[bytes], bytes]
+) -> None:
+    await sync_loop.sync_now()
+    stop = asyncio.Event()
+    running = asyncio.create_task(sync_loop.run(stop))
+    assert not sync_loop.is_format_unknown
+    origin.damage = damage
+    await break_off(origin, feed)
+    origin.log.append(ConsumerDelete(1))
+    await until(lambda: sync_loop.is_format_unknown)
+    assert sync_loop.reason is not None
+    assert sync_loop.reason.startswith("OtherFormat: ")
+    assert "different versions" in sync_loop.reason
+    assert replica.revision == 4
+    origin.damage = lambda data: data
+    await until(lambda: sync_loop.is_synced and replica.revision == 5)
+    assert (sync_loop.is_format_unknown, sync_loop.reason) == (False, None)
+    stop.set()
+    await running
 
 
 @pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)

@@ -18,6 +18,7 @@ from keywright.edge.sync.nats_feed import NatsFeed, session
 from keywright.nats.connection import Connection, connect
 from keywright.nats.subjects import FOR_CHANGES
 from keywright.protocol.changes import ConsumerDelete
+from support.nats import subjects_of
 from support.scripted_broker import SIGNER, ScriptedOrigin
 from support.sync import new_sync_loop
 from support.waiting import until
@@ -29,11 +30,11 @@ Send = Callable[[ScriptedOrigin, int], Awaitable[None]]
 
 
 async def _bytes(origin: ScriptedOrigin, number: int) -> None:
-    await origin.connection.publish(origin.connection.subjects.heartbeats, b"junk %d" % number, origin.pepper_check)
+    await origin.connection.publish(origin.subjects.heartbeats, b"junk %d" % number, origin.pepper_check)
 
 
 async def _other_pepper(origin: ScriptedOrigin, _: int) -> None:
-    await origin.connection.publish(origin.connection.subjects.heartbeats, b"", "of another pepper")
+    await origin.connection.publish(origin.subjects.heartbeats, b"", "of another pepper")
 
 
 async def _other_use(origin: ScriptedOrigin, _: int) -> None:
@@ -52,11 +53,11 @@ async def _change(origin: ScriptedOrigin, number: int) -> None:
     """As a consumer would deliver it that was created with the heartbeats' subject."""
     at = origin.at(number % 4)
     frame = origin._frame(FOR_CHANGES, at, at)
-    await origin.connection.publish(origin.connection.subjects.heartbeats, SIGNER.encode(frame), origin.pepper_check)
+    await origin.connection.publish(origin.subjects.heartbeats, SIGNER.encode(frame), origin.pepper_check)
 
 
 async def _change_bytes(origin: ScriptedOrigin, number: int) -> None:
-    subjects = origin.connection.subjects
+    subjects = origin.subjects
     await origin._put(subjects.changes_stream, subjects.changes, b"junk %d" % number)
 
 
@@ -172,7 +173,7 @@ async def test_changes_that_lead_on_from_nowhere_cost_growing_pauses_and_few_con
 
 
 async def consumers(connection: Connection) -> list[ConsumerInfo]:
-    return list(await connection.client.jetstream().consumers_info(connection.subjects.changes_stream))
+    return list(await connection.client.jetstream().consumers_info(subjects_of(connection).changes_stream))
 
 
 def count_connections(monkeypatch: pytest.MonkeyPatch) -> list[None]:

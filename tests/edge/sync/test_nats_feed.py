@@ -88,7 +88,7 @@ async def test_an_edge_begins_with_the_broker_alone_and_is_in_step_once_it_hears
     await origin.commit(ConsumerDelete(1))
     await catch_up_unheard(sync_loop)
     assert isinstance(feed, LiveFeed)
-    assert (replica.records(), replica.revision, replica.deployment_id) == (state(origin.log), 5, "dply_1/everything")
+    assert (replica.records(), replica.revision, replica.deployment_id) == (state(origin.log), 5, "dply_1/everything/3")
     assert (sync_loop.is_synced, feed.synced_at) == (False, None)
     before = Clock().elapsed()
     await bring_in_step(origin, sync_loop)
@@ -351,7 +351,7 @@ async def test_a_cursor_that_is_older_than_the_kept_changes_takes_the_snapshot(
     for number in range(5, 9):
         await origin.commit(key(f"zpka_secret-{number}", 1, 1))
     await origin.snapshot()
-    store, subjects = streams_of(origin.connection), origin.connection.subjects
+    store, subjects = streams_of(origin.connection), origin.subjects
     await store.purge(subjects.changes_stream, (await store.bounds(subjects.changes_stream)).last)
     await origin.commit(ConsumerDelete(1))
     with pytest.raises(SnapshotNeeded):
@@ -407,7 +407,7 @@ async def test_changes_that_do_not_lead_on_from_the_newest_snapshot_are_not_begu
     origin: ScriptedOrigin, replica: Replica, feed: NatsFeed, options: NatsOptions
 ) -> None:
     await origin.commit(ConsumerDelete(1))
-    store, subjects = streams_of(origin.connection), origin.connection.subjects
+    store, subjects = streams_of(origin.connection), origin.subjects
     await origin.commit(key("zpka_made-later", 1, 1))
     await store.purge(subjects.changes_stream, (await store.bounds(subjects.changes_stream)).last)
     await feed.deployment_id()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync import snapshot_file_loader
-from keywright.protocol.changes import Change, Cursor
+from keywright.protocol.changes import Change, Cursor, KeyPut
 from keywright.protocol.snapshot_file import SnapshotFileError, SnapshotHead, SnapshotWriter
 from keywright.runtime.clock import Clock
 from support.clock import FakeClock
@@ -24,7 +25,7 @@ NEWER = [*RECORDS, key("zpka_secret-2", 1, 1)]
 def file(tmp_path: Path) -> Path:
     """A file of revision 10 with one key."""
     writer = SnapshotWriter(
-        DIGESTER, SnapshotHead("dply_1", "everything", at(10), 1_800_000_000_000), "some-random-text"
+        DIGESTER, SnapshotHead("dply_1", "everything", at(10), 1_800_000_000_000, 2), "some-random-text"
     )
     path = tmp_path / "edge.snapshot"
     path.write_bytes(b"".join([writer.begin(), *writer.add(RECORDS), writer.end()]))
@@ -101,6 +102,18 @@ def test_a_machine_whose_clock_is_behind_the_file_goes_by_the_file(file: Path, r
 def test_what_a_file_holds_is_counted(file: Path) -> None:
     found = snapshot_file_loader.examine(file, DIGESTER)
     assert (found.head.cursor, found.buckets, found.consumers, found.keys) == (at(10), 1, 1, 1)
+
+
+def test_what_has_powers_is_counted_and_loaded(tmp_path: Path, replica: Replica) -> None:
+    powered = [replace(one, powers='{"enabled":false}') if isinstance(one, KeyPut) else one for one in NEWER]
+    head = SnapshotHead("dply_1", "everything/3", at(10), 1_800_000_000_000)
+    writer = SnapshotWriter(DIGESTER, head, "some-random-text")
+    path = tmp_path / "edge.snapshot"
+    path.write_bytes(b"".join([writer.begin(), *writer.add(powered), writer.end()]))
+    found = snapshot_file_loader.examine(path, DIGESTER)
+    assert (found.consumers, found.keys, found.with_powers) == (1, 2, 2)
+    snapshot_file_loader.load(path, DIGESTER, replica, SyncClock(None, Clock()), OriginClock(None, Clock()))
+    assert (replica.deployment_id, replica.records()) == ("dply_1/everything/3", powered)
 
 
 def test_a_file_that_is_not_there_or_no_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -8,13 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from keywright.origin.db import tables
+from keywright.origin.edges import registry
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, ReportSigner
 from keywright.serve import key_files
 from support.reports import report_of, tell
 from support.service import Service
 from support.visitor import visiting
+from support.waiting import until
 
 SECONDS = "body.maxStalenessSeconds"
 FOLLOW: dict[str, Any] = {"account": "none", "buckets": {"*": "validate"}, "feed": True}
@@ -125,9 +129,55 @@ async def test_an_edge_is_shown_as_it_said(embedded: Service) -> None:
         "id": report_of(embedded, "edge-1").instance, "name": "edge-1", "region": "eu-north", "version": "9.9",
         "connected": True, "state": "synced", "since": "2027-01-15T08:00:00.000Z", "revision": revision,
         "refusesAfterSeconds": None, "leased": False, "refusing": False, "clockOffsetSeconds": None,
+        "feedFormat": 2, "refusesPowers": False, "formatUnknown": False,
     }  # fmt: skip
     await tell(embedded, replace(report_of(embedded, "edge-2"), clock_offset=-2_400_123))
     assert (await edges_of(embedded))["edge-2"]["clockOffsetSeconds"] == -2400.123
+
+
+async def use_powers(service: Service) -> None:
+    """As if a key of some bucket had powers, or had had them."""
+    async with service.app._database.write() as tx:
+        await tx.execute(sa.update(tables.buckets).values(features=("enabled",)))
+
+
+@pytest.mark.parametrize("feed_format", [None, 2, 3, 4])
+async def test_an_edge_that_reads_an_older_format_is_named_while_powers_are_in_use(
+    embedded: Service, feed_format: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "STORE_SECONDS", 0.05)
+    is_old = feed_format in {None, 2}
+    await tell(embedded, report_of(embedded, "edge-1", feed_format=feed_format))
+    assert (await edges_of(embedded))["edge-1"]["refusesPowers"] is False
+    await use_powers(embedded)
+    listed = await edges_of(embedded)
+    own = embedded.app._identity.name
+    assert (listed["edge-1"]["feedFormat"], listed["edge-1"]["refusesPowers"]) == (feed_format or 2, is_old)
+    assert (listed[own]["feedFormat"], listed[own]["refusesPowers"]) == (3, False)
+    async with visiting(embedded) as visitor:
+        page = await visitor.open("/admin/accounts/my-account/edges")
+    assert page.count("Refuses keys with powers") == is_old
+    await until(lambda: embedded.app._edges.list_old_readers() == (["edge-1"] if is_old else []))
+    if is_old:
+        assert "refuse keys with powers: edge-1" in (await embedded.call("GET", "/readyz"))["warnings"][0]
+        scraped = (await embedded.client.get("/metrics")).text
+        assert 'keywright_edge_reads_older_format{edge="edge-1"} 1.0' in scraped
+
+
+async def test_an_edge_reads_what_it_did_though_a_failure_has_it_report_in_the_first_format(embedded: Service) -> None:
+    first = report_of(embedded, "edge-1", feed_format=3)
+    await tell(embedded, first)
+    await tell(embedded, report_of(embedded, "edge-1"))
+    assert (await edges_of(embedded))["edge-1"]["feedFormat"] == 3
+    await tell(embedded, report_of(embedded, "edge-1", start="1" * 16))
+    assert (await edges_of(embedded))["edge-1"]["feedFormat"] == 2
+
+
+async def test_an_edge_that_can_not_read_what_it_follows_is_shown_as_such(embedded: Service) -> None:
+    await tell(embedded, report_of(embedded, "edge-1", feed_format=3, is_format_unknown=True, state=EdgeState.BEHIND))
+    assert (await edges_of(embedded))["edge-1"]["formatUnknown"] is True
+    async with visiting(embedded) as visitor:
+        assert "read the feed" in await visitor.open("/admin/accounts/my-account/edges")
 
 
 async def test_the_page_of_edges_tells_of_a_clock_that_is_wrong_and_of_no_other(embedded: Service) -> None:

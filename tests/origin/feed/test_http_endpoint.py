@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -73,10 +73,17 @@ class Stream:
 
 @asynccontextmanager
 async def opened(
-    service: Service, path: str, query: str = "", *, token: str = ROOT_KEY, gzip: bool = False
+    service: Service,
+    path: str,
+    query: str = "",
+    *,
+    token: str = ROOT_KEY,
+    gzip: bool = False,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stream]:
     stream = Stream(service)
-    headers = {"authorization": f"Bearer {token}", **HEADERS, **({"accept-encoding": "gzip"} if gzip else {})}
+    zipped = {"accept-encoding": "gzip"} if gzip else {}
+    headers = {"authorization": f"Bearer {token}", **HEADERS, **zipped, **(headers or {})}
     scope = {
         "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],

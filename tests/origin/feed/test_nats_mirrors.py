@@ -112,13 +112,13 @@ async def test_a_mirror_of_a_stream_that_is_gone_is_made_anew_however_many_messa
 ) -> None:
     async with connected(regions) as (connection, hub, mirror):
         await fill(hub, "old", 10)
-        await until_equal(Mirrors(connection, hub, {}), hub, mirror)
+        await until_equal(Mirrors(connection, connection.subjects, hub, {}), hub, mirror)
     regions.lose_the_hubs_store()
     caplog.clear()
     problems: dict[str, str] = {}
     async with connected(regions) as (connection, hub, mirror):
         await fill(hub, "new", count)
-        mirrors = Mirrors(connection, hub, problems)
+        mirrors = Mirrors(connection, connection.subjects, hub, problems)
         await until_equal(mirrors, hub, mirror)
         # Nor is a good one made anew.
         caplog.clear()
@@ -138,7 +138,7 @@ async def test_a_mirror_that_has_stopped_is_told_of_and_made_anew(
         # A stream of that name which copies nothing.
         await mirror._ask(f"STREAM.CREATE.{STREAM}", {"name": STREAM, "subjects": ["nothing.comes.here"]})
         await fill(hub, "new", 3)
-        mirrors = Mirrors(connection, hub, problems)
+        mirrors = Mirrors(connection, connection.subjects, hub, problems)
 
         async def is_told() -> bool:
             await mirrors.sync()
@@ -155,7 +155,7 @@ async def test_a_region_that_is_away_is_told_of_and_ends_nothing(regions: Region
     problems: dict[str, str] = {}
     async with connected(regions) as (connection, hub, mirror):
         await fill(hub, "new", 3)
-        mirrors = Mirrors(connection, hub, problems)
+        mirrors = Mirrors(connection, connection.subjects, hub, problems)
         await until_equal(mirrors, hub, mirror)
         regions.leaf.stop()
         await mirrors.sync()

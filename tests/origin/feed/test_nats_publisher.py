@@ -26,6 +26,7 @@ from keywright.origin.feed import nats_retention
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_publisher import NatsPublisher
 from keywright.protocol.changes import Change, Cursor
+from keywright.protocol.feed_formats import NEWEST
 from keywright.protocol.frames import Frame, FrameSigner
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from keywright.runtime import tasks
@@ -34,7 +35,7 @@ from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.secret_files import load_digester
 from keywright.runtime.settings import OriginSettings
 from support import service as services
-from support.nats import NatsServer, streams_of
+from support.nats import SCOPE, NatsServer, streams_of, subjects_of
 from support.record import log_of, snapshot_of
 from support.service import Service
 from support.sync import new_sync_loop
@@ -83,10 +84,10 @@ class World:
         """The messages of the stream of changes, which must be one unbroken chain up to the record's head."""
         signer = FrameSigner(self.digester)
         async with connected(self.options) as connection:
-            store, stream = streams_of(connection), connection.subjects.changes_stream
+            store, stream = streams_of(connection), subjects_of(connection).changes_stream
             bounds = await store.bounds(stream)
             messages = [await store.find(stream, place) for place in range(bounds.first, bounds.last + 1)]
-        frames = [frame_in(message, signer, FOR_CHANGES) for message in messages if message]
+        frames = [frame_in(message, signer, FOR_CHANGES, SCOPE) for message in messages if message]
         assert len(frames) == len(messages)
         for earlier, later in itertools.pairwise(frames):
             assert later.follows == earlier.cursor
@@ -104,11 +105,15 @@ async def connected(options: NatsOptions) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def opened(base: Path, options: NatsOptions, **settings: object) -> AsyncIterator[tuple[Service, World]]:
+async def opened(
+    base: Path, options: NatsOptions, *, is_newest: bool = True, **settings: object
+) -> AsyncIterator[tuple[Service, World]]:
+    """`is_newest`: once the edge follows the newest format, which comes behind the one before it."""
     made = services.settings_for(base / "data", broker=options, **settings)
     async with services.running(made) as service:
         world = World(made, base)
         try:
+            await until(lambda: not is_newest or str(world.replica.deployment_id).endswith(f"/{NEWEST}"))
             await world.until_the_edge_equals_the_record()
             yield service, world
         finally:
@@ -137,6 +142,10 @@ async def another_publisher(world: World) -> AsyncIterator[None]:
         await database.close()
 
 
+def count_publishing(log: str) -> int:
+    return sum("publishes to NATS from revision" in line and "-changes-3)" in line for line in log.splitlines())
+
+
 async def changes_kept(world: World) -> list[Change]:
     return [change for frame in await world.kept() for change in frame.changes]
 
@@ -160,7 +169,7 @@ async def test_publishers_that_run_at_once_put_each_change_there_once_and_in_ord
             await others.enter_async_context(another_publisher(world))
         # One that begins in the middle of changes can't know what was lost, and writes a snapshot, behind which the
         # broker keeps fewer of them.
-        await until(lambda: caplog.text.count("publishes to NATS from revision") == 3)
+        await until(lambda: count_publishing(caplog.text) == 3)
         await asyncio.gather(*(make_changes(service, 10) for _ in range(4)))
         await world.until_the_edge_equals_the_record()
         log = [change for _, change in await log_of(world.database)]
@@ -212,7 +221,7 @@ async def test_streams_that_were_lost_begin_anew_and_an_edge_that_is_in_step_nee
         caplog.clear()
         before = (await world.head()).revision
         async with connected(options) as connection:
-            store, subjects = streams_of(connection), connection.subjects
+            store, subjects = streams_of(connection), subjects_of(connection)
             await store.delete(subjects.changes_stream)
             await store.delete(subjects.snapshots_stream)
 
@@ -235,7 +244,7 @@ async def test_a_strangers_message_stops_nobody_for_long(
 ) -> None:
     async with opened(tmp_path, options) as (service, world):
         async with connected(options) as connection:
-            store, subjects = streams_of(connection), connection.subjects
+            store, subjects = streams_of(connection), subjects_of(connection)
             after = (await store.bounds(subjects.changes_stream)).last
             await store.append(subjects.changes, b"of a stranger", world.digester.pepper_check(), after=after, name="x")
         await make_changes(service, 3)
@@ -277,7 +286,7 @@ async def test_what_is_kept_is_bounded_and_a_snapshot_always_leads_on_to_it(
     async with opened(tmp_path, options, snapshot_changes=5) as (service, world):
         signer = FrameSigner(world.digester)
         async with connected(options) as connection:
-            store, subjects = streams_of(connection), connection.subjects
+            store, subjects = streams_of(connection), subjects_of(connection)
             for _ in range(8):
                 await make_changes(service, 5)
                 await world.until_the_edge_equals_the_record()
@@ -286,8 +295,8 @@ async def test_what_is_kept_is_bounded_and_a_snapshot_always_leads_on_to_it(
                 oldest = await store.find(subjects.changes_stream, bounds.first)
                 assert end
                 if oldest is not None:
-                    kept_from = frame_in(oldest, signer, FOR_CHANGES).follows.revision
-                    assert kept_from <= frame_in(end, signer, FOR_SNAPSHOT).cursor.revision
+                    kept_from = frame_in(oldest, signer, FOR_CHANGES, SCOPE).follows.revision
+                    assert kept_from <= frame_in(end, signer, FOR_SNAPSHOT, SCOPE).cursor.revision
 
             async def is_small() -> bool:
                 changes, snapshots = [
@@ -308,7 +317,7 @@ async def test_snapshots_that_were_lost_or_never_finished_are_written_anew(
     monkeypatch.setattr(nats_retention, "LOOK_SECONDS", 0.2)
     async with opened(tmp_path, options) as (_, world):
         async with connected(options) as connection:
-            store, subjects = streams_of(connection), connection.subjects
+            store, subjects = streams_of(connection), subjects_of(connection)
 
             async def has_snapshot() -> bool:
                 try:

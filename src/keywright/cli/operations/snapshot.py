@@ -30,6 +30,7 @@ _COLUMNS = (
     Column("BUCKETS", text_of("buckets")),
     Column("CONSUMERS", text_of("consumers")),
     Column("KEYS", text_of("keys")),
+    Column("WITH POWERS", text_of("withPowers")),
 )
 
 
@@ -55,6 +56,16 @@ def export(
             help="Id of the edge's token: the file then holds what that token may see, and the edge continues from it.",
         ),
     ] = None,
+    feed_format: Annotated[
+        int,
+        typer.Option(
+            "--feed-format",
+            metavar="FORMAT",
+            min=2,
+            max=3,
+            help="2 for edges of version 0.1, which refuse files of 3: without keys and consumers with powers.",
+        ),
+    ] = 3,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -68,7 +79,7 @@ def export(
 
     with start_errors_as_failures():
         settings = OriginSettings.load(data_dir=data_dir, database_url=database_url)
-        count = commands.export_snapshot(settings, out.absolute(), token_id, _progress())
+        count = commands.export_snapshot(settings, out.absolute(), token_id, _progress(), feed_format)
     note(f"{count:,} records written to {out}.")
 
 
@@ -104,6 +115,8 @@ def verify(
         "buckets": found.buckets,
         "consumers": found.consumers,
         "keys": found.keys,
+        "withPowers": found.with_powers,
+        "feedFormat": found.head.feed_format,
     }
     show_one(Answer(json.dumps(value), value), _COLUMNS, as_json=as_json)
 

@@ -34,6 +34,8 @@ class SyncStatus(Protocol):
     @property
     def reason(self) -> str | None: ...
     @property
+    def is_format_unknown(self) -> bool: ...
+    @property
     def mirror(self) -> MirrorStatus | None: ...
 
 
@@ -71,6 +73,8 @@ class Health:
             told["clock_error_seconds"] = None if error is None else round(error, 3)
         if status.reason is not None:
             told["reason"] = status.reason
+        if status.is_format_unknown:
+            told["format_unknown"] = True
         if status.mirror is not None:
             told["haproxy"] = _told_of(status.mirror)
         warnings = self.list_warnings()

@@ -19,7 +19,7 @@ from keywright.edge.http.document import send_document
 from keywright.runtime import tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
@@ -60,12 +60,14 @@ class Metrics:
         self._disk = disk
         self._worker_counts = worker_counts
         self._origin_clock = origin_clock
+        self.list_old_readers: Callable[[], Sequence[str]] | None = None
+        """The names of edges that read an older format than there are keys in; an origin sets it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         counts = self.count()
         if self._worker_counts is not None:
             counts = await asyncio.to_thread(self._worker_counts.add_up, self.count)
-        body = generate_latest(_Scrape(counts, self._status, self._disk, self._origin_clock))
+        body = generate_latest(_Scrape(counts, self._status, self._disk, self._origin_clock, self.list_old_readers))
         await send_document(scope, send, 200, CONTENT_TYPE_LATEST.encode(), body)
 
     def count(self) -> Counts:
@@ -91,11 +93,19 @@ class Metrics:
 class _Scrape(Collector):
     """What one request for the metrics is told."""
 
-    def __init__(self, counts: Counts, status: SyncStatus, disk: Disk, origin_clock: OriginClock | None) -> None:
+    def __init__(
+        self,
+        counts: Counts,
+        status: SyncStatus,
+        disk: Disk,
+        origin_clock: OriginClock | None,
+        list_old_readers: Callable[[], Sequence[str]] | None,
+    ) -> None:
         self._counts = counts
         self._status = status
         self._disk = disk
         self._origin_clock = origin_clock
+        self._list_old_readers = list_old_readers
 
     def collect(self) -> Iterable[Metric]:
         # The label is older than the word that we have for it.
@@ -126,6 +136,13 @@ class _Scrape(Collector):
             "keywright_replica_since_timestamp_seconds", "When it came to be so, or not.", status.since.timestamp()
         )
         yield GaugeMetricFamily("keywright_replica_revision", "0 before the first snapshot.", status.revision or 0)
+        yield GaugeMetricFamily(
+            "keywright_replica_format_unknown",
+            "1 if the record can't be followed because this version does not read its format.",
+            int(status.is_format_unknown),
+        )
+        if self._list_old_readers is not None:
+            yield _of_old_readers(self._list_old_readers())
         offset = None if self._origin_clock is None else self._origin_clock.offset_seconds
         if offset is not None:
             yield GaugeMetricFamily(
@@ -135,6 +152,17 @@ class _Scrape(Collector):
             )
         if status.mirror is not None:
             yield from _of_mirror(status.mirror)
+
+
+def _of_old_readers(names: Iterable[str]) -> Metric:
+    old = GaugeMetricFamily(
+        "keywright_edge_reads_older_format",
+        "1 for each edge that refuses keys with powers, now that there are some: it reads an older format of the feed.",
+        labels=["edge"],
+    )
+    for name in names:
+        old.add_metric([name], 1)
+    return old
 
 
 def _of_mirror(mirror: MirrorStatus) -> Iterable[Metric]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from keywright.protocol.changes import Batch, Change, Cursor
-from keywright.protocol.frames import Frame
+from keywright.protocol.frames import FormatUnknown, Frame, FrameError
 
 
 class SnapshotNeeded(Exception):
@@ -31,6 +31,15 @@ class OtherPepper(Refused):
 
 class Untrusted(Exception):
     """What came was not made by the record of this deployment, or not for this question."""
+
+
+class OtherFormat(Untrusted):
+    """What came is of a format that this version does not read: origin and edge are of versions too far apart."""
+
+
+def untrusted(error: FrameError) -> Untrusted:
+    """What it means for who follows that a frame is none."""
+    return (OtherFormat if isinstance(error, FormatUnknown) else Untrusted)(str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from keywright.edge.sync.feed import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted, record_of
+from keywright.edge.sync.feed import OtherPepper, Refused, Snapshot, SnapshotNeeded, Untrusted, record_of, untrusted
+from keywright.protocol import feed_formats
 from keywright.protocol.changes import NOWHERE, Batch, Change, Cursor
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, FrameSplitter
 
@@ -117,7 +118,7 @@ class HttpFeed:
         if record_of(frame) != self._record:
             raise Untrusted("the record has become another one")
         if frame.kind is FrameKind.SNAPSHOT:
-            raise SnapshotNeeded("this edge may see more than it did")
+            raise SnapshotNeeded("this edge may see, or read, more than it did")
         if frame.kind is not FrameKind.CHANGES or frame.follows != follows:
             raise Untrusted("the changes do not follow each other")
         revision = frame.cursor.revision
@@ -136,7 +137,8 @@ class HttpFeed:
         asked_at = self._clock.elapsed()
         stack = AsyncExitStack()
         try:
-            opening = self._client.stream("GET", path, params=parameters, headers={"keywright-nonce": nonce})
+            headers = {"keywright-nonce": nonce, feed_formats.HEADER: str(feed_formats.NEWEST)}
+            opening = self._client.stream("GET", path, params=parameters, headers=headers)
             response = await stack.enter_async_context(opening)
             await self._refuse(response)
         except httpx2.HTTPError as error:
@@ -218,7 +220,7 @@ class _Answer:
                 for raw in self._splitter.feed(data):
                     self._admit(self._signer.decode(raw))
             except FrameError as error:
-                raise Untrusted(str(error)) from error
+                raise untrusted(error) from error
 
     def take(self) -> Sequence[Frame]:
         """The frames that have arrived, some at least when there are any."""

@@ -112,6 +112,10 @@ class LeaderElection:
         return self._sync_loop.reason if self._sync_loop else self._read().reason
 
     @property
+    def is_format_unknown(self) -> bool:
+        return self._sync_loop.is_format_unknown if self._sync_loop else self._read().is_format_unknown
+
+    @property
     def mirror(self) -> MirrorStatus | None:
         """How the mirror is doing that the leader keeps; None where there is none to be kept."""
         if self._mirror_status is None:
@@ -212,6 +216,7 @@ class LeaderElection:
             "synced": sync_loop.is_synced,
             "since": to_iso(sync_loop.since),
             "reason": sync_loop.reason,
+            "format_unknown": sync_loop.is_format_unknown,
             "written_at": self._clock.elapsed(),
             "mirror": None if self._mirror_status is None else self._mirror_status().to_json(),
         }
@@ -233,6 +238,7 @@ class LeaderStatus:
     since: datetime
     reason: str | None
     mirror: MirrorStatus | None = None
+    is_format_unknown: bool = False
 
     @classmethod
     def parse(cls, text: str, now: float) -> LeaderStatus:
@@ -250,4 +256,5 @@ class LeaderStatus:
             since,
             None if told["reason"] is None else str(told["reason"]),
             None if mirror is None else MirrorStatus.from_json(mirror),
+            told.get("format_unknown") is True,
         )

@@ -18,7 +18,7 @@ import lmdb
 from keywright.edge.replica import integrity
 from keywright.edge.replica.files import FilesReplaced
 from keywright.edge.replica.replica import Gap, Overtaken, ReplicaBroken
-from keywright.edge.sync.feed import LiveFeed, Refused, SnapshotNeeded, Untrusted
+from keywright.edge.sync.feed import LiveFeed, OtherFormat, Refused, SnapshotNeeded, Untrusted
 from keywright.edge.sync.snapshot_loader import SnapshotLoader
 from keywright.edge.sync.thread_bridge import WriterThread
 from keywright.runtime import tasks
@@ -82,6 +82,7 @@ class SyncLoop:
         self._since = clock.now()
         self._failures = FailureLog(_log, "can't follow the record")
         self._reason: str | None = None
+        self._is_format_unknown = False
 
     @property
     def is_synced(self) -> bool:
@@ -112,6 +113,11 @@ class SyncLoop:
     def reason(self) -> str | None:
         """Why the replica is not in step, if it isn't and that is known."""
         return None if self._is_synced else self._reason
+
+    @property
+    def is_format_unknown(self) -> bool:
+        """Whether it can't follow because what the record says is of a format that this version does not read."""
+        return self._is_format_unknown and not self._is_synced
 
     @property
     def cursor(self) -> Cursor | None:
@@ -178,6 +184,7 @@ class SyncLoop:
         self._is_known_deployment = False
         self._mark(is_synced=False)
         self._reason = f"{type(error).__name__}: {error}"
+        self._is_format_unknown = isinstance(error, OtherFormat)
         self._failures.note(error, logging.ERROR if isinstance(error, (Refused, Untrusted)) else logging.WARNING)
         self._is_refused = isinstance(error, Refused)
         if not self._replica.is_open or self._replica.is_replaced:

@@ -35,11 +35,14 @@ class Contents:
     buckets: int
     consumers: int
     keys: int
+    with_powers: int
+    """Keys and consumers, of those, that can do more than be good."""
 
 
 def examine(path: Path, digester: Digester) -> Contents:
     """Reads the whole file. Raises SnapshotFileError."""
     counts: dict[type[Change], int] = {}
+    with_powers = 0
     hidden: set[int] = set()
     """The bucket of the management keys, which nobody sees among the buckets. It comes before what is in it."""
     with _opened(path, digester) as reader:
@@ -52,7 +55,9 @@ def examine(path: Path, digester: Digester) -> Contents:
                         pass
                     case _:
                         counts[type(change)] = counts.get(type(change), 0) + 1
-        return Contents(reader.head, *(counts.get(kind, 0) for kind in (BucketPut, ConsumerPut, KeyPut)))
+                        with_powers += isinstance(change, ConsumerPut | KeyPut) and change.powers is not None
+        buckets, consumers, keys = (counts.get(kind, 0) for kind in (BucketPut, ConsumerPut, KeyPut))
+        return Contents(reader.head, buckets, consumers, keys, with_powers)
 
 
 def load(path: Path, digester: Digester, replica: Replica, sync_clock: SyncClock, origin_clock: OriginClock) -> str:

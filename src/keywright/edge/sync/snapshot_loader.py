@@ -12,6 +12,7 @@ from keywright.edge.heartbeat_lock import BEAT_SECONDS
 from keywright.edge.replica.replica import LOADING
 from keywright.edge.sync.feed import RecordBehind
 from keywright.edge.sync.thread_bridge import PageBridge
+from keywright.protocol.feed_formats import is_same_record
 from keywright.runtime import tasks
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ class SnapshotLoader:
         must not be taken.
         """
         here, there = self._replica.cursor, snapshot.cursor
-        if here is None or here.revision < there.revision or snapshot.deployment_id != self._replica.deployment_id:
+        held = self._replica.deployment_id
+        # In another format it is the same record, of which nothing may be taken back.
+        is_other = held is None or not is_same_record(snapshot.deployment_id, held)
+        if here is None or here.revision < there.revision or is_other:
             return here
         if there.may_become(here):
             raise RecordBehind(

@@ -151,6 +151,7 @@ def new_election(
             refuses_after_seconds=None if told is None else told + late_seconds,
             is_leased=lease.seconds is not None,
             clock_offset_seconds=clock.offset_seconds,
+            is_format_unknown=election.is_format_unknown,
         )
 
     def deployment_id() -> str:

@@ -309,6 +309,8 @@ edges = _table(
     sa.Column("is_leased", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("scopes", sa.Text),
     sa.Column("clock_offset_millis", sa.BigInteger),
+    sa.Column("feed_format", sa.SmallInteger),
+    sa.Column("is_format_unknown", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(None, "seen_at"),
 )
 """What each edge said last, for the origins that did not hear it themselves. No part of the record; but a write waits

@@ -39,6 +39,7 @@ async def edges(request: PageRequest) -> Response:
             "lag": None if one.report.lag is None else one.report.lag / 1000 + one.age,
             "may_retire": may_write and fleet.may_retire(request.work, request.edges, one),
             "wrong_clock": _wrong_clock(one.report.clock_offset),
+            "misses_powers": one.misses_powers,
         }
         for one in found
     ]

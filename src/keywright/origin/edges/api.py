@@ -13,6 +13,7 @@ from keywright.origin.openapi.fields import ListOf, Moment, Shape
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathEdge, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.request import CurrentEdges, CurrentUnitOfWork
+from keywright.protocol import feed_formats
 from keywright.protocol.reports import EdgeState
 
 router = new_router("Edges")
@@ -45,6 +46,16 @@ class EdgeShape(Shape):
         "behind, null not known. From 2 s on one of them should be set right.",
         examples=[0.012],
     )
+    feed_format: int = Field(
+        description="The newest format of the feed that it reads; 2 also for one that does not say.", examples=[3]
+    )
+    refuses_powers: bool = Field(
+        description="Whether it refuses keys with powers (switches, scopes, addresses), and there are some: it reads "
+        "an older format than these need. Upgrade it."
+    )
+    format_unknown: bool = Field(
+        description="Whether it follows no change, because the origin's format is one that it does not read."
+    )
 
 
 def _show(edge: Reported, now: datetime) -> EdgeShape:
@@ -64,6 +75,9 @@ def _show(edge: Reported, now: datetime) -> EdgeShape:
         refusing=edge.is_refusing,
         lag_seconds=None if report.lag is None else round(report.lag / 1000 + edge.age, 3),
         clock_offset_seconds=None if report.clock_offset is None else report.clock_offset / 1000,
+        feed_format=report.feed_format or feed_formats.OLDEST,
+        refuses_powers=edge.misses_powers,
+        format_unknown=report.is_format_unknown,
     )
 
 

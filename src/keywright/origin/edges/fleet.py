@@ -19,7 +19,7 @@ async def list_of(work: UnitOfWork, edges: Edges, account_name: str, page: Page)
     visible = {DEPLOYMENT, account.id}
     kept = await rows.list_all(work.tx, account_ids=sorted(visible))
     entries, now = edges.entries()
-    found = list_visible(entries, kept, visible, now)
+    found = list_visible(entries, kept, visible, now, has_powers=await rows.has_powers(work.tx))
     return found[page.offset : page.offset + page.limit], len(found)
 
 

@@ -34,6 +34,7 @@ from keywright.origin.edges.rules import (
     Outcome,
     ReportBook,
     judge,
+    list_old_readers,
     overflow_of,
 )
 from keywright.origin.edges.scopes import DEPLOYMENT, EVERYTHING, EdgeScope, HeldScopes
@@ -90,6 +91,7 @@ class Edges:
         self._news = asyncio.Event()
         self._due = asyncio.Event()
         self._is_stopped = False
+        self._has_powers = False
 
     async def acknowledge(self, report: Report, scope: EdgeScope = EVERYTHING) -> float:
         """Take note of a report by an edge whose token shows this; seconds until the next one that tells of a change
@@ -146,6 +148,10 @@ class Edges:
         now = self._monotonic()
         return self._book.entries(self._own(), now), now
 
+    def list_old_readers(self) -> list[str]:
+        """The names of edges heard here that refuse keys with powers, now that there are some."""
+        return list_old_readers(*self.entries()) if self._has_powers else []
+
     @property
     def own_instance(self) -> str:
         """The edge beside this origin."""
@@ -168,6 +174,8 @@ class Edges:
                     stored_at = now
                     await self._store(self._book.list_unstored())
                     self._book.forget_gone(now)
+                    async with self._database.read() as tx:
+                        self._has_powers = await rows.has_powers(tx)
                 else:
                     await self._store(await self._list_awaited())
                 if now - pruned_at >= PRUNE_SECONDS:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from keywright.origin.edges.reach import Reach
 from keywright.origin.edges.scopes import DEPLOYMENT, EVERYTHING, HeldScopes
 from keywright.origin.edges.store import Heard
+from keywright.protocol.feed_formats import NEWEST
 from keywright.protocol.reports import EdgeState, Report
 
 LIVE_SECONDS = 10.0
@@ -58,6 +59,9 @@ class ReportBook:
         if self.is_repeat(key, report):
             return False
         entry = self.heard[key]
+        if report.feed_format is None and report.start == entry.report.start:
+            # An edge writes in the first format again after each failure; it reads what it did.
+            report = replace(report, feed_format=entry.report.feed_format)
         entry.report, entry.at = report, now
         return True
 
@@ -198,7 +202,20 @@ def overflow_of(report: Report) -> Report:
         refuses_after=None,
         is_leased=False,
         clock_offset=None,
+        feed_format=None,
+        is_format_unknown=False,
     )
+
+
+def reads_older_format(report: Report) -> bool:
+    """Whether the edge is sent no key with powers, and so refuses it. One that does not say so is of before them."""
+    return report.feed_format is None or report.feed_format < NEWEST
+
+
+def list_old_readers(entries: Mapping[EdgeKey, Entry], now: float) -> list[str]:
+    """The names of connected edges that read an older format of the feed."""
+    connected = (entry.report for entry in entries.values() if now - entry.at <= LIVE_SECONDS)
+    return sorted({report.name for report in connected if reads_older_format(report)})
 
 
 def has_refused(heard: Heard) -> bool:
@@ -216,10 +233,17 @@ class Reported:
     is_connected: bool
     is_refusing: bool
     account_id: str
+    misses_powers: bool = False
+    """Whether it refuses keys with powers, and there are some."""
 
 
 def list_visible(
-    entries: Mapping[EdgeKey, Entry], kept: Iterable[Heard], account_ids: set[str], now: float
+    entries: Mapping[EdgeKey, Entry],
+    kept: Iterable[Heard],
+    account_ids: set[str],
+    now: float,
+    *,
+    has_powers: bool = False,
 ) -> list[Reported]:
     """The edges of these accounts by name: what is known here, or what the record has `kept` where that is newer."""
     found = {(one.account_id, one.report.instance): one for one in kept}
@@ -228,4 +252,14 @@ def list_visible(
         if key[0] in account_ids and (key not in found or age <= found[key].age + ROUNDING_SECONDS):
             found[key] = entry.heard_of(key, entry.at + age)
     by_name = sorted(found.values(), key=lambda one: (one.report.name, one.report.instance))
-    return [Reported(one.report, one.age, one.age <= LIVE_SECONDS, has_refused(one), one.account_id) for one in by_name]
+    return [
+        Reported(
+            one.report,
+            one.age,
+            one.age <= LIVE_SECONDS,
+            has_refused(one),
+            one.account_id,
+            has_powers and reads_older_format(one.report),
+        )
+        for one in by_name
+    ]

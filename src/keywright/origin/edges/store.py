@@ -83,6 +83,12 @@ async def list_all(tx: Transaction, *, account_ids: Sequence[str] | None = None)
     return [_heard(row, now) for row in await tx.all(statement)]
 
 
+async def has_powers(tx: Transaction) -> bool:
+    """Whether any key or consumer has, or had, powers, which an edge must be able to judge by."""
+    said = sa.type_coerce(buckets.c.features, sa.Text)
+    return await tx.first(sa.select(buckets.c.number).where(said != "[]").limit(1)) is not None
+
+
 async def find_scopes(tx: Transaction, account_id: str, instance: str) -> HeldScopes | None:
     """What an edge may know by what is kept of it; None if nothing is."""
     row = await tx.first(
@@ -168,6 +174,8 @@ def _row(heard: Heard, now: int) -> dict[str, Any]:
         "is_leased": report.is_leased,
         "scopes": heard.scopes.encode(),
         "clock_offset_millis": report.clock_offset,
+        "feed_format": report.feed_format,
+        "is_format_unknown": report.is_format_unknown,
     }
 
 
@@ -187,6 +195,8 @@ def _heard(row: Any, now: int) -> Heard:
         refuses_after=row.refuses_after_millis,
         is_leased=bool(row.is_leased),
         clock_offset=row.clock_offset_millis,
+        feed_format=row.feed_format,
+        is_format_unknown=bool(row.is_format_unknown),
     )
     scopes = HeldScopes.decode(row.account_id, row.scopes)
     return Heard(row.account_id, report, max(0, now - row.seen_at) / 1000, scopes)

@@ -21,7 +21,8 @@ from keywright.origin.edges.scopes import DEPLOYMENT
 from keywright.origin.feed.log_tail import LogSlice, LogTail
 from keywright.origin.feed.places import SnapshotPlaces, StreamPlaces
 from keywright.origin.feed.scope_filter import ScopeFilter, ScopeGrew
-from keywright.protocol.changes import NOWHERE, Change, Cursor
+from keywright.protocol.changes import NOWHERE, Change, Cursor, NotInFormat2
+from keywright.protocol.feed_formats import change_in, puts_in
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, pack
 from keywright.runtime.clock import Clock
 
@@ -53,6 +54,8 @@ class FrameSeries:
     deployment_id: str
     scope: str
     nonce: str
+    feed_format: int
+    """What the reader reads of changes."""
     count: int = 0
 
     def encode(
@@ -88,7 +91,8 @@ async def snapshot_frames(source: FeedSource, series: FrameSeries, grantee: Gran
             cursor = deployment.head if deployment is not None else NOWHERE
             yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor)
             async for page in stream_snapshot(tx):
-                for part in pack([shown for put in page if (shown := scope.view(put)) is not None]):
+                seen = puts_in((shown for put in page if (shown := scope.view(put)) is not None), series.feed_format)
+                for part in pack(seen):
                     yield series.encode(FrameKind.PAGE, at=clock.elapsed(), cursor=cursor, changes=part)
                     if clock.elapsed() > deadline or source.tail.is_stopped:
                         return
@@ -118,7 +122,7 @@ async def change_frames(
                 if piece.changes or is_due:
                     try:
                         frames = _encode_slice(series, scope, piece)
-                    except ScopeGrew:
+                    except (ScopeGrew, NotInFormat2):
                         yield series.encode(FrameKind.SNAPSHOT, at=piece.as_of, cursor=piece.follows, head=piece.head)
                         return
                     for frame in frames:
@@ -142,8 +146,8 @@ async def change_frames(
 
 
 def _encode_slice(series: FrameSeries, scope: ScopeFilter, piece: LogSlice) -> list[bytes]:
-    """The frames of a slice, the empty one too: that is a heartbeat. Raises ScopeGrew."""
-    passed = [scope.pass_on(change) for _, change in piece.changes]
+    """The frames of a slice, the empty one too: that is a heartbeat. Raises ScopeGrew, NotInFormat2."""
+    passed = [change_in(scope.pass_on(change), series.feed_format) for _, change in piece.changes]
     cursors = [piece.follows, *(cursor for cursor, _ in piece.changes)]
     frames = []
     done = 0

@@ -5,8 +5,9 @@
     GET /v1/feed/changes?after=CURSOR changes from then on, for ever; a heartbeat when there are none
     POST /v1/feed/acknowledgements    what an edge has applied (acknowledgements.py)
 
-A request carries an edge token and a nonce of its own, which every frame of the answer repeats. What the frames are is
-in answers.py, how they are sent in frame_stream.py.
+A request carries an edge token and a nonce of its own, which every frame of the answer repeats, and names the newest
+format of the feed that the reader reads; who names none is of the first release (protocol/feed_formats.py). What the
+frames are is in answers.py, how they are sent in frame_stream.py.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from keywright.origin.pipeline.authenticate import authenticate_management_key
 from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
+from keywright.protocol import feed_formats
 from keywright.protocol.changes import Cursor
 from keywright.protocol.frames import FrameSigner
 from keywright.runtime.clock import Clock
@@ -119,7 +121,7 @@ async def _answer(request: Request, frames: Frames, check: Callable[[Request], o
     """What can be refused is refused before the answer begins: what `check` finds, and all until the first frame."""
     endpoint: FeedEndpoint = request.app.state.feed
     try:
-        nonce = _nonce_of(request)
+        nonce, feed_format = _nonce_of(request), _format_of(request)
         if check is not None:
             check(request)
         actor = await endpoint.authenticate(request)
@@ -128,7 +130,8 @@ async def _answer(request: Request, frames: Frames, check: Callable[[Request], o
             deployment = await find_deployment(tx)
         if deployment is None:
             raise ServiceUnavailable("There is no deployment here yet.")
-        series = FrameSeries(endpoint.signer, deployment.id, scope_filter.scope_id(actor.grantee), nonce)
+        scope = feed_formats.scope_in(scope_filter.scope_id(actor.grantee), feed_format)
+        series = FrameSeries(endpoint.signer, deployment.id, scope, nonce, feed_format)
         running = frames(endpoint, request, actor, series)
         first = await anext(running, None)
         if first is None:
@@ -164,6 +167,13 @@ def _nonce_of(request: Request) -> str:
     if _NONCE.fullmatch(nonce) is None:
         raise BadRequest("Send 16 to 64 of A-Z, a-z, 0-9, _ and - in Keywright-Nonce, new ones with each request.")
     return nonce
+
+
+def _format_of(request: Request) -> int:
+    try:
+        return feed_formats.format_named(request.headers.getlist(feed_formats.HEADER))
+    except ValueError as error:
+        raise BadRequest(f"Name the newest format that you read, once, in Keywright-Feed-Format: {error}.") from error
 
 
 def _cursor_of(request: Request) -> Cursor:

@@ -1,4 +1,4 @@
-"""Owns the mirrors of the two streams in other domains: made, trimmed as the hub is, and made anew where they are dead.
+"""Owns the mirrors of a format's streams in other domains: made, trimmed as the hub is, made anew where they are dead.
 
 A mirror goes on from the number of the last message that it has. So where the hub's stream was lost and begun anew, it
 waits for messages that may never come, or puts those of the new stream behind those of the old one, and an edge that
@@ -7,12 +7,14 @@ must begin there can't. It is known by what it holds: under one number both have
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import TypeVar
 
 from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connection, StreamMissing
 from keywright.nats.streams import Bounds, Streams
+from keywright.nats.subjects import Subjects
 
 log = logging.getLogger("keywright.origin")
 
@@ -26,9 +28,9 @@ STALLED_SECONDS = 30.0
 class Mirrors:
     """One for each connection to the broker. `sync` is called again and again."""
 
-    def __init__(self, connection: Connection, hub: Streams, problems: dict[str, str]) -> None:
+    def __init__(self, connection: Connection, subjects: Subjects, hub: Streams, problems: dict[str, str]) -> None:
         """`problems` is kept up to date: what is wrong with the mirrors of a domain, by its name."""
-        subjects, options = connection.subjects, connection.options
+        options = connection.options
         self._streams = (subjects.changes_stream, subjects.snapshots_stream)
         self._hub = hub
         self._hub_domain = options.domain
@@ -52,6 +54,13 @@ class Mirrors:
                 self._note(domain, f"can't be synced: {error}")
             else:
                 self._note(domain, f"is behind: {', '.join(behind)}" if behind else None)
+
+    async def delete(self) -> None:
+        """Take the mirrors away, where they can be reached."""
+        for mirror in self._domains.values():
+            for stream in self._streams:
+                with contextlib.suppress(BrokerUnavailable, BrokerRefused):
+                    await mirror.delete(stream)
 
     async def _sync_stream(self, domain: str, mirror: Streams, stream: str) -> bool:
         """Whether the mirror moves, or has everything."""

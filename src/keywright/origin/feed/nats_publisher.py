@@ -1,20 +1,29 @@
 """Owns publishing the log at a NATS broker: each change once, in order, whichever process of the origin does it.
 
-Every process publishes. Each puts what it sees committed behind the last message that it knows of; the broker takes the
-first of several and refuses the others, who read what stands there now and go on from it (publish_session.py). So
-nobody is elected, nobody is waited for, and one that was killed in the middle leaves nothing to repair. The record is
-the truth: a publisher begins at the last message that it finds, though the broker may have acknowledged later ones and
-lost them; and a stream that is gone, or of another past, is begun anew behind a new snapshot (nats_retention.py).
+Every process publishes, in each format of the feed for itself: what is wrong with one holds up no other. Each puts what
+it sees committed behind the last message that it knows of; the broker takes the first of several and refuses the
+others, who read what stands there now and go on from it (publish_session.py). So nobody is elected, nobody is waited
+for, and one that was killed in the middle leaves nothing to repair. The record is the truth: a publisher begins at the
+last message that it finds, though the broker may have acknowledged later ones and lost them; and a stream that is gone,
+or of another past, is begun anew behind a new snapshot (nats_retention.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 
 from keywright.domain.keyformat import Digester
-from keywright.nats.connection import BrokerRefused, BrokerUnavailable, OtherDeployment, StreamMissing, connect
+from keywright.nats.connection import (
+    BrokerRefused,
+    BrokerUnavailable,
+    Connection,
+    OtherDeployment,
+    StreamMissing,
+    connect,
+)
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
@@ -24,6 +33,7 @@ from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_retention import PublishSource
 from keywright.origin.feed.publish_session import PublishSession
 from keywright.protocol.changes import Cursor
+from keywright.protocol.feed_formats import FORMATS, NEWEST
 from keywright.protocol.frames import FrameSigner
 from keywright.protocol.reports import Report
 from keywright.runtime.backoff import Backoff, Uniform
@@ -40,8 +50,47 @@ OTHER_DEPLOYMENT_SECONDS = 60.0
 """How often it is said that the stream is another deployment's: this one's edges hear nothing until somebody acts."""
 
 
+class NatsPublishers:
+    """All formats that are published. One for each process. `run` it until it is cancelled."""
+
+    def __init__(
+        self,
+        tail: LogTail,
+        database: Database,
+        digester: Digester,
+        options: NatsOptions,
+        acknowledge: Callable[[Report], Awaitable[float]],
+        clock: Clock,
+        uniform: Uniform,
+        *,
+        formats: Collection[int],
+        snapshot_changes: int,
+    ) -> None:
+        """What the broker has in other formats than these is taken away."""
+        common = tail, database, digester, options, acknowledge, clock, uniform
+        self._publishers = [
+            NatsPublisher(
+                *common,
+                snapshot_changes=snapshot_changes,
+                feed_format=feed_format,
+                older=[one for one in formats if one < feed_format],
+            )
+            for feed_format in sorted(formats)
+        ]
+        # By the first one alone: one is enough.
+        self._publishers[0].dropped = [feed_format for feed_format in FORMATS if feed_format not in formats]
+
+    def list_warnings(self) -> list[str]:
+        """What an operator should know of the broker now, in sentences."""
+        return [warning for publisher in self._publishers for warning in publisher.list_warnings()]
+
+    async def run(self) -> None:
+        """Survives everything but being cancelled."""
+        await asyncio.gather(*(publisher.run() for publisher in self._publishers))
+
+
 class NatsPublisher:
-    """One for each process. `run` it until it is cancelled."""
+    """One format of one process. `run` it until it is cancelled."""
 
     def __init__(
         self,
@@ -54,24 +103,33 @@ class NatsPublisher:
         uniform: Uniform,
         *,
         snapshot_changes: int,
+        feed_format: int = NEWEST,
+        older: Sequence[int] = (),
     ) -> None:
-        """`acknowledge` takes a report of an edge; after `snapshot_changes` changes a snapshot is due."""
+        """`acknowledge` takes a report of an edge; after `snapshot_changes` changes a snapshot is due. `older` formats
+        are published, too.
+        """
+        self.dropped: Sequence[int] = ()
+        """Formats that nobody publishes any more: what the broker has in them is taken away."""
         self._tail = tail
         self._options = options
         self._acknowledgements = NatsAcknowledgements(digester, acknowledge, clock.millis)
-        self._source = PublishSource(database, FrameSigner(digester), digester.pepper_check(), clock, uniform)
+        common = database, FrameSigner(digester), digester.pepper_check(), clock, uniform
+        self._source = PublishSource(*common, feed_format, older)
         self._snapshot_changes = snapshot_changes
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, uniform)
-        self._failures = FailureLog(log, "can't publish to NATS")
+        self._failures = FailureLog(log, f"can't publish to NATS in format {feed_format}")
         self._furthest: Cursor | None = None
         self._said_other_at = float("-inf")
         self._problem: str | None = None
 
     def list_warnings(self) -> list[str]:
         """What an operator should know of the broker now, in sentences."""
-        relay = [] if self._problem is None else [f"can't publish to NATS: {self._problem}"]
-        mirrors = self._source.mirror_problems.items()
-        return relay + [f"the mirrors in the domain {domain}: {problem}" for domain, problem in sorted(mirrors)]
+        feed_format = self._source.feed_format
+        relay = [] if self._problem is None else [f"can't publish to NATS in format {feed_format}: {self._problem}"]
+        mirrors = sorted(self._source.mirror_problems.items())
+        told = f"(format {feed_format})"
+        return relay + [f"the mirrors in the domain {domain} {told}: {problem}" for domain, problem in mirrors]
 
     async def run(self) -> None:
         """Survives everything but being cancelled."""
@@ -101,7 +159,7 @@ class NatsPublisher:
         now = self._source.clock.elapsed()
         if now - self._said_other_at >= OTHER_DEPLOYMENT_SECONDS:
             self._said_other_at = now
-            log.error("can't publish to NATS: %s", error)
+            log.error("can't publish to NATS in format %d: %s", self._source.feed_format, error)
 
     async def _connect_and_publish(self) -> None:
         """Returns never: raises what fails."""
@@ -109,23 +167,38 @@ class NatsPublisher:
             found = await find_deployment(tx)
         if found is None:
             raise NotKept("there is no deployment here yet")
-        connection = await connect(self._options, "relay", self._source.clock)
+        connection = await connect(self._options, f"relay {self._source.feed_format}", self._source.clock)
         try:
-            session = PublishSession(
-                self._tail,
-                self._source,
-                self._acknowledgements,
-                connection,
-                found.id,
-                snapshot_changes=self._snapshot_changes,
-                furthest=self._furthest,
-            )
+            session = self._new_session(self._source, connection, found.id)
+            await self._drop_others(connection, found.id)
             try:
                 await session.run(self._on_caught_up)
             finally:
                 self._furthest = session.furthest
         finally:
             await connection.close()
+
+    async def _drop_others(self, connection: Connection, deployment_id: str) -> None:
+        while self.dropped:
+            feed_format, *rest = self.dropped
+            try:
+                await self._new_session(
+                    replace(self._source, feed_format=feed_format), connection, deployment_id
+                ).drop()
+            except (BrokerRefused, BrokerUnavailable) as error:
+                log.warning("what the broker has in format %d can't be taken away: %s", feed_format, error)
+            self.dropped = rest
+
+    def _new_session(self, source: PublishSource, connection: Connection, deployment_id: str) -> PublishSession:
+        return PublishSession(
+            self._tail,
+            source,
+            self._acknowledgements,
+            connection,
+            deployment_id,
+            snapshot_changes=self._snapshot_changes,
+            furthest=self._furthest,
+        )
 
     def _on_caught_up(self) -> None:
         self._failures.clear()

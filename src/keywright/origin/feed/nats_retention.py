@@ -14,9 +14,9 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from keywright.nats.connection import Connection, Message, NotLast
+from keywright.nats.connection import Connection, Message, NotLast, StreamMissing
 from keywright.nats.streams import Bounds, Streams
-from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_SNAPSHOT, frame_in
+from keywright.nats.subjects import FOR_CHANGES, FOR_SNAPSHOT, frame_in
 from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.snapshot_stream import stream_snapshot
@@ -24,6 +24,7 @@ from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed.nats_mirrors import Mirrors
 from keywright.protocol.changes import Change, Cursor
+from keywright.protocol.feed_formats import puts_in
 from keywright.protocol.frames import Frame, FrameError, FrameKind, FrameSigner, pack
 from keywright.runtime.backoff import Uniform
 from keywright.runtime.clock import Clock
@@ -37,13 +38,16 @@ WRITER_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class PublishSource:
-    """What is published, and with what. One for each process."""
+    """What is published, in which format, and with what. One for each process and format."""
 
     database: Database
     signer: FrameSigner
     pepper_check: str
     clock: Clock
     uniform: Uniform
+    feed_format: int
+    older: Sequence[int] = ()
+    """Formats that are published as well, and come first where the broker has not room for all."""
     mirror_problems: dict[str, str] = field(default_factory=dict)
     """What is wrong with the mirrors of a domain, by its name (nats_mirrors.py)."""
 
@@ -52,9 +56,9 @@ class NatsRetention:
     """One for each connection to the broker. A snapshot is due `changes_apart` changes after the one before."""
 
     def __init__(self, connection: Connection, source: PublishSource, *, changes_apart: int) -> None:
-        self._subjects = connection.subjects
+        self._subjects = connection.subjects.in_format(source.feed_format)
         self._streams = Streams(connection, connection.options.domain)
-        self._mirrors = Mirrors(connection, self._streams, source.mirror_problems)
+        self._mirrors = Mirrors(connection, self._subjects, self._streams, source.mirror_problems)
         self._source = source
         self._changes_apart = changes_apart
         self._kept: Cursor | None = None
@@ -129,17 +133,24 @@ class NatsRetention:
 
             def frame(kind: FrameKind, part: Sequence[Change] = ()) -> bytes:
                 cursor = found.head
-                common = found.id, kind, EVERYTHING, nonce, number
+                common = found.id, kind, subjects.scope, nonce, number
                 return self._source.signer.encode(Frame(*common, cursor, cursor, cursor.revision, started, part))
 
             async for page in stream_snapshot(tx):
-                for part in pack(page):
+                for part in pack(puts_in(page, self._source.feed_format)):
                     data = frame(FrameKind.PAGE, part)
                     at = await self._put(subjects.snapshot_pages, data, at, f"{nonce}-{number}")
                     number += 1
         await self._put(subjects.snapshot_ends, frame(FrameKind.END), at, f"{nonce}-end")
-        log.info("wrote a snapshot at revision %d to the broker", found.head.revision)
+        log.info("wrote a snapshot at revision %d to %s", found.head.revision, stream)
         return found.head
+
+    async def delete(self) -> None:
+        """Take away all that the broker keeps in this format, the mirrors first."""
+        await self._mirrors.delete()
+        for stream in (self._subjects.changes_stream, self._subjects.snapshots_stream):
+            with contextlib.suppress(StreamMissing):
+                await self._streams.delete(stream)
 
     async def _trim(self, message: Message, end: Frame, bounds: Bounds) -> None:
         """Take away what nobody needs who begins with the newest snapshot, or with the one before it."""
@@ -171,14 +182,17 @@ class NatsRetention:
 
     def _change_in(self, message: Message | None) -> Frame | None:
         with contextlib.suppress(FrameError):
-            return None if message is None else frame_in(message, self._source.signer, FOR_CHANGES)
+            return None if message is None else self._frame_in(message, FOR_CHANGES)
         return None
 
     def _end_in(self, message: Message | None) -> Frame | None:
         with contextlib.suppress(FrameError):
-            frame = None if message is None else frame_in(message, self._source.signer, FOR_SNAPSHOT)
+            frame = None if message is None else self._frame_in(message, FOR_SNAPSHOT)
             return frame if frame is not None and frame.kind is FrameKind.END else None
         return None
+
+    def _frame_in(self, message: Message, purpose: str) -> Frame:
+        return frame_in(message, self._source.signer, purpose, self._subjects.scope)
 
 
 class BeingWritten(Exception):

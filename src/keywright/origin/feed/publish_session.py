@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from keywright.nats.connection import Connection, Message, NotLast, OtherDeployment
+from keywright.nats.connection import (
+    BrokerRefused,
+    Connection,
+    Message,
+    NotLast,
+    OtherDeployment,
+    StreamMissing,
+)
 from keywright.nats.streams import Bounds, Streams
-from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_HEARTBEATS, frame_in
+from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, Subjects, frame_in
 from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.feed.acknowledgements import NatsAcknowledgements
 from keywright.origin.feed.log_tail import LogSlice, LogTail
 from keywright.origin.feed.nats_retention import BeingWritten, NatsRetention, PublishSource
-from keywright.protocol.changes import Change, Cursor
+from keywright.protocol.changes import Change, Cursor, NotInFormat2
+from keywright.protocol.feed_formats import change_in
 from keywright.protocol.frames import Frame, FrameError, FrameKind, pack
 from keywright.runtime import tasks
 
@@ -24,6 +33,7 @@ log = logging.getLogger("keywright.origin")
 HEARTBEAT_SECONDS = 2.0
 RESTART_PAUSE_SECONDS = 0.5
 BEHIND_PAUSE_SECONDS = 0.01
+_OLDER_LOOKS, _LOOK_SECONDS = 50, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,7 @@ class PublishSession:
         self._acknowledgements = acknowledgements
         self._connection = connection
         self._streams = Streams(connection, connection.options.domain)
-        self._subjects = connection.subjects
+        self._subjects = connection.subjects.in_format(source.feed_format)
         self._deployment_id = deployment_id
         self._retention = NatsRetention(connection, source, changes_apart=snapshot_changes)
         self._end = StreamEnd(0, None)
@@ -83,7 +93,8 @@ class PublishSession:
                         has_lost = has_lost or self._has_lost(piece)
                         if not piece.changes:
                             on_caught_up()
-                            log.info("publishes to NATS from revision %d on", piece.cursor.revision)
+                            stream = self._subjects.changes_stream
+                            log.info("publishes to NATS from revision %d on (%s)", piece.cursor.revision, stream)
                             retaining = asyncio.create_task(self._retention.run(write_at_once=has_lost))
                     await self._publish(piece)
                     await self._heartbeat(piece)
@@ -93,18 +104,53 @@ class PublishSession:
             if retaining is not None:
                 await tasks.end(retaining)
 
+    async def drop(self) -> None:
+        """Take away what the broker keeps in this format, unless it is another deployment's.
+
+        Raises BrokerUnavailable, BrokerRefused.
+        """
+        try:
+            await self._find_end()
+        except StreamMissing:
+            return
+        await self._retention.delete()
+        log.info("%s is not published to any more: the broker keeps it no longer", self._subjects.changes_stream)
+
     async def _create_streams(self) -> None:
+        """Those of an older format come first: without room for all, edges of before go on."""
         subjects, replicas = self._subjects, self._connection.options.replicas
+        for older in self._source.older:
+            await self._until_there(subjects.in_format(older))
         of_snapshots = [subjects.snapshot_pages, subjects.snapshot_ends]
-        await self._streams.create(subjects.changes_stream, [subjects.changes], replicas)
-        await self._streams.create(subjects.snapshots_stream, of_snapshots, replicas)
+        try:
+            await self._streams.create(subjects.changes_stream, [subjects.changes], replicas)
+            await self._streams.create(subjects.snapshots_stream, of_snapshots, replicas)
+        except BrokerRefused as error:
+            if not self._source.older:
+                raise
+            told = "allow the broker's users these streams, as deploy/nats does, or set KEYWRIGHT_NATS_FORMATS=2"
+            raise BrokerRefused(f"{error} ({subjects.changes_stream}): {told}") from error
+
+    async def _until_there(self, subjects: Subjects) -> None:
+        """Raises StreamMissing where nobody makes them."""
+        for left in reversed(range(_OLDER_LOOKS)):
+            try:
+                await self._streams.bounds(subjects.changes_stream)
+                await self._streams.bounds(subjects.snapshots_stream)
+            except StreamMissing:
+                if not left:
+                    raise
+                await asyncio.sleep(_LOOK_SECONDS)
+            else:
+                return
 
     async def _next_slice(self) -> LogSlice:
         """What follows the stream as it stands, which is begun anew if need be; nothing when a heartbeat is due."""
         while True:
             end = self._end
             if end.cursor is None or self._is_overtaken(end.cursor):
-                await self._restart_stream(end, None)
+                self._say_restart(end)
+                await self._restart_stream(None)
                 continue
             if self._tail.is_stopped:
                 # It waits for nothing any more; what is still committed is published all the same.
@@ -113,7 +159,8 @@ class PublishSession:
             try:
                 return await self._tail.after(end.cursor, until_heartbeat)
             except NotKept:
-                await self._restart_stream(end, end.cursor)
+                self._say_restart(end)
+                await self._restart_stream(end.cursor)
 
     def _has_lost(self, piece: LogSlice) -> bool:
         """Whether the broker may have had later changes than it has now.
@@ -137,7 +184,7 @@ class PublishSession:
         if message is None:
             return StreamEnd(bounds.last, None)
         try:
-            frame = frame_in(message, self._source.signer, FOR_CHANGES)
+            frame = self._frame_in(message)
         except FrameError as error:
             await self._refuse_other(message, bounds)
             log.error("the last message at the broker was not made here: %s", error)  # noqa: TRY400
@@ -166,7 +213,7 @@ class PublishSession:
     def _holder_of(self, message: Message) -> str | None:
         """The deployment that wrote a message, as far as that can be known."""
         try:
-            return frame_in(message, self._source.signer, FOR_CHANGES).deployment_id
+            return self._frame_in(message).deployment_id
         except FrameError:
             # Another pepper's messages can't be read here: they name their deployment in the clear.
             if message.pepper_check in (None, "", self._source.pepper_check):
@@ -174,10 +221,13 @@ class PublishSession:
             return message.deployment_id or "with another pepper"
 
     async def _publish(self, piece: LogSlice) -> None:
-        """Put the changes behind the stream, in as few messages as they fit."""
+        """Put the changes behind the stream, in as few messages as they fit.
+
+        One that only a snapshot can tell to readers of this format has the stream begin anew behind such a one.
+        """
         cursors = [piece.follows, *(cursor for cursor, _ in piece.changes)]
-        done = 0
-        for part in pack([change for _, change in piece.changes]):
+        passed, done = self._passed(piece), 0
+        for part in pack(passed):
             frame = self._frame(FOR_CHANGES, piece, cursors[done], cursors[done + len(part)], part)
             try:
                 await self._append(frame)
@@ -188,6 +238,16 @@ class PublishSession:
                 await asyncio.sleep(BEHIND_PAUSE_SECONDS)
                 return
             done += len(part)
+        if len(passed) < len(piece.changes):
+            log.info("%s begins anew: what was kept from its readers comes back", self._subjects.changes_stream)
+            await self._restart_stream(None)
+
+    def _passed(self, piece: LogSlice) -> list[Change]:
+        """The changes as they are published, up to the first that only a snapshot can tell."""
+        passed: list[Change] = []
+        with contextlib.suppress(NotInFormat2):
+            passed.extend(change_in(change, self._source.feed_format) for _, change in piece.changes)
+        return passed
 
     async def _append(self, frame: Frame) -> None:
         """Raises NotLast."""
@@ -200,12 +260,15 @@ class PublishSession:
         self.furthest = self._seen = frame.cursor
         self._retention.note(frame.cursor)
 
-    async def _restart_stream(self, end: StreamEnd, lost: Cursor | None) -> None:
-        """Begin the stream anew behind what is there, where a new snapshot leads on."""
+    def _say_restart(self, end: StreamEnd) -> None:
+        stream = self._subjects.changes_stream
         if end.seq == 0:
-            log.info("the broker has no changes yet: its stream begins")
+            log.info("the broker has no changes yet: %s begins", stream)
         else:
-            log.warning("what the broker has does not lead on to this record: its stream begins anew")
+            log.warning("what the broker has does not lead on to this record: %s begins anew", stream)
+
+    async def _restart_stream(self, lost: Cursor | None) -> None:
+        """Begin the stream anew behind what is there, where a new snapshot leads on."""
         if lost is not None:
             # If the record was restored, no edge may take it for one that has yet to get to where it was.
             async with self._source.database.write() as tx:
@@ -244,7 +307,7 @@ class PublishSession:
     def _on_heartbeat(self, message: Message) -> None:
         source = self._source
         try:
-            frame = frame_in(message, source.signer, FOR_HEARTBEATS)
+            frame = self._frame_in(message, FOR_HEARTBEATS)
         except FrameError:
             return
         if frame.deployment_id == self._deployment_id and abs(source.clock.millis() - frame.time) < 1000:
@@ -257,5 +320,8 @@ class PublishSession:
         clock = self._source.clock
         head, ago = (cursor.revision, 0.0) if piece is None else (piece.head, clock.elapsed() - piece.as_of)
         at = clock.millis() - int(ago * 1000)
-        common = self._deployment_id, FrameKind.CHANGES, EVERYTHING, purpose, 0
+        common = self._deployment_id, FrameKind.CHANGES, self._subjects.scope, purpose, 0
         return Frame(*common, follows, cursor, max(head, cursor.revision), at, part)
+
+    def _frame_in(self, message: Message, purpose: str = FOR_CHANGES) -> Frame:
+        return frame_in(message, self._source.signer, purpose, self._subjects.scope)

@@ -5,9 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from keywright.domain.keyformat import Secret
+from keywright.protocol.feed_formats import FORMATS
 from keywright.runtime.nats_options import NatsOptions
 from keywright.runtime.settings.addresses import BROKER_URL
-from keywright.runtime.settings.kinds import BROKER_NAME, PATH, SECRET, TEXT, OldName, Part, Setting, listed, whole
+from keywright.runtime.settings.kinds import (
+    BROKER_NAME,
+    PATH,
+    SECRET,
+    TEXT,
+    Kind,
+    OldName,
+    Part,
+    Setting,
+    choice,
+    listed,
+    whole,
+)
 from keywright.runtime.settings.reader import Reader, SettingsError
 
 NATS_URL = Setting(
@@ -79,6 +92,24 @@ NATS_SNAPSHOT_CHANGES = Setting(
     default=100_000,
     shown_default="`100000`",
     help="after how many changes the broker gets a new snapshot",
+    parts=frozenset({Part.SERVE}),
+)
+
+
+def _parse_formats(text: str) -> frozenset[int]:
+    named = _ONE_FORMAT.parse(text)
+    if not named:
+        raise ValueError("must name a format")
+    return frozenset(map(int, named))
+
+
+_ONE_FORMAT = listed(choice(*map(str, FORMATS)))
+NATS_FORMATS: Setting[frozenset[int]] = Setting(
+    name="KEYWRIGHT_NATS_FORMATS",
+    kind=Kind(_ONE_FORMAT.words, _parse_formats),
+    default=frozenset(FORMATS),
+    shown_default="`2,3`",
+    help="formats of the feed that the broker gets, each in streams of its own: version 0.1 reads 2 alone",
     parts=frozenset({Part.SERVE}),
 )
 

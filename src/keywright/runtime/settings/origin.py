@@ -12,7 +12,7 @@ from keywright.runtime.settings.addresses import DATABASE_URL as DATABASE_ADDRES
 from keywright.runtime.settings.common import PlaneSettings, read_edge_name, read_plane, url_of
 from keywright.runtime.settings.end_users import SESSION_IDLE_MINUTES, SESSION_MINUTES, EndUserSettings
 from keywright.runtime.settings.kinds import PATH, SECRET, TEXT, Kind, OldName, Part, Setting, choice, whole
-from keywright.runtime.settings.nats import NATS_SNAPSHOT_CHANGES
+from keywright.runtime.settings.nats import NATS_FORMATS, NATS_SNAPSHOT_CHANGES
 from keywright.runtime.settings.reader import Reader, given_flags
 
 DEFAULT_DATA_DIR = "./keywright-data"
@@ -175,6 +175,8 @@ class OriginSettings(PlaneSettings):
     end_users: EndUserSettings
     snapshot_changes: int
     """After how many changes the broker gets a new snapshot."""
+    feed_formats: frozenset[int]
+    """The formats of the feed that the broker gets; at least one."""
 
     @property
     def is_sqlite(self) -> bool:
@@ -228,4 +230,5 @@ class OriginSettings(PlaneSettings):
             edge_retire_hours=reader.get(EDGE_RETIRE_HOURS),
             end_users=EndUserSettings.read(reader, url_of(common["host"], common["port"])),
             snapshot_changes=reader.get(NATS_SNAPSHOT_CHANGES),
+            feed_formats=reader.get(NATS_FORMATS),
         )

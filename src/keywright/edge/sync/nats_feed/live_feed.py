@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from keywright.edge.sync.feed import RecordBehind, Snapshot, SnapshotNeeded, Untrusted, record_of
+from keywright.edge.sync.feed import (
+    OtherFormat,
+    OtherPepper,
+    RecordBehind,
+    Refused,
+    Snapshot,
+    SnapshotNeeded,
+    Untrusted,
+    record_of,
+)
 from keywright.edge.sync.nats_feed import snapshots
 from keywright.edge.sync.nats_feed.change_reader import ChangeReader, last_frame
 from keywright.edge.sync.nats_feed.head_watch import SILENCE_SECONDS, HeadWatch, age_of
@@ -16,6 +26,7 @@ from keywright.edge.sync.nats_feed.session import NatsSession, translated
 from keywright.nats.connection import BrokerUnavailable, Message, StreamMissing
 from keywright.nats.subjects import FOR_HEARTBEATS
 from keywright.protocol.changes import NOWHERE, Batch, Cursor
+from keywright.protocol.feed_formats import FORMATS, NEWEST, is_same_record
 
 if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
@@ -23,12 +34,18 @@ if TYPE_CHECKING:
     from keywright.runtime.clock import Clock
     from keywright.runtime.nats_options import NatsOptions
 
+_log = logging.getLogger("keywright.edge")
+
 FIRST_HEARTBEAT_SECONDS = 2.5
 """How long a question waits for a first heartbeat; it also holds up the end of the process that long."""
 
 
 class NotKnownToBeAll(Exception):
     """All that came was handed on, but nothing that the origin said lately tells that it is all there is."""
+
+
+class OtherFormatKept(NotKnownToBeAll, OtherFormat):
+    """And what came is of a format that this version does not read."""
 
 
 class NatsFeed:
@@ -43,7 +60,9 @@ class NatsFeed:
         edge_name: str,
         silence_seconds: float = SILENCE_SECONDS,
         first_heartbeat_seconds: float = FIRST_HEARTBEAT_SECONDS,
+        formats: Sequence[int] = FORMATS,
     ) -> None:
+        """`formats` are those that it reads, the oldest first."""
         self.on_message: Callable[[], None] = lambda: None
         """Called when the origin is heard again, so that a loop that waits for that to try again waits no longer."""
         self._clock = clock
@@ -61,6 +80,11 @@ class NatsFeed:
         """The newest heartbeat that came before it was known whose record it is that is followed."""
         self._record: str | None = None
         self._at = NOWHERE
+        self._formats = formats
+        self._is_newer_there = False
+        """Whether an origin was heard that publishes in a newer format than is followed."""
+        self._newer_time = 0
+        self._said = ""
 
     @property
     def synced_at(self) -> float | None:
@@ -72,16 +96,48 @@ class NatsFeed:
         return not batch.changes
 
     async def deployment_id(self) -> str:
-        """Whose record the broker has. Replicas of another one are replaced."""
-        async with self._connected():
-            frame = await self._session.first(lambda streams: last_frame(self._session, streams))
-        record = record_of(frame)
+        """Whose record the broker has, in the newest format that it has here. Replicas of another one are replaced."""
+        record = record_of(await self._newest_frame())
         if record != self._record:
-            self._record, self._at = record, NOWHERE
+            if self._record is None or not is_same_record(record, self._record):
+                self._at = NOWHERE
+            self._record = record
             self._head.forget()
             if self._early is not None and record_of(self._early) == record:
                 self._head.on_heartbeat(self._early)
         return record
+
+    async def _newest_frame(self) -> Frame:
+        """The last one of the newest format, and from now on that is followed.
+
+        An origin of before writes none of a newer one; nor does a broker give it that is not told to.
+        """
+        self._is_newer_there = False
+        for feed_format in reversed(self._formats):
+            if self._session.subjects.feed_format != feed_format:
+                await self._reader.stop()
+                self._session.subjects = self._session.subjects.in_format(feed_format)
+                self._early = None
+            try:
+                async with self._connected():
+                    frame = await self._session.first(lambda streams: last_frame(self._session, streams))
+            except Refused as error:
+                if feed_format == self._formats[0] or isinstance(error, OtherPepper):
+                    raise
+                refused = str(error)
+                if self._session.has_complaints:
+                    await self.close()
+                continue
+            if feed_format != self._formats[-1]:
+                self._say_older(feed_format, refused)
+            return frame
+        raise AssertionError("there is no format")
+
+    def _say_older(self, feed_format: int, refused: str) -> None:
+        if refused != self._said:
+            self._said = refused
+            told = "follows format %d of the feed: keys with powers are refused here. Format %d: %s"
+            _log.warning(told, feed_format, NEWEST, refused)
 
     async def changes(self, after: Cursor) -> Batch:
         self._at = after
@@ -155,19 +211,32 @@ class NatsFeed:
                 await self._woken.wait()
         if not self._woken.is_set():
             silence = f"nothing was heard of the origin for {self._head.silence_seconds:g} s"
-            raise NotKnownToBeAll(f"{self._head.problem or silence}{self._session.passed_over}")
+            kind = OtherFormatKept if self._session.is_format_unknown else NotKnownToBeAll
+            raise kind(f"{self._head.problem or silence}{self._session.passed_over}")
         self._woken.clear()
+        if self._is_newer_there:
+            raise BrokerUnavailable("an origin publishes in a newer format of the feed than was followed here")
 
-    def _on_heartbeat(self, message: Message) -> None:
+    def _on_heartbeat(self, message: Message, feed_format: int) -> None:
         """Judged as it comes: one that proves nothing, whoever sent it, wakes nobody and ends no round."""
-        frame = self._session.find_frame(message, FOR_HEARTBEATS)
-        if frame is None:
+        frame = self._session.find_frame(message, FOR_HEARTBEATS, feed_format)
+        followed = self._session.subjects.feed_format
+        if frame is None or feed_format < followed:
+            return
+        if feed_format > followed:
+            self._on_newer(frame)
             return
         if self._record is None:
             if (self._early is None or frame.time > self._early.time) and self._head.is_recent(frame):
                 self._early = frame
                 self._wake()
         elif record_of(frame) == self._record and self._head.on_heartbeat(frame):
+            self._wake()
+
+    def _on_newer(self, frame: Frame) -> None:
+        is_news = frame.time > self._newer_time and self._head.is_recent(frame)
+        if is_news and self._record is not None and is_same_record(record_of(frame), self._record):
+            self._newer_time, self._is_newer_there = frame.time, True
             self._wake()
 
     def _wake(self) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from keywright.edge.sync.feed import OtherPepper, Refused, Untrusted
+from keywright.edge.sync.feed import OtherPepper, Refused, untrusted
 from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connection, Message, connect
 from keywright.nats.streams import Streams
 from keywright.nats.subjects import Subjects, frame_in
-from keywright.protocol.frames import Frame, FrameError, FrameSigner
+from keywright.protocol.feed_formats import NEWEST
+from keywright.protocol.frames import FormatUnknown, Frame, FrameError, FrameSigner
 
 if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
@@ -24,7 +25,11 @@ _T = TypeVar("_T")
 
 
 class NatsSession:
-    """At most one connection at a time, subscribed to the origin's heartbeats; and the streams of each domain."""
+    """At most one connection at a time, subscribed to the origin's heartbeats; and the streams of each domain.
+
+    `subjects` are those of the format that is followed. The heartbeats of others that were followed before, on the same
+    connection, are still heard.
+    """
 
     def __init__(
         self,
@@ -33,10 +38,11 @@ class NatsSession:
         clock: Clock,
         edge_name: str,
         *,
-        on_heartbeat: Callable[[Message], None],
+        on_heartbeat: Callable[[Message, int], None],
         on_lost: Callable[[], None],
     ) -> None:
-        self.subjects = Subjects(options.prefix)
+        """`on_heartbeat` is told of which format a heartbeat is."""
+        self.subjects = Subjects(options.prefix, NEWEST)
         self.domains: list[Streams] = []
         """Of the hub, then of its mirrors."""
         self._options = options
@@ -47,20 +53,37 @@ class NatsSession:
         self._on_heartbeat = on_heartbeat
         self._on_lost = on_lost
         self._connection: Connection | None = None
+        self._heard: set[int] = set()
+        """Formats whose heartbeats are subscribed to."""
         self._skipped: dict[str, str] = {}
+        self.is_format_unknown = False
+        """Whether something was passed over because this version does not read its format."""
 
     async def open(self) -> None:
-        """Connects, unless it is connected. Raises BrokerUnavailable, BrokerRefused."""
-        if self._connection is not None:
-            return
-        name = f"edge {self._edge_name}"
-        connection = self._connection = await connect(self._options, name, self._clock, self._lost)
-        self.domains = [Streams(connection, domain) for domain in (self._options.domain, *self._options.mirrors)]
-        await connection.subscribe(self.subjects.heartbeats, self._on_heartbeat)
+        """Connects, unless it is connected, and hears the heartbeats of the format that is followed.
+
+        Raises BrokerUnavailable, BrokerRefused.
+        """
+        connection, feed_format = self._connection, self.subjects.feed_format
+        if connection is None:
+            name = f"edge {self._edge_name}"
+            connection = self._connection = await connect(self._options, name, self._clock, self._lost)
+            self.domains = [Streams(connection, domain) for domain in (self._options.domain, *self._options.mirrors)]
+            self._heard.clear()
+        if feed_format not in self._heard:
+            self._heard.add(feed_format)
+            await connection.subscribe(
+                self.subjects.heartbeats, lambda message: self._on_heartbeat(message, feed_format)
+            )
+
+    @property
+    def has_complaints(self) -> bool:
+        return self._connection is not None and self._connection.has_complaints
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         self._skipped.clear()
+        self.is_format_unknown = False
         if connection is not None:
             await connection.close()
 
@@ -76,16 +99,21 @@ class NatsSession:
                 return answer
         raise failure or BrokerUnavailable("no domain to ask")
 
-    def frame_in(self, message: Message, purpose: str) -> Frame:
-        """The frame that a message is. Raises OtherPepper, FrameError."""
+    def frame_in(self, message: Message, purpose: str, feed_format: int | None = None) -> Frame:
+        """The frame that a message is, of this format or of that which is followed. Raises OtherPepper, FrameError."""
         if message.pepper_check not in (None, self._pepper_check):
             raise OtherPepper("the pepper of this edge is not the origin's: no key would be known. Give it that one")
-        return frame_in(message, self._signer, purpose)
+        subjects = self.subjects if feed_format is None else self.subjects.in_format(feed_format)
+        try:
+            return frame_in(message, self._signer, purpose, subjects.scope)
+        except FormatUnknown:
+            self.is_format_unknown = True
+            raise
 
-    def find_frame(self, message: Message, purpose: str) -> Frame | None:
+    def find_frame(self, message: Message, purpose: str, feed_format: int | None = None) -> Frame | None:
         """The frame that a message is; None, with one line in the log for each connection, where it is none."""
         try:
-            return self.frame_in(message, purpose)
+            return self.frame_in(message, purpose, feed_format)
         except (FrameError, OtherPepper) as error:
             self.note_skipped(purpose, str(error))
             return None
@@ -115,4 +143,4 @@ def translated() -> Iterator[None]:
     except BrokerRefused as error:
         raise Refused(str(error)) from error
     except FrameError as error:
-        raise Untrusted(str(error)) from error
+        raise untrusted(error) from error

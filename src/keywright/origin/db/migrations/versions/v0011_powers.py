@@ -22,6 +22,8 @@ def upgrade() -> None:
         op.add_column("keys", sa.Column(column, sa.Text(), nullable=True))
     for column in ("default_scopes", "features"):
         op.add_column("buckets", sa.Column(column, sa.Text(), nullable=False, server_default="[]"))
+    op.add_column("edges", sa.Column("feed_format", sa.SmallInteger(), nullable=True))
+    op.add_column("edges", sa.Column("is_format_unknown", sa.Boolean(), nullable=False, server_default=sa.false()))
     # Alembic renames no column of SQLite without copying the table; both engines have had this form for long.
     op.execute("ALTER TABLE deployment RENAME COLUMN revision TO head_revision")
     op.execute("ALTER TABLE keys RENAME COLUMN expires_at TO ends_at")

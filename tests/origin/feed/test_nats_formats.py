@@ -1,0 +1,163 @@
+"""Each format of the feed is published for itself: what an edge of before reads has no row that it does not know."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from keywright.domain.keyformat import Secret
+from keywright.edge.replica.replica import Replica
+from keywright.edge.sync.nats_feed import NatsFeed
+from keywright.edge.sync.nats_feed.session import NatsSession
+from keywright.nats.connection import StreamMissing
+from keywright.nats.subjects import FOR_CHANGES, Subjects
+from keywright.protocol import feed_formats
+from keywright.protocol.changes import Change, ConsumerPut, KeyDelete, encode
+from keywright.runtime.clock import Clock
+from keywright.runtime.nats_options import NatsOptions
+from origin.feed.test_feed_formats import OFF, committed, put_of
+from origin.feed.test_nats_publisher import World, connected, opened
+from support import nats as servers
+from support.nats import PASSWORDS, streams_of
+from support.record import snapshot_of
+from support.service import Service
+from support.sync import new_sync_loop
+from support.waiting import until
+
+
+class OldReader:
+    """An edge of before: it follows the streams of format 2 and no others, and would refuse a frame of a newer row."""
+
+    def __init__(self, world: World, base: Path) -> None:
+        self.replica = Replica.open(base / "old-replica", world.digester.pepper_check())
+        self._feed = NatsFeed(world.options, world.digester, Clock(), edge_name="old", formats=(2,))
+        self.sync_loop = new_sync_loop(self.replica, self._feed, poll_seconds=0.05, longest_pause_seconds=0.2)
+        self._feed.on_message = self.sync_loop.wake
+        self._stop = asyncio.Event()
+        self._running = asyncio.create_task(self.sync_loop.run(self._stop))
+        self._database = world.database
+
+    async def until_it_has_what_it_can_judge(self) -> None:
+        async def is_there() -> bool:
+            expected = feed_formats.puts_in(await snapshot_of(self._database), 2)
+            owners = {put.number for put in expected if isinstance(put, ConsumerPut)}
+            # A key whose consumer is not there is reached by nobody.
+            seen = [put for put in expected if getattr(put, "consumer_number", None) in {None, *owners}]
+            return self.sync_loop.is_synced and self.replica.records() == seen
+
+        await until(is_there)
+
+    async def close(self) -> None:
+        self._stop.set()
+        await self._running
+        await self.sync_loop.close()
+        await self._feed.close()
+        self.replica.close()
+
+
+async def set_powers(service: Service, table_name: str, put_id: str, enabled: bool) -> None:
+    """As the rules do, but without them: the row alone. What is noted for edges is the test's own."""
+    import sqlalchemy as sa
+
+    from keywright.origin.db import tables
+
+    table = getattr(tables, table_name)
+    async with service.app._database.write() as tx:
+        await tx.execute(sa.update(table).where(table.c.id == put_id).values(enabled=enabled))
+
+
+async def test_an_edge_of_before_has_all_but_what_it_can_not_judge_and_has_it_back_when_it_can(
+    tmp_path: Path, options: NatsOptions
+) -> None:
+    async with opened(tmp_path, options) as (service, world):
+        old = OldReader(world, tmp_path)
+        made = [await service.new_consumer() for _ in range(2)]
+        for one in made:
+            await service.new_key(one["name"])
+        await old.until_it_has_what_it_can_judge()
+        (_, key), (second, other) = [await put_of(service, one["name"]) for one in made]
+
+        await set_powers(service, "keys", key.key_id, enabled=False)
+        await set_powers(service, "consumers", second.consumer_id, enabled=False)
+        await committed(service, replace(key, powers=OFF), replace(second, powers=OFF))
+        await service.new_key(made[1]["name"])
+        await old.until_it_has_what_it_can_judge()
+        await world.until_the_edge_equals_the_record()
+
+        await set_powers(service, "consumers", second.consumer_id, enabled=True)
+        await committed(service, replace(second, has_lost_powers=True), KeyDelete(bytes(32), 7))
+        await old.until_it_has_what_it_can_judge()
+        await world.until_the_edge_equals_the_record()
+        assert other in old.replica.records()
+        assert key not in old.replica.records()
+        await old.close()
+
+
+async def stored_in(world: World, feed_format: int) -> list[Change]:
+    session = NatsSession(
+        world.options, world.digester, Clock(), "test", on_heartbeat=lambda *_: None, on_lost=_nothing
+    )
+    session.subjects = session.subjects.in_format(feed_format)
+    await session.open()
+    try:
+        streams, stream = session.domains[0], session.subjects.changes_stream
+        bounds = await streams.bounds(stream)
+        messages = [await streams.find(stream, seq) for seq in range(bounds.first, bounds.last + 1)]
+        return [change for one in messages if one for change in session.frame_in(one, FOR_CHANGES).changes]
+    finally:
+        await session.close()
+
+
+def _nothing() -> None: ...
+
+
+async def test_the_streams_of_format_2_hold_rows_of_that_format_alone(tmp_path: Path, options: NatsOptions) -> None:
+    async with opened(tmp_path, options) as (service, world):
+        consumer = await service.new_consumer()
+        await service.new_key(consumer["name"])
+        owner, key = await put_of(service, consumer["name"])
+        last = replace(key, expires_at=1_900_000_000_000)
+        await committed(service, replace(key, powers=OFF), replace(owner, powers=OFF), last)
+
+        async def is_told() -> bool:
+            return [(await stored_in(world, feed_format))[-1:] for feed_format in (2, 3)] == [[last], [last]]
+
+        await until(is_told)
+        assert replace(key, powers=OFF) in await stored_in(world, 3)
+        assert not [one for one in await stored_in(world, 2) if '3"' in encode(one).split(",")[0]]
+
+
+@pytest.mark.parametrize("kept", [2, 3])
+async def test_a_format_that_the_setting_drops_is_taken_away_and_no_other(
+    tmp_path: Path, options: NatsOptions, kept: int
+) -> None:
+    async with opened(tmp_path, options):
+        pass
+    dropped = ({2, 3} - {kept}).pop()
+    async with (
+        opened(tmp_path, options, is_newest=kept == 3, feed_formats=frozenset({kept})),
+        connected(options) as connection,
+    ):
+        streams, subjects = streams_of(connection), Subjects(options.prefix, dropped)
+        with pytest.raises(StreamMissing):
+            await streams.bounds(subjects.changes_stream)
+        with pytest.raises(StreamMissing):
+            await streams.bounds(subjects.snapshots_stream)
+        assert (await streams.bounds(subjects.in_format(kept).changes_stream)).last
+
+
+async def test_a_broker_that_is_not_told_of_the_newer_format_gets_the_older_one_and_readiness_says_so(
+    tmp_path: Path,
+) -> None:
+    with servers.older_hub(tmp_path / "hub") as hub:
+        options = NatsOptions((hub.url,), user="relay", password=Secret(PASSWORDS["RELAY_PASSWORD"]), domain="hub")
+        async with opened(tmp_path, options, is_newest=False) as (service, world):
+            await service.new_consumer()
+            await world.until_the_edge_equals_the_record()
+            assert world.replica.deployment_id is not None
+            assert world.replica.deployment_id.endswith("/everything")
+            warnings = (await service.call("GET", "/readyz"))["warnings"]
+            assert [warning for warning in warnings if "in format 3" in warning and "KEYWRIGHT_NATS_FORMATS" in warning]
