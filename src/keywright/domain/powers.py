@@ -46,6 +46,9 @@ class Demand(NamedTuple):
     address: Address | FindAddress | None = None
     """Or what finds it: asked once, and only about a key that not every address may use. None: not known."""
 
+    def find_address(self) -> Address | None:
+        return self.address() if callable(self.address) else self.address
+
 
 NO_POWERS = Powers()
 NO_DEMAND = Demand()
@@ -97,13 +100,12 @@ def is_enabled(text: str | None) -> bool:
     return text is None or json.loads(text).get("enabled") is not False
 
 
-def is_from_allowed(key: Powers, consumer: Powers, address: Address | FindAddress | None) -> bool:
+def is_from_allowed(key: Powers, consumer: Powers, demand: Demand) -> bool:
     """Whether the address may use this key of this consumer; one that is not known may not where any are named."""
     own, above = key.networks, consumer.networks
     if own is None and above is None:
         return True
-    if callable(address):
-        address = address()
+    address = demand.find_address()
     return address is not None and (own is None or own.hold(address)) and (above is None or above.hold(address))
 
 

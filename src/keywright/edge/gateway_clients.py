@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from keywright.http.client_address import UnknownAddress, plain
-from keywright.runtime.failure_log import SparingLog
+from keywright.http.sparing_log import SparingLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

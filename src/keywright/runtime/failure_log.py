@@ -1,12 +1,10 @@
 """Owns logging what fails again and again: the first failure of each kind, and not those that only say it again; or,
-where nobody would look for the first one any more, what is wrong now, once a minute; and what others may cause as often
-as they like.
+where nobody would look for the first one any more, what is wrong now, once a minute.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,18 +52,3 @@ class ReminderLog:
     def clear(self) -> None:
         """It is over: the same reason is news again."""
         self._reason = None
-
-
-class SparingLog:
-    """One for what any client may cause: at most one line a minute, whatever it says."""
-
-    def __init__(self, log: logging.Logger, elapsed: Callable[[], float]) -> None:
-        self._log = log
-        self._elapsed = elapsed
-        self._told_at = -math.inf
-
-    def note(self, what: str) -> None:
-        now = self._elapsed()
-        if now - self._told_at >= REPEAT_SECONDS:
-            self._told_at = now
-            self._log.warning("%s (said once a minute)", what)

@@ -37,6 +37,7 @@ from keywright.edge.grpc.ext_authz_pb2 import (
 from keywright.edge.http.endpoint import encode_json, no_bucket
 from keywright.edge.http.question import parse_question
 from keywright.http.client_address import grpc_peer
+from keywright.http.sparing_log import SparingLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,7 +65,6 @@ OPTIONS = (
 MAX_CONNECTION_AGE_MS = 300_000
 """Then a connection is given up, as gently: the next one goes to any worker, so that a few busy Envoys spread."""
 MAX_CONNECTION_AGE_GRACE_MS = 30_000
-MALFORMED_LOG_SECONDS = 60.0
 _STRUCT_DEPTH = 28
 """Protobuf reads messages that are nested 100 deep; each object of a Struct takes three of them."""
 _LARGEST_DOUBLE = int(sys.float_info.max)
@@ -82,7 +82,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
         self._header = forward_auth.auth_header
         # Read in `_check`: what grpcio can't read it logs with a traceback, as often as a peer likes.
         self._handler: Any = grpc.unary_unary_rpc_method_handler(self._check, None, CheckResponse.SerializeToString)
-        self._malformed_logged_at = float("-inf")
+        self._malformed_log = SparingLog(_log, time.monotonic)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._handler if handler_call_details.method == METHOD else None
@@ -111,17 +111,11 @@ class ExtAuthz(grpc.GenericRpcHandler):
         try:
             request = CheckRequest.FromString(data)
         except DecodeError:
-            self._note_malformed(context.peer())
+            self._malformed_log.note(f"a message that is no CheckRequest came from {context.peer()}")
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no CheckRequest")
         metadata = context.invocation_metadata() or ()
         tokens = [str(value).encode() for name, value in metadata if name == "keywright-token"]
         return self.check(request, tokens, context.peer())
-
-    def _note_malformed(self, peer: str) -> None:
-        now = time.monotonic()
-        if now - self._malformed_logged_at >= MALFORMED_LOG_SECONDS:
-            self._malformed_logged_at = now
-            _log.warning("a message that is no CheckRequest came from %s (said once a minute)", peer)
 
     def _find_client(self, request: CheckRequest, peer: str) -> Address | None:
         gateway = grpc_peer(peer)
