@@ -223,7 +223,7 @@ async def test_an_edge_of_before_says_whether_a_key_is_good_and_never_what_for(
     def edge(handler: BaseHTTPRequestHandler, body: bytes) -> None:
         seen.append(handler.path[:3])
         if handler.path.startswith("/v2"):
-            answering(json.dumps(OLD).encode(), 404, content_type=CONTENT_TYPE)(handler, body)
+            answering(json.dumps(OLD).encode(), 404, **{"content-type": CONTENT_TYPE})(handler, body)
         else:
             v1 = {**GOOD, "key": {"id": "key_1", "expiresOn": None}}
             del v1["scopes"]

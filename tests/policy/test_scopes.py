@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import iscoroutinefunction
@@ -16,6 +16,7 @@ from fastapi import APIRouter, FastAPI, Security
 from flask import Flask
 from flask import request as flask_request
 from litestar import Litestar, get
+from litestar import Request as LitestarRequest
 from litestar.middleware import DefineMiddleware
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -46,19 +47,19 @@ def from_peer(app: Any, peer: str | None) -> Any:
     return connected
 
 
-async def at_asgi(keys: Any, headers: Any, peer: str | None, scopes: list[str], **options: Any) -> Answer:
+async def at_asgi(keys: Any, headers: Any, peer: str | None, wanted: list[str], **options: Any) -> Answer:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await PlainTextResponse(scope["user"].sub)(scope, receive, send)
 
-    policy = asgi.ApiKeyPolicy(asgi.RequireScopes(app, scopes), keys, bucket_name=BUCKET, **options)
+    policy = asgi.ApiKeyPolicy(asgi.RequireScopes(app, wanted), keys, bucket_name=BUCKET, **options)
     return await call(from_peer(policy, peer), "GET", "/orders", headers=headers)
 
 
-async def at_starlette(keys: Any, headers: Any, peer: str | None, scopes: list[str], **options: Any) -> Answer:
+async def at_starlette(keys: Any, headers: Any, peer: str | None, wanted: list[str], **options: Any) -> Answer:
     async def orders(request: Any) -> PlainTextResponse:
         return PlainTextResponse(request.user.sub)
 
-    guarded = [Middleware(asgi.RequireScopes, scopes=scopes)]
+    guarded = [Middleware(asgi.RequireScopes, scopes=wanted)]
     app = Starlette(
         routes=[Mount("/", routes=[Route("/orders", orders)], middleware=guarded)],
         middleware=[Middleware(asgi.ApiKeyPolicy, source=keys, bucket_name=BUCKET, **options)],
@@ -66,9 +67,9 @@ async def at_starlette(keys: Any, headers: Any, peer: str | None, scopes: list[s
     return await call(from_peer(app, peer), "GET", "/orders", headers=headers)
 
 
-async def at_litestar(keys: Any, headers: Any, peer: str | None, scopes: list[str], **options: Any) -> Answer:
-    @get("/orders", middleware=[DefineMiddleware(asgi.RequireScopes, scopes=scopes)], media_type="text/plain")
-    async def orders(request: Any) -> str:
+async def at_litestar(keys: Any, headers: Any, peer: str | None, wanted: list[str], **options: Any) -> Answer:
+    @get("/orders", middleware=[DefineMiddleware(asgi.RequireScopes, scopes=wanted)], media_type="text/plain")
+    async def orders(request: LitestarRequest[Any, Any, Any]) -> str:
         return str(request.user.sub)
 
     policy = DefineMiddleware(asgi.ApiKeyPolicy, source=keys, bucket_name=BUCKET, **options)
@@ -76,33 +77,33 @@ async def at_litestar(keys: Any, headers: Any, peer: str | None, scopes: list[st
     return await call(from_peer(app, peer), "GET", "/orders", headers=headers)
 
 
-async def at_fastapi(keys: Any, headers: Any, peer: str | None, scopes: list[str], **options: Any) -> Answer:
+async def at_fastapi(keys: Any, headers: Any, peer: str | None, wanted: list[str], **options: Any) -> Answer:
     app = FastAPI()
     app.add_exception_handler(fastapi.KeyRefused, fastapi.answer_problem)
     policy = fastapi.ApiKeyPolicy(keys, bucket_name=BUCKET, **options)
 
     @app.get("/orders", response_class=PlainTextResponse)
-    async def orders(user: Annotated[Any, Security(policy, scopes=scopes)]) -> str:
+    async def orders(user: Any = Security(policy, scopes=wanted)) -> str:  # noqa: B008
         return str(user.sub)
 
     return await call(from_peer(app, peer), "GET", "/orders", headers=headers)
 
 
-async def at_wsgi(keys: Any, headers: Any, peer: str | None, scopes: list[str], **options: Any) -> Answer:
+async def at_wsgi(keys: Any, headers: Any, peer: str | None, wanted: list[str], **options: Any) -> Answer:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [environ["keywright.user"].sub.encode()]
 
-    policy = wsgi.ApiKeyPolicy(wsgi.RequireScopes(app, scopes), keys, bucket_name=BUCKET, **options)
+    policy = wsgi.ApiKeyPolicy(wsgi.RequireScopes(app, wanted), keys, bucket_name=BUCKET, **options)
     return call_wsgi(policy, "GET", "/orders", headers=headers, REMOTE_ADDR=peer or "")
 
 
-async def at_flask(keys: Any, headers: Any, peer: str | None, scopes: list[str], **options: Any) -> Answer:
+async def at_flask(keys: Any, headers: Any, peer: str | None, wanted: list[str], **options: Any) -> Answer:
     app = Flask(__name__)
     policy = flask.ApiKeyPolicy(app, keys, bucket_name=BUCKET, **options)
 
     @app.get("/orders")
-    @policy.require_scopes(*scopes)
+    @policy.require_scopes(*wanted)
     def orders() -> str:
         return str(flask_request.environ["keywright.user"].sub)
 
@@ -118,8 +119,8 @@ def _in_django(view: Any, keys: Any, headers: Any, peer: str | None, middleware:
         return call_wsgi(WSGIHandler(), "GET", "/orders", headers=headers, is_checked=False, REMOTE_ADDR=peer or "")
 
 
-async def at_django(keys: Any, headers: Any, peer: str | None, scopes: list[str], **options: Any) -> Answer:
-    @django.require_scopes(*scopes)
+async def at_django(keys: Any, headers: Any, peer: str | None, wanted: list[str], **options: Any) -> Answer:
+    @django.require_scopes(*wanted)
     def orders(request: HttpRequest) -> HttpResponse:
         return HttpResponse(request.user.sub)  # type: ignore[attr-defined]
 
@@ -127,9 +128,9 @@ async def at_django(keys: Any, headers: Any, peer: str | None, scopes: list[str]
     return _in_django(orders, keys, headers, peer, middleware, options)
 
 
-async def at_drf(keys: Any, headers: Any, peer: str | None, scopes: list[str], **options: Any) -> Answer:
+async def at_drf(keys: Any, headers: Any, peer: str | None, wanted: list[str], **options: Any) -> Answer:
     class Orders(django_site.APIView):
-        permission_classes = (drf.require_scopes(*scopes) & django_site.AllowAny,)
+        permission_classes = (drf.require_scopes(*wanted) & django_site.AllowAny,)
 
         def get(self, request: Any) -> Any:
             return django_site.Response(request.user.sub)
@@ -139,9 +140,9 @@ async def at_drf(keys: Any, headers: Any, peer: str | None, scopes: list[str], *
     return answer
 
 
-async def at_generic(keys: Any, headers: Any, peer: str | None, scopes: list[str], **options: Any) -> Answer:
+async def at_generic(keys: Any, headers: Any, peer: str | None, wanted: list[str], **options: Any) -> Answer:
     policy = generic.ApiKeyPolicy(keys, bucket_name=BUCKET, **options)
-    user, _, refusal = await policy.check(headers, path="/orders", scopes=scopes, address=peer)
+    user, _, refusal = await policy.check(headers, path="/orders", scopes=wanted, address=peer)
     if refusal is None:
         return Answer(200, {}, (user.sub or "").encode(), 0)
     return Answer(refusal.status, dict(refusal.headers), refusal.body, 0)
@@ -330,7 +331,7 @@ async def test_fastapi_demands_what_routers_and_routes_demand_together() -> None
         assert answer.status == status
 
 
-async def test_django_guards_async_views_too() -> None:
+def test_django_guards_async_views_too() -> None:
     @django.require_scopes("a")
     async def orders(request: HttpRequest) -> HttpResponse:
         return HttpResponse("reached")
