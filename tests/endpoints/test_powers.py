@@ -154,7 +154,7 @@ def code_of(status: int, document: Any, challenge: str | None, scopes: Sequence[
 
 
 async def at_validator(validator: Validator, state: State) -> str:
-    demand = Demand(state.scopes, None if state.ip is None else parse_address(state.ip))
+    demand = Demand(tuple(state.scopes), None if state.ip is None else parse_address(state.ip))
     return str(validator.validate(state.secret, state.bucket, demand).verdict)
 
 

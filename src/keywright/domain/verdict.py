@@ -85,10 +85,11 @@ def _decide_by_powers(key: KeyRecord, consumer: ConsumerRecord, now: int, demand
     own, above = key.powers or NO_POWERS, consumer.powers or NO_POWERS
     if not (own.is_enabled and above.is_enabled):
         return DISABLED
-    if key.expires_at is not None and now >= key.expires_at:
+    expires_at, scopes = key.expires_at, demand.scopes
+    if expires_at is not None and now >= expires_at:
         return EXPIRED
-    if not is_from_allowed(own, above, demand):
+    if (own.networks is not None or above.networks is not None) and not is_from_allowed(own, above, demand):
         return IP_NOT_ALLOWED
-    if demand.scopes and not is_granted(own, above, demand.scopes):
+    if scopes and not is_granted(own, above, scopes):
         return INSUFFICIENT_SCOPE
     return Result(Verdict.VALID, key, consumer)
