@@ -41,7 +41,7 @@ class Networks:
     def hold(self, address: Address) -> bool:
         is_ipv6, number = address
         # As many bounds are passed on the way to the number as ranges have begun and ended there, but for one inside.
-        return bisect_right(self._ipv6 if is_ipv6 else self._ipv4, number) & 1 == 1
+        return bool(bisect_right(self._ipv6 if is_ipv6 else self._ipv4, number) & 1)
 
 
 def parse_address(text: str) -> Address | None:

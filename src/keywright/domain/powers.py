@@ -112,23 +112,14 @@ def is_enabled(text: str | None) -> bool:
     return text is None or json.loads(text).get("enabled") is not False
 
 
-def is_from_allowed(key: Powers, consumer: Powers, demand: Demand) -> bool:
-    """Whether the address may use this key of this consumer; one that is not known may not where any are named."""
-    own, above = key.networks, consumer.networks
-    if own is None and above is None:
-        return True
-    address = demand.find_address()
-    return address is not None and (own is None or own.hold(address)) and (above is None or above.hold(address))
-
-
 def is_granted(key: Powers, consumer: Powers, scopes: tuple[str, ...]) -> bool:
     """Whether all of `scopes` are granted: to the consumer, and by the key's own where it has any.
 
     So what a consumer loses its keys lose, by one change. A consumer of which no scopes are said has none by itself:
     what it inherits is put in its place when its record is read (`inheriting`).
     """
-    above = consumer.scopes
-    return above is not None and above.cover_all(scopes) and (key.scopes is None or key.scopes.cover_all(scopes))
+    own, above = key.scopes, consumer.scopes
+    return above is not None and above.cover_all(scopes) and (own is None or own.cover_all(scopes))
 
 
 def list_granted(key: Powers, consumer: Powers) -> list[str]:

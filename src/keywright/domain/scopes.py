@@ -41,6 +41,8 @@ class Scopes:
 
     def cover_all(self, scopes: tuple[str, ...]) -> bool:
         """Whether all of these are granted. There are as many questions as routes: the answers are kept."""
+        if self._all:
+            return True
         covered = self._covered.get(scopes)
         if covered is None:
             if len(self._covered) >= ANSWERS_KEPT:
