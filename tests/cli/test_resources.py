@@ -205,7 +205,7 @@ def test_a_logo_is_read_from_its_file(keywright: CommandLine, tmp_path: Path) ->
         "keys update acme key_1 --no-scopes --inherit-scopes",
         "consumers update acme --allowed-ip ::1 --any-ip",
         "buckets update b --default-scope a --no-default-scopes",
-    ],  # fmt: skip
+    ],
 )
 def test_a_change_that_says_nothing_is_refused_before_anything_is_sent(keywright: CommandLine, command: str) -> None:
     assert keywright(*command.split(" ")).exit_code == 2
@@ -264,15 +264,17 @@ def test_an_empty_list_says_what_to_do_next(keywright: CommandLine, command: str
 
 
 def test_a_list_is_aligned_plain_text_in_a_pipe(keywright: CommandLine) -> None:
-    keys = [KEY, {**KEY, "description": "For the tests", "expiresOn": "2027-01-31T12:00:00.000Z"}]
+    off = {"enabled": False, "disabledBy": "provider"}
+    keys = [KEY, {**KEY, **off, "description": "For the tests", "expiresOn": "2027-01-31T12:00:00.000Z"}]
     keywright.api.answer("GET", f"{ACME}/keys", page_of(*keys))
+    start, key = "ID                            KEY", "key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009"
 
     result = keywright("keys", "list", "acme")
 
     assert result.stdout.splitlines() == [
-        "ID                            KEY           DESCRIPTION    EXPIRES                  CREATED",
-        "key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009  -              never                    2026-11-23 10:26:05 UTC",
-        "key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009  For the tests  2027-01-31 12:00:00 UTC  2026-11-23 10:26:05 UTC",
+        f"{start:44}{'DESCRIPTION':15}{'STATE':22}{'EXPIRES':25}CREATED",
+        f"{key:44}{'-':15}{'on':22}{'never':25}2026-11-23 10:26:05 UTC",
+        f"{key:44}{'For the tests':15}{'off, by the provider':22}{'2027-01-31 12:00:00 UTC':25}2026-11-23 10:26:05 UTC",
     ]
     assert result.stderr == ""
 
