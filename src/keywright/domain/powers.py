@@ -8,13 +8,16 @@ key, and says so (UnknownPower): what was meant to keep somebody out must not be
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from keywright.domain.networks import Address, Networks, parse_network
 from keywright.domain.scopes import Scopes
 
+POWERS_KEPT = 5_000
+"""How many different ones one process keeps in memory compiled: some 10 KB each where all lists are full."""
 FEATURES = frozenset({"enabled", "scopes", "allowedIps", "metadata"})
 """The names of all powers that this version can judge."""
 
@@ -23,11 +26,12 @@ class UnknownPower(Exception):
     """A power that this version can't judge: nobody here can say whether the key is good."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Powers:
-    """What is said of one key or one consumer, ready to be judged. `scopes` None: none are said; empty: none at all.
+    """What is said of one key or one consumer, ready to be judged; of those in use there is one object for one text.
 
-    `metadata` is a JSON object, encoded; None for consumers, whose metadata is a part of their own record.
+    `scopes` None: none are said; empty: none at all. `metadata` is a JSON object, encoded; None for consumers, whose
+    metadata is a part of their own record.
     """
 
     is_enabled: bool = True
@@ -36,11 +40,18 @@ class Powers:
     metadata: bytes | None = None
 
 
+FindAddress = Callable[[], Address | None]
+
+
 class Demand(NamedTuple):
     """What is asked beyond whether a key is good: for which scopes, all of them, and from which address."""
 
-    scopes: Collection[str] = ()
-    address: Address | None = None
+    scopes: tuple[str, ...] = ()
+    address: Address | FindAddress | None = None
+    """Or what finds it: asked once, and only about a key that not every address may use. None: not known."""
+
+    def find_address(self) -> Address | None:
+        return self.address() if callable(self.address) else self.address
 
 
 NO_POWERS = Powers()
@@ -70,6 +81,9 @@ def encode_powers(
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False) if said else None
 
 
+# Records are read anew after each change to a replica, and most powers are then what they were: those in use are
+# compiled once. What raises is not kept.
+@lru_cache(maxsize=POWERS_KEPT)
 def decode_powers(text: str | bytes) -> Powers:
     """What `encode_powers` wrote. Raises UnknownPower, and ValueError for what is no powers at all."""
     said = json.loads(text)
@@ -98,20 +112,14 @@ def is_enabled(text: str | None) -> bool:
     return text is None or json.loads(text).get("enabled") is not False
 
 
-def is_from_allowed(powers: Powers, address: Address | None) -> bool:
-    """Whether the address may use this; one that is not known may not where any are named."""
-    networks = powers.networks
-    return networks is None or (address is not None and networks.hold(address))
-
-
-def is_granted(key: Powers, consumer: Powers, scopes: Collection[str]) -> bool:
+def is_granted(key: Powers, consumer: Powers, scopes: tuple[str, ...]) -> bool:
     """Whether all of `scopes` are granted: to the consumer, and by the key's own where it has any.
 
     So what a consumer loses its keys lose, by one change. A consumer of which no scopes are said has none by itself:
     what it inherits is put in its place when its record is read (`inheriting`).
     """
-    above = consumer.scopes
-    return above is not None and above.cover_all(scopes) and (key.scopes is None or key.scopes.cover_all(scopes))
+    own, above = key.scopes, consumer.scopes
+    return above is not None and above.cover_all(scopes) and (own is None or own.cover_all(scopes))
 
 
 def list_granted(key: Powers, consumer: Powers) -> list[str]:
@@ -126,6 +134,7 @@ def list_granted(key: Powers, consumer: Powers) -> list[str]:
     return sorted(both)
 
 
+@lru_cache(maxsize=POWERS_KEPT)
 def inheriting(powers: Powers | None, scopes: Scopes) -> Powers:
     """A consumer's powers, where these scopes are granted to those of which none are said."""
     if powers is None:
