@@ -94,10 +94,12 @@ def expected(replica: Replica) -> dict[Map, dict[str, str]]:
         match put:
             case BucketPut() if put.name != "_system":
                 maps[Map.BUCKETS][put.name] = str(put.number)
-            case ConsumerPut() if put.bucket_number != 3:
+            case ConsumerPut() if put.bucket_number != 3 and put.powers is None:
                 value = f"{put.consumer_id}|{put.name}|{quote(put.metadata, safe='')}"
                 maps[Map.CONSUMERS][str(put.number)] = value
-            case KeyPut() if put.bucket_number != 3 and (put.expires_at is None or put.expires_at > NOW):
+            case KeyPut() if (
+                put.bucket_number != 3 and put.powers is None and (put.expires_at is None or put.expires_at > NOW)
+            ):
                 value = f"{put.key_id}|{put.consumer_number}|{NEVER if put.expires_at is None else put.expires_at}"
                 maps[Map.KEYS][f"{put.bucket_number}.{put.digest.hex()}"] = value
     return maps

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key, new_id
 from keywright.domain.models import IdKind
+from keywright.domain.powers import encode_powers
 from keywright.edge.haproxy import entries
 from keywright.edge.haproxy.backlog import Backlog, Owner
 from keywright.edge.haproxy.entries import bucket_entry, consumer_entry, key_entry
 from keywright.edge.replica.replica import Replica
-from keywright.protocol.changes import BucketDelete, Change, ConsumerDelete, KeyDelete, KeyPut
+from keywright.protocol.changes import BucketDelete, Change, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,10 +27,12 @@ START: list[Change] = [
     bucket(1, "my-bucket"), bucket(2, "_system", None), consumer(1, 1), consumer(2, 1), consumer(3, 2),
     key("secret-1", 1, 1), key("secret-2", 1, 2, NOW + 100), key("secret-3", 2, 3),
 ]  # fmt: skip
+OWNER = next(put for put in START if isinstance(put, ConsumerPut))
 FIRST, SECOND, HIDDEN = (put for put in START if isinstance(put, KeyPut))
 
 
 NEW_ID = new_id(IdKind.KEY)
+OFF = encode_powers(enabled=False)
 
 
 def place(put: KeyPut | KeyDelete) -> entries.Entry:
@@ -93,6 +96,10 @@ TAKES: dict[str, tuple[list[Change], dict[entries.Entry, str | None], set[Owner]
     "to and fro": (
         [KeyPut(FIRST.digest, 1, 2, FIRST.key_id, None), KeyPut(FIRST.digest, 1, 1, FIRST.key_id, None)],
         {place(FIRST): f"{FIRST.key_id}|1|{entries.NEVER}"}, {Owner(1, 1), Owner(1, 2)},
+    ),
+    "a key gets powers": ([replace(FIRST, powers=OFF)], {place(FIRST): None}, {Owner(1, 1)}),
+    "a consumer gets powers": (
+        [replace(OWNER, powers=encode_powers(scopes=[]))], {consumer_entry(1): None}, {Owner(1, 1)},
     ),
     "a consumer": ([ConsumerDelete(2)], {consumer_entry(2): None}, {Owner(1, 2)}),
     "a bucket": ([BucketDelete(1)], {bucket_entry("my-bucket"): None}, set()),

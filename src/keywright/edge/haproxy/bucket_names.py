@@ -27,7 +27,7 @@ class BucketNames:
     async def take_out(self, socket: Socket, ended: Iterable[Ending]) -> None:
         """Take out the names of buckets that are gone. If a newer bucket has one, it comes with the fill."""
         for one in ended:
-            name = one.bucket_name if one.consumer_number is None else None
+            name = one.bucket_name if one.consumer_number is None and not one.is_narrowed else None
             if name is not None and await socket.get(Map.BUCKETS, name) == str(one.bucket_number):
                 await socket.delete(Map.BUCKETS, name)
 

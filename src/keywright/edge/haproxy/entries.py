@@ -50,13 +50,18 @@ def swept_entry(name: bytes, *, is_keys: bool) -> Entry:
 
 
 def key_value(put: KeyPut, now: int) -> str | None:
-    """None for a key that has ended: HAProxy answers for one that it does not know as for one that has ended."""
-    if put.expires_at is not None and put.expires_at <= now:
+    """None for a key that has ended: HAProxy answers for one that it does not know as for one that has ended. And for
+    one with powers, which a reader of this map would not judge by them.
+    """
+    if put.powers is not None or (put.expires_at is not None and put.expires_at <= now):
         return None
     return f"{put.key_id}|{put.consumer_number}|{NEVER if put.expires_at is None else put.expires_at}"
 
 
-def consumer_value(put: ConsumerPut) -> str:
+def consumer_value(put: ConsumerPut) -> str | None:
+    """None for one with powers: its keys lead nowhere then."""
+    if put.powers is not None:
+        return None
     value = f"{put.consumer_id}|{put.name}|{quote(put.metadata, safe='')}"
     if len(value) > MAX_VALUE_BYTES:
         # A consumer without its metadata would be another one to the API, so its keys are refused.

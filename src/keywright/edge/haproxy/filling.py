@@ -60,5 +60,7 @@ def _rows_of(page: Sequence[Change], bucket_numbers: Collection[int], now: int) 
             if value is not None:
                 rows[Map.KEYS].append(f"{change.bucket_number}.{change.digest.hex()} {value}")
         elif isinstance(change, ConsumerPut) and change.bucket_number in bucket_numbers:
-            rows[Map.CONSUMERS].append(f"{change.number} {entries.consumer_value(change)}")
+            value = entries.consumer_value(change)
+            if value is not None:
+                rows[Map.CONSUMERS].append(f"{change.number} {value}")
     return rows

@@ -111,6 +111,10 @@ def with_bucket3(record: BucketRecord, value: bytes) -> BucketRecord:
     return replace(record, default_scopes=Scopes(scopes) if scopes else None, features=frozenset(features))
 
 
+def decode_default_scopes(value: bytes) -> frozenset[str]:
+    return frozenset(json.loads(value)[0])
+
+
 def read_bucket(name: bytes, kept: bytes) -> BucketRecord:
     """The bucket that is kept under this name. Raises ValueError if it is not as it was written."""
     return decode_bucket(name.decode(), checked(name, kept))
