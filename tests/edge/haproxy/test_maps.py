@@ -59,6 +59,14 @@ async def test_the_maps_follow_every_change(mirror: Mirror, replica: Replica) ->
     assert int(found[Map.STATE]["lease"]) == NOW + 5000
 
 
+async def test_several_buckets_may_go_at_once(mirror: Mirror, replica: Replica) -> None:
+    names = {number: f"bucket-{number}" for number in range(1, 6)}
+    replica.load("dep_1", PEPPER_CHECK, at(0), [bucket(number, name) for number, name in names.items()])
+    await mirror.until_in_step()
+    replica.apply(batch(0, [BucketDelete(number) for number in (1, 2, 3, 4)]))
+    assert (await mirror.until_in_step())[Map.BUCKETS] == {"bucket-5": "5"}
+
+
 async def test_random_histories_come_out_as_the_replica_has_them(mirror: Mirror, replica: Replica) -> None:
     rng = random.Random(4)
     replica.load("dep_1", PEPPER_CHECK, at(0), START)
