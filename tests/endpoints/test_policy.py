@@ -10,12 +10,12 @@ import pytest
 from fastapi import FastAPI, Security
 from flask import Flask, request
 
+from edge.apps import new_app
 from edge.asgi import Answer, call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, MemoryFeed
 from endpoints.table import ROWS, Headers, Outcome, Row, fill
 from endpoints.test_endpoints import CHALLENGES, REASONS
 from keywright.domain.problems import CONTENT_TYPE
-from keywright.edge.http.validate import ValidateApi
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
@@ -56,7 +56,7 @@ def source(request: pytest.FixtureRequest, filled: Path, tmp_path_factory: pytes
     shutil.copytree(filled, directory / "replica")
     if request.param == "remote":
         replica = Replica.open(directory / "replica", PEPPER_CHECK)
-        endpoint = ValidateApi(Validator(replica, DIGESTER, clock=lambda: NOW))
+        endpoint = new_app(Validator(replica, DIGESTER, clock=lambda: NOW))
         with serving(through_asgi(endpoint)) as url:
             # The standard library's server in one thread for each connection: slow under load, and not what is tested.
             remote = RemoteEdge(url, timeout_seconds=60)

@@ -1,4 +1,5 @@
 """Owns the names of the headers that tell an API behind a gateway who its consumer is. A deployment may choose others.
+And what may be the name of a header that one chooses.
 
 Whoever sends one of them past a gateway made it up: gateways, and the policy in an app, take them out of the request.
 """
@@ -49,6 +50,14 @@ def identity_bytes(metadata: str) -> int:
 
 def is_header_name(text: str) -> bool:
     return _NAME.fullmatch(text.lower()) is not None
+
+
+def check_address_header(text: str) -> None:
+    """Raise ValueError, with the rule that is broken, for what can't be the header with a client's address."""
+    if not is_header_name(text):
+        raise ValueError(f"must be a header's name of letters, digits and hyphens, 64 at most, not {text[:80]!r}")
+    if text.lower() == "forwarded":
+        raise ValueError("can't be Forwarded: have the proxy send X-Forwarded-For, or a header with one address")
 
 
 def rename(pairs: Iterable[str], key_header: str) -> IdentityHeaders:

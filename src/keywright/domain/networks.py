@@ -76,6 +76,22 @@ def parse_network(text: str) -> Network:
     return network
 
 
+def parse_proxies(text: str) -> tuple[Network, ...]:
+    """The networks of trusted proxies, with commas between. Raises ValueError, with the rule that is broken."""
+    found = []
+    for part in (part.strip() for part in text.split(",")):
+        if not part:
+            continue
+        try:
+            network = parse_network(part)
+        except ValueError as error:
+            raise ValueError(f"{part[:50]!r} {error}") from None
+        if network.prefixlen == 0:
+            raise ValueError(f"must name your proxies; {part[:50]!r} is everybody, who could then take any address")
+        found.append(network)
+    return tuple(found)
+
+
 _FORM = "must be an address or a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32"
 
 

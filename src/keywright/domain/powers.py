@@ -8,7 +8,7 @@ key, and says so (UnknownPower): what was meant to keep somebody out must not be
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -36,11 +36,18 @@ class Powers:
     metadata: bytes | None = None
 
 
+FindAddress = Callable[[], Address | None]
+
+
 class Demand(NamedTuple):
     """What is asked beyond whether a key is good: for which scopes, all of them, and from which address."""
 
     scopes: Collection[str] = ()
-    address: Address | None = None
+    address: Address | FindAddress | None = None
+    """Or what finds it: asked once, and only about a key that not every address may use. None: not known."""
+
+    def find_address(self) -> Address | None:
+        return self.address() if callable(self.address) else self.address
 
 
 NO_POWERS = Powers()
@@ -93,10 +100,13 @@ def is_enabled(text: str | None) -> bool:
     return text is None or json.loads(text).get("enabled") is not False
 
 
-def is_from_allowed(powers: Powers, address: Address | None) -> bool:
-    """Whether the address may use this; one that is not known may not where any are named."""
-    networks = powers.networks
-    return networks is None or (address is not None and networks.hold(address))
+def is_from_allowed(key: Powers, consumer: Powers, demand: Demand) -> bool:
+    """Whether the address may use this key of this consumer; one that is not known may not where any are named."""
+    own, above = key.networks, consumer.networks
+    if own is None and above is None:
+        return True
+    address = demand.find_address()
+    return address is not None and (own is None or own.hold(address)) and (above is None or above.hold(address))
 
 
 def is_granted(key: Powers, consumer: Powers, scopes: Collection[str]) -> bool:

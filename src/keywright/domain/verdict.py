@@ -87,7 +87,7 @@ def _decide_by_powers(key: KeyRecord, consumer: ConsumerRecord, now: int, demand
         return DISABLED
     if key.expires_at is not None and now >= key.expires_at:
         return EXPIRED
-    if not (is_from_allowed(own, demand.address) and is_from_allowed(above, demand.address)):
+    if not is_from_allowed(own, above, demand):
         return IP_NOT_ALLOWED
     if demand.scopes and not is_granted(own, above, demand.scopes):
         return INSUFFICIENT_SCOPE

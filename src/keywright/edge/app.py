@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keywright.domain.problems import NotFound
+from keywright.edge.gateway_clients import GatewayClients
 from keywright.edge.http.endpoint import Endpoint, answering_failures, send_problem
 from keywright.edge.http.forward_auth import PREFIX as FORWARD_AUTH_PREFIX
 from keywright.edge.http.forward_auth import ForwardAuth
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from keywright.edge.http.metrics import CountingEndpoint
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.replica.replica import Replica
+    from keywright.http.client_address import ClientAddresses
     from keywright.runtime.clock import Clock
     from keywright.runtime.disk import Disk
     from keywright.runtime.settings import PlaneSettings
@@ -93,13 +95,20 @@ class EdgeApp:
 
 
 def new_edge_app(
-    settings: PlaneSettings, replica: Replica, digester: Digester, status: SyncStatus, clock: Clock, disk: Disk
+    settings: PlaneSettings,
+    replica: Replica,
+    digester: Digester,
+    status: SyncStatus,
+    clock: Clock,
+    disk: Disk,
+    client_addresses: ClientAddresses,
 ) -> EdgeApp:
     """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Raises KeyFileError."""
     validator = Validator(replica, digester, clock.millis)
     signer = new_signer(settings, digester, clock)
     validate_api = _new_validate_api(settings, validator, is_v2=False)
     validate_v2_api = _new_validate_api(settings, validator, is_v2=True)
+    clients = GatewayClients(client_addresses, clock.elapsed)
     forward_auth = ForwardAuth(
         validator,
         auth_header=settings.forward_auth_header,
@@ -108,6 +117,7 @@ def new_edge_app(
         token_required=settings.validation_token_required,
         min_revision_seconds=settings.min_revision_seconds,
         signer=signer,
+        clients=clients,
     )
     counting: dict[str, CountingEndpoint] = {
         "validate": validate_api,
@@ -117,7 +127,9 @@ def new_edge_app(
     origin_clock = clock if isinstance(clock, OriginClock) else None
     metrics = Metrics(counting, status, disk, WorkerCounts.of_environment(), origin_clock)
     jwks = None if signer is None else Jwks(signer.jwks)
-    return EdgeApp(validate_api, validate_v2_api, forward_auth, Health(status, origin_clock), metrics, jwks)
+    health = Health(status, origin_clock)
+    health.warn_of(clients.list_warnings)
+    return EdgeApp(validate_api, validate_v2_api, forward_auth, health, metrics, jwks)
 
 
 def _new_validate_api(settings: PlaneSettings, validator: Validator, *, is_v2: bool) -> ValidateApi:

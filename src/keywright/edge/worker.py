@@ -72,9 +72,9 @@ class EdgeWorker:
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
         )
-        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock, disk)
-        self._disk = disk
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
+        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock, disk, client_addresses)
+        self._disk = disk
         self._connections = Connections(
             server.ceilings(settings.port, settings.grpc_port),
             per_address=settings.connections_per_address,

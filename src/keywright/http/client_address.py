@@ -7,9 +7,10 @@ networks of KEYWRIGHT_TRUSTED_PROXIES alone, and no other header from anybody.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from keywright.domain.networks import Address, Networks, parse_address
 from keywright.domain.problems import BadRequest
@@ -21,6 +22,10 @@ MAX_KEPT = 10_000
 
 class OddAddress(BadRequest):
     """A trusted proxy has sent something that is no address: nobody can tell who asks."""
+
+
+class UnknownAddress(Exception):
+    """Nobody here can tell for whom a proxy asks. The text says why, with nothing of what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,30 @@ class ClientAddresses:
         peer = plain(client[0]) if client else ""
         if not self.header or not self.is_trusted(peer):
             return peer
-        wanted = self.header.encode()
-        values = [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
+        values = self.values_in(scope["headers"])
+        # Without any the proxy itself asks, as for its health checks.
+        return str(self._read(values)) if values else peer
+
+    def find_told(self, peer: str, values: Sequence[str]) -> Address:
+        """For whom a trusted proxy says that it asks; `values` are all that it sent in the header.
+
+        The peer's own address never stands in for that. Raises UnknownAddress.
+        """
+        if not self.header:
+            raise UnknownAddress("no header is named that would tell it")
+        if not self.is_trusted(peer):
+            raise UnknownAddress(f"{peer or 'whoever asks'} is not among the trusted proxies")
         if not values:
-            # The proxy itself asks, as for its health checks.
-            return peer
-        return self._nearest_stranger(values) if self.header == FORWARDED_FOR else self._only(values)
+            raise UnknownAddress(f"there is no {self.header} header from {peer}")
+        try:
+            return self._read(values)
+        except OddAddress as odd:
+            raise UnknownAddress(f"{peer} sent something else: {odd.detail}") from None
+
+    def values_in(self, headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
+        """All values of the one header that is believed, of a request's headers in lower case."""
+        wanted = self.header.encode()
+        return [value.decode("latin-1") for name, value in headers if name == wanted]
 
     def is_trusted(self, peer: str) -> bool:
         """Whether a connection from this address is a trusted proxy's."""
@@ -57,20 +80,21 @@ class ClientAddresses:
             self._is_trusted[peer] = known
         return known
 
-    def _nearest_stranger(self, values: Iterable[str]) -> str:
-        """Hop by hop from the right over our own proxies: what stands left of the first other one is hearsay."""
-        found = ""
-        for text in reversed(",".join(values).split(",")):
-            address = self._parse(text)
-            found = str(address)
-            if not self.trusted.hold(address):
-                return found
-        return found
-
-    def _only(self, values: list[str]) -> str:
+    def _read(self, values: Sequence[str]) -> Address:
+        if self.header == FORWARDED_FOR:
+            return self._nearest_stranger(",".join(values).split(","))
         if len(values) > 1:
             raise OddAddress(f"There is more than one {self.header} header.")
-        return str(self._parse(values[0]))
+        return self._parse(values[0])
+
+    def _nearest_stranger(self, hops: Sequence[str]) -> Address:
+        """Hop by hop from the right over our own proxies: what stands left of the first other one is hearsay."""
+        address = self._parse(hops[-1])
+        for text in reversed(hops[:-1]):
+            if not self.trusted.hold(address):
+                break
+            address = self._parse(text)
+        return address
 
     def _parse(self, text: str) -> Address:
         address = parse_address(text.strip(" \t"))
@@ -95,3 +119,9 @@ def plain(peer: str) -> str:
     if ":" not in peer:
         return peer
     return str(parse_address(peer.partition("%")[0]) or peer)
+
+
+def grpc_peer(peer: str) -> tuple[str, int] | None:
+    """Address and port of what gRPC tells as ipv4:127.0.0.1:50000 and ipv6:%5B::1%5D:50000; None for other sockets."""
+    address, _, port = unquote(peer.partition(":")[2]).rpartition(":")
+    return (plain(address.strip("[]")), int(port)) if port.isdecimal() else None

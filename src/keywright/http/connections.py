@@ -18,9 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
-from keywright.http.client_address import network_of, plain
+from keywright.http.client_address import grpc_peer, network_of, plain
 from keywright.runtime import tasks
 
 FIRST_SECONDS = 10.0
@@ -238,11 +237,10 @@ def _unsent(held: socket.socket) -> int:
 
 
 def _to_peer(client: Peer | str | None) -> Peer | None:
-    """A peer as sockets tell it. gRPC has it as ipv4:127.0.0.1:50000 and ipv6:%5B::1%5D:50000."""
+    """A peer as sockets tell it, or as gRPC does."""
     if client is None:
         return None
     if not isinstance(client, str):
         # Granian 2 tells the port as text.
         return plain(client[0]), int(client[1])
-    address, _, port = unquote(client.partition(":")[2]).rpartition(":")
-    return (plain(address.strip("[]")), int(port)) if port.isdecimal() else None
+    return grpc_peer(client)

@@ -1,6 +1,7 @@
 """Owns the policy as ASGI middleware: Starlette, FastAPI, Litestar, Django, and whatever else is ASGI.
 
     app = ApiKeyPolicy(app, source, bucket_name="my-bucket")
+    orders = RequireScopes(orders, scopes=["orders:read"])      a part of it, inside of the policy
 
 Whom a request comes from is in `scope["user"]` and `scope["auth"]`, which Starlette, FastAPI and Litestar show as
 `request.user` and `request.auth`, and in `scope["state"]["user"]`. Bodies are not touched.
@@ -9,15 +10,19 @@ Whom a request comes from is in `scope["user"]` and `scope["auth"]`, which Starl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_in
-from keywright.policy.rules.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
+from keywright.policy.rules.demands import checked
+from keywright.policy.rules.gate import FORGEABLE_HEADERS, GATE, Gate, Options, Refused, Request
 
 if TYPE_CHECKING:
+    from keywright.domain.networks import Address
     from keywright.domain.problems import Problem
+    from keywright.policy.rules.clients import AppClients
     from keywright.policy.rules.sources import Source, SourceFactory
 
 Scope = MutableMapping[str, Any]
@@ -112,8 +117,36 @@ class ApiKeyPolicy:
             await closed({"type": "lifespan.shutdown.complete"})
 
 
-async def authenticate(gate: Gate, scope: Scope) -> None:
-    """Put into the scope whom the connection comes from, and take out what it claims itself. Raises Refused."""
+class RequireScopes:
+    """Lets those on to `app`, a part of an application with the policy, whose key is good for all of `scopes`."""
+
+    def __init__(self, app: App, scopes: Sequence[str]) -> None:
+        """Raises TypeError, ValueError."""
+        self._app = app
+        self._scopes = checked(scopes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind in ("http", "websocket"):
+            gate = scope.get(GATE)
+            if gate is None:
+                raise RuntimeError("RequireScopes stands inside of an ApiKeyPolicy, which has not seen this request")
+            try:
+                gate.require(scope.get("user"), self._scopes)
+            except Refused as refused:
+                if kind == "http":
+                    await _answer(scope, send, refused.problem)
+                else:
+                    await _answer_handshake(scope, receive, send, refused.problem)
+                return
+        await self._app(scope, receive, send)
+
+
+async def authenticate(gate: Gate, scope: Scope, scopes: Sequence[str] = ()) -> None:
+    """Put into the scope whom the connection comes from, and take out what it claims itself. Raises Refused.
+
+    `scopes` are a route's own.
+    """
     wanted = gate.header.name
     headers = scope["headers"]
     if not isinstance(headers, list):
@@ -132,11 +165,19 @@ async def authenticate(gate: Gate, scope: Scope) -> None:
     if root and path.startswith(root):
         path = path[len(root) :] or "/"
     is_preflight = scope.get("method") == "OPTIONS" and {name for name, _ in headers} >= _OF_PREFLIGHTS
-    request = Request(path, values, scope["query_string"], is_preflight)
-    user, auth = gate.check(request) if gate.is_immediate else await gate.check_async(request)
+    find_address = None if gate.clients is None else partial(_find_client, gate.clients, scope)
+    request = Request(path, values, scope["query_string"], is_preflight, find_address)
+    user, auth = gate.check(request, scopes) if gate.is_immediate else await gate.check_async(request, scopes)
+    scope[GATE] = gate
     scope["user"] = user
     scope["auth"] = auth
     scope.setdefault("state", {})["user"] = user
+
+
+def _find_client(clients: AppClients, scope: Scope) -> Address | None:
+    client, wanted = scope.get("client"), clients.header.encode()
+    values = [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
+    return clients.find(client[0] if client else "", values)
 
 
 async def _answer(scope: Scope, send: Send, problem: Problem) -> None:

@@ -3,6 +3,9 @@
     KEYWRIGHT = {"SOURCE": "mysite.keys.source", "BUCKET_NAME": "my-bucket"}
     MIDDLEWARE = [..., "keywright.policy.django.ApiKeyMiddleware"]
 
+    @require_scopes("orders:read")
+    def orders(request): ...
+
 The settings are read, and the source is imported, at the first request: commands and tests need neither replica nor
 pepper. The Django REST Framework's part is drf.py, which has the same settings.
 """
@@ -10,7 +13,8 @@ pepper. The Django REST Framework's part is drf.py, which has the same settings.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
@@ -23,18 +27,18 @@ from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy import wsgi
 from keywright.policy.rules import sources
+from keywright.policy.rules.demands import checked
 from keywright.policy.rules.gate import Gate, Refused
 from keywright.policy.rules.identity import Anonymous, Credential, User
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from django.http import HttpRequest
 
     from keywright.domain.problems import Problem
     from keywright.policy.rules.sources import Source
 
 SETTINGS = "KEYWRIGHT"
+View = TypeVar("View", bound=Callable[..., Any])
 _gates: dict[str, Gate] = {}
 
 
@@ -50,7 +54,7 @@ class DjangoUser(User):
 
     @classmethod
     def of(cls, user: User) -> Self:
-        return cls(user.sub, user._metadata, user.consumer_id, user.key_id)
+        return cls(user.sub, user._metadata, user.consumer_id, user.key_id, user._powers)
 
     @property
     def pk(self) -> str:
@@ -125,6 +129,39 @@ class ApiKeyMiddleware:
         except Refused as refused:
             return answer(refused.problem, request)
         return await self.get_response(request)
+
+
+def require_scopes(*scopes: str) -> Callable[[View], View]:
+    """A decorator for views, plain and `async`, behind the middleware: whose key is not good for all is refused.
+
+    For a class of views: `method_decorator(require_scopes("orders:read"), name="dispatch")`. Raises TypeError,
+    ValueError.
+    """
+    wanted = checked(scopes)
+
+    def refuse(request: HttpRequest) -> HttpResponse | None:
+        try:
+            wsgi.require(request.META, wanted)
+        except Refused as refused:
+            return answer(refused.problem, request)
+        return None
+
+    def decorate(view: View) -> View:
+        if iscoroutinefunction(view):
+
+            @functools.wraps(view)
+            async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+                return refuse(request) or await view(request, *args, **kwargs)
+
+            return cast("View", guarded_async)
+
+        @functools.wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            return refuse(request) or view(request, *args, **kwargs)
+
+        return cast("View", guarded)
+
+    return decorate
 
 
 def read(gate: Gate, request: HttpRequest) -> Any:

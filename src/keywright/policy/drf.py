@@ -3,6 +3,9 @@
     KEYWRIGHT = {"SOURCE": source, "BUCKET_NAME": "my-bucket"}
     REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": ["keywright.policy.drf.ApiKeyAuthentication"]}
 
+    class Orders(APIView):
+        permission_classes = [require_scopes("orders:read")]
+
 `request.user` is the consumer and `request.auth` the key. With the EXCEPTION_HANDLER
 "keywright.policy.drf.handle_exception" a refusal has the problem document that it has elsewhere; without it, the
 framework's own form.
@@ -16,14 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
+from rest_framework.permissions import BasePermission
 
 from keywright.policy.django import SETTINGS, DjangoUser, answer, gate_of, read
-from keywright.policy.rules.gate import Refused
+from keywright.policy.rules.demands import checked
+from keywright.policy.rules.gate import GATE, Refused
 from keywright.policy.rules.identity import Credential, User
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
     from rest_framework.request import Request
+
+    from keywright.policy.rules.gate import Gate
 
 
 class KeyRefused(APIException):
@@ -64,6 +71,30 @@ class ApiKeyAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:
         """The challenge of a 401 that permissions ask for."""
         return gate_of(self.settings_name).missing.headers["www-authenticate"]
+
+
+class RequireScopes(BasePermission):
+    """Lets those on whose key is good for all of `scopes`. Use `require_scopes`."""
+
+    scopes: tuple[str, ...] = ()
+
+    def has_permission(self, request: Request, view: object) -> bool:
+        """Raises KeyRefused, which unlike a plain no has the challenge that says what is missing."""
+        user = request.user
+        gate: Gate | None = request._request.META.get(GATE)
+        if gate is None:
+            # Nobody who came with a key: another class has authenticated the request, if any has.
+            return False
+        try:
+            gate.require(user, self.scopes)
+        except Refused as refused:
+            raise KeyRefused(refused) from None
+        return True
+
+
+def require_scopes(*scopes: str) -> type[RequireScopes]:
+    """A permission class for views whose key must be good for all of these. Raises TypeError, ValueError."""
+    return type("RequireScopes", (RequireScopes,), {"scopes": checked(scopes)})
 
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> Any:

@@ -6,6 +6,9 @@
     @app.get("/hello")
     async def hello(user: Annotated[User, Security(policy)]) -> User: ...
 
+    @app.get("/orders")
+    async def orders(user: Annotated[User, Security(policy, scopes=["orders:read"])]) -> list[Order]: ...
+
 A route may return the user, too, whose form is in the OpenAPI document then. It is also in `request.user`. A refusal is
 a `KeyRefused`; `answer_problem` makes a whole problem document of it.
 """
@@ -21,6 +24,7 @@ from fastapi import FastAPI, HTTPException, Request, Response, WebSocketExceptio
 from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBase
 from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.requests import HTTPConnection
+from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 
 from keywright.domain.problems import CONTENT_TYPE
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
     from keywright.policy.rules.sources import Source, SourceFactory
 
 __all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "User", "answer_problem"]
+
+_NO_SCOPES = SecurityScopes()
 
 
 class KeyRefused(HTTPException):
@@ -70,9 +76,12 @@ class ApiKeyPolicy(SecurityBase):
         self.scheme_name = scheme_name
         self.model = _model(self._gate, description)
 
-    async def __call__(self, connection: HTTPConnection) -> User | Anonymous:
+    async def __call__(
+        self, connection: HTTPConnection, security_scopes: SecurityScopes = _NO_SCOPES
+    ) -> User | Anonymous:
+        """Called by FastAPI, with what `Security` demands here and in the dependencies above."""
         try:
-            await authenticate(self._gate, connection.scope)
+            await authenticate(self._gate, connection.scope, security_scopes.scopes)
         except Refused as refused:
             if connection.scope["type"] == "websocket":
                 raise WebSocketException(POLICY_VIOLATION, refused.problem.detail) from None

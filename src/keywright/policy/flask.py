@@ -1,6 +1,10 @@
 """Owns the policy as part of a Flask app: checked before each request, and refused within the app.
 
-    ApiKeyPolicy(app, source, bucket_name="my-bucket")
+    policy = ApiKeyPolicy(app, source, bucket_name="my-bucket")
+
+    @app.get("/orders")
+    @policy.require_scopes("orders:read")
+    def orders(): ...
 
 Whom a request comes from is in `flask.g.user` and `flask.g.auth`, and in the environ as keywright.policy.wsgi has it. A
 refusal goes through what the app does after each request: CORS headers are on it as on every answer.
@@ -8,19 +12,24 @@ refusal goes through what the app does after each request: CORS headers are on i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from flask import Response, g, request
+from flask import Response, current_app, g, request
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
+from keywright.policy.rules.demands import checked
 from keywright.policy.rules.gate import Gate, Options, Refused
-from keywright.policy.wsgi import AUTH, USER, authenticate
+from keywright.policy.wsgi import AUTH, USER, authenticate, require
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from keywright.policy.rules.sources import Source, SourceFactory
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 
 class ApiKeyPolicy:
@@ -36,7 +45,32 @@ class ApiKeyPolicy:
         try:
             g.user, g.auth = environ[USER], environ[AUTH] = authenticate(self._gate, environ)
         except Refused as refused:
-            request_id = request_id_of_text(request.headers.get("x-request-id"))
-            headers, body = render(refused.problem, request.path, request_id)
-            return Response(body, refused.problem.status, headers)
+            return _answer(refused)
         return None
+
+    def require_scopes(self, *scopes: str) -> Callable[[View], View]:
+        """A decorator for views, under the one of their route: whose key is not good for all of it is refused.
+
+        Raises TypeError, ValueError.
+        """
+        wanted = checked(scopes)
+
+        def decorate(view: View) -> View:
+            @functools.wraps(view)
+            def guarded(*args: Any, **kwargs: Any) -> Any:
+                try:
+                    require(request.environ, wanted)
+                except Refused as refused:
+                    return _answer(refused)
+                # Flask knows how to run a view that is a coroutine function.
+                return current_app.ensure_sync(view)(*args, **kwargs)
+
+            return cast("View", guarded)
+
+        return decorate
+
+
+def _answer(refused: Refused) -> Response:
+    request_id = request_id_of_text(request.headers.get("x-request-id"))
+    headers, body = render(refused.problem, request.path, request_id)
+    return Response(body, refused.problem.status, headers)

@@ -12,15 +12,19 @@ What a client claims in `FORGEABLE_HEADERS` is still in the framework's own requ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Unpack, cast
 
+from keywright.domain.networks import parse_address
+from keywright.http.client_address import plain
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy.rules.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
 from keywright.policy.rules.identity import NO_CREDENTIAL, Anonymous, Credential, User
 
 if TYPE_CHECKING:
+    from keywright.domain.powers import FindAddress
     from keywright.policy.rules.sources import Source, SourceFactory
 
 __all__ = ["FORGEABLE_HEADERS", "Anonymous", "ApiKeyPolicy", "Checked", "Credential", "Refusal", "User"]
@@ -53,19 +57,41 @@ class ApiKeyPolicy:
     def __init__(self, source: Source | SourceFactory, **options: Unpack[Options]) -> None:
         self._gate = Gate(source, **options)
 
-    async def check(self, headers: Headers, *, path: str = "/", query: Text = b"", method: str = "GET") -> Checked:
-        """For asyncio. `path` is decoded and `query` is not: what is behind the `?`, as it came."""
-        request, request_id = self._read(headers, path, query, method)
+    async def check(
+        self,
+        headers: Headers,
+        *,
+        path: str = "/",
+        query: Text = b"",
+        method: str = "GET",
+        scopes: Sequence[str] = (),
+        address: str | None = None,
+    ) -> Checked:
+        """For asyncio. `path` is decoded and `query` is not: what is behind the `?`, as it came.
+
+        `scopes` are those that this route demands, `address` is the connection's, for keys that not every address may
+        use: the client's own, unless `client_address` names the header in which a proxy tells it.
+        """
+        request, request_id = self._read(headers, path, query, method, address)
         try:
-            return Checked(*await self._gate.check_async(request), None)
+            return Checked(*await self._gate.check_async(request, scopes), None)
         except Refused as refused:
             return _refused(refused, path, request_id)
 
-    def check_blocking(self, headers: Headers, *, path: str = "/", query: Text = b"", method: str = "GET") -> Checked:
+    def check_blocking(
+        self,
+        headers: Headers,
+        *,
+        path: str = "/",
+        query: Text = b"",
+        method: str = "GET",
+        scopes: Sequence[str] = (),
+        address: str | None = None,
+    ) -> Checked:
         """The same for threads."""
-        request, request_id = self._read(headers, path, query, method)
+        request, request_id = self._read(headers, path, query, method, address)
         try:
-            return Checked(*self._gate.check(request), None)
+            return Checked(*self._gate.check(request, scopes), None)
         except Refused as refused:
             return _refused(refused, path, request_id)
 
@@ -77,8 +103,11 @@ class ApiKeyPolicy:
         """At its end."""
         await self._gate.close()
 
-    def _read(self, headers: Headers, path: str, query: Text, method: str) -> tuple[Request, str]:
+    def _read(self, headers: Headers, path: str, query: Text, method: str, address: str | None) -> tuple[Request, str]:
         values: list[bytes] = []
+        told: list[str] = []
+        clients = self._gate.clients
+        address_header = b"" if clients is None else clients.header.encode()
         request_id, names = None, set()
         given = headers.items() if hasattr(headers, "items") else headers
         for name, value in cast("Iterable[tuple[Text, Text]]", given):
@@ -88,8 +117,15 @@ class ApiKeyPolicy:
                 values.extend(self._gate.split_joined(_bytes_of(value)))
             elif low == b"x-request-id":
                 request_id = _bytes_of(value).decode("latin-1")
+            elif low == address_header:
+                told.append(_bytes_of(value).decode("latin-1"))
         is_preflight = method == "OPTIONS" and names >= {b"origin", b"access-control-request-method"}
-        return Request(path, values, _bytes_of(query), is_preflight), request_id_of_text(request_id)
+        find_address: FindAddress | None = None
+        if clients is not None:
+            find_address = partial(clients.find, address or "", told)
+        elif address is not None:
+            find_address = partial(parse_address, plain(address))
+        return Request(path, values, _bytes_of(query), is_preflight, find_address), request_id_of_text(request_id)
 
 
 def _refused(refused: Refused, path: str, request_id: str) -> Checked:

@@ -1,7 +1,8 @@
 """Owns the remote source: an edge on another machine, asked over HTTP for every key. Nothing is cached.
 
 When the edge does not answer, answers late or answers anything but a verdict, the verdict is UNAVAILABLE, of which the
-adapters of the policy make a 503. Silence is never a yes.
+adapters of the policy make a 503. Silence is never a yes. Asked is /v2, which says what a key is good for, too; of an
+edge of before, which has none, /v1 is asked whether a key is good, and what goes beyond that stays without a verdict.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import time
 import weakref
@@ -20,10 +22,15 @@ import httpx2
 
 from keywright import __version__
 from keywright.domain import keyformat, models, problems, verdict
+from keywright.domain.powers import NO_DEMAND, Powers
+from keywright.domain.scopes import Scopes
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict
+from keywright.policy.rules.identity import UNTOLD
 
 if TYPE_CHECKING:
     import ssl
+
+    from keywright.domain.powers import Demand
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +46,10 @@ _REFUSALS = {
         verdict.INSUFFICIENT_SCOPE,
     )
 }  # fmt: skip
+_NO_BUCKET = "There is no such bucket."
+"""What an edge says of a bucket that it does not have; an address that it does not have is another 404."""
+OLD_SECONDS = 60.0
+"""For how long an edge without /v2 is asked no question of /v2 whose answer /v1 has, too."""
 _BROKEN_OFF = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
 
 
@@ -80,34 +91,40 @@ class RemoteEdge:
             weakref.WeakKeyDictionary()
         )
         self._told = ""
+        self._old_until = -math.inf
 
-    def validate(self, secret: str, bucket: str) -> Result:
+    def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
         """The edge's verdict, UNAVAILABLE when it gives none in time."""
         deadline = time.monotonic() + self._timeout_seconds
         reason = ""
         for _ in range(ATTEMPTS):
             try:
-                with self._client_here().stream("POST", self._url_of(bucket), content=_question(secret)) as response:
-                    answer = _Answer()
-                    for part in response.iter_raw():
-                        answer.add(part)
-                        if time.monotonic() > deadline:
-                            raise TimeoutError
-                    return self._read(response, answer)
+                for version in self._versions(demand):
+                    url, question = self._ask_of(version, secret, bucket, demand)
+                    with self._client_here().stream("POST", url, content=question) as response:
+                        answer = _Answer()
+                        for part in response.iter_raw():
+                            answer.add(part)
+                            if time.monotonic() > deadline:
+                                raise TimeoutError
+                        result = self._read(response, answer, version)
+                    if result is not None:
+                        return result
+                raise _Unusable(_TOO_OLD)
             except _BROKEN_OFF as error:
                 reason = _reason_of(error)
             except (httpx2.HTTPError, TimeoutError, _Unusable) as error:
                 return self._unavailable(_reason_of(error))
         return self._unavailable(reason)
 
-    async def validate_async(self, secret: str, bucket: str) -> Result:
+    async def validate_async(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
         """The same, to be awaited."""
         reason = ""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 for _ in range(ATTEMPTS):
                     try:
-                        return await self._ask(secret, bucket)
+                        return await self._ask(secret, bucket, demand)
                     except _BROKEN_OFF as error:
                         reason = _reason_of(error)
         except (httpx2.HTTPError, TimeoutError, _Unusable) as error:
@@ -126,16 +143,21 @@ class RemoteEdge:
         if client is not None:
             await client.aclose()
 
-    async def _ask(self, secret: str, bucket: str) -> Result:
+    async def _ask(self, secret: str, bucket: str, demand: Demand) -> Result:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
             client = self._clients[loop] = httpx2.AsyncClient(**self._options)
-        async with client.stream("POST", self._url_of(bucket), content=_question(secret)) as response:
-            answer = _Answer()
-            async for part in response.aiter_raw():
-                answer.add(part)
-            return self._read(response, answer)
+        for version in self._versions(demand):
+            url, question = self._ask_of(version, secret, bucket, demand)
+            async with client.stream("POST", url, content=question) as response:
+                answer = _Answer()
+                async for part in response.aiter_raw():
+                    answer.add(part)
+                result = self._read(response, answer, version)
+            if result is not None:
+                return result
+        raise _Unusable(_TOO_OLD)
 
     def _client_here(self) -> httpx2.Client:
         """Connections are not carried through a fork."""
@@ -144,20 +166,38 @@ class RemoteEdge:
             client = self._client = (os.getpid(), httpx2.Client(**self._options))
         return client[1]
 
-    def _url_of(self, bucket: str) -> str:
-        return f"{self._url}/v1/validate/{quote(bucket, safe='')}"
+    def _versions(self, demand: Demand) -> tuple[int, ...]:
+        """What is asked, one after the other until there is an answer."""
+        if demand.scopes or demand.address is not None:
+            return (2,)
+        return (1,) if time.monotonic() < self._old_until else (2, 1)
 
-    def _read(self, response: httpx2.Response, answer: _Answer) -> Result:
+    def _ask_of(self, version: int, secret: str, bucket: str, demand: Demand) -> tuple[str, bytes]:
+        url = f"{self._url}/v{version}/validate/{quote(bucket, safe='')}"
+        # What is too long for a key is not carried there; the edge still says whether there is such a bucket.
+        question: dict[str, Any] = {"key": secret if len(secret) <= keyformat.MAX_LENGTH else ""}
+        if demand.scopes:
+            question["scopes"] = list(demand.scopes)
+        address = demand.find_address()
+        if address is not None:
+            question["ip"] = str(address)
+        return url, json.dumps(question).encode()
+
+    def _read(self, response: httpx2.Response, answer: _Answer, version: int) -> Result | None:
+        """None where the edge has no such version. Raises _Unusable."""
         status = response.status_code
         if status == 200:
             try:
-                result = _result_of(json.loads(answer.body))
+                result = _result_of(json.loads(answer.body), version)
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 raise _Unusable("its answer is no verdict") from None
             self._told = ""
             return result
         if status == 404 and response.headers.get("content-type") == problems.CONTENT_TYPE:
-            return verdict.NO_BUCKET
+            if version == 1 or _detail_of(answer) == _NO_BUCKET:
+                return verdict.NO_BUCKET
+            self._old_until = time.monotonic() + OLD_SECONDS
+            return None
         hint = ": it wants another token" if status == 403 else ""
         raise _Unusable(f"it answered {status}{hint}")
 
@@ -183,12 +223,17 @@ class _Answer:
             raise _Unusable("its answer has no end")
 
 
-def _question(secret: str) -> bytes:
-    # What is too long for a key is not carried there; the edge still says whether there is such a bucket.
-    return json.dumps({"key": secret if len(secret) <= keyformat.MAX_LENGTH else ""}).encode()
+_TOO_OLD = "it has no /v2/validate: an edge of its version judges no scopes or addresses"
 
 
-def _result_of(document: Any) -> Result:
+def _detail_of(answer: _Answer) -> object:
+    try:
+        return json.loads(answer.body)["detail"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _result_of(document: Any, version: int) -> Result:
     """Raises ValueError, LookupError, TypeError or AttributeError for what is not the answer of an edge."""
     code = Verdict(document["code"])
     if document["valid"] is False:
@@ -201,9 +246,21 @@ def _result_of(document: Any) -> Result:
         raise TypeError("not an identity")
     expires_on = key["expiresOn"]
     expires_at = None if expires_on is None else models.to_millis(datetime.fromisoformat(expires_on))
+    powers, granted = (UNTOLD, None) if version == 1 else _powers_of(document)
     # The number is the replica's own name for the consumer, and stays there.
-    record = KeyRecord(key["id"], 0, expires_at)
-    return Result(Verdict.VALID, record, ConsumerRecord(consumer_id, user["sub"], json.dumps(user["data"]).encode()))
+    record = KeyRecord(key["id"], 0, expires_at, powers)
+    owner = ConsumerRecord(consumer_id, user["sub"], json.dumps(user["data"]).encode(), granted)
+    return Result(Verdict.VALID, record, owner)
+
+
+def _powers_of(document: Any) -> tuple[Powers, Powers]:
+    """What the key is good for, as if granted to its consumer: the edge has cut that with the key's own."""
+    scopes, metadata = document["scopes"], document["key"]["metadata"]
+    if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+        raise TypeError("not scopes")
+    if not isinstance(metadata, dict):
+        raise TypeError("not metadata")
+    return Powers(metadata=json.dumps(metadata).encode() if metadata else None), Powers(scopes=Scopes(scopes))
 
 
 def _reason_of(error: Exception) -> str:

@@ -25,6 +25,7 @@ import lmdb
 
 from keywright.domain import verdict
 from keywright.domain.keyformat import Secret
+from keywright.domain.powers import NO_DEMAND
 from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
@@ -41,6 +42,7 @@ from keywright.runtime.settings import variables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from keywright.domain.powers import Demand
     from keywright.domain.verdict import Result
 
 _log = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ class ReplicaSource(ABC):
     def replica_directory(self) -> Path:
         return self.directory / "replica"
 
-    def validate(self, secret: str, bucket: str) -> Result:
+    def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
         """The verdict, from memory-mapped files: a few microseconds, but for the first call, which opens them."""
         opening = self._opening
         if opening is None or not opening.is_settled:
@@ -112,7 +114,8 @@ class ReplicaSource(ABC):
             opening.wait()
         # Held by the thread beside us when it closes the files, which is when they were found broken, and at the end.
         with opening.reading:
-            return verdict.UNAVAILABLE if opening.validator is None else opening.validator.validate(secret, bucket)
+            validator = opening.validator
+            return verdict.UNAVAILABLE if validator is None else validator.validate(secret, bucket, demand)
 
     def open(self) -> None:
         """Start, and wait until the replica can be used, but not for long: without it the verdict is UNAVAILABLE.

@@ -169,10 +169,12 @@ class ServeWorker:
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
-        self._edge = new_edge_app(settings, self._replica, dependencies.digester, self._sync_loop, clock, disk)
         self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
+        self._edge = new_edge_app(
+            settings, self._replica, dependencies.digester, self._sync_loop, clock, disk, client_addresses
+        )
         self._connections = Connections(
             server.ceilings(settings.port, settings.grpc_port),
             per_address=settings.connections_per_address,
@@ -215,7 +217,7 @@ class ServeWorker:
                 random.uniform,
                 snapshot_changes=changes,
             )
-            self._edge.health.list_warnings = self._publisher.list_warnings
+            self._edge.health.warn_of(self._publisher.list_warnings)
         self._grpc = None
         if settings.grpc_port:
             self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)

@@ -2,7 +2,8 @@
 
 The answers are forward_auth's, put into Envoy's messages (ext_authz.proto). What gRPC adds: the key is taken out of the
 request, and the identity goes into dynamic metadata too, where other filters and access logs find it. The bucket is
-named by the route, in the context extension `bucket`, with what else is demanded (edge/http/question.py).
+named by the route, in the context extension `bucket`, with what else is demanded (edge/http/question.py). The client's
+address is that of the connection that Envoy asks about (edge/gateway_clients.py).
 
 Needs grpcio and protobuf, which only those install who set a gRPC port; nothing else imports this file.
 """
@@ -13,6 +14,7 @@ import json
 import logging
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -34,10 +36,14 @@ from keywright.edge.grpc.ext_authz_pb2 import (
 )
 from keywright.edge.http.endpoint import encode_json, no_bucket
 from keywright.edge.http.question import parse_question
+from keywright.http.client_address import grpc_peer
+from keywright.http.sparing_log import SparingLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from keywright.domain.networks import Address
+    from keywright.domain.powers import FindAddress
     from keywright.edge.http.forward_auth import ForwardAuth
 
 _log = logging.getLogger(__name__)
@@ -59,7 +65,6 @@ OPTIONS = (
 MAX_CONNECTION_AGE_MS = 300_000
 """Then a connection is given up, as gently: the next one goes to any worker, so that a few busy Envoys spread."""
 MAX_CONNECTION_AGE_GRACE_MS = 30_000
-MALFORMED_LOG_SECONDS = 60.0
 _STRUCT_DEPTH = 28
 """Protobuf reads messages that are nested 100 deep; each object of a Struct takes three of them."""
 _LARGEST_DOUBLE = int(sys.float_info.max)
@@ -77,15 +82,15 @@ class ExtAuthz(grpc.GenericRpcHandler):
         self._header = forward_auth.auth_header
         # Read in `_check`: what grpcio can't read it logs with a traceback, as often as a peer likes.
         self._handler: Any = grpc.unary_unary_rpc_method_handler(self._check, None, CheckResponse.SerializeToString)
-        self._malformed_logged_at = float("-inf")
+        self._malformed_log = SparingLog(_log, time.monotonic)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._handler if handler_call_details.method == METHOD else None
 
-    def check(self, request: CheckRequest, tokens: Iterable[bytes] = ()) -> CheckResponse:
-        """`tokens` are the values of the caller's own `keywright-token`."""
+    def check(self, request: CheckRequest, tokens: Iterable[bytes] = (), peer: str = "") -> CheckResponse:
+        """`tokens` are the values of the caller's own `keywright-token`, `peer` is its connection, as gRPC tells it."""
         try:
-            identity = self._identify(request, tokens)
+            identity = self._identify(request, tokens, partial(self._find_client, request, peer))
         except Problem as problem:
             return _denied(problem)
         given = [(name.decode(), value.decode()) for name, value in identity]
@@ -106,26 +111,30 @@ class ExtAuthz(grpc.GenericRpcHandler):
         try:
             request = CheckRequest.FromString(data)
         except DecodeError:
-            self._note_malformed(context.peer())
+            self._malformed_log.note(f"a message that is no CheckRequest came from {context.peer()}")
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no CheckRequest")
         metadata = context.invocation_metadata() or ()
         tokens = [str(value).encode() for name, value in metadata if name == "keywright-token"]
-        return self.check(request, tokens)
+        return self.check(request, tokens, context.peer())
 
-    def _note_malformed(self, peer: str) -> None:
-        now = time.monotonic()
-        if now - self._malformed_logged_at >= MALFORMED_LOG_SECONDS:
-            self._malformed_logged_at = now
-            _log.warning("a message that is no CheckRequest came from %s (said once a minute)", peer)
+    def _find_client(self, request: CheckRequest, peer: str) -> Address | None:
+        gateway = grpc_peer(peer)
+        return self._forward_auth.clients.find_behind(
+            gateway[0] if gateway is not None else "",
+            request.attributes.source.address.socket_address.address,
+            lambda name: [value.decode("latin-1") for value in _values(request, name)],
+        )
 
-    def _identify(self, request: CheckRequest, tokens: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    def _identify(
+        self, request: CheckRequest, tokens: Iterable[bytes], find_address: FindAddress
+    ) -> list[tuple[bytes, bytes]]:
         text = request.attributes.context_extensions.get("bucket")
         if text is None:
             raise no_bucket()
         question = parse_question(text)
         headers = [(b"keywright-token", token) for token in tokens]
         self._forward_auth.require_token({"headers": headers}, question.bucket)
-        return self._forward_auth.judge(question, list(_values(request, self._header)))
+        return self._forward_auth.judge(question, list(_values(request, self._header)), find_address)
 
 
 def _values(request: CheckRequest, name: str) -> Iterable[bytes]:

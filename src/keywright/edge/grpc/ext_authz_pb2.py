@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#keywright/edge/grpc/ext_authz.proto\x12\x1dkeywright.edge.grpc.ext_authz\x1a\x1cgoogle/protobuf/struct.proto\"S\n\x0c\x43heckRequest\x12\x43\n\nattributes\x18\x01 \x01(\x0b\x32/.keywright.edge.grpc.ext_authz.AttributeContext\"\xc7\x04\n\x10\x41ttributeContext\x12H\n\x07request\x18\x04 \x01(\x0b\x32\x37.keywright.edge.grpc.ext_authz.AttributeContext.Request\x12\x62\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32\x46.keywright.edge.grpc.ext_authz.AttributeContext.ContextExtensionsEntry\x1a\xf4\x01\n\x0bHttpRequest\x12\x0e\n\x06method\x18\x02 \x01(\t\x12Y\n\x07headers\x18\x03 \x03(\x0b\x32H.keywright.edge.grpc.ext_authz.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x12<\n\nheader_map\x18\r \x01(\x0b\x32(.keywright.edge.grpc.ext_authz.HeaderMap\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aT\n\x07Request\x12I\n\x04http\x18\x02 \x01(\x0b\x32;.keywright.edge.grpc.ext_authz.AttributeContext.HttpRequest\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\tHeaderMap\x12;\n\x07headers\x18\x01 \x03(\x0b\x32*.keywright.edge.grpc.ext_authz.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\x91\x02\n\x11HeaderValueOption\x12:\n\x06header\x18\x01 \x01(\x0b\x32*.keywright.edge.grpc.ext_authz.HeaderValue\x12Z\n\rappend_action\x18\x03 \x01(\x0e\x32\x43.keywright.edge.grpc.ext_authz.HeaderValueOption.HeaderAppendAction\"d\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x16\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\xa0\x01\n\x12\x44\x65niedHttpResponse\x12\x39\n\x06status\x18\x01 \x01(\x0b\x32).keywright.edge.grpc.ext_authz.HttpStatus\x12\x41\n\x07headers\x18\x02 \x03(\x0b\x32\x30.keywright.edge.grpc.ext_authz.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"n\n\x0eOkHttpResponse\x12\x41\n\x07headers\x18\x02 \x03(\x0b\x32\x30.keywright.edge.grpc.ext_authz.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\"\x9e\x02\n\rCheckResponse\x12\x35\n\x06status\x18\x01 \x01(\x0b\x32%.keywright.edge.grpc.ext_authz.Status\x12L\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32\x31.keywright.edge.grpc.ext_authz.DeniedHttpResponseH\x00\x12\x44\n\x0bok_response\x18\x03 \x01(\x0b\x32-.keywright.edge.grpc.ext_authz.OkHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_responseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#keywright/edge/grpc/ext_authz.proto\x12\x1dkeywright.edge.grpc.ext_authz\x1a\x1cgoogle/protobuf/struct.proto\"S\n\x0c\x43heckRequest\x12\x43\n\nattributes\x18\x01 \x01(\x0b\x32/.keywright.edge.grpc.ext_authz.AttributeContext\" \n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"O\n\x07\x41\x64\x64ress\x12\x44\n\x0esocket_address\x18\x01 \x01(\x0b\x32,.keywright.edge.grpc.ext_authz.SocketAddress\"\xce\x05\n\x10\x41ttributeContext\x12\x44\n\x06source\x18\x01 \x01(\x0b\x32\x34.keywright.edge.grpc.ext_authz.AttributeContext.Peer\x12H\n\x07request\x18\x04 \x01(\x0b\x32\x37.keywright.edge.grpc.ext_authz.AttributeContext.Request\x12\x62\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32\x46.keywright.edge.grpc.ext_authz.AttributeContext.ContextExtensionsEntry\x1a?\n\x04Peer\x12\x37\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32&.keywright.edge.grpc.ext_authz.Address\x1a\xf4\x01\n\x0bHttpRequest\x12\x0e\n\x06method\x18\x02 \x01(\t\x12Y\n\x07headers\x18\x03 \x03(\x0b\x32H.keywright.edge.grpc.ext_authz.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x12<\n\nheader_map\x18\r \x01(\x0b\x32(.keywright.edge.grpc.ext_authz.HeaderMap\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aT\n\x07Request\x12I\n\x04http\x18\x02 \x01(\x0b\x32;.keywright.edge.grpc.ext_authz.AttributeContext.HttpRequest\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\tHeaderMap\x12;\n\x07headers\x18\x01 \x03(\x0b\x32*.keywright.edge.grpc.ext_authz.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\x91\x02\n\x11HeaderValueOption\x12:\n\x06header\x18\x01 \x01(\x0b\x32*.keywright.edge.grpc.ext_authz.HeaderValue\x12Z\n\rappend_action\x18\x03 \x01(\x0e\x32\x43.keywright.edge.grpc.ext_authz.HeaderValueOption.HeaderAppendAction\"d\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x16\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\xa0\x01\n\x12\x44\x65niedHttpResponse\x12\x39\n\x06status\x18\x01 \x01(\x0b\x32).keywright.edge.grpc.ext_authz.HttpStatus\x12\x41\n\x07headers\x18\x02 \x03(\x0b\x32\x30.keywright.edge.grpc.ext_authz.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"n\n\x0eOkHttpResponse\x12\x41\n\x07headers\x18\x02 \x03(\x0b\x32\x30.keywright.edge.grpc.ext_authz.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\"\x9e\x02\n\rCheckResponse\x12\x35\n\x06status\x18\x01 \x01(\x0b\x32%.keywright.edge.grpc.ext_authz.Status\x12L\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32\x31.keywright.edge.grpc.ext_authz.DeniedHttpResponseH\x00\x12\x44\n\x0bok_response\x18\x03 \x01(\x0b\x32-.keywright.edge.grpc.ext_authz.OkHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_responseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,32 +38,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_options = b'8\001'
   _globals['_CHECKREQUEST']._serialized_start=100
   _globals['_CHECKREQUEST']._serialized_end=183
-  _globals['_ATTRIBUTECONTEXT']._serialized_start=186
-  _globals['_ATTRIBUTECONTEXT']._serialized_end=769
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=381
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=625
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=579
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=625
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=627
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=711
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=713
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=769
-  _globals['_HEADERMAP']._serialized_start=771
-  _globals['_HEADERMAP']._serialized_end=843
-  _globals['_HEADERVALUE']._serialized_start=845
-  _globals['_HEADERVALUE']._serialized_end=905
-  _globals['_HEADERVALUEOPTION']._serialized_start=908
-  _globals['_HEADERVALUEOPTION']._serialized_end=1181
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1081
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1181
-  _globals['_HTTPSTATUS']._serialized_start=1183
-  _globals['_HTTPSTATUS']._serialized_end=1209
-  _globals['_STATUS']._serialized_start=1211
-  _globals['_STATUS']._serialized_end=1233
-  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1236
-  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1396
-  _globals['_OKHTTPRESPONSE']._serialized_start=1398
-  _globals['_OKHTTPRESPONSE']._serialized_end=1508
-  _globals['_CHECKRESPONSE']._serialized_start=1511
-  _globals['_CHECKRESPONSE']._serialized_end=1797
+  _globals['_SOCKETADDRESS']._serialized_start=185
+  _globals['_SOCKETADDRESS']._serialized_end=217
+  _globals['_ADDRESS']._serialized_start=219
+  _globals['_ADDRESS']._serialized_end=298
+  _globals['_ATTRIBUTECONTEXT']._serialized_start=301
+  _globals['_ATTRIBUTECONTEXT']._serialized_end=1019
+  _globals['_ATTRIBUTECONTEXT_PEER']._serialized_start=565
+  _globals['_ATTRIBUTECONTEXT_PEER']._serialized_end=628
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=631
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=875
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=829
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=875
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=877
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=961
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=963
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=1019
+  _globals['_HEADERMAP']._serialized_start=1021
+  _globals['_HEADERMAP']._serialized_end=1093
+  _globals['_HEADERVALUE']._serialized_start=1095
+  _globals['_HEADERVALUE']._serialized_end=1155
+  _globals['_HEADERVALUEOPTION']._serialized_start=1158
+  _globals['_HEADERVALUEOPTION']._serialized_end=1431
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1331
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1431
+  _globals['_HTTPSTATUS']._serialized_start=1433
+  _globals['_HTTPSTATUS']._serialized_end=1459
+  _globals['_STATUS']._serialized_start=1461
+  _globals['_STATUS']._serialized_end=1483
+  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1486
+  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1646
+  _globals['_OKHTTPRESPONSE']._serialized_start=1648
+  _globals['_OKHTTPRESPONSE']._serialized_end=1758
+  _globals['_CHECKRESPONSE']._serialized_start=1761
+  _globals['_CHECKRESPONSE']._serialized_end=2047
 # @@protoc_insertion_point(module_scope)

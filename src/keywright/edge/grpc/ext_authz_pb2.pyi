@@ -14,8 +14,25 @@ class CheckRequest(_message.Message):
     attributes: AttributeContext
     def __init__(self, attributes: _Optional[_Union[AttributeContext, _Mapping]] = ...) -> None: ...
 
+class SocketAddress(_message.Message):
+    __slots__ = ("address",)
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    def __init__(self, address: _Optional[str] = ...) -> None: ...
+
+class Address(_message.Message):
+    __slots__ = ("socket_address",)
+    SOCKET_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    socket_address: SocketAddress
+    def __init__(self, socket_address: _Optional[_Union[SocketAddress, _Mapping]] = ...) -> None: ...
+
 class AttributeContext(_message.Message):
-    __slots__ = ("request", "context_extensions")
+    __slots__ = ("source", "request", "context_extensions")
+    class Peer(_message.Message):
+        __slots__ = ("address",)
+        ADDRESS_FIELD_NUMBER: _ClassVar[int]
+        address: Address
+        def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ...) -> None: ...
     class HttpRequest(_message.Message):
         __slots__ = ("method", "headers", "path", "header_map")
         class HeadersEntry(_message.Message):
@@ -46,11 +63,13 @@ class AttributeContext(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_EXTENSIONS_FIELD_NUMBER: _ClassVar[int]
+    source: AttributeContext.Peer
     request: AttributeContext.Request
     context_extensions: _containers.ScalarMap[str, str]
-    def __init__(self, request: _Optional[_Union[AttributeContext.Request, _Mapping]] = ..., context_extensions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, source: _Optional[_Union[AttributeContext.Peer, _Mapping]] = ..., request: _Optional[_Union[AttributeContext.Request, _Mapping]] = ..., context_extensions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class HeaderMap(_message.Message):
     __slots__ = ("headers",)

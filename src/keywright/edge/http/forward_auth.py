@@ -9,12 +9,15 @@ without HTTP, for edge/grpc.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
 from keywright.domain.identity_headers import IDENTITY_HEADERS, IdentityHeaders
+from keywright.domain.powers import Demand
 from keywright.domain.problems import Problem
 from keywright.domain.verdict import Verdict
+from keywright.edge.gateway_clients import GatewayClients
 from keywright.edge.http.endpoint import (
     find_bucket_name,
     no_bucket,
@@ -25,10 +28,13 @@ from keywright.edge.http.endpoint import (
 )
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
 from keywright.edge.http.question import Question, parse_question
+from keywright.http.client_address import ClientAddresses
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
 from keywright.http.request_id import request_id
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
+    from keywright.domain.powers import FindAddress
     from keywright.domain.verdict import Result
     from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.identity_token import IdentitySigner
@@ -42,7 +48,7 @@ class ForwardAuth:
     """ASGI for requests whose path begins with PREFIX; any method, and the body is ignored.
 
     `auth_header` and `auth_scheme` say where the key is (http/credentials.py); `identity_headers` are what is told of
-    its consumer.
+    its consumer; `clients` knows the addresses of those for whom gateways ask.
     """
 
     def __init__(
@@ -55,7 +61,11 @@ class ForwardAuth:
         token_required: bool = False,
         min_revision_seconds: float = WAIT_SECONDS,
         signer: IdentitySigner | None = None,
+        clients: GatewayClients | None = None,
     ) -> None:
+        # Without any no header is believed.
+        self.clients = clients or GatewayClients(ClientAddresses(), Clock().elapsed)
+        self._find_client = self.clients.find_in
         self._validator = validator
         self.auth_header = auth_header.lower()
         self._header = AuthHeader(auth_header, auth_scheme)
@@ -98,12 +108,12 @@ class ForwardAuth:
         if self._token_required:
             require_token(self._validator, scope, bucket)
 
-    def judge(self, question: Question, values: list[bytes]) -> list[tuple[bytes, bytes]]:
+    def judge(self, question: Question, values: list[bytes], find_address: FindAddress) -> list[tuple[bytes, bytes]]:
         """Who asks, in the order of IdentityHeaders. `values` are all headers with a key. Raises Problem."""
-        bucket, demand = question
+        bucket, (scopes, _) = question
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
         # Without a secret there is still the bucket to look for, which a text that is too short does.
-        result = self._validator.validate((secret or b"").decode("latin-1"), bucket, demand)
+        result = self._validator.validate((secret or b"").decode("latin-1"), bucket, Demand(scopes, find_address))
         key, consumer = result.key, result.consumer
         if key is not None and consumer is not None:
             self.valid_count += 1
@@ -123,7 +133,7 @@ class ForwardAuth:
             raise no_bucket()
         question = parse_question(segment)
         self.require_token(scope, question.bucket)
-        return self.judge(question, values)
+        return self.judge(question, values, partial(self._find_client, scope))
 
     def _refusal(self, result: Result, question: Question, header_count: int, *, has_secret: bool) -> Problem:
         code: Verdict | Fault = result.verdict

@@ -44,8 +44,11 @@ class Health:
         """Without a clock of the origin's it is this machine's own that counts."""
         self._status = status
         self._origin_clock = origin_clock
-        self.list_warnings: Callable[[], list[str]] = list if origin_clock is None else origin_clock.list_warnings
-        """What an operator should know beside that, in sentences; whoever puts the process together sets it."""
+        self._warners: list[Callable[[], list[str]]] = [] if origin_clock is None else [origin_clock.list_warnings]
+
+    def warn_of(self, list_warnings: Callable[[], list[str]]) -> None:
+        """Tell in /readyz what this lists, too: what an operator should know beside that, in sentences."""
+        self._warners.append(list_warnings)
 
     async def livez(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 as long as the event loop turns."""
@@ -73,7 +76,7 @@ class Health:
             told["reason"] = status.reason
         if status.mirror is not None:
             told["haproxy"] = _told_of(status.mirror)
-        warnings = self.list_warnings()
+        warnings = [warning for list_warnings in self._warners for warning in list_warnings()]
         if warnings:
             told["warnings"] = warnings
         await send_document(scope, send, 200 if is_ready else 503, JSON, encode_json(told))

@@ -11,20 +11,24 @@ import logging
 import math
 import re
 import time
-from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict, cast
 from urllib.parse import parse_qsl
 
 from keywright.domain.identity_headers import IDENTITY_HEADERS
+from keywright.domain.powers import Demand
 from keywright.domain.problems import ServiceUnavailable
 from keywright.domain.verdict import Verdict
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
-from keywright.policy.rules import sources, stand_ins
+from keywright.http.sparing_log import SparingLog
+from keywright.policy.rules import demands, sources, stand_ins
+from keywright.policy.rules.clients import AppClients
 from keywright.policy.rules.exempt_paths import ExemptPaths
-from keywright.policy.rules.identity import NO_CREDENTIAL, Anonymous, Credential, User, credential_of
+from keywright.policy.rules.identity import NO_CREDENTIAL, UNTOLD, Anonymous, Credential, User, credential_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+    from keywright.domain.powers import FindAddress
     from keywright.domain.problems import Problem
     from keywright.domain.verdict import Result
     from keywright.policy.rules.sources import Source, SourceFactory
@@ -33,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 FORGEABLE_HEADERS = frozenset(name.encode() for name in IDENTITY_HEADERS)
 """Identity as gateways pass it on: whoever sends it past a gateway made it up. Adapters take it out of the request."""
+GATE = "keywright.gate"
+"""Where the scope of ASGI, or the environ of WSGI, has the gate that a request has come through."""
 MAX_QUERY_FIELDS = 1000
 TELL_SECONDS = 60.0
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -50,6 +56,9 @@ class Options(TypedDict, total=False):
     exempt_paths: Sequence[str]
     allow_cors_preflight: bool
     query_parameter: str | None
+    scopes: Sequence[str]
+    client_address: str | None
+    trusted_proxies: Sequence[str]
 
 
 class Request(NamedTuple):
@@ -60,6 +69,8 @@ class Request(NamedTuple):
     query: bytes
     is_preflight: bool
     """Whether it is an OPTIONS with `Origin` and `Access-Control-Request-Method`."""
+    find_address: FindAddress | None = None
+    """What finds the client's address, where the policy is to know it."""
 
 
 class Refused(Exception):
@@ -85,6 +96,9 @@ class Gate:
         exempt_paths: Sequence[str] = (),
         allow_cors_preflight: bool = False,
         query_parameter: str | None = None,
+        scopes: Sequence[str] = (),
+        client_address: str | None = None,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         """A function as `source` is called when the source is first needed, and may read the configuration then.
 
@@ -104,7 +118,11 @@ class Gate:
         self._allows_preflight = allow_cors_preflight
         self._exempt_paths = ExemptPaths(exempt_paths)
         self._has_exemptions = bool(self._exempt_paths) or allow_cors_preflight
-        self._no_bucket_told_at = -math.inf
+        self._scopes = demands.checked(scopes)
+        if client_address is None and trusted_proxies:
+            raise ValueError("trusted_proxies needs a client_address: the header in which they tell it")
+        self.clients = None if client_address is None else AppClients(client_address, trusted_proxies)
+        self._no_address_log, self._no_bucket_log = SparingLog(_log, time.monotonic), SparingLog(_log, time.monotonic)
         self._failed_at = -math.inf
         self._given: Source | SourceFactory = source
         self._source: Source | None = None
@@ -120,9 +138,12 @@ class Gate:
         self._use(source)
 
     def _use(self, source: Source | None) -> None:
+        self._takes_demands = False
+        if source is not None and (self._scopes or self.clients is not None):
+            self._check_taker(source)
         self._source = source
-        self._validate = self._validate_first if source is None else source.validate
-        self._validate_async: Callable[[str, str], Awaitable[Result]] | None = getattr(source, "validate_async", None)
+        self._validate: Callable[..., Result] = self._validate_first if source is None else source.validate
+        self._validate_async: Callable[..., Awaitable[Result]] | None = getattr(source, "validate_async", None)
         self._is_open = source is not None and not hasattr(source, "open")
 
     @property
@@ -130,28 +151,46 @@ class Gate:
         """Whether `check` will not hold up an event loop."""
         return self._is_open and self._validate_async is None
 
-    def check(self, request: Request) -> tuple[User | Anonymous, Credential]:
-        """Who is let in. Raises Refused."""
-        if self._has_exemptions and self._is_exempt(request):
-            return _QUIET, NO_CREDENTIAL
-        try:
-            return self._admit(self._validate(self._find_secret(request), self._bucket_name))
-        except Refused as refused:
-            return self._settle(refused), NO_CREDENTIAL
+    def check(self, request: Request, scopes: Iterable[str] = ()) -> tuple[User | Anonymous, Credential]:
+        """Who is let in. Raises Refused.
 
-    async def check_async(self, request: Request) -> tuple[User | Anonymous, Credential]:
-        """Who is let in, without holding up the event loop. Raises Refused."""
-        if self._has_exemptions and self._is_exempt(request):
+        `scopes` are those that a route demands by itself, of a key and so of somebody: nobody is let in there, whatever
+        is exempt, or let through unauthenticated. Raises TypeError, ValueError where they, or the source, won't do.
+        """
+        if self._has_exemptions and not scopes and self._is_exempt(request):
             return _QUIET, NO_CREDENTIAL
+        wanted = self._demanded(scopes)
+        try:
+            secret = self._find_secret(request)
+            return self._admit(self._validate(*self._question(secret, wanted, request)), request, wanted)
+        except Refused as refused:
+            return self._settle(refused, scopes), NO_CREDENTIAL
+
+    async def check_async(self, request: Request, scopes: Iterable[str] = ()) -> tuple[User | Anonymous, Credential]:
+        """Who is let in, without holding up the event loop. Raises as `check` does."""
+        if self._has_exemptions and not scopes and self._is_exempt(request):
+            return _QUIET, NO_CREDENTIAL
+        wanted = self._demanded(scopes)
         try:
             secret = self._find_secret(request)
             if not self._is_open:
                 await self._open_late()
+            asked = self._question(secret, wanted, request)
             if self._validate_async is not None:
-                return self._admit(await self._validate_async(secret, self._bucket_name))
-            return self._admit(self._validate(secret, self._bucket_name))
+                return self._admit(await self._validate_async(*asked), request, wanted)
+            return self._admit(self._validate(*asked), request, wanted)
         except Refused as refused:
-            return self._settle(refused), NO_CREDENTIAL
+            return self._settle(refused, scopes), NO_CREDENTIAL
+
+    def require(self, user: object, scopes: tuple[str, ...]) -> None:
+        """Refuse a user that `check` has let in and whose key is not good for these scopes, too. Raises Refused."""
+        if not isinstance(user, User):
+            raise Refused(Fault.MISSING, self.missing)
+        if user.has_scopes(*scopes):
+            return
+        if user._powers[0] is UNTOLD:
+            raise _unavailable(Verdict.UNAVAILABLE)
+        raise self._refused(Verdict.INSUFFICIENT_SCOPE, scopes)
 
     @property
     def missing(self) -> Problem:
@@ -203,13 +242,29 @@ class Gate:
                 _log.exception("no key can be checked: the policy's source can't be opened")
             raise _unavailable(Verdict.UNAVAILABLE) from error
 
+    def _demanded(self, scopes: Iterable[str]) -> tuple[str, ...]:
+        return demands.checked((*self._scopes, *scopes)) if scopes else self._scopes
+
+    def _question(self, secret: str, scopes: tuple[str, ...], request: Request) -> tuple[Any, ...]:
+        if not scopes and request.find_address is None:
+            return secret, self._bucket_name
+        if not self._takes_demands and self._source is not None:
+            self._check_taker(self._source)
+        return secret, self._bucket_name, Demand(scopes, request.find_address)
+
+    def _check_taker(self, source: Source) -> None:
+        demands.require_taker(source)
+        self._takes_demands = True
+
     def _make(self) -> Source:
         return sources.made_by(cast("SourceFactory", self._given))
 
-    def _validate_first(self, secret: str, bucket: str) -> Result:
+    def _validate_first(self, *asked: Any) -> Result:
         source = self._make()
         self._use(source)
-        return source.validate(secret, bucket)
+        if len(asked) > 2:
+            self._check_taker(source)
+        return source.validate(*asked)
 
     def split_joined(self, value: bytes) -> Sequence[bytes]:
         """The values of several headers, where a server has joined them by commas into one."""
@@ -236,32 +291,29 @@ class Gate:
             raise self._refused(Fault.MISSING)
         return found.decode("latin-1")
 
-    def _admit(self, result: Result) -> tuple[User, Credential]:
+    def _admit(self, result: Result, request: Request, scopes: tuple[str, ...]) -> tuple[User, Credential]:
         code, key, consumer = result
         if key is not None and consumer is not None:
-            user = User(consumer.name, consumer.metadata, consumer.consumer_id, key.key_id)
+            powers = (key.powers, consumer.powers)
+            user = User(consumer.name, consumer.metadata, consumer.consumer_id, key.key_id, powers)
             return user, credential_of(key)
         if code is Verdict.UNAVAILABLE or code is Verdict.NO_BUCKET:
             if code is Verdict.NO_BUCKET:
-                self._tell_no_bucket()
+                why = f"there is no bucket {self._bucket_name!r}: every request with a key is refused"
+                self._no_bucket_log.note(why, logging.ERROR)
             raise _unavailable(code)
-        raise self._refused(code)
+        if code is Verdict.IP_NOT_ALLOWED and request.find_address is None:
+            self._no_address_log.note("keys with allowedIps are refused: no address is known, see client_address")
+        raise self._refused(code, scopes)
 
-    def _tell_no_bucket(self) -> None:
-        """Once a minute: who looks for the reason later finds it, too."""
-        now = time.monotonic()
-        if now - self._no_bucket_told_at > TELL_SECONDS:
-            self._no_bucket_told_at = now
-            _log.error("there is no bucket %r: every request with a key is refused", self._bucket_name)
-
-    def _settle(self, refused: Refused) -> Anonymous:
-        """Nobody is let in as nobody while it is unknown who they are."""
-        if not self._lets_all_in or refused.problem.status != 401:
+    def _settle(self, refused: Refused, scopes: Iterable[str]) -> Anonymous:
+        """Nobody is let in as nobody while it is unknown who they are, or where a route wants somebody."""
+        if not self._lets_all_in or scopes or refused.problem.status != 401:
             raise refused
         return Anonymous(refused.code)
 
-    def _refused(self, code: Fault | Verdict) -> Refused:
-        return Refused(code, self.header.refuse(code, self._bucket_name))
+    def _refused(self, code: Fault | Verdict, scopes: tuple[str, ...] = ()) -> Refused:
+        return Refused(code, self.header.refuse(code, self._bucket_name, scopes))
 
 
 def _unavailable(code: Verdict) -> Refused:

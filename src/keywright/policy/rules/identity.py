@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from keywright.domain import models
+from keywright.domain.powers import NO_POWERS, Powers, is_granted, list_granted
+from keywright.domain.scopes import Scopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,19 +17,32 @@ if TYPE_CHECKING:
     from keywright.domain.verdict import KeyRecord
 
 
+UNTOLD = Powers(scopes=Scopes(()))
+"""A key's powers where its source can't tell them: what it is good for is not known, so it is good for nothing."""
+
+
 class User:
     """The consumer whose key the request has shown: `sub` is its name, `data` its metadata."""
 
-    __slots__ = ("_data", "_metadata", "consumer_id", "key_id", "sub")
+    __slots__ = ("_data", "_metadata", "_powers", "consumer_id", "key_id", "sub")
 
     is_authenticated: ClassVar[bool] = True
 
-    def __init__(self, sub: str, metadata: bytes, consumer_id: str, key_id: str) -> None:
+    def __init__(
+        self,
+        sub: str,
+        metadata: bytes,
+        consumer_id: str,
+        key_id: str,
+        powers: tuple[Powers | None, Powers | None] = (None, None),
+    ) -> None:
+        """`powers` are those of the key, and of the consumer."""
         self.sub = sub
         self.consumer_id = consumer_id
         self.key_id = key_id
         self._metadata = metadata
         self._data: dict[str, Any] | None = None
+        self._powers = powers
 
     @property
     def data(self) -> dict[str, Any]:
@@ -35,6 +50,23 @@ class User:
         if self._data is None:
             self._data = json.loads(self._metadata)
         return self._data
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What the key is good for, in order: what is granted to the consumer, cut with what the key has itself."""
+        key, consumer = self._powers
+        return () if consumer is None else tuple(list_granted(key or NO_POWERS, consumer))
+
+    def has_scopes(self, *scopes: str) -> bool:
+        """Whether the key is good for all of these, as a route that demands them would find."""
+        key, consumer = self._powers
+        return not scopes or is_granted(key or NO_POWERS, consumer or NO_POWERS, scopes)
+
+    @property
+    def key_metadata(self) -> dict[str, Any]:
+        """The key's own metadata, decoded anew each time it is asked for."""
+        key = self._powers[0]
+        return {} if key is None or key.metadata is None else json.loads(key.metadata)
 
     # Starlette's BaseUser.
     @property
@@ -77,7 +109,7 @@ class User:
 class Anonymous:
     """Nobody: the path is exempt, or requests without a good key are let through. `code` says why there is nobody.
 
-    It is `EXEMPT`, or what was wrong: `MISSING`, `AMBIGUOUS`, `MALFORMED`, `UNKNOWN`, `EXPIRED`.
+    It is `EXEMPT`, or what was wrong: `MISSING`, `AMBIGUOUS`, `MALFORMED`, `UNKNOWN`, `DISABLED`, `EXPIRED`.
     """
 
     code: str
@@ -85,10 +117,16 @@ class Anonymous:
     data: dict[str, Any] = field(default_factory=dict)
     consumer_id: None = None
     key_id: None = None
+    scopes: tuple[str, ...] = ()
+    key_metadata: dict[str, Any] = field(default_factory=dict)
 
     is_authenticated: ClassVar[bool] = False
     identity: ClassVar[str] = ""
     display_name: ClassVar[str] = ""
+
+    def has_scopes(self, *scopes: str) -> bool:
+        """Nobody is good for nothing."""
+        return False
 
     def __str__(self) -> str:
         return f"nobody ({self.code})"

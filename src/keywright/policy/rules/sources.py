@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Where verdicts come from. It may have more, which is used where it is there:
+    """Where verdicts come from. A third parameter, `demand: keywright.domain.powers.Demand`, is given only where scopes
+    are demanded or a client's address is known: a source without it can't be asked that. It may have more, which is
+    used where it is there:
 
     `validate_async`, the same to be awaited: adapters with an event loop prefer it. A `validate` must not block a loop.
     `open` and `close` (or `close_async`), called before the first question and at the end of the application.

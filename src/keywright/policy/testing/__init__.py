@@ -17,14 +17,22 @@ import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keywright.domain import keyformat, models, verdict
-from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict
+from keywright.domain.networks import Networks, parse_network
+from keywright.domain.powers import NO_DEMAND, Powers
+from keywright.domain.scopes import Scopes, find_fault
+from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict, decide
 from keywright.policy.rules.stand_ins import standing_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from datetime import datetime
 
+    from keywright.domain.powers import Demand
+
 __all__ = ["Asked", "FakeKeys", "fake_keys"]
+
+_BEFORE_ALL = -(2**63)
+"""When keys are judged here: before each end that one may have been given."""
 
 
 class Asked(NamedTuple):
@@ -53,19 +61,37 @@ class FakeKeys:
         key: str | None = None,
         bucket: str | None = None,
         expires_at: datetime | None = None,
+        scopes: Collection[str] = (),
+        allowed_ips: Collection[str] | None = None,
+        key_metadata: Mapping[str, Any] | None = None,
     ) -> str:
         """A valid key of this consumer with this metadata, in this bucket (None: in every one).
 
-        `expires_at` is what the application is told; the key is valid all the same.
+        `expires_at` is what the application is told; the key is valid all the same. It is good for these `scopes`, and
+        from the networks in `allowed_ips` only (None: from everywhere). Raises ValueError.
         """
+        fault = find_fault(list(scopes))
+        if fault is not None:
+            raise ValueError(f"scopes {fault}")
         number = len(self._results) + 1
         millis = None if expires_at is None else models.to_millis(expires_at)
-        consumer = ConsumerRecord(f"csmr_{sub}", sub, json.dumps(dict(data or {})).encode())
-        return self._keep(key, bucket, Result(Verdict.VALID, KeyRecord(f"key_{number}", number, millis), consumer))
+        consumer = ConsumerRecord(
+            f"csmr_{sub}", sub, json.dumps(dict(data or {})).encode(), Powers(scopes=Scopes(scopes))
+        )
+        own = Powers(
+            networks=None if allowed_ips is None else Networks([parse_network(text) for text in allowed_ips]),
+            metadata=None if key_metadata is None else json.dumps(dict(key_metadata)).encode(),
+        )
+        record = KeyRecord(f"key_{number}", number, millis, own)
+        return self._keep(key, bucket, Result(Verdict.VALID, record, consumer))
 
     def expired(self, *, key: str | None = None, bucket: str | None = None) -> str:
         """A key that was valid once."""
         return self._keep(key, bucket, verdict.EXPIRED)
+
+    def disabled(self, *, key: str | None = None, bucket: str | None = None) -> str:
+        """A key that was switched off."""
+        return self._keep(key, bucket, verdict.DISABLED)
 
     def unknown(self) -> str:
         """A key as Keywright makes them, and nobody has."""
@@ -80,17 +106,17 @@ class FakeKeys:
         """The header that shows a key where `auth_header` and `auth_scheme` are the default."""
         return {"Authorization": f"Bearer {key}"}
 
-    def validate(self, secret: str, bucket: str) -> Result:
-        result = self._judge(secret, bucket)
+    def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
+        result = self._judge(secret, bucket, demand)
         self.asked.append(Asked(secret, bucket, str(result.verdict)))
         return result
 
-    def _judge(self, secret: str, bucket: str) -> Result:
+    def _judge(self, secret: str, bucket: str, demand: Demand) -> Result:
         if not self.is_available:
             return verdict.UNAVAILABLE
         of_bucket, result = self._results.get(secret, (None, None))
         if result is not None and of_bucket in (None, bucket):
-            return result
+            return decide(result.key, result.consumer, _BEFORE_ALL, demand) if result.is_valid else result
         return verdict.UNKNOWN if keyformat.is_possible(secret) else verdict.MALFORMED
 
     def _keep(self, key: str | None, bucket: str | None, result: Result) -> str:

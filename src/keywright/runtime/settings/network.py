@@ -4,35 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from keywright.domain.identity_headers import is_header_name
-from keywright.domain.networks import Network, parse_network
+from keywright.domain.identity_headers import check_address_header
+from keywright.domain.networks import Network, parse_proxies
 from keywright.runtime.settings.kinds import Kind, Setting, checked, whole
 from keywright.runtime.settings.reader import Reader, SettingsError
 
-
-def _parse_networks(text: str) -> tuple[Network, ...]:
-    found = []
-    for part in (part.strip() for part in text.split(",")):
-        if not part:
-            continue
-        try:
-            network = parse_network(part)
-        except ValueError as error:
-            raise ValueError(f"{part[:50]!r} {error}") from None
-        if network.prefixlen == 0:
-            raise ValueError(f"must name your proxies; {part[:50]!r} is everybody, who could then take any address")
-        found.append(network)
-    return tuple(found)
-
-
-def _check_header(text: str) -> None:
-    if not is_header_name(text):
-        raise ValueError(f"must be a header's name of letters, digits and hyphens, 64 at most, not {text[:80]!r}")
-    if text.lower() == "forwarded":
-        raise ValueError("can't be Forwarded: have the proxy send X-Forwarded-For, or a header with one address")
-
-
-_NETWORKS: Kind[tuple[Network, ...]] = Kind("networks with commas between", _parse_networks)
+_NETWORKS: Kind[tuple[Network, ...]] = Kind("networks with commas between", parse_proxies)
 
 TRUSTED_PROXIES = Setting(
     name="KEYWRIGHT_TRUSTED_PROXIES",
@@ -43,7 +20,7 @@ TRUSTED_PROXIES = Setting(
 )
 CLIENT_ADDRESS_HEADER = Setting(
     name="KEYWRIGHT_CLIENT_ADDRESS_HEADER",
-    kind=checked("a header's name", _check_header),
+    kind=checked("a header's name", check_address_header),
     default="",
     help="the header in which they send it: `X-Real-IP` or the like with one address, or `X-Forwarded-For`, "
     "which is read from the right as long as a proxy is trusted",
