@@ -17,6 +17,7 @@ from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK
 from endpoints.table import BUCKET, EXPIRING, METADATA, NEVER_MADE, VALID, fill
 from keywright.domain.keyformat import Digester
+from keywright.domain.powers import decode_powers
 from keywright.domain.verdict import ConsumerRecord, KeyRecord
 from keywright.edge.identity_token import IdentitySigner, key_from_pepper, load_signer
 from keywright.edge.replica.replica import Replica
@@ -50,6 +51,17 @@ def test_it_says_who_asks_where_and_how_long_that_holds() -> None:
         "consumer": {"id": "csmr_1"}, "key": {"id": "key_1"}, "iat": NOW // 1000, "exp": NOW // 1000 + 60,
     }  # fmt: skip
     assert b'"d"' not in signer.jwks
+
+
+def test_it_says_what_the_key_is_good_for_and_its_own_metadata_where_there_are_any() -> None:
+    signer = new_signer()
+    key = KEY._replace(powers=decode_powers('{"scopes":["orders:*","a","b"],"metadata":{"device":"till"}}'))
+    owner = CONSUMER._replace(powers=decode_powers('{"scopes":["orders:read","b"]}'))
+    claims = decode(signer.sign("my-bucket", key, owner), signer.jwks).claims
+    assert (claims["scope"], claims["key"]) == ("b orders:read", {"id": "key_1", "metadata": {"device": "till"}})
+    lost = owner._replace(powers=decode_powers('{"scopes":[]}'))
+    # The one that was made before is not given out for what the consumer has lost.
+    assert "scope" not in decode(signer.sign("my-bucket", key, lost), signer.jwks).claims
 
 
 def test_every_edge_with_this_pepper_signs_with_the_same_key_and_no_other_edge_does() -> None:

@@ -15,10 +15,15 @@ from typing import Any
 import pytest
 
 from edge.asgi import call
+from keywright.domain.networks import parse_address
+from keywright.domain.powers import Demand
 from keywright.domain.problems import CONTENT_TYPE
 from keywright.domain.verdict import Verdict
+from keywright.policy import generic
 from keywright.policy.asgi import ApiKeyPolicy
 from keywright.policy.remote import LARGEST_ANSWER, RemoteEdge
+from keywright.policy.rules.gate import Refused
+from keywright.policy.rules.identity import User
 from support.http import serving
 from support.postgres import free_port
 
@@ -28,7 +33,8 @@ GOOD: dict[str, Any] = {
     "code": "VALID",
     "user": {"sub": "acme", "data": {"plan": "gold", "name": "Zoë"}},
     "consumer": {"id": "csmr_1", "name": "acme"},
-    "key": {"id": "key_1", "expiresOn": "2100-01-01T00:00:00.000Z"},
+    "key": {"id": "key_1", "expiresOn": "2100-01-01T00:00:00.000Z", "metadata": {"device": "till"}},
+    "scopes": ["a", "orders:*"],
 }
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 
@@ -183,8 +189,66 @@ def test_a_verdict_comes_with_the_whole_identity() -> None:
     assert (result.verdict, result.key.key_id, result.key.expires_at) == (Verdict.VALID, "key_1", 4102444800000)
     assert (result.consumer.name, result.consumer.consumer_id) == ("acme", "csmr_1")
     assert json.loads(result.consumer.metadata) == {"plan": "gold", "name": "Zoë"}
+    user = User("", b"{}", "", "", (result.key.powers, result.consumer.powers))
+    assert (user.scopes, user.key_metadata) == (("a", "orders:*"), {"device": "till"})
     body = json.dumps({"key": SECRET}).encode()
-    assert seen == [("/v1/validate/my%20bucket%2F..", "a-management-key", None, body)]
+    assert seen == [("/v2/validate/my%20bucket%2F..", "a-management-key", None, body)]
+
+
+def test_what_is_demanded_is_asked_along() -> None:
+    seen: list[Any] = []
+
+    def edge(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        seen.append((handler.path, json.loads(body)))
+        answering(b'{"valid":false,"code":"IP_NOT_ALLOWED"}')(handler, body)
+
+    with serving(edge) as url:
+        remote = RemoteEdge(url, timeout_seconds=10)
+        demands = (Demand(("a", "b")), Demand(("a",), parse_address("::ffff:192.0.2.7")), Demand((), lambda: None))
+        assert {remote.validate(SECRET, "b", demand).verdict for demand in demands} == {Verdict.IP_NOT_ALLOWED}
+        remote.close()
+    asked = ({"scopes": ["a", "b"]}, {"scopes": ["a"], "ip": "192.0.2.7"}, {})
+    assert seen == [("/v2/validate/b", {"key": SECRET, **more}) for more in asked]
+
+
+OLD = {"type": "about:blank", "status": 404, "detail": "There is nothing at this address."}
+"""What the edge of 38f0c79 answers at /v2."""
+
+
+async def test_an_edge_of_before_says_whether_a_key_is_good_and_never_what_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[str] = []
+
+    def edge(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        seen.append(handler.path[:3])
+        if handler.path.startswith("/v2"):
+            answering(json.dumps(OLD).encode(), 404, **{"content-type": CONTENT_TYPE})(handler, body)
+        else:
+            v1 = {**GOOD, "key": {"id": "key_1", "expiresOn": None}}
+            del v1["scopes"]
+            answering(json.dumps(v1).encode())(handler, body)
+
+    with serving(edge) as url:
+        remote = RemoteEdge(url, timeout_seconds=10)
+        policy = generic.ApiKeyPolicy(remote, bucket_name="b", allow_unauthenticated_requests=True)
+        headers = {"authorization": f"Bearer {SECRET}"}
+        for _ in range(2):
+            user, _, refusal = await policy.check(headers)
+            assert (refusal, user.sub, user.scopes) == (None, "acme", ())
+            for scopes, address in ((["a"], None), ([], "192.0.2.7")):
+                _, _, refusal = await policy.check(headers, scopes=scopes, address=address)
+                assert refusal is not None
+                assert (refusal.status, refusal.code) == (503, "UNAVAILABLE")
+            # As a decorator asks, of whom it finds let in.
+            with pytest.raises(Refused) as refused:
+                policy._gate.require(user, ("a",))
+            assert refused.value.problem.status == 503
+        await remote.close_async()
+    # It is not asked in vain for each request whose answer /v1 has.
+    assert seen == ["/v2", "/v1", "/v2", "/v2", "/v1", "/v2", "/v2"]
+    assert "it has no /v2/validate" in caplog.text
+    assert SECRET not in caplog.text
 
 
 def test_connections_are_kept_and_one_that_the_edge_has_closed_costs_nothing() -> None:

@@ -37,6 +37,12 @@ class Networks:
         self._ipv4 = tuple(_range(network) for network in networks if network.version == 4)
         self._ipv6 = tuple(_range(network) for network in networks if network.version == 6)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Networks) and self.texts == other.texts
+
+    def __hash__(self) -> int:
+        return hash(self.texts)
+
     def hold(self, address: Address) -> bool:
         is_ipv6, number = address
         for first, last in self._ipv6 if is_ipv6 else self._ipv4:  # noqa: SIM110

@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from keywright.domain.networks import Address, Networks, parse_network
 from keywright.domain.scopes import Scopes
 
+POWERS_KEPT = 5_000
+"""How many different ones one process keeps in memory compiled: some 10 KB each where all lists are full."""
 FEATURES = frozenset({"enabled", "scopes", "allowedIps", "metadata"})
 """The names of all powers that this version can judge."""
 
@@ -77,6 +80,9 @@ def encode_powers(
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False) if said else None
 
 
+# Records are read anew after each change to a replica, and most powers are then what they were: those in use are
+# compiled once. What raises is not kept.
+@lru_cache(maxsize=POWERS_KEPT)
 def decode_powers(text: str | bytes) -> Powers:
     """What `encode_powers` wrote. Raises UnknownPower, and ValueError for what is no powers at all."""
     said = json.loads(text)

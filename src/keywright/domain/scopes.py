@@ -25,6 +25,12 @@ class Scopes:
         self.names = frozenset(names)
         self._all = "*" in self.names
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scopes) and self.names == other.names
+
+    def __hash__(self) -> int:
+        return hash(self.names)
+
     def covers(self, scope: str) -> bool:
         """Whether all of `scope` is granted; `scope` may end with a `*` of its own."""
         names = self.names

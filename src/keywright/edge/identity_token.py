@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from keywright.domain.powers import NO_POWERS, list_granted
 from keywright.runtime.secret_files import KeyFileError, text_of
 
 if TYPE_CHECKING:
@@ -66,16 +67,24 @@ class IdentitySigner:
 
     def _sign(self, bucket: str, key: KeyRecord, consumer: ConsumerRecord, now: int) -> bytes:
         end = now // 1000 + self._seconds
-        claims = {
+        powers = key.powers or NO_POWERS
+        of_key: dict[str, object] = {"id": key.key_id}
+        if powers.metadata is not None:
+            of_key["metadata"] = json.loads(powers.metadata)
+        claims: dict[str, object] = {
             "iss": self._issuer,
             "aud": bucket,
             "sub": consumer.name,
             "data": json.loads(consumer.metadata),
             "consumer": {"id": consumer.consumer_id},
-            "key": {"id": key.key_id},
+            "key": of_key,
             "iat": now // 1000,
             "exp": end if key.expires_at is None else min(end, key.expires_at // 1000),
         }
+        granted = list_granted(powers, consumer.powers or NO_POWERS)
+        if granted:
+            # RFC 8693 section 4.2, as access tokens have it (RFC 9068 section 2.2.3): one text, spaces between.
+            claims["scope"] = " ".join(granted)
         return jwt.encode(self._header, claims, self._key).encode()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from edge.apps import new_app
 from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, bucket, consumer, key
-from keywright.domain.identity_headers import DEFAULT_MAX_BYTES, IDENTITY_HEADERS, identity_bytes
+from keywright.domain.identity_headers import DEFAULT_MAX_BYTES, IDENTITY_HEADERS, identity_bytes, rename
+from keywright.domain.powers import encode_powers
 from keywright.edge.haproxy.entries import MAX_VALUE_BYTES, TOO_LONG, consumer_value
+from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.identity_token import IdentitySigner, key_from_pepper
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
@@ -46,7 +49,7 @@ async def test_the_headers_take_no_more_than_was_reckoned(metadata: str, tmp_pat
     answer = await call(app, "GET", f"/v1/forward-auth/{bucket_name}", headers=shown)
     replica.close()
     assert answer.status == 200
-    taken = sum(len(name) + len(answer.headers[name]) + len(": \r\n") for name in IDENTITY_HEADERS)
+    taken = sum(len(name) + len(answer.headers[name]) + len(": \r\n") for name in IDENTITY_HEADERS.told())
     assert taken <= identity_bytes(metadata) <= DEFAULT_MAX_BYTES
 
 
@@ -70,3 +73,20 @@ def test_the_files_carry_an_identity_of_the_default_size() -> None:
     for written in (widest, metadata_of("x", 4400), metadata_of("漢", 1500)):
         if identity_bytes(written) <= DEFAULT_MAX_BYTES:
             assert consumer_value(consumer(1, 1, NAME, written)) != TOO_LONG
+
+
+async def test_scopes_and_metadata_of_a_key_are_reckoned_too(replica: Replica) -> None:
+    scopes = [f"orders:{n:04}:" + "x" * 60 for n in range(40)]
+    of_key = json.dumps({"device": "é" * 400}, ensure_ascii=False)
+    metadata = metadata_of("é")
+    owner = replace(consumer(1, 1, NAME, metadata), powers=encode_powers(scopes=scopes))
+    put = replace(key(SECRET, 1, 1), powers=encode_powers(scopes=["*"], metadata=of_key))
+    powered = replace(bucket(1, "my-bucket"), features=("scopes", "metadata"))
+    replica.load("dep_1", PEPPER_CHECK, at(1), [powered, owner, put])
+    names = rename(["X-Key-Scopes", "X-Key-Metadata"], "authorization")
+    signer = IdentitySigner(key_from_pepper(DIGESTER), issuer="https://" + "i" * 60, seconds=60, clock=lambda: NOW)
+    endpoint = ForwardAuth(Validator(replica, DIGESTER, lambda: NOW), identity_headers=names, signer=signer)
+    shown = [(b"authorization", f"Bearer {SECRET}".encode())]
+    answer = await call(endpoint, "GET", "/v1/forward-auth/my-bucket", headers=shown)
+    taken = sum(len(name) + len(answer.headers[name]) + len(": \r\n") for name in names.told())
+    assert 0.7 * identity_bytes(metadata, of_key, scopes) < taken <= identity_bytes(metadata, of_key, scopes)

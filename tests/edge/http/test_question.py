@@ -9,6 +9,7 @@ import pytest
 
 from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, bucket, consumer, key
+from keywright.domain.identity_headers import rename
 from keywright.domain.powers import encode_powers
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.validator import Validator
@@ -55,6 +56,29 @@ async def test_a_key_that_is_not_good_for_it_is_told_which_scopes_it_lacks(power
     assert answer.status == 403
     assert answer.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="orders:write b"'
     assert answer.headers["x-consumer-name"] == ""
+
+
+async def test_scopes_and_metadata_of_a_key_are_told_where_they_are_named(replica: Replica) -> None:
+    owner = replace(consumer(1, 1), powers=encode_powers(scopes=["orders:read", "a"]))
+    put = replace(key(S, 1, 1), powers=encode_powers(scopes=["*"], metadata='{"device":"Zoë\'s till"}'))
+    powered = replace(bucket(1, "my-bucket"), features=("scopes", "metadata"))
+    plain, nobody = "zpka_secret-2", "zpka_secret-3"
+    replica.load("dep_1", PEPPER_CHECK, at(1), [powered, owner, consumer(2, 1), put, key(plain, 1, 2)])
+    validator = Validator(replica, DIGESTER, clock=lambda: NOW)
+    named = ForwardAuth(
+        validator, identity_headers=rename(["X-Key-Scopes", "X-Key-Metadata=X-Device"], "authorization")
+    )
+
+    async def told(endpoint: ForwardAuth, secret: str) -> tuple[str | None, str | None]:
+        headers = [(b"authorization", b"Bearer " + secret.encode())]
+        answer = await call(endpoint, "GET", "/v1/forward-auth/my-bucket", headers=headers)
+        return answer.headers.get("x-key-scopes"), answer.headers.get("x-device")
+
+    assert await told(named, S) == ("a orders:read", "%7B%22device%22%3A%22Zo%C3%AB%27s%20till%22%7D")
+    assert await told(named, plain) == ("", "%7B%7D")
+    # Empty ones in a refusal, too, for gateways that copy whatever the answer is.
+    assert await told(named, nobody) == ("", "")
+    assert await told(ForwardAuth(validator), S) == (None, None)
 
 
 @pytest.mark.parametrize(("powers", "status"), [('{"enabled":false}', 401), ('{"allowedIps":["192.0.2.0/24"]}', 403)])

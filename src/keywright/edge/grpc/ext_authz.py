@@ -166,7 +166,7 @@ def _header(name: str, value: str) -> HeaderValueOption:
 
 
 def _to_metadata(identity: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-    name, consumer_id, key_id, data, _ = (value for _, value in identity)
+    name, consumer_id, key_id, data, _ = (value for _, value in identity[:5])
     return {
         "consumer": {"name": name.decode(), "id": consumer_id.decode()},
         "key": {"id": key_id.decode()},

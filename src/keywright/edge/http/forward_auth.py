@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
 from keywright.domain.identity_headers import IDENTITY_HEADERS, IdentityHeaders
-from keywright.domain.powers import Demand
+from keywright.domain.powers import NO_POWERS, Demand, list_granted
 from keywright.domain.problems import Problem
 from keywright.domain.verdict import Verdict
 from keywright.edge.gateway_clients import GatewayClients
@@ -70,8 +70,10 @@ class ForwardAuth:
         self.auth_header = auth_header.lower()
         self._header = AuthHeader(auth_header, auth_scheme)
         self._header_name = self._header.name
-        self._identity_names = [name.encode() for name in identity_headers]
-        self._no_identity = [(name, b"") for name in self._identity_names]
+        *names, key_scopes, key_metadata = identity_headers
+        self._identity_names = [name.encode() for name in names]
+        self._key_scopes, self._key_metadata = key_scopes.encode(), key_metadata.encode()
+        self._no_identity = [(name.encode(), b"") for name in identity_headers.told()]
         self._min_revision = MinRevision(validator, min_revision_seconds)
         self._signer = signer
         self._token_required = token_required
@@ -118,13 +120,19 @@ class ForwardAuth:
         if key is not None and consumer is not None:
             self.valid_count += 1
             name, consumer_id, key_id, metadata, token = self._identity_names
-            return [
+            identity = [
                 (name, consumer.name.encode()),
                 (consumer_id, consumer.consumer_id.encode()),
                 (key_id, key.key_id.encode()),
                 (metadata, _percent_encode(consumer.metadata)),
                 (token, self._signer.sign(bucket, key, consumer) if self._signer else b""),
             ]
+            if self._key_scopes:
+                scopes = list_granted(key.powers or NO_POWERS, consumer.powers or NO_POWERS)
+                identity.append((self._key_scopes, " ".join(scopes).encode()))
+            if self._key_metadata:
+                identity.append((self._key_metadata, _percent_encode((key.powers or NO_POWERS).metadata or b"{}")))
+            return identity
         raise self._refusal(result, question, len(values), has_secret=secret is not None)
 
     def _answer(self, scope: Scope, values: list[bytes]) -> list[tuple[bytes, bytes]]:

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict, cast
 from urllib.parse import parse_qsl
 
-from keywright.domain.identity_headers import IDENTITY_HEADERS
+from keywright.domain.identity_headers import ALL_IDENTITY_HEADERS
 from keywright.domain.powers import Demand
 from keywright.domain.problems import ServiceUnavailable
 from keywright.domain.verdict import Verdict
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FORGEABLE_HEADERS = frozenset(name.encode() for name in IDENTITY_HEADERS)
+FORGEABLE_HEADERS = frozenset(name.encode() for name in ALL_IDENTITY_HEADERS)
 """Identity as gateways pass it on: whoever sends it past a gateway made it up. Adapters take it out of the request."""
 GATE = "keywright.gate"
 """Where the scope of ASGI, or the environ of WSGI, has the gate that a request has come through."""

@@ -175,7 +175,7 @@ IDENTITY_HEADERS = Setting(
     default=(),
     help=(
         "other names for [identity headers](validation.md#other-names): `X-Consumer-Name=X-User-Id`, "
-        "several with commas"
+        "several with commas; `X-Key-Scopes` and `X-Key-Metadata` are told where they are named"
     ),
 )
 IDENTITY_TOKEN_SECONDS = Setting(
