@@ -18,13 +18,13 @@ import pytest
 from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key
 from gateways import http2
 from gateways.conftest import PEPPER, TableEdge
-from gateways.gateway import KINDS, Edits, Gateway, Kind
+from gateways.gateway import KINDS, PREFLIGHT, ROOT, Edits, Gateway, Kind
 from gateways.upstream import Upstream
 from keywright.domain.powers import encode_powers
 from keywright.edge.replica.replica import Replica
 from support.process import until
 
-ON: Edits = [("#scope ", "")]
+ON: Edits = [("#scope ", ""), *PREFLIGHT]
 FEATURES = ("enabled", "scopes", "allowedIps", "metadata")
 OURS, OTHER = "127.0.0.2", "127.0.0.3"
 each_gateway = pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -77,6 +77,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Itera
         edge = TableEdge(
             directory / "data", "--haproxy", str(directory / "haproxy/haproxy.sock"),
             KEYWRIGHT_TRUSTED_PROXIES="127.0.0.1/32", KEYWRIGHT_CLIENT_ADDRESS_HEADER="X-Forwarded-For",
+            KEYWRIGHT_IDENTITY_HEADERS="X-Key-Scopes,X-Key-Metadata",
         )  # fmt: skip
         stack.callback(edge.kill)
         gateways = {
@@ -211,6 +212,38 @@ def test_no_name_of_identity_is_a_clients_also_one_that_is_yet_to_come(kind: Kin
     status, _, body = ask(world.gateways[kind], secret_of("plain"), "/", [(name, "forged") for name in names])
     assert status == 200
     assert [(name, value) for name, value in json.loads(body)["headers"] if "forged" in value] == []
+
+
+@each_gateway
+def test_a_preflight_passes_on_a_route_that_demands_a_scope(kind: Kind, world: World) -> None:
+    asked = [(b"Access-Control-Request-Method", b"PUT")]
+    gateway = world.gateways[kind]
+    assert (gateway.ask("OPTIONS", "/orders", asked).status, gateway.ask("OPTIONS", "/orders").status) == (200, 401)
+
+
+@pytest.mark.parametrize("page", ["nginx", "traefik", "caddy", "envoy", "haproxy"])
+def test_each_page_shows_what_its_files_have(page: str) -> None:
+    text = (ROOT / f"docs/how-to/protect-an-api-behind-{page}.md").read_text()
+    section = text.partition("## What a route demands")[2].partition("\n## ")[0]
+    lines = [
+        line.strip() for block in re.findall(r"```\w+\n(.*?)```", section, re.DOTALL) for line in block.splitlines()
+    ]
+    files = "\n".join(file.read_text() for file in (ROOT / "gateways" / page).iterdir() if file.suffix != ".md")
+    kept = {line.strip().removeprefix("#scope ").strip() for line in files.splitlines()}
+    assert len(lines) > 3
+    assert [line for line in lines if line and line not in kept] == []
+
+
+@each_gateway
+def test_what_else_is_told_of_a_key_where_the_edge_names_it(kind: Kind, world: World) -> None:
+    told = {"x-key-scopes": "orders:*", "x-key-metadata": "%7B%22env%22%3A%22live%22%7D"}
+    forged = [("X-Key-Scopes", "*"), ("X-Key-Metadata", "forged"), ("Connection", "X-Key-Scopes, X-Key-Metadata")]
+    for name, secret in (("x-key-scopes", "scoped"), ("x-key-metadata", "with metadata")):
+        _, _, body = ask(world.gateways[kind], secret_of(secret), "/", forged)
+        seen = {name.lower(): value for name, value in json.loads(body)["headers"]}
+        assert "forged" not in seen.values()
+        # It judges by maps, and those tell no more than it needs.
+        assert seen.get(name) == (None if kind.is_own_judge else told[name])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.is_own_judge], ids=str)
