@@ -28,6 +28,7 @@ import http_doors
 import in_process
 import load
 import machine
+import powers
 import propagation
 import report
 import servers
@@ -43,6 +44,7 @@ SECTIONS = {
     "http": http_doors.run,
     "gateways": gateways.run,
     "in-process": in_process.run,
+    "powers": powers.run,
     "creation": creation.run,
     "apps": apps.run,
     "start-up": start_up.run,
@@ -58,7 +60,7 @@ def main() -> int:
     # The settings under measurement are the defaults, whatever this shell has been used for.
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         del os.environ[name]
-    if {"http", "stream", "apps", "gateways"} & set(options.only):
+    if {"http", "stream", "apps", "gateways", "powers"} & set(options.only):
         _install_tools()
     with tempfile.TemporaryDirectory(prefix="keywright-bench-", dir=options.directory) as name:
         directory = Path(name)

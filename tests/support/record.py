@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,8 @@ def replay(changes: Iterable[Change]) -> list[Change]:
             case BucketDelete():
                 del bucket_puts[change.number]
             case ConsumerPut():
-                consumer_puts[change.number] = change
+                # Said of the change, not of the consumer.
+                consumer_puts[change.number] = replace(change, has_lost_powers=False)
             case ConsumerDelete():
                 del consumer_puts[change.number]
             case KeyPut():

@@ -7,7 +7,7 @@ the name under which a replica knows the row; `id` is the public name.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -119,7 +119,8 @@ class Bucket:
     """`grants` holds the access of other accounts by account id, `grant_ends` when those end that do. `account_id` is
     None for the system bucket alone.
 
-    `when_stale` counts for replicas that have been out of step for more than `max_staleness_seconds`.
+    `when_stale` counts for replicas that have been out of step for more than `max_staleness_seconds`. `default_scopes`
+    are granted to consumers of which none are said; `features` names the powers that its keys or consumers have or had.
     """
 
     number: int
@@ -137,6 +138,8 @@ class Bucket:
     grants: Mapping[str, Access] = field(default_factory=dict)
     self_serve: SelfServe = DEFAULT_SELF_SERVE
     grant_ends: Mapping[str, datetime] = field(default_factory=dict)
+    default_scopes: Sequence[str] = ()
+    features: Sequence[str] = ()
 
     def grants_at(self, now: datetime) -> Mapping[str, Access]:
         """The access of other accounts that has not ended: what the record, and so every edge, has may be behind."""
@@ -146,6 +149,8 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
+    """`scopes` and `allowed_ips` are None where nothing is said of them."""
+
     number: int
     id: str
     bucket_number: int
@@ -155,11 +160,24 @@ class Consumer:
     metadata: Mapping[str, Any]
     created_at: datetime
     updated_at: datetime
+    enabled: bool = True
+    scopes: Sequence[str] | None = None
+    allowed_ips: Sequence[str] | None = None
+
+
+class DisabledBy(StrEnum):
+    """Who switched a key off: what the provider did, no manager undoes."""
+
+    PROVIDER = "provider"
+    MANAGER = "manager"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`sealed` is the encrypted secret, None in a bucket that is not retrievable."""
+    """`sealed` is the encrypted secret, None in a bucket that is not retrievable.
+
+    `disabled_by` is None for a key that is enabled. `scopes` and `allowed_ips` are None where nothing is said of them.
+    """
 
     number: int
     id: str
@@ -172,6 +190,12 @@ class Key:
     created_at: datetime
     updated_at: datetime
     sealed: bytes | None = field(default=None, repr=False)
+    enabled: bool = True
+    disabled_by: DisabledBy | None = None
+    scopes: Sequence[str] | None = None
+    allowed_ips: Sequence[str] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

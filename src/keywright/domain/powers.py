@@ -101,6 +101,11 @@ def decode_powers(text: str | bytes) -> Powers:
     )
 
 
+def features_of(text: str | None) -> frozenset[str]:
+    """The names of the powers that `encode_powers` wrote."""
+    return frozenset() if text is None else frozenset(json.loads(text))
+
+
 def is_enabled(text: str | None) -> bool:
     """Whether powers, as `encode_powers` wrote them, leave it switched on: also among those that aren't known here."""
     return text is None or json.loads(text).get("enabled") is not False

@@ -177,7 +177,7 @@ async def test_a_session_ends_when_its_key_expires(shared: Service) -> None:
     async with visiting(shared, made["key"]) as visitor:
         await visitor.open(BUCKET)
         async with shared.app._database.write() as tx:
-            past = sa.text("UPDATE keys SET expires_at = 1 WHERE id = :id").bindparams(id=made["id"])
+            past = sa.text("UPDATE keys SET ends_at = 1 WHERE id = :id").bindparams(id=made["id"])
             await tx.execute(past)
         await visitor.open(BUCKET, 303)
 

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import random
 import secrets
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -88,8 +90,8 @@ async def test_what_changes_nothing_for_the_edges_takes_no_revision(record: Reco
     before = await head_of(record.database)
 
     async with record.database.write() as tx:
-        await consumers.update(tx, consumer, description="d", tags={"a": "b"}, metadata={}, now=now())
-        await keys.update(tx, key, description="d", expires_at=None, now=now())
+        await consumers.update(tx, consumer, replace(consumer, description="d", tags={"a": "b"}))
+        await keys.update(tx, key, replace(key, description="d", tags={"a": "b"}))
         own = record.bucket
         await buckets.update(
             tx,
@@ -99,6 +101,7 @@ async def test_what_changes_nothing_for_the_edges_takes_no_revision(record: Reco
             max_staleness_seconds=own.max_staleness_seconds,
             when_stale=own.when_stale,
             self_serve=SelfServe(enabled=False),
+            default_scopes=own.default_scopes,
             now=now(),
         )
 
@@ -168,7 +171,7 @@ async def test_new_metadata_of_a_consumer_with_many_keys_is_one_change(record: R
     before = await head_of(record.database)
 
     async with record.database.write() as tx:
-        changed = await consumers.update(tx, consumer, description=None, tags={}, metadata={"plan": "gold"}, now=now())
+        changed = await consumers.update(tx, consumer, replace(consumer, metadata={"plan": "gold"}))
 
     log = await log_of(record.database)
     assert [change for _, change in log[before:]] == [consumers.put(changed)]
@@ -288,11 +291,20 @@ class Writer:
         if dice < 0.8 and held:
             await keys.delete(tx, held[0])
             return [*living, (consumer, held[1:])]
-        metadata = {"n": self.random.random()}
-        consumer = await consumers.update(tx, consumer, description=None, tags={}, metadata=metadata, now=now())
+        changed = replace(consumer, metadata={"n": self.random.random()}, **self._powers())
+        consumer = await consumers.update(tx, consumer, changed)
         if held:
-            held = [await keys.update(tx, held[0], description=None, expires_at=now(), now=now()), *held[1:]]
+            changed_key = replace(held[0], expires_at=now(), metadata={"n": dice}, **self._powers())
+            held = [await keys.update(tx, held[0], changed_key), *held[1:]]
         return [*living, (consumer, held)]
+
+    def _powers(self) -> dict[str, Any]:
+        choose = self.random.choice
+        return {
+            "enabled": choose([True, True, False]),
+            "scopes": choose([None, None, (), ("orders:read", "orders:write")]),
+            "allowed_ips": choose([None, None, ("192.0.2.0/24", "2001:db8::/32")]),
+        }
 
 
 async def tail(database: Database, start: Cursor, done: asyncio.Event, limit: int) -> list[tuple[int, Change]]:

@@ -14,6 +14,7 @@ from keywright.origin.auth.actors import Actor
 from keywright.origin.auth.attempts import AttemptLimit, Pace
 from keywright.origin.auth.sessions import Session, SignedIn
 from keywright.origin.db.transaction import Transaction
+from keywright.origin.pipeline.context import client_address_of
 from keywright.origin.pipeline.services import Services
 from keywright.origin.web.admin_layout import account_url
 from keywright.origin.web.request import PageRequest
@@ -30,7 +31,14 @@ async def resume(tx: Transaction, token: str, request: Request, is_held: bool) -
     services: Services = request.app.state.services
     account_name = request.path_params.get("accountName")
     return await sessions.resume(
-        tx, PORTAL, token, services.dependencies, services.team, account_name=account_name, is_held=is_held
+        tx,
+        PORTAL,
+        token,
+        services.dependencies,
+        services.team,
+        address=client_address_of(request),
+        account_name=account_name,
+        is_held=is_held,
     )
 
 
@@ -63,10 +71,10 @@ async def sign_in(request: PageRequest) -> Response:
 
 
 async def _judge(request: PageRequest, secret: str) -> tuple[Actor, SignedIn]:
-    found = await sessions.sign_in(request.work.tx, secret, request.work.dependencies)
+    found = await sessions.sign_in(request.work.tx, secret, request.work.dependencies, address=request.client_address)
     if found is None:
         log.warning("a sign-in to the admin portal was refused (%s, request %s)", request.client_address, request.id)
-        raise _refused("is not a valid management key, or has expired")
+        raise _refused("is not a valid management key, has expired, is switched off, or may not be used from here")
     if not may_look(found[0]):
         raise _refused("has no access to this portal: its permissions are for validating keys or for edges only")
     return found

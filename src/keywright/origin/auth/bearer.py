@@ -13,8 +13,10 @@ from fastapi import Request
 from keywright.domain import keyformat
 from keywright.domain.keyformat import Digester
 from keywright.domain.models import Key, to_millis
+from keywright.domain.networks import parse_address
 from keywright.domain.permissions import Grantee
-from keywright.domain.problems import Unauthorized
+from keywright.domain.powers import Demand, decode_powers
+from keywright.domain.problems import Forbidden, Unauthorized
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Verdict, decide
 from keywright.origin.auth.actors import Actor, ActorKind
 from keywright.origin.db.transaction import Transaction
@@ -24,31 +26,38 @@ CHALLENGE = 'Bearer realm="keywright"'
 
 
 async def authenticate(
-    tx: Transaction, secret: str, digester: Digester, now: datetime, *, is_held: bool = False
+    tx: Transaction, secret: str, digester: Digester, now: datetime, *, address: str, is_held: bool = False
 ) -> Actor:
-    """The actor behind a management key. Raises Unauthorized.
+    """The actor behind a management key that is used from this address, "" for one that is not known.
 
-    With `is_held` the key can't be revoked until the transaction ends: what is done with it was done before.
+    Raises Unauthorized, and Forbidden where the key may not be used from there. With `is_held` the key can't be revoked
+    until the transaction ends: what is done with it was done before.
     """
-    found = await find_by_secret(tx, secret, digester, now, is_held=is_held)
-    if found is None:
-        raise _invalid()
-    return found[0]
+    row = await key_rows.find_management_key_by_digest(tx, digester.digest(secret), is_held=is_held)
+    match _judge(row, now, address):
+        case Verdict.VALID if row is not None:
+            return _actor_of(row)
+        case Verdict.IP_NOT_ALLOWED:
+            raise Forbidden(f"This management key may not be used from {address or 'an address that is not known'}.")
+    raise _invalid()
 
 
 async def find_by_secret(
-    tx: Transaction, secret: str, digester: Digester, now: datetime, *, is_held: bool = False
+    tx: Transaction, secret: str, digester: Digester, now: datetime, *, address: str, is_held: bool = False
 ) -> tuple[Actor, Key] | None:
-    """The actor behind a management key, and the key; None if it is not good now."""
+    """The actor behind a management key, and the key; None if it is not good now, or not from this address."""
     row = await key_rows.find_management_key_by_digest(tx, digester.digest(secret), is_held=is_held)
-    return _judge(row, now)
+    is_valid = _judge(row, now, address) is Verdict.VALID
+    return (_actor_of(row), row.key) if row is not None and is_valid else None
 
 
 async def find_by_number(
-    tx: Transaction, number: int, now: datetime, *, is_held: bool = False
+    tx: Transaction, number: int, now: datetime, *, address: str, is_held: bool = False
 ) -> tuple[Actor, Key] | None:
     """The same, for the key with this row number, on which a session stands."""
-    return _judge(await key_rows.find_management_key_by_number(tx, number, is_held=is_held), now)
+    row = await key_rows.find_management_key_by_number(tx, number, is_held=is_held)
+    is_valid = _judge(row, now, address) is Verdict.VALID
+    return (_actor_of(row), row.key) if row is not None and is_valid else None
 
 
 def authorization_of(request: Request) -> str | None:
@@ -85,25 +94,26 @@ def challenge(error: str | None = None) -> dict[str, str]:
     return {"WWW-Authenticate": CHALLENGE + (f', error="{error}"' if error else "")}
 
 
-def _judge(row: key_rows.ManagementKeyRow | None, now: datetime) -> tuple[Actor, Key] | None:
+def _judge(row: key_rows.ManagementKeyRow | None, now: datetime, address: str) -> Verdict:
     if row is None:
-        return None
-    key = row.key
-    expires_at = None if key.expires_at is None else to_millis(key.expires_at)
-    record = KeyRecord(key.id, key.consumer_number, expires_at)
+        return Verdict.UNKNOWN
+    put = key_rows.put(row.key)
+    powers = None if put.powers is None else decode_powers(put.powers)
+    record = KeyRecord(put.key_id, put.consumer_number, put.expires_at, powers)
     consumer = ConsumerRecord(row.consumer_name, row.consumer_name, b"")
-    if decide(record, consumer, to_millis(now)).verdict is not Verdict.VALID:
-        return None
-    grantee = Grantee.from_json(row.consumer_metadata)
-    actor = Actor(
+    return decide(record, consumer, to_millis(now), Demand(address=parse_address(address))).verdict
+
+
+def _actor_of(row: key_rows.ManagementKeyRow) -> Actor:
+    key = row.key
+    return Actor(
         key.id,
         ActorKind.SERVICE,
-        grantee,
+        Grantee.from_json(row.consumer_metadata),
         connection="management-key",
         description=key.description,
         expires_at=key.expires_at,
     )
-    return actor, key
 
 
 def _invalid() -> Unauthorized:

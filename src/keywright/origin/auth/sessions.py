@@ -105,11 +105,14 @@ async def end(tx: Transaction, session: Session) -> None:
     await rows.delete(tx, session)
 
 
-async def sign_in(tx: Transaction, secret: str, dependencies: Dependencies) -> tuple[Actor, SignedIn] | None:
+async def sign_in(
+    tx: Transaction, secret: str, dependencies: Dependencies, *, address: str
+) -> tuple[Actor, SignedIn] | None:
     """Who a management key signs in to a portal, and what the session is to stand on; None if it is no good."""
     if not keyformat.is_valid_custom(secret):
         return None
-    found = await bearer.find_by_secret(tx, secret, dependencies.digester, dependencies.clock(), is_held=True)
+    now = dependencies.clock()
+    found = await bearer.find_by_secret(tx, secret, dependencies.digester, now, address=address, is_held=True)
     return None if found is None else (found[0], SignedIn(found[0].connection or "", key_number=found[1].number))
 
 
@@ -120,10 +123,12 @@ async def resume(
     dependencies: Dependencies,
     team: Team | None,
     *,
+    address: str,
     account_name: str | None = None,
     is_held: bool = False,
 ) -> tuple[Session, Actor] | None:
-    """The session of a cookie and who acts in it; None if it is over, or the key or the role that it stands on.
+    """The session of a cookie and who acts in it; None if it is over, or the key or the role that it stands on, and
+    where that key may not be used from this address.
 
     Whoever has roles in several accounts acts in the one of that name.
     """
@@ -137,7 +142,8 @@ async def resume(
         # Asked anew each time: a role that was changed or taken away is so from the next request on.
         member = await find_member(tx, team, session.sub, session.email, account_name)
         return None if member is None else (session, member)
-    found = await bearer.find_by_number(tx, session.key_number, dependencies.clock(), is_held=is_held)
+    now = dependencies.clock()
+    found = await bearer.find_by_number(tx, session.key_number, now, address=address, is_held=is_held)
     return None if found is None else (session, found[0])
 
 

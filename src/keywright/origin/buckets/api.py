@@ -14,7 +14,7 @@ from keywright.origin.accounts.access import may_write_account
 from keywright.origin.buckets import owner_keys_rules, rules
 from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.buckets.rules import BucketDraft
-from keywright.origin.keys.api import KeyFormat, KeyShape, repeats_keys, show
+from keywright.origin.keys.shapes import KeyFormat, KeyShape, repeats_keys, show
 from keywright.origin.openapi.bodies import Body, RepeatedMember, check_repeated
 from keywright.origin.openapi.fields import (
     ABSENT,
@@ -24,6 +24,8 @@ from keywright.origin.openapi.fields import (
     KeyPrefix,
     ListOf,
     Moment,
+    Scopes,
+    ScopesInput,
     Shape,
     Tags,
     TagsInput,
@@ -72,6 +74,7 @@ class BucketShape(Shape):
         description="Whether a stale edge goes on judging this bucket's keys (`serve`) or answers 503 (`refuse`)."
     )
     self_serve: SelfServeShape
+    default_scopes: Scopes = Field(description="What keys of consumers are good for that have no scopes of their own.")
 
 
 class NewBucketShape(BucketShape):
@@ -101,6 +104,9 @@ class BucketCreate(Body):
         default=ABSENT,
         description="What end users may do by themselves.",
     )
+    default_scopes: ScopesInput = Field(
+        default=[], description="What keys of consumers are good for that have no scopes of their own; `*` is all."
+    )
 
 
 class BucketUpdate(Body):
@@ -121,6 +127,9 @@ class BucketUpdate(Body):
         default=ABSENT,
         description="What end users may do by themselves.",
     )
+    default_scopes: ScopesInput = Field(
+        default=ABSENT, description="What keys of consumers are good for that have no scopes of their own; `*` is all."
+    )
     name: RepeatedMember = ABSENT
     is_retrievable: RepeatedMember = ABSENT
     key_prefix: RepeatedMember = ABSENT
@@ -140,6 +149,7 @@ def _fields(bucket: Bucket) -> dict[str, object]:
         "max_staleness_seconds": bucket.max_staleness_seconds,
         "when_stale": bucket.when_stale,
         "self_serve": show_self_serve(bucket.self_serve),
+        "default_scopes": list(bucket.default_scopes),
     }
 
 
@@ -184,6 +194,7 @@ async def create_bucket(work: CurrentUnitOfWork, account: PathAccount, body: Buc
         body.max_staleness_seconds,
         body.when_stale,
         with_members(body.self_serve),
+        body.default_scopes,
     )
     bucket, made = await rules.create(work, account, draft)
     owner_key = show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
@@ -215,6 +226,7 @@ async def update_bucket(
         max_staleness_seconds=value_or_unset(body, "max_staleness_seconds"),
         when_stale=value_or_unset(body, "when_stale"),
         self_serve=members(value_or_unset(body, "self_serve")),
+        default_scopes=value_or_unset(body, "default_scopes"),
     )
     return _show(changed)
 

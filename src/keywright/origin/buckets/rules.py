@@ -29,6 +29,7 @@ from keywright.origin.buckets import owner_keys_rules as owner_keys
 from keywright.origin.buckets import store as rows
 from keywright.origin.buckets.access import access_to, get_bucket
 from keywright.origin.db.engine import MissingReference, UniqueViolation
+from keywright.origin.keys import powers
 from keywright.origin.keys.rules import MadeKey, check_end
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
@@ -50,6 +51,7 @@ class BucketDraft:
     max_staleness_seconds: int | None = None
     when_stale: WhenStale = WhenStale.SERVE
     self_serve: SelfServe = DEFAULT_SELF_SERVE
+    default_scopes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ async def create(work: UnitOfWork, account_name: str, draft: BucketDraft) -> tup
     # What makes it may end: then so does what it made.
     owner_key = await owner_keys.make(work, account, bucket, description=None, expires_at=work.actor.expires_at)
     work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
+    powers.tell_of_new(work, bucket)
     return bucket, owner_key
 
 
@@ -106,6 +109,7 @@ async def make(work: UnitOfWork, account: Account, draft: BucketDraft) -> Bucket
             max_staleness_seconds=draft.max_staleness_seconds,
             when_stale=draft.when_stale,
             self_serve=draft.self_serve,
+            default_scopes=draft.default_scopes,
             now=work.now,
         )
     except UniqueViolation:
@@ -173,6 +177,7 @@ async def update(
     max_staleness_seconds: int | Unset | None = UNSET,
     when_stale: WhenStale | Unset | None = UNSET,
     self_serve: Mapping[str, Any] | Unset | None = UNSET,
+    default_scopes: Sequence[str] | Unset = UNSET,
 ) -> Bucket:
     """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
@@ -193,7 +198,7 @@ async def update(
     new_self_serve = DEFAULT_SELF_SERVE if self_serve is None else bucket.self_serve
     if not isinstance(self_serve, Unset):
         new_self_serve = replace(new_self_serve, **(self_serve or {}))
-    return await rows.update(
+    changed = await rows.update(
         work.tx,
         bucket,
         description=new_description,
@@ -201,8 +206,11 @@ async def update(
         max_staleness_seconds=new_staleness,
         when_stale=new_when_stale,
         self_serve=new_self_serve,
+        default_scopes=updated(default_scopes, bucket.default_scopes),
         now=work.now,
     )
+    powers.tell_of_change(work, bucket, changed)
+    return changed
 
 
 async def delete(work: UnitOfWork, account_name: str, name: str) -> None:

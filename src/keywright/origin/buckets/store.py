@@ -27,7 +27,8 @@ from keywright.protocol.changes import BucketDelete, BucketPut
 _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
     buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
-    buckets.c.max_staleness_seconds, buckets.c.when_stale, buckets.c.self_serve,
+    buckets.c.max_staleness_seconds, buckets.c.when_stale, buckets.c.self_serve, buckets.c.default_scopes,
+    buckets.c.features,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
 
@@ -45,6 +46,7 @@ async def insert(
     max_staleness_seconds: int | None = None,
     when_stale: WhenStale = WhenStale.SERVE,
     self_serve: SelfServe = DEFAULT_SELF_SERVE,
+    default_scopes: Sequence[str] = (),
     now: datetime,
 ) -> Bucket:
     """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
@@ -59,6 +61,7 @@ async def insert(
         "updated_at": now,
         "max_staleness_seconds": max_staleness_seconds,
         "when_stale": when_stale,
+        "default_scopes": tuple(default_scopes),
     }
     account_number = account.number if account else None
     number = await tx.insert(buckets, **values, account_number=account_number, self_serve=asdict(self_serve))
@@ -71,7 +74,8 @@ async def insert(
 def put(bucket: Bucket) -> BucketPut:
     """The change that brings a replica's record of this bucket up to date."""
     limit = refuse_after(bucket.max_staleness_seconds, bucket.when_stale)
-    return BucketPut(bucket.number, bucket.id, bucket.name, bucket.account_id, bucket.grants, limit)
+    place = (bucket.number, bucket.id, bucket.name, bucket.account_id)
+    return BucketPut(*place, bucket.grants, limit, tuple(bucket.default_scopes), tuple(bucket.features))
 
 
 async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bucket | None:
@@ -137,6 +141,7 @@ async def update(
     max_staleness_seconds: int | None,
     when_stale: WhenStale,
     self_serve: SelfServe,
+    default_scopes: Sequence[str],
     now: datetime,
 ) -> Bucket:
     values: dict[str, Any] = {
@@ -144,6 +149,7 @@ async def update(
         "tags": tags,
         "max_staleness_seconds": max_staleness_seconds,
         "when_stale": when_stale,
+        "default_scopes": tuple(default_scopes),
         "updated_at": now,
     }
     statement = sa.update(buckets).where(buckets.c.number == bucket.number)
@@ -154,6 +160,28 @@ async def update(
     if put(changed) != put(bucket):
         tx.record(put(changed))
     return changed
+
+
+async def require_features(tx: Transaction, bucket_number: int, features: Collection[str]) -> None:
+    """Has the bucket's record name these powers, before one of a key or a consumer that has them is written.
+
+    They are never taken away again: a reader that is behind may have a key of then.
+    """
+    if not features:
+        return
+    has = sa.select(buckets.c.features).where(buckets.c.number == bucket_number)
+    if set(features) <= set(await tx.scalar(has) or ()):
+        return
+    # Held, and read then: what is recorded must not bring back grants that somebody ends meanwhile. Not against those
+    # who insert keys (KEY SHARE), or two who do both at once would wait for each other.
+    row = await tx.first(_SELECT.where(buckets.c.number == bucket_number).with_for_update(key_share=True, of=buckets))
+    if row is None:
+        raise MissingReference
+    (bucket,) = await _with_grants(tx, [row])
+    named = tuple(sorted({*bucket.features, *features}))
+    if named != tuple(bucket.features):
+        await tx.execute(sa.update(buckets).where(buckets.c.number == bucket_number).values(features=named))
+        tx.record(put(replace(bucket, features=named)))
 
 
 async def delete(tx: Transaction, bucket: Bucket) -> None:

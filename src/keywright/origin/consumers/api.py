@@ -14,11 +14,14 @@ from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.consumers.managers_api import InviteShape, ManagerShape, show_invite, show_manager
 from keywright.origin.consumers.parameters import CONSUMER, CONSUMERS, AskedConsumer
 from keywright.origin.consumers.rules import ConsumerDraft, ConsumerView, Include, ManagerDraft
-from keywright.origin.keys.api import AskedFormat, KeyCreate, KeyFormat, KeyShape, repeats_keys, show
+from keywright.origin.keys.api import AskedFormat
 from keywright.origin.keys.rules import KeyDraft
+from keywright.origin.keys.shapes import KeyCreate, KeyFormat, KeyShape, repeats_keys, show
 from keywright.origin.openapi.bodies import Body, RepeatedMember, check_repeated, repeats_all
 from keywright.origin.openapi.fields import (
     ABSENT,
+    AllowedIps,
+    AllowedIpsInput,
     ConsumerName,
     Description,
     Email,
@@ -28,6 +31,8 @@ from keywright.origin.openapi.fields import (
     Metadata,
     MetadataInput,
     Moment,
+    Scopes,
+    ScopesInput,
     Shape,
     Subject,
     Tags,
@@ -55,6 +60,11 @@ class ConsumerShape(Shape):
     description: str | None
     tags: Tags
     metadata: Metadata
+    enabled: bool = Field(description="False for one that is switched off, and all its keys with it.")
+    scopes: Scopes | None = Field(
+        description="What its keys are good for; null is the bucket's `defaultScopes`, `[]` nothing."
+    )
+    allowed_ips: AllowedIps | None = Field(description="From where its keys may be used; null is from everywhere.")
     api_keys: list[KeyShape] = Field(
         default=[], description="Where `include-api-keys` asked for them.", json_schema_extra=without_default
     )
@@ -90,6 +100,14 @@ class ConsumerCreate(Body):
     description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
     tags: TagsInput = Field(default={}, description="For management only.", examples=[{"plan": "gold"}])
     metadata: MetadataInput = Field(default={}, description="Becomes `user.data`.", examples=[{"orgId": "org_123"}])
+    enabled: bool = Field(default=True, description="With false it is made switched off, and so are its keys.")
+    scopes: ScopesInput | None = Field(
+        default=None,
+        description="What its keys are good for; left out or null, the bucket's `defaultScopes`; `[]` is nothing.",
+    )
+    allowed_ips: AllowedIpsInput | None = Field(
+        default=None, description="Addresses and networks from which its keys may be used; everywhere, if left out."
+    )
     managers: list[ManagerOrEmail] = Field(
         default=[], max_length=100, description="E-mail addresses to invite, or managers with their `sub`."
     )
@@ -111,6 +129,13 @@ class ConsumerUpdate(Body):
         default=ABSENT,
         description="Becomes `user.data`.",
         examples=[{"orgId": "org_123"}],
+    )
+    enabled: bool = Field(default=ABSENT, description="False switches it off, and all its keys with it.")
+    scopes: ScopesInput | None = Field(
+        default=None, description="What its keys are good for; null is the bucket's `defaultScopes`, `[]` nothing."
+    )
+    allowed_ips: AllowedIpsInput | None = Field(
+        default=None, description="Addresses and networks from which its keys may be used; null is everywhere."
     )
     name: RepeatedMember = ABSENT
     api_keys: RepeatedMember = ABSENT
@@ -182,7 +207,17 @@ async def create_consumer(
     if with_api_key and not drafts:
         drafts = [KeyDraft()]
     managers = [ManagerDraft(one.email, one.sub, one.issuer) for one in body.managers]
-    draft = ConsumerDraft(body.name, body.description, body.tags, body.metadata, managers, drafts)
+    draft = ConsumerDraft(
+        body.name,
+        body.description,
+        body.tags,
+        body.metadata,
+        managers,
+        drafts,
+        enabled=body.enabled,
+        scopes=body.scopes,
+        allowed_ips=body.allowed_ips,
+    )
     return _show(await rules.create(work, account, bucket, draft), KeyFormat.VISIBLE)
 
 
@@ -208,7 +243,10 @@ async def get_consumer(work: CurrentUnitOfWork, path: AskedConsumer, asked: Aske
 )
 @admits(may_write_bucket)
 async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: ConsumerUpdate) -> ConsumerShape:
-    """Replaces description, tags or metadata as a whole. What is left out stays."""
+    """Replaces what is sent, each member as a whole. What is left out stays.
+
+    What its scopes lose its keys lose; one that is switched off has no good key, until it is switched on again.
+    """
     await _check_repeated(work, path, body)
     consumer = await rules.update(
         work,
@@ -216,6 +254,9 @@ async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: Co
         description=value_or_unset(body, "description"),
         tags=value_or_unset(body, "tags"),
         metadata=value_or_unset(body, "metadata"),
+        enabled=value_or_unset(body, "enabled"),
+        scopes=value_or_unset(body, "scopes"),
+        allowed_ips=value_or_unset(body, "allowed_ips"),
     )
     return _show(ConsumerView(consumer), KeyFormat.NONE)
 
@@ -255,6 +296,9 @@ def _show(view: ConsumerView, format: KeyFormat) -> ConsumerShape:
         description=consumer.description,
         tags=dict(consumer.tags),
         metadata=dict(consumer.metadata),
+        enabled=consumer.enabled,
+        scopes=None if consumer.scopes is None else list(consumer.scopes),
+        allowed_ips=None if consumer.allowed_ips is None else list(consumer.allowed_ips),
     )
     if view.keys is not None:
         shape.api_keys = [show(key, format, view.secrets) for key in view.keys]

@@ -6,20 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from keywright.domain.identity_headers import identity_bytes
 from keywright.domain.keyformat import Secret
 from keywright.domain.models import Consumer, IdKind, Key, Manager, new_id
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, Conflict, NotFound
-from keywright.domain.unset import Unset, updated
+from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, EMAIL_LINK_SUBJECT
 from keywright.origin.buckets.access import get_bucket
 from keywright.origin.consumers import store as rows
 from keywright.origin.consumers.access import ConsumerPath, Tags, get_consumer
 from keywright.origin.consumers.store import ConsumerSearch, Place
 from keywright.origin.db.engine import MissingReference, UniqueViolation
-from keywright.origin.db.tables import to_json
+from keywright.origin.keys import powers
 from keywright.origin.keys import rules as key_rules
 from keywright.origin.keys import store as key_rows
 from keywright.origin.keys.rules import KeyDraft
@@ -58,6 +57,9 @@ class ConsumerDraft:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     managers: Sequence[ManagerDraft] = ()
     keys: Sequence[KeyDraft] = ()
+    enabled: bool = True
+    scopes: Sequence[str] | None = None
+    allowed_ips: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,9 @@ async def create(work: UnitOfWork, account_name: str, bucket_name: str, draft: C
             description=draft.description,
             tags=draft.tags,
             metadata=draft.metadata,
+            enabled=draft.enabled,
+            scopes=draft.scopes,
+            allowed_ips=draft.allowed_ips,
             now=work.now,
         )
     except UniqueViolation:
@@ -101,7 +106,9 @@ async def create(work: UnitOfWork, account_name: str, bucket_name: str, draft: C
     except MissingReference:
         raise NotFound("The account has no such bucket.") from None
     work.audit_draft.concerns("consumer", consumer.id, name=consumer.name, bucket=bucket.name)
+    powers.tell_of_new(work, consumer)
     managers = [await _make_manager(work, consumer, manager) for manager in draft.managers]
+    key_rules.check_drafts(work, bucket, consumer, draft.keys, "body.apiKeys.{}")
     made = await key_rules.make(work, bucket, consumer, draft.keys)
     return ConsumerView(
         consumer,
@@ -178,16 +185,28 @@ async def update(
     description: str | Unset | None,
     tags: Tags | Unset | None,
     metadata: Mapping[str, Any] | Unset | None,
+    enabled: bool | Unset = UNSET,
+    scopes: Sequence[str] | Unset | None = UNSET,
+    allowed_ips: Sequence[str] | Unset | None = UNSET,
 ) -> Consumer:
-    """Replaces what is given as a whole; None empties it."""
+    """Replaces what is given as a whole; None empties it, and takes scopes and addresses back to nothing said."""
     _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
     new_tags = updated(tags, consumer.tags, {})
     new_metadata = updated(metadata, consumer.metadata, {})
     _check_limits(work, new_tags, new_metadata)
     new_description = updated(description, consumer.description)
-    return await rows.update(
-        work.tx, consumer, description=new_description, tags=new_tags, metadata=new_metadata, now=work.now
+    changed = replace(
+        consumer,
+        description=new_description,
+        tags=new_tags,
+        metadata=new_metadata,
+        enabled=updated(enabled, consumer.enabled),
+        scopes=updated(scopes, consumer.scopes),
+        allowed_ips=updated(allowed_ips, consumer.allowed_ips),
+        updated_at=work.now,
     )
+    powers.tell_of_change(work, consumer, changed)
+    return await rows.update(work.tx, consumer, changed)
 
 
 async def delete(work: UnitOfWork, path: ConsumerPath) -> None:
@@ -267,14 +286,6 @@ def _with_managers(view: ConsumerView, managers: Sequence[Manager], include: Inc
 def _check_limits(work: UnitOfWork, tags: Tags, metadata: Mapping[str, Any]) -> None:
     problems: list[dict[str, str]] = []
     work.dependencies.limits.check_tags(tags, problems)
-    limits, encoded = work.dependencies.limits, to_json(metadata)
-    size, most = len(encoded.encode()), limits.metadata_bytes
-    if size > most:
-        message = f"is {size} bytes of JSON; at most {most} are allowed"
-        problems.append({"field": "body.metadata", "message": message})
-    elif (size := identity_bytes(encoded)) > limits.identity_bytes:
-        # A gateway could not pass it on: every request of this consumer would be a 503 there.
-        message = f"takes up to {size} bytes in a gateway's headers; at most {limits.identity_bytes} are allowed"
-        problems.append({"field": "body.metadata", "message": message})
+    work.dependencies.limits.check_metadata(metadata, problems)
     if problems:
         raise BadRequest("The consumer exceeds a limit.", errors=problems)

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 
 from keywright.domain.keyformat import HINT_LENGTH
 from keywright.domain.models import Bucket, Consumer, Manager
+from keywright.domain.powers import encode_powers, features_of
+from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.db.tables import consumer_tags, consumers, keys, managers, to_json
 from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import ConsumerDelete, ConsumerPut
@@ -27,12 +29,17 @@ async def insert(
     description: str | None,
     tags: Tags,
     metadata: Mapping[str, Any],
+    enabled: bool = True,
+    scopes: Sequence[str] | None = None,
+    allowed_ips: Sequence[str] | None = None,
     now: datetime,
 ) -> Consumer:
     """Raises UniqueViolation when the bucket has a consumer of that name, MissingReference when the bucket is gone."""
-    values = {"id": id, "name": name, "description": description, "metadata": metadata}
+    powers: dict[str, Any] = {"enabled": enabled, "scopes": scopes, "allowed_ips": allowed_ips}
+    values = {"id": id, "name": name, "description": description, "metadata": metadata, **powers}
+    await bucket_rows.require_features(tx, bucket.number, features_of(encode_powers(**powers)))
     number = await tx.insert(consumers, bucket_number=bucket.number, **values, created_at=now, updated_at=now)
-    consumer = Consumer(number, id, bucket.number, name, description, tags, metadata, now, now)
+    consumer = Consumer(number, id, bucket.number, name, description, tags, metadata, now, now, **powers)
     await _insert_tags(tx, number, tags)
     tx.record(put(consumer))
     return consumer
@@ -41,7 +48,13 @@ async def insert(
 def put(consumer: Consumer) -> ConsumerPut:
     """The change that brings a replica's record of this consumer up to date."""
     metadata = to_json(consumer.metadata)
-    return ConsumerPut(consumer.number, consumer.id, consumer.bucket_number, consumer.name, metadata)
+    return ConsumerPut(
+        consumer.number, consumer.id, consumer.bucket_number, consumer.name, metadata, _powers_of(consumer)
+    )
+
+
+def _powers_of(consumer: Consumer) -> str | None:
+    return encode_powers(enabled=consumer.enabled, scopes=consumer.scopes, allowed_ips=consumer.allowed_ips)
 
 
 async def find(
@@ -113,24 +126,22 @@ async def search(
     return await with_tags(tx, rows), total
 
 
-async def update(
-    tx: Transaction,
-    consumer: Consumer,
-    *,
-    description: str | None,
-    tags: Tags,
-    metadata: Mapping[str, Any],
-    now: datetime,
-) -> Consumer:
-    values = {"description": description, "metadata": metadata, "updated_at": now}
+_CHANGING = ("description", "metadata", "enabled", "scopes", "allowed_ips", "updated_at")
+
+
+async def update(tx: Transaction, consumer: Consumer, changed: Consumer) -> Consumer:
+    """Writes what of a consumer may change, as it is in `changed`."""
+    values = {name: getattr(changed, name) for name in _CHANGING}
+    await bucket_rows.require_features(tx, consumer.bucket_number, features_of(_powers_of(changed)))
     await tx.execute(sa.update(consumers).where(consumers.c.number == consumer.number).values(**values))
-    if dict(tags) != dict(consumer.tags):
+    if dict(changed.tags) != dict(consumer.tags):
         await tx.execute(sa.delete(consumer_tags).where(consumer_tags.c.consumer_number == consumer.number))
-        await _insert_tags(tx, consumer.number, tags)
-    changed = replace(consumer, description=description, tags=tags, metadata=metadata, updated_at=now)
-    tx.concerns(put(consumer))
-    if put(changed) != put(consumer):
-        tx.record(put(changed))
+        await _insert_tags(tx, consumer.number, changed.tags)
+    before, after = put(consumer), put(changed)
+    tx.concerns(before)
+    if after != before:
+        has_lost_powers = before.powers is not None and after.powers is None
+        tx.record(replace(after, has_lost_powers=has_lost_powers))
     return changed
 
 

@@ -13,8 +13,10 @@ RECORD = "record"
 """What such a write is called where refused ones are counted."""
 
 _ENDINGS = (".delete", ".roll-key", ".retire", ".sign-in", ".sign-out")
-_OTHERS = frozenset({"key.update"})
-"""With this a key's end comes sooner."""
+_OTHERS = frozenset(
+    {"key.update", "self-serve.key.update", "consumer.update", "management-key.update", "owner-key.update"}
+)
+"""With these a key's end comes sooner, or it is switched off."""
 _RETRY_SECONDS = 60
 
 

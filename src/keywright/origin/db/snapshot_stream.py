@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from keywright.domain.models import refuse_after
 from keywright.domain.permissions import SYSTEM_BUCKET, Access
+from keywright.domain.powers import encode_powers
 from keywright.origin.db.tables import accounts, buckets, consumers, grants, keys
 from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import BucketPut, Change, ConsumerPut, KeyPut
@@ -22,6 +23,9 @@ _OF_CONSUMERS = (
     consumers.c.name,
     # As text, which is what `to_json` has written.
     sa.type_coerce(consumers.c.metadata, sa.Text),
+    consumers.c.enabled,
+    consumers.c.scopes,
+    consumers.c.allowed_ips,
 )
 
 
@@ -36,12 +40,13 @@ async def list_bucket_puts(tx: Transaction, numbers: Collection[int] | None = No
         granted = granted.where(grants.c.bucket_number.in_(numbers))
     for bucket_number, account_id, access in await tx.all(granted):
         held.setdefault(bucket_number, {})[account_id] = Access(access)
-    stale = (buckets.c.max_staleness_seconds, buckets.c.when_stale)
-    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"), *stale)
+    said = (buckets.c.max_staleness_seconds, buckets.c.when_stale, buckets.c.default_scopes, buckets.c.features)
+    owned = sa.select(buckets.c.number, buckets.c.id, buckets.c.name, accounts.c.id.label("account_id"), *said)
     owned = owned.select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
     rows = await tx.all(owned.where(wanted).order_by(buckets.c.number))
     return [
-        BucketPut(row[0], row[1], row[2], row[3], held.get(row[0], {}), refuse_after(row[4], row[5])) for row in rows
+        BucketPut(row[0], row[1], row[2], row[3], held.get(row[0], {}), refuse_after(row[4], row[5]), row[6], row[7])
+        for row in rows
     ]
 
 
@@ -49,7 +54,7 @@ async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
     """Whom the management keys belong to, as a replica knows them."""
     joined = sa.select(*_OF_CONSUMERS).join(buckets, buckets.c.number == consumers.c.bucket_number)
     rows = await tx.all(joined.where(buckets.c.name == SYSTEM_BUCKET))
-    return [ConsumerPut(*row) for row in rows]
+    return [_consumer_put(*row) for row in rows]
 
 
 async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
@@ -60,7 +65,7 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
 
     last = 0
     while rows := await tx.all(_page(sa.select(*_OF_CONSUMERS), consumers.c.number > last, consumers.c.number)):
-        yield [ConsumerPut(*row) for row in rows]
+        yield [_consumer_put(*row) for row in rows]
         last = rows[-1].number
 
     place = sa.tuple_(keys.c.bucket_number, keys.c.digest)
@@ -70,11 +75,44 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
         keys.c.consumer_number,
         keys.c.id,
         sa.cast(keys.c.expires_at, sa.BigInteger),
+        keys.c.enabled,
+        keys.c.scopes,
+        keys.c.allowed_ips,
+        sa.type_coerce(keys.c.metadata, sa.Text),
     )
     position = (0, b"")
     while rows := await tx.all(_page(selected, place > position, keys.c.bucket_number, keys.c.digest)):
-        yield [KeyPut(*row) for row in rows]
+        yield [_key_put(*row) for row in rows]
         position = (rows[-1].bucket_number, rows[-1].digest)
+
+
+def _key_put(
+    digest: bytes,
+    bucket: int,
+    consumer: int,
+    key_id: str,
+    expires_at: int | None,
+    enabled: bool,
+    scopes: Sequence[str] | None,
+    allowed_ips: Sequence[str] | None,
+    metadata: str | None,
+) -> KeyPut:
+    powers = encode_powers(enabled=enabled, scopes=scopes, allowed_ips=allowed_ips, metadata=metadata)
+    return KeyPut(digest, bucket, consumer, key_id, expires_at, powers)
+
+
+def _consumer_put(
+    number: int,
+    consumer_id: str,
+    bucket: int,
+    name: str,
+    metadata: str,
+    enabled: bool,
+    scopes: Sequence[str] | None,
+    allowed_ips: Sequence[str] | None,
+) -> ConsumerPut:
+    powers = encode_powers(enabled=enabled, scopes=scopes, allowed_ips=allowed_ips)
+    return ConsumerPut(number, consumer_id, bucket, name, metadata, powers)
 
 
 def _page(selected: sa.Select[Any], after: sa.ColumnElement[bool], *order: sa.Column[Any]) -> sa.Select[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0010"
+SCHEMA_VERSION = "0011"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -42,8 +42,33 @@ class JsonText(sa.types.TypeDecorator[Mapping[str, Any]]):
         return None if value is None else json.loads(value)
 
 
-def to_json(value: Mapping[str, Any]) -> str:
-    """A JSON object without spaces, non-ASCII characters as they are."""
+class SparseJsonText(JsonText):
+    """A JSON object that most rows don't have: NULL where it is empty."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: Mapping[str, Any] | None, dialect: Dialect) -> str | None:
+        return to_json(value) if value else None
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Mapping[str, Any]:
+        return json.loads(value) if value else {}
+
+
+class JsonTexts(sa.types.TypeDecorator[Sequence[str]]):
+    """Texts in their order, kept as a JSON array."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str | None:
+        return None if value is None else to_json(list(value))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Sequence[str] | None:
+        return None if value is None else tuple(json.loads(value))
+
+
+def to_json(value: Mapping[str, Any] | list[str]) -> str:
+    """JSON without spaces, non-ASCII characters as they are."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -87,7 +112,8 @@ deployment = _table(
     sa.Column("single", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("id", sa.Text, nullable=False),
     sa.Column("pepper_check", sa.Text, nullable=False),
-    sa.Column("revision", sa.BigInteger, nullable=False),
+    # Under another name than before 0011: a process that can't judge by powers must not go on with the record.
+    sa.Column("head_revision", sa.BigInteger, key="revision", nullable=False),
     *_stamp(),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("awaited_revision", sa.BigInteger, nullable=False, server_default="0"),
@@ -137,6 +163,8 @@ buckets = _table(
     *_times(),
     sa.Column("max_staleness_seconds", sa.BigInteger),
     sa.Column("when_stale", sa.Text, nullable=False, server_default="serve"),
+    sa.Column("default_scopes", JsonTexts, nullable=False, server_default="[]"),
+    sa.Column("features", JsonTexts, nullable=False, server_default="[]"),
     sa.CheckConstraint("(sealed_data_key IS NULL) = (master_key_id IS NULL)", name="data_key_names_its_master_key"),
     sa.Index(None, "account_number"),
 )
@@ -187,6 +215,9 @@ consumers = _table(
     sa.Column("description", sa.Text),
     sa.Column("metadata", JsonText, nullable=False),
     *_times(),
+    sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("scopes", JsonTexts),
+    sa.Column("allowed_ips", JsonTexts),
     sa.UniqueConstraint("bucket_number", "name"),
     sa.Index(None, "bucket_number", "number"),
 )
@@ -209,9 +240,16 @@ keys = _table(
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("hint", sa.Text, nullable=False),
     sa.Column("description", sa.Text),
-    sa.Column("expires_at", UtcTime),
+    # As the head of the log: no process of before takes a key that is switched off for a good one.
+    sa.Column("ends_at", UtcTime, key="expires_at"),
     sa.Column("sealed", sa.LargeBinary),
     *_times(),
+    sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("disabled_by", sa.Text),
+    sa.Column("scopes", JsonTexts),
+    sa.Column("allowed_ips", JsonTexts),
+    sa.Column("metadata", SparseJsonText),
+    sa.Column("tags", SparseJsonText),
     sa.CheckConstraint("length(digest) = 32", name="digest_length"),
     sa.UniqueConstraint("bucket_number", "digest"),
     sa.Index(None, "consumer_number", "number"),

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from keywright.domain import keyformat
 from keywright.domain.keyformat import Secret
-from keywright.domain.models import Bucket, Consumer, IdKind, Key, new_id
+from keywright.domain.models import Bucket, Consumer, DisabledBy, IdKind, Key, new_id
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, Conflict, Forbidden, NotFound
-from keywright.domain.unset import Unset, updated
+from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.buckets.access import access_to
-from keywright.origin.consumers.access import ConsumerPath, get_consumer
+from keywright.origin.consumers.access import ConsumerPath, Tags, get_consumer
 from keywright.origin.db.engine import MissingReference, UniqueViolation
+from keywright.origin.keys import powers
 from keywright.origin.keys import store as rows
 from keywright.origin.keys.vault import BucketVault
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
+
+NO_TAGS: Tags = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,11 @@ class KeyDraft:
     description: str | None = None
     expires_at: datetime | None = None
     custom: Secret | None = None
+    enabled: bool = True
+    scopes: Sequence[str] | None = None
+    allowed_ips: Sequence[str] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: Tags = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,24 @@ async def create(
         # A key that is brought along may have ended where it comes from, and is kept as what it is.
         if draft.custom is None:
             check_end(work, f"body.{index}.expiresOn" if is_bulk else "body.expiresOn", draft.expires_at)
+    check_drafts(work, bucket, consumer, drafts, "body.{}" if is_bulk else "body")
     return await make(work, bucket, consumer, drafts)
+
+
+def check_drafts(work: UnitOfWork, bucket: Bucket, consumer: Consumer, drafts: Sequence[KeyDraft], place: str) -> None:
+    """Raises BadRequest for what is too large, and for scopes that the consumer has not. `place` is where each draft
+    stands in the body, with {} for its number.
+    """
+    problems: list[dict[str, str]] = []
+    for index, draft in enumerate(drafts):
+        here, limits = place.format(index), work.dependencies.limits
+        limits.check_tags(draft.tags, problems, place=here)
+        limits.check_metadata(draft.metadata, problems, place=here)
+        broken = powers.find_ungranted(bucket, consumer, draft.scopes)
+        if broken is not None:
+            problems.append({"field": f"{here}.scopes", "message": broken})
+    if problems:
+        raise BadRequest("The key exceeds a limit.", errors=problems)
 
 
 async def make(work: UnitOfWork, bucket: Bucket, consumer: Consumer, drafts: Sequence[KeyDraft]) -> list[MadeKey]:
@@ -69,6 +95,12 @@ async def make(work: UnitOfWork, bucket: Bucket, consumer: Consumer, drafts: Seq
                 description=draft.description,
                 expires_at=draft.expires_at,
                 sealed=vault.seal(secret, consumer_id=consumer.id, key_id=id) if vault else None,
+                enabled=draft.enabled,
+                disabled_by=None if draft.enabled else DisabledBy.PROVIDER,
+                scopes=draft.scopes,
+                allowed_ips=draft.allowed_ips,
+                metadata=draft.metadata,
+                tags=draft.tags,
             )
         )
         secrets.append(secret)
@@ -80,6 +112,7 @@ async def make(work: UnitOfWork, bucket: Bucket, consumer: Consumer, drafts: Seq
         raise NotFound("The bucket has no such consumer.") from None
     for key in made:
         work.audit_draft.concerns("key", key.id)
+        powers.tell_of_new(work, key)
     return [MadeKey(key, secret) for key, secret in zip(made, secrets, strict=True)]
 
 
@@ -89,15 +122,20 @@ def check_end(work: UnitOfWork, field: str, expires_at: datetime | None) -> None
         raise BadRequest("The end has passed already.", errors=[{"field": field, "message": "must lie in the future"}])
 
 
-async def list_of(work: UnitOfWork, path: ConsumerPath, page: Page) -> tuple[Bucket, Consumer, list[Key], int]:
+async def list_of(
+    work: UnitOfWork, path: ConsumerPath, page: Page, *, tags: Tags = NO_TAGS
+) -> tuple[Bucket, Consumer, list[Key], int]:
     bucket, consumer = await get_consumer(work, path, Access.READ)
-    keys, total = await rows.list_of(work.tx, consumer, limit=page.limit, offset=page.offset)
+    keys, total = await rows.list_of(work.tx, consumer, tags=tags, limit=page.limit, offset=page.offset)
     return bucket, consumer, keys, total
 
 
-async def get(work: UnitOfWork, path: ConsumerPath, key_id: str) -> tuple[Bucket, Consumer, Key]:
+async def get(
+    work: UnitOfWork, path: ConsumerPath, key_id: str, *, tags: Tags = NO_TAGS
+) -> tuple[Bucket, Consumer, Key]:
+    """`tags` guard the key: one that has others is not found."""
     bucket, consumer = await get_consumer(work, path, Access.READ)
-    return bucket, consumer, await _get(work, consumer, key_id, is_for_update=False)
+    return bucket, consumer, await _get(work, consumer, key_id, tags=tags, is_for_update=False)
 
 
 async def reveal(
@@ -126,7 +164,7 @@ async def reveal(
 async def show(work: UnitOfWork, path: ConsumerPath, key_id: str) -> Secret:
     """The secret of one key. Raises BadRequest and Forbidden as `reveal` does."""
     bucket, consumer = await get_consumer(work, path, Access.READ)
-    key = await _get(work, consumer, key_id, is_for_update=False)
+    key = await _get(work, consumer, key_id, tags=NO_TAGS, is_for_update=False)
     work.audit_draft.concerns("key", key.id)
     return (await reveal(work, bucket, [consumer], [key]))[key.id]
 
@@ -139,28 +177,45 @@ async def update(
     description: str | Unset | None,
     expires_at: datetime | Unset | None,
     secret: str | Unset | None,
+    enabled: bool | Unset = UNSET,
+    scopes: Sequence[str] | Unset | None = UNSET,
+    allowed_ips: Sequence[str] | Unset | None = UNSET,
+    metadata: Mapping[str, Any] | Unset = UNSET,
+    tags: Tags | Unset = UNSET,
+    by: DisabledBy = DisabledBy.PROVIDER,
+    guard: Tags = NO_TAGS,
 ) -> Key:
-    """Changes description and expiry. A secret can't be changed, but may be sent back as it was read."""
-    _, consumer = await get_consumer(work, path, Access.WRITE)
-    key = await _get(work, consumer, key_id, is_for_update=True)
+    """Replaces what is given. A secret can't be changed, but may be sent back as it was read.
+
+    `by` is who switches the key, if it is. Raises Forbidden for a manager who would undo what the provider did.
+    """
+    bucket, consumer = await get_consumer(work, path, Access.WRITE)
+    key = await _get(work, consumer, key_id, tags=guard, is_for_update=True)
     work.audit_draft.concerns("key", key.id)
     if isinstance(secret, str) and not is_value_of(work, key, secret):
         raise BadRequest(
             "The value of a key can't be changed: create another key, or roll the consumer's keys.",
             errors=[{"field": "body.key", "message": "is not the value of this key"}],
         )
-    return await rows.update(
-        work.tx,
+    changed = replace(
         key,
         description=updated(description, key.description),
         expires_at=updated(expires_at, key.expires_at),
-        now=work.now,
+        **_switched(key, enabled, by),
+        scopes=updated(scopes, key.scopes),
+        allowed_ips=updated(allowed_ips, key.allowed_ips),
+        metadata=updated(metadata, key.metadata),
+        tags=updated(tags, key.tags),
+        updated_at=work.now,
     )
+    _check_change(work, bucket, consumer, key, changed)
+    powers.tell_of_change(work, key, changed)
+    return await rows.update(work.tx, key, changed)
 
 
-async def delete(work: UnitOfWork, path: ConsumerPath, key_id: str) -> None:
+async def delete(work: UnitOfWork, path: ConsumerPath, key_id: str, *, guard: Tags = NO_TAGS) -> None:
     _, consumer = await get_consumer(work, path, Access.WRITE)
-    key = await _get(work, consumer, key_id, is_for_update=True)
+    key = await _get(work, consumer, key_id, tags=guard, is_for_update=True)
     work.audit_draft.concerns("key", key.id)
     await rows.delete(work.tx, key)
 
@@ -170,7 +225,8 @@ async def roll(
 ) -> tuple[Bucket, MadeKey]:
     """A new key without expiry; every other key that would outlive `expires_at` (now, if None) ends then.
 
-    No key's life is made longer, and none that has ended is touched. `is_shown`: the caller shows the new key. Raises
+    No key's life is made longer, and none that has ended is touched; one that is switched off ends as well, so that
+    switching it on never brings back what was rolled. `is_shown`: the caller shows the new key. Raises
     BadRequest where nobody could ever see it: that would lock the consumer out.
     """
     bucket, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
@@ -182,17 +238,40 @@ async def roll(
     check_end(work, "body.expiresOn", expires_at)
     moment = expires_at or work.now
     for key in await rows.list_outliving(work.tx, consumer, moment):
-        await rows.update(work.tx, key, description=key.description, expires_at=moment, now=work.now)
+        await rows.update(work.tx, key, replace(key, expires_at=moment, updated_at=work.now))
     (made,) = await make(work, bucket, consumer, [KeyDraft()])
     return bucket, made
 
 
-async def _get(work: UnitOfWork, consumer: Consumer, key_id: str, *, is_for_update: bool) -> Key:
+def _switched(key: Key, enabled: bool | Unset, by: DisabledBy) -> dict[str, Any]:
+    """Whether the key is on, and who switched it off. What a manager switched off the provider may make its own."""
+    is_providers = key.disabled_by is DisabledBy.PROVIDER
+    if isinstance(enabled, Unset) or (not enabled and is_providers):
+        return {}
+    if enabled and is_providers and by is DisabledBy.MANAGER:
+        raise Forbidden("The provider has switched this key off, and alone can switch it on.")
+    return {"enabled": enabled, "disabled_by": None if enabled else by}
+
+
+def _check_change(work: UnitOfWork, bucket: Bucket, consumer: Consumer, key: Key, changed: Key) -> None:
+    """Raises BadRequest for what is too large, or wider than the consumer. What is there already may stay."""
+    problems: list[dict[str, str]] = []
+    work.dependencies.limits.check_tags(changed.tags, problems)
+    work.dependencies.limits.check_metadata(changed.metadata, problems)
+    if set(changed.scopes or ()) != set(key.scopes or ()):
+        broken = powers.find_ungranted(bucket, consumer, changed.scopes)
+        if broken is not None:
+            problems.append({"field": "body.scopes", "message": broken})
+    if problems:
+        raise BadRequest("The key exceeds a limit.", errors=problems)
+
+
+async def _get(work: UnitOfWork, consumer: Consumer, key_id: str, *, tags: Tags, is_for_update: bool) -> Key:
     key = None
     if key_id.isascii() and key_id.isprintable():
         key = await rows.find(work.tx, consumer, key_id, is_for_update=is_for_update)
-    if key is None:
-        raise NotFound("The consumer has no such key.")
+    if key is None or not tags.items() <= key.tags.items():
+        raise NotFound("The consumer has no such key" + (", or it has other tags." if tags else "."))
     return key
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from keywright.domain.models import Consumer, Key, to_millis
+from keywright.domain.models import Consumer, DisabledBy, Key, to_millis
 from keywright.domain.permissions import SYSTEM_BUCKET
-from keywright.origin.db.tables import accounts, buckets, consumers, keys
+from keywright.domain.powers import encode_powers, features_of
+from keywright.origin.buckets import store as bucket_rows
+from keywright.origin.db.tables import accounts, buckets, consumers, keys, to_json
 from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import KeyDelete, KeyPut
 
@@ -26,8 +28,15 @@ class NewKey:
     description: str | None
     expires_at: datetime | None
     sealed: bytes | None = field(repr=False)
+    enabled: bool = True
+    disabled_by: DisabledBy | None = None
+    scopes: Sequence[str] | None = None
+    allowed_ips: Sequence[str] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
+_KEYS = sa.select(*(column.label(column.key) for column in keys.c))
 _NEW = tuple(column.name for column in fields(NewKey))
 
 
@@ -38,6 +47,8 @@ async def insert_all(tx: Transaction, consumer: Consumer, new: Sequence[NewKey],
     shared: dict[str, Any] = {"bucket_number": consumer.bucket_number, "consumer_number": consumer.number}
     shared |= {"created_at": now, "updated_at": now}
     rows = [{**{name: getattr(key, name) for name in _NEW}, **shared} for key in new]
+    features = frozenset().union(*(features_of(_powers_of(key)) for key in new))
+    await bucket_rows.require_features(tx, consumer.bucket_number, features)
     # By id: to return the numbers in the order of the rows, SQLAlchemy would insert into SQLite one by one.
     inserted = await tx.execute(sa.insert(keys).returning(keys.c.id, keys.c.number), rows)
     numbers = {row.id: row.number for row in inserted}
@@ -49,48 +60,61 @@ async def insert_all(tx: Transaction, consumer: Consumer, new: Sequence[NewKey],
 def put(key: Key) -> KeyPut:
     """The change that brings a replica's record of this key up to date."""
     expires_at = None if key.expires_at is None else to_millis(key.expires_at)
-    return KeyPut(key.digest, key.bucket_number, key.consumer_number, key.id, expires_at)
+    return KeyPut(key.digest, key.bucket_number, key.consumer_number, key.id, expires_at, _powers_of(key))
+
+
+def _powers_of(key: Key | NewKey) -> str | None:
+    metadata = to_json(key.metadata) if key.metadata else None
+    return encode_powers(enabled=key.enabled, scopes=key.scopes, allowed_ips=key.allowed_ips, metadata=metadata)
 
 
 async def find(tx: Transaction, consumer: Consumer, key_id: str, *, is_for_update: bool = False) -> Key | None:
-    statement = sa.select(keys).where(keys.c.consumer_number == consumer.number, keys.c.id == key_id)
+    statement = _KEYS.where(keys.c.consumer_number == consumer.number, keys.c.id == key_id)
     if is_for_update:
         statement = statement.with_for_update()
     row = await tx.first(statement)
-    return Key(**row._mapping) if row else None
+    return _key(row._mapping) if row else None
 
 
-async def list_of(tx: Transaction, consumer: Consumer, *, limit: int, offset: int) -> tuple[list[Key], int]:
-    """Newest first, and how many there are in all."""
-    own = keys.c.consumer_number == consumer.number
-    rows = await tx.all(sa.select(keys).where(own).order_by(keys.c.number.desc()).limit(limit).offset(offset))
-    total = await tx.scalar(sa.select(sa.func.count()).select_from(keys).where(own))
-    return [Key(**row._mapping) for row in rows], total
+async def list_of(
+    tx: Transaction, consumer: Consumer, *, tags: Mapping[str, str], limit: int, offset: int
+) -> tuple[list[Key], int]:
+    """Those whose tags match all of `tags`, newest first, and how many there are in all."""
+    own = (keys.c.consumer_number == consumer.number, *_matching(tx, tags))
+    rows = await tx.all(_KEYS.where(*own).order_by(keys.c.number.desc()).limit(limit).offset(offset))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(keys).where(*own))
+    return [_key(row._mapping) for row in rows], total
 
 
 async def list_of_all(tx: Transaction, consumer_numbers: Sequence[int]) -> dict[int, list[Key]]:
     """The keys of each of these consumers, newest first."""
     found: dict[int, list[Key]] = {number: [] for number in consumer_numbers}
-    newest = sa.select(keys).where(keys.c.consumer_number.in_(found)).order_by(keys.c.number.desc())
+    newest = _KEYS.where(keys.c.consumer_number.in_(found)).order_by(keys.c.number.desc())
     for row in await tx.all(newest):
-        found[row.consumer_number].append(Key(**row._mapping))
+        found[row.consumer_number].append(_key(row._mapping))
     return found
 
 
 async def list_outliving(tx: Transaction, consumer: Consumer, moment: datetime) -> list[Key]:
-    """The consumer's keys that are still good after `moment`, held against other writers."""
+    """The consumer's keys that have not ended at `moment`, those that are switched off as well, held against other
+    writers.
+    """
     outliving = sa.or_(keys.c.expires_at.is_(None), keys.c.expires_at > moment)
-    statement = sa.select(keys).where(keys.c.consumer_number == consumer.number, outliving)
+    statement = _KEYS.where(keys.c.consumer_number == consumer.number, outliving)
     rows = await tx.all(statement.order_by(keys.c.number).with_for_update())
-    return [Key(**row._mapping) for row in rows]
+    return [_key(row._mapping) for row in rows]
 
 
-async def update(
-    tx: Transaction, key: Key, *, description: str | None, expires_at: datetime | None, now: datetime
-) -> Key:
-    values = {"description": description, "expires_at": expires_at, "updated_at": now}
+_CHANGING = (
+    "description", "expires_at", "enabled", "disabled_by", "scopes", "allowed_ips", "metadata", "tags", "updated_at",
+)  # fmt: skip
+
+
+async def update(tx: Transaction, key: Key, changed: Key) -> Key:
+    """Writes what of a key may change, as it is in `changed`."""
+    values = {name: getattr(changed, name) for name in _CHANGING}
+    await bucket_rows.require_features(tx, key.bucket_number, features_of(_powers_of(changed)))
     await tx.execute(sa.update(keys).where(keys.c.number == key.number).values(**values))
-    changed = replace(key, description=description, expires_at=expires_at, updated_at=now)
     tx.concerns(put(key))
     if put(changed) != put(key):
         tx.record(put(changed))
@@ -162,11 +186,29 @@ async def _find_management_key(
 def _management_key(row: Any) -> ManagementKeyRow:
     values = dict(row._mapping)
     name, metadata = values.pop("consumer_name"), values.pop("consumer_metadata")
-    return ManagementKeyRow(Key(**values), name, metadata)
+    return ManagementKeyRow(_key(values), name, metadata)
+
+
+def _key(values: Mapping[str, Any]) -> Key:
+    disabled_by = values["disabled_by"]
+    return Key(**{**values, "disabled_by": None if disabled_by is None else DisabledBy(disabled_by)})
+
+
+def _matching(tx: Transaction, tags: Mapping[str, str]) -> list[sa.ColumnElement[bool]]:
+    # Written as JSON by us; only those of one consumer are looked into.
+    if tx.is_postgresql:
+        held: sa.ColumnElement[Any] = sa.cast(sa.type_coerce(keys.c.tags, sa.Text), sa.JSON)
+        return [held[name].as_string() == value for name, value in tags.items()]
+    # A path of SQLite's has no way to write a quotation mark in a name.
+    pairs = sa.func.json_each(keys.c.tags).table_valued("key", "value")
+    return [
+        sa.exists().select_from(pairs).where(pairs.c.key == name, pairs.c.value == value)
+        for name, value in tags.items()
+    ]
 
 
 _MANAGEMENT_KEYS = (
-    sa.select(keys, consumers.c.name.label("consumer_name"), consumers.c.metadata.label("consumer_metadata"))
+    _KEYS.add_columns(consumers.c.name.label("consumer_name"), consumers.c.metadata.label("consumer_metadata"))
     .join(buckets, buckets.c.number == keys.c.bucket_number)
     .join(consumers, consumers.c.number == keys.c.consumer_number)
     .where(buckets.c.name == SYSTEM_BUCKET)

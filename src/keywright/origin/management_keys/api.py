@@ -13,20 +13,26 @@ from keywright.domain.models import ManagementKey
 from keywright.domain.permissions import Access, Permissions
 from keywright.origin.accounts.access import may_write_account
 from keywright.origin.grants.api import SharedAccess
+from keywright.origin.keys.rules import is_value_of
 from keywright.origin.management_keys import rules
-from keywright.origin.openapi.bodies import Body
+from keywright.origin.openapi.bodies import Body, RepeatedMember, check_repeated
 from keywright.origin.openapi.fields import (
+    ABSENT,
+    AllowedIps,
+    AllowedIpsInput,
     BucketNameOrAll,
     Description,
     ListOf,
     Moment,
     MomentInput,
     Shape,
+    value_or_unset,
 )
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathKey, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.request import CurrentUnitOfWork
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 router = new_router("Accounts")
 MANAGEMENT_KEYS = "/accounts/{accountName}/management-keys"
@@ -65,6 +71,8 @@ class ManagementKeyShape(Shape):
     created_on: Moment
     updated_on: Moment
     expires_on: Moment | None = Field(description="When it ends; null is never.")
+    enabled: bool = Field(description="False for one that is switched off.")
+    allowed_ips: AllowedIps | None = Field(description="From where it may be used; null is from everywhere.")
     permissions: PermissionsShape
     key: str = Field(
         description="Whole when it was just made, else its last characters.",
@@ -79,12 +87,29 @@ class ManagementKeyCreate(Body):
     expires_on: MomentInput | None = Field(
         default=None, description="When it ends; never, if left out.", examples=["2027-01-31T12:00:00.000Z"]
     )
+    enabled: bool = Field(default=True, description="With false it is made switched off.")
+    allowed_ips: AllowedIpsInput | None = Field(
+        default=None, description="Addresses and networks from which it may be used; from everywhere, if left out."
+    )
     permissions: PermissionsShape
 
     def to_permissions(self) -> Permissions:
         asked = self.permissions
         buckets = {name: Access.of(access) for name, access in asked.buckets.items()}
         return Permissions(Access.of(asked.account), buckets, asked.feed)
+
+
+class ManagementKeyUpdate(Body):
+    """What is to change; what is left out stays."""
+
+    enabled: bool = Field(default=ABSENT, description="False switches it off: from the next request on it is refused.")
+    allowed_ips: AllowedIpsInput | None = Field(
+        default=None, description="Addresses and networks from which it may be used; null is from everywhere."
+    )
+    description: RepeatedMember = ABSENT
+    expires_on: RepeatedMember = ABSENT
+    permissions: RepeatedMember = ABSENT
+    key: RepeatedMember = ABSENT
 
 
 @router.get(MANAGEMENT_KEYS, name="management-key.list", summary="List management keys", responses=problems(403, 404))
@@ -113,6 +138,8 @@ async def create_management_key(
         description=body.description,
         expires_at=body.expires_on,
         permissions=body.to_permissions(),
+        enabled=body.enabled,
+        allowed_ips=body.allowed_ips,
     )
     return _show_key(made, secret)
 
@@ -128,6 +155,29 @@ async def get_management_key(work: CurrentUnitOfWork, account: PathAccount, key_
     return _show_key(await rules.get(work, account, key_id))
 
 
+@router.patch(
+    MANAGEMENT_KEYS + "/{keyId:key_id}",
+    name="management-key.update",
+    summary="Update a management key",
+    responses=problems(403, 404, 409, 413, 415),
+)
+@admits(may_write_account)
+async def update_management_key(
+    work: CurrentUnitOfWork, account: PathAccount, key_id: PathKey, body: ManagementKeyUpdate
+) -> ManagementKeyShape:
+    """Switches it off or on, or says from where it may be used. The last root key can't be switched off here: 409."""
+    if body.model_fields_set - {"enabled", "allowed_ips"}:
+        _check_repeated(work, body, await rules.get(work, account, key_id))
+    changed = await rules.update(
+        work,
+        account,
+        key_id,
+        enabled=value_or_unset(body, "enabled"),
+        allowed_ips=value_or_unset(body, "allowed_ips"),
+    )
+    return _show_key(changed)
+
+
 @router.delete(
     MANAGEMENT_KEYS + "/{keyId:key_id}",
     name="management-key.delete",
@@ -140,6 +190,17 @@ async def delete_management_key(work: CurrentUnitOfWork, account: PathAccount, k
     await rules.delete(work, account, key_id)
 
 
+def _check_repeated(work: UnitOfWork, body: ManagementKeyUpdate, found: ManagementKey) -> None:
+    read = _show_key(found).model_dump(mode="json", by_alias=True)
+    check_repeated(
+        body,
+        description=body.description == read["description"],
+        expires_on=body.expires_on == read["expiresOn"],
+        permissions=body.permissions == read["permissions"],
+        key=isinstance(body.key, str) and is_value_of(work, found.key, body.key),
+    )
+
+
 def _show_key(made: ManagementKey, secret: Secret | None = None) -> ManagementKeyShape:
     key = made.key
     return ManagementKeyShape(
@@ -148,6 +209,8 @@ def _show_key(made: ManagementKey, secret: Secret | None = None) -> ManagementKe
         created_on=key.created_at,
         updated_on=key.updated_at,
         expires_on=key.expires_at,
+        enabled=key.enabled,
+        allowed_ips=None if key.allowed_ips is None else list(key.allowed_ips),
         permissions=PermissionsShape.model_validate(made.grantee.permissions.to_json()),
         key=secret.reveal() if secret else keyformat.mask(key.hint),
     )

@@ -5,7 +5,9 @@ Over the API a root key can be seen and ended by another one, and made by none.
 
 from __future__ import annotations
 
-from keywright.domain.models import Account, ManagementKey
+from collections.abc import Sequence
+
+from keywright.domain.models import Account, Consumer, ManagementKey
 from keywright.domain.permissions import Access, Grantee
 from keywright.domain.problems import NotFound
 from keywright.origin.accounts import store as account_rows
@@ -37,6 +39,18 @@ async def list_of(work: UnitOfWork) -> list[ManagementKey]:
 async def revoke(work: UnitOfWork, key_id: str) -> int:
     """Ends a root key, were it the last one, since here another one can be made; how many are left."""
     found = await list_of(work)
+    consumer, _ = await _get(work, found, key_id)
+    await consumer_rows.delete(work.tx, consumer)
+    return len(found) - 1
+
+
+async def enable(work: UnitOfWork, key_id: str) -> None:
+    """Switches a root key on again, and has it be good from everywhere."""
+    consumer, root = await _get(work, await list_of(work), key_id)
+    await rules.change(work, consumer, root.key, root.grantee, enabled=True, allowed_ips=None)
+
+
+async def _get(work: UnitOfWork, found: Sequence[ManagementKey], key_id: str) -> tuple[Consumer, ManagementKey]:
     for root in found:
         if root.key.id == key_id:
             account = await account_rows.find_account_by_id(work.tx, root.grantee.account_id)
@@ -45,8 +59,7 @@ async def revoke(work: UnitOfWork, key_id: str) -> int:
             work.audit_draft.account_id = root.grantee.account_id
             tagged = await rules.list_tagged(work, "account", root.grantee.account_id)
             (consumer,) = (consumer for consumer, key, _ in tagged if key.id == key_id)
-            await consumer_rows.delete(work.tx, consumer)
-            return len(found) - 1
+            return consumer, root
     raise NotFound(f"There is no root key with the id {key_id!r}.")
 
 

@@ -7,16 +7,30 @@ what the key may do (domain/permissions.py) and whose tags say where it is liste
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from keywright.domain.keyformat import Secret
-from keywright.domain.models import Account, Bucket, Consumer, IdKind, Key, ManagementKey, new_id, to_iso
+from keywright.domain.models import (
+    Account,
+    Bucket,
+    Consumer,
+    DisabledBy,
+    IdKind,
+    Key,
+    ManagementKey,
+    new_id,
+    to_iso,
+)
 from keywright.domain.paging import Page
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee, Permissions
 from keywright.domain.problems import Conflict, Forbidden, NotFound
+from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.accounts.access import get_account
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.consumers import store as consumer_rows
+from keywright.origin.keys import powers
 from keywright.origin.keys import rules as key_rules
 from keywright.origin.keys import store as key_rows
 from keywright.origin.keys.rules import KeyDraft, MadeKey
@@ -41,6 +55,8 @@ async def create(
     description: str | None,
     expires_at: datetime | None,
     permissions: Permissions,
+    enabled: bool = True,
+    allowed_ips: Sequence[str] | None = None,
 ) -> ManagementKeyMade:
     """A management key of an account; nobody hands on more than they hold."""
     account = await get_account(work, account_name, Access.WRITE)
@@ -50,8 +66,10 @@ async def create(
     if len(await list_tagged(work, "account", account.id)) >= MAX_MANAGEMENT_KEYS:
         raise Conflict(f"An account has at most {MAX_MANAGEMENT_KEYS} management keys; delete some first.")
     grantee = Grantee(account.id, permissions)
-    made = await make(work, grantee, {"account": account.id}, KeyDraft(description, expires_at))
+    draft = KeyDraft(description, expires_at, enabled=enabled, allowed_ips=allowed_ips)
+    made = await make(work, grantee, {"account": account.id}, draft)
     work.audit_draft.concerns("management-key", made.key.id, account=account.name)
+    powers.tell_of_new(work, made.key)
     return ManagementKey(made.key, grantee), made.secret
 
 
@@ -77,6 +95,50 @@ async def get(work: UnitOfWork, account_name: str, key_id: str) -> ManagementKey
     account = await get_account(work, account_name, Access.READ)
     _, key, grantee = await _get_visible(work, account, key_id)
     return ManagementKey(key, grantee)
+
+
+async def update(
+    work: UnitOfWork,
+    account_name: str,
+    key_id: str,
+    *,
+    enabled: bool | Unset = UNSET,
+    allowed_ips: Sequence[str] | Unset | None = UNSET,
+) -> ManagementKey:
+    """Switches a management key off or on, or says from where it may be used. The last root key stays on."""
+    account = await get_account(work, account_name, Access.WRITE)
+    consumer, key, grantee = await _get_visible(work, account, key_id)
+    work.audit_draft.concerns("management-key", key.id, account=account.name)
+    if grantee.is_root and enabled is False:
+        await _require_another_root(work, key)
+    changed = await change(work, consumer, key, grantee, enabled=enabled, allowed_ips=allowed_ips)
+    return ManagementKey(changed, grantee)
+
+
+async def change(
+    work: UnitOfWork,
+    consumer: Consumer,
+    key: Key,
+    grantee: Grantee,
+    *,
+    enabled: bool | Unset,
+    allowed_ips: Sequence[str] | Unset | None,
+) -> Key:
+    """The change itself. Raises Forbidden for who would hand on more than they hold."""
+    changed = replace(
+        key,
+        enabled=updated(enabled, key.enabled),
+        disabled_by=key.disabled_by if isinstance(enabled, Unset) else None if enabled else DisabledBy.PROVIDER,
+        allowed_ips=updated(allowed_ips, key.allowed_ips),
+        updated_at=work.now,
+    )
+    is_more = (changed.enabled and not key.enabled) or changed.allowed_ips != key.allowed_ips
+    actor = work.actor.grantee
+    if is_more and not (actor.is_root or actor.permissions.includes(grantee.permissions)):
+        raise Forbidden("It has more permissions than the key that would let it be used, or from elsewhere.")
+    powers.tell_of_change(work, key, changed)
+    work.tx.concerns(consumer_rows.put(consumer))
+    return await key_rows.update(work.tx, key, changed)
 
 
 async def delete(work: UnitOfWork, account_name: str, key_id: str) -> None:
@@ -118,9 +180,9 @@ async def _require_another_root(work: UnitOfWork, key: Key) -> None:
     # Held to the commit, so that of two that end each other, or themselves, the second one sees the first.
     await bucket_rows.find(work.tx, SYSTEM_BUCKET, is_for_update=True)
     others = [row.key for row in await key_rows.list_root_keys(work.tx) if row.key.id != key.id]
-    if not any(other.expires_at is None or other.expires_at > work.now for other in others):
+    if not any(one.enabled and (one.expires_at is None or one.expires_at > work.now) for one in others):
         make_one = "make another one first, on the machine of the database: `keywright root-key create`"
-        raise Conflict(f"This is the last root key, without which accounts can't be managed; {make_one}.")
+        raise Conflict(f"This is the last root key that is good, without which accounts can't be managed; {make_one}.")
 
 
 async def _get_system_bucket(work: UnitOfWork) -> Bucket:

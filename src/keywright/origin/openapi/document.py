@@ -13,6 +13,7 @@ from keywright.origin.openapi.bodies import CLOSED
 from keywright.origin.openapi.examples import example_of
 from keywright.origin.openapi.fields import LIMIT, ListOf
 from keywright.origin.openapi.problem_responses import ProblemDocument
+from keywright.origin.pipeline.query import KEY_TAG, TAG
 from keywright.origin.pipeline.unit_of_work import Limits
 
 DESCRIPTION = """Manage buckets, consumers and API keys.
@@ -66,14 +67,17 @@ HEADERS = {
 }
 
 # Written out, a tag is a parameter whose name is chosen by the caller: in OpenAPI, a member of an exploded object.
-TAG_PARAMETER = {
-    "style": "form",
-    "explode": True,
-    "schema": {
-        "type": "object",
-        "patternProperties": {r"^tag\.[\s\S]+$": {"type": "string"}},
-        "examples": [{"tag.plan": "gold"}],
-    },
+TAG_PARAMETERS = {
+    name: {
+        "style": "form",
+        "explode": True,
+        "schema": {
+            "type": "object",
+            "patternProperties": {rf"^{name}\.[\s\S]+$": {"type": "string"}},
+            "examples": [{f"{name}.plan": "gold"}],
+        },
+    }
+    for name in (TAG, KEY_TAG)
 }
 
 
@@ -142,8 +146,8 @@ def _complete_operation(operation: dict[str, Any], schemas: dict[str, Any]) -> N
     # Invalid data is answered with 400 here; 422 is what the framework would say by itself.
     operation["responses"].pop("422", None)
     for parameter in operation.get("parameters", []):
-        if parameter["name"] == "tag":
-            parameter.update(TAG_PARAMETER)
+        if parameter["name"] in TAG_PARAMETERS:
+            parameter.update(TAG_PARAMETERS[parameter["name"]])
         schema = parameter["schema"]
         if "anyOf" in schema:
             # A parameter may be left out; it can't be null.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from keywright.domain import text
+from keywright.domain import networks, scopes, text
 from keywright.domain.keyformat import MAX_LENGTH, MIN_LENGTH, PREFIX_PATTERN, Secret, is_valid_custom
 from keywright.domain.models import to_iso
 from keywright.domain.names import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME
@@ -42,6 +42,8 @@ _NEARLY_MOMENTS = [
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 BUCKET_OR_ALL = r"^(\*|[a-z0-9-]{5,128})$"
 WAIT_COUNT = r"^(all|[1-9][0-9]{0,2}|1000)$"
+NETWORK_FORMAT = "ip-network"
+"""Of our own, since a pattern can't say it: an IP address, or a network in CIDR notation without bits behind it."""
 CUSTOM_KEY = r"^[!-~]{8,512}$"
 LIMIT = "x-limit"
 """Marks, until the document is made, a schema whose limit is a setting: see document.py."""
@@ -76,6 +78,30 @@ def _email(address: str) -> str:
     if not text.is_email(address):
         raise ValueError("must be an e-mail address")
     return address
+
+
+def _scope(value: str) -> str:
+    fault = scopes.find_fault([value])
+    if fault is not None:
+        raise ValueError(fault)
+    return value
+
+
+def _network(value: str) -> str:
+    return str(networks.parse_network(value))
+
+
+def _distinct(values: list[str]) -> list[str]:
+    twice = [value for index, value in enumerate(values) if value in values[:index]]
+    if twice:
+        raise ValueError(f"must not name one twice: {twice[0]}")
+    return values
+
+
+def _not_empty(values: list[str]) -> list[str]:
+    if not values:
+        raise ValueError("must have an item; null is for none said, and enabled false shuts everybody out")
+    return values
 
 
 def _matching(pattern: str) -> AfterValidator:
@@ -118,6 +144,31 @@ Moment = Annotated[datetime, PlainSerializer(to_iso, return_type=str), WithJsonS
 MomentInput = Annotated[
     datetime, BeforeValidator(parse_moment), WithJsonSchema({**_MOMENT_SCHEMA, "pattern": MOMENT, "maxLength": 64})
 ]
+Scope = Annotated[
+    str,
+    AfterValidator(_scope),
+    Field(examples=["orders:read"], json_schema_extra={"pattern": scopes.SCOPE, "maxLength": scopes.MAX_LENGTH}),
+]
+ScopesInput = Annotated[
+    list[Scope],
+    AfterValidator(_distinct),
+    Field(max_length=scopes.MAX_SCOPES, examples=[["orders:read"]], json_schema_extra={"uniqueItems": True}),
+]
+NetworkInput = Annotated[
+    str, AfterValidator(_network), Field(examples=["192.0.2.0/24"], json_schema_extra={"format": NETWORK_FORMAT})
+]
+AllowedIpsInput = Annotated[
+    list[NetworkInput],
+    AfterValidator(_distinct),
+    AfterValidator(_not_empty),
+    Field(
+        max_length=networks.MAX_NETWORKS,
+        examples=[["192.0.2.0/24", "2001:db8::/32"]],
+        json_schema_extra={"uniqueItems": True, "minItems": 1},
+    ),
+]
+Scopes = Annotated[list[str], Field(examples=[["orders:read"]])]
+AllowedIps = Annotated[list[str], Field(examples=[["192.0.2.0/24", "2001:db8::/32"]])]
 WITHOUT_FRACTION = BeforeValidator(_without_fraction)
 Limit = Annotated[int, Field(ge=1), BeforeValidator(_whole_number)]
 AuditLimit = Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole_number)]

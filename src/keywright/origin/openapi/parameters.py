@@ -155,3 +155,11 @@ TagQuery = Annotated[
         "Reads pass over the others; writes answer 404 and change nothing.",
     ),
 ]
+KeyTagQuery = Annotated[
+    str | None,
+    Query(
+        alias="key-tag",
+        description="Written as `key-tag.<name>=<value>`, once or more: only a key that has all these tags counts. "
+        "Reads pass over the others; writes answer 404 and change nothing.",
+    ),
+]

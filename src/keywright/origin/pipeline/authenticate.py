@@ -54,16 +54,20 @@ class ManagementKeyCaller(Caller):
         # left out either: strangers must not have us read a body, or take the writer's lock of SQLite.
         secret = bearer.parse_management_key(bearer.authorization_of(request))
         dependencies = services.dependencies
-        return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock(), is_held=True)
+        address = client_address_of(request)
+        now = dependencies.clock()
+        return await bearer.authenticate(tx, secret, dependencies.digester, now, address=address, is_held=True)
 
 
 async def authenticate_management_key(request: Request, services: Services) -> Actor:
     """Who bears a management key. Raises Unauthorized, and TooManyRequests for who guesses."""
     secret = bearer.parse_management_key(bearer.authorization_of(request))
     dependencies = services.dependencies
-    with services.wrong_keys.judging(client_address_of(request), dependencies.digester.digest(secret)):
+    address = client_address_of(request)
+    with services.wrong_keys.judging(address, dependencies.digester.digest(secret)):
         async with services.database.read() as tx:
-            return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock())
+            now = dependencies.clock()
+            return await bearer.authenticate(tx, secret, dependencies.digester, now, address=address)
 
 
 def meter_of(actor: Actor, services: Services) -> Meter:

@@ -33,7 +33,9 @@ NO_BODY: Any = PydanticUndefined
 """What a shape is compared with where nothing was sent, which is not the same as `null`."""
 
 LARGER_BODIES = {
+    "key.create": MAX_LIST_BYTES,
     "key.create-bulk": MAX_LIST_BYTES,
+    "key.update": MAX_LIST_BYTES,
     "consumer.create": MAX_LIST_BYTES,
     "consumer.update": MAX_LIST_BYTES,
     "portal.update": MAX_LOGO_BODY_BYTES,

@@ -15,7 +15,8 @@ MAX_OFFSET = 2**53 - 1
 MAX_TAGS = 100
 """No deployment can allow more tags than this, and no query can ask for more: each is a condition in SQL."""
 
-TAG = "tag."
+TAG = "tag"
+KEY_TAG = "key-tag"
 
 
 def check_query(request: Request, parameters: Collection[str]) -> None:
@@ -40,16 +41,25 @@ def page_of(limit: int, offset: int) -> Page:
 
 async def tags_of(request: Request) -> Mapping[str, str]:
     """The tags that `tag.<name>=<value>` query parameters ask for. Raises BadRequest."""
+    return _tags_of(request, TAG)
+
+
+async def key_tags_of(request: Request) -> Mapping[str, str]:
+    """The same for `key-tag.<name>=<value>`: of keys, where `tag` is of their consumer."""
+    return _tags_of(request, KEY_TAG)
+
+
+def _tags_of(request: Request, asked: str) -> Mapping[str, str]:
     tags: dict[str, str] = {}
     for parameter, value in request.query_params.multi_items():
         message = None
-        if parameter == "tag":
+        if parameter == asked:
             # It names no tag. Passed over, it would be a guard that lets everything through.
-            message = "must be written tag.<name>=<value>"
-        elif parameter.startswith(TAG):
-            name = parameter.removeprefix(TAG)
+            message = f"must be written {asked}.<name>=<value>"
+        elif parameter.startswith(f"{asked}."):
+            name = parameter.removeprefix(f"{asked}.")
             if not name or "\0" in name or "\0" in value:
-                message = "must be tag.<name>=<value>, both of them text without NUL characters"
+                message = f"must be {asked}.<name>=<value>, both of them text without NUL characters"
             elif tags.setdefault(name, value) != value:
                 message = "is given twice with different values"
             elif len(tags) > MAX_TAGS:
@@ -60,6 +70,7 @@ async def tags_of(request: Request) -> Mapping[str, str]:
 
 
 WantedTags = Annotated[Mapping[str, str], Depends(tags_of)]
+WantedKeyTags = Annotated[Mapping[str, str], Depends(key_tags_of)]
 
 
 def wants_representation(request: Request) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from keywright.domain.identity_headers import DEFAULT_MAX_BYTES
+from keywright.domain.identity_headers import DEFAULT_MAX_BYTES, identity_bytes
 from keywright.domain.keyformat import Digester
 from keywright.origin.auth.actors import Actor
+from keywright.origin.db.tables import to_json
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.keys.vault import Vault
 
@@ -54,11 +55,25 @@ class Limits:
     ignores_unknown_members: bool = False
     """Whether what a body holds beyond its shape is passed over, instead of refused."""
 
-    def check_tags(self, tags: Mapping[str, str], problems: list[dict[str, str]]) -> None:
+    def check_tags(self, tags: Mapping[str, str], problems: list[dict[str, str]], *, place: str = "body") -> None:
         """Adds what is wrong with a set of tags, sent in a body, to `problems`."""
         if len(tags) > self.tags:
             message = f"holds {len(tags)} tags; at most {self.tags} are allowed"
-            problems.append({"field": "body.tags", "message": message})
+            problems.append({"field": f"{place}.tags", "message": message})
+
+    def check_metadata(
+        self, metadata: Mapping[str, Any], problems: list[dict[str, str]], *, place: str = "body"
+    ) -> None:
+        """The same for metadata."""
+        encoded = to_json(metadata)
+        size, message = len(encoded.encode()), ""
+        if size > self.metadata_bytes:
+            message = f"is {size} bytes of JSON; at most {self.metadata_bytes} are allowed"
+        elif (size := identity_bytes(encoded)) > self.identity_bytes:
+            # A gateway could not pass it on: every request with it would be a 503 there.
+            message = f"takes up to {size} bytes in a gateway's headers; at most {self.identity_bytes} are allowed"
+        if message:
+            problems.append({"field": f"{place}.metadata", "message": message})
 
 
 @dataclass(slots=True)
@@ -71,3 +86,9 @@ class AuditDraft:
 
     def concerns(self, type: str, id: str, **metadata: Any) -> None:
         self.resources.append({"type": type, "id": id, "metadata": metadata or None})
+
+    def tells(self, id: str, **metadata: Any) -> None:
+        """Adds to what is told of a resource, once it is known what becomes of it."""
+        for resource in self.resources:
+            if resource["id"] == id:
+                resource["metadata"] = {**(resource["metadata"] or {}), **metadata}

@@ -13,8 +13,10 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic.alias_generators import to_camel
 
+from keywright.domain.models import Bucket, to_iso
 from keywright.origin.consumers.rules import ConsumerView
-from keywright.origin.keys.api import KeyFormat, KeyShape, RollKey, repeats_keys, rolled, show
+from keywright.origin.keys.api import rolled
+from keywright.origin.keys.shapes import KeyFormat, ManagedKeyShape, RollKey, repeats_keys, show_managed
 from keywright.origin.openapi.bodies import check_repeated
 from keywright.origin.openapi.fields import value_or_unset
 from keywright.origin.openapi.parameters import PathBucket, PathConsumer, PathKey
@@ -35,6 +37,7 @@ from keywright.origin.self_serve.shapes import (
     MyConsumers,
     MyConsumerUpdate,
     MyKeyCreate,
+    MyKeyUpdate,
     show_client_consumer,
     show_consumer,
 )
@@ -87,7 +90,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _NOTE: dict[str, Any] = {"security": [{"endUserToken": []}]}
 _ROLLED: dict[int | str, dict[str, Any]] = {
-    200: {"model": KeyShape, "description": "The new key, where `Prefer: return=representation` was sent."},
+    200: {"model": ManagedKeyShape, "description": "The new key, where `Prefer: return=representation` was sent."},
     **_problems(403, 404, 413, 415),
 }
 
@@ -101,8 +104,8 @@ _ROLLED: dict[int | str, dict[str, Any]] = {
 )
 async def list_my_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> MyConsumers:
     """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
-    _, views = await rules.list_consumers(work, bucket, with_secrets=True)
-    return MyConsumers(data=[show_consumer(view) for view in views])
+    found, views = await rules.list_consumers(work, bucket, with_secrets=True)
+    return MyConsumers(data=[show_consumer(found, view) for view in views])
 
 
 @router.post(
@@ -115,8 +118,7 @@ async def list_my_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> MyCo
 @admits(rules.may_create)
 async def create_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, body: MyConsumerGiven) -> MyConsumer:
     """A new consumer with its first key, where the bucket's owner allows it."""
-    _, view = await rules.create_consumer(work, bucket, description=body.description)
-    return show_consumer(view)
+    return show_consumer(*await rules.create_consumer(work, bucket, description=body.description))
 
 
 @router.patch(
@@ -133,11 +135,11 @@ async def update_my_consumer(
     """Changes the description; null empties it."""
     ref = ConsumerRef(bucket, name=consumer)
     if body.model_fields_set - {"description"}:
-        view = await _reread(work, ref)
+        _, view = await _reread(work, ref)
         keys = view.keys or ()
         check_repeated(body, name=body.name == view.consumer.name, api_keys=repeats_keys(work, body.api_keys, keys))
     await rules.rename(work, ref, description=value_or_unset(body, "description"))
-    return show_consumer(await _reread(work, ref))
+    return show_consumer(*await _reread(work, ref))
 
 
 @router.delete(
@@ -184,11 +186,29 @@ async def roll_my_keys(
 @admits(rules.may_create_keys)
 async def create_my_key(
     work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, body: MyKeyCreate
-) -> KeyShape:
+) -> ManagedKeyShape:
     """A new key. The answer shows it; in a bucket that keeps no keys this is the only time."""
     ref = ConsumerRef(bucket, name=consumer)
     _, made = await rules.create_key(work, ref, description=body.description, expires_at=body.expires_on)
-    return show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
+    return show_managed(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
+
+
+@router.patch(
+    BY_NAME + "/{consumerName}/keys/{keyId}",
+    name="self-serve.key.update",
+    summary="Update a key of mine",
+    responses=_problems(403, 404, 413, 415),
+    openapi_extra=_NOTE,
+)
+@admits(rules.may_manage)
+async def update_my_key(
+    work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, key_id: PathKey, body: MyKeyUpdate
+) -> ManagedKeyShape:
+    """Switches a key off and on, and says what it is good for, of what is granted to the consumer, and from where.
+
+    403 for switching on what the provider switched off.
+    """
+    return await _update_key(work, ConsumerRef(bucket, name=consumer), key_id, body)
 
 
 @router.delete(
@@ -213,8 +233,8 @@ async def delete_my_key(work: CurrentUnitOfWork, bucket: PathBucket, consumer: P
 )
 async def list_client_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> ClientConsumers:
     """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
-    _, views = await rules.list_consumers(work, bucket, with_secrets=True)
-    return ClientConsumers(data=[show_client_consumer(view) for view in views])
+    found, views = await rules.list_consumers(work, bucket, with_secrets=True)
+    return ClientConsumers(data=[show_client_consumer(found, view) for view in views])
 
 
 @router.patch(
@@ -231,7 +251,7 @@ async def update_client_consumer(
     """Changes the label, which is the consumer's description; null empties it."""
     ref = ConsumerRef(bucket, id=consumer)
     if body.model_fields_set - {"label"}:
-        view = await _reread(work, ref)
+        _, view = await _reread(work, ref)
         keys = body.api_keys.get("data") if isinstance(body.api_keys, Mapping) and len(body.api_keys) == 1 else None
         check_repeated(
             body,
@@ -240,7 +260,7 @@ async def update_client_consumer(
             api_keys=repeats_keys(work, keys, view.keys or ()),
         )
     await rules.rename(work, ref, description=value_or_unset(body, "label"))
-    return show_client_consumer(await _reread(work, ref))
+    return show_client_consumer(*await _reread(work, ref))
 
 
 @router.post(
@@ -264,6 +284,24 @@ async def roll_client_keys(
     return await _roll(work, request, ConsumerRef(bucket, id=consumer), body)
 
 
+@router.patch(
+    BY_ID + "/{consumerId}/keys/{keyId}",
+    name="self-serve.key.update",
+    summary="Update a key of mine, by id of its consumer",
+    responses=_problems(403, 404, 413, 415),
+    openapi_extra=_NOTE,
+)
+@admits(rules.may_manage)
+async def update_client_key(
+    work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumerId, key_id: PathKey, body: MyKeyUpdate
+) -> ManagedKeyShape:
+    """Switches a key off and on, and says what it is good for, of what is granted to the consumer, and from where.
+
+    403 for switching on what the provider switched off.
+    """
+    return await _update_key(work, ConsumerRef(bucket, id=consumer), key_id, body)
+
+
 @router.delete(
     BY_ID + "/{consumerId}/keys/{keyId}",
     name="self-serve.key.delete",
@@ -282,9 +320,29 @@ async def delete_client_key(
 async def _roll(work: UnitOfWork, request: Request, ref: ConsumerRef, body: RollKey) -> Response:
     is_shown = wants_representation(request)
     _, made = await rules.roll(work, ref, expires_at=body.expires_on, is_shown=is_shown)
-    return rolled(request, made)
+    return rolled(request, show_managed(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret}))
 
 
-async def _reread(work: UnitOfWork, ref: ConsumerRef) -> ConsumerView:
-    _, view = await rules.get_consumer(work, ref, with_secrets=True)
-    return view
+async def _reread(work: UnitOfWork, ref: ConsumerRef) -> tuple[Bucket, ConsumerView]:
+    return await rules.get_consumer(work, ref, with_secrets=True)
+
+
+async def _update_key(work: UnitOfWork, ref: ConsumerRef, key_id: str, body: MyKeyUpdate) -> ManagedKeyShape:
+    if body.model_fields_set - {"enabled", "scopes", "allowed_ips"}:
+        key = await rules.get_key(work, ref, key_id)
+        sent = {"id": key.id, **({"key": body.key} if "key" in body.model_fields_set else {})}
+        check_repeated(
+            body,
+            description=body.description == key.description,
+            expires_on=body.expires_on == (None if key.expires_at is None else to_iso(key.expires_at)),
+            key=repeats_keys(work, [sent], [key]),
+        )
+    changed = await rules.update_key(
+        work,
+        ref,
+        key_id,
+        enabled=value_or_unset(body, "enabled"),
+        scopes=value_or_unset(body, "scopes"),
+        allowed_ips=value_or_unset(body, "allowed_ips"),
+    )
+    return show_managed(changed, KeyFormat.MASKED, {})

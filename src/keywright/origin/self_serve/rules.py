@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from keywright.domain.keyformat import Secret
-from keywright.domain.models import BASE62, Bucket, Consumer, Key, Manager
+from keywright.domain.models import BASE62, Bucket, Consumer, DisabledBy, Key, Manager
 from keywright.domain.names import BUCKET_NAME, CONSUMER_NAME
 from keywright.domain.permissions import Access, Grantee, Permissions
 from keywright.domain.problems import Conflict, Forbidden, NotFound
@@ -154,6 +154,33 @@ async def create_key(
     key_rules.check_end(work, "body.expiresOn", expires_at)
     (made,) = await key_rules.create(owner, path, [KeyDraft(description, expires_at)])
     return bucket, made
+
+
+async def update_key(
+    work: UnitOfWork,
+    ref: ConsumerRef,
+    key_id: str,
+    *,
+    enabled: bool | Unset,
+    scopes: Sequence[str] | Unset | None,
+    allowed_ips: Sequence[str] | Unset | None,
+) -> Key:
+    """Switches a key off, or on again where no provider switched it off, and says what it is good for, of what is
+    granted to the consumer, and from where. Raises Forbidden, and BadRequest for scopes beyond that.
+    """
+    _, owner, path, _ = await _own(work, ref)
+    return await key_rules.update(
+        owner,
+        path,
+        key_id,
+        description=UNSET,
+        expires_at=UNSET,
+        secret=UNSET,
+        enabled=enabled,
+        scopes=scopes,
+        allowed_ips=allowed_ips,
+        by=DisabledBy.MANAGER,
+    )
 
 
 async def roll(

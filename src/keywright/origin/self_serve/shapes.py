@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
+from keywright.domain.models import Bucket
 from keywright.origin.consumers.rules import ConsumerView
-from keywright.origin.keys.api import KeyFormat, KeyShape, show
+from keywright.origin.keys.powers import granted_to
+from keywright.origin.keys.shapes import READ_ONLY, KeyFormat, ManagedKeyShape, show_managed
 from keywright.origin.openapi.bodies import Body, RepeatedMember
-from keywright.origin.openapi.fields import ABSENT, Description, Moment, MomentInput, Shape
+from keywright.origin.openapi.fields import (
+    ABSENT,
+    AllowedIps,
+    AllowedIpsInput,
+    Description,
+    Moment,
+    MomentInput,
+    Scopes,
+    ScopesInput,
+    Shape,
+)
 
 
-class MyConsumer(Shape):
+class Granted(Shape):
+    """What a consumer's keys may do, as the provider says; a key of its own may do less."""
+
+    enabled: bool = Field(description="False where the provider switched it off, and all its keys with it.")
+    granted_scopes: Scopes = Field(description="What its keys are good for.")
+    allowed_ips: AllowedIps | None = Field(description="From where its keys may be used; null is from everywhere.")
+
+
+class MyConsumer(Granted):
     """A consumer that the user manages, with its keys, newest first."""
 
     name: str = Field(examples=["my-consumer"])
     description: str | None = Field(examples=["The test server"])
     created_on: Moment
-    api_keys: list[KeyShape]
+    api_keys: list[ManagedKeyShape]
 
 
 class MyConsumers(Shape):
@@ -45,13 +67,32 @@ class MyKeyCreate(Body):
     expires_on: MomentInput | None = Field(default=None, description="When the key ends; never, if left out.")
 
 
+class MyKeyUpdate(Body):
+    """What is to change; what is left out stays."""
+
+    read_only = READ_ONLY
+
+    enabled: bool = Field(
+        default=ABSENT, description="False switches it off; true switches on what no provider switched off."
+    )
+    scopes: ScopesInput | None = Field(
+        default=None, description="What it is good for, of what is granted; null is all of that, `[]` nothing."
+    )
+    allowed_ips: AllowedIpsInput | None = Field(
+        default=None, description="Addresses and networks from which it may be used; null is from everywhere."
+    )
+    description: RepeatedMember = ABSENT
+    expires_on: RepeatedMember = ABSENT
+    key: RepeatedMember = ABSENT
+
+
 class ClientKeys(Shape):
     """Keys, newest first."""
 
-    data: list[KeyShape]
+    data: list[ManagedKeyShape]
 
 
-class ClientConsumer(Shape):
+class ClientConsumer(Granted):
     """A consumer that the user manages. `subject` is its name, `label` how the user calls it."""
 
     id: str = Field(examples=["csmr_BvZQ2wPZuZRmpK1dQsgNNZ7G"])
@@ -78,9 +119,10 @@ class ClientConsumerUpdate(Body):
     api_keys: RepeatedMember = ABSENT
 
 
-def show_consumer(view: ConsumerView) -> MyConsumer:
+def show_consumer(bucket: Bucket, view: ConsumerView) -> MyConsumer:
     consumer = view.consumer
     return MyConsumer(
+        **_granted(bucket, view),
         name=consumer.name,
         description=consumer.description,
         created_on=consumer.created_at,
@@ -88,9 +130,10 @@ def show_consumer(view: ConsumerView) -> MyConsumer:
     )
 
 
-def show_client_consumer(view: ConsumerView) -> ClientConsumer:
+def show_client_consumer(bucket: Bucket, view: ConsumerView) -> ClientConsumer:
     consumer = view.consumer
     return ClientConsumer(
+        **_granted(bucket, view),
         id=consumer.id,
         label=consumer.description,
         subject=consumer.name,
@@ -101,5 +144,14 @@ def show_client_consumer(view: ConsumerView) -> ClientConsumer:
     )
 
 
-def _keys(view: ConsumerView) -> list[KeyShape]:
-    return [show(key, KeyFormat.VISIBLE, view.secrets) for key in view.keys or ()]
+def _granted(bucket: Bucket, view: ConsumerView) -> dict[str, Any]:
+    consumer = view.consumer
+    return {
+        "enabled": consumer.enabled,
+        "granted_scopes": sorted(granted_to(bucket, consumer).names),
+        "allowed_ips": None if consumer.allowed_ips is None else list(consumer.allowed_ips),
+    }
+
+
+def _keys(view: ConsumerView) -> list[ManagedKeyShape]:
+    return [show_managed(key, KeyFormat.VISIBLE, view.secrets) for key in view.keys or ()]

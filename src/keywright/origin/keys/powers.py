@@ -1,0 +1,70 @@
+"""Owns what a key may be allowed beside its consumer, and how the audit log tells of powers that were set or changed.
+
+How powers are judged is domain/powers.py's, how they are kept and sent the stores'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keywright.domain.models import Bucket, Consumer, Key
+from keywright.domain.scopes import Scopes
+from keywright.origin.pipeline.unit_of_work import UnitOfWork
+
+_POWERS = {
+    "enabled": "enabled",
+    "scopes": "scopes",
+    "allowed_ips": "allowedIps",
+    "default_scopes": "defaultScopes",
+}
+"""What is told with its values, by its name here and in the API."""
+_USUAL: tuple[tuple[str, Any], ...] = (("enabled", True), ("defaultScopes", []))
+_NAMED = ("metadata", "tags")
+"""What may hold anything: that it changed is told, and not what it holds."""
+
+
+def granted_to(bucket: Bucket, consumer: Consumer) -> Scopes:
+    """The consumer's own scopes, or where none are said the bucket's defaults."""
+    return Scopes(bucket.default_scopes if consumer.scopes is None else consumer.scopes)
+
+
+def find_ungranted(bucket: Bucket, consumer: Consumer, scopes: Sequence[str] | None) -> str | None:
+    """Which rule scopes of a key of this consumer break; None where all of them are granted to it."""
+    granted = granted_to(bucket, consumer)
+    beyond = [scope for scope in scopes or () if not granted.covers(scope)]
+    if not beyond:
+        return None
+    held = ", ".join(sorted(granted.names))
+    return f"must be granted to the consumer, and {', '.join(beyond)} is not: it has {held or 'no scopes'}"
+
+
+def tell_of_new(work: UnitOfWork, made: Key | Consumer | Bucket) -> None:
+    """Has the audit entry say what is said of what was made."""
+    said = {
+        named: _written(value) for name, named in _POWERS.items() if (value := getattr(made, name, None)) is not None
+    }
+    # As nearly everything is that is new.
+    said = {named: value for named, value in said.items() if (named, value) not in _USUAL}
+    if said:
+        work.audit_draft.tells(made.id, **said)
+
+
+def tell_of_change(work: UnitOfWork, before: Key | Consumer | Bucket, after: Key | Consumer | Bucket) -> None:
+    """Has the audit entry say which powers changed, from what to what."""
+    told: dict[str, Any] = {}
+    for name, named in _POWERS.items():
+        old, new = _written(getattr(before, name, None)), _written(getattr(after, name, None))
+        if old != new:
+            told[named] = {"from": old, "to": new}
+    told |= {name: "changed" for name in _NAMED if _differ(getattr(before, name, {}), getattr(after, name, {}))}
+    if told:
+        work.audit_draft.tells(after.id, **told)
+
+
+def _differ(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    return dict(before) != dict(after)
+
+
+def _written(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
