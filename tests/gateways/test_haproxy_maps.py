@@ -213,6 +213,22 @@ def test_a_blocked_consumer_gets_no_answer_and_everybody_else_does(world: World)
     until(lambda: world.status(blocked["key"]) == 200, 60)
 
 
+def test_what_is_switched_off_or_bound_is_refused_once_it_was_answered_that_all_have_applied_it(world: World) -> None:
+    one, other = world.new_keys("switched", 2)
+    (bystander,) = world.new_keys("not-switched", 1)
+    url = f"{CONSUMERS_URL}/switched"
+    off, on = {"enabled": False}, {"enabled": True}
+    elsewhere, anywhere = {"allowedIps": ["192.0.2.0/24"]}, {"allowedIps": None}
+    for path, keys in ((f"{url}/keys/{one['id']}", [one]), (url, [one, other])):
+        for change, undone, wanted in ((off, on, 401), (elsewhere, anywhere, 403)):
+            answer = world.api.request("PATCH", f"{path}?wait=all&timeout=30000", json=change)
+            assert answer.headers["keywright-applied"] == "2/2", answer.headers
+            assert {world.status(key["key"]) for key in keys} == {wanted}
+            assert {world.status(key["key"]) for key in (bystander, *([other] if path != url else []))} == {200}
+            world.api.call("PATCH", path, json=undone)
+            until(lambda: {world.status(key["key"]) for key in (one, other)} == {200}, 30)
+
+
 def test_every_kind_of_change_reaches_the_maps(world: World) -> None:
     one, other = world.new_keys("changing", 2)
     gone = world.new_keys("going", 2)

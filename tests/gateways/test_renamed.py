@@ -16,13 +16,13 @@ from gateways.upstream import Upstream
 _REMOVED = ("(consumer|key)", "(consumer|key|user)")
 RENAMED: dict[Kind, Edits] = {
     NGINX: [("X-Consumer-Name", "X-User-Id"), ("$upstream_http_x_consumer_name", "$upstream_http_x_user_id")],
-    TRAEFIK: [("X-Consumer-Name", "X-User-Id")],
+    TRAEFIK: [("X.(Consumer|Key).", "X.(Consumer|Key|User)."), ("X-Consumer-Name", "X-User-Id")],
     CADDY: [
         ("copy_headers X-Consumer-Name", "copy_headers X-User-Id"),
-        ("request_header -X-Key-Id", "request_header -X-Key-Id\n\trequest_header -X-User-Id"),
+        ("request_header -X-Key-*", "request_header -X-Key-*\n\trequest_header -X-User-Id"),
         ('"keep-alive"', '"keep-alive"\n\trequest_header Connection "(?i)x-user-id" "keep-alive"'),
     ],
-    ENVOY: [_REMOVED, ("{ exact: x-key-id }", "{ exact: x-key-id }, { exact: x-user-id }")],
+    ENVOY: [_REMOVED, ("{ prefix: x-key- }", "{ prefix: x-key- }, { exact: x-user-id }")],
     ENVOY_GRPC: [_REMOVED],
     HAPROXY: [_REMOVED, ("set-header X-Consumer-Name", "set-header X-User-Id")],
 }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key, load
+from keywright.domain.powers import encode_powers
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.endings import Endings
@@ -89,6 +91,14 @@ def test_each_end_is_told_once_and_by_consumer(world: World) -> None:
     world.apply(BucketDelete(1))
     assert world.told() == [Ended("my-bucket", OWNER.consumer_id), Ended("my-bucket")]
     assert world.told() == []
+
+
+def test_what_is_good_for_less_has_not_ended_and_what_is_switched_off_has(world: World) -> None:
+    scoped, off = encode_powers(scopes=["a"]), encode_powers(enabled=False)
+    world.apply(replace(FIRST, powers=scoped), replace(OTHER, powers=scoped))
+    assert world.told() == []
+    world.apply(replace(FIRST, powers=off), replace(OTHER, powers=off))
+    assert world.told() == [Ended("my-bucket", OTHER.consumer_id), keys_of(OWNER, FIRST)]
 
 
 def test_an_end_that_lies_ahead_is_told_when_it_has_come_and_has_not_been_moved(world: World) -> None:

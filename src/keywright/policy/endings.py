@@ -116,7 +116,8 @@ class Endings:
             self._cursor, self._coming = cursor, []
             self._waiting.append(Ended())
             return
-        self._cursor, ended = found
+        self._cursor = found[0]
+        ended = [one for one in found[1] if not one.is_narrowed]
         now = self._clock()
         for one in ended:
             if one.ends_at is not None and one.ends_at > now and one.digest is not None and one.key_id is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from urllib.parse import quote
 
 from edge.world import NOW, bucket, consumer, key
@@ -12,7 +14,7 @@ from gateways.gateway import Gateway
 from keywright.edge.haproxy import socket as haproxy_socket
 from keywright.edge.haproxy.entries import NEVER
 from keywright.edge.haproxy.maps import HaproxyMaps
-from keywright.edge.haproxy.socket import Map
+from keywright.edge.haproxy.socket import Entry, Map
 from keywright.edge.replica.replica import Replica
 from keywright.protocol.changes import (
     BucketPut,
@@ -21,8 +23,10 @@ from keywright.protocol.changes import (
     KeyPut,
 )
 
+RECORDS = (Map.BUCKETS, Map.BUCKETS3, Map.CONSUMERS, Map.CONSUMERS3, Map.KEYS, Map.KEYS3)
+FEATURES = ("enabled", "scopes", "allowedIps", "metadata")
 START: list[Change] = [
-    bucket(1, "my-bucket"),
+    replace(bucket(1, "my-bucket"), features=FEATURES),
     bucket(2, "other-bucket"),
     bucket(3, "_system", None),
     consumer(1, 1),
@@ -37,7 +41,7 @@ START: list[Change] = [
 class Mirror:
     """HaproxyMaps at work on a replica, and what HAProxy has of it."""
 
-    def __init__(self, gateway: Gateway, replica: Replica) -> None:
+    def __init__(self, gateway: Gateway, replica: Replica, *, lease_seconds: int = 5) -> None:
         self.socket_path = gateway.directory / "haproxy.sock"
         self.replica = replica
         self.is_following = True
@@ -46,7 +50,7 @@ class Mirror:
             self.socket_path,
             replica,
             is_following=lambda: self.is_following,
-            lease_seconds=5,
+            lease_seconds=lease_seconds,
             clock=lambda: self.now,
             note_path=replica.path / "haproxy.json",
         )
@@ -62,8 +66,8 @@ class Mirror:
         found: dict[Map, dict[str, str]] = {}
         async with haproxy_socket.connect(self.socket_path) as socket:
             # The state first: what it promises, the others must hold when they are looked at after it.
-            for map_ in (Map.STATE, Map.BLOCKS, Map.BUCKETS, Map.CONSUMERS, Map.KEYS):
-                if map_ is Map.BLOCKS and not socket.has_blocks:
+            for map_ in (Map.STATE, Map.BLOCKS, *RECORDS):
+                if not socket.has(map_):
                     found[map_] = {}
                     continue
                 lines = (await socket._ask(f"show map {socket._ids[map_]}")).splitlines()
@@ -71,6 +75,10 @@ class Mirror:
                 found[map_] = dict(rows)
                 assert len(found[map_]) == len(rows)
         return found
+
+    async def write_state(self, **entries: str) -> None:
+        async with haproxy_socket.connect(self.socket_path) as socket:
+            await socket.write([(Entry(Map.STATE, name), value) for name, value in entries.items()])
 
     async def until_in_step(self) -> dict[Map, dict[str, str]]:
         """The maps, as soon as HAProxy is told that they are at the replica's revision."""
@@ -89,18 +97,34 @@ class Mirror:
 
 def expected(replica: Replica) -> dict[Map, dict[str, str]]:
     """What the maps must hold of a replica, said anew in the plainest way."""
-    maps: dict[Map, dict[str, str]] = {Map.BUCKETS: {}, Map.CONSUMERS: {}, Map.KEYS: {}}
+    maps: dict[Map, dict[str, str]] = {map_: {} for map_ in RECORDS}
     for put in replica.records():
         match put:
             case BucketPut() if put.name != "_system":
                 maps[Map.BUCKETS][put.name] = str(put.number)
+                maps[Map.BUCKETS3][str(put.number)] = _scopes(put.default_scopes)
             case ConsumerPut() if put.bucket_number != 3:
                 value = f"{put.consumer_id}|{put.name}|{quote(put.metadata, safe='')}"
-                maps[Map.CONSUMERS][str(put.number)] = value
+                map_ = Map.CONSUMERS if put.powers is None else Map.CONSUMERS3
+                maps[map_][str(put.number)] = value + _powers(put.powers, "inherited")
             case KeyPut() if put.bucket_number != 3 and (put.expires_at is None or put.expires_at > NOW):
                 value = f"{put.key_id}|{put.consumer_number}|{NEVER if put.expires_at is None else put.expires_at}"
-                maps[Map.KEYS][f"{put.bucket_number}.{put.digest.hex()}"] = value
+                map_ = Map.KEYS if put.powers is None else Map.KEYS3
+                maps[map_][f"{put.bucket_number}.{put.digest.hex()}"] = value + _powers(put.powers, "+*+")
     return maps
+
+
+def _powers(powers: str | None, unsaid: str) -> str:
+    """On or off, and scopes; networks are looked at elsewhere."""
+    if powers is None:
+        return ""
+    said = json.loads(powers)
+    scopes = _scopes(said["scopes"]) if "scopes" in said else unsaid
+    return f"|{'on' if said.get('enabled', True) else 'off'}|{scopes}"
+
+
+def _scopes(names: Sequence[str]) -> str:
+    return "+" + "+".join(names) + "+" if names else "none"
 
 
 def without_state(found: dict[Map, dict[str, str]]) -> dict[Map, dict[str, str]]:

@@ -13,6 +13,7 @@ from edge.haproxy.mirror import START, Mirror, expected, without_state
 from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from gateways.conftest import PEPPER
 from gateways.gateway import HAPROXY, Gateway
+from keywright.domain.powers import encode_powers
 from keywright.edge.haproxy import socket as haproxy_socket
 from keywright.edge.haproxy.entries import MAX_VALUE_BYTES
 from keywright.edge.haproxy.socket import HaproxyError, Map
@@ -24,6 +25,8 @@ from keywright.protocol.changes import (
     Hidden,
     KeyDelete,
 )
+
+POWERS = [None, None, encode_powers(scopes=["a"]), encode_powers(enabled=False)]
 
 
 async def test_without_a_snapshot_nothing_is_promised(mirror: Mirror) -> None:
@@ -56,6 +59,14 @@ async def test_the_maps_follow_every_change(mirror: Mirror, replica: Replica) ->
     assert int(found[Map.STATE]["lease"]) == NOW + 5000
 
 
+async def test_several_buckets_may_go_at_once(mirror: Mirror, replica: Replica) -> None:
+    names = {number: f"bucket-{number}" for number in range(1, 6)}
+    replica.load("dep_1", PEPPER_CHECK, at(0), [bucket(number, name) for number, name in names.items()])
+    await mirror.until_in_step()
+    replica.apply(batch(0, [BucketDelete(number) for number in (1, 2, 3, 4)]))
+    assert (await mirror.until_in_step())[Map.BUCKETS] == {"bucket-5": "5"}
+
+
 async def test_random_histories_come_out_as_the_replica_has_them(mirror: Mirror, replica: Replica) -> None:
     rng = random.Random(4)
     replica.load("dep_1", PEPPER_CHECK, at(0), START)
@@ -66,10 +77,9 @@ async def test_random_histories_come_out_as_the_replica_has_them(mirror: Mirror,
             number = rng.randrange(1, 8)
             secret = f"secret-{rng.randrange(30)}"
             end = rng.choice([None, NOW])
-            put = key(secret, 1, number, end)
-            changes.append(
-                rng.choice([put, consumer(number, 1), KeyDelete(put.digest, 1), ConsumerDelete(number), put])
-            )
+            put = replace(key(secret, 1, number, end), powers=rng.choice(POWERS))
+            owner = replace(consumer(number, 1), powers=rng.choice(POWERS))
+            changes.append(rng.choice([put, owner, KeyDelete(put.digest, 1), ConsumerDelete(number), put]))
         replica.apply(batch(revision, changes))
         revision += len(changes)
         if rng.random() < 0.3:

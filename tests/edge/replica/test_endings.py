@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import lmdb
 import pytest
 
 from edge.world import NOW, PEPPER_CHECK, at, batch, bucket, consumer, key, load
+from keywright.domain.powers import encode_powers
 from keywright.edge.replica import endings
 from keywright.edge.replica.endings import Ending
 from keywright.edge.replica.replica import Replica
@@ -29,6 +31,9 @@ BUCKET = bucket(1, "my-bucket")
 OWNER = consumer(1, 1)
 FIRST, SECOND = key("zpka_first-secret", 1, 1), key("zpka_second-secret", 1, 1, NOW)
 FORMER = Ending(1, "my-bucket", 1, OWNER.consumer_id, FIRST.key_id, FIRST.digest.hex())
+
+WHOLE = Ending(1, "my-bucket", 1, OWNER.consumer_id)
+SCOPED, OFF = encode_powers(scopes=["a"]), encode_powers(enabled=False)
 
 
 def moved(put: KeyPut, expires_at: int | None) -> KeyPut:
@@ -64,6 +69,11 @@ ENDS: dict[str, tuple[Change, list[Ending]]] = {
     "a bucket gets another name": (BucketPut(1, BUCKET.bucket_id, "new", "acct_1"), [Ending(1, "my-bucket")]),
     "a bucket changes otherwise": (BucketPut(1, BUCKET.bucket_id, "my-bucket", "acct_2"), []),
     "a change is hidden": (Hidden(), []),
+    "a key gets powers": (replace(FIRST, powers=SCOPED), [replace(FORMER, is_narrowed=True)]),
+    "a key is switched off": (replace(FIRST, powers=OFF), [FORMER]),
+    "a key gets powers and an end": (replace(FIRST, powers=SCOPED, expires_at=NOW), [ended(FIRST, NOW)]),
+    "a consumer gets powers": (replace(OWNER, powers=SCOPED), [replace(WHOLE, is_narrowed=True)]),
+    "a consumer is switched off": (replace(OWNER, powers=OFF), [WHOLE]),
 }
 
 
@@ -71,6 +81,26 @@ ENDS: dict[str, tuple[Change, list[Ending]]] = {
 def test_what_ends_with_a_change(filled: Replica, change: Change, wanted: list[Ending]) -> None:
     filled.apply(batch(10, [change]))
     assert filled.endings_since(at(10)) == (at(11), wanted)
+
+
+def test_powers_that_change_may_be_less_and_those_that_are_taken_off_a_key_are_not(filled: Replica) -> None:
+    narrowed = replace(FORMER, is_narrowed=True)
+    granting = replace(BUCKET, default_scopes=("a", "b"))
+    steps: list[tuple[Change, list[Ending]]] = [
+        (granting, []),
+        (replace(FIRST, powers=SCOPED), [narrowed]),
+        (replace(FIRST, powers=SCOPED), []),
+        (replace(FIRST, powers=encode_powers(scopes=[])), [narrowed]),
+        (FIRST, []),
+        (replace(OWNER, powers=SCOPED), [replace(WHOLE, is_narrowed=True)]),
+        # What it inherits from there on may be less.
+        (replace(OWNER, has_lost_powers=True), [replace(WHOLE, is_narrowed=True)]),
+        (replace(granting, default_scopes=("a", "b", "c")), []),
+        (replace(granting, default_scopes=("c",)), [Ending(1, "my-bucket", is_narrowed=True)]),
+    ]
+    for revision, (change, wanted) in enumerate(steps, 10):
+        filled.apply(batch(revision, [change]))
+        assert filled.endings_since(at(revision)) == (at(revision + 1), wanted), change
 
 
 def test_whoever_was_there_is_told_what_ended_since_and_nobody_else(filled: Replica) -> None:

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keywright.domain.permissions import SYSTEM_BUCKET
-from keywright.edge.haproxy import entries
+from keywright.edge.haproxy import entries, powered
 from keywright.edge.haproxy.socket import Map
 from keywright.protocol.changes import BucketDelete, BucketPut, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from keywright.edge.haproxy.socket import Entry, Write
     from keywright.edge.replica.endings import Ending
@@ -54,6 +54,9 @@ class Backlog:
         self.absorbed = cursor
         """Whatever came by then is held by the maps, or is pending here."""
         self.buckets = {put.number: put for put in buckets if put.name != SYSTEM_BUCKET}
+        self.unjudged: set[int] = set()
+        """Numbers of buckets in which there was something that HAProxy can't judge."""
+        self._had_powers = any(map(powered.has_powers, self.buckets.values()))
         self._takes: dict[Entry, _Pending] = {}
         self._gives: dict[Entry, _Pending] = {}
         self._garbage: dict[Entry, None] = {}
@@ -75,7 +78,7 @@ class Backlog:
 
     def throw_away(self, unreachable: Iterable[Entry]) -> None:
         """Take in that the replica has these no more, which nothing led to any longer."""
-        for entry in unreachable:
+        for entry in self._with_twins(unreachable):
             pending = self._takes.get(entry) or self._gives.get(entry)
             if pending is None:
                 self._garbage[entry] = None
@@ -115,7 +118,9 @@ class Backlog:
 
     def bucket_writes(self) -> list[Write]:
         """What takes buckets away: quick to write, the map is small."""
-        return [(entry, pending.value) for entry, pending in self._takes.items() if entry.map is Map.BUCKETS]
+        return [
+            (entry, pending.value) for entry, pending in self._takes.items() if entry.map in (Map.BUCKETS, Map.BUCKETS3)
+        ]
 
     def next_writes(self, most: int) -> list[Write]:
         """Up to so many: of what takes away, else of the rest, and of garbage only when there is nothing else."""
@@ -142,10 +147,16 @@ class Backlog:
     def _end(self, ending: Ending) -> None:
         """Note whose keys are let in until the entry is written. Its value comes with the change."""
         bucket, consumer = ending.bucket_number, ending.consumer_number
-        if bucket not in self.buckets or consumer is None:
+        if bucket not in self.buckets:
+            return
+        if consumer is None:
+            if ending.is_narrowed:
+                self._take(*entries.default_scopes_write(self.buckets[bucket]))
             return
         entry = entries.consumer_entry(consumer) if ending.digest is None else entries.key_entry(bucket, ending.digest)
         self._take(entry, None, Owner(bucket, consumer))
+        if powered.has_powers(self.buckets[bucket]):
+            self._take(entries.twin(entry), None, Owner(bucket, consumer))
 
     def _take(self, entry: Entry, value: str | None, owner: Owner | None = None) -> None:
         self._gives.pop(entry, None)
@@ -165,25 +176,58 @@ class Backlog:
         """The hidden bucket, and what is in it, no gateway asks for."""
         match change:
             case BucketPut() if change.name != SYSTEM_BUCKET:
-                former = self.buckets.get(change.number)
-                put = self._take if self._is_taken(change.name, change.number) else self._give
-                put(entries.bucket_entry(change.name), str(change.number))
-                self.buckets[change.number] = change
-                if former is not None and former.name != change.name:
-                    self._free_name(former.name)
+                self._change_bucket(change)
             case BucketDelete():
                 gone = self.buckets.pop(change.number, None)
                 if gone is not None:
                     self._free_name(gone.name)
+                    self._garbage[entries.default_scopes_entry(gone.number)] = None
             case ConsumerPut() if change.bucket_number in self.buckets:
-                self._give(entries.consumer_entry(change.number), entries.consumer_value(change))
+                entry = entries.consumer_entry(change.number)
+                self._put(entry, change.bucket_number, *entries.consumer_values(change))
             case ConsumerDelete():
-                self._give(entries.consumer_entry(change.number), None)
+                # If it was there with powers, its end is noted.
+                entry = entries.consumer_entry(change.number)
+                self._give(entry, None)
+                if entries.twin(entry) in self._takes:
+                    self._give(entries.twin(entry), None)
             case KeyPut() if change.bucket_number in self.buckets:
                 entry = entries.key_entry(change.bucket_number, change.digest.hex())
-                self._give(entry, entries.key_value(change, now))
+                self._put(entry, change.bucket_number, *entries.key_values(change, now))
             case KeyDelete():
-                self._give(entries.key_entry(change.bucket_number, change.digest.hex()), None)
+                entry = entries.key_entry(change.bucket_number, change.digest.hex())
+                self._put(entry, change.bucket_number, None, None)
+
+    def _change_bucket(self, change: BucketPut) -> None:
+        former = self.buckets.get(change.number)
+        entry = entries.bucket_entry(change.name)
+        if not powered.is_known(change):
+            self._take(entry, None)
+        elif self._is_taken(change.name, change.number):
+            self._take(entry, str(change.number))
+        else:
+            self._give(entry, str(change.number))
+        if former is None or set(former.default_scopes) != set(change.default_scopes):
+            self._give(*entries.default_scopes_write(change))
+        self.buckets[change.number] = change
+        self._had_powers = self._had_powers or powered.has_powers(change)
+        if former is not None and former.name != change.name:
+            self._free_name(former.name)
+
+    def _put(self, entry: Entry, bucket_number: int, value: str | None, value3: str | None) -> None:
+        """A record, in its own map and not in the other. What is said not to be there nobody looks up (reader.py)."""
+        self._give(entry, value)
+        bucket = self.buckets.get(bucket_number)
+        if bucket is not None and powered.has_powers(bucket):
+            self._give(entries.twin(entry), value3)
+            if value3 is not None and powered.is_unjudged(value3):
+                self.unjudged.add(bucket_number)
+
+    def _with_twins(self, names: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in names:
+            yield entry
+            if self._had_powers:
+                yield entries.twin(entry)
 
     def _free_name(self, name: str) -> None:
         if not self._is_taken(name, None):

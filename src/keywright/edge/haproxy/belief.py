@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from keywright.edge.haproxy.socket import Entry, Map
 from keywright.edge.note_file import NoteFile
 from keywright.protocol.changes import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from keywright.edge.haproxy.socket import Socket
 
 _log = logging.getLogger(__name__)
 
@@ -101,3 +104,45 @@ class Belief:
     def _forget_over(self) -> None:
         now = self._clock()
         self._others = [one for one in self._others if one.until > now]
+
+
+class Told(NamedTuple):
+    """What the map `state` tells HAProxy. Each of its entries is there twice: once for the maps of what has powers,
+    which edges of before know nothing of and leave as they are.
+    """
+
+    mark: str | None
+    """What the maps hold: deployment:cursor."""
+    lease: int
+    """Until when they are believed, in milliseconds since the epoch."""
+    is_whole: bool
+    """Whether all maps hold the same."""
+
+    def cursor(self, deployment_id: str | None) -> Cursor | None:
+        """What all maps hold, if it is of this deployment."""
+        of, _, text = (self.mark or "").rpartition(":")
+        if of != deployment_id or not self.is_whole:
+            return None
+        try:
+            return Cursor.parse(text)
+        except ValueError:
+            return None
+
+
+async def read_told(socket: Socket) -> Told:
+    mark, mark3, lease = [await socket.get(Map.STATE, name) for name in ("at", "at3", "lease")]
+    return Told(mark, 0 if lease is None else int(lease), mark == mark3 or not socket.has_powers)
+
+
+async def tell_mark(socket: Socket, mark: str) -> None:
+    await socket.write([(Entry(Map.STATE, name), mark) for name in ("at3", "at")])
+
+
+async def tell_lease(socket: Socket, until: int) -> None:
+    await socket.write([(Entry(Map.STATE, name), str(until)) for name in ("lease3", "lease")])
+
+
+async def take_back(socket: Socket, *, has_lease: bool) -> None:
+    """Have it forget what its maps hold, and `has_lease`: have it believe them no more."""
+    names = ("lease", "lease3", "at", "at3") if has_lease else ("at", "at3")
+    await socket.write([(Entry(Map.STATE, name), None) for name in names])

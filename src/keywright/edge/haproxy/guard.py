@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from keywright.edge.haproxy import powered
 from keywright.edge.haproxy.socket import Entry, Map
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Guard:
         """Block these and nobody else. Buckets that may be stale come back with the next renewal of the lease."""
         consumers, withheld = _split(owners)
         for number in self.buckets - withheld:
-            if number in buckets and buckets[number].refuse_after is None:
+            if number in buckets and buckets[number].refuse_after is None and powered.is_known(buckets[number]):
                 await socket.put(Map.BUCKETS, buckets[number].name, str(number))
         self.buckets &= withheld
         if socket.has_blocks and not (self._is_known and self._consumers == consumers):

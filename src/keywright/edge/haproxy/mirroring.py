@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Literal
 from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.edge.haproxy import entries, filling
 from keywright.edge.haproxy.backlog import Backlog, Owner
+from keywright.edge.haproxy.belief import read_told, take_back, tell_lease, tell_mark
 from keywright.edge.haproxy.bucket_names import BucketNames
 from keywright.edge.haproxy.costs import Costs
 from keywright.edge.haproxy.guard import Guard
+from keywright.edge.haproxy.powered import Telling
 from keywright.edge.haproxy.socket import AT_ONCE, Map
 from keywright.protocol.changes import Cursor
 
@@ -75,6 +77,7 @@ class Mirroring:
         self._guard = Guard()
         self._names = BucketNames(replica, self._guard)
         self._costs = Costs()
+        self._telling = Telling()
         self._backlog: Backlog | None = None
         self._mark: str | None = None
         """What HAProxy has as `at`, while `_backlog` tells what it lacks."""
@@ -148,11 +151,11 @@ class Mirroring:
         cursor = self._replica.cursor
         if cursor is None:
             return False
-        lease = await socket.get(Map.STATE, "lease")
-        held = self._parse(mark)
-        self._belief.meet(held, 0 if lease is None else int(lease))
-        self._mark, self._held = mark, held
-        await self._begin(socket, mark, held, cursor)
+        told = await read_told(socket)
+        held = told.cursor(self._replica.deployment_id)
+        self._belief.meet(held, told.lease)
+        self._mark, self._held = told.mark, held
+        await self._begin(socket, told.mark, held, cursor)
         return True
 
     async def _begin(self, socket: Socket, mark: str | None, held: Cursor | None, cursor: Cursor) -> None:
@@ -175,11 +178,11 @@ class Mirroring:
                 Owner(one.bucket_number, one.consumer_number) for one in ended if one.consumer_number is not None
             }
             await self._names.take_out(socket, ended)
+            await self._names.narrow(socket, ended, {put.number: put for put in buckets if put.name != SYSTEM_BUCKET})
         elif mark is not None:
-            if not mark.startswith(f"{self._replica.deployment_id}:"):
-                # Numbers of another deployment would be taken for ours while one map is new and the next still old.
-                await socket.delete(Map.STATE, "lease")
-            await socket.delete(Map.STATE, "at")
+            # Numbers of another deployment would be taken for ours while one map is new and the next still old.
+            is_other = not mark.startswith(f"{self._replica.deployment_id}:")
+            await take_back(socket, has_lease=is_other)
             self._mark = self._held = None
         self._backlog = Backlog(cursor, buckets)
         self._is_sound = known is not None
@@ -217,6 +220,7 @@ class Mirroring:
         newest = self._replica.cursor
         self._absorb()
         backlog = self._known_backlog()
+        self._telling.tell(backlog.unjudged, backlog.buckets, has_maps=socket.has_powers)
         writes = backlog.bucket_writes()
         if writes:
             backlog.written((await socket.write(writes)).writes)
@@ -266,10 +270,11 @@ class Mirroring:
         count = await filling.fill(
             socket,
             self._replica,
-            bucket_numbers={put.number for put in self._replica.buckets() if put.name != SYSTEM_BUCKET},
+            known=[put for put in self._replica.buckets() if put.name != SYSTEM_BUCKET],
             buckets=lambda: self._names.answering(self._known_backlog().buckets.values()),
             clock=self._clock,
             between=lambda: self._see_to_what_is_new(socket),
+            unjudged=self._backlog.unjudged,
         )
         self._costs.note_filled(count, time.monotonic() - began)
         _log.info("filled HAProxy with %d keys and consumers, revision %d", count, former.absorbed.revision)
@@ -297,9 +302,9 @@ class Mirroring:
         if until is None:
             return
         mark = f"{self._replica.deployment_id}:{self._held}"
-        await socket.put(Map.STATE, "at", mark)
+        await tell_mark(socket, mark)
         self._mark = mark
-        await socket.put(Map.STATE, "lease", str(until))
+        await tell_lease(socket, until)
         self._renewed_at = time.monotonic()
         self._is_in_step()
         if is_news:
@@ -338,13 +343,3 @@ class Mirroring:
             return False
         self._in_step_at = time.monotonic()
         return True
-
-    def _parse(self, mark: str | None) -> Cursor | None:
-        """The cursor in a mark of this deployment."""
-        deployment_id, _, text = (mark or "").rpartition(":")
-        if deployment_id != self._replica.deployment_id:
-            return None
-        try:
-            return Cursor.parse(text)
-        except ValueError:
-            return None

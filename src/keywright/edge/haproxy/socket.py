@@ -36,8 +36,13 @@ class Map(StrEnum):
     KEYS = "keywright-keys.map"
     STATE = "keywright-state.map"
     BLOCKS = "keywright-blocks.map"
+    BUCKETS3 = "keywright-buckets3.map"
+    CONSUMERS3 = "keywright-consumers3.map"
+    KEYS3 = "keywright-keys3.map"
 
 
+OF_POWERS = frozenset({Map.BUCKETS3, Map.CONSUMERS3, Map.KEYS3})
+"""What configurations from before there were powers do not use: all of them or none."""
 _OPTIONAL = frozenset({Map.BLOCKS})
 """What configurations of 0.1 do not use."""
 
@@ -80,7 +85,8 @@ class Socket:
     async def open(self) -> None:
         await self._ask("prompt")
         self._ids = {name: f"#{number}" for number, name in _MAP.findall(await self._ask("show map"))}
-        missing = sorted(set(Map) - _OPTIONAL - set(self._ids))
+        optional = _OPTIONAL if OF_POWERS & set(self._ids) else _OPTIONAL | OF_POWERS
+        missing = sorted(set(Map) - optional - set(self._ids))
         if missing:
             raise HaproxyError(f"its configuration uses no {', '.join(missing)}")
 
@@ -88,6 +94,14 @@ class Socket:
     def has_blocks(self) -> bool:
         """Whether its configuration asks the map of blocked consumers."""
         return Map.BLOCKS in self._ids
+
+    @property
+    def has_powers(self) -> bool:
+        """Whether its configuration asks the maps of what has powers. What is written there is dropped otherwise."""
+        return Map.KEYS3 in self._ids
+
+    def has(self, map_: Map) -> bool:
+        return map_ in self._ids
 
     async def get(self, map_: Map, name: str) -> str | None:
         return (await self._get_all([Entry(map_, name)]))[0]
@@ -100,9 +114,10 @@ class Socket:
 
     async def write(self, wanted: Sequence[Write], budget_seconds: float = math.inf) -> Written:
         """Bring entries to these values, None: out. Within the budget, but for one change at least."""
+        done = [write for write in wanted if write[0].map not in self._ids]
+        wanted = [write for write in wanted if write[0].map in self._ids]
         # `add` doesn't replace, and `set` doesn't add, so it is asked first which of them is right.
         found = await self._get_all([entry for entry, _ in wanted])
-        done: list[Write] = []
         added: list[str] = []
         changed: list[tuple[Write, str]] = []
         for write, former in zip(wanted, found, strict=True):
@@ -119,8 +134,8 @@ class Socket:
         count, seconds = 0, 0.0
         while count < len(changed) and (not count or seconds < budget_seconds):
             # As many more as have taken a quarter of the budget so far.
-            at_once = AT_ONCE if not seconds else max(1, int(budget_seconds / 4 * count / seconds))
-            some = changed[count : count + (min(at_once, AT_ONCE) if count else 1)]
+            at_once = max(1, int(min(AT_ONCE, budget_seconds / 4 * count / seconds if seconds else AT_ONCE)))
+            some = changed[count : count + (at_once if count else 1)]
             began = time.monotonic()
             await self._do_all([command for _, command in some])
             seconds += time.monotonic() - began

@@ -1,4 +1,5 @@
-"""Owns what a batch takes away: which keys, consumers and buckets end with it, and the journal of that in the replica.
+"""Owns what a batch takes away: which keys, consumers and buckets end with it or are good for less from there on, and
+the journal of that in the replica.
 
 A change to a key tells its digest; whose key it was, and that it was there at all, only the replica knows that it is
 applied to. So it is found out in the transaction that applies the batch, and kept there for a while: one row a batch,
@@ -40,7 +41,8 @@ class Ending:
     """A key that ended, or a consumer with all its keys, or a bucket with all its consumers: the rest is None.
 
     `ends_at` (milliseconds since the epoch) is the key's new end where it was moved to an earlier one, which may lie
-    ahead; None: it ended with the change. `digest` is the key's, as hexadecimal digits.
+    ahead; None: it ended with the change. `digest` is the key's, as hexadecimal digits. `is_narrowed`: nothing has
+    ended, but what the powers of the key or the consumer allow, or what the bucket grants, may be less than before.
     """
 
     bucket_number: int
@@ -50,6 +52,7 @@ class Ending:
     key_id: str | None = None
     digest: str | None = None
     ends_at: int | None = None
+    is_narrowed: bool = False
 
 
 @dataclass(slots=True)
@@ -83,6 +86,9 @@ class Endings:
                 name = self._name_of(change.number)
                 if name is not None and name != change.name:
                     self.found.append(Ending(change.number, name))
+                granted = rows.find_default_scopes(self.files, self.tx, change.number)
+                if name is not None and not granted <= set(change.default_scopes):
+                    self.found.append(Ending(change.number, name, is_narrowed=True))
                 self._names.pop(change.number, None)
 
     def _put_key(self, put: KeyPut) -> None:
@@ -97,31 +103,38 @@ class Endings:
             self._end_key(put, former, None)
         elif put.expires_at is not None and (former.expires_at is None or put.expires_at < former.expires_at):
             self._end_key(put, former, max(put.expires_at, 0))
+        elif put.powers is not None and put.powers != former.powers:
+            self._end_key(put, former, None, is_narrowed=True)
 
-    def _end_key(self, change: KeyPut | KeyDelete, former: KeyPut, ends_at: int | None) -> None:
+    def _end_key(
+        self, change: KeyPut | KeyDelete, former: KeyPut, ends_at: int | None, *, is_narrowed: bool = False
+    ) -> None:
         consumer_id = self._consumer_id_of(former.consumer_number)
         bucket = change.bucket_number
         digest = change.digest.hex()
-        self.found.append(
-            Ending(bucket, self._name_of(bucket), former.consumer_number, consumer_id, former.key_id, digest, ends_at)
-        )
+        name, number = self._name_of(bucket), former.consumer_number
+        self.found.append(Ending(bucket, name, number, consumer_id, former.key_id, digest, ends_at, is_narrowed))
 
     def _put_consumer(self, put: ConsumerPut) -> None:
         """One that is switched off ends all its keys, for as long as it is."""
-        if is_enabled(put.powers):
-            return
         former = self._find_consumer(put.number)
-        if former is not None and is_enabled(former.powers):
+        if former is None:
+            return
+        if is_enabled(former.powers) and not is_enabled(put.powers):
             self._end_consumer(former)
+        elif put.powers != former.powers:
+            # Also where none are said any more: what it inherits then may be less.
+            self._end_consumer(former, is_narrowed=True)
 
     def _delete_consumer(self, number: int) -> None:
         former = self._find_consumer(number)
         if former is not None:
             self._end_consumer(former)
 
-    def _end_consumer(self, put: ConsumerPut) -> None:
+    def _end_consumer(self, put: ConsumerPut, *, is_narrowed: bool = False) -> None:
         bucket = put.bucket_number
-        self.found.append(Ending(bucket, self._name_of(bucket), put.number, put.consumer_id))
+        name = self._name_of(bucket)
+        self.found.append(Ending(bucket, name, put.number, put.consumer_id, is_narrowed=is_narrowed))
 
     def _find_key(self, bucket_number: int, digest: bytes) -> KeyPut | None:
         return rows.find_key_put(self.files, self.tx, records.pack_bucket_number(bucket_number) + digest)
@@ -155,7 +168,7 @@ def note(files: Files, tx: Any, follows: Cursor, cursor: Cursor, found: Sequence
     if _stamp_at(files, tx, follows) is None:
         # A version that keeps no journal has applied what came before.
         begin(files, tx, follows)
-    value = json.dumps([astuple(one) for one in found], separators=(",", ":")).encode() if found else b""
+    value = json.dumps([_row(one) for one in found], separators=(",", ":")).encode() if found else b""
     _put(files, tx, cursor, value)
     size = records.unpack_number(tx.get(b"endings", b"", db=files.meta)) + len(value)
     size = _forget(files, tx, size)
@@ -180,6 +193,12 @@ def since(files: Files, tx: Any, cursor: Cursor) -> list[Ending] | None:
             if value:
                 found += [Ending(*row) for row in json.loads(value)]
     return found
+
+
+def _row(one: Ending) -> tuple[Any, ...]:
+    """As a reader of before knows it, where nothing else is to be said."""
+    row = astuple(one)
+    return row if one.is_narrowed else row[:-1]
 
 
 def _put(files: Files, tx: Any, cursor: Cursor, value: bytes) -> None:

@@ -121,6 +121,10 @@ def _scopes_of(*names: str) -> Scopes:
     return Scopes(names)
 
 
+def decode_default_scopes(value: bytes) -> frozenset[str]:
+    return frozenset(json.loads(value)[0])
+
+
 def read_bucket(name: bytes, kept: bytes) -> BucketRecord:
     """The bucket that is kept under this name. Raises ValueError if it is not as it was written."""
     return decode_bucket(name.decode(), checked(name, kept))

@@ -49,6 +49,13 @@ def find_consumer_put(files: Files, tx: Any, number: bytes) -> ConsumerPut | Non
     return decode(number, records.checked(number, kept))
 
 
+def find_default_scopes(files: Files, tx: Any, bucket_number: int) -> frozenset[str]:
+    """What the bucket of this number grants to consumers of which nothing is said."""
+    number = records.pack_bucket_number(bucket_number)
+    kept = tx.get(number, None, files.buckets3) if files.has_powers else None
+    return frozenset() if kept is None else records.decode_default_scopes(records.checked(number, kept))
+
+
 def is_garbage(files: Files, tx: Any, db: Any, name: bytes, value: bytes) -> bool:
     """Whether a row of consumers or keys can't be reached any more: its bucket or its consumer was deleted."""
     is_key = db is files.keys or db is files.keys3
