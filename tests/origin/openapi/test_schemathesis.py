@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,8 @@ from support.process import ServeProcess
 
 pytestmark = pytest.mark.long(70)
 
-NETWORKS = st.one_of(
-    st.ip_addresses(v=4).map(str),
-    st.ip_addresses(v=6).filter(lambda address: getattr(address, "ipv4_mapped", None) is None).map(str),
-    st.integers(0, 2**24 - 1).map(lambda number: f"{ip_address(number << 8)}/24"),
-    st.sampled_from(["0.0.0.0/0", "::/0", "2001:db8::/32"]),
-)
-schemathesis.openapi.format(NETWORK_FORMAT, NETWORKS)
+NETWORKS = [f"10.{number}.0.0/16" for number in range(100)] + [f"2001:db8:{number:x}::/48" for number in range(100)]
+schemathesis.openapi.format(NETWORK_FORMAT, st.sampled_from([*NETWORKS, "192.0.2.1", "::1", "0.0.0.0/0"]))
 
 ROOT_KEY = "root-key-of-the-tested-deployment"
 MAX_EXAMPLES = 8
