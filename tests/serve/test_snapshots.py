@@ -29,6 +29,26 @@ async def export(service: Service, path: Path, token_id: str | None = None) -> i
     return await snapshots.export(service.settings, path, token_id, lambda _: None)
 
 
+async def test_a_file_for_edges_of_before_lacks_what_they_can_not_judge(embedded: Service, tmp_path: Path) -> None:
+    consumer = await embedded.new_consumer()
+    key, plain = [await embedded.new_key(consumer["name"]) for _ in range(2)]
+    url = f"{embedded.consumers_url}/{consumer['name']}/keys/{key['id']}"
+    await embedded.call("PATCH", url, json={"enabled": False})
+    digester = key_files.load_digester(embedded.settings)
+    newest, older = tmp_path / "newest", tmp_path / "older"
+    await export(embedded, newest)
+    await snapshots.export(embedded.settings, older, None, lambda _: None, feed_format=2)
+    assert newest.read_bytes().startswith(b"keywright snapshot 2 ")
+    assert older.read_bytes().startswith(b"keywright snapshot 1 ")
+    found = [snapshot_file_loader.examine(path, digester) for path in (newest, older)]
+    assert [one.with_powers for one in found] == [1, 0]
+    assert [one.keys for one in found] == [2, 1]
+    assert [one.head.scope for one in found] == ["everything/3", "everything"]
+    replica = loaded(embedded, older, tmp_path / "edge")
+    assert [put.key_id for put in replica.records() if isinstance(put, KeyPut)][-1:] == [plain["id"]]
+    replica.close()
+
+
 def loaded(service: Service, file: Path, at: Path) -> Replica:
     """A new edge's replica, from the file alone."""
     digester = key_files.load_digester(service.settings)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from keywright.origin.db.snapshot_stream import stream_snapshot
-from keywright.protocol.changes import Change, ConsumerDelete, ConsumerPut, Cursor, Hidden, KeyDelete, KeyPut
+from keywright.protocol.changes import BucketPut, Change, ConsumerDelete, ConsumerPut, Cursor, Hidden, KeyDelete, KeyPut
 from keywright.protocol.frames import Frame, FrameKind
-from origin.feed.test_http_endpoint import HEADERS, cursor_of, opened
+from origin.feed.test_http_endpoint import HEADERS, Stream, cursor_of, opened
 from support.service import Service
 
 OFF = '{"enabled":false}'
@@ -88,3 +89,30 @@ async def test_a_reader_that_does_not_see_the_consumer_needs_no_snapshot_for_it(
     before = await committed(embedded, replace(owner, has_lost_powers=True))
     frame = await changes_after(embedded, before, None, token)
     assert (frame.kind, frame.changes) == (FrameKind.CHANGES, [Hidden()])
+
+
+async def test_a_snapshot_leaves_out_what_a_reader_of_before_can_not_judge(service: Service) -> None:
+    made = [await service.new_consumer() for _ in range(3)]
+    keys = [await service.new_key(one["name"]) for one in made]
+    await service.call("PATCH", f"{service.consumers_url}/{made[1]['name']}", json={"enabled": False})
+    url = f"{service.consumers_url}/{made[2]['name']}/keys/{keys[2]['id']}"
+    await service.call("PATCH", url, json={"enabled": False})
+    names, ids = [one["name"] for one in made], [one["id"] for one in keys]
+    for named, seen_names, seen_ids in (("2", [0, 2], [0, 1]), ("3", [0, 1, 2], [0, 1, 2])):
+        async with opened(service, "/v1/feed/snapshot", headers={"keywright-feed-format": named}) as stream:
+            puts = [put async for put in _puts_of(stream)]
+        # A key is there whose consumer is not: nobody reaches it, as where a consumer was deleted.
+        assert [put.name for put in puts if isinstance(put, ConsumerPut) and put.name in names] == [
+            names[at] for at in seen_names
+        ]
+        assert {put.key_id for put in puts if isinstance(put, KeyPut)} & {*ids} == {ids[at] for at in seen_ids}
+        powers = {put.powers for put in puts if isinstance(put, ConsumerPut | KeyPut)}
+        assert powers == ({None} if named == "2" else {None, OFF})
+        features = {name for put in puts if isinstance(put, BucketPut) for name in put.features}
+        assert features == (set() if named == "2" else {"enabled"})
+
+
+async def _puts_of(stream: Stream) -> AsyncIterator[Change]:
+    while (frame := await stream.next()) is not None:
+        for put in frame.changes:
+            yield put

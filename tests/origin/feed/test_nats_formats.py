@@ -15,7 +15,7 @@ from keywright.edge.sync.nats_feed.session import NatsSession
 from keywright.nats.connection import StreamMissing
 from keywright.nats.subjects import FOR_CHANGES, Subjects
 from keywright.protocol import feed_formats
-from keywright.protocol.changes import Change, ConsumerPut, KeyDelete, encode
+from keywright.protocol.changes import Change, ConsumerPut, encode
 from keywright.runtime.clock import Clock
 from keywright.runtime.nats_options import NatsOptions
 from origin.feed.test_feed_formats import OFF, committed, put_of
@@ -23,7 +23,6 @@ from origin.feed.test_nats_publisher import World, connected, opened
 from support import nats as servers
 from support.nats import PASSWORDS, streams_of
 from support.record import snapshot_of
-from support.service import Service
 from support.sync import new_sync_loop
 from support.waiting import until
 
@@ -58,17 +57,6 @@ class OldReader:
         self.replica.close()
 
 
-async def set_powers(service: Service, table_name: str, put_id: str, enabled: bool) -> None:
-    """As the rules do, but without them: the row alone. What is noted for edges is the test's own."""
-    import sqlalchemy as sa
-
-    from keywright.origin.db import tables
-
-    table = getattr(tables, table_name)
-    async with service.app._database.write() as tx:
-        await tx.execute(sa.update(table).where(table.c.id == put_id).values(enabled=enabled))
-
-
 async def test_an_edge_of_before_has_all_but_what_it_can_not_judge_and_has_it_back_when_it_can(
     tmp_path: Path, options: NatsOptions
 ) -> None:
@@ -78,17 +66,18 @@ async def test_an_edge_of_before_has_all_but_what_it_can_not_judge_and_has_it_ba
         for one in made:
             await service.new_key(one["name"])
         await old.until_it_has_what_it_can_judge()
-        (_, key), (second, other) = [await put_of(service, one["name"]) for one in made]
+        (_, key), (_, other) = [await put_of(service, one["name"]) for one in made]
 
-        await set_powers(service, "keys", key.key_id, enabled=False)
-        await set_powers(service, "consumers", second.consumer_id, enabled=False)
-        await committed(service, replace(key, powers=OFF), replace(second, powers=OFF))
-        await service.new_key(made[1]["name"])
+        first_keys, second_consumer = f"{service.consumers_url}/{made[0]['name']}/keys", made[1]["name"]
+        await service.call("PATCH", f"{first_keys}/{key.key_id}", json={"enabled": False})
+        await service.call("PATCH", f"{service.consumers_url}/{second_consumer}", json={"enabled": False})
+        await service.new_key(second_consumer)
         await old.until_it_has_what_it_can_judge()
         await world.until_the_edge_equals_the_record()
+        assert not [put for put in (key, other) if put in old.replica.records()]
 
-        await set_powers(service, "consumers", second.consumer_id, enabled=True)
-        await committed(service, replace(second, has_lost_powers=True), KeyDelete(bytes(32), 7))
+        await service.call("PATCH", f"{service.consumers_url}/{second_consumer}", json={"enabled": True})
+        await service.new_key(made[0]["name"])
         await old.until_it_has_what_it_can_judge()
         await world.until_the_edge_equals_the_record()
         assert other in old.replica.records()
