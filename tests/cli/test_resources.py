@@ -107,6 +107,33 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "keys get acme key_1 --show": ("GET", f"{ACME}/keys/key_1", {"key-format": "visible"}, None),
     "keys update acme key_1 --description D": ("PATCH", f"{ACME}/keys/key_1", {}, {"description": "D"}),
     "keys update acme key_1 --expires-on never": ("PATCH", f"{ACME}/keys/key_1", {}, {"expiresOn": None}),
+    "keys list acme --tag a=b": (
+        "GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "masked", "key-tag.a": "b"}, None,
+    ),
+    "keys create acme --disable --scope a:b --scope c --allowed-ip 192.0.2.1 --metadata {} --tag a=b": (
+        "POST", f"{ACME}/keys", {},
+        {"enabled": False, "scopes": ["a:b", "c"], "allowedIps": ["192.0.2.1"], "metadata": {}, "tags": {"a": "b"}},
+    ),
+    "keys update acme key_1 --disable": ("PATCH", f"{ACME}/keys/key_1", {}, {"enabled": False}),
+    "keys update acme key_1 --enable --no-scopes --any-ip --no-tags": (
+        "PATCH", f"{ACME}/keys/key_1", {}, {"enabled": True, "scopes": [], "allowedIps": None, "tags": {}},
+    ),
+    "keys update acme key_1 --inherit-scopes": ("PATCH", f"{ACME}/keys/key_1", {}, {"scopes": None}),
+    'keys update acme key_1 --metadata {"a":1} --expires-on never': (
+        "PATCH", f"{ACME}/keys/key_1", {}, {"metadata": {"a": 1}, "expiresOn": None},
+    ),
+    "consumers create acme --disable --no-scopes --allowed-ip 192.0.2.0/24": (
+        "POST", CONSUMERS, {}, {"name": "acme", "enabled": False, "scopes": [], "allowedIps": ["192.0.2.0/24"]},
+    ),
+    "consumers update acme --disable --scope a --any-ip": (
+        "PATCH", ACME, {}, {"enabled": False, "scopes": ["a"], "allowedIps": None},
+    ),
+    "consumers update acme --enable --description D": ("PATCH", ACME, {}, {"enabled": True, "description": "D"}),
+    "buckets create b-new --default-scope *": ("POST", BUCKETS, {}, {"name": "b-new", "defaultScopes": ["*"]}),
+    "buckets update my-bucket --default-scope a --default-scope b": (
+        "PATCH", f"{BUCKETS}/my-bucket", {}, {"defaultScopes": ["a", "b"]},
+    ),
+    "buckets update my-bucket --no-default-scopes": ("PATCH", f"{BUCKETS}/my-bucket", {}, {"defaultScopes": []}),
     "keys delete acme key_1 --yes": ("DELETE", f"{ACME}/keys/key_1", {}, None),
     "managers list acme": (
         "GET", f"{ACME}/managers", {"limit": "1000", "offset": "0", "include-manager-invites": "true"}, None,
@@ -167,7 +194,18 @@ def test_a_logo_is_read_from_its_file(keywright: CommandLine, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "command",
-    ["portal update b", "portal update b --link Docs", "buckets update b --self-serve x", "buckets update b"],
+    [
+        "portal update b",
+        "portal update b --link Docs",
+        "buckets update b --self-serve x",
+        "buckets update b",
+        "keys update acme key_1",
+        "consumers update acme",
+        "keys update acme key_1 --scope a --no-scopes",
+        "keys update acme key_1 --no-scopes --inherit-scopes",
+        "consumers update acme --allowed-ip ::1 --any-ip",
+        "buckets update b --default-scope a --no-default-scopes",
+    ],
 )
 def test_a_change_that_says_nothing_is_refused_before_anything_is_sent(keywright: CommandLine, command: str) -> None:
     assert keywright(*command.split(" ")).exit_code == 2
@@ -226,15 +264,17 @@ def test_an_empty_list_says_what_to_do_next(keywright: CommandLine, command: str
 
 
 def test_a_list_is_aligned_plain_text_in_a_pipe(keywright: CommandLine) -> None:
-    keys = [KEY, {**KEY, "description": "For the tests", "expiresOn": "2027-01-31T12:00:00.000Z"}]
+    off = {"enabled": False, "disabledBy": "provider"}
+    keys = [KEY, {**KEY, **off, "description": "For the tests", "expiresOn": "2027-01-31T12:00:00.000Z"}]
     keywright.api.answer("GET", f"{ACME}/keys", page_of(*keys))
+    start, key = "ID                            KEY", "key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009"
 
     result = keywright("keys", "list", "acme")
 
     assert result.stdout.splitlines() == [
-        "ID                            KEY           DESCRIPTION    EXPIRES                  CREATED",
-        "key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009  -              never                    2026-11-23 10:26:05 UTC",
-        "key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009  For the tests  2027-01-31 12:00:00 UTC  2026-11-23 10:26:05 UTC",
+        f"{start:44}{'DESCRIPTION':15}{'STATE':22}{'EXPIRES':25}CREATED",
+        f"{key:44}{'-':15}{'on':22}{'never':25}2026-11-23 10:26:05 UTC",
+        f"{key:44}{'For the tests':15}{'off, by the provider':22}{'2027-01-31 12:00:00 UTC':25}2026-11-23 10:26:05 UTC",
     ]
     assert result.stderr == ""
 

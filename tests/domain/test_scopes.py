@@ -30,7 +30,7 @@ def test_scopes_cover_what_one_of_them_covers(granted: list[str], demanded: str)
 @given(st.lists(scopes, max_size=4), st.lists(scopes, max_size=4))
 def test_of_several_that_are_demanded_all_must_be_covered(granted: list[str], demanded: list[str]) -> None:
     held = Scopes(granted)
-    assert held.cover_all(demanded) is all(held.covers(each) for each in demanded)
+    assert held.cover_all(tuple(demanded)) is all(held.covers(each) for each in demanded)
 
 
 @pytest.mark.parametrize("scope", ["a", "*", "a:*", "a:b:c", "A.b-c_9", "orders:read", "a:b:*"])

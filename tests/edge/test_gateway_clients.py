@@ -24,7 +24,7 @@ from support.clock import FakeClock
 if TYPE_CHECKING:
     from keywright.edge.replica.replica import Replica
 
-S, PLAIN = "zpka_secret-1", "zpka_secret-2"
+S, PLAIN, FROM_PROXIES = "zpka_secret-1", "zpka_secret-2", "zpka_secret-4"
 ALLOWED, OTHER, PROXY, STRANGER = "192.0.2.7", "198.51.100.9", "10.1.1.1", "203.0.113.5"
 PROXIES = Networks([parse_network("10.0.0.0/8")])
 REAL_IP, FORWARDED_FOR, NO_HEADER = (
@@ -71,7 +71,9 @@ class World:
 def world(replica: Replica) -> World:
     limited = replace(key(S, 1, 1), powers=encode_powers(allowed_ips=["192.0.2.0/24", "2001:db8::/32"]))
     powered = replace(bucket(1, "my-bucket"), features=("allowedIps",))
-    replica.load("dep_1", PEPPER_CHECK, at(1), [powered, consumer(1, 1), limited, key(PLAIN, 1, 1)])
+    of_proxies = replace(key(FROM_PROXIES, 1, 1), powers=encode_powers(allowed_ips=["10.0.0.0/8"]))
+    keys = [limited, key(PLAIN, 1, 1), of_proxies]
+    replica.load("dep_1", PEPPER_CHECK, at(1), [powered, consumer(1, 1), *keys])
     return World(Validator(replica, DIGESTER, clock=lambda: NOW), FakeClock())
 
 
@@ -115,6 +117,7 @@ CHECKED = [
     pytest.param(FORWARDED_FOR, PROXY, ALLOWED, [], 200, id="its connection, X-Forwarded-For named"),
     pytest.param(REAL_IP, "fd00::1", ALLOWED, [], 403, id="a stranger's word"),
     pytest.param(REAL_IP, PROXY, OTHER, [("x-real-ip", ALLOWED)], 403, id="a header of the client's"),
+    pytest.param(REAL_IP, PROXY, ALLOWED, [("x-real-ip", OTHER)] * 2, 200, id="headers that are no matter"),
     pytest.param(FORWARDED_FOR, PROXY, OTHER, [("x-forwarded-for", ALLOWED)], 403, id="a list of the client's"),
     pytest.param(FORWARDED_FOR, PROXY, OTHER, [("x-forwarded-for", f"{ALLOWED}, 10.2.2.2")], 403, id="made-up hops"),
     pytest.param(REAL_IP, PROXY, "10.9.9.9", [("x-real-ip", ALLOWED)], 200, id="a proxy before Envoy"),
@@ -132,6 +135,13 @@ def test_over_grpc_it_is_the_connection_that_envoy_asks_about(
     world: World, addresses: ClientAddresses, gateway: str, source: str | None, headers: Pairs, status: int
 ) -> None:
     assert world.check(addresses, gateway, source, headers) == status
+
+
+async def test_a_gateway_never_stands_for_its_client(world: World) -> None:
+    for addresses in (REAL_IP, FORWARDED_FOR, NO_HEADER):
+        assert await world.ask(world.forward_auth(addresses), PROXY, [], FROM_PROXIES) == 403
+    told = [("x-real-ip", PROXY)]
+    assert await world.ask(world.forward_auth(REAL_IP), PROXY, told, FROM_PROXIES) == 200
 
 
 async def test_an_address_is_looked_for_once_and_only_for_keys_that_not_everybody_may_use(world: World) -> None:

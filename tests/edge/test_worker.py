@@ -7,6 +7,7 @@ import base64
 import fcntl
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from edge.asgi import call
 from edge.world import PEPPER_CHECK, at, bucket, consumer, key
+from keywright.domain.powers import encode_powers
 from keywright.edge import start, worker
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.feed import OtherPepper
@@ -96,6 +98,30 @@ async def test_the_settings_of_the_endpoints_are_those_of_the_edge(settings: Edg
         assert time.monotonic() - began >= 1.5
         began = time.monotonic()
     await app.stop()
+
+
+async def test_its_proxies_are_believed_about_their_clients(settings: EdgeSettings) -> None:
+    limited = replace(key("zpka_secret-2", 1, 1), powers=encode_powers(allowed_ips=["192.0.2.7"]))
+    replica = Replica.open(settings.replica_dir, PEPPER_CHECK)
+    powered = replace(bucket(1, "my-bucket"), features=("allowedIps",))
+    replica.load("dply_1/everything", PEPPER_CHECK, at(3), [powered, consumer(1, 1), limited])
+    replica.close()
+    shown = [(b"authorization", b"Bearer zpka_secret-2"), (b"x-real-ip", b"192.0.2.7")]
+    for trusted, statuses in (("10.1.0.0/16", (200, 403)), ("", (403, 403))):
+        os.environ.update(
+            KEYWRIGHT_TRUSTED_PROXIES=trusted, KEYWRIGHT_CLIENT_ADDRESS_HEADER="X-Real-IP" if trusted else ""
+        )
+        app = worker.create_app()
+        await app.start()
+        for peer, status in zip(("10.1.2.3", "192.0.2.7"), statuses, strict=True):
+
+            async def connected(scope: Any, receive: Any, send: Any, app: Any = app, peer: str = peer) -> None:
+                await app({**scope, "client": (peer, 50000)}, receive, send)
+
+            assert (await call(connected, "GET", FORWARD_AUTH, headers=shown)).status == status
+        ready = await call(app, "GET", "/readyz")
+        assert any("a client's address is not known" in warning for warning in ready.json()["warnings"])
+        await app.stop()
 
 
 async def test_it_lives_and_ends_with_its_server(settings: EdgeSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,17 @@ def test_a_leaked_root_key_is_replaced_and_a_lost_one_made_anew(
         assert made["key"] not in listed + served.output()
         assert leaked["id"] not in listed
 
+        # Switched off by another one, or tied to an address where nobody is: the way back is here.
+        other = json.loads(root_key("create", "--json"))
+        by_other, url = Api(served, other["key"]), f"{ACCOUNT_URL}/management-keys/{made['id']}"
+        by_other.call("PATCH", url, json={"enabled": False, "allowedIps": ["192.0.2.1"]})
+        new.call("GET", "/v1/who-am-i", expect=401)
+        by_other.call("PATCH", f"{ACCOUNT_URL}/management-keys/{other['id']}", json={"enabled": False}, expect=409)
+        assert re.search(r"off +192\.0\.2\.1/32", root_key("list"))
+        root_key("enable", made["id"])
+        new.call("GET", "/v1/who-am-i")
+        root_key("revoke", other["id"], "--yes")
+
         # Lost, and another one in another account's list.
         elsewhere = json.loads(root_key("create", "--json", "--account", "another-account"))
         root_key("revoke", made["id"], "--yes")
@@ -64,8 +76,9 @@ def test_a_leaked_root_key_is_replaced_and_a_lost_one_made_anew(
         again = Api(served, json.loads(root_key("create", "--json"))["key"])
         entries = again.call("GET", f"{ACCOUNT_URL}/audit-logs")["data"]
         actions = [(entry["action"], entry["actor"]["type"]) for entry in entries]
-        assert actions.count(("root-key.create", "system")) == 2
-        assert actions.count(("root-key.revoke", "system")) == 2
+        assert actions.count(("root-key.create", "system")) == 3
+        assert actions.count(("root-key.revoke", "system")) == 3
+        assert actions.count(("root-key.enable", "system")) == 1
 
     assert "no root key with the id" in root_key("revoke", "key_none", "--yes", expect=1)
     assert "no such account" in root_key("create", "--account", "nobodys", expect=1).lower()

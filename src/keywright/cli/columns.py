@@ -60,6 +60,23 @@ def pairs_of(field: str) -> Callable[[Row], str]:
     return text
 
 
+def list_of(field: str) -> Callable[[Row], str]:
+    """The texts of a list; nothing where none is said, and `none` for an empty one."""
+
+    def text(row: Row) -> str:
+        value = row.get(field)
+        return "" if value is None else plain(", ".join(map(str, value))) or "none"
+
+    return text
+
+
+def state_of(row: Row) -> str:
+    """Whether it is switched on, and if not who switched it off where that is said."""
+    if row.get("enabled", True):
+        return "on"
+    return plain(f"off, by the {row['disabledBy']}") if row.get("disabledBy") else "off"
+
+
 def json_of(field: str) -> Callable[[Row], str]:
     def text(row: Row) -> str:
         value = row.get(field)

@@ -80,6 +80,29 @@ def fields_given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def powers_given(
+    *,
+    scopes: list[str] | None,
+    no_scopes: bool = False,
+    inherit_scopes: bool = False,
+    allowed_ips: list[str] | None = None,
+    any_ip: bool = False,
+    enabled: bool | None = None,
+) -> dict[str, Any]:
+    """What was said of scopes, addresses and the switch. Raises BadParameter for what says two things at once."""
+    said = [name for name, is_said in (("--no-scopes", no_scopes), ("--inherit-scopes", inherit_scopes)) if is_said]
+    if len(said) + bool(scopes) > 1:
+        raise typer.BadParameter("only one of --scope, --no-scopes and --inherit-scopes", param_hint=said[0])
+    if allowed_ips and any_ip:
+        raise typer.BadParameter("not together with --allowed-ip", param_hint="--any-ip")
+    body: dict[str, Any] = fields_given(enabled=enabled, scopes=scopes or None, allowedIps=allowed_ips or None)
+    if said:
+        body["scopes"] = [] if no_scopes else None
+    if any_ip:
+        body["allowedIps"] = None
+    return body
+
+
 def update_body(
     description: str | None, tags: list[str] | None, *, no_tags: bool, metadata: str | None = None, **more: Any
 ) -> dict[str, Any]:

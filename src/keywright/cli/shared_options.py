@@ -61,6 +61,34 @@ NewTags = Annotated[
     typer.Option("--tag", metavar="NAME=VALUE", help="Tag; may be repeated; together they replace all tags."),
 ]
 NoTags = Annotated[bool, typer.Option("--no-tags", help="Remove all tags.")]
+_POWERS = "What it may do"
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option("--scope", help="What it is good for, such as orders:read; repeatable.", rich_help_panel=_POWERS),
+]
+NewScopes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope", help="What it is good for; repeatable; together they replace all.", rich_help_panel=_POWERS
+    ),
+]
+NoScopes = Annotated[bool, typer.Option("--no-scopes", help="Good for no scope at all.", rich_help_panel=_POWERS)]
+InheritScopes = Annotated[
+    bool,
+    typer.Option("--inherit-scopes", help="What is granted above it: no scopes of its own.", rich_help_panel=_POWERS),
+]
+AllowedIps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allowed-ip", metavar="CIDR", help="Address or network to be used from; repeatable.", rich_help_panel=_POWERS
+    ),
+]
+AnyIp = Annotated[bool, typer.Option("--any-ip", help="To be used from everywhere again.", rich_help_panel=_POWERS)]
+Disabled = Annotated[bool, typer.Option("--disable", help="Make it switched off.", rich_help_panel=_POWERS)]
+Enabled = Annotated[
+    bool | None,
+    typer.Option("--enable/--disable", help="Switch it on, or off.", rich_help_panel=_POWERS),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="How many at most; up to 1000 at a time.")]
 Offset = Annotated[int, typer.Option("--offset", min=0, help="How many of the newest to skip.")]
 All = Annotated[bool, typer.Option("--all", help="List all, in as many requests as that takes.")]

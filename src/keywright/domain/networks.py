@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from bisect import bisect_right
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -34,21 +35,13 @@ class Networks:
 
     def __init__(self, networks: Collection[Network]) -> None:
         self.texts = tuple(map(str, networks))
-        self._ipv4 = tuple(_range(network) for network in networks if network.version == 4)
-        self._ipv6 = tuple(_range(network) for network in networks if network.version == 6)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Networks) and self.texts == other.texts
-
-    def __hash__(self) -> int:
-        return hash(self.texts)
+        self._ipv4 = _bounds([network for network in networks if network.version == 4])
+        self._ipv6 = _bounds([network for network in networks if network.version == 6])
 
     def hold(self, address: Address) -> bool:
         is_ipv6, number = address
-        for first, last in self._ipv6 if is_ipv6 else self._ipv4:  # noqa: SIM110
-            if first <= number <= last:
-                return True
-        return False
+        # As many bounds are passed on the way to the number as ranges have begun and ended there, but for one inside.
+        return bool(bisect_right(self._ipv6 if is_ipv6 else self._ipv4, number) & 1)
 
 
 def parse_address(text: str) -> Address | None:
@@ -109,5 +102,12 @@ def _what_is_wrong(text: str) -> str:
     return f"has bits set behind its prefix: {meant} is meant, or {text.partition('/')[0]} alone"
 
 
-def _range(network: Network) -> tuple[int, int]:
-    return int(network.network_address), int(network.broadcast_address)
+def _bounds(networks: Collection[Network]) -> list[int]:
+    """Where ranges of addresses begin, and the numbers behind their ends, in turn; ranges that touch are one."""
+    bounds: list[int] = []
+    for first, last in sorted((int(network.network_address), int(network.broadcast_address)) for network in networks):
+        if bounds and first <= bounds[-1]:
+            bounds[-1] = max(bounds[-1], last + 1)
+        else:
+            bounds += (first, last + 1)
+    return bounds

@@ -26,11 +26,12 @@ class UnknownPower(Exception):
     """A power that this version can't judge: nobody here can say whether the key is good."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Powers:
-    """What is said of one key or one consumer, ready to be judged. `scopes` None: none are said; empty: none at all.
+    """What is said of one key or one consumer, ready to be judged; of those in use there is one object for one text.
 
-    `metadata` is a JSON object, encoded; None for consumers, whose metadata is a part of their own record.
+    `scopes` None: none are said; empty: none at all. `metadata` is a JSON object, encoded; None for consumers, whose
+    metadata is a part of their own record.
     """
 
     is_enabled: bool = True
@@ -45,7 +46,7 @@ FindAddress = Callable[[], Address | None]
 class Demand(NamedTuple):
     """What is asked beyond whether a key is good: for which scopes, all of them, and from which address."""
 
-    scopes: Collection[str] = ()
+    scopes: tuple[str, ...] = ()
     address: Address | FindAddress | None = None
     """Or what finds it: asked once, and only about a key that not every address may use. None: not known."""
 
@@ -111,23 +112,14 @@ def is_enabled(text: str | None) -> bool:
     return text is None or json.loads(text).get("enabled") is not False
 
 
-def is_from_allowed(key: Powers, consumer: Powers, demand: Demand) -> bool:
-    """Whether the address may use this key of this consumer; one that is not known may not where any are named."""
-    own, above = key.networks, consumer.networks
-    if own is None and above is None:
-        return True
-    address = demand.find_address()
-    return address is not None and (own is None or own.hold(address)) and (above is None or above.hold(address))
-
-
-def is_granted(key: Powers, consumer: Powers, scopes: Collection[str]) -> bool:
+def is_granted(key: Powers, consumer: Powers, scopes: tuple[str, ...]) -> bool:
     """Whether all of `scopes` are granted: to the consumer, and by the key's own where it has any.
 
     So what a consumer loses its keys lose, by one change. A consumer of which no scopes are said has none by itself:
     what it inherits is put in its place when its record is read (`inheriting`).
     """
-    above = consumer.scopes
-    return above is not None and above.cover_all(scopes) and (key.scopes is None or key.scopes.cover_all(scopes))
+    own, above = key.scopes, consumer.scopes
+    return above is not None and above.cover_all(scopes) and (own is None or own.cover_all(scopes))
 
 
 def list_granted(key: Powers, consumer: Powers) -> list[str]:
@@ -142,6 +134,7 @@ def list_granted(key: Powers, consumer: Powers) -> list[str]:
     return sorted(both)
 
 
+@lru_cache(maxsize=POWERS_KEPT)
 def inheriting(powers: Powers | None, scopes: Scopes) -> Powers:
     """A consumer's powers, where these scopes are granted to those of which none are said."""
     if powers is None:

@@ -13,23 +13,19 @@ SCOPE = r"^(?:[A-Za-z0-9._-]+:)*(?:[A-Za-z0-9._-]+|\*)$"
 MAX_SCOPES = 50
 """A key's or a consumer's, or demanded at once."""
 MAX_LENGTH = 100
+ANSWERS_KEPT = 32
 _WHOLE = re.compile(SCOPE[1:-1])
 
 
 class Scopes:
     """Scopes that were granted, ready to be asked about one that is demanded. Immutable."""
 
-    __slots__ = ("_all", "names")
+    __slots__ = ("_all", "_covered", "names")
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
         self._all = "*" in self.names
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Scopes) and self.names == other.names
-
-    def __hash__(self) -> int:
-        return hash(self.names)
+        self._covered: dict[Collection[str], bool] = {}
 
     def covers(self, scope: str) -> bool:
         """Whether all of `scope` is granted; `scope` may end with a `*` of its own."""
@@ -43,8 +39,16 @@ class Scopes:
             end = scope.find(":", end) + 1
         return False
 
-    def cover_all(self, scopes: Collection[str]) -> bool:
-        return all(map(self.covers, scopes))
+    def cover_all(self, scopes: tuple[str, ...]) -> bool:
+        """Whether all of these are granted. There are as many questions as routes: the answers are kept."""
+        if self._all:
+            return True
+        covered = self._covered.get(scopes)
+        if covered is None:
+            if len(self._covered) >= ANSWERS_KEPT:
+                self._covered.clear()
+            covered = self._covered[scopes] = all(map(self.covers, scopes))
+        return covered
 
 
 def find_fault(scopes: Sequence[str]) -> str | None:

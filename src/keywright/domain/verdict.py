@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from keywright.domain.powers import NO_DEMAND, NO_POWERS, Demand, Powers, is_from_allowed, is_granted
+from keywright.domain.powers import NO_DEMAND, NO_POWERS, Demand, Powers, is_granted
 
 
 class Verdict(StrEnum):
@@ -44,6 +44,9 @@ class ConsumerRecord(NamedTuple):
     powers: Powers | None = None
 
 
+_new = tuple.__new__
+
+
 class Result(NamedTuple):
     """A verdict and, when it is VALID, whose key it is; `key` and `consumer` are None for every other verdict."""
 
@@ -66,7 +69,7 @@ NO_BUCKET = Result(Verdict.NO_BUCKET)
 UNAVAILABLE = Result(Verdict.UNAVAILABLE)
 
 
-def decide(key: KeyRecord | None, consumer: ConsumerRecord | None, now: int, demand: Demand = NO_DEMAND) -> Result:
+def decide(key: KeyRecord | None, consumer: ConsumerRecord | None, now: int, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911
     """Judge a key by its records at `now` (milliseconds since the epoch), in the order of the verdicts.
 
     A key whose consumer is gone is UNKNOWN: deleting a consumer is one change that ends all its keys. A key is good
@@ -74,21 +77,26 @@ def decide(key: KeyRecord | None, consumer: ConsumerRecord | None, now: int, dem
     """
     if key is None or consumer is None:
         return UNKNOWN
-    if key.powers is None and consumer.powers is None and not demand.scopes:
-        # Nearly every key: nothing else is asked of it, and nothing else said.
-        expires_at = key.expires_at
-        return EXPIRED if expires_at is not None and now >= expires_at else Result(Verdict.VALID, key, consumer)
-    return _decide_by_powers(key, consumer, now, demand)
-
-
-def _decide_by_powers(key: KeyRecord, consumer: ConsumerRecord, now: int, demand: Demand) -> Result:
-    own, above = key.powers or NO_POWERS, consumer.powers or NO_POWERS
-    if not (own.is_enabled and above.is_enabled):
-        return DISABLED
-    if key.expires_at is not None and now >= key.expires_at:
+    _, _, expires_at, own = key
+    _, _, _, above = consumer
+    scopes, address = demand
+    if own is not None or above is not None or scopes:
+        # In one piece: a call that is saved here is one for each validation.
+        own, above = own or NO_POWERS, above or NO_POWERS
+        if not (own.is_enabled and above.is_enabled):
+            return DISABLED
+        if expires_at is not None and now >= expires_at:
+            return EXPIRED
+        here, there = own.networks, above.networks
+        if here is not None or there is not None:
+            if callable(address):
+                address = address()
+            # One that is not known is in no network.
+            if address is None or not ((here is None or here.hold(address)) and (there is None or there.hold(address))):
+                return IP_NOT_ALLOWED
+        if scopes and not is_granted(own, above, scopes):
+            return INSUFFICIENT_SCOPE
+    elif expires_at is not None and now >= expires_at:
         return EXPIRED
-    if not is_from_allowed(own, above, demand):
-        return IP_NOT_ALLOWED
-    if demand.scopes and not is_granted(own, above, demand.scopes):
-        return INSUFFICIENT_SCOPE
-    return Result(Verdict.VALID, key, consumer)
+    # As Result(...) does it, in half of the time.
+    return _new(Result, (Verdict.VALID, key, consumer))

@@ -26,6 +26,7 @@ from keywright.serve import first_start, key_files, root_keys, snapshots
 __all__ = [
     "StartError",
     "create_root_key",
+    "enable_root_key",
     "export_snapshot",
     "list_root_keys",
     "migrate",
@@ -88,6 +89,12 @@ def revoke_root_key(settings: OriginSettings, key_id: str) -> int:
     """Ends a root key, beside running traffic; how many are left. Raises StartError."""
     _prepare_maintenance(settings)
     return asyncio.run(root_keys.revoke(settings, key_id))
+
+
+def enable_root_key(settings: OriginSettings, key_id: str) -> None:
+    """Switches a root key on again, beside running traffic. Raises StartError."""
+    _prepare_maintenance(settings)
+    asyncio.run(root_keys.enable(settings, key_id))
 
 
 def _prepare_maintenance(settings: OriginSettings) -> None:

@@ -42,6 +42,12 @@ async def revoke(settings: OriginSettings, key_id: str) -> int:
         return await rules.revoke(work, key_id)
 
 
+async def enable(settings: OriginSettings, key_id: str) -> None:
+    """Switches a root key on again, good from everywhere. Raises StartError."""
+    async with _writing(settings, "root-key.enable") as work:
+        await rules.enable(work, key_id)
+
+
 @asynccontextmanager
 async def _writing(settings: OriginSettings, action: str) -> AsyncIterator[UnitOfWork]:
     async with first_start.reading(settings) as database:

@@ -76,7 +76,7 @@ def test_the_files_carry_an_identity_of_the_default_size() -> None:
 
 
 async def test_scopes_and_metadata_of_a_key_are_reckoned_too(replica: Replica) -> None:
-    scopes = [f"orders:{n:04}:" + "x" * 60 for n in range(40)]
+    scopes = [f"orders:{n:04}:" + "x" * 88 for n in range(45)]
     of_key = json.dumps({"device": "é" * 400}, ensure_ascii=False)
     metadata = metadata_of("é")
     owner = replace(consumer(1, 1, NAME, metadata), powers=encode_powers(scopes=scopes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
@@ -134,6 +134,7 @@ def find_as_format_2_does(replica: Replica, digest: bytes) -> bool:
         st.tuples(st.sampled_from(["key", "consumer"]), st.sampled_from(["plain", "powers", "delete"])), max_size=8
     )
 )
+@settings(deadline=None)
 def test_a_reader_of_format_2_finds_a_key_only_where_nothing_of_it_has_powers(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str]]
 ) -> None:

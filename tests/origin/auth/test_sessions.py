@@ -182,6 +182,25 @@ async def test_a_session_ends_when_its_key_expires(shared: Service) -> None:
         await visitor.open(BUCKET, 303)
 
 
+async def test_a_session_ends_for_good_when_its_key_is_switched_off(shared: Service) -> None:
+    keys = f"{shared.account_url}/management-keys"
+    made = await shared.call("POST", keys, json={"permissions": {"account": "read"}})
+    async with visiting(shared, made["key"]) as visitor:
+        await visitor.open(BUCKET)
+        for enabled in (False, True):
+            await shared.call("PATCH", f"{keys}/{made['id']}", json={"enabled": enabled})
+            await visitor.open(BUCKET, 303)
+
+
+async def test_a_session_is_good_only_where_its_key_is(shared: Service) -> None:
+    keys = f"{shared.account_url}/management-keys"
+    made = await shared.call("POST", keys, json={"permissions": {"account": "read"}})
+    async with visiting(shared, made["key"]) as visitor:
+        await visitor.open(BUCKET)
+        await shared.call("PATCH", f"{keys}/{made['id']}", json={"allowedIps": ["192.0.2.1"]})
+        await visitor.open(BUCKET, 303)
+
+
 async def test_signing_out_ends_the_session_everywhere(shared: Service) -> None:
     async with visiting(shared) as visitor, visiting(shared, None) as copy:
         copy.client.cookies.set(COOKIE, visitor.client.cookies[COOKIE], domain="keywright.test")

@@ -219,14 +219,21 @@ async def test_an_idle_stream_has_a_heartbeat(embedded: Service, monkeypatch: py
     assert times == sorted(times)
 
 
-async def test_a_stream_ends_when_its_token_is_revoked(embedded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", [None, {"enabled": False}, {"allowedIps": ["192.0.2.1"]}], ids=str)
+async def test_a_stream_ends_when_its_token_is_revoked_or_switched_off_or_not_good_there(
+    embedded: Service, monkeypatch: pytest.MonkeyPatch, change: dict[str, object] | None
+) -> None:
     monkeypatch.setattr(answers, "TOKEN_CHECK_SECONDS", 0.05)
     body = {"permissions": {"account": "none", "buckets": {"*": "validate"}, "feed": True}}
     made = await embedded.call("POST", "/v1/accounts/my-account/management-keys", json=body)
     at = await cursor_of(embedded)
     async with opened(embedded, "/v1/feed/changes", f"after={at}", token=made["key"]) as stream:
         assert await stream.next() is not None
-        await embedded.call("DELETE", f"/v1/accounts/my-account/management-keys/{made['id']}", expect=204)
+        url = f"/v1/accounts/my-account/management-keys/{made['id']}"
+        if change is None:
+            await embedded.call("DELETE", url, expect=204)
+        else:
+            await embedded.call("PATCH", url, json=change)
         while await stream.next() is not None:
             pass
 

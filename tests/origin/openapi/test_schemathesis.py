@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,13 @@ from support.process import ServeProcess
 
 pytestmark = pytest.mark.long(70)
 
-schemathesis.openapi.format(
-    NETWORK_FORMAT, st.sampled_from(["192.0.2.1", "198.51.100.0/24", "2001:db8::/32", "::1", "0.0.0.0/0"])
+NETWORKS = st.one_of(
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).filter(lambda address: getattr(address, "ipv4_mapped", None) is None).map(str),
+    st.integers(0, 2**24 - 1).map(lambda number: f"{ip_address(number << 8)}/24"),
+    st.sampled_from(["0.0.0.0/0", "::/0", "2001:db8::/32"]),
 )
+schemathesis.openapi.format(NETWORK_FORMAT, NETWORKS)
 
 ROOT_KEY = "root-key-of-the-tested-deployment"
 MAX_EXAMPLES = 8

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keywright.cli.columns import Column, text_of, time_of
+from keywright.cli.columns import Column, list_of, state_of, text_of, time_of
 from keywright.cli.failures import start_errors_as_failures
 from keywright.cli.printing import Answer, note, show_done, show_list, show_one
 from keywright.cli.prompts import confirm
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Root keys: create, list and revoke them on the machine of the database.",
+    help="Root keys: create, list, enable and revoke them on the machine of the database.",
     epilog=example("keywright root-key create", "keywright root-key revoke key_..."),
 )
 
@@ -25,6 +25,8 @@ _COLUMNS = (
     Column("ID", text_of("id"), is_whole=True),
     Column("KEY", text_of("key"), is_whole=True),
     Column("DESCRIPTION", text_of("description")),
+    Column("STATE", state_of),
+    Column("ALLOWED IPS", list_of("allowedIps")),
     Column("CREATED", time_of("createdOn")),
 )
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -91,6 +93,20 @@ def revoke(key_id: KeyId, *, is_sure: Yes = False, data_dir: DataDir = None, dat
         note("That was the last one. Create another: keywright root-key create")
 
 
+@app.command("enable", epilog=example("keywright root-key enable key_... --data-dir /var/lib/keywright"))
+def enable(key_id: KeyId, *, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Switch a root key on again, and have it be good from everywhere.
+
+    The way back for who switched off, or tied to an address, all that they had.
+    """
+    from keywright.runtime.settings import OriginSettings
+    from keywright.serve import commands  # Loads both planes.
+
+    with start_errors_as_failures():
+        commands.enable_root_key(OriginSettings.load(data_dir=data_dir, database_url=database_url), key_id)
+    show_done(Answer("", {}), f"The root key {key_id} is good, from everywhere.", as_json=False)
+
+
 def _shown(made: "ManagementKey", secret: "Secret | None" = None) -> dict[str, Any]:
     from keywright.domain import keyformat
     from keywright.domain.models import to_iso
@@ -100,5 +116,7 @@ def _shown(made: "ManagementKey", secret: "Secret | None" = None) -> dict[str, A
         "id": key.id,
         "key": secret.reveal() if secret else keyformat.mask(key.hint),
         "description": key.description,
+        "enabled": key.enabled,
+        "allowedIps": None if key.allowed_ips is None else list(key.allowed_ips),
         "createdOn": to_iso(key.created_at),
     }

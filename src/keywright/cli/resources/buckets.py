@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.columns import Column, Row, pairs_of, plain, text_of, time_of
+from keywright.cli.columns import Column, Row, list_of, pairs_of, plain, text_of, time_of
 from keywright.cli.parsing import fields_given, parse_self_serve, parse_tags, update_body
 from keywright.cli.printing import note, show_done, show_list, show_one
 from keywright.cli.prompts import confirm
@@ -37,6 +37,15 @@ _Stale = Annotated[
 ]
 
 
+_DefaultScopes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--default-scope",
+        help="What keys of consumers without scopes are good for, '*' is all; repeatable.",
+    ),
+]
+
+
 def _retrievable(row: Row) -> str:
     return {True: "yes", False: "no"}.get(row.get("isRetrievable", ""), "")
 
@@ -63,6 +72,7 @@ COLUMNS = (
     Column("MAX STALENESS", _staleness, in_list=False),
     Column("WHEN STALE", text_of("whenStale"), in_list=False),
     Column("PREFIX", text_of("keyPrefix"), in_list=False),
+    Column("DEFAULT SCOPES", list_of("defaultScopes"), in_list=False),
     Column("SELF-SERVE", _self_serve, in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
@@ -100,6 +110,7 @@ def create_bucket(
     ] = False,
     max_staleness: _MaxStaleness = None,
     when_stale: _Stale = None,
+    scope: _DefaultScopes = None,
     as_json: shared_options.Json = False,
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
@@ -116,6 +127,7 @@ def create_bucket(
         isRetrievable=False if not_retrievable else None,
         maxStalenessSeconds=max_staleness or None,
         whenStale=when_stale,
+        defaultScopes=scope or None,
     )
     with connect(url, account) as api:
         answer = api.post(_BUCKETS, body=body)
@@ -156,12 +168,18 @@ def update_bucket(
     ] = None,
     max_staleness: _MaxStaleness = None,
     when_stale: _Stale = None,
+    scope: _DefaultScopes = None,
+    no_scopes: Annotated[bool, typer.Option("--no-default-scopes", help="Grant nothing by default.")] = False,
     as_json: shared_options.Json = False,
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """Change a bucket: description, tags, what stale edges do, what end users may do."""
+    """Change a bucket: description, tags, what stale edges do, what end users may do, default scopes."""
+    if scope and no_scopes:
+        raise typer.BadParameter("not together with --default-scope", param_hint="--no-default-scopes")
     body: dict[str, Any] = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
+    if scope or no_scopes:
+        body["defaultScopes"] = scope or []
     others = (description, tag, no_tags or None, max_staleness, when_stale)
     if not body or any(other is not None for other in others):
         body |= update_body(description, tag, no_tags=no_tags, maxStalenessSeconds=max_staleness, whenStale=when_stale)

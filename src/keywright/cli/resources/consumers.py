@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.columns import Column, json_of, pairs_of, plain, text_of, time_of
-from keywright.cli.parsing import fields_given, parse_metadata, parse_tags, update_body
+from keywright.cli.columns import Column, json_of, list_of, pairs_of, plain, state_of, text_of, time_of
+from keywright.cli.parsing import fields_given, parse_metadata, parse_tags, powers_given, update_body
 from keywright.cli.printing import Answer, show_done, show_list, show_one, show_rows
 from keywright.cli.prompts import confirm
 from keywright.cli.resources import keys, managers
@@ -24,6 +24,9 @@ COLUMNS = (
     Column("DESCRIPTION", text_of("description")),
     Column("METADATA", json_of("metadata"), in_list=False),
     Column("TAGS", pairs_of("tags")),
+    Column("STATE", state_of),
+    Column("SCOPES", list_of("scopes"), in_list=False),
+    Column("ALLOWED IPS", list_of("allowedIps"), in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
 )
@@ -80,6 +83,10 @@ def create_consumer(
         list[str] | None,
         typer.Option("--manager", metavar="EMAIL", help="User to invite to manage its keys; may be repeated."),
     ] = None,
+    disable: shared_options.Disabled = False,
+    scope: shared_options.Scopes = None,
+    no_scopes: shared_options.NoScopes = False,
+    allowed_ip: shared_options.AllowedIps = None,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -96,6 +103,7 @@ def create_consumer(
         tags=parse_tags(tag) or None,
         managers=manager or None,
     )
+    body |= powers_given(scopes=scope, no_scopes=no_scopes, allowed_ips=allowed_ip, enabled=False if disable else None)
     params: dict[str, str | int] = {"with-api-key": "true"} if with_key else {}
     with connect(url, account) as api:
         answer = api.post("key-buckets", bucket, "consumers", body=body, params=params)
@@ -127,16 +135,32 @@ def update_consumer(
     metadata: _Metadata = None,
     tag: shared_options.NewTags = None,
     no_tags: shared_options.NoTags = False,
+    enable: shared_options.Enabled = None,
+    scope: shared_options.NewScopes = None,
+    no_scopes: shared_options.NoScopes = False,
+    inherit_scopes: shared_options.InheritScopes = False,
+    allowed_ip: shared_options.AllowedIps = None,
+    any_ip: shared_options.AnyIp = False,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """Change the description, the metadata or the tags of a consumer.
+    """Change a consumer: description, metadata, tags, what its keys may do.
 
-    New metadata replaces the old, from the next request on.
+    New metadata replaces the old, from the next request on; --disable switches
+    it off with all its keys.
     """
-    body = update_body(description, tag, no_tags=no_tags, metadata=metadata)
+    body = powers_given(
+        scopes=scope,
+        no_scopes=no_scopes,
+        inherit_scopes=inherit_scopes,
+        allowed_ips=allowed_ip,
+        any_ip=any_ip,
+        enabled=enable,
+    )
+    if not body or any((description is not None, metadata, tag, no_tags)):
+        body |= update_body(description, tag, no_tags=no_tags, metadata=metadata)
     with connect(url, account) as api:
         answer = api.patch("key-buckets", bucket, "consumers", name, body=body)
     _show_consumer(answer, as_json=as_json)

@@ -6,8 +6,16 @@ from typing import Annotated
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.columns import Column, plain, text_of, time_of
-from keywright.cli.parsing import fields_given, is_past, parse_expiry, require_change
+from keywright.cli.columns import Column, json_of, list_of, pairs_of, plain, state_of, text_of, time_of
+from keywright.cli.parsing import (
+    fields_given,
+    is_past,
+    parse_expiry,
+    parse_metadata,
+    parse_tags,
+    powers_given,
+    update_body,
+)
 from keywright.cli.printing import note, show_done, show_list, show_one
 from keywright.cli.prompts import confirm, read_secret
 from keywright.cli.shared_options import DEFAULT_URL, ListRange, connect, example
@@ -22,6 +30,11 @@ COLUMNS = (
     Column("ID", text_of("id"), is_whole=True),
     Column("KEY", text_of("key"), is_whole=True),
     Column("DESCRIPTION", text_of("description")),
+    Column("STATE", state_of),
+    Column("SCOPES", list_of("scopes"), in_list=False),
+    Column("ALLOWED IPS", list_of("allowedIps"), in_list=False),
+    Column("METADATA", json_of("metadata"), in_list=False),
+    Column("TAGS", pairs_of("tags"), in_list=False),
     Column("EXPIRES", time_of("expiresOn", missing="never")),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
@@ -41,6 +54,9 @@ _Format = Annotated[
     typer.Option(
         "--key-format", help="How to show keys: none, masked (the last characters) or visible (the same as --show)."
     ),
+]
+_Metadata = Annotated[
+    str | None, typer.Option("--metadata", metavar="JSON", help="JSON object of the key; a consumer has its own.")
 ]
 _Expiry = Annotated[
     str | None,
@@ -67,6 +83,9 @@ def list_keys(
     limit: shared_options.Limit = None,
     offset: shared_options.Offset = 0,
     everything: shared_options.All = False,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="Only those with this tag; may be repeated.")
+    ] = None,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -74,11 +93,12 @@ def list_keys(
 ) -> None:
     """List the keys of a consumer, newest first."""
     params = format_to_ask(show=show, key_format=key_format)
+    params |= {f"key-tag.{name}": value for name, value in parse_tags(tag).items()}
     with connect(url, account) as api:
         answer = api.get_list(
             *key_path(bucket, consumer, "keys"), within=ListRange(limit, offset, everything), params=params
         )
-    empty = f"{consumer} has no keys yet. Create one: keywright keys create {consumer}"
+    empty = "No keys match." if tag else f"{consumer} has no keys yet. Create one: keywright keys create {consumer}"
     show_list(answer, COLUMNS, as_json=as_json, empty=empty)
 
 
@@ -98,6 +118,12 @@ def create_key(
         str | None,
         typer.Option("--key", metavar="-", help="Use an existing secret: '-' reads it from standard input."),
     ] = None,
+    disable: shared_options.Disabled = False,
+    scope: shared_options.Scopes = None,
+    no_scopes: shared_options.NoScopes = False,
+    allowed_ip: shared_options.AllowedIps = None,
+    metadata: _Metadata = None,
+    tag: shared_options.Tags = None,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -112,7 +138,10 @@ def create_key(
         description=description,
         expiresOn=None if expires_on is None else parse_expiry(expires_on),
         key=None if key is None else read_secret("Key"),
+        metadata=None if metadata is None else parse_metadata(metadata),
+        tags=parse_tags(tag) or None,
     )
+    body |= powers_given(scopes=scope, no_scopes=no_scopes, allowed_ips=allowed_ip, enabled=False if disable else None)
     with connect(url, account) as api:
         answer = api.post(*key_path(bucket, consumer, "keys"), body=body)
     show_one(answer, COLUMNS, as_json=as_json)
@@ -146,21 +175,36 @@ def update_key(
     *,
     description: shared_options.NewDescription = None,
     expires_on: _Expiry = None,
+    enable: shared_options.Enabled = None,
+    scope: shared_options.NewScopes = None,
+    no_scopes: shared_options.NoScopes = False,
+    inherit_scopes: shared_options.InheritScopes = False,
+    allowed_ip: shared_options.AllowedIps = None,
+    any_ip: shared_options.AnyIp = False,
+    metadata: _Metadata = None,
+    tag: shared_options.NewTags = None,
+    no_tags: shared_options.NoTags = False,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """Change the description or the expiry of a key.
+    """Change a key: its description, its end, what it may do.
 
-    A time in the past ends it at once.
+    A time in the past ends it at once; --disable switches it off at once.
     """
-    body = fields_given(description=description)
-    if description == "":
-        body["description"] = None
+    body = powers_given(
+        scopes=scope,
+        no_scopes=no_scopes,
+        inherit_scopes=inherit_scopes,
+        allowed_ips=allowed_ip,
+        any_ip=any_ip,
+        enabled=enable,
+    )
+    if not (body or expires_on) or any((description is not None, metadata, tag, no_tags)):
+        body |= update_body(description, tag, no_tags=no_tags, metadata=metadata)
     if expires_on is not None:
         body["expiresOn"] = parse_expiry(expires_on)
-    require_change(body)
     with connect(url, account) as api:
         answer = api.patch(*key_path(bucket, consumer, "keys", key_id), body=body)
     show_one(answer, COLUMNS, as_json=as_json)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from keywright.edge.validator import Validator
 
 PREFIX = "/v1/forward-auth/"
+_new = tuple.__new__
 _EMPTY_BODY = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
 
 
@@ -115,7 +116,9 @@ class ForwardAuth:
         bucket, (scopes, _) = question
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
         # Without a secret there is still the bucket to look for, which a text that is too short does.
-        result = self._validator.validate((secret or b"").decode("latin-1"), bucket, Demand(scopes, find_address))
+        result = self._validator.validate(
+            (secret or b"").decode("latin-1"), bucket, _new(Demand, (scopes, find_address))
+        )
         key, consumer = result.key, result.consumer
         if key is not None and consumer is not None:
             self.valid_count += 1
@@ -128,8 +131,8 @@ class ForwardAuth:
                 (token, self._signer.sign(bucket, key, consumer) if self._signer else b""),
             ]
             if self._key_scopes:
-                scopes = list_granted(key.powers or NO_POWERS, consumer.powers or NO_POWERS)
-                identity.append((self._key_scopes, " ".join(scopes).encode()))
+                granted = list_granted(key.powers or NO_POWERS, consumer.powers or NO_POWERS)
+                identity.append((self._key_scopes, " ".join(granted).encode()))
             if self._key_metadata:
                 identity.append((self._key_metadata, _percent_encode((key.powers or NO_POWERS).metadata or b"{}")))
             return identity

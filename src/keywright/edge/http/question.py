@@ -18,6 +18,9 @@ from keywright.domain.scopes import find_fault
 QUESTIONS_KEPT = 1000
 
 
+_new = tuple.__new__
+
+
 class Question(NamedTuple):
     """Of which bucket the key must be, and what else is asked of it."""
 
@@ -27,7 +30,8 @@ class Question(NamedTuple):
 
 def parse_question(text: str) -> Question:
     """What the segment asks. Raises BadRequest for a parameter that is unknown, twice there, or not well formed."""
-    return _parse(text) if ";" in text else Question(text)
+    # As Question(text) does it, in half of the time: this is on the way of each request.
+    return _parse(text) if ";" in text else _new(Question, (text, NO_DEMAND))
 
 
 # Each route of a gateway has a text of its own: there are few. What is wrong is not kept.

@@ -6,6 +6,7 @@ that a body of /v1 holds is passed over, as it always was; a body of /v2 holds n
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ from keywright.domain.networks import parse_address
 from keywright.domain.powers import NO_DEMAND, Demand
 from keywright.domain.problems import BadRequest, Problem
 from keywright.domain.scopes import find_fault
+
+QUESTIONS_KEPT = 1000
 
 
 class _V1(msgspec.Struct):
@@ -60,15 +63,22 @@ def parse_v2(data: bytes) -> tuple[str, Demand]:
         raise _bad_body(error) from None
     if not question.scopes and question.ip is None:
         return question.key, NO_DEMAND
-    fault = find_fault(question.scopes)
-    if fault is not None:
-        raise _refuse("The question can't be answered.", ("body.scopes", fault))
+    scopes = _checked(tuple(question.scopes))
     address = None if question.ip is None else parse_address(question.ip)
     if question.ip is not None and address is None:
         raise _refuse(
             "The question can't be answered.", ("body.ip", "must be one IPv4 or IPv6 address, without a port")
         )
-    return question.key, Demand(tuple(question.scopes), address)
+    return question.key, Demand(scopes, address)
+
+
+# An application asks for few different ones, again and again. What is wrong is not kept.
+@lru_cache(maxsize=QUESTIONS_KEPT)
+def _checked(scopes: tuple[str, ...]) -> tuple[str, ...]:
+    fault = find_fault(scopes)
+    if fault is not None:
+        raise _refuse("The question can't be answered.", ("body.scopes", fault))
+    return scopes
 
 
 def _bad_body(error: Exception) -> Problem:

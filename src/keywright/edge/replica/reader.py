@@ -112,9 +112,10 @@ class ReplicaReader:
         if found is not None:
             return found
         value = tx.get(name)
+        record = view.buckets[bucket]
         found = (
             self._find_with_powers(tx, record, name, value)
-            if record is not None and record.has_powers
+            if record.has_powers
             else self._find_plain(tx, prefix, name, value)
         )
         if found is None:
@@ -295,8 +296,8 @@ class ReplicaReader:
             if not record.features <= FEATURES:
                 raise UnknownPower(f"a bucket with powers that this version can't judge: {name}")
             view.buckets[name] = record
-            # The short way is for buckets that nothing else has to be asked of.
-            if record.refuse_after is None and not record.has_powers:
+            # The short way is for buckets whose owner leaves it open how old an answer may be.
+            if record.refuse_after is None:
                 view.prefixes[name] = record.prefix
         return record
 

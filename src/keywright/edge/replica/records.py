@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -71,6 +72,9 @@ class BucketRecord:
         return pack_bucket_number(self.number)
 
 
+DEFAULTS_KEPT = 1_000
+
+
 def unpack_number(value: bytes) -> int:
     return int.from_bytes(value, "big")
 
@@ -108,7 +112,13 @@ def encode_bucket3(put: BucketPut) -> bytes:
 def with_bucket3(record: BucketRecord, value: bytes) -> BucketRecord:
     """The bucket with what stands apart from it, for readers of format 2: what its keys may have, and inherit."""
     scopes, features = json.loads(value)
-    return replace(record, default_scopes=Scopes(scopes) if scopes else None, features=frozenset(features))
+    return replace(record, default_scopes=_scopes_of(*scopes) if scopes else None, features=frozenset(features))
+
+
+@lru_cache(maxsize=DEFAULTS_KEPT)
+def _scopes_of(*names: str) -> Scopes:
+    """The same object for the same scopes: what is kept by it stays valid when the bucket is read anew."""
+    return Scopes(names)
 
 
 def decode_default_scopes(value: bytes) -> frozenset[str]:

@@ -78,6 +78,11 @@ async def delete(tx: Transaction, session: Session) -> None:
     await tx.execute(sa.delete(sessions).where(sessions.c.number == session.number))
 
 
+async def delete_of_key(tx: Transaction, key_number: int) -> None:
+    """Those that stand on this management key."""
+    await tx.execute(sa.delete(sessions).where(sessions.c.key_number == key_number))
+
+
 async def delete_ended(tx: Transaction, *, now: datetime, unseen_since: datetime) -> None:
     """Those whose time is over, or that nobody has used since then."""
     over = sa.or_(sessions.c.ends_at <= now, sessions.c.seen_at <= unseen_since)

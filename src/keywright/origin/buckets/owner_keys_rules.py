@@ -65,7 +65,7 @@ async def list_of(work: UnitOfWork, account_name: str, bucket_name: str, page: P
 
 async def get(work: UnitOfWork, account_name: str, bucket_name: str, key_id: str) -> Key:
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.READ, is_own=True)
-    _, key, _ = await _get(work, bucket, key_id)
+    _, key = await _get(work, bucket, key_id)
     return key
 
 
@@ -80,14 +80,14 @@ async def update(
 ) -> Key:
     """Switches an owner key off or on, or says from where it may be used."""
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE, is_own=True)
-    consumer, key, grantee = await _get(work, bucket, key_id)
+    consumer, key = await _get(work, bucket, key_id)
     work.audit_draft.concerns("owner-key", key.id, bucket=bucket.name)
-    return await management.change(work, consumer, key, grantee, enabled=enabled, allowed_ips=allowed_ips)
+    return await management.change(work, consumer, key, enabled=enabled, allowed_ips=allowed_ips)
 
 
 async def delete(work: UnitOfWork, account_name: str, bucket_name: str, key_id: str) -> None:
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE, is_own=True)
-    consumer, key, _ = await _get(work, bucket, key_id)
+    consumer, key = await _get(work, bucket, key_id)
     work.audit_draft.concerns("owner-key", key.id, bucket=bucket.name)
     await consumer_rows.delete(work.tx, consumer)
 
@@ -98,8 +98,8 @@ async def delete_all(work: UnitOfWork, bucket: Bucket) -> None:
         await consumer_rows.delete(work.tx, consumer)
 
 
-async def _get(work: UnitOfWork, bucket: Bucket, key_id: str) -> tuple[Consumer, Key, Grantee]:
-    for consumer, key, grantee in await management.list_tagged(work, "bucket", bucket.id):
+async def _get(work: UnitOfWork, bucket: Bucket, key_id: str) -> tuple[Consumer, Key]:
+    for consumer, key, _ in await management.list_tagged(work, "bucket", bucket.id):
         if key.id == key_id:
-            return consumer, key, grantee
+            return consumer, key
     raise NotFound("The bucket has no such owner key.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
@@ -24,8 +25,8 @@ _OF_CONSUMERS = (
     # As text, which is what `to_json` has written.
     sa.type_coerce(consumers.c.metadata, sa.Text),
     consumers.c.enabled,
-    consumers.c.scopes,
-    consumers.c.allowed_ips,
+    sa.type_coerce(consumers.c.scopes, sa.Text),
+    sa.type_coerce(consumers.c.allowed_ips, sa.Text),
 )
 
 
@@ -76,8 +77,8 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
         keys.c.id,
         sa.cast(keys.c.expires_at, sa.BigInteger),
         keys.c.enabled,
-        keys.c.scopes,
-        keys.c.allowed_ips,
+        sa.type_coerce(keys.c.scopes, sa.Text),
+        sa.type_coerce(keys.c.allowed_ips, sa.Text),
         sa.type_coerce(keys.c.metadata, sa.Text),
     )
     position = (0, b"")
@@ -92,13 +93,9 @@ def _key_put(
     consumer: int,
     key_id: str,
     expires_at: int | None,
-    enabled: bool,
-    scopes: Sequence[str] | None,
-    allowed_ips: Sequence[str] | None,
-    metadata: str | None,
+    *said: Any,
 ) -> KeyPut:
-    powers = encode_powers(enabled=enabled, scopes=scopes, allowed_ips=allowed_ips, metadata=metadata)
-    return KeyPut(digest, bucket, consumer, key_id, expires_at, powers)
+    return KeyPut(digest, bucket, consumer, key_id, expires_at, _powers(*said))
 
 
 def _consumer_put(
@@ -107,12 +104,21 @@ def _consumer_put(
     bucket: int,
     name: str,
     metadata: str,
-    enabled: bool,
-    scopes: Sequence[str] | None,
-    allowed_ips: Sequence[str] | None,
+    *said: Any,
 ) -> ConsumerPut:
-    powers = encode_powers(enabled=enabled, scopes=scopes, allowed_ips=allowed_ips)
-    return ConsumerPut(number, consumer_id, bucket, name, metadata, powers)
+    return ConsumerPut(number, consumer_id, bucket, name, metadata, _powers(*said))
+
+
+def _powers(enabled: bool, scopes: str | None, allowed_ips: str | None, metadata: str | None = None) -> str | None:
+    """Powers of columns as they are stored: nearly every row has none."""
+    if enabled and scopes is None and allowed_ips is None and metadata is None:
+        return None
+    return encode_powers(
+        enabled=enabled,
+        scopes=None if scopes is None else json.loads(scopes),
+        allowed_ips=None if allowed_ips is None else json.loads(allowed_ips),
+        metadata=metadata,
+    )
 
 
 def _page(selected: sa.Select[Any], after: sa.ColumnElement[bool], *order: sa.Column[Any]) -> sa.Select[Any]:

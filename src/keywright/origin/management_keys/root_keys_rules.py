@@ -37,17 +37,17 @@ async def list_of(work: UnitOfWork) -> list[ManagementKey]:
 
 
 async def revoke(work: UnitOfWork, key_id: str) -> int:
-    """Ends a root key, were it the last one, since here another one can be made; how many are left."""
+    """Ends a root key, were it the last one, since here another one can be made; how many are left that are on."""
     found = await list_of(work)
     consumer, _ = await _get(work, found, key_id)
     await consumer_rows.delete(work.tx, consumer)
-    return len(found) - 1
+    return sum(root.key.enabled for root in found if root.key.id != key_id)
 
 
 async def enable(work: UnitOfWork, key_id: str) -> None:
     """Switches a root key on again, and has it be good from everywhere."""
     consumer, root = await _get(work, await list_of(work), key_id)
-    await rules.change(work, consumer, root.key, root.grantee, enabled=True, allowed_ips=None)
+    await rules.change(work, consumer, root.key, enabled=True, allowed_ips=None)
 
 
 async def _get(work: UnitOfWork, found: Sequence[ManagementKey], key_id: str) -> tuple[Consumer, ManagementKey]:

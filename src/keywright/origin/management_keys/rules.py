@@ -28,6 +28,7 @@ from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee, Permiss
 from keywright.domain.problems import Conflict, Forbidden, NotFound
 from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.accounts.access import get_account
+from keywright.origin.auth import session_store as session_rows
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.consumers import store as consumer_rows
 from keywright.origin.keys import powers
@@ -111,7 +112,7 @@ async def update(
     work.audit_draft.concerns("management-key", key.id, account=account.name)
     if grantee.is_root and enabled is False:
         await _require_another_root(work, key)
-    changed = await change(work, consumer, key, grantee, enabled=enabled, allowed_ips=allowed_ips)
+    changed = await change(work, consumer, key, enabled=enabled, allowed_ips=allowed_ips)
     return ManagementKey(changed, grantee)
 
 
@@ -119,12 +120,11 @@ async def change(
     work: UnitOfWork,
     consumer: Consumer,
     key: Key,
-    grantee: Grantee,
     *,
     enabled: bool | Unset,
     allowed_ips: Sequence[str] | Unset | None,
 ) -> Key:
-    """The change itself. Raises Forbidden for who would hand on more than they hold."""
+    """The change itself, without rights asked."""
     changed = replace(
         key,
         enabled=updated(enabled, key.enabled),
@@ -132,10 +132,9 @@ async def change(
         allowed_ips=updated(allowed_ips, key.allowed_ips),
         updated_at=work.now,
     )
-    is_more = (changed.enabled and not key.enabled) or changed.allowed_ips != key.allowed_ips
-    actor = work.actor.grantee
-    if is_more and not (actor.is_root or actor.permissions.includes(grantee.permissions)):
-        raise Forbidden("It has more permissions than the key that would let it be used, or from elsewhere.")
+    if not changed.enabled:
+        # As when it is deleted: switched on again, it brings nobody back who was signed in.
+        await session_rows.delete_of_key(work.tx, key.number)
     powers.tell_of_change(work, key, changed)
     work.tx.concerns(consumer_rows.put(consumer))
     return await key_rows.update(work.tx, key, changed)

@@ -89,6 +89,8 @@ class AuditDraft:
 
     def tells(self, id: str, **metadata: Any) -> None:
         """Adds to what is told of a resource, once it is known what becomes of it."""
-        for resource in self.resources:
+        # The last of it, and from the end: in bulk it is called for each key as soon as that is noted.
+        for resource in reversed(self.resources):
             if resource["id"] == id:
                 resource["metadata"] = {**(resource["metadata"] or {}), **metadata}
+                return

@@ -104,7 +104,7 @@ MAX_METADATA_BYTES = Setting(
     kind=whole(2, 65536),
     default=1024,
     shown_default="`1024`",
-    help="largest metadata of a consumer, as encoded JSON",
+    help="largest metadata of a consumer, and of a key, as encoded JSON",
     old_names=(OldName("KEYWRIGHT_METADATA_BYTES"),),
     parts=_SERVE,
 )
@@ -122,7 +122,7 @@ MAX_TAGS = Setting(
     kind=whole(0, 100),
     default=5,
     shown_default="`5`",
-    help="most tags of a consumer or a bucket",
+    help="most tags of a consumer, a key or a bucket",
     old_names=(OldName("KEYWRIGHT_TAGS"),),
     parts=_SERVE,
 )
