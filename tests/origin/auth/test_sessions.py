@@ -189,7 +189,7 @@ async def test_a_session_ends_for_good_when_its_key_is_switched_off(shared: Serv
         await visitor.open(BUCKET)
         for enabled in (False, True):
             await shared.call("PATCH", f"{keys}/{made['id']}", json={"enabled": enabled})
-            await visitor.open(BUCKET, 303)
+        await visitor.open(BUCKET, 303)
 
 
 async def test_a_session_is_good_only_where_its_key_is(shared: Service) -> None:

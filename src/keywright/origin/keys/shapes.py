@@ -156,8 +156,8 @@ class RollKey(Body):
 
 def show(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> KeyShape:
     """The shape of a key; a key whose secret is at hand in `secrets` is shown whole."""
-    own = {"metadata": dict(key.metadata), "tags": dict(key.tags)}
-    return KeyShape.model_construct(**_shown(key, format, secrets), **own)
+    shown = {**_shown(key, format, secrets), "metadata": dict(key.metadata), "tags": dict(key.tags)}
+    return KeyShape.model_construct(**shown)
 
 
 def show_managed(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> ManagedKeyShape:
