@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,12 +135,16 @@ async def test_a_haproxy_that_asks_for_no_blocks_gets_no_lease_while_much_is_tak
 
 
 async def test_the_next_edge_blocks_what_ended_meanwhile_and_goes_on(mirror: Mirror, replica: Replica) -> None:
-    replica.load("dep_1", PEPPER_CHECK, at(5), START)
+    powered = replace(bucket(8, "powered"), features=("scopes",), default_scopes=("a", "b"))
+    narrowed = replace(key("secret-8", 8, 8), powers='{"scopes":["a","b"]}')
+    replica.load("dep_1", PEPPER_CHECK, at(5), [*START, powered, consumer(8, 8), narrowed])
     await mirror.until_in_step()
     await mirror.stop()
     replica.observer = None
     replica.apply(batch(5, [KeyDelete(key("secret-1", 1, 1).digest, 1), consumer(7, 1), bucket(4, "new-bucket")]))
     replica.apply(batch(8, [ConsumerDelete(2), BucketDelete(2)]))
+    # What is good for less is no end, and as much to be seen to.
+    replica.apply(batch(10, [replace(narrowed, powers='{"scopes":["a"]}'), replace(powered, default_scopes=("a",))]))
     second = Mirror.__new__(Mirror)
     looks: list[dict[Map, dict[str, str]]] = []
     page = replica.page
@@ -161,8 +166,9 @@ async def test_the_next_edge_blocks_what_ended_meanwhile_and_goes_on(mirror: Mir
     second.maps._mirroring._see_to_what_is_new = see_and_look  # type: ignore[method-assign]
     await second.until_in_step()
     assert {look[Map.STATE]["at"] for look in looks} == {f"dep_1:{at(5)}"}
-    assert {tuple(sorted(look[Map.BLOCKS])) for look in looks} == {("1", "2")}
-    assert {tuple(look[Map.BUCKETS]) for look in looks} == {("my-bucket",)}
+    assert {tuple(sorted(look[Map.BLOCKS])) for look in looks} == {("1", "2", "8")}
+    assert {look[Map.BUCKETS3]["8"] for look in looks} == {"+a+"}
+    assert {tuple(sorted(look[Map.BUCKETS])) for look in looks} == {("my-bucket", "powered")}
     assert int(looks[-1][Map.STATE]["lease"]) == NOW + 6000, "it is believed, but for those"
     del replica.page
     assert without_state(await second.until_in_step()) == expected(replica)
