@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 LOADED = {"serve": "keywright.serve.worker", "edge": "keywright.edge.worker"}
 """What a command's workers load. Each has a fork server of its own: an edge has nothing of the origin in it."""
 _OWN = "KEYWRIGHT_"
-_IGNORED = {"PYTEST_CURRENT_TEST", "KEYWRIGHT_TEST_PROGRESS"}
+_IGNORED = {"PYTEST_CURRENT_TEST", "TERM"}
 
 
 class Forked:
@@ -74,11 +74,13 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                # Ctrl-C is for those who ask.
+                start_new_session=True,
             )
 
-    def start(self, args: Sequence[str], env: Mapping[str, str], output: BinaryIO) -> Forked:
+    def start(self, args: Sequence[str], env: Mapping[str, str], output: BinaryIO, errors: BinaryIO) -> Forked:
         told = {"args": list(args), "env": dict(env), "directory": os.getcwd()}
-        return Forked(self, self.ask(told, output.fileno()), args)
+        return Forked(self, self.ask(told, output.fileno(), errors.fileno()), args)
 
     def ask(self, told: dict[str, Any], *files: int) -> Any:
         attached = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))] if files else []
@@ -128,7 +130,7 @@ def serve(fd: int, module: str) -> dict[str, Any] | None:
                 answer = os.fork()
                 if answer == 0:
                     os.close(ready)
-                    _become(told, files[0])
+                    _become(told, *files)
                     # Only now can its group be signalled.
                     os.close(tell)
                     return told
@@ -140,14 +142,15 @@ def serve(fd: int, module: str) -> dict[str, Any] | None:
             asking.sendall(json.dumps(answer).encode())
 
 
-def _become(told: dict[str, Any], output: int) -> None:
+def _become(told: dict[str, Any], output: int, errors: int) -> None:
     os.setsid()
     os.chdir(told["directory"])
     os.environ.clear()
     os.environ.update(told["env"])
     os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(errors, 2)
     os.close(output)
+    os.close(errors)
     sys.argv = told["args"]
 
 

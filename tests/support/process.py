@@ -9,6 +9,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,9 +30,20 @@ def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProces
     """A `keywright` command that ends by itself, with no variables of ours but these."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
     environment = {**clean, "TERM": "dumb", **variables}
-    return subprocess.run(
-        [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    args = [COMMAND, *arguments]
+    server = fork_server.find("serve", environment)
+    if server is None:
+        return subprocess.run(args, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        forked = server.start(args, environment, output, errors)
+        try:
+            code = forked.wait(60)
+        finally:
+            forked.kill()
+            forked.wait()
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(args, code, output.read().decode(), errors.read().decode())
 
 
 class ServeProcess:
@@ -62,7 +74,7 @@ class ServeProcess:
         self.process: subprocess.Popen[bytes] | Forked
         with self.log.open("wb") as output:
             if server is not None:
-                self.process = server.start(args, env, output)
+                self.process = server.start(args, env, output, output)
             else:
                 # A group of its own, so that all workers can be killed at once.
                 self.process = subprocess.Popen(
