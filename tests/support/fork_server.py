@@ -8,6 +8,7 @@ tests of starts (`ServeProcess(..., from_nothing=True)`), and for all where Pyth
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import functools
 import json
@@ -82,6 +83,10 @@ class ForkServer:
         told = {"args": list(args), "env": dict(env), "directory": os.getcwd()}
         return Forked(self, self.ask(told, output.fileno(), errors.fileno()), args)
 
+    def close(self) -> None:
+        self._ours.close()
+        self.process.wait()
+
     def ask(self, told: dict[str, Any], *files: int) -> Any:
         attached = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))] if files else []
         with self._lock:
@@ -99,7 +104,9 @@ def find(command: str, env: Mapping[str, str]) -> ForkServer | None:
 
 @functools.cache
 def _server(command: str, _pid: int) -> tuple[ForkServer, dict[str, str]]:
-    return ForkServer(command), without_ours(os.environ)
+    server = ForkServer(command)
+    atexit.register(server.close)
+    return server, without_ours(os.environ)
 
 
 def without_ours(env: Mapping[str, str]) -> dict[str, str]:
