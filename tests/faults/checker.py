@@ -14,7 +14,6 @@ from itertools import accumulate
 from faults.history import REFUSED, History, Write, WriteKind
 from keywright.protocol.changes import BucketDelete, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
 
-
 ROUNDING_SECONDS = 0.002
 """How exactly a reader tells of which moment it knows."""
 HEARD_SECONDS = 30.0
