@@ -208,8 +208,8 @@ def who_is_in_step_knows_of_what_was_revoked(history: History, timeline: Timelin
         known_at = answer.known_at - ROUNDING_SECONDS
         place = bisect_left(happened, known_at, key=lambda item: item[0])
         if place and (answer.low or 0) < newest[place - 1]:
-            ago = answer.asked_at - answer.known_at
-            yield f"{answer.reader} said it knew all until {ago:.3f} s ago, and was at {answer.low}, not {newest[place - 1]}"
+            ago, needed = answer.asked_at - answer.known_at, newest[place - 1]
+            yield f"{answer.reader} said it knew all until {ago:.3f} s ago, and was at {answer.low}, not {needed}"
         if answer.verdict == "VALID" and ended.get(answer.digest, known_at) < known_at:
             yield f"{answer.reader} accepted {answer.digest.hex()[:8]} and said it knew all that was before"
 

@@ -34,8 +34,9 @@ class Junk:
         self._streams = (f"{prefix}-changes", f"{prefix}-snapshots")
         self._heartbeats = f"{prefix}.heartbeat"
         self._subjects = (
-            self._heartbeats, f"{prefix}.changes", f"{prefix}.snapshots.page", f"{prefix}.snapshots.end", f"{prefix}.reports",
-        )  # fmt: skip
+            self._heartbeats,
+            *(f"{prefix}.{name}" for name in ("changes", "snapshots.page", "snapshots.end", "reports")),
+        )
         self._heard: list[Msg] = []
         self._consumers: list[tuple[str, str]] = []
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
