@@ -137,7 +137,8 @@ class Schedule:
     def of_outage(cls, seed: int, engine: Engine | None = None) -> Schedule:
         """Origins that are away for 0 to 60 s, edges that are started anew meanwhile, or cut off when they are back."""
         dice = random.Random(f"outage {seed}")
-        engine = engine or dice.choice((Engine.SQLITE, Engine.POSTGRESQL, Engine.ORIGINS))
+        drawn = dice.choice((Engine.SQLITE, Engine.POSTGRESQL, Engine.ORIGINS))
+        engine = engine or drawn
         longest = dice.choice((2.0, 15.0, LONGEST_OUTAGE_SECONDS))
         away = dice.uniform(0.0, longest)
         steps = [Step(0.2, away, Fault.KILL, "origin", dice.randrange(2**32))]
@@ -159,7 +160,8 @@ class Schedule:
     def of_frozen(cls, seed: int, engine: Engine | None = None) -> Schedule:
         """Processes that stop moving, one of several or all, for moments or for longer; and junk at the broker."""
         dice = random.Random(f"frozen {seed}")
-        engine = engine or dice.choice((Engine.SQLITE, Engine.POSTGRESQL, Engine.NATS, Engine.NATS, Engine.NATS))
+        drawn = dice.choice((Engine.SQLITE, Engine.POSTGRESQL, Engine.NATS, Engine.NATS, Engine.NATS))
+        engine = engine or drawn
         targets = frozen_targets_of(engine)
         frozen = dice.choice(sorted(target for target in targets if Fault.FREEZE in targets[target]))
         chosen = {frozen} | ({"broker's subjects"} if engine is Engine.NATS else set())
