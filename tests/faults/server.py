@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from typing import Any
 import httpx2
 
 from faults import clock
+from keywright.edge.replica.heartbeat_lock import HeartbeatLock
+from keywright.edge.replica.replica import FOLLOWING
 from support.postgres import free_port
 from support.process import NO_TLS, ServeProcess
 
@@ -28,6 +31,7 @@ class Server:
         self._variables = dict(variables)
         self._process: ServeProcess | None = None
         self._is_paused = False
+        self._frozen: set[int] = set()
         self.is_shifted = False
 
     @property
@@ -56,6 +60,31 @@ class Server:
         self._is_paused = True
         self._signal(signal.SIGSTOP)
 
+    def freeze(self, *, is_follower: bool, dice: random.Random) -> int | None:
+        """Stop one of its processes, the one that follows the record or another; which one, None if there is none."""
+        follower = HeartbeatLock(self.data_dir / "replica" / FOLLOWING).holder
+        workers = self.workers()
+        others = [pid for pid in workers if pid != follower]
+        chosen = dice.choice(
+            ([follower] if follower in workers else workers) if is_follower else others or workers or [None]
+        )
+        if chosen is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chosen, signal.SIGSTOP)
+                self._frozen.add(chosen)
+        return chosen
+
+    def thaw(self) -> None:
+        for pid in self._frozen & set(self.pids()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._frozen.clear()
+
+    def workers(self) -> list[int]:
+        """The processes that serve; itself where it has no others."""
+        pids = self.pids()
+        return [pid for pid in pids[1:] if _is_worker(pid)] or pids
+
     def resume(self) -> None:
         if self._is_paused:
             self._is_paused = False
@@ -79,6 +108,12 @@ class Server:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.process.pid, number)
+
+
+def _is_worker(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"keywright.edge.replica.integrity" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def children_of(pid: int) -> list[int]:

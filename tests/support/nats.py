@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,14 +72,51 @@ class NatsServer:
         self.kill()
 
 
-def hub(base: Path) -> NatsServer:
-    return NatsServer(base, (DEPLOY / "hub.conf").read_text(), PASSWORDS)
+def hub(base: Path, *regions: str, edges: int = 1) -> NatsServer:
+    """With an account for each region (`eu` if none is named), and for edges `edge`, `edge-2` and so on."""
+    return NatsServer(base, _with_edges(hub_text(*regions), edges), PASSWORDS)
 
 
-def leaf(base: Path, region: str, hub_port: int) -> NatsServer:
+def leaf(base: Path, region: str, hub_port: int, *, edges: int = 1) -> NatsServer:
     """`hub_port` is that of the hub for leaves, or of what stands before it."""
-    url = f"nats-leaf://leaf:{PASSWORDS['LEAF_PASSWORD']}@127.0.0.1:{hub_port}"
-    return NatsServer(base, (DEPLOY / "leaf.conf").read_text(), {**PASSWORDS, "REGION": region, "HUB_URL": url})
+    text = re.sub(r"\beu\b", region, (DEPLOY / "leaf.conf").read_text())
+    url = f"nats-leaf://{leaf_user(region)}:{PASSWORDS['LEAF_PASSWORD']}@127.0.0.1:{hub_port}"
+    return NatsServer(base, _with_edges(text, edges), {**PASSWORDS, "HUB_URL": url})
+
+
+def leaf_user(region: str) -> str:
+    return "leaf" if region == "eu" else f"leaf-{region}"
+
+
+def hub_text(*regions: str) -> str:
+    """What docs/how-to/run-edges-in-many-regions.md has one do for each region besides `eu`."""
+    text = (DEPLOY / "hub.conf").read_text()
+    start = text.index("  LEAF_EU {")
+    account = text[start : text.rindex("}")]
+    for region in regions:
+        if region == "eu":
+            continue
+        name = f"LEAF_{region.upper()}"
+        for line in [line for line in text.splitlines() if "LEAF_EU" in line and "accounts: [KEYWRIGHT]" not in line]:
+            if "{ s" in line:
+                text = text.replace(line, f"{line}\n{line.replace('LEAF_EU', name).replace('.eu.', f'.{region}.')}")
+        more = (
+            account.replace("LEAF_EU", name)
+            .replace(".eu.", f".{region}.")
+            .replace("user: leaf,", f"user: leaf-{region},")
+        )
+        text = text[: text.rindex("}")] + more + "}\n"
+    return text
+
+
+def _with_edges(text: str, count: int) -> str:
+    """An account more for each."""
+    start = text.index("  EDGE_1 {")
+    account = text[start : text.index("  }\n", start) + 4]
+    more = [
+        account.replace("EDGE_1", f"EDGE_{n}").replace("user: edge,", f"user: edge-{n},") for n in range(2, count + 1)
+    ]
+    return text.replace(account, account + "".join(more))
 
 
 def streams_of(connection: Connection) -> Streams:

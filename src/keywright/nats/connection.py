@@ -60,6 +60,16 @@ class Connection:
 
         await self._subscribe(subject, on_message)
 
+    async def try_to_subscribe(self, subject: str, take: Callable[[Message], None]) -> bool:
+        """As `subscribe`, where we may; whether we may. Raises BrokerUnavailable."""
+        try:
+            await self.subscribe(subject, take)
+        except BrokerRefused:
+            # It explains nothing that goes wrong later.
+            self._complaints.clear()
+            return False
+        return True
+
     async def request(self, subject: str, data: bytes) -> bytes:
         """The reply of one of those who reply there. Raises BrokerUnavailable, BrokerRefused."""
         with self.translating():

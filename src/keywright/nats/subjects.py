@@ -52,6 +52,10 @@ class Subjects:
     def heartbeats(self) -> str:
         return f"{self.prefix}.heartbeat"
 
+    def mirror_deliveries(self, domain: str) -> str:
+        """What the subjects begin with on which the mirrors in a domain, and no others, are filled."""
+        return f"{self.prefix}.mirror.{domain}"
+
     @property
     def reports(self) -> str:
         return f"{self.prefix}.reports"

@@ -87,6 +87,8 @@ class ReplicaSource(ABC):
         self._closing: _Opening | None = None
         self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()
         self._reminder = ReminderLog(_log, self._clock.elapsed)
+        self._missing: tuple[str, float] | None = None
+        """A bucket that was asked for and is none, and when."""
         self._problem: str | None = None
         """What is wrong with the replica itself."""
         os.register_at_fork(after_in_child=functools.partial(_forget_opening, weakref.ref(self)))
@@ -112,7 +114,10 @@ class ReplicaSource(ABC):
             opening.wait()
         # Held by the thread beside us when it closes the files, which is when they were found broken, and at the end.
         with opening.reading:
-            return verdict.UNAVAILABLE if opening.validator is None else opening.validator.validate(secret, bucket)
+            result = verdict.UNAVAILABLE if opening.validator is None else opening.validator.validate(secret, bucket)
+        if result is verdict.NO_BUCKET:
+            self._missing = bucket, self._clock.elapsed()
+        return result
 
     def open(self) -> None:
         """Start, and wait until the replica can be used, but not for long: without it the verdict is UNAVAILABLE.

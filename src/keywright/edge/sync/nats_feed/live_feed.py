@@ -50,7 +50,13 @@ class NatsFeed:
         self._first_heartbeat_seconds = first_heartbeat_seconds
         self._pepper_check = digester.pepper_check()
         self._session = NatsSession(
-            options, digester, clock, edge_name, on_heartbeat=self._on_heartbeat, on_lost=self._wake
+            options,
+            digester,
+            clock,
+            edge_name,
+            on_heartbeat=self._on_heartbeat,
+            on_change=self._on_change,
+            on_lost=self._wake,
         )
         self._head = HeadWatch(clock, silence_seconds)
         self._reader = ChangeReader(self._session, self._head, self._wake)
@@ -90,7 +96,7 @@ class NatsFeed:
             is_hub_back = self._reader.is_at_mirror and self._head.is_heard
             if not self._reader.is_open_at(after) or is_hub_back:
                 await self._reader.open(after)
-            while not (batch := await self._reader.take(after, self._record)).changes and not self._is_in_step():
+            while not (batch := self._reader.take(after, self._record)).changes and not self._is_in_step():
                 if self._clock.elapsed() - asked_at > self._head.silence_seconds:
                     # The origin is heard, and is further. What is read here has come to an end unnoticed.
                     raise BrokerUnavailable("the broker does not give the changes that the origin says there are")
@@ -125,7 +131,7 @@ class NatsFeed:
         return Snapshot(record, self._pepper_check, there, pages)
 
     async def close(self) -> None:
-        self._reader.forget()
+        await self._reader.stop()
         self._head.problem = ""
         await self._session.close()
 
@@ -169,6 +175,9 @@ class NatsFeed:
                 self._wake()
         elif record_of(frame) == self._record and self._head.on_heartbeat(frame):
             self._wake()
+
+    def _on_change(self) -> None:
+        self._reader.look()
 
     def _wake(self) -> None:
         self._woken.set()

@@ -34,17 +34,21 @@ class NatsSession:
         edge_name: str,
         *,
         on_heartbeat: Callable[[Message], None],
+        on_change: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
         self.subjects = Subjects(options.prefix)
         self.domains: list[Streams] = []
         """Of the hub, then of its mirrors."""
+        self.hears_changes = False
+        """Whether `on_change` is called when the hub may have more changes: the broker may not let us hear that."""
         self._options = options
         self._signer = FrameSigner(digester)
         self._pepper_check = digester.pepper_check()
         self._clock = clock
         self._edge_name = edge_name
         self._on_heartbeat = on_heartbeat
+        self._on_change = on_change
         self._on_lost = on_lost
         self._connection: Connection | None = None
         self._skipped: dict[str, str] = {}
@@ -57,6 +61,8 @@ class NatsSession:
         connection = self._connection = await connect(self._options, name, self._clock, self._lost)
         self.domains = [Streams(connection, domain) for domain in (self._options.domain, *self._options.mirrors)]
         await connection.subscribe(self.subjects.heartbeats, self._on_heartbeat)
+        # What is read is read from the stream, where it has its place; this only tells when.
+        self.hears_changes = await connection.try_to_subscribe(self.subjects.changes, lambda _: self._on_change())
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
