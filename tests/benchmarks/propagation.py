@@ -53,9 +53,10 @@ def _over_nats(plan: Plan) -> Iterator[tuple[Record, ServerProcess, ServerProces
         hub = stack.enter_context(nats.hub(plan.directory / "hub"))
         leaf = stack.enter_context(nats.leaf(plan.directory / "leaf", "eu", hub.leaf_port))
         made = record.make(plan.directory / "propagation-nats", keys=1)
-        places = {"KEYWRIGHT_NATS_DOMAIN": "hub", "KEYWRIGHT_NATS_MIRRORS": "eu"}
+        places = {"KEYWRIGHT_NATS_DOMAIN": "hub", "KEYWRIGHT_NATS_MIRRORS": "region"}
+        at_hub = places | {"KEYWRIGHT_NATS_MIRRORS": "readers,eu"}
         relay = {"KEYWRIGHT_NATS_USER": "relay", "KEYWRIGHT_NATS_PASSWORD": nats.PASSWORDS["RELAY_PASSWORD"]}
-        with servers.without_rate_limit(), servers.environment({"KEYWRIGHT_NATS_URL": hub.url, **places, **relay}):
+        with servers.without_rate_limit(), servers.environment({"KEYWRIGHT_NATS_URL": hub.url, **at_hub, **relay}):
             origin = servers.keywright(made.data_dir)
         stack.callback(origin.stop)
         access = {"KEYWRIGHT_NATS_USER": "edge", "KEYWRIGHT_NATS_PASSWORD": nats.PASSWORDS["EDGE_PASSWORD"]}

@@ -14,6 +14,14 @@ from itertools import accumulate
 from faults.history import REFUSED, History, Write, WriteKind
 from keywright.protocol.changes import BucketDelete, ConsumerDelete, ConsumerPut, KeyDelete, KeyPut
 
+ROUNDING_SECONDS = 0.002
+"""How exactly a reader tells of which moment it knows."""
+HEARD_SECONDS = 30.0
+"""By when everybody has heard of a revocation in a world that is whole: more than the longest pause of who tries again,
+and than it takes until a process that does not move is replaced, twice."""
+FROZEN_SECONDS = 10.0
+"""For how long after it moves again the replica of a frozen process may be filled anew (decision 40)."""
+
 
 def violations(history: History) -> list[str]:
     return [f"{rule.__name__}: {said}" for rule in RULES for said in rule(history, Timeline(history))]
@@ -148,6 +156,12 @@ def who_has_answers_goes_on_answering(history: History, _: Timeline) -> Iterator
             ready.discard(comebacks.pop()[1])
         if answer.verdict != REFUSED:
             ready.add(answer.reader)
+        elif any(
+            who == answer.reader and since <= answer.answered_at and answer.asked_at <= until + FROZEN_SECONDS
+            for since, until, who in history.freezes
+        ):
+            # What a frozen process had begun to write is given up with the files.
+            continue
         elif answer.reader in spared:
             spared.discard(answer.reader)
             ready.discard(answer.reader)
@@ -177,6 +191,39 @@ def no_edge_accepts_what_ended_everywhere(history: History, _: Timeline) -> Iter
             yield f"{answer.reader} accepted {answer.digest.hex()[:8]} though nobody was pending"
 
 
+def who_is_in_step_knows_of_what_was_revoked(history: History, timeline: Timeline) -> Iterator[str]:
+    """Who says that it is in step, and as of when, knows of all that had been acknowledged by then."""
+    happened = sorted(
+        (
+            (write.acknowledged_at, timeline.revision_of(write) or 0)
+            for write in history.writes
+            if write.acknowledged_at
+        ),
+    )
+    newest = list(accumulate((revision for _, revision in happened), max))
+    ended = _ends(history)
+    for answer in history.answers:
+        if answer.known_at is None:
+            continue
+        known_at = answer.known_at - ROUNDING_SECONDS
+        place = bisect_left(happened, known_at, key=lambda item: item[0])
+        if place and (answer.low or 0) < newest[place - 1]:
+            ago, needed = answer.asked_at - answer.known_at, newest[place - 1]
+            yield f"{answer.reader} said it knew all until {ago:.3f} s ago, and was at {answer.low}, not {needed}"
+        if answer.verdict == "VALID" and ended.get(answer.digest, known_at) < known_at:
+            yield f"{answer.reader} accepted {answer.digest.hex()[:8]} and said it knew all that was before"
+
+
+def what_was_revoked_is_refused_once_all_has_healed(history: History, _: Timeline) -> Iterator[str]:
+    ended = _ends(history)
+    for answer in history.answers:
+        if answer.verdict != "VALID" or answer.digest not in ended:
+            continue
+        late = answer.asked_at - max(history.healed_at, ended[answer.digest])
+        if answer.is_last or late > HEARD_SECONDS:
+            yield f"{answer.reader} accepted {answer.digest.hex()[:8]} {late:.1f} s after all was healed"
+
+
 def in_the_end_every_edge_equals_the_record(history: History, _: Timeline) -> Iterator[str]:
     yield from history.unhealed
     for name, held in history.edges.items():
@@ -200,8 +247,20 @@ RULES: tuple[Callable[[History, Timeline], Iterator[str]], ...] = (
     an_origin_shows_its_own_writes,
     what_an_edge_has_applied_holds_there,
     no_edge_accepts_what_ended_everywhere,
+    who_is_in_step_knows_of_what_was_revoked,
+    what_was_revoked_is_refused_once_all_has_healed,
     in_the_end_every_edge_equals_the_record,
 )
+
+
+def _ends(history: History) -> dict[bytes, float]:
+    """When it was acknowledged that a key was revoked."""
+    return {
+        digest: write.acknowledged_at
+        for write in history.writes
+        if write.kind is WriteKind.REVOKE and write.acknowledged_at is not None
+        for digest in write.digests
+    }
 
 
 def _older_than_promised(

@@ -58,6 +58,10 @@ class Answer:
     verdict: str
     """A verdict, or the status of a refusal to answer."""
     n: int | None = None
+    known_at: float | None = None
+    """The moment of which the reader said, before, that it knows all that happened until then; None if it did not."""
+    is_last: bool = False
+    """Whether all was healed, and in step, when it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +85,12 @@ class History:
     visible: Mapping[str, Sequence[Change]] = field(default_factory=dict)
     """Of the record, what each edge may see."""
     damages: list[tuple[float, str]] = field(default_factory=list)
+    """When a reader's replica was damaged."""
     comebacks: list[tuple[float, str]] = field(default_factory=list)
     """When which edge was started again that had said goodbye: it may refuse until it is in step."""
-    """When a reader's replica was damaged."""
+    freezes: list[tuple[float, float, str]] = field(default_factory=list)
+    """From when until when some of a reader's processes did not move."""
+    healed_at: float = float("inf")
+    """When nothing was spoilt any more."""
     unhealed: list[str] = field(default_factory=list)
     """Who did not come back in step after everything was healed, and what it said."""

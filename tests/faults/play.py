@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from faults import checker
 from faults.history import History
-from faults.schedule import FAULT_SECONDS, Schedule, Step
+from faults.schedule import FAULT_SECONDS, Kind, Schedule, Step
 from faults.traffic import Traffic
 from faults.world import HEAL_SECONDS, World
 
@@ -36,7 +36,7 @@ class Outcome:
 def play(world: World, schedule: Schedule) -> Outcome:
     history = History(base=world.head())
     # Where origins are away for long, what is told when they are back is what matters.
-    many = {"writers": 6, "waits": 1.0} if schedule.is_outage else {}
+    many = {"writers": 6, "waits": 1.0} if schedule.kind is Kind.OUTAGE else {}
     traffic = Traffic(history, world.digester, schedule.seed, **many)
     traffic.start(world.origin_ports, world.readers)
     history.unhealed += _wait_until_served(world, traffic, "before anything went wrong")
@@ -55,13 +55,16 @@ def play(world: World, schedule: Schedule) -> Outcome:
     time.sleep(max(0.0, started_at + FAULT_SECONDS - time.monotonic()))
     healing_at = time.monotonic()
     world.heal()
+    history.healed_at = time.monotonic()
     # Callers go on into the healed world, and must get somewhere there.
     history.unhealed += _wait_until_served(world, traffic, "after everything was healed")
-    if schedule.is_outage:
+    if schedule.kind is Kind.OUTAGE:
         time.sleep(BACK_SECONDS)
     traffic.stop()
     history.unhealed += world.wait_until_in_step()
     heal_seconds = time.monotonic() - healing_at
+    if not history.unhealed:
+        traffic.ask_last(world.readers)
     history.unhealed += [f"a caller failed: {error!r}" for error in traffic.failures]
     world.look(history)
     waited = sum(write.is_everywhere for write in history.writes)

@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=200, help="how many (default 200)")
     parser.add_argument("--engine", choices=list(Engine), help="this engine only (default: the seed's)")
     parser.add_argument("--outages", action="store_true", help="origins that are away for up to 60 s, and little else")
+    parser.add_argument("--frozen", action="store_true", help="processes that stop moving, and junk at the broker")
     parser.add_argument("--keep", action="store_true", help="keep logs and data of the processes even if none failed")
     options = parser.parse_args()
     first = options.seed if options.seed is not None else int(time.time()) % 1_000_000 * 1000
@@ -48,18 +50,27 @@ def main() -> int:
     seeds = range(first, first + options.schedules)
     has_clock = clock.find_library() is not None
     schedules = [
-        Schedule.of_outage(seed, engine) if options.outages else Schedule.of(seed, engine, has_clock=has_clock)
+        Schedule.of_outage(seed, engine)
+        if options.outages
+        else Schedule.of_frozen(seed, engine)
+        if options.frozen
+        else Schedule.of(seed, engine, has_clock=has_clock)
         for seed in seeds
     ]
     directory = Path(tempfile.mkdtemp(prefix="keywright-faults-"))
     print(describe(directory), f"Edges: {', '.join(EDGES)}. Logs and data: {directory}", flush=True)
     failed = []
+    faults: Counter[str] = Counter()
+    writes = answers = 0
     with Worlds(directory) as worlds:
         for number, schedule in enumerate(schedules, 1):
             outcome = worlds.play(schedule)
             print(f"[{number}/{len(schedules)}] {outcome}", flush=True)
+            faults.update(f"{step.kind_of_target}: {step.fault}" for step in schedule.steps)
+            writes, answers = writes + outcome.writes, answers + outcome.answers
             if outcome.violations:
                 failed.append(schedule)
+    print(f"{writes} writes, {answers} answers;", "; ".join(f"{kind}: {n}" for kind, n in sorted(faults.items())))
     print(f"{len(schedules) - len(failed)} passed, {len(failed)} failed")
     if not (failed or options.keep):
         shutil.rmtree(directory, ignore_errors=True)

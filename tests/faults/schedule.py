@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 FAULT_SECONDS = 2.0
+LONGEST_FREEZE_SECONDS = 8.0
+"""Longer than it takes until a process that does not move is replaced."""
 LONGEST_OUTAGE_SECONDS = 60.0
 EDGES = ("edge-1", "edge-2")
 
@@ -18,6 +20,14 @@ class Engine(StrEnum):
     """PostgreSQL, two workers, and a broker: the one edge follows that, the other the origin."""
     ORIGINS = "origins"
     """PostgreSQL and two origins; the one edge follows the first, the other whichever takes it."""
+
+
+class Kind(StrEnum):
+    """Of schedules; the value is what `make test-faults` calls it."""
+
+    PLAIN = ""
+    OUTAGE = "outages"
+    FROZEN = "frozen"
 
 
 class Fault(StrEnum):
@@ -32,6 +42,8 @@ class Fault(StrEnum):
     DEAF = "carries requests only"
     MUTE = "carries answers only"
     SLOW = "slow"
+    FREEZE = "SIGSTOP of one process"
+    JUNK = "junk"
 
 
 LINK_FAULTS = (Fault.CUT, Fault.STALL, Fault.DEAF, Fault.MUTE, Fault.SLOW)
@@ -55,6 +67,23 @@ def targets_of(engine: Engine) -> dict[str, tuple[Fault, ...]]:
     return targets
 
 
+def frozen_targets_of(engine: Engine) -> dict[str, tuple[Fault, ...]]:
+    """What may stop moving, be cut off, or be told junk, while all else goes on."""
+    targets: dict[str, tuple[Fault, ...]] = {"origin": (Fault.PAUSE,)}
+    for owner in ("origin", *EDGES):
+        targets[f"{owner}'s follower"] = targets[f"{owner}'s worker"] = (Fault.FREEZE,)
+    if engine is not Engine.SQLITE:
+        targets["database"] = (Fault.PAUSE,)
+    if engine is Engine.NATS:
+        targets["broker"] = (Fault.PAUSE,)
+        targets["broker's subjects"] = (Fault.JUNK,)
+        targets["origin's link"] = (Fault.CUT, Fault.STALL)
+    for edge in EDGES:
+        targets[edge] = (Fault.PAUSE, Fault.KILL)
+        targets[f"{edge}'s link"] = (Fault.CUT, Fault.STALL)
+    return targets
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A fault of `target` from `at` on, for some seconds. `seed` is for what it leaves to chance itself."""
@@ -70,6 +99,11 @@ class Step:
         """Whose link or disk it is, or the target itself."""
         return self.target.partition("'")[0]
 
+    @property
+    def kind_of_target(self) -> str:
+        """Edges, and origins, are of one kind."""
+        return self.target.replace("-1", "").replace("-2", "")
+
     def __str__(self) -> str:
         return f"{self.at:.2f} s: {self.target}: {self.fault}, for {self.seconds:.2f} s"
 
@@ -79,7 +113,7 @@ class Schedule:
     seed: int
     engine: Engine
     steps: tuple[Step, ...]
-    is_outage: bool = False
+    kind: Kind = Kind.PLAIN
 
     @classmethod
     def of(cls, seed: int, engine: Engine | None = None, *, has_clock: bool = True) -> Schedule:
@@ -103,7 +137,8 @@ class Schedule:
     def of_outage(cls, seed: int, engine: Engine | None = None) -> Schedule:
         """Origins that are away for 0 to 60 s, edges that are started anew meanwhile, or cut off when they are back."""
         dice = random.Random(f"outage {seed}")
-        engine = engine or dice.choice((Engine.SQLITE, Engine.POSTGRESQL, Engine.ORIGINS))
+        drawn = dice.choice((Engine.SQLITE, Engine.POSTGRESQL, Engine.ORIGINS))
+        engine = engine or drawn
         longest = dice.choice((2.0, 15.0, LONGEST_OUTAGE_SECONDS))
         away = dice.uniform(0.0, longest)
         steps = [Step(0.2, away, Fault.KILL, "origin", dice.randrange(2**32))]
@@ -119,12 +154,29 @@ class Schedule:
                 at = dice.uniform(0.0, away + 1.0)
                 fault = dice.choice((Fault.CUT, Fault.STALL, Fault.DEAF, Fault.MUTE))
                 steps.append(Step(at, dice.uniform(0.1, 5.0), fault, f"{edge}'s link", dice.randrange(2**32)))
-        return cls(seed, engine, tuple(sorted(steps, key=lambda step: step.at)), is_outage=True)
+        return cls(seed, engine, tuple(sorted(steps, key=lambda step: step.at)), Kind.OUTAGE)
+
+    @classmethod
+    def of_frozen(cls, seed: int, engine: Engine | None = None) -> Schedule:
+        """Processes that stop moving, one of several or all, for moments or for longer; and junk at the broker."""
+        dice = random.Random(f"frozen {seed}")
+        drawn = dice.choice((Engine.SQLITE, Engine.POSTGRESQL, Engine.NATS, Engine.NATS, Engine.NATS))
+        engine = engine or drawn
+        targets = frozen_targets_of(engine)
+        frozen = dice.choice(sorted(target for target in targets if Fault.FREEZE in targets[target]))
+        chosen = {frozen} | ({"broker's subjects"} if engine is Engine.NATS else set())
+        chosen |= set(dice.sample(sorted(targets), dice.randint(1, 3)))
+        steps = []
+        for target in sorted(chosen):
+            longest = LONGEST_FREEZE_SECONDS if dice.random() < 0.4 else 1.2
+            at, seconds = dice.uniform(0, FAULT_SECONDS), dice.uniform(0.3, longest)
+            steps.append(Step(at, seconds, dice.choice(targets[target]), target, dice.randrange(2**32)))
+        return cls(seed, engine, tuple(sorted(steps, key=lambda step: step.at)), Kind.FROZEN)
 
     @property
     def arguments(self) -> str:
         """What `make test-faults` is told to play it again."""
-        more = " --outages" if self.is_outage else ""
+        more = f" --{self.kind}" if self.kind else ""
         return f"--seed {self.seed} --schedules 1 --engine {self.engine}{more}"
 
     def __str__(self) -> str:

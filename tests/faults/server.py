@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -13,8 +14,10 @@ from typing import Any
 import httpx2
 
 from faults import clock
+from keywright.edge.heartbeat_lock import HeartbeatLock
+from keywright.edge.replica.replica import FOLLOWING
 from support.postgres import free_port
-from support.process import ServeProcess
+from support.process import NO_TLS, ServeProcess
 
 
 class Server:
@@ -28,6 +31,7 @@ class Server:
         self._variables = dict(variables)
         self._process: ServeProcess | None = None
         self._is_paused = False
+        self._frozen: set[int] = set()
         self.is_shifted = False
 
     @property
@@ -56,6 +60,31 @@ class Server:
         self._is_paused = True
         self._signal(signal.SIGSTOP)
 
+    def freeze(self, *, is_follower: bool, dice: random.Random) -> int | None:
+        """Stop one of its processes, the one that follows the record or another; which one, None if there is none."""
+        follower = HeartbeatLock(self.data_dir / "replica" / FOLLOWING).holder
+        workers = self.workers()
+        others = [pid for pid in workers if pid != follower]
+        chosen = dice.choice(
+            ([follower] if follower in workers else workers) if is_follower else others or workers or [None]
+        )
+        if chosen is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chosen, signal.SIGSTOP)
+                self._frozen.add(chosen)
+        return chosen
+
+    def thaw(self) -> None:
+        for pid in self._frozen & set(self.pids()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._frozen.clear()
+
+    def workers(self) -> list[int]:
+        """The processes that serve; itself where it has no others."""
+        pids = self.pids()
+        return [pid for pid in pids[1:] if _is_worker(pid)] or pids
+
     def resume(self) -> None:
         if self._is_paused:
             self._is_paused = False
@@ -67,7 +96,7 @@ class Server:
     def standing(self) -> dict[str, Any]:
         """What `/readyz` says, or what is in the way of asking."""
         try:
-            found: dict[str, Any] = httpx2.get(f"http://127.0.0.1:{self.port}/readyz", timeout=3).json()
+            found: dict[str, Any] = httpx2.get(f"http://127.0.0.1:{self.port}/readyz", timeout=3, verify=NO_TLS).json()
         except (httpx2.HTTPError, ValueError) as error:
             return {"ready": False, "synced": False, "revision": None, "reason": f"{type(error).__name__}: {error}"}
         return found
@@ -79,6 +108,12 @@ class Server:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.process.pid, number)
+
+
+def _is_worker(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"keywright.edge.replica.integrity" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def children_of(pid: int) -> list[int]:

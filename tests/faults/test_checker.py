@@ -160,6 +160,26 @@ def hold_an_altered_record(history: History) -> None:
     history.edges["edge-1"] = Held(16, [TWO, SECOND, replace(THIRD, expires_at=1)])
 
 
+def say_that_it_knows_and_not_know(history: History) -> None:
+    # Its revision tells it: it has not heard of the last one, which was long ago.
+    history.answers.append(Answer("edge-2", SECOND.digest, 5.0, 5.1, 15, 15, "VALID", 2, known_at=4.9))
+
+
+def accept_what_it_says_that_it_knows_the_end_of(history: History) -> None:
+    # Its revision tells nothing: it dropped the revocation on the way.
+    history.answers.append(Answer("edge-2", FIRST.digest, 5.0, 5.1, None, None, "VALID", 2, known_at=4.9))
+
+
+def accept_long_after_all_was_healed(history: History) -> None:
+    history.healed_at = 20.0
+    history.answers.append(Answer("edge-2", FIRST.digest, 51.0, 51.1, 15, 15, "VALID", 2))
+
+
+def accept_when_asked_for_the_last_time(history: History) -> None:
+    history.healed_at = 20.0
+    history.answers.append(Answer("edge-2", FIRST.digest, 21.0, 21.1, None, None, "VALID", is_last=True))
+
+
 def not_come_back(history: History) -> None:
     history.unhealed.append("edge-1 is not in step")
 
@@ -187,6 +207,10 @@ SPOILT: list[tuple[Callable[[History], None], str]] = [
     (not_show_its_own_write, "an_origin_shows_its_own_writes"),
     (not_hold_what_was_said_to_be_applied, "what_an_edge_has_applied_holds_there"),
     (be_refuted_though_its_revision_is_not_known, "what_an_edge_has_applied_holds_there"),
+    (say_that_it_knows_and_not_know, "who_is_in_step_knows_of_what_was_revoked"),
+    (accept_what_it_says_that_it_knows_the_end_of, "who_is_in_step_knows_of_what_was_revoked"),
+    (accept_long_after_all_was_healed, "what_was_revoked_is_refused_once_all_has_healed"),
+    (accept_when_asked_for_the_last_time, "what_was_revoked_is_refused_once_all_has_healed"),
     (lack_a_record, "in_the_end_every_edge_equals_the_record"),
     (hold_a_record_too_many, "in_the_end_every_edge_equals_the_record"),
     (hold_an_altered_record, "in_the_end_every_edge_equals_the_record"),
@@ -240,3 +264,24 @@ def test_who_said_goodbye_may_refuse_after_its_next_start_until_it_answers_again
     assert violations(history) == ["who_has_answers_goes_on_answering: edge-1 had a replica and answered 503 at 7.000"]
     history.comebacks[:] = [(4.9, "edge-2")]
     assert len(violations(history)) == 2
+
+
+def test_who_says_that_it_is_behind_or_has_had_no_time_may_accept_what_was_revoked() -> None:
+    history = good()
+    history.healed_at = 20.0
+    history.answers += [
+        Answer("edge-2", FIRST.digest, 5.0, 5.1, 15, 15, "VALID", 2, known_at=4.4),
+        Answer("edge-2", FIRST.digest, 6.0, 6.1, 15, 15, "VALID", 2),
+        Answer("edge-2", FIRST.digest, 49.0, 49.1, 15, 15, "VALID", 2),
+    ]
+    assert violations(history) == []
+
+
+def test_a_frozen_process_may_be_without_a_replica_for_a_while_and_no_longer() -> None:
+    history = good()
+    history.freezes.append((4.9, 6.0, "edge-1"))
+    fall_silent(history)
+    history.answers.append(Answer("edge-1", FIRST.digest, 15.0, 15.1, None, None, "503"))
+    assert violations(history) == []
+    history.answers.append(Answer("edge-1", FIRST.digest, 17.0, 17.1, None, None, "503"))
+    assert violations(history) == ["who_has_answers_goes_on_answering: edge-1 had a replica and answered 503 at 17.000"]

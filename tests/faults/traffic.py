@@ -24,6 +24,8 @@ WAIT_MILLIS = (400, 2500)
 WRITE_PAUSE_SECONDS = 0.02
 ASK_PAUSE_SECONDS = 0.01
 FEWEST_WRITES = 3
+LAST_CONNECTIONS = 4
+"""So many that each worker most likely has one."""
 
 
 class Caller:
@@ -116,6 +118,25 @@ class Traffic:
 
     def note_secrets(self, secrets: list[str]) -> None:
         self._secrets += secrets
+
+    def ask_last(self, readers: Mapping[str, int]) -> None:
+        """Ask every reader once more, over several connections, about all keys that were revoked."""
+        revoked = {
+            digest
+            for write in self._history.writes
+            if write.kind is WriteKind.REVOKE and write.acknowledged_at is not None
+            for digest in write.digests
+        }
+        secrets = [secret for secret in self._secrets if self.digest(secret) in revoked]
+        for reader, port in readers.items():
+            for _ in range(LAST_CONNECTIONS):
+                with contextlib.closing(Caller(port)) as caller:
+                    for secret in secrets:
+                        asked_at = time.monotonic()
+                        status, _, value = caller.call("POST", f"/v1/validate/{BUCKET}", {"key": secret})
+                        verdict = value["code"] if status == 200 else str(status)
+                        at = asked_at, time.monotonic()
+                        self.note(Answer(reader, self.digest(secret), *at, None, None, verdict, is_last=True))
 
     def draw_secret(self, dice: random.Random) -> str | None:
         """Mostly one of the newest: about those there may be doubt."""
@@ -241,19 +262,23 @@ class _Asker:
         secret = self._traffic.draw_secret(self._dice)
         if secret is not None:
             asked_at = time.monotonic()
-            low = self._revision()
+            low, known_at = self._look()
             status, _, value = self._caller.call("POST", f"/v1/validate/{BUCKET}", {"key": secret})
             answered_at = time.monotonic()
-            high = self._revision()
+            high, _ = self._look()
             verdict, n = str(status), None
             if status == 200:
                 verdict = value["code"]
                 n = value["user"]["data"].get("n", -1) if value["valid"] else None
             digest = self._traffic.digest(secret)
-            self._traffic.note(Answer(self._reader, digest, asked_at, answered_at, low, high, verdict, n))
+            told = low, high, verdict, n, known_at
+            self._traffic.note(Answer(self._reader, digest, asked_at, answered_at, *told))
         time.sleep(ASK_PAUSE_SECONDS)
 
-    def _revision(self) -> int | None:
+    def _look(self) -> tuple[int | None, float | None]:
+        """Its revision, and the moment of which it says that it knows all until then."""
+        now = time.monotonic()
         _, _, ready = self._caller.call("GET", "/readyz")
-        revision = ready["revision"]
-        return None if revision is None else int(revision)
+        revision, lag = ready["revision"], ready["lag_seconds"]
+        known_at = now - lag if ready["synced"] and lag is not None and revision is not None else None
+        return None if revision is None else int(revision), known_at

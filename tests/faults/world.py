@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from faults import clock
 from faults.backing import Backing
 from faults.disk import Disk
 from faults.history import Held, History
+from faults.junk import Junk
 from faults.schedule import EDGES, LINK_FAULTS, Engine, Fault, Step
 from faults.server import Server
 from faults.traffic import ROOT_KEY
@@ -39,7 +40,7 @@ from keywright.protocol.changes import Change
 from keywright.runtime import secret_files
 from support.nats import NatsServer
 from support.postgres import Postgres
-from support.process import until
+from support.process import NO_TLS, until
 from support.proxy import Proxy
 
 HEAL_SECONDS = 120.0
@@ -51,9 +52,24 @@ _EVERYTHING = Grantee("", Permissions(), is_root=True)
 
 
 class World:
-    def __init__(self, directory: Path, engine: Engine, postgres: Postgres | None, nats: NatsServer | None) -> None:
-        """What is not ours is running already. It is killed and stopped, so it is for this world alone."""
+    def __init__(
+        self,
+        directory: Path,
+        engine: Engine,
+        postgres: Postgres | None,
+        nats: NatsServer | None,
+        *,
+        workers: int = 1,
+        edge_variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """What is not ours is running already. It is killed and stopped, so it is for this world alone.
+
+        `workers` is how many processes serve and edges have each; `edge_variables` are for edges alone.
+        """
         self.engine = engine
+        self._frozen_at: dict[str, float] = {}
+        self._junk: list[Junk] = []
+        self._junk_url = "" if nats is None else nats.url
         directory.mkdir(parents=True)
         data = directory / "origin"
         self._url = f"sqlite+aiosqlite:///{data}/keywright.db"
@@ -68,7 +84,9 @@ class World:
             self._backings["broker"] = Backing(nats)
             self.links["origin"] = Proxy(nats.port)
             # Two relays, which both carry every change there.
-            arguments += ["--workers", "2", "--nats", _at_broker(self.links["origin"])]
+            arguments += ["--nats", _at_broker(self.links["origin"])]
+        if nats is not None or workers > 1:
+            arguments += ["--workers", "2"]
         variables = {"KEYWRIGHT_BOOTSTRAP_KEY": ROOT_KEY, "KEYWRIGHT_MANAGEMENT_RATE_LIMIT": "0"}
         self.origin = Server("serve", data, variables, *arguments)
         self.origin.start()
@@ -90,6 +108,7 @@ class World:
         for name, token in zip(EDGES, (ROOT_KEY, self._new_token()), strict=True):
             disk = self.disks[name] = Disk(directory / name)
             variables = {"KEYWRIGHT_PEPPER_FILE": str(pepper_file), "KEYWRIGHT_EDGE_NAME": name}
+            variables |= edge_variables or {}
             if nats is not None and token is ROOT_KEY:
                 link = self.links[name] = Proxy(nats.port)
                 arguments = ["--nats", _at_broker(link)]
@@ -100,6 +119,7 @@ class World:
                 )
                 arguments = ["--origin", link.url]
                 variables["KEYWRIGHT_EDGE_TOKEN"] = token
+            arguments += ["--workers", str(workers)]
             self.edges[name] = Server("edge", disk.path, variables, *arguments)
             self.edges[name].start()
         assert self.wait_until_in_step() == []
@@ -117,7 +137,14 @@ class World:
 
     def break_(self, step: Step, history: History) -> None:
         dice = random.Random(step.seed)
-        if step.fault in LINK_FAULTS:
+        if step.fault in (Fault.PAUSE, Fault.FREEZE):
+            self._frozen_at[step.target] = time.monotonic()
+        if step.fault is Fault.JUNK:
+            self._junk.append(Junk(self._junk_url, "keywright", step.seed))
+        elif step.fault is Fault.FREEZE:
+            is_follower = step.target.endswith("follower")
+            self.servers()[step.owner].freeze(is_follower=is_follower, dice=dice)
+        elif step.fault in LINK_FAULTS:
             self._spoil(self.links[step.owner], step.fault)
         elif step.target in self._backings:
             backing = self._backings[step.target]
@@ -139,7 +166,13 @@ class World:
 
     def mend(self, step: Step, history: History) -> None:
         """Undo a step. What does not come back by itself then, `heal` sees to."""
-        if step.fault in LINK_FAULTS:
+        if step.target in self._frozen_at:
+            history.freezes.append((self._frozen_at.pop(step.target), time.monotonic(), step.owner))
+        if step.fault is Fault.JUNK:
+            self._junk[-1].stop()
+        elif step.fault is Fault.FREEZE:
+            self.servers()[step.owner].thaw()
+        elif step.fault in LINK_FAULTS:
             self.links[step.owner].heal()
         elif step.target in self._backings:
             backing = self._backings[step.target]
@@ -158,6 +191,7 @@ class World:
     def heal(self) -> None:
         """Everything runs again, with right clocks, though it may not be in step yet."""
         for server in self.servers().values():
+            server.thaw()
             server.resume()
         for link in self.links.values():
             link.heal()
@@ -166,6 +200,7 @@ class World:
         for backing in self._backings.values():
             backing.resume()
             backing.start()
+        self._end_junk()
         for server in self.servers().values():
             if server.is_shifted:
                 server.kill()
@@ -216,7 +251,10 @@ class World:
         return history.record.revision or 0
 
     def close(self) -> None:
+        for junk in self._junk:
+            junk.stop()
         for server in self.servers().values():
+            server.thaw()
             server.resume()
             server.kill()
         for link in self.links.values():
@@ -243,10 +281,16 @@ class World:
             name: _seen(puts, ScopeFilter(grantee)) for name, grantee in zip(EDGES, (_EVERYTHING, narrow), strict=True)
         }
 
+    def _end_junk(self) -> None:
+        junk, self._junk = self._junk, []
+        for one in junk:
+            one.stop()
+            one.remove()
+
     def _new_token(self) -> str:
         url = f"http://127.0.0.1:{self.origin.port}/v1/accounts/my-account/management-keys"
         headers = {"authorization": f"Bearer {ROOT_KEY}"}
-        made = httpx2.post(url, headers=headers, json={"permissions": _FOLLOW}, timeout=10).json()
+        made = httpx2.post(url, headers=headers, json={"permissions": _FOLLOW}, timeout=10, verify=NO_TLS).json()
         return str(made["key"])
 
     def _spoil(self, link: Proxy, fault: Fault) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -114,6 +115,8 @@ class Gateway:
             self.process = subprocess.Popen(
                 [program, *self.kind.command[1:]],
                 cwd=self.directory, env={**os.environ, **self._variables}, stdout=log, stderr=log,
+                # A group of its own: nginx has workers, which a master that is killed leaves behind.
+                start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + 60
         while True:
@@ -154,7 +157,8 @@ class Gateway:
             return Reply(answer.status, found, answer.read())
 
     def kill(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def __enter__(self) -> Self:

@@ -23,7 +23,7 @@ from keywright.edge.replica.replica import Replica
 from keywright.policy.shared import SharedReplica
 from keywright.runtime import failure_log
 from keywright.runtime.clock import Clock
-from policy.test_sources import CHANGES, PEPPER, fill, verdict
+from policy.test_sources import BUCKET, CHANGES, PEPPER, fill, verdict
 from support.process import until
 
 OTHER = base64.b64encode(bytes(32)).decode()
@@ -66,6 +66,32 @@ def test_a_replica_of_another_pepper_says_so_and_answers_once_the_file_has_the_r
         in_step(tmp_path)
         until(lambda: source.status.reason is None)
         assert verdict(source, "zpka_nobody_has_this") == "UNKNOWN"
+    finally:
+        source.close()
+
+
+def test_a_replica_of_another_deployment_under_the_same_pepper_says_so_and_answers_once_it_is_the_right_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_log, "REPEAT_SECONDS", 0.5)
+    replica = Replica.open(tmp_path / "replica", PEPPER_CHECK)
+    replica.load("dep_other/everything", PEPPER_CHECK, at(1), ())
+    replica.close()
+    in_step(tmp_path)
+    source = SharedReplica(tmp_path, pepper=PEPPER, ready_seconds=0.1)
+    try:
+        assert verdict(source) == "NO_BUCKET"
+        until(lambda: source.status.reason)
+        told = source.status.reason
+        assert told is not None
+        assert f"is of deployment dep_other, which has no key bucket '{BUCKET}'" in told
+        until(lambda: caplog.text.count(told) >= 3)
+        assert {record.levelno for record in caplog.records} == {logging.WARNING}
+        done = subprocess.run([sys.executable, "-c", FILL, str(tmp_path)], env=environment(), check=False)
+        assert done.returncode == 0
+        until(lambda: verdict(source) == "VALID")
+        in_step(tmp_path)
+        until(lambda: source.status.reason is None)
     finally:
         source.close()
 

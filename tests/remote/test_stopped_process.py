@@ -44,10 +44,10 @@ def test_a_stopped_follower_of_an_edge_is_replaced_and_never_says_valid_afterwar
 ) -> None:
     key, later = origin.new_key(), origin.new_key()
     ask_until(edge.port, key["key"], "VALID", 10)
-    kept = keep_connections(edge.port, key["key"])
+    kept = keep_connections(edge.port, key["key"], workers_of(edge))
     (follower,) = followers_in(edge.output())
     with stopped(follower, tmp_path / "edge" / "replica"):
-        waiting = ask_stopped(kept, key["key"])
+        waiting = ask_stopped(kept, key["key"], follower)
         assert 0 < len(waiting) < len(kept)
         origin.revoke(key)
         ask_until(edge.port, key["key"], "UNKNOWN", HEARD_SECONDS)
@@ -94,9 +94,9 @@ def test_no_worker_of_serve_waits_for_one_that_is_stopped(two: Origin) -> None:
     for pid in workers_of(two.process):
         key = two.new_key()
         ask_until(port, key["key"], "VALID", 10)
-        kept = keep_connections(port, key["key"])
+        kept = keep_connections(port, key["key"], workers_of(two.process))
         with stopped(pid, two.data_dir / "replica"):
-            waiting = ask_stopped(kept, key["key"])
+            waiting = ask_stopped(kept, key["key"], pid)
             revoke(two, key)
             assert {ask(port, key["key"]) for _ in range(20)} == {"UNKNOWN"}
         assert {connection.answer(10) for connection in waiting} <= {"UNKNOWN", "503"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -74,6 +75,21 @@ def test_workers_end_with_the_main_process(
             until(lambda: not is_running(ids[-1]), timeout=END_SECONDS)
         # The system takes back a process's sockets when its last thread is gone.
         until(lambda: is_free(served.port), timeout=END_SECONDS)
+
+
+def test_workers_that_are_told_to_end_again_and_again_end(tmp_path: Path) -> None:
+    """As from a terminal, or from systemd: every process gets the signal, and the workers another from the main one."""
+    with start_edge(tmp_path / "data", 4) as served:
+        until(lambda: served.output().count("is ready") == 4, timeout=60)
+        ids = workers_of(served.process.pid)
+        served.process.terminate()
+        for _ in range(50):
+            for worker in ids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGTERM)
+            time.sleep(0.0005)
+        # Sooner than the main process would kill them.
+        served.process.wait(10)
 
 
 def test_a_start_names_the_process_that_has_the_port(tmp_path: Path) -> None:

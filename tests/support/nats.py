@@ -19,6 +19,7 @@ from keywright.nats.streams import Streams
 from keywright.nats.subjects import Subjects
 from keywright.protocol.feed_formats import NEWEST
 from support.postgres import free_port
+from support.process import NO_TLS
 
 COMMAND = str(Path(sys.executable).with_name("nats-server"))
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "nats"
@@ -49,7 +50,7 @@ class NatsServer:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                if httpx2.get(f"http://127.0.0.1:{self._monitor}/healthz", timeout=2).status_code == 200:
+                if httpx2.get(f"http://127.0.0.1:{self._monitor}/healthz", timeout=2, verify=NO_TLS).status_code == 200:
                     return self
             except httpx2.TransportError:
                 pass
@@ -75,22 +76,60 @@ class NatsServer:
 
 def older_hub(base: Path) -> NatsServer:
     """A hub whose configuration tells nothing of the newer format of the feed."""
-    text = re.sub(r', "keywright\.\w+\.3"', "", (DEPLOY / "hub.conf").read_text()).replace(
-        "max_streams: 4", "max_streams: 2"
-    )
-    return NatsServer(
-        base, "\n".join(line for line in text.splitlines() if not re.search(r"-3\b|\.3\"", line)), PASSWORDS
-    )
+    return NatsServer(base, without_newer_format(hub_text()), PASSWORDS)
 
 
-def hub(base: Path) -> NatsServer:
-    return NatsServer(base, (DEPLOY / "hub.conf").read_text(), PASSWORDS)
+def without_newer_format(text: str) -> str:
+    """A configuration as it was when there was one format of the feed."""
+    lines = [line for line in text.splitlines() if not re.search(r"-3\b|\.3\b", line)]
+    return "\n".join(lines).replace("max_streams: 4", "max_streams: 2")
 
 
-def leaf(base: Path, region: str, hub_port: int) -> NatsServer:
+def hub(base: Path, *regions: str, edges: int = 1) -> NatsServer:
+    """With an account for each region (`eu` if none is named), and for edges `edge`, `edge-2` and so on."""
+    return NatsServer(base, _with_edges(hub_text(*regions), edges), PASSWORDS)
+
+
+def leaf(base: Path, region: str, hub_port: int, *, edges: int = 1) -> NatsServer:
     """`hub_port` is that of the hub for leaves, or of what stands before it."""
-    url = f"nats-leaf://leaf:{PASSWORDS['LEAF_PASSWORD']}@127.0.0.1:{hub_port}"
-    return NatsServer(base, (DEPLOY / "leaf.conf").read_text(), {**PASSWORDS, "REGION": region, "HUB_URL": url})
+    text = re.sub(r"\beu\b", region, (DEPLOY / "leaf.conf").read_text())
+    url = f"nats-leaf://{leaf_user(region)}:{PASSWORDS['LEAF_PASSWORD']}@127.0.0.1:{hub_port}"
+    return NatsServer(base, _with_edges(text, edges), {**PASSWORDS, "HUB_URL": url})
+
+
+def leaf_user(region: str) -> str:
+    return "leaf" if region == "eu" else f"leaf-{region}"
+
+
+def hub_text(*regions: str) -> str:
+    """What docs/how-to/run-edges-in-many-regions.md has one do for each region besides `eu`."""
+    text = (DEPLOY / "hub.conf").read_text()
+    start = text.index("  LEAF_EU {")
+    account = text[start : text.rindex("}")]
+    for region in regions:
+        if region == "eu":
+            continue
+        name = f"LEAF_{region.upper()}"
+        for line in [line for line in text.splitlines() if "LEAF_EU" in line and "accounts: [KEYWRIGHT]" not in line]:
+            if "{ s" in line:
+                text = text.replace(line, f"{line}\n{line.replace('LEAF_EU', name).replace('.eu.', f'.{region}.')}")
+        more = (
+            account.replace("LEAF_EU", name)
+            .replace(".eu.", f".{region}.")
+            .replace("user: leaf,", f"user: leaf-{region},")
+        )
+        text = text[: text.rindex("}")] + more + "}\n"
+    return text
+
+
+def _with_edges(text: str, count: int) -> str:
+    """An account more for each."""
+    start = text.index("  EDGE_1 {")
+    account = text[start : text.index("  }\n", start) + 4]
+    more = [
+        account.replace("EDGE_1", f"EDGE_{n}").replace("user: edge,", f"user: edge-{n},") for n in range(2, count + 1)
+    ]
+    return text.replace(account, account + "".join(more))
 
 
 SCOPE = Subjects("any", NEWEST).scope

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from support.api import BUCKET
@@ -22,6 +22,7 @@ from support.process import ServeProcess
 TESTS = Path(__file__).parents[1]
 ANSWER_SECONDS = 0.5
 CONNECTIONS = 16
+MAX_CONNECTIONS = 2000
 IN_A_WRITE = """
     import os, signal, sys
     from pathlib import Path
@@ -44,6 +45,10 @@ class Connection:
 
     def __del__(self) -> None:
         self._socket.close()
+
+    def is_held_by(self, pid: int) -> bool:
+        """Whether a worker has taken it: its sockets are among its open files."""
+        return _server_side(self._socket) in _sockets_of(pid)
 
     def ask(self, key: str) -> None:
         body = json.dumps({"key": key}).encode()
@@ -89,20 +94,49 @@ def ask_until(port: int, key: str, expected: str, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def keep_connections(port: int, key: str) -> list[Connection]:
-    """So many that each worker has some, all of them in use."""
-    connections = [Connection(port) for _ in range(CONNECTIONS)]
-    for connection in connections:
-        connection.ask(key)
-        assert connection.answer(10) == "VALID"
-    return connections
+def keep_connections(port: int, key: str, workers: Sequence[int]) -> list[Connection]:
+    """So many that each worker has some, all of them in use. Which worker takes one is up to the system."""
+    connections: list[Connection] = []
+    while len(connections) < MAX_CONNECTIONS:
+        more = [Connection(port) for _ in range(CONNECTIONS)]
+        for connection in more:
+            connection.ask(key)
+            assert connection.answer(10) == "VALID"
+        connections += more
+        if all(any(one.is_held_by(worker) for one in connections) for worker in workers):
+            return connections
+    raise AssertionError(f"of {MAX_CONNECTIONS} connections one worker took all")
 
 
-def ask_stopped(connections: list[Connection], key: str) -> list[Connection]:
-    """Ask on all of them; those that get no answer, as their worker is stopped."""
+def ask_stopped(connections: list[Connection], key: str, pid: int) -> list[Connection]:
+    """Ask on all of them; those of the worker that is stopped, which get no answer. All others get one."""
+    of_stopped = [connection for connection in connections if connection.is_held_by(pid)]
     for connection in connections:
         connection.ask(key)
-    return [connection for connection in connections if connection.answer(ANSWER_SECONDS / 5) is None]
+    for connection in connections:
+        if connection not in of_stopped:
+            assert connection.answer(10) is not None
+    assert all(connection.answer(0.01) is None for connection in of_stopped)
+    return of_stopped
+
+
+def _server_side(client: socket.socket) -> str:
+    """The other end of a connection on this machine, as /proc names it."""
+    near, far = (f"0100007F:{port:04X}" for port in (client.getsockname()[1], client.getpeername()[1]))
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        columns = line.split()
+        if columns[1:3] == [far, near]:
+            return f"socket:[{columns[9]}]"
+    raise AssertionError("the connection is gone")
+
+
+def _sockets_of(pid: int) -> set[str]:
+    links = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        # Files are closed while one looks.
+        with contextlib.suppress(OSError):
+            links.add(str(file.readlink()))
+    return links
 
 
 def workers_of(served: ServeProcess) -> list[int]:

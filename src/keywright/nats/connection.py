@@ -65,6 +65,16 @@ class Connection:
 
         await self._subscribe(subject, on_message)
 
+    async def try_to_subscribe(self, subject: str, take: Callable[[Message], None]) -> bool:
+        """As `subscribe`, where we may; whether we may. Raises BrokerUnavailable."""
+        try:
+            await self.subscribe(subject, take)
+        except BrokerRefused:
+            # It explains nothing that goes wrong later.
+            self._complaints.clear()
+            return False
+        return True
+
     async def request(self, subject: str, data: bytes) -> bytes:
         """The reply of one of those who reply there. Raises BrokerUnavailable, BrokerRefused."""
         with self.translating():
@@ -169,6 +179,10 @@ class BrokerUnavailable(Exception):
     """The broker, or its JetStream, can't be reached or is busy; asking again may help."""
 
 
+class NobodyAnswers(BrokerUnavailable):
+    """Nobody is there for what was asked: a JetStream that is away, or a name that this account was not given."""
+
+
 class BrokerRefused(Exception):
     """The broker is there and will not have this: a person must change something."""
 
@@ -211,7 +225,7 @@ def _translating(complaints: list[str], whom: str) -> Iterator[None]:
             raise BrokerRefused(f"{whom} refuses: {error.description}") from error
         raise BrokerUnavailable(f"{whom} can't do it now: {error.description or type(error).__name__}") from error
     except (nats.js.errors.NoStreamResponseError, nats.errors.NoRespondersError) as error:
-        raise BrokerUnavailable(f"{whom} can't be reached, or has no JetStream") from error
+        raise NobodyAnswers(f"{whom} can't be reached, or has no JetStream") from error
     except nats.errors.Error as error:
         text = str(error)
         if complaints:

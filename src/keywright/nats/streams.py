@@ -5,40 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import nats.errors
 import nats.js.errors
-from nats.js import api
 
 from keywright.nats.connection import (
     ANSWER_SECONDS,
     DEPLOYMENT_HEADER,
     PEPPER_HEADER,
+    BrokerRefused,
     BrokerUnavailable,
     StreamMissing,
     message_of,
 )
+from keywright.runtime import tasks
 
 if TYPE_CHECKING:
-    from nats.aio.msg import Msg
-
     from keywright.nats.connection import Connection, Message
 
-PULSE_SECONDS = 1.0
-"""How often the broker tells a reader that it is there, when it has nothing else to tell."""
-SILENCE_SECONDS = 3.0
-"""A reader that has heard nothing of the broker for this long reads from nothing."""
-_PULL_SECONDS = 30.0
-_PULL_MESSAGES = 256
-_PULL_BYTES = 4 * 1024 * 1024
-READER_KEPT_SECONDS = 30.0
-"""For how long the broker keeps a reader that asks for nothing, if it is not told otherwise."""
+QUIET_SECONDS = 1.0
+"""How often a reader asks that has heard of no news: the broker may be gone, or the stream."""
+POLL_SECONDS = 0.25
+"""How often one asks that hears of none."""
+FIRST_PAUSE_SECONDS = 0.005
+AT_ONCE = 16
+"""How many messages are asked for at once; each may be as large as a frame."""
 _NO_MESSAGE = 10037
 
 
@@ -64,9 +59,12 @@ class Streams:
         config = {"retention": "limits", "storage": "file", "discard": "new", "num_replicas": replicas}
         await self._create({**config, "name": stream, "subjects": subjects, "max_consumers": -1})
 
-    async def create_mirror(self, stream: str, domain: str) -> None:
-        """Creates a mirror here of a stream in another domain, or leaves it as it is."""
-        source = {"name": stream, "external": {"api": f"$JS.{domain}.API", "deliver": ""}}
+    async def create_mirror(self, stream: str, domain: str, deliver_prefix: str) -> None:
+        """Creates a mirror here of a stream in another domain, or leaves it as it is.
+
+        What fills it is sent on subjects with this prefix.
+        """
+        source = {"name": stream, "external": {"api": f"$JS.{domain}.API", "deliver": deliver_prefix}}
         await self._create({"name": stream, "retention": "limits", "storage": "file", "mirror": source})
 
     async def delete(self, stream: str) -> None:
@@ -115,29 +113,24 @@ class Streams:
             answer = await self._js.publish(subject, data, headers=headers)
         return answer.seq
 
-    async def read(
-        self, stream: str, seq: int, wake: Callable[[], None], *, kept_seconds: float = READER_KEPT_SECONDS
-    ) -> StreamReader:
+    def read(self, stream: str, seq: int, wake: Callable[[], None], *, is_told: bool) -> StreamReader:
         """Reads on from `seq`; `wake` is called whenever something has come, or the reading has ended.
 
-        The broker forgets a reader that has asked for nothing in `kept_seconds`: who opens many wants few to be left.
+        `is_told` is whether `look` will be called when there is news; else the broker is asked often.
         """
-        config = api.ConsumerConfig(
-            # A name of its own makes it one that a permission can be for.
-            name=f"reader-{secrets.token_hex(8)}",
-            deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=seq,
-            ack_policy=api.AckPolicy.NONE,
-            inactive_threshold=kept_seconds,
-            mem_storage=True,
-            num_replicas=1,
-        )
-        with self._connection.translating(self.name):
-            consumer = await self._js.add_consumer(stream, config)
-        reader = StreamReader(self._connection, f"{self._api}.CONSUMER.MSG.NEXT.{stream}.{consumer.name}", wake)
-        with self._connection.translating(self.name):
-            await reader.start()
-        return reader
+        return StreamReader(self, stream, seq, wake, QUIET_SECONDS if is_told else POLL_SECONDS)
+
+    async def read_all(self, stream: str, first: int, last: int) -> AsyncIterator[Message]:
+        """The messages from `first` to `last`, every one of them. Raises BrokerUnavailable when one is not there."""
+        for start in range(first, last + 1, AT_ONCE):
+            for message in await self.find_each(stream, range(start, min(start + AT_ONCE, last + 1))):
+                if message is None:
+                    raise BrokerUnavailable("messages were taken away from the broker while they were read")
+                yield message
+
+    async def find_each(self, stream: str, seqs: range) -> list[Message | None]:
+        """All of them asked for at once."""
+        return await asyncio.gather(*(self.find(stream, seq) for seq in seqs))
 
     async def _create(self, config: dict[str, Any]) -> None:
         try:
@@ -166,84 +159,89 @@ class Streams:
 
 
 class StreamReader:
-    """The messages of a stream, in order, asked for only as fast as they are taken."""
+    """The messages of a stream, in order, asked for one by one and only as fast as they are taken. `stop` it.
 
-    def __init__(self, connection: Connection, subject: str, wake: Callable[[], None]) -> None:
-        self._client = connection.client
-        self._clock = connection.clock
-        self._subject = subject
+    What reads leaves nothing at the broker, and may make nothing there: a consumer would send what it reads to any
+    subject that its maker names (docs/decisions/0044).
+    """
+
+    def __init__(self, streams: Streams, stream: str, seq: int, wake: Callable[[], None], quiet_seconds: float) -> None:
+        """Use `Streams.read`."""
+        self._streams = streams
+        self._stream = stream
+        self._next = seq
         self._wake = wake
+        self._quiet_seconds = quiet_seconds
         self._arrived: deque[Message] = deque()
-        self._is_asked = False
-        self._left = 0
-        self._ended = ""
-        self._heard_at = self._clock.elapsed()
-        self._inbox = self._client.new_inbox()
-        self._subscription: Any = None
+        self._is_taken = asyncio.Event()
+        self._has_news = asyncio.Event()
+        self._ended: BrokerUnavailable | BrokerRefused | None = None
+        self._running = asyncio.create_task(self._run())
 
-    async def start(self) -> None:
-        self._subscription = await self._client.subscribe(self._inbox, cb=self._on_message)
-        await self._pull()
+    def look(self) -> None:
+        """There may be more: ask now, and soon again."""
+        self._has_news.set()
 
-    async def take(self) -> Message | None:
-        """The next message, None when none has come. Raises BrokerUnavailable."""
-        if not self._arrived and not self._is_asked and not self._ended:
-            await self._pull()
+    def take(self) -> Message | None:
+        """The next message, None when none has come. Raises BrokerUnavailable, BrokerRefused."""
         message = self.pop()
-        if message is not None:
-            return message
-        if self._ended or self._client.is_closed:
-            raise BrokerUnavailable(self._ended or "the connection to the broker broke off")
-        if self._clock.elapsed() - self._heard_at > SILENCE_SECONDS:
-            raise BrokerUnavailable(f"nothing was heard of the broker for {SILENCE_SECONDS:g} s")
-        return None
+        if message is None and self._ended is not None:
+            raise self._ended
+        return message
 
     def pop(self) -> Message | None:
-        """The next message, if one has come. Asks for no more and says nothing of the broker: `take` does."""
-        return self._arrived.popleft() if self._arrived else None
+        """The next message, if one has come. Says nothing of the broker: `take` does."""
+        if not self._arrived:
+            return None
+        self._is_taken.set()
+        return self._arrived.popleft()
 
     @property
     def has_ended(self) -> bool:
-        return bool(self._ended)
+        return self._ended is not None
 
     async def stop(self) -> None:
-        with contextlib.suppress(nats.errors.Error):
-            await self._subscription.unsubscribe()
+        await tasks.end(self._running)
 
-    async def _pull(self) -> None:
-        self._is_asked = True
-        question = {
-            "batch": _PULL_MESSAGES,
-            "max_bytes": _PULL_BYTES,
-            "expires": int(_PULL_SECONDS * 1e9),
-            "idle_heartbeat": int(PULSE_SECONDS * 1e9),
-        }
-        self._left = _PULL_MESSAGES
-        self._heard_at = self._clock.elapsed()
-        with contextlib.suppress(nats.errors.ConnectionClosedError):
-            await self._client.publish(self._subject, json.dumps(question).encode(), reply=self._inbox)
-
-    async def _on_message(self, message: Msg) -> None:
-        self._heard_at = self._clock.elapsed()
-        told = message.headers or {}
-        status, description = told.get("Status"), told.get("Description", "")
-        is_complete = description == "Batch Completed"
-        if status == "100" or (is_complete and told.get("Nats-Pending-Messages") == "0"):
-            # An idle heartbeat; or that as many messages were sent as were asked for, which was counted here.
-            return
-        if status is None:
-            seq = message.metadata.sequence.stream
-            self._arrived.append(message_of(message.data, seq, message.headers))
-            self._left -= 1
-        elif status != "408" and not is_complete and "MaxBytes" not in description:
-            # Neither its time nor its bytes are up: the reader is gone, with its stream or its server.
-            self._ended = f"the broker ended the reading: {description or status}"
-        if status is not None or self._left == 0:
-            # What was asked for has been answered. With nothing waiting here, more is asked for at once.
-            self._is_asked = False
-            if not self._arrived and not self._ended:
-                await self._pull()
+    async def _run(self) -> None:
+        try:
+            await self._follow()
+        except StreamMissing as error:
+            self._ended = BrokerUnavailable(f"the reading has ended: {error}")
+        except (BrokerUnavailable, BrokerRefused) as error:
+            self._ended = error
         self._wake()
+
+    async def _follow(self) -> None:
+        created, pause = "", self._quiet_seconds
+        while True:
+            bounds = await self._streams.bounds(self._stream)
+            created = created or bounds.created
+            if bounds.created != created or bounds.last < self._next - 1:
+                raise BrokerUnavailable("the stream at the broker was made anew")
+            if bounds.last >= self._next:
+                await self._fetch(bounds)
+                pause = FIRST_PAUSE_SECONDS
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._has_news.wait()
+            # Whoever subscribes may hear of a message before the stream has it.
+            pause = FIRST_PAUSE_SECONDS if self._has_news.is_set() else min(pause * 2, self._quiet_seconds)
+            self._has_news.clear()
+
+    async def _fetch(self, bounds: Bounds) -> None:
+        """What is there from the next one on, but for those that were taken away."""
+        self._next = max(self._next, bounds.first)
+        while self._next <= bounds.last:
+            until = min(self._next + AT_ONCE, bounds.last + 1)
+            found = await self._streams.find_each(self._stream, range(self._next, until))
+            self._next = until
+            self._arrived.extend(message for message in found if message is not None)
+            self._wake()
+            while len(self._arrived) >= AT_ONCE:
+                self._is_taken.clear()
+                await self._is_taken.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,28 +254,6 @@ class Bounds:
     """How long ago the last one came, by the broker's clock."""
     created: str = ""
     """When the stream was made, which tells it from a later one of its name."""
-
-
-async def read_all(
-    streams: Streams, stream: str, first: int, last: int, *, kept_seconds: float = READER_KEPT_SECONDS
-) -> AsyncIterator[Message]:
-    """The messages from `first` to `last`, every one of them. Raises BrokerUnavailable when one does not come."""
-    arrived = asyncio.Event()
-    reader = await streams.read(stream, first, arrived.set, kept_seconds=kept_seconds)
-    try:
-        for seq in range(first, last + 1):
-            while (message := await reader.take()) is None:
-                arrived.clear()
-                try:
-                    async with asyncio.timeout(_PULL_SECONDS):
-                        await arrived.wait()
-                except TimeoutError:
-                    raise BrokerUnavailable("the broker does not give what it says that it has") from None
-            if message.seq != seq:
-                raise BrokerUnavailable("the snapshot was taken away while it was read")
-            yield message
-    finally:
-        await reader.stop()
 
 
 def _seconds(text: str) -> float:

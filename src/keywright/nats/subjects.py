@@ -63,6 +63,10 @@ class Subjects:
     def heartbeats(self) -> str:
         return self._ending(f"{self.prefix}.heartbeat", ".")
 
+    def mirror_deliveries(self, domain: str) -> str:
+        """What the subjects begin with on which the mirrors in a domain, and no others, are filled."""
+        return f"{self.prefix}.mirror.{domain}"
+
     @property
     def reports(self) -> str:
         """The same for every format: reports have formats of their own."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 STILL_SECONDS = 10.0
 """Longer than it takes another process to follow in the place of one that has stopped moving."""
 
+MISSING_SECONDS = 120.0
+"""For how long it is told of a bucket that nobody asks for any more: longer than between two lines in the log."""
+
 
 class SharedReplica(ReplicaSource):
     """A source for a policy. It answers for what the replica holds, also while the edge is down.
@@ -76,9 +79,26 @@ class SharedReplica(ReplicaSource):
                 f"{where} is of deployment {deployment}, whose keys were digested under another pepper than {place}: "
                 "give its pepper, or the directory of the other deployment"
             )
+        missing = self._find_missing(replica)
+        if missing is not None:
+            deployment = str(deployment_id).partition("/")[0]
+            return (
+                f"{where} is of deployment {deployment}, which has no key bucket {missing[:100]!r}: "
+                "give the directory of the deployment that has it"
+            )
         if self.lag_seconds > STILL_SECONDS:
             return f"{where} has not been in step for a while: see /readyz and the log of the process that keeps it"
         return None
+
+    def _find_missing(self, replica: Replica) -> str | None:
+        """A bucket that was asked for lately and isn't there now."""
+        if self._missing is None:
+            return None
+        bucket, asked_at = self._missing
+        if self._clock.elapsed() - asked_at > MISSING_SECONDS or replica.find_bucket(bucket) is not None:
+            self._missing = None
+            return None
+        return bucket
 
     def _has_found_pepper(self, replica: Replica) -> bool:
         """Whether the file holds the pepper of this replica by now."""

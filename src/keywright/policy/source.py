@@ -89,6 +89,8 @@ class ReplicaSource(ABC):
         self._closing: _Opening | None = None
         self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()
         self._reminder = ReminderLog(_log, self._clock.elapsed)
+        self._missing: tuple[str, float] | None = None
+        """A bucket that was asked for and is none, and when."""
         self._problem: str | None = None
         """What is wrong with the replica itself."""
         os.register_at_fork(after_in_child=functools.partial(_forget_opening, weakref.ref(self)))
@@ -115,7 +117,10 @@ class ReplicaSource(ABC):
         # Held by the thread beside us when it closes the files, which is when they were found broken, and at the end.
         with opening.reading:
             validator = opening.validator
-            return verdict.UNAVAILABLE if validator is None else validator.validate(secret, bucket, demand)
+            result = verdict.UNAVAILABLE if validator is None else validator.validate(secret, bucket, demand)
+        if result is verdict.NO_BUCKET:
+            self._missing = bucket, self._clock.elapsed()
+        return result
 
     def open(self) -> None:
         """Start, and wait until the replica can be used, but not for long: without it the verdict is UNAVAILABLE.

@@ -376,6 +376,30 @@ async def test_the_loop_follows_by_itself_and_a_refusal_is_an_error_in_the_log(
         await running
 
 
+async def test_an_origin_that_is_met_by_a_report_ends_a_pause_and_no_answer(
+    origin: ScriptedOrigin, feed: HttpFeed, replica: Replica
+) -> None:
+    """A line on which requests get lost has an open answer still: an edge that asks anew without need is deaf."""
+    sync_loop = new_sync_loop(replica, feed, poll_seconds=60, longest_pause_seconds=60)
+
+    def refuse_first(path: str) -> int:
+        sync_loop.origin_seen(is_back=True)
+        return 200 if origin.requests[1:] else 503
+
+    origin.refuses = refuse_first
+    stop = asyncio.Event()
+    running = asyncio.create_task(sync_loop.run(stop))
+    async with asyncio.timeout(5):
+        while not sync_loop.is_synced:
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.2)
+    assert origin.requests == ["/v1/feed", "/v1/feed", "/v1/feed/snapshot", f"/v1/feed/changes?after={at(4)}"]
+    stop.set()
+    async with asyncio.timeout(5):
+        await running
+    await sync_loop.close()
+
+
 async def break_off(origin: ScriptedOrigin, feed: HttpFeed) -> None:
     """End the answer that is open, and have the feed hear of it."""
     origin.close()

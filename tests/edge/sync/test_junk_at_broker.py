@@ -149,7 +149,7 @@ async def test_an_edge_that_begins_where_junk_stands_at_the_end_begins_with_the_
     assert replica.revision == 6
 
 
-async def test_changes_that_lead_on_from_nowhere_cost_growing_pauses_and_few_consumers(
+async def test_changes_that_lead_on_from_nowhere_cost_growing_pauses_and_no_consumers(
     origin: ScriptedOrigin, replica: Replica, feed: NatsFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a publisher that was led astray by an old message writes, until it writes a snapshot."""
@@ -165,7 +165,7 @@ async def test_changes_that_lead_on_from_nowhere_cost_growing_pauses_and_few_con
         before = len(rounds)
         await asyncio.sleep(3)
         assert len(rounds) - before < 8
-        assert len(await consumers(origin.connection)) < 25
+        assert await consumers(origin.connection) == []
         await origin.snapshot()
         await origin.put(5, ())
         await until(lambda: _is(loop.is_synced and replica.revision == 5))

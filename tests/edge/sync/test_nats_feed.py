@@ -382,8 +382,8 @@ async def test_an_edge_that_begins_anew_begins_with_the_present_and_not_with_the
 async def test_what_is_more_than_is_asked_for_at_once_is_read_in_one_go(
     origin: ScriptedOrigin, replica: Replica, sync_loop: SyncLoop, monkeypatch: pytest.MonkeyPatch, messages: int
 ) -> None:
-    """The server says when all that was asked for has been sent, which is not that there is no more."""
-    monkeypatch.setattr(streams, "_PULL_MESSAGES", 4)
+    """That as many came as were asked for is not that there is no more."""
+    monkeypatch.setattr(streams, "AT_ONCE", 4)
     opened: list[None] = []
 
     async def count(*arguments: Any) -> Connection:

@@ -39,13 +39,13 @@ class Regions:
     leaf: NatsServer
 
     def relay(self) -> NatsOptions:
-        return self._options(self.hub, "relay", PASSWORDS["RELAY_PASSWORD"])
+        return self._options(self.hub, "relay", PASSWORDS["RELAY_PASSWORD"], "readers", DOMAIN)
 
     def edge(self) -> NatsOptions:
-        return self._options(self.leaf, "edge", PASSWORDS["EDGE_PASSWORD"])
+        return self._options(self.leaf, "edge", PASSWORDS["EDGE_PASSWORD"], "region")
 
-    def _options(self, server: NatsServer, user: str, password: str) -> NatsOptions:
-        return NatsOptions((server.url,), user=user, password=Secret(password), domain="hub", mirrors=(DOMAIN,))
+    def _options(self, server: NatsServer, user: str, password: str, *mirrors: str) -> NatsOptions:
+        return NatsOptions((server.url,), user=user, password=Secret(password), domain="hub", mirrors=mirrors)
 
     def lose_the_hubs_store(self) -> None:
         self.hub.kill()
@@ -211,7 +211,9 @@ async def until_begun_at_the_region(regions: Regions, base: Path, pepper_file: P
 
 
 async def begin(regions: Regions, base: Path, digester: Digester) -> int | None:
-    options = NatsOptions((regions.leaf.url,), user="edge", password=Secret(PASSWORDS["EDGE_PASSWORD"]), domain=DOMAIN)
+    options = NatsOptions(
+        (regions.leaf.url,), user="edge", password=Secret(PASSWORDS["EDGE_PASSWORD"]), domain="region"
+    )
     replica = Replica.open(base, digester.pepper_check())
     feed = NatsFeed(options, digester, Clock(), edge_name="new", first_heartbeat_seconds=0.1, silence_seconds=0.2)
     sync_loop = new_sync_loop(replica, feed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import shutil
@@ -18,8 +19,8 @@ from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.nats_feed import NatsFeed
 from keywright.edge.sync.nats_reports import NatsReports
 from keywright.edge.sync.reporting import NotTaken
-from keywright.nats.connection import Connection, StreamMissing, connect
-from keywright.nats.subjects import FOR_CHANGES, FOR_SNAPSHOT, frame_in
+from keywright.nats.connection import Connection, NotLast, StreamMissing, connect
+from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_SNAPSHOT, frame_in
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import nats_retention
@@ -27,7 +28,7 @@ from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_publisher import NatsPublisher
 from keywright.protocol.changes import Change, Cursor, encode
 from keywright.protocol.feed_formats import NEWEST
-from keywright.protocol.frames import Frame, FrameSigner
+from keywright.protocol.frames import Frame, FrameKind, FrameSigner
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from keywright.runtime import tasks
 from keywright.runtime.clock import Clock
@@ -81,6 +82,15 @@ class World:
         # A replica has what has powers behind what has none.
         record = await snapshot_of(self.database)
         assert sorted(map(encode, self.replica.records())) == sorted(map(encode, record))
+
+    async def page(self, number: int, nonce: str, *, time: int | None = None) -> bytes:
+        """A page as a writer of a snapshot puts it there."""
+        async with self.database.read() as tx:
+            found = await find_deployment(tx)
+        assert found is not None
+        at = Clock().millis() if time is None else time
+        cursor, whose = found.head, (found.id, FrameKind.PAGE, EVERYTHING, FOR_SNAPSHOT + nonce, number)
+        return FrameSigner(self.digester).encode(Frame(*whose, cursor, cursor, cursor.revision, at, ()))
 
     async def kept(self) -> list[Frame]:
         """The messages of the stream of changes, which must be one unbroken chain up to the record's head."""
@@ -255,6 +265,28 @@ async def test_a_strangers_message_stops_nobody_for_long(
         assert "was not made here" in caplog.text
 
 
+async def test_junk_behind_both_streams_is_no_snapshot_that_somebody_writes(
+    tmp_path: Path, options: NatsOptions
+) -> None:
+    async with opened(tmp_path, options) as (service, world), connected(options) as connection:
+        store, subjects = streams_of(connection), connection.subjects
+        again = await world.page(3, "sent again")
+        old = await world.page(0, "old", time=Clock().millis() - 3_600_000)
+        for number, junk in enumerate((b"of a stranger", again, old)):
+            for stream, subject in (
+                (subjects.snapshots_stream, subjects.snapshot_pages),
+                (subjects.changes_stream, subjects.changes),
+            ):
+                after = (await store.bounds(stream)).last
+                with contextlib.suppress(NotLast):
+                    await store.append(subject, junk, "", after=after, name=f"x{number}")
+            # It would be waited for as long as for a writer.
+            async with asyncio.timeout(nats_retention.WRITER_SECONDS / 3):
+                await make_changes(service, 2)
+                await world.until_the_edge_equals_the_record()
+        await world.kept()
+
+
 async def test_a_record_that_was_restored_from_a_backup_takes_its_edges_along(
     tmp_path: Path, options: NatsOptions
 ) -> None:
@@ -330,7 +362,7 @@ async def test_snapshots_that_were_lost_or_never_finished_are_written_anew(
             await store.purge(subjects.snapshots_stream, (await store.bounds(subjects.snapshots_stream)).last + 1)
             # A writer's first page, and then it died.
             after = (await store.bounds(subjects.snapshots_stream)).last
-            await store.append(subjects.snapshot_pages, b"a page", "", after=after, name="x")
+            await store.append(subjects.snapshot_pages, await world.page(0, "left"), "", after=after, name="x")
             await asyncio.sleep(0.5)
             assert not await has_snapshot()
             monkeypatch.setattr(nats_retention, "WRITER_SECONDS", 0.0)

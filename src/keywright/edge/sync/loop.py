@@ -74,6 +74,8 @@ class SyncLoop:
         self._writer = WriterThread(replica.beat)
         self._snapshots = SnapshotLoader(replica, feed, self._writer)
         self._woken = asyncio.Event()
+        self._origin_met = asyncio.Event()
+        """Ends a pause after a failure, and nothing else: a live feed that is woken asks anew on another connection."""
         self._running: asyncio.Task[None] | None = None
         self._waiting: asyncio.Task[None] | None = None
         self._is_known_deployment = False
@@ -138,7 +140,7 @@ class SyncLoop:
         sooner for that, unless it was away and `is_back`.
         """
         if not self._is_synced and (is_back or not self._is_refused):
-            self._woken.set()
+            self._origin_met.set()
 
     async def sync_now(self) -> None:
         """Return when the replica has every change that was committed before this call; raises what stands in the way.
@@ -162,6 +164,7 @@ class SyncLoop:
         try:
             while not stop.is_set():
                 self._woken.clear()
+                self._origin_met.clear()
                 try:
                     await self.sync_now()
                     await self._writer.run(self._replica.sweep, SWEEP_SIZE)
@@ -175,7 +178,7 @@ class SyncLoop:
                     else:
                         await self._until_woken(self._poll_seconds())
                 except Exception as error:  # noqa: BLE001
-                    await self._until_woken(self._fail(error))
+                    await self._until_woken(self._fail(error), or_met=self._origin_met)
         finally:
             await tasks.end(stopping, checking)
 
@@ -206,9 +209,13 @@ class SyncLoop:
         except (OSError, lmdb.Error, ReplicaBroken) as error:
             _log.warning("the replica can't be looked through for damage: %s", error)
 
-    async def _until_woken(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
+    async def _until_woken(self, seconds: float, *, or_met: asyncio.Event | None = None) -> None:
+        events = [self._woken] if or_met is None else [self._woken, or_met]
+        waiting = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await tasks.end(*waiting)
 
     async def _until_due(self, feed: LiveFeed) -> None:
         woken, due = asyncio.create_task(self._woken.wait()), asyncio.create_task(feed.wait_for_changes())

@@ -31,6 +31,7 @@ class Mirrors:
     def __init__(self, connection: Connection, subjects: Subjects, hub: Streams, problems: dict[str, str]) -> None:
         """`problems` is kept up to date: what is wrong with the mirrors of a domain, by its name."""
         options = connection.options
+        self._subjects = subjects
         self._streams = (subjects.changes_stream, subjects.snapshots_stream)
         self._hub = hub
         self._hub_domain = options.domain
@@ -68,7 +69,7 @@ class Mirrors:
             # Before the hub's: what comes in between must not look like more than the hub has.
             theirs = await mirror.bounds(stream)
         except StreamMissing:
-            await self._make(mirror, stream)
+            await self._make(domain, mirror, stream)
             return True
         except BrokerUnavailable as error:
             raise _MirrorAway(str(error)) from error
@@ -113,10 +114,10 @@ class Mirrors:
         log.warning("the mirror of %s in the domain %s %s: it is made anew", stream, domain, why)
         self._stalled.pop((domain, stream), None)
         await self._at_mirror(mirror.delete(stream))
-        await self._make(mirror, stream)
+        await self._make(domain, mirror, stream)
 
-    async def _make(self, mirror: Streams, stream: str) -> None:
-        await self._at_mirror(mirror.create_mirror(stream, self._hub_domain))
+    async def _make(self, domain: str, mirror: Streams, stream: str) -> None:
+        await self._at_mirror(mirror.create_mirror(stream, self._hub_domain, self._subjects.mirror_deliveries(domain)))
 
     async def _at_mirror(self, asked: Awaitable[_T]) -> _T:
         try:

@@ -121,7 +121,7 @@ class NatsRetention:
         stream = subjects.snapshots_stream
         bounds = await self._streams.bounds(stream)
         last = await self._streams.find(stream, bounds.last)
-        if last is not None and self._end_in(last) is None and bounds.idle_seconds < WRITER_SECONDS:
+        if last is not None and bounds.idle_seconds < WRITER_SECONDS and await self._is_being_written(last):
             raise BeingWritten
         at, number = bounds.last, 0
         nonce = FOR_SNAPSHOT + secrets.token_urlsafe(12)
@@ -151,6 +151,16 @@ class NatsRetention:
         for stream in (self._subjects.changes_stream, self._subjects.snapshots_stream):
             with contextlib.suppress(StreamMissing):
                 await self._streams.delete(stream)
+
+    async def _is_being_written(self, last: Message) -> bool:
+        """Whether the last message is a page that a snapshot goes on from, and not one that somebody sent again."""
+        page = self._snapshot_frame_in(last)
+        if page is None or page.kind is not FrameKind.PAGE:
+            return False
+        if page.number == 0:
+            return abs(self._source.clock.millis() - page.time) < WRITER_SECONDS * 1000
+        before = self._snapshot_frame_in(await self._streams.find(self._subjects.snapshots_stream, last.seq - 1))
+        return before is not None and (before.nonce, before.number) == (page.nonce, page.number - 1)
 
     async def _trim(self, message: Message, end: Frame, bounds: Bounds) -> None:
         """Take away what nobody needs who begins with the newest snapshot, or with the one before it."""
@@ -186,9 +196,12 @@ class NatsRetention:
         return None
 
     def _end_in(self, message: Message | None) -> Frame | None:
+        frame = self._snapshot_frame_in(message)
+        return frame if frame is not None and frame.kind is FrameKind.END else None
+
+    def _snapshot_frame_in(self, message: Message | None) -> Frame | None:
         with contextlib.suppress(FrameError):
-            frame = None if message is None else self._frame_in(message, FOR_SNAPSHOT)
-            return frame if frame is not None and frame.kind is FrameKind.END else None
+            return None if message is None else self._frame_in(message, FOR_SNAPSHOT)
         return None
 
     def _frame_in(self, message: Message, purpose: str) -> Frame:

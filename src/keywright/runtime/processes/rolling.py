@@ -11,17 +11,20 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from granian._granian import SocketHolder
+from granian import _signals
+from granian._granian import SocketHolder, WorkerSignal
 
 from keywright.runtime.processes.readiness import load_told_by
 from keywright.runtime.processes.supervised import SupervisedServer
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
@@ -96,6 +99,29 @@ class RollingServer(SupervisedServer):
 
 def serve_worker(worker_id: int, name: str | None, load: Callable[[], Any], sockets: Any, *arguments: Any) -> None:
     """In a worker: what Granian runs there, on the shared socket. To be given to `RollingServer.serve`."""
+    _signals.set_loop_signals = end_once
     new_holder: Any = SocketHolder
     held = ((None, new_holder(sockets[1].fileno(), False, BACKLOG)), None)
     RollingServer._spawn_asgi_lifespan_worker(worker_id, name, load, held, *arguments)
+
+
+def end_once(loop: asyncio.AbstractEventLoop) -> Any:
+    """What Granian waits for in a worker, which SIGTERM and SIGINT set: only the first of them.
+
+    Granian 2.8's own handler sets it again at each: while the end is under way the two wait for each other, and the
+    worker is still there after all its deadlines, with the interpreter's lock. Two come at once from a terminal and
+    from whoever stops every process of a service, as systemd does: theirs, and the main process's.
+    """
+    new_signal: Any = WorkerSignal
+    end = new_signal()
+    is_set = False
+
+    def handle() -> None:
+        nonlocal is_set
+        if not is_set:
+            is_set = True
+            end.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, handle)
+    return end

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from keywright.nats.connection import Message
     from keywright.nats.streams import StreamReader, Streams
 
-CHANGE_READER_KEPT_SECONDS = 8.0
-"""Longer than a reader may be silent (streams.py), and short, so that one that tries again and again leaves few."""
 _LARGEST_BATCH = 5000
 _LAST_MESSAGES = 20
 
@@ -61,28 +59,29 @@ class ChangeReader:
             self._awaited = last if seq <= last else 0
             self.is_at_mirror = streams is not self._session.domains[0]
             stream = self._session.subjects.changes_stream
-            return await streams.read(stream, seq, self._on_message, kept_seconds=CHANGE_READER_KEPT_SECONDS)
+            is_told = self._session.hears_changes and not self.is_at_mirror
+            return streams.read(stream, seq, self._on_message, is_told=is_told)
 
         await self.stop()
         self.handed_on = after
         self._reader = await self._session.first(open_at)
 
     async def stop(self) -> None:
-        reader = self._reader
-        self.forget()
+        reader, self._reader, self._next = self._reader, None, None
         if reader is not None:
             await reader.stop()
 
-    def forget(self) -> None:
-        """As `stop`, where the connection goes as well."""
-        self._reader = self._next = None
+    def look(self) -> None:
+        """There may be more."""
+        if self._reader is not None:
+            self._reader.look()
 
-    async def take(self, after: Cursor, record: str | None) -> Batch:
+    def take(self, after: Cursor, record: str | None) -> Batch:
         """What has come of the changes, some at least if there are any. Raises SnapshotNeeded, BrokerUnavailable."""
         self._record = record
         changes: list[Change] = []
         cursor = self.handed_on = after
-        while len(changes) < _LARGEST_BATCH and (frame := await self._take_next()) is not None:
+        while len(changes) < _LARGEST_BATCH and (frame := self._take_next()) is not None:
             if frame.follows != cursor:
                 raise SnapshotNeeded(f"the kept changes go on from revision {frame.follows.revision}, not from here")
             changes += frame.changes
@@ -90,10 +89,10 @@ class ChangeReader:
             self._head.accept(frame)
         return Batch(after, changes, cursor)
 
-    async def _take_next(self) -> Frame | None:
+    def _take_next(self) -> Frame | None:
         """The next frame that goes beyond what was handed on, if one has come."""
         while self._reader is not None and self._next is None:
-            message = await self._reader.take()
+            message = self._reader.take()
             if message is None:
                 return None
             self._next = self._use(message)

@@ -23,7 +23,7 @@ from keywright.edge.sync.nats_feed import snapshots
 from keywright.edge.sync.nats_feed.change_reader import ChangeReader, last_frame
 from keywright.edge.sync.nats_feed.head_watch import SILENCE_SECONDS, HeadWatch, age_of
 from keywright.edge.sync.nats_feed.session import NatsSession, translated
-from keywright.nats.connection import BrokerUnavailable, Message, StreamMissing
+from keywright.nats.connection import BrokerUnavailable, Message, NobodyAnswers, StreamMissing
 from keywright.nats.subjects import FOR_HEARTBEATS
 from keywright.protocol.changes import NOWHERE, Batch, Cursor
 from keywright.protocol.feed_formats import FORMATS, NEWEST, is_same_record
@@ -69,7 +69,13 @@ class NatsFeed:
         self._first_heartbeat_seconds = first_heartbeat_seconds
         self._pepper_check = digester.pepper_check()
         self._session = NatsSession(
-            options, digester, clock, edge_name, on_heartbeat=self._on_heartbeat, on_lost=self._wake
+            options,
+            digester,
+            clock,
+            edge_name,
+            on_heartbeat=self._on_heartbeat,
+            on_change=self._on_change,
+            on_lost=self._wake,
         )
         self._head = HeadWatch(clock, silence_seconds)
         self._reader = ChangeReader(self._session, self._head, self._wake)
@@ -121,7 +127,7 @@ class NatsFeed:
             try:
                 async with self._connected():
                     frame = await self._session.first(lambda streams: last_frame(self._session, streams))
-            except Refused as error:
+            except (Refused, NobodyAnswers) as error:
                 if feed_format == self._formats[0] or isinstance(error, OtherPepper):
                     raise
                 refused = str(error)
@@ -146,7 +152,7 @@ class NatsFeed:
             is_hub_back = self._reader.is_at_mirror and self._head.is_heard
             if not self._reader.is_open_at(after) or is_hub_back:
                 await self._reader.open(after)
-            while not (batch := await self._reader.take(after, self._record)).changes and not self._is_in_step():
+            while not (batch := self._reader.take(after, self._record)).changes and not self._is_in_step():
                 if self._clock.elapsed() - asked_at > self._head.silence_seconds:
                     # The origin is heard, and is further. What is read here has come to an end unnoticed.
                     raise BrokerUnavailable("the broker does not give the changes that the origin says there are")
@@ -181,7 +187,7 @@ class NatsFeed:
         return Snapshot(record, self._pepper_check, there, pages)
 
     async def close(self) -> None:
-        self._reader.forget()
+        await self._reader.stop()
         self._head.problem = ""
         await self._session.close()
 
@@ -238,6 +244,9 @@ class NatsFeed:
         if is_news and self._record is not None and is_same_record(record_of(frame), self._record):
             self._newer_time, self._is_newer_there = frame.time, True
             self._wake()
+
+    def _on_change(self) -> None:
+        self._reader.look()
 
     def _wake(self) -> None:
         self._woken.set()

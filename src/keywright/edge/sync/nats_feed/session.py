@@ -39,6 +39,7 @@ class NatsSession:
         edge_name: str,
         *,
         on_heartbeat: Callable[[Message, int], None],
+        on_change: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
         """`on_heartbeat` is told of which format a heartbeat is."""
@@ -51,16 +52,17 @@ class NatsSession:
         self._clock = clock
         self._edge_name = edge_name
         self._on_heartbeat = on_heartbeat
+        self._on_change = on_change
         self._on_lost = on_lost
         self._connection: Connection | None = None
-        self._heard: set[int] = set()
-        """Formats whose heartbeats are subscribed to."""
+        self._heard: dict[int, bool] = {}
+        """Formats whose heartbeats are subscribed to, and whether their changes are, too."""
         self._skipped: dict[str, str] = {}
         self.is_format_unknown = False
         """Whether something was passed over because this version does not read its format."""
 
     async def open(self) -> None:
-        """Connects, unless it is connected, and hears the heartbeats of the format that is followed.
+        """Connects, unless it is connected, and hears the heartbeats and the changes of the format that is followed.
 
         Raises BrokerUnavailable, BrokerRefused.
         """
@@ -71,10 +73,17 @@ class NatsSession:
             self.domains = [Streams(connection, domain) for domain in (self._options.domain, *self._options.mirrors)]
             self._heard.clear()
         if feed_format not in self._heard:
-            self._heard.add(feed_format)
             await connection.subscribe(
                 self.subjects.heartbeats, lambda message: self._on_heartbeat(message, feed_format)
             )
+            # What is read is read from the stream, where it has its place; this only tells when.
+            is_told = await connection.try_to_subscribe(self.subjects.changes, lambda _: self._on_change())
+            self._heard[feed_format] = is_told
+
+    @property
+    def hears_changes(self) -> bool:
+        """Whether `on_change` is called when the hub may have more changes: the broker may not let us hear that."""
+        return self._heard.get(self.subjects.feed_format, False)
 
     @property
     def has_complaints(self) -> bool:

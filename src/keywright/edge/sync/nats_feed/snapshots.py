@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keywright.edge.sync.feed import OtherPepper, Untrusted, record_of
-from keywright.edge.sync.nats_feed.change_reader import CHANGE_READER_KEPT_SECONDS, changes_frame_in, find_behind
+from keywright.edge.sync.nats_feed.change_reader import changes_frame_in, find_behind
 from keywright.edge.sync.nats_feed.head_watch import age_of
 from keywright.edge.sync.nats_feed.session import translated
 from keywright.nats.connection import BrokerRefused, BrokerUnavailable
-from keywright.nats.streams import read_all
 from keywright.nats.subjects import FOR_CHANGES, FOR_SNAPSHOT
 from keywright.protocol.changes import Batch, Change
 from keywright.protocol.frames import Frame, FrameError, FrameKind
@@ -67,8 +66,7 @@ async def changes_behind(session: NatsSession, streams: Streams, snapshot: KeptS
     cursor = end.cursor
     seq, last = await find_behind(session, streams, cursor)
     if seq <= last:
-        stream, kept_seconds = session.subjects.changes_stream, CHANGE_READER_KEPT_SECONDS
-        async for message in read_all(streams, stream, seq, last, kept_seconds=kept_seconds):
+        async for message in streams.read_all(session.subjects.changes_stream, seq, last):
             try:
                 frame = changes_frame_in(session, message)
             except (FrameError, OtherPepper, Untrusted) as error:
@@ -92,7 +90,7 @@ async def pages_of(
     """
     end, first, last = snapshot.end, snapshot.first_seq, snapshot.last_seq
     with translated():
-        async for message in read_all(snapshot.streams, session.subjects.snapshots_stream, first, last):
+        async for message in snapshot.streams.read_all(session.subjects.snapshots_stream, first, last):
             frame = session.frame_in(message, FOR_SNAPSHOT)
             kind = FrameKind.END if message.seq == last else FrameKind.PAGE
             expected = (end.nonce, end.deployment_id, end.cursor, kind, message.seq - first)
