@@ -38,7 +38,7 @@ def test_no_page_has_a_barrier_a_shift_or_a_part_out_of_sight(
 ) -> None:
     """Each page light on a desktop and dark on a phone, so that every colour and every layout is looked at once.
 
-    A third of the pages each time.
+    A third of the pages each time, the first with the two below.
     """
     barriers = []
     with watched(browser, portal.url) as (_, page):
@@ -65,15 +65,16 @@ def test_no_page_has_a_barrier_a_shift_or_a_part_out_of_sight(
         for path in list(pages.values())[part::3]:
             visit(path)
         # A form that was refused, and a key that was just made.
-        page.goto(pages["consumer-new"])
-        page.get_by_label("Name").fill("Not A Name")
-        page.get_by_role("button", name="Create consumer").click()
-        expect(page.locator(".error")).to_have_count(1)
-        look()
-        page.goto(pages["owner-key-new"])
-        page.get_by_role("button", name="Create owner key").click()
-        expect(page.locator(".secret")).to_be_visible()
-        look()
+        if part == 0:
+            page.goto(pages["consumer-new"])
+            page.get_by_label("Name").fill("Not A Name")
+            page.get_by_role("button", name="Create consumer").click()
+            expect(page.locator(".error")).to_have_count(1)
+            look()
+            page.goto(pages["owner-key-new"])
+            page.get_by_role("button", name="Create owner key").click()
+            expect(page.locator(".secret")).to_be_visible()
+            look()
     assert "".join(barriers) == ""
 
 

@@ -17,7 +17,7 @@ from faults import clock
 from keywright.edge.replica.heartbeat_lock import HeartbeatLock
 from keywright.edge.replica.replica import FOLLOWING
 from support.postgres import free_port
-from support.process import ServeProcess
+from support.process import NO_TLS, ServeProcess
 
 
 class Server:
@@ -96,7 +96,7 @@ class Server:
     def standing(self) -> dict[str, Any]:
         """What `/readyz` says, or what is in the way of asking."""
         try:
-            found: dict[str, Any] = httpx2.get(f"http://127.0.0.1:{self.port}/readyz", timeout=3).json()
+            found: dict[str, Any] = httpx2.get(f"http://127.0.0.1:{self.port}/readyz", timeout=3, verify=NO_TLS).json()
         except (httpx2.HTTPError, ValueError) as error:
             return {"ready": False, "synced": False, "revision": None, "reason": f"{type(error).__name__}: {error}"}
         return found

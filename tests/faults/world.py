@@ -40,7 +40,7 @@ from keywright.protocol.changes import Change
 from keywright.runtime import secret_files
 from support.nats import NatsServer
 from support.postgres import Postgres
-from support.process import until
+from support.process import NO_TLS, until
 from support.proxy import Proxy
 
 HEAL_SECONDS = 120.0
@@ -290,7 +290,7 @@ class World:
     def _new_token(self) -> str:
         url = f"http://127.0.0.1:{self.origin.port}/v1/accounts/my-account/management-keys"
         headers = {"authorization": f"Bearer {ROOT_KEY}"}
-        made = httpx2.post(url, headers=headers, json={"permissions": _FOLLOW}, timeout=10).json()
+        made = httpx2.post(url, headers=headers, json={"permissions": _FOLLOW}, timeout=10, verify=NO_TLS).json()
         return str(made["key"])
 
     def _spoil(self, link: Proxy, fault: Fault) -> None:

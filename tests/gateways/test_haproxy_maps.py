@@ -20,7 +20,7 @@ from keywright.domain.keyformat import Digester
 from keywright.edge.haproxy import socket as haproxy_socket
 from keywright.edge.haproxy.socket import Map
 from support.api import BUCKET, BUCKET_URL, CONSUMERS_URL, ROOT_KEY, Api
-from support.process import EdgeProcess, ServeProcess, until
+from support.process import NO_TLS, EdgeProcess, ServeProcess, until
 
 LEASE_SECONDS = 3
 
@@ -195,7 +195,7 @@ def test_a_haproxy_that_can_not_be_reached_is_pending_until_its_lease_is_over(wo
         hidden.rename(socket)
     until(lambda: world.status(key["key"]) == 401, 60)
     until(lambda: world.edge.get("/readyz")["haproxy"]["synced"], 60)
-    assert "keywright_haproxy_synced 1.0" in httpx2.get(f"{world.edge.url}/metrics").text
+    assert "keywright_haproxy_synced 1.0" in httpx2.get(f"{world.edge.url}/metrics", verify=NO_TLS).text
 
 
 def test_a_blocked_consumer_gets_no_answer_and_everybody_else_does(world: World) -> None:

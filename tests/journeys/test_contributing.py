@@ -60,7 +60,7 @@ def test_the_commands_that_run_tests_find_them() -> None:
 def test_the_commands_that_debug_do_what_they_say(checkout: Path) -> None:
     trace, follow = blocks_of("### Trace a request")
     dump, snapshot = blocks_of("### Dump a replica")
-    with ServeProcess(checkout / "keywright-data").wait_until_ready() as served:
+    with ServeProcess(checkout / "keywright-data", from_nothing=True).wait_until_ready() as served:
         names = {"API_KEY": served.printed("API_KEY"), "BUCKET_NAME": served.printed("BUCKET_NAME")}
 
         def told(script: str) -> str:

@@ -22,7 +22,7 @@ def blocks_of_the_walk() -> list[str]:
 def test_every_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
     blocks = blocks_of_the_walk()
     assert len(blocks) == 5
-    with ServeProcess(tmp_path / "data").wait_until_ready() as served:
+    with ServeProcess(tmp_path / "data", from_nothing=True).wait_until_ready() as served:
         names = {"API_KEY": served.printed("API_KEY"), "BUCKET_NAME": served.printed("BUCKET_NAME")}
 
         def run(block: str, **more: str) -> list[str]:

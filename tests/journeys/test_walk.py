@@ -19,7 +19,7 @@ def shell(script: str, **variables: str) -> Any:
 
 
 def test_a_stranger_walks_from_first_start_to_a_validated_request(tmp_path: Path) -> None:
-    with ServeProcess(tmp_path / "data").wait_until_ready() as served:
+    with ServeProcess(tmp_path / "data", from_nothing=True).wait_until_ready() as served:
         names = {"API_KEY": served.printed("API_KEY"), "BUCKET_NAME": served.printed("BUCKET_NAME"), "URL": served.url}
 
         consumer = shell(

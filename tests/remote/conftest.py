@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from support.process import EdgeProcess, ServeProcess, until
+from support.process import NO_TLS, EdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 
 ROOT_KEY = "root-key-of-the-tested-deployment"
@@ -25,7 +25,7 @@ class Origin:
         self._arguments, self._variables = arguments, variables
         self.process = self._new(None)
         self.client = httpx2.Client(
-            base_url=self.process.url, headers={"authorization": f"Bearer {ROOT_KEY}"}, timeout=10
+            base_url=self.process.url, headers={"authorization": f"Bearer {ROOT_KEY}"}, timeout=10, verify=NO_TLS
         )
         self.call("POST", f"{BUCKETS}/{BUCKET}/consumers", json={"name": "one"})
         made = self.call("POST", "/v1/accounts/my-account/management-keys", json={"permissions": FOLLOW})

@@ -17,7 +17,7 @@ import pytest
 from remote.conftest import BUCKET, BUCKETS, ROOT_KEY, Origin
 from remote.fleet import EDGES, KEYS, listed, revoke, state_of
 from support.postgres import Postgres
-from support.process import EdgeProcess, ServeProcess, until
+from support.process import NO_TLS, EdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 
 pytestmark = pytest.mark.long(70)
@@ -45,7 +45,9 @@ def test_many_who_wait_at_once_are_all_answered(origin: Origin, fleet: Callable[
     keys = [origin.new_key() for _ in range(10)]
 
     def end(key: dict[str, Any]) -> tuple[str, str]:
-        with httpx2.Client(base_url=origin.process.url, headers=origin.client.headers, timeout=40) as client:
+        with httpx2.Client(
+            base_url=origin.process.url, headers=origin.client.headers, timeout=40, verify=NO_TLS
+        ) as client:
             answer = client.delete(f"{KEYS}/{key['id']}?wait=all&timeout=20000")
             return answer.headers["keywright-applied"], edge.verdict(key["key"])
 
@@ -103,7 +105,7 @@ def test_an_edge_of_another_origin_on_the_same_record_is_waited_for(postgres: Po
         edge = EdgeProcess(
             tmp_path / "edge", two.url, ROOT_KEY, tmp_path / "one" / "pepper.key", KEYWRIGHT_EDGE_NAME="edge"
         ).wait_until_ready()
-        with httpx2.Client(base_url=one.url, headers=headers, timeout=40) as client:
+        with httpx2.Client(base_url=one.url, headers=headers, timeout=40, verify=NO_TLS) as client:
 
             def connected() -> set[str]:
                 found = client.get(EDGES).json()["data"]
@@ -136,10 +138,12 @@ def test_a_validation_that_asks_for_a_revision_is_answered_by_that_or_503(
     made = origin.client.delete(f"{KEYS}/{key['id']}")
     wanted = {"min-revision": made.headers["keywright-revision"]}
     deadline = time.monotonic() + 20
-    while (answer := httpx2.post(ask, json={"key": key["key"]}, headers=wanted, timeout=5)).status_code == 503:
+    while (
+        answer := httpx2.post(ask, json={"key": key["key"]}, headers=wanted, timeout=5, verify=NO_TLS)
+    ).status_code == 503:
         assert answer.headers["retry-after"] == "1"
         assert time.monotonic() < deadline
     assert answer.json()["code"] == "UNKNOWN"
     for future in ("999999999999", "99999999999999999"):
-        answer = httpx2.post(ask, json={"key": key["key"]}, headers={"min-revision": future}, timeout=5)
+        answer = httpx2.post(ask, json={"key": key["key"]}, headers={"min-revision": future}, timeout=5, verify=NO_TLS)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

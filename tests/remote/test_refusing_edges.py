@@ -10,7 +10,7 @@ import pytest
 
 from remote.conftest import BUCKET, BUCKETS, Origin
 from remote.fleet import answers, listed, revoke, state_of
-from support.process import EdgeProcess, until
+from support.process import NO_TLS, EdgeProcess, until
 from support.proxy import Proxy
 
 pytestmark = pytest.mark.long(65)
@@ -33,7 +33,7 @@ def test_a_leased_edge_refuses_when_it_is_cut_off_and_is_retired_then(
         answer = revoke(origin, key, "wait=all&timeout=30000")
         assert (answer.headers["keywright-applied"], answer.headers["keywright-refusing"]) == ("1/1", "leased")
         assert {edge.verdict(key["key"]) for _ in range(8)} == {"503"}
-        ready = httpx2.get(f"{edge.url}/readyz", timeout=5)
+        ready = httpx2.get(f"{edge.url}/readyz", timeout=5, verify=NO_TLS)
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         # Started again without the setting it is bound by what it told all the same.
         edge.kill()
@@ -89,7 +89,9 @@ def test_a_cut_edge_refuses_where_the_owner_says_so_in_every_worker_and_after_a_
         assert again.verdict(key["key"]) == "503"
         assert again.get("/readyz")["lag_seconds"] > 4
         # In the same moment the forward-auth door gives no 401.
-        asked = httpx2.get(f"{again.url}/v1/forward-auth/{strict}", headers={"authorization": "Bearer nothing-good"})
+        asked = httpx2.get(
+            f"{again.url}/v1/forward-auth/{strict}", headers={"authorization": "Bearer nothing-good"}, verify=NO_TLS
+        )
         assert asked.status_code == 503
         proxy.heal()
         until(lambda: again.verdict(key["key"]) == "VALID", timeout=30)

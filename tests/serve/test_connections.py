@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from support.postgres import free_port
-from support.process import EdgeProcess, ServeProcess
+from support.process import NO_TLS, EdgeProcess, ServeProcess
 
 IDLE = 1500
 FIRST_SECONDS = 1.0
@@ -131,7 +131,7 @@ def test_others_are_answered_beside_60_who_say_nothing(served: tuple[ServeProces
     with contextlib.ExitStack() as stack:
         for _ in range(60):
             stack.enter_context(opened(service.port, BEGUN[begun], "127.0.0.2"))
-        answer = httpx2.get(f"{service.url}/livez", timeout=FIRST_SECONDS + 3)
+        answer = httpx2.get(f"{service.url}/livez", timeout=FIRST_SECONDS + 3, verify=NO_TLS)
         assert answer.status_code == 200
 
 
@@ -143,12 +143,12 @@ def test_one_address_has_no_more_than_its_share(served: tuple[ServeProcess, int]
         held = [stack.enter_context(opened(service.port, answers, "127.0.0.3")) for _ in range(20)]
         time.sleep(1.2)
         assert len(_still_open(held)) <= 12
-        assert httpx2.get(f"{service.url}/livez", timeout=3).status_code == 200
+        assert httpx2.get(f"{service.url}/livez", timeout=3, verify=NO_TLS).status_code == 200
 
 
 def test_who_goes_on_asking_is_not_closed(served: tuple[ServeProcess, int]) -> None:
     service, _ = served
-    with httpx2.Client() as client:
+    with httpx2.Client(verify=NO_TLS) as client:
         ended = time.monotonic() + IDLE_SECONDS + 2
         streams = set()
         while time.monotonic() < ended:
@@ -207,5 +207,5 @@ def test_validations_go_on_beside_1500_idle_connections(tmp_path: Path) -> None:
         for _ in range(IDLE):
             held = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=10))
             held.sendall(b"POST /v1/validate/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
-        answer = httpx2.post(f"{served.url}/v1/validate/{bucket}", json={"key": "x" * 20}, timeout=10)
+        answer = httpx2.post(f"{served.url}/v1/validate/{bucket}", json={"key": "x" * 20}, timeout=10, verify=NO_TLS)
         assert answer.json() == {"valid": False, "code": "UNKNOWN"}

@@ -197,7 +197,7 @@ class TestAProcessThatCanNotStart:
 def test_the_first_start_makes_everything_for_its_user_alone_and_a_second_shows_no_secret(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     data = tmp_path / "new" / "data"
-    with ServeProcess(data, "--workers", "2").wait_until_ready() as served:
+    with ServeProcess(data, "--workers", "2", from_nothing=True).wait_until_ready() as served:
         root_key = served.printed("API_KEY")
         api = Api(served, root_key)
         projects = api.call("GET", f"{ACCOUNT_URL}/projects")["data"]
@@ -214,7 +214,7 @@ def test_the_first_start_makes_everything_for_its_user_alone_and_a_second_shows_
     assert {path: oct(mode) for path, mode in modes.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}
 
     before = {name: (data / name).read_bytes() for name in ("pepper.key", "master.key")}
-    with ServeProcess(data).wait_until_ready() as again:
+    with ServeProcess(data, from_nothing=True).wait_until_ready() as again:
         assert "export" not in again.output()
         assert root_key[-20:] not in again.output()
         assert Api(again, root_key).call("GET", "/v1/who-am-i")["account"] == "my-account"

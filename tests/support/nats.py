@@ -17,6 +17,7 @@ import httpx2
 from keywright.nats.connection import Connection
 from keywright.nats.streams import Streams
 from support.postgres import free_port
+from support.process import NO_TLS
 
 COMMAND = str(Path(sys.executable).with_name("nats-server"))
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "nats"
@@ -47,7 +48,7 @@ class NatsServer:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                if httpx2.get(f"http://127.0.0.1:{self._monitor}/healthz", timeout=2).status_code == 200:
+                if httpx2.get(f"http://127.0.0.1:{self._monitor}/healthz", timeout=2, verify=NO_TLS).status_code == 200:
                     return self
             except httpx2.TransportError:
                 pass

@@ -14,7 +14,7 @@ from keywright.domain.models import to_iso
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from keywright.runtime import secret_files
 from support.identity import ADA, CLIENT_ID, CLIENT_SECRET
-from support.process import ServeProcess
+from support.process import NO_TLS, ServeProcess
 
 ROOT_KEY = "root-key-of-the-tested-deployment"
 ACCOUNT = "/admin/accounts/my-account"
@@ -50,7 +50,9 @@ class Portal:
 
     def call(self, method: str, path: str, *, key: str = ROOT_KEY, **options: Any) -> Any:
         headers = {"Authorization": f"Bearer {key}"}
-        answer = httpx2.request(method, f"{self.url}/v1/accounts{path}", headers=headers, timeout=30, **options)
+        answer = httpx2.request(
+            method, f"{self.url}/v1/accounts{path}", headers=headers, timeout=30, verify=NO_TLS, **options
+        )
         assert answer.status_code < 300, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
@@ -63,7 +65,10 @@ class Portal:
         )
         signer = ReportSigner(secret_files.load_digester(None, self.process.data_dir / "pepper.key"))
         url, headers = f"{self.url}/v1/feed/acknowledgements", {"Authorization": f"Bearer {token}"}
-        assert httpx2.post(url, headers=headers, content=signer.encode(report), timeout=30).status_code == 200
+        assert (
+            httpx2.post(url, headers=headers, content=signer.encode(report), timeout=30, verify=NO_TLS).status_code
+            == 200
+        )
         return report.instance
 
     def new_management_key(self, description: str = "For a test", /, **permissions: Any) -> str:

@@ -9,6 +9,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any, Self
 
 import httpx2
 
+from support import fork_server
+from support.fork_server import Forked
 from support.postgres import free_port
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -27,9 +30,20 @@ def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProces
     """A `keywright` command that ends by itself, with no variables of ours but these."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
     environment = {**clean, "TERM": "dumb", **variables}
-    return subprocess.run(
-        [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    args = [COMMAND, *arguments]
+    server = fork_server.find("serve", environment)
+    if server is None:
+        return subprocess.run(args, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        forked = server.start(args, environment, output, errors)
+        try:
+            code = forked.wait(60)
+        finally:
+            forked.kill()
+            forked.wait()
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(args, code, output.read().decode(), errors.read().decode())
 
 
 class ServeProcess:
@@ -43,23 +57,29 @@ class ServeProcess:
         *arguments: str,
         port: int | None = None,
         under: Sequence[str] = (),
+        from_nothing: bool = False,
         **variables: str,
     ) -> None:
-        """`under` is the command that runs it, where it does not run by itself."""
+        """`under` is the command that runs it, where it does not run by itself. `from_nothing` has it load all that it
+        needs, as its start does elsewhere (fork_server.py).
+        """
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data_dir = data_dir
         self.log = data_dir.with_name(f"{data_dir.name}.{self.port}.{time.monotonic_ns()}.log")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYWRIGHT_")}
+        args = [COMMAND, self.command, "--data-dir", str(data_dir), "--port", str(self.port), *arguments]
+        env = {**clean, **variables}
+        server = None if under or from_nothing else fork_server.find(self.command, env)
+        self.process: subprocess.Popen[bytes] | Forked
         with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*under, COMMAND, self.command, "--data-dir", str(data_dir), "--port", str(self.port), *arguments],
-                env={**clean, **variables},
-                stdout=output,
-                stderr=subprocess.STDOUT,
+            if server is not None:
+                self.process = server.start(args, env, output, output)
+            else:
                 # A group of its own, so that all workers can be killed at once.
-                start_new_session=True,
-            )
+                self.process = subprocess.Popen(
+                    [*under, *args], env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                )
 
     def wait_until_ready(self, timeout: float = 90) -> Self:
         deadline = time.monotonic() + timeout
@@ -151,8 +171,12 @@ class BrokerEdgeProcess(ServeProcess):
 
 
 def until(is_true: Callable[[], object], timeout: float = 15) -> None:
-    """Return as soon as something is so; what another process does, only asking it tells."""
-    deadline = time.monotonic() + timeout
+    """Return as soon as something is so; what another process does, only asking it tells.
+
+    The longer it takes the less often it is asked, up to a twentieth too late: what is waited for needs the processor.
+    """
+    began = time.monotonic()
     while not is_true():
-        assert time.monotonic() < deadline, "it did not come to be so in time"
-        time.sleep(0.002)
+        waited = time.monotonic() - began
+        assert waited < timeout, "it did not come to be so in time"
+        time.sleep(min(max(0.002, waited / 20), 0.1))

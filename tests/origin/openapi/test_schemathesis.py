@@ -27,7 +27,7 @@ from keywright.origin.pipeline.publish import DEFAULT_MILLIS, MAX_MILLIS
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from support import identity
 from support.identity import ADA, AUDIENCE, IdentityProvider
-from support.process import ServeProcess
+from support.process import NO_TLS, ServeProcess
 
 pytestmark = pytest.mark.long(70)
 
@@ -73,7 +73,7 @@ class World:
 
     def __init__(self, url: str, data_dir: Path) -> None:
         self._data_dir = data_dir
-        self._client = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {ROOT_KEY}"})
+        self._client = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {ROOT_KEY}"}, verify=NO_TLS)
         self._turns: Counter[str] = Counter()
         self.statuses: dict[str, Counter[int]] = {}
         self.phases: Counter[TestPhase] = Counter()

@@ -19,6 +19,7 @@ from support import identity
 from support import service as services
 from support.forgery import forge, post_routes
 from support.identity import IdentityProvider
+from support.process import NO_TLS
 from support.service import Service
 from support.visitor import ACCOUNT, BUCKET, Visitor, visiting
 
@@ -61,7 +62,7 @@ async def go(
     provider.user = {"sub": f"auth0|{email}", "email": email, "email_verified": True, **claims}
     answer = await visitor.client.get("/admin/sign-in/oidc", params={"next": next})
     assert answer.status_code == 303, answer.text
-    async with httpx2.AsyncClient() as browser:
+    async with httpx2.AsyncClient(verify=NO_TLS) as browser:
         parts = urlsplit((await browser.get(answer.headers["location"])).headers["location"])
     assert parts.path == "/admin/sign-in/callback"
     return await visitor.client.get(parts.path, params=dict(parse_qsl(parts.query)))
@@ -219,7 +220,7 @@ async def test_a_session_of_one_portal_is_none_of_the_other(service: Service, pr
     async with visiting(service, None) as visitor, person(service, provider, ADMIN) as admin:
         # Ada signs in as an end user, with the same provider and the same address.
         away = (await visitor.client.get(f"{portal}/sign-in/oidc")).headers["location"]
-        async with httpx2.AsyncClient() as browser:
+        async with httpx2.AsyncClient(verify=NO_TLS) as browser:
             back = (await browser.get(away)).headers["location"]
         await visitor.client.get(back)
         await visitor.open(portal)
@@ -238,7 +239,7 @@ async def test_a_journey_ends_in_the_portal_that_it_began_in(service: Service, p
     for callback, ((begun, start), (other, _)) in ways.items():
         async with visiting(service, None) as visitor:
             away = (await visitor.client.get(f"{start}/sign-in/oidc")).headers["location"]
-            async with httpx2.AsyncClient() as browser:
+            async with httpx2.AsyncClient(verify=NO_TLS) as browser:
                 answer = urlsplit((await browser.get(away)).headers["location"]).query
             for cookie in (begun, other):
                 visitor.client.cookies.set(other, visitor.client.cookies[begun], domain="keywright.test")
@@ -309,7 +310,7 @@ async def test_a_provider_that_is_down_is_told_of_and_keys_still_open(
 ) -> None:
     async with visiting(service, None) as visitor:
         away = (await visitor.client.get("/admin/sign-in/oidc")).headers["location"]
-        async with httpx2.AsyncClient() as browser:
+        async with httpx2.AsyncClient(verify=NO_TLS) as browser:
             back = (await browser.get(away)).headers["location"]
         provider.broken["/token"] = (500, b"<html>")
         try:
