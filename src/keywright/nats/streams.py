@@ -176,6 +176,8 @@ class StreamReader:
         self._is_taken = asyncio.Event()
         self._has_news = asyncio.Event()
         self._ended: BrokerUnavailable | BrokerRefused | None = None
+        self._is_stopped = False
+        """A cancellation can get lost in the client (tasks.py)."""
         self._running = asyncio.create_task(self._run())
 
     def look(self) -> None:
@@ -201,6 +203,7 @@ class StreamReader:
         return self._ended is not None
 
     async def stop(self) -> None:
+        self._is_stopped = True
         await tasks.end(self._running)
 
     async def _run(self) -> None:
@@ -214,7 +217,7 @@ class StreamReader:
 
     async def _follow(self) -> None:
         created, pause = "", self._quiet_seconds
-        while True:
+        while not self._is_stopped:
             bounds = await self._streams.bounds(self._stream)
             created = created or bounds.created
             if bounds.created != created or bounds.last < self._next - 1:
@@ -233,13 +236,13 @@ class StreamReader:
     async def _fetch(self, bounds: Bounds) -> None:
         """What is there from the next one on, but for those that were taken away."""
         self._next = max(self._next, bounds.first)
-        while self._next <= bounds.last:
+        while self._next <= bounds.last and not self._is_stopped:
             until = min(self._next + AT_ONCE, bounds.last + 1)
             found = await self._streams.find_each(self._stream, range(self._next, until))
             self._next = until
             self._arrived.extend(message for message in found if message is not None)
             self._wake()
-            while len(self._arrived) >= AT_ONCE:
+            while len(self._arrived) >= AT_ONCE and not self._is_stopped:
                 self._is_taken.clear()
                 await self._is_taken.wait()
 

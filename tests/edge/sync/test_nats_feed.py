@@ -57,12 +57,17 @@ async def sync_loop(replica: Replica, feed: NatsFeed) -> AsyncIterator[SyncLoop]
 
 
 async def bring_in_step(origin: ScriptedOrigin, sync_loop: SyncLoop) -> None:
-    """A round of the follower, with a heartbeat that comes when it listens."""
-    round_ = asyncio.create_task(sync_loop.sync_now())
-    while not round_.done():
-        await origin.heartbeat()
-        await asyncio.wait([round_], timeout=0.05)
-    await round_
+    """A round of the follower that knows how far the origin is, with heartbeats that come when it listens."""
+    feed = _feed_of(sync_loop)
+    for _ in range(50):
+        known = feed._head.known
+        round_ = asyncio.create_task(sync_loop.sync_now())
+        while not round_.done():
+            await origin.heartbeat()
+            await asyncio.wait([round_], timeout=0.05)
+        await round_
+        if known is not None and known.frame.cursor.revision >= len(origin.log):
+            return
 
 
 def hurry(
