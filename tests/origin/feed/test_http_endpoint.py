@@ -343,7 +343,7 @@ async def test_the_streams_of_a_token_ask_for_its_rights_once(
     asked = []
     checks = embedded.app._origin.state.feed._checks
     ask = checks._ask
-    monkeypatch.setattr(checks, "_ask", lambda secret: asked.append(secret) or ask(secret))
+    monkeypatch.setattr(checks, "_ask", lambda *given: asked.append(given) or ask(*given))
     query = f"after={await cursor_of(embedded)}"
     async with AsyncExitStack() as stack:
         streams = [

@@ -156,6 +156,10 @@ async def find_management_key_by_number(
     return await _find_management_key(tx, keys.c.number == number, is_held=is_held)
 
 
+async def find_management_key_by_id(tx: Transaction, key_id: str) -> ManagementKeyRow | None:
+    return await _find_management_key(tx, keys.c.id == key_id, is_held=False)
+
+
 async def find_management_metadata(tx: Transaction, key_id: str) -> Any | None:
     """What the management key with this id may do: the metadata of its consumer."""
     found = sa.select(consumers.c.metadata).select_from(

@@ -26,6 +26,7 @@ from keywright.domain.models import (
 from keywright.domain.paging import Page
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee, Permissions
 from keywright.domain.problems import Conflict, Forbidden, NotFound
+from keywright.domain.text import is_whole
 from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.accounts.access import get_account
 from keywright.origin.auth import session_store as session_rows
@@ -203,7 +204,13 @@ async def list_tagged(work: UnitOfWork, tag: str, value: str) -> list[tuple[Cons
 
 
 async def _get_visible(work: UnitOfWork, account: Account, key_id: str) -> tuple[Consumer, Key, Grantee]:
-    for consumer, key, grantee in await list_tagged(work, "account", account.id):
-        if key.id == key_id and (work.actor.grantee.is_root or not grantee.is_root):
-            return consumer, key, grantee
+    row = (
+        await key_rows.find_management_key_by_id(work.tx, key_id) if is_whole("^key_[0-9A-Za-z]{24}$", key_id) else None
+    )
+    if row is not None:
+        system = await _get_system_bucket(work)
+        consumer = await consumer_rows.find(work.tx, system, row.consumer_name, tags={"account": account.id})
+        grantee = Grantee.from_json(row.consumer_metadata)
+        if consumer is not None and (work.actor.grantee.is_root or not grantee.is_root):
+            return consumer, row.key, grantee
     raise NotFound("The account has no such management key.")
