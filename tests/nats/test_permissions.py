@@ -39,9 +39,8 @@ STREAMS = {
     **{one.changes_stream: [one.changes] for one in FORMATS},
     **{one.snapshots_stream: [one.snapshot_pages, one.snapshot_ends] for one in FORMATS},
 }
-WRITTEN = tuple(
-    subject for one in FORMATS for subject in (one.changes, one.snapshot_pages, one.snapshot_ends, one.heartbeats)
-)
+HEARD = {subject for one in FORMATS for subject in (one.changes, one.heartbeats)}
+WRITTEN = (*HEARD, *(subject for one in FORMATS for subject in (one.snapshot_pages, one.snapshot_ends)))
 """Subjects that only the origin may write to."""
 
 VERBS = (
@@ -160,16 +159,14 @@ async def world(hub: NatsServer, us: NatsServer, eu: NatsServer) -> AsyncIterato
     others: dict[str, Client] = {}
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(connection.close)
-        mirrors = [Mirrors(connection, subjects, streams["hub"], {}) for subjects in FORMATS]
-        await fill(mirrors, streams, relay)
+        await fill([Mirrors(connection, one, streams["hub"], {}) for one in FORMATS], streams, relay)
         for who, server in (("at the hub", hub), ("in a region", us)):
             other = others[who] = await client.connect(server.url, **edge(2), error_cb=quiet)
             stack.push_async_callback(other.close)
-            told = [subject for one in FORMATS for subject in (one.heartbeats, one.changes)]
-            for subject in ("_INBOX.>", *told):
+            for subject in ("_INBOX.>", *HEARD):
                 await other.subscribe(subject, cb=noting(heard, f"the other edge {who}"))
             await other.flush()
-        for subject in (*(one.heartbeats for one in FORMATS), "keywright.reports"):
+        for subject in ("keywright.heartbeat", "keywright.reports"):
             await relay.subscribe(subject, cb=noting(heard, "the origin"))
         await relay.flush()
         yield World(relay, streams, others, heard)
@@ -307,7 +304,7 @@ async def test_nobody_hears_what_is_for_another(attackers: dict[str, Place], wor
         await settle(attacker)
         subjects = {subject for _, subject, _ in heard if not subject.startswith("$JS.eu.")}
         mine = {subject for subject in subjects if subject.startswith("keywright.mirror.eu.")}
-        assert subjects - mine <= {"keywright.changes", "keywright.heartbeat"}
+        assert subjects - mine <= HEARD
         assert ("the origin", "keywright.reports", b"a report of another") in world.heard
     finally:
         await attacker.close()

@@ -100,7 +100,7 @@ async def test_edges_begin_and_hear_of_changes_at_once(tmp_path: Path, shipped: 
         server = stack.enter_context(made)
         connection = await connect(options_of(server, "relay"), "origin", Clock())
         stack.push_async_callback(connection.close)
-        origin = ScriptedOrigin(connection)
+        origin = ScriptedOrigin(connection, feed_format=2 if shipped == "before" else 3)
         await origin.start()
         await stack.enter_async_context(heart_beating(origin))
         users = ["edge", *(f"edge-{number}" for number in range(2, edges + 1))]
@@ -113,6 +113,6 @@ async def test_edges_begin_and_hear_of_changes_at_once(tmp_path: Path, shipped: 
                 return all(replica.revision == revision for replica in replicas)
 
             await until(have_all, timeout=10)
-        info = await connection.client.jetstream(domain="hub").stream_info("keywright-changes")
+        info = await connection.client.jetstream(domain="hub").stream_info(origin.subjects.changes_stream)
         # Whoever only reads leaves nothing there.
         assert info.state.consumer_count == 0

@@ -87,7 +87,13 @@ async def test_an_edge_of_before_has_all_but_what_it_can_not_judge_and_has_it_ba
 
 async def stored_in(world: World, feed_format: int) -> list[Change]:
     session = NatsSession(
-        world.options, world.digester, Clock(), "test", on_heartbeat=lambda *_: None, on_lost=_nothing
+        world.options,
+        world.digester,
+        Clock(),
+        "test",
+        on_heartbeat=lambda *_: None,
+        on_change=_nothing,
+        on_lost=_nothing,
     )
     session.subjects = session.subjects.in_format(feed_format)
     await session.open()

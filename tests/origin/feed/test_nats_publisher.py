@@ -20,7 +20,7 @@ from keywright.edge.sync.nats_feed import NatsFeed
 from keywright.edge.sync.nats_reports import NatsReports
 from keywright.edge.sync.reporting import NotTaken
 from keywright.nats.connection import Connection, NotLast, StreamMissing, connect
-from keywright.nats.subjects import EVERYTHING, FOR_CHANGES, FOR_SNAPSHOT, frame_in
+from keywright.nats.subjects import FOR_CHANGES, FOR_SNAPSHOT, frame_in
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import nats_retention
@@ -89,7 +89,7 @@ class World:
             found = await find_deployment(tx)
         assert found is not None
         at = Clock().millis() if time is None else time
-        cursor, whose = found.head, (found.id, FrameKind.PAGE, EVERYTHING, FOR_SNAPSHOT + nonce, number)
+        cursor, whose = found.head, (found.id, FrameKind.PAGE, SCOPE, FOR_SNAPSHOT + nonce, number)
         return FrameSigner(self.digester).encode(Frame(*whose, cursor, cursor, cursor.revision, at, ()))
 
     async def kept(self) -> list[Frame]:
@@ -269,7 +269,7 @@ async def test_junk_behind_both_streams_is_no_snapshot_that_somebody_writes(
     tmp_path: Path, options: NatsOptions
 ) -> None:
     async with opened(tmp_path, options) as (service, world), connected(options) as connection:
-        store, subjects = streams_of(connection), connection.subjects
+        store, subjects = streams_of(connection), subjects_of(connection)
         again = await world.page(3, "sent again")
         old = await world.page(0, "old", time=Clock().millis() - 3_600_000)
         for number, junk in enumerate((b"of a stranger", again, old)):

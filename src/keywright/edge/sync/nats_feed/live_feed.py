@@ -241,7 +241,8 @@ class NatsFeed:
 
     def _on_newer(self, frame: Frame) -> None:
         is_news = frame.time > self._newer_time and self._head.is_recent(frame)
-        if is_news and self._record is not None and is_same_record(record_of(frame), self._record):
+        # Where nothing is followed yet, any format is one to ask for.
+        if is_news and (self._record is None or is_same_record(record_of(frame), self._record)):
             self._newer_time, self._is_newer_there = frame.time, True
             self._wake()
 
