@@ -165,6 +165,15 @@ async def test_an_identity_that_no_gateway_could_pass_on_is_told_when_it_is_writ
         url = f"{service.consumers_url}/plain"
         await service.call("PATCH", url, json={"metadata": body["metadata"]}, expect=400)
         assert (await service.call("GET", url))["metadata"] == {"a": "x" * 4400}
+        # With what is told of its keys it is the same: a key's metadata and scopes take room beside the consumer's.
+        for more in ({"metadata": {"b": "x" * 200}}, {"scopes": ["s" * 100, "t" * 100]}):
+            await service.call("PATCH", url, json={"scopes": ["*"]})
+            answer = await service.call("POST", f"{url}/keys", json=more, expect=400)
+            assert answer["errors"][0]["field"] == f"body.{next(iter(more))}"
+        await service.new_consumer(name="narrow")
+        await service.new_key("narrow", metadata={"b": "x" * 3000})
+        await service.call("PATCH", f"{service.consumers_url}/narrow", json={"metadata": {"a": "x" * 3000}}, expect=400)
+        await service.call("PATCH", f"{service.consumers_url}/narrow", json={"metadata": {"a": "x" * 300}})
     settings = services.settings_for(tmp_path / "larger", max_metadata_bytes=65536, max_identity_bytes=100_000)
     async with services.running(settings) as service:
         await service.call("POST", service.consumers_url, json=body)

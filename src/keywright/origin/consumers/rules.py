@@ -86,7 +86,8 @@ class ConsumerView:
 async def create(work: UnitOfWork, account_name: str, bucket_name: str, draft: ConsumerDraft) -> ConsumerView:
     """A new consumer, with its managers and keys if any; keys made here are shown."""
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE)
-    _check_limits(work, draft.tags, draft.metadata)
+    scopes = bucket.default_scopes if draft.scopes is None else draft.scopes
+    _check_limits(work, draft.tags, draft.metadata, scopes)
     try:
         consumer = await rows.insert(
             work.tx,
@@ -190,10 +191,15 @@ async def update(
     allowed_ips: Sequence[str] | Unset | None = UNSET,
 ) -> Consumer:
     """Replaces what is given as a whole; None empties it, and takes scopes and addresses back to nothing said."""
-    _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
+    bucket, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
     new_tags = updated(tags, consumer.tags, {})
     new_metadata = updated(metadata, consumer.metadata, {})
-    _check_limits(work, new_tags, new_metadata)
+    new_scopes = updated(scopes, consumer.scopes)
+    granted = bucket.default_scopes if new_scopes is None else new_scopes
+    told = []
+    if (new_metadata, new_scopes) != (consumer.metadata, consumer.scopes):
+        told = await key_rows.list_told(work.tx, consumer)
+    _check_limits(work, new_tags, new_metadata, granted, told)
     new_description = updated(description, consumer.description)
     changed = replace(
         consumer,
@@ -201,7 +207,7 @@ async def update(
         tags=new_tags,
         metadata=new_metadata,
         enabled=updated(enabled, consumer.enabled),
-        scopes=updated(scopes, consumer.scopes),
+        scopes=new_scopes,
         allowed_ips=updated(allowed_ips, consumer.allowed_ips),
         updated_at=work.now,
     )
@@ -283,9 +289,20 @@ def _with_managers(view: ConsumerView, managers: Sequence[Manager], include: Inc
     )
 
 
-def _check_limits(work: UnitOfWork, tags: Tags, metadata: Mapping[str, Any]) -> None:
+def _check_limits(
+    work: UnitOfWork,
+    tags: Tags,
+    metadata: Mapping[str, Any],
+    granted: Sequence[str],
+    told: Sequence[tuple[Mapping[str, Any], Sequence[str] | None]] = (),
+) -> None:
+    """`told` is what an API is told of its keys besides: the metadata and the scopes of each that has any."""
     problems: list[dict[str, str]] = []
-    work.dependencies.limits.check_tags(tags, problems)
-    work.dependencies.limits.check_metadata(metadata, problems)
+    limits = work.dependencies.limits
+    limits.check_tags(tags, problems)
+    limits.check_metadata(metadata, problems)
+    for key_metadata, scopes in (({}, None), *told):
+        if not problems:
+            limits.check_identity(metadata, key_metadata, granted if scopes is None else scopes, problems)
     if problems:
         raise BadRequest("The consumer exceeds a limit.", errors=problems)

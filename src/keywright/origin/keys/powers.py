@@ -6,7 +6,7 @@ How powers are judged is domain/powers.py's, how they are kept and sent the stor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from keywright.domain.models import Bucket, Consumer, Key
 from keywright.domain.scopes import Scopes
@@ -37,6 +37,30 @@ def find_ungranted(bucket: Bucket, consumer: Consumer, scopes: Sequence[str] | N
         return None
     held = ", ".join(sorted(granted.names))
     return f"must be granted to the consumer, and {', '.join(beyond)} is not: it has {held or 'no scopes'}"
+
+
+class Told(Protocol):
+    """What an API may be told of a key, there already or to come."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+    @property
+    def scopes(self) -> Sequence[str] | None: ...
+
+
+def check_identity(
+    work: UnitOfWork,
+    bucket: Bucket,
+    consumer: Consumer,
+    key: Told,
+    problems: list[dict[str, str]],
+    *,
+    place: str = "body",
+) -> None:
+    """Adds to `problems` what no gateway could pass on of this key and its consumer."""
+    scopes = granted_to(bucket, consumer).names if key.scopes is None else key.scopes
+    field = f"{place}.{'metadata' if key.metadata else 'scopes'}"
+    work.dependencies.limits.check_identity(consumer.metadata, key.metadata, scopes, problems, field=field)
 
 
 def tell_of_new(work: UnitOfWork, made: Key | Consumer | Bucket) -> None:

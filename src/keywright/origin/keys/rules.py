@@ -73,6 +73,8 @@ def check_drafts(work: UnitOfWork, bucket: Bucket, consumer: Consumer, drafts: S
         broken = powers.find_ungranted(bucket, consumer, draft.scopes)
         if broken is not None:
             problems.append({"field": f"{here}.scopes", "message": broken})
+        if not problems and (draft.metadata or draft.scopes):
+            powers.check_identity(work, bucket, consumer, draft, problems, place=here)
     if problems:
         raise BadRequest("The key exceeds a limit.", errors=problems)
 
@@ -262,6 +264,8 @@ def _check_change(work: UnitOfWork, bucket: Bucket, consumer: Consumer, key: Key
         broken = powers.find_ungranted(bucket, consumer, changed.scopes)
         if broken is not None:
             problems.append({"field": "body.scopes", "message": broken})
+    if not problems and (changed.metadata != key.metadata or changed.scopes != key.scopes):
+        powers.check_identity(work, bucket, consumer, changed, problems)
     if problems:
         raise BadRequest("The key exceeds a limit.", errors=problems)
 

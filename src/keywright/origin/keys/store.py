@@ -95,6 +95,13 @@ async def list_of_all(tx: Transaction, consumer_numbers: Sequence[int]) -> dict[
     return found
 
 
+async def list_told(tx: Transaction, consumer: Consumer) -> list[tuple[Mapping[str, Any], Sequence[str] | None]]:
+    """Metadata and scopes of the consumer's keys that have any, without repeats."""
+    has_any = sa.or_(keys.c.metadata.is_not(None), keys.c.scopes.is_not(None))
+    statement = sa.select(keys.c.metadata, keys.c.scopes).where(keys.c.consumer_number == consumer.number, has_any)
+    return [(row.metadata, row.scopes) for row in await tx.all(statement.distinct())]
+
+
 async def list_outliving(tx: Transaction, consumer: Consumer, moment: datetime) -> list[Key]:
     """The consumer's keys that have not ended at `moment`, those that are switched off as well, held against other
     writers.

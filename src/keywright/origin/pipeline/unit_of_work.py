@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -65,15 +65,28 @@ class Limits:
         self, metadata: Mapping[str, Any], problems: list[dict[str, str]], *, place: str = "body"
     ) -> None:
         """The same for metadata."""
-        encoded = to_json(metadata)
-        size, message = len(encoded.encode()), ""
+        size = len(to_json(metadata).encode())
         if size > self.metadata_bytes:
             message = f"is {size} bytes of JSON; at most {self.metadata_bytes} are allowed"
-        elif (size := identity_bytes(encoded)) > self.identity_bytes:
-            # A gateway could not pass it on: every request with it would be a 503 there.
-            message = f"takes up to {size} bytes in a gateway's headers; at most {self.identity_bytes} are allowed"
-        if message:
             problems.append({"field": f"{place}.metadata", "message": message})
+
+    def check_identity(
+        self,
+        consumer: Mapping[str, Any],
+        key: Mapping[str, Any],
+        scopes: Collection[str],
+        problems: list[dict[str, str]],
+        *,
+        field: str = "body.metadata",
+    ) -> None:
+        """The same for all that an API is told of a key: the metadata of its consumer and its own, and its scopes.
+
+        What is more a gateway could not pass on: every request with it would be a 503 there.
+        """
+        size = identity_bytes(to_json(consumer), to_json(key) if key else None, scopes)
+        if size > self.identity_bytes:
+            message = f"takes up to {size} bytes in a gateway's headers; at most {self.identity_bytes} are allowed"
+            problems.append({"field": field, "message": message})
 
 
 @dataclass(slots=True)
