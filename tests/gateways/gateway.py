@@ -159,6 +159,8 @@ class Gateway:
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        # One that took its place has no group of its own.
+        self.process.kill()
         self.process.wait()
 
     def __enter__(self) -> Self:
