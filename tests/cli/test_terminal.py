@@ -105,7 +105,7 @@ def test_a_table_is_as_wide_as_the_terminal_at_most(developer_api: DeveloperApi)
 
     _, shown = run_at_terminal(developer_api, "consumers", "list")
 
-    assert without_styles(shown).split()[:4] == ["NAME", "DESCRIPTION", "TAGS", "CREATED"]
+    assert without_styles(shown).split()[:4] == ["NAME", "DESCRIPTION", "TAGS", "STATE"]
     assert max(len(line) for line in without_styles(shown).splitlines()) <= 80
 
 

@@ -28,7 +28,8 @@ def test_a_stranger_walks_from_first_start_to_a_validated_request(tmp_path: Path
               $URL/v1/accounts/my-account/key-buckets/$BUCKET_NAME/consumers""",
             **names,
         )
-        assert list(consumer) == ["id", "name", "createdOn", "updatedOn", "description", "tags", "metadata"]
+        published = ["id", "name", "createdOn", "updatedOn", "description", "tags", "metadata"]
+        assert list(consumer) == [*published, "enabled", "scopes", "allowedIps"]
         assert re.fullmatch(r"csmr_[0-9A-Za-z]{24}", consumer["id"])
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", consumer["createdOn"])
         assert consumer["name"] == "my-consumer"
@@ -40,7 +41,8 @@ def test_a_stranger_walks_from_first_start_to_a_validated_request(tmp_path: Path
               $URL/v1/accounts/my-account/key-buckets/$BUCKET_NAME/consumers/my-consumer/keys""",
             **names,
         )
-        assert list(key) == ["id", "description", "createdOn", "updatedOn", "expiresOn", "key"]
+        published = ["id", "description", "createdOn", "updatedOn", "expiresOn", "key"]
+        assert [name for name in key if name in published] == published
         assert re.fullmatch(r"key_[0-9A-Za-z]{24}", key["id"])
         assert re.fullmatch(r"zpka_[0-9a-f]{32}_[0-9a-f]{8}", key["key"])
         assert (key["description"], key["expiresOn"]) == ("My first API Key", None)

@@ -59,7 +59,7 @@ def every_operation() -> list[Operation]:
             query = {
                 one["name"]: resolved(one["schema"])
                 for one in operation.get("parameters", [])
-                if one["in"] == "query" and one["name"] != "tag"
+                if one["in"] == "query" and one["name"] not in ("tag", "key-tag")
             }
             found.append(
                 Operation(

@@ -15,7 +15,7 @@ from edge.asgi import call
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, bucket, consumer, key
 from keywright.domain.identity_headers import DEFAULT_MAX_BYTES, IDENTITY_HEADERS, identity_bytes, rename
 from keywright.domain.powers import encode_powers
-from keywright.edge.haproxy.entries import MAX_VALUE_BYTES, TOO_LONG, consumer_value
+from keywright.edge.haproxy.entries import MAX_VALUE_BYTES, TOO_LONG, consumer_values
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.identity_token import IdentitySigner, key_from_pepper
 from keywright.edge.replica.replica import Replica
@@ -62,7 +62,7 @@ def test_whatever_the_default_limit_of_metadata_allows_is_passed_on() -> None:
 
 
 def test_the_files_carry_an_identity_of_the_default_size() -> None:
-    nginx = (GATEWAYS / "nginx/nginx.conf").read_text()
+    nginx = (GATEWAYS / "nginx/check.conf").read_text()
     (kilobytes,) = re.findall(r"proxy_buffer_size (\d+)k;", nginx)
     assert int(kilobytes) * 1024 >= DEFAULT_MAX_BYTES + 2048
     # What HAProxy leaves of its buffer (tune.maxrewrite is 1024), with as much for the client's own head.
@@ -72,7 +72,7 @@ def test_the_files_carry_an_identity_of_the_default_size() -> None:
     widest = max((metadata_of(text, 4096) for text in TEXTS), key=identity_bytes)
     for written in (widest, metadata_of("x", 4400), metadata_of("漢", 1500)):
         if identity_bytes(written) <= DEFAULT_MAX_BYTES:
-            assert consumer_value(consumer(1, 1, NAME, written)) != TOO_LONG
+            assert consumer_values(consumer(1, 1, NAME, written)) != (TOO_LONG, None)
 
 
 async def test_scopes_and_metadata_of_a_key_are_reckoned_too(replica: Replica) -> None:

@@ -142,7 +142,8 @@ async def test_null_is_refused_but_where_an_answer_may_have_it(
         message = await refused(service, names, operation, body, written(place, name))
         assert "null" in message
     texts_of_a_portal = {"name", "color", "supportEmail", "apiUrl", "logo"} if "/portal" in operation.path else set()
-    assert nullable <= {"description", "label", "expiresOn", "maxStalenessSeconds", "sub", "issuer"} | texts_of_a_portal
+    empty = {"description", "label", "expiresOn", "maxStalenessSeconds", "sub", "issuer", "scopes", "allowedIps"}
+    assert nullable <= empty | texts_of_a_portal
     assert "roll" not in operation.path or not nullable
     assert await rows_of(service) == before
 

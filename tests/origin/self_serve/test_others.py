@@ -17,9 +17,11 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("DELETE", "/v1/self-serve/{bucket}/consumers/{name}", None),
     ("POST", "/v1/self-serve/{bucket}/consumers/{name}/roll", {}),
     ("POST", "/v1/self-serve/{bucket}/consumers/{name}/keys", {}),
+    ("PATCH", "/v1/self-serve/{bucket}/consumers/{name}/keys/{key}", {"enabled": False}),
     ("DELETE", "/v1/self-serve/{bucket}/consumers/{name}/keys/{key}", None),
     ("PATCH", "/v2/client/{bucket}/consumers/{id}", {"label": "taken"}),
     ("POST", "/v2/client/{bucket}/consumers/{id}/roll-key", {}),
+    ("PATCH", "/v2/client/{bucket}/consumers/{id}/keys/{key}", {"scopes": []}),
     ("DELETE", "/v2/client/{bucket}/consumers/{id}/keys/{key}", None),
 ]
 LISTS = ["/v1/self-serve/{bucket}/consumers/my", "/v2/client/{bucket}/consumers"]

@@ -10,9 +10,13 @@ from origin.self_serve.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-CONSUMER_FIELDS = {"name", "description", "createdOn", "apiKeys"}
-KEY_FIELDS = {"id", "description", "createdOn", "updatedOn", "expiresOn", "key"}
-CLIENT_FIELDS = {"id", "label", "subject", "createdOn", "updatedOn", "expiresOn", "apiKeys"}
+GRANTED = {"enabled", "grantedScopes", "allowedIps"}
+"""What is ours, beside what the published shapes have."""
+CONSUMER_FIELDS = {"name", "description", "createdOn", "apiKeys"} | GRANTED
+KEY_FIELDS = {
+    "id", "description", "createdOn", "updatedOn", "expiresOn", "key", "enabled", "disabledBy", "scopes", "allowedIps",
+}  # fmt: skip
+CLIENT_FIELDS = {"id", "label", "subject", "createdOn", "updatedOn", "expiresOn", "apiKeys"} | GRANTED
 LATER = "2099-01-31T12:00:00.000Z"
 
 

@@ -26,7 +26,7 @@ from keywright.origin.pipeline.unit_of_work import Limits, UnitOfWork
 MAX_BODY_BYTES = 64 * 1024
 MAX_LIST_BYTES = 4 * 1024 * 1024
 MAX_LOGO_BODY_BYTES = 256 * 1024
-MAX_VALUES = 10_000
+MAX_VALUES = 20_000
 """As many objects, lists and members a body may have besides those of metadata; a thousand keys have 7,000."""
 MAX_DEPTH = 64
 NO_BODY: Any = PydanticUndefined

@@ -38,6 +38,7 @@ from keywright.origin.self_serve.shapes import (
     MyConsumerUpdate,
     MyKeyCreate,
     MyKeyUpdate,
+    repeats_granted,
     show_client_consumer,
     show_consumer,
 )
@@ -135,9 +136,13 @@ async def update_my_consumer(
     """Changes the description; null empties it."""
     ref = ConsumerRef(bucket, name=consumer)
     if body.model_fields_set - {"description"}:
-        _, view = await _reread(work, ref)
-        keys = view.keys or ()
-        check_repeated(body, name=body.name == view.consumer.name, api_keys=repeats_keys(work, body.api_keys, keys))
+        found, view = await _reread(work, ref)
+        check_repeated(
+            body,
+            name=body.name == view.consumer.name,
+            api_keys=repeats_keys(work, body.api_keys, view.keys or ()),
+            **repeats_granted(body, found, view),
+        )
     await rules.rename(work, ref, description=value_or_unset(body, "description"))
     return show_consumer(*await _reread(work, ref))
 
@@ -251,13 +256,14 @@ async def update_client_consumer(
     """Changes the label, which is the consumer's description; null empties it."""
     ref = ConsumerRef(bucket, id=consumer)
     if body.model_fields_set - {"label"}:
-        _, view = await _reread(work, ref)
+        found, view = await _reread(work, ref)
         keys = body.api_keys.get("data") if isinstance(body.api_keys, Mapping) and len(body.api_keys) == 1 else None
         check_repeated(
             body,
             subject=body.subject == view.consumer.name,
             expires_on=body.expires_on is None,
             api_keys=repeats_keys(work, keys, view.keys or ()),
+            **repeats_granted(body, found, view),
         )
     await rules.rename(work, ref, description=value_or_unset(body, "label"))
     return show_client_consumer(*await _reread(work, ref))

@@ -53,7 +53,15 @@ class MyConsumerGiven(Body):
     description: Description | None = Field(default=None, examples=["The test server"])
 
 
-class MyConsumerUpdate(MyConsumerGiven):
+class GrantedAgain(Body):
+    """What is granted, which an update may only repeat."""
+
+    enabled: RepeatedMember = ABSENT
+    granted_scopes: RepeatedMember = ABSENT
+    allowed_ips: RepeatedMember = ABSENT
+
+
+class MyConsumerUpdate(MyConsumerGiven, GrantedAgain):
     """How the user calls a consumer from now on."""
 
     name: RepeatedMember = ABSENT
@@ -110,7 +118,7 @@ class ClientConsumers(Shape):
     data: list[ClientConsumer]
 
 
-class ClientConsumerUpdate(Body):
+class ClientConsumerUpdate(GrantedAgain):
     """How the user calls a consumer."""
 
     label: Description | None = Field(default=None, examples=["The test server"])
@@ -142,6 +150,11 @@ def show_client_consumer(bucket: Bucket, view: ConsumerView) -> ClientConsumer:
         expires_on=None,
         api_keys=ClientKeys(data=_keys(view)),
     )
+
+
+def repeats_granted(body: GrantedAgain, bucket: Bucket, view: ConsumerView) -> dict[str, bool]:
+    """Whether each of these members says what is there."""
+    return {name: getattr(body, name) == value for name, value in _granted(bucket, view).items()}
 
 
 def _granted(bucket: Bucket, view: ConsumerView) -> dict[str, Any]:
