@@ -36,6 +36,7 @@ from keywright.protocol.changes import Cursor
 from keywright.protocol.feed_formats import FORMATS, NEWEST
 from keywright.protocol.frames import FrameSigner
 from keywright.protocol.reports import Report
+from keywright.runtime import tasks
 from keywright.runtime.backoff import Backoff, Uniform
 from keywright.runtime.clock import Clock
 from keywright.runtime.failure_log import FailureLog
@@ -86,7 +87,12 @@ class NatsPublishers:
 
     async def run(self) -> None:
         """Survives everything but being cancelled."""
-        await asyncio.gather(*(publisher.run() for publisher in self._publishers))
+        running = [asyncio.create_task(publisher.run()) for publisher in self._publishers]
+        try:
+            await asyncio.gather(*running)
+        finally:
+            # A cancelled gather waits for the first of them only, and the others still use the record.
+            await tasks.end(*running)
 
 
 class NatsPublisher:

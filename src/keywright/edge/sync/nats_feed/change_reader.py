@@ -23,6 +23,10 @@ _LARGEST_BATCH = 5000
 _LAST_MESSAGES = 20
 
 
+class NoChangesYet(BrokerUnavailable):
+    """There is a stream, and nothing in it: it was begun, or begun anew, a moment ago."""
+
+
 class ChangeReader:
     """Reads one stream of changes at a time. `wake` is called whenever something has come of it."""
 
@@ -132,7 +136,7 @@ class ChangeReader:
 async def last_frame(session: NatsSession, streams: Streams) -> Frame:
     """The newest frame of the changes that can be read, of the last few messages.
 
-    Raises BrokerUnavailable where there is none, and what is wrong with the last message where none can be read.
+    Raises NoChangesYet where there is none, and what is wrong with the last message where none can be read.
     """
     stream = session.subjects.changes_stream
     bounds = await streams.bounds(stream)
@@ -145,7 +149,7 @@ async def last_frame(session: NatsSession, streams: Streams) -> Frame:
             return session.frame_in(message, FOR_CHANGES)
         except (FrameError, OtherPepper) as error:
             failure = failure or error
-    raise failure or BrokerUnavailable(f"{streams.name} has no changes yet: no origin has published any")
+    raise failure or NoChangesYet(f"{streams.name} has no changes yet: no origin has published any")
 
 
 async def find_behind(session: NatsSession, streams: Streams, after: Cursor) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from keywright.edge.sync.feed import (
     record_of,
 )
 from keywright.edge.sync.nats_feed import snapshots
-from keywright.edge.sync.nats_feed.change_reader import ChangeReader, last_frame
+from keywright.edge.sync.nats_feed.change_reader import ChangeReader, NoChangesYet, last_frame
 from keywright.edge.sync.nats_feed.head_watch import SILENCE_SECONDS, HeadWatch, age_of
 from keywright.edge.sync.nats_feed.session import NatsSession, translated
 from keywright.nats.connection import BrokerUnavailable, Message, NobodyAnswers, StreamMissing
@@ -199,7 +199,7 @@ class NatsFeed:
             try:
                 await self._session.open()
                 yield
-            except (NotKnownToBeAll, StreamMissing):
+            except (NotKnownToBeAll, StreamMissing, NoChangesYet):
                 # With the connection, a heartbeat tells when to ask again.
                 self._is_unheard = True
                 raise
