@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from support.process import until
@@ -45,6 +46,42 @@ def test_a_worker_that_keeps_the_interpreters_lock_ends_with_its_parent() -> Non
     finally:
         if not _has_ended(worker):
             os.kill(worker, signal.SIGKILL)
+
+
+STOPPED = """
+import multiprocessing, os, time
+from keywright.runtime.processes import parent
+
+def work():
+    parent.DRAIN_SECONDS, parent.LOOK_SECONDS = 0.4, 0.05
+    parent.end_with_parent()
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+worker = multiprocessing.get_context("fork").Process(target=work)
+worker.start()
+time.sleep(60)
+"""
+
+
+def test_a_worker_that_was_stopped_goes_on_while_its_parent_lives() -> None:
+    """However long: a container that is paused, or a debugger, is no parent's end."""
+    parent = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        worker = int(parent.stdout.readline())
+    try:
+        # It has looked a few times.
+        time.sleep(0.3)
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(1)
+        os.kill(worker, signal.SIGCONT)
+        time.sleep(0.3)
+        assert not _has_ended(worker)
+    finally:
+        parent.kill()
+        parent.wait()
+        until(lambda: _has_ended(worker), timeout=5)
 
 
 def _has_ended(process: int) -> bool:

@@ -39,7 +39,7 @@ def end_with_parent() -> None:
 
 def _watch(parent_id: int, sentinel: int) -> None:
     while os.getppid() == parent_id and not wait([sentinel], LOOK_SECONDS):
-        signal.setitimer(signal.ITIMER_REAL, DRAIN_SECONDS)
+        pass
     if sys.platform != "win32":
         # The system's own: it ends also a process whose log nobody reads, or that gives none of its threads a turn.
         signal.setitimer(signal.ITIMER_REAL, DRAIN_SECONDS)
