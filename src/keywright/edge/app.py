@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from keywright.edge.grpc.ext_authz import GrpcServer
     from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.http.health import SyncStatus
-    from keywright.edge.http.metrics import CountingEndpoint
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.replica.replica import Replica
     from keywright.http.client_address import ClientAddresses

@@ -50,6 +50,11 @@ class BucketPut:
     default_scopes: Sequence[str] = ()
     features: Sequence[str] = ()
 
+    @property
+    def has_powers(self) -> bool:
+        """Whether a key or a consumer of it may have powers, or inherit some."""
+        return bool(self.features or self.default_scopes)
+
 
 @dataclass(frozen=True, slots=True)
 class BucketDelete:
@@ -177,7 +182,7 @@ def encode(change: Change) -> str:
         case BucketPut():
             grants = {account_id: access.label for account_id, access in change.grants.items()}
             row = ["bucket", change.number, change.bucket_id, change.name, change.account_id, grants]
-            if change.default_scopes or change.features:
+            if change.has_powers:
                 row = ["bucket3", *row[1:], change.refuse_after, list(change.default_scopes), list(change.features)]
             # As in format 1 where there is nothing new to say: a reader of that format refuses a limit, rather than
             # judge the keys of such a bucket for ever.
@@ -204,7 +209,7 @@ def in_format_2(change: Change) -> Change:
             return ConsumerDelete(change.number)
         case ConsumerPut() if change.has_lost_powers:
             raise NotInFormat2
-        case BucketPut() if change.default_scopes or change.features:
+        case BucketPut() if change.has_powers:
             return replace(change, default_scopes=(), features=())
     return change
 

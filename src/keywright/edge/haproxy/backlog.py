@@ -56,7 +56,7 @@ class Backlog:
         self.buckets = {put.number: put for put in buckets if put.name != SYSTEM_BUCKET}
         self.unjudged: set[int] = set()
         """Numbers of buckets in which there was something that HAProxy can't judge."""
-        self._had_powers = any(map(powered.has_powers, self.buckets.values()))
+        self._had_powers = any(bucket.has_powers for bucket in self.buckets.values())
         self._takes: dict[Entry, _Pending] = {}
         self._gives: dict[Entry, _Pending] = {}
         self._garbage: dict[Entry, None] = {}
@@ -155,7 +155,7 @@ class Backlog:
             return
         entry = entries.consumer_entry(consumer) if ending.digest is None else entries.key_entry(bucket, ending.digest)
         self._take(entry, None, Owner(bucket, consumer))
-        if powered.has_powers(self.buckets[bucket]):
+        if self.buckets[bucket].has_powers:
             self._take(entries.twin(entry), None, Owner(bucket, consumer))
 
     def _take(self, entry: Entry, value: str | None, owner: Owner | None = None) -> None:
@@ -210,7 +210,7 @@ class Backlog:
         if former is None or set(former.default_scopes) != set(change.default_scopes):
             self._give(*entries.default_scopes_write(change))
         self.buckets[change.number] = change
-        self._had_powers = self._had_powers or powered.has_powers(change)
+        self._had_powers = self._had_powers or change.has_powers
         if former is not None and former.name != change.name:
             self._free_name(former.name)
 
@@ -218,7 +218,7 @@ class Backlog:
         """A record, in its own map and not in the other. What is said not to be there nobody looks up (reader.py)."""
         self._give(entry, value)
         bucket = self.buckets.get(bucket_number)
-        if bucket is not None and powered.has_powers(bucket):
+        if bucket is not None and bucket.has_powers:
             self._give(entries.twin(entry), value3)
             if value3 is not None and powered.is_unjudged(value3):
                 self.unjudged.add(bucket_number)

@@ -37,7 +37,7 @@ async def fill(
     HAProxy can't judge all.
     """
     versions = {map_: await socket.prepare(map_) for map_ in _RECORDS if socket.has(map_)}
-    numbers = {put.number: powered.has_powers(put) for put in known}
+    numbers = {put.number: put.has_powers for put in known}
     count = 0
     position: PagePosition | None = PagePosition()
     while position is not None:

@@ -54,11 +54,6 @@ def is_unjudged(value: str) -> bool:
     return value.endswith(UNJUDGED)
 
 
-def has_powers(bucket: BucketPut) -> bool:
-    """Whether a key or a consumer of it may have powers, or inherit some."""
-    return bool(bucket.features or bucket.default_scopes)
-
-
 def is_known(bucket: BucketPut) -> bool:
     """Whether this version knows all that its keys may have."""
     return FEATURES.issuperset(bucket.features)

@@ -16,8 +16,6 @@ from keywright.domain.problems import BadRequest
 from keywright.domain.scopes import find_fault
 
 QUESTIONS_KEPT = 1000
-
-
 _new = tuple.__new__
 
 

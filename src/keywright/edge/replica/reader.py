@@ -100,7 +100,6 @@ class ReplicaReader:
         if view.tx_id != tx.id():
             view = self._new_view(tx)
         prefix = view.prefixes.get(bucket)
-        record = None
         if prefix is None:
             record = self._find_bucket(tx, view, bucket)
             if record is None:

@@ -186,26 +186,20 @@ class ReplicaWriter:
                 assert_never(change)
 
     def _put_key(self, tx: Any, put: KeyPut, append: bool) -> None:
-        files = self._files
         name = records.pack_bucket_number(put.bucket_number) + put.digest
         if put.powers is None:
-            self._put(tx, files.keys, name, records.with_check(name, records.encode_key(put)), append)
+            self._put(tx, self._files.keys, self._files.keys3, name, records.encode_key(put), append)
         else:
             self._raise_format(tx)
-            self._put(tx, files.keys3, name, records.with_check(name, records.encode_key3(put)), append)
-        if not append:
-            tx.delete(name, db=files.keys3 if put.powers is None else files.keys)
+            self._put(tx, self._files.keys3, self._files.keys, name, records.encode_key3(put), append)
 
     def _put_consumer(self, tx: Any, put: ConsumerPut, append: bool) -> None:
-        files = self._files
         name = records.pack_number(put.number)
         if put.powers is None:
-            self._put(tx, files.consumers, name, records.with_check(name, records.encode_consumer(put)), append)
+            self._put(tx, self._files.consumers, self._files.consumers3, name, records.encode_consumer(put), append)
         else:
             self._raise_format(tx)
-            self._put(tx, files.consumers3, name, records.with_check(name, records.encode_consumer3(put)), append)
-        if not append:
-            tx.delete(name, db=files.consumers3 if put.powers is None else files.consumers)
+            self._put(tx, self._files.consumers3, self._files.consumers, name, records.encode_consumer3(put), append)
 
     def _put_bucket(self, tx: Any, put: BucketPut) -> None:
         files = self._files
@@ -213,7 +207,7 @@ class ReplicaWriter:
         name, number = put.name.encode(), records.pack_bucket_number(put.number)
         tx.put(name, records.with_check(name, records.encode_bucket(put)), db=files.buckets)
         tx.put(number, records.with_check(number, name), db=files.bucket_names)
-        if put.default_scopes or put.features:
+        if put.has_powers:
             self._raise_format(tx)
             tx.put(number, records.with_check(number, records.encode_bucket3(put)), db=files.buckets3)
         else:
@@ -223,9 +217,13 @@ class ReplicaWriter:
         """From now on this is not for the version before: it would miss what stands beside what it reads."""
         tx.put(b"format", FORMAT_WITH_POWERS, db=self._files.meta)
 
-    def _put(self, tx: Any, db: Any, name: bytes, value: bytes, append: bool) -> None:
+    def _put(self, tx: Any, db: Any, other: Any, name: bytes, record: bytes, append: bool) -> None:
+        """Put a record, which is then no more in the `other` database of its kind: with powers, or without."""
+        value = records.with_check(name, record)
         if not (append and tx.put(name, value, db=db, append=True)):
             tx.put(name, value, db=db)
+        if not append:
+            tx.delete(name, db=other)
 
     def _delete_bucket_name(self, tx: Any, number: int) -> None:
         """Free the name of a bucket, unless a newer bucket has taken it already."""
