@@ -22,6 +22,7 @@ from keywright.origin.web.admin_layout import (
 )
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
+from keywright.origin.web.switch import Switch
 
 
 async def owner_key_list(request: PageRequest) -> Response:
@@ -55,29 +56,18 @@ async def create(request: PageRequest) -> Response:
         label="Owner key",
         secret=made.secret,
         words="It has full access to this bucket and nothing else. Copy it now: it won't be shown again.",
-        on=(bucket_url(request, "owner-keys"), "Back to owner keys"),
+        on=(_list_url(request), "Back to owner keys"),
     )
 
 
-async def disable(request: PageRequest) -> Response:
-    await _switch(request, is_enabled=False)
-    request.waits_for_edges = True
-    return request.redirect(bucket_url(request, "owner-keys"), "Owner key disabled. It works again when you enable it.")
-
-
-async def enable(request: PageRequest) -> Response:
-    await _switch(request, is_enabled=True)
-    return request.redirect(bucket_url(request, "owner-keys"), "Owner key enabled.")
-
-
-async def _switch(request: PageRequest, *, is_enabled: bool) -> None:
+async def _turn(request: PageRequest, is_enabled: bool) -> None:
     account, name = bucket_path(request)
     await owner_keys_rules.update(request.work, account, name, request.path_param("keyId"), enabled=is_enabled)
 
 
 async def back(request: PageRequest) -> Response:
     """For a reader who reloads the page that a form was answered with."""
-    return request.redirect(bucket_url(request, "owner-keys"))
+    return request.redirect(_list_url(request))
 
 
 async def ask_revoke(request: PageRequest) -> Response:
@@ -96,7 +86,7 @@ async def ask_revoke(request: PageRequest) -> Response:
         heading=f"Revoke owner key ****{key.hint}",
         lines=lines,
         button="Revoke owner key",
-        back=bucket_url(request, "owner-keys"),
+        back=_list_url(request),
     )
 
 
@@ -105,9 +95,14 @@ async def revoke(request: PageRequest) -> Response:
     await owner_keys_rules.delete(request.work, account, name, request.path_param("keyId"))
     request.waits_for_edges = True
     text = "Owner key revoked."
-    return request.redirect(bucket_url(request, "owner-keys"), text)
+    return request.redirect(_list_url(request), text)
 
 
+def _list_url(request: PageRequest) -> str:
+    return bucket_url(request, "owner-keys")
+
+
+_SWITCH = Switch("Owner key", "It works again when you enable it.", _turn, _list_url)
 ROUTES = (
     GetRoute(BUCKET + "/owner-keys", owner_key_list),
     GetRoute(BUCKET + "/owner-keys/new", new_key),
@@ -116,22 +111,7 @@ ROUTES = (
     ),
     GetRoute(BUCKET + "/owner-keys/{keyId}/disable", back),
     GetRoute(BUCKET + "/owner-keys/{keyId}/enable", back),
-    PostRoute(
-        BUCKET + "/owner-keys/{keyId}/disable",
-        disable,
-        form=None,
-        action="owner-key.update",
-        is_once=False,
-        admission=may_write_own_bucket,
-    ),
-    PostRoute(
-        BUCKET + "/owner-keys/{keyId}/enable",
-        enable,
-        form=None,
-        action="owner-key.update",
-        is_once=False,
-        admission=may_write_own_bucket,
-    ),
+    *_SWITCH.routes(BUCKET + "/owner-keys/{keyId}", "owner-key.update", may_write_own_bucket),
     GetRoute(BUCKET + "/owner-keys/{keyId}/revoke", ask_revoke),
     PostRoute(
         BUCKET + "/owner-keys/{keyId}/revoke",

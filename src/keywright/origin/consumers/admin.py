@@ -31,6 +31,7 @@ from keywright.origin.web.paging import keyset_page, keyset_position, with_query
 from keywright.origin.web.rendering import pretty
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
+from keywright.origin.web.switch import Switch
 
 CONSUMER = BUCKET + "/consumers/{consumerName}"
 PAGE_SIZE = 50
@@ -160,18 +161,7 @@ async def update(request: PageRequest) -> Response:
     return request.redirect(url, "Consumer saved.", href=f"{url}/edit", link="Edit again")
 
 
-async def disable(request: PageRequest) -> Response:
-    await _switch(request, is_enabled=False)
-    request.waits_for_edges = True
-    return request.redirect(consumer_url(request), "Consumer disabled. Its keys work again when you enable it.")
-
-
-async def enable(request: PageRequest) -> Response:
-    await _switch(request, is_enabled=True)
-    return request.redirect(consumer_url(request), "Consumer enabled.")
-
-
-async def _switch(request: PageRequest, *, is_enabled: bool) -> None:
+async def _turn(request: PageRequest, is_enabled: bool) -> None:
     await consumers.update(
         request.work, path_of(request), description=UNSET, tags=UNSET, metadata=UNSET, enabled=is_enabled
     )
@@ -242,6 +232,7 @@ def _search(by: str, words: str) -> ConsumerSearch:
     return ConsumerSearch(name=words.lower())
 
 
+_SWITCH = Switch("Consumer", "Its keys work again when you enable it.", _turn, consumer_url)
 ROUTES = (
     GetRoute(BUCKET, consumer_list),
     PostRoute(BUCKET + "/search", search, form=consumer_list, is_once=False),
@@ -252,8 +243,7 @@ ROUTES = (
     PostRoute(CONSUMER + "/edit", update, form=edit, action="consumer.update"),
     GetRoute(CONSUMER + "/disable", back),
     GetRoute(CONSUMER + "/enable", back),
-    PostRoute(CONSUMER + "/disable", disable, form=None, action="consumer.update", is_once=False),
-    PostRoute(CONSUMER + "/enable", enable, form=None, action="consumer.update", is_once=False),
+    *_SWITCH.routes(CONSUMER, "consumer.update"),
     GetRoute(CONSUMER + "/delete", ask_delete),
     PostRoute(CONSUMER + "/delete", delete, form=ask_delete, action="consumer.delete"),
 )

@@ -25,6 +25,7 @@ from keywright.origin.web.forms import CUSTOM, NEVER, restriction_fields, tags_t
 from keywright.origin.web.rendering import moment, pretty
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
+from keywright.origin.web.switch import Switch
 
 KEY = CONSUMER + "/keys/{keyId}"
 REVEALS = RateLimit(per_second=0.5, burst=30, message="You have revealed or copied too many keys.")
@@ -108,18 +109,7 @@ async def update(request: PageRequest) -> Response:
     return request.redirect(consumer_url(request), "Key saved.", href=href, link="Edit again")
 
 
-async def disable(request: PageRequest) -> Response:
-    await _switch(request, is_enabled=False)
-    request.waits_for_edges = True
-    return request.redirect(consumer_url(request), "Key disabled. It works again when you enable it.")
-
-
-async def enable(request: PageRequest) -> Response:
-    await _switch(request, is_enabled=True)
-    return request.redirect(consumer_url(request), "Key enabled.")
-
-
-async def _switch(request: PageRequest, *, is_enabled: bool) -> None:
+async def _turn(request: PageRequest, is_enabled: bool) -> None:
     await keys.update(
         request.work,
         path_of(request),
@@ -195,6 +185,7 @@ def _typed(expires_at: datetime | None) -> str:
     return f"{expires_at:%Y-%m-%dT%H:%M}" if expires_at else ""
 
 
+_SWITCH = Switch("Key", "It works again when you enable it.", _turn, consumer_url)
 ROUTES = (
     GetRoute(KEY + "/reveal", back),
     GetRoute(KEY + "/copy", back),
@@ -206,8 +197,7 @@ ROUTES = (
     PostRoute(KEY + "/edit", update, form=edit, action="key.update"),
     GetRoute(KEY + "/disable", back),
     GetRoute(KEY + "/enable", back),
-    PostRoute(KEY + "/disable", disable, form=None, action="key.update", is_once=False),
-    PostRoute(KEY + "/enable", enable, form=None, action="key.update", is_once=False),
+    *_SWITCH.routes(KEY, "key.update"),
     GetRoute(CONSUMER + "/roll", ask_roll),
     PostRoute(CONSUMER + "/roll", roll, form=ask_roll, action="consumer.roll-key"),
     GetRoute(KEY + "/revoke", ask_revoke),

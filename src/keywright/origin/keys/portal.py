@@ -19,6 +19,7 @@ from keywright.origin.web.portal_layout import (
 from keywright.origin.web.rendering import moment
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
+from keywright.origin.web.switch import Switch
 
 KEY = CONSUMER + "/keys/{keyId}"
 REVEALS = RateLimit(per_second=0.5, burst=20, message="You have revealed too many keys.")
@@ -78,17 +79,9 @@ async def restrict(request: PageRequest) -> Response:
     return request.redirect(consumer_url(request), "Restrictions saved.")
 
 
-async def disable(request: PageRequest) -> Response:
+async def _turn(request: PageRequest, is_enabled: bool) -> None:
     await require_sign_in(request)
-    await _update(request, enabled=False)
-    request.waits_for_edges = True
-    return request.redirect(consumer_url(request), "Key disabled. It works again when you enable it.")
-
-
-async def enable(request: PageRequest) -> Response:
-    await require_sign_in(request)
-    await _update(request, enabled=True)
-    return request.redirect(consumer_url(request), "Key enabled.")
+    await _update(request, enabled=is_enabled)
 
 
 async def _update(
@@ -147,14 +140,14 @@ async def delete(request: PageRequest) -> Response:
     return request.redirect(consumer_url(request), "Key deleted.")
 
 
+_SWITCH = Switch("Key", "It works again when you enable it.", _turn, consumer_url)
 ROUTES = (
     PostRoute(KEY + "/reveal", reveal, form=None, action="self-serve.key.reveal", is_once=False),
     GetRoute(CONSUMER + "/keys/new", new_form),
     PostRoute(CONSUMER + "/keys/new", create, form=new_form, action="self-serve.key.create"),
     GetRoute(KEY + "/restrict", restrict_form),
     PostRoute(KEY + "/restrict", restrict, form=restrict_form, action="self-serve.key.update"),
-    PostRoute(KEY + "/disable", disable, form=None, action="self-serve.key.update", is_once=False),
-    PostRoute(KEY + "/enable", enable, form=None, action="self-serve.key.update", is_once=False),
+    *_SWITCH.routes(KEY, "self-serve.key.update"),
     GetRoute(CONSUMER + "/roll", roll_form),
     PostRoute(CONSUMER + "/roll", roll, form=roll_form, action="self-serve.consumer.roll-key"),
     GetRoute(KEY + "/delete", delete_form),

@@ -26,6 +26,7 @@ from keywright.origin.web.forms import Form
 from keywright.origin.web.paging import offset_links, offset_page
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
+from keywright.origin.web.switch import Switch
 
 MANAGEMENT_KEYS = ACCOUNT + "/management-keys"
 PAGE_SIZE = 50
@@ -85,18 +86,7 @@ async def create(request: PageRequest) -> Response:
     )
 
 
-async def disable(request: PageRequest) -> Response:
-    await _switch(request, is_enabled=False)
-    request.waits_for_edges = True
-    return request.redirect(_list_url(request), "Management key disabled. It works again when you enable it.")
-
-
-async def enable(request: PageRequest) -> Response:
-    await _switch(request, is_enabled=True)
-    return request.redirect(_list_url(request), "Management key enabled.")
-
-
-async def _switch(request: PageRequest, *, is_enabled: bool) -> None:
+async def _turn(request: PageRequest, is_enabled: bool) -> None:
     account, key_id = request.path_param("accountName"), request.path_param("keyId")
     await management.update(request.work, account, key_id, enabled=is_enabled)
 
@@ -150,14 +140,14 @@ def _named_buckets(form: Form) -> Mapping[str, Access]:
     return found
 
 
+_SWITCH = Switch("Management key", "It works again when you enable it.", _turn, _list_url)
 ROUTES = (
     GetRoute(MANAGEMENT_KEYS, management_keys),
     GetRoute(MANAGEMENT_KEYS + "/new", new_key),
     PostRoute(MANAGEMENT_KEYS + "/new", create, form=new_key, action="management-key.create"),
     GetRoute(MANAGEMENT_KEYS + "/{keyId}/disable", back),
     GetRoute(MANAGEMENT_KEYS + "/{keyId}/enable", back),
-    PostRoute(MANAGEMENT_KEYS + "/{keyId}/disable", disable, form=None, action="management-key.update", is_once=False),
-    PostRoute(MANAGEMENT_KEYS + "/{keyId}/enable", enable, form=None, action="management-key.update", is_once=False),
+    *_SWITCH.routes(MANAGEMENT_KEYS + "/{keyId}", "management-key.update"),
     GetRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", ask_revoke),
     PostRoute(MANAGEMENT_KEYS + "/{keyId}/revoke", revoke, form=ask_revoke, action="management-key.delete"),
 )
