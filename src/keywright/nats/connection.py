@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -96,10 +95,7 @@ class Connection:
         await self._subscribe(subject, on_request, queue=subject)
 
     async def close(self) -> None:
-        # A line that takes nothing any more must not hold up whoever has given it up.
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(1):
-                await self.client.close()
+        await _close(self.client)
 
     def translating(self, whom: str = "the broker") -> contextlib.AbstractContextManager[None]:
         """Turns what the client raises inside it into this module's exceptions."""
@@ -137,8 +133,9 @@ async def connect(
             if needed is not None:
                 # The client would connect without what it can't read, and be refused for another reason.
                 needed.read_bytes()
+        client = Client()
         try:
-            client = await nats.connect(
+            await client.connect(
                 servers=list(options.servers),
                 name=f"keywright/{__version__} {name}",
                 error_cb=complain,
@@ -156,7 +153,21 @@ async def connect(
         except nats.errors.NoServersError:
             # It stands for what the last server said.
             raise (failures or [BrokerUnavailable("no server of the broker can be reached")])[-1] from None
+        except BaseException:
+            # Whoever is cancelled while it connects would leave the line open.
+            await _close(client)
+            raise
     return Connection(client, options, clock, complaints)
+
+
+async def _close(client: Client) -> None:
+    # A line that takes nothing any more must not hold up whoever has given it up.
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(1):
+            await client.close()
+    if client._transport is not None:
+        # One that was held up, or that never got as far as a connection, closes nothing.
+        client._transport.close()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +13,13 @@ import pytest
 from keywright.domain.keyformat import Secret
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.nats_feed import NatsFeed
+from keywright.edge.sync.nats_feed.live_feed import NotKnownToBeAll
 from keywright.edge.sync.nats_feed.session import NatsSession
-from keywright.nats.connection import StreamMissing
+from keywright.nats.connection import BrokerUnavailable, StreamMissing
 from keywright.nats.subjects import FOR_CHANGES, Subjects
 from keywright.protocol import feed_formats
-from keywright.protocol.changes import Change, ConsumerPut, encode
+from keywright.protocol.changes import Change, ConsumerPut, Cursor, encode
+from keywright.protocol.feed_formats import is_same_record
 from keywright.runtime.clock import Clock
 from keywright.runtime.nats_options import NatsOptions
 from origin.feed.test_feed_formats import OFF, committed, put_of
@@ -142,6 +146,28 @@ async def test_a_format_that_the_setting_drops_is_taken_away_and_no_other(
         with pytest.raises(StreamMissing):
             await streams.bounds(subjects.snapshots_stream)
         assert (await streams.bounds(subjects.in_format(kept).changes_stream)).last
+
+
+@pytest.mark.parametrize("ask", [lambda feed, at: feed.changes(at), lambda feed, _: feed.snapshot()])
+async def test_an_edge_whose_format_goes_away_between_two_questions_asks_for_the_one_before(
+    tmp_path: Path, options: NatsOptions, ask: Callable[[NatsFeed, Cursor], Awaitable[object]]
+) -> None:
+    async with opened(tmp_path, options) as (_, world):
+        digester, head = world.digester, await world.head()
+    feed = NatsFeed(options, digester, Clock(), edge_name="edge")
+    async with connected(options) as connection:
+        record = await feed.deployment_id()
+        assert record.endswith("/3")
+        newest = Subjects(options.prefix, 3)
+        for stream in (newest.changes_stream, newest.snapshots_stream):
+            await streams_of(connection).delete(stream)
+        with pytest.raises(BrokerUnavailable, match="format 3 of the feed is gone"):
+            await ask(feed, head)
+        assert is_same_record(older := await feed.deployment_id(), record)
+        assert older != record
+        with contextlib.suppress(NotKnownToBeAll):
+            await feed.changes(head)
+        await feed.close()
 
 
 async def test_a_broker_that_is_not_told_of_the_newer_format_gets_the_older_one_and_readiness_says_so(

@@ -148,7 +148,7 @@ class NatsFeed:
     async def changes(self, after: Cursor) -> Batch:
         self._at = after
         asked_at = self._clock.elapsed()
-        async with self._connected():
+        async with self._following():
             is_hub_back = self._reader.is_at_mirror and self._head.is_heard
             if not self._reader.is_open_at(after) or is_hub_back:
                 await self._reader.open(after)
@@ -170,7 +170,7 @@ class NatsFeed:
 
     async def snapshot(self) -> Snapshot:
         """The newest snapshot with the changes behind it: a replica that is filled from it begins with the present."""
-        async with self._connected():
+        async with self._following():
             found = await snapshots.find_newest(self._session)
             behind = await self._session.first(lambda streams: snapshots.changes_behind(self._session, streams, found))
         record = record_of(found.end)
@@ -190,6 +190,20 @@ class NatsFeed:
         await self._reader.stop()
         self._head.problem = ""
         await self._session.close()
+
+    @asynccontextmanager
+    async def _following(self) -> AsyncIterator[None]:
+        """Connected, to read what `deployment_id` found. Where a newer format is gone since, an older one may be there:
+        that is a failure to be tried again soon, and not the refusal that a broker without any stream is.
+        """
+        try:
+            async with self._connected():
+                yield
+        except Refused as error:
+            feed_format = self._session.subjects.feed_format
+            if feed_format != self._formats[0] and isinstance(error.__cause__, StreamMissing):
+                raise BrokerUnavailable(f"format {feed_format} of the feed is gone: {error}") from error
+            raise
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
