@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# A nats-server is frozen (SIGSTOP), so that it takes connections and says nothing. An application gives up waiting for
-# `nats.connect` after a second, five times: `asyncio.timeout(1)` around it. Beside that, the client's own
-# connect_timeout=1 ends five others.
+# A nats-server is frozen (SIGSTOP), so that it takes connections and says nothing. Five connects are ended after a second
+# by `asyncio.timeout(1)` around `nats.connect`, five by the client's own connect_timeout=1. Then a client is given the
+# frozen server first and a good one second, with allow_reconnect=False.
 #
-# One would guess: who gives up waiting has nothing left, as with asyncio.open_connection.
-# What happens: each connect that was given up from outside leaves its line to the server open, for as long as the process
-#   lives or until the garbage collector finds it, and then as a ResourceWarning; there is no client object to close. Those
-#   that end by connect_timeout leave none.
-# Consequence: give `connect_timeout`, not a time-out around it; or make the client first (nats.NATS()), and close its
-#   transport where connect was cancelled: Client.close() alone, after that, does it too.
+# One would guess: a connect that failed has left nothing, and the second server is what a list of servers is for.
+# What happens: each of the ten leaves its line to the server open until the garbage collector comes by, and there is no
+#   client object to close. And the good server is never asked: without reconnecting, the first server that takes the
+#   connection is the only one that is tried.
+# Consequence: make the client first (nats.NATS()) and close it in an `except BaseException`; give it one server at a time.
 #
-# nats-server 2.15.1, nats-py 2.16.0; one server on loopback. Run on 2026-11-29.
+# nats-server 2.15.1, nats-py 2.16.0; two servers on loopback. Run on 2026-11-29.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'kill -CONT $(jobs -p) 2>/dev/null || true; kill $(jobs -p) 2>/dev/null || true; rm -rf "$folder"' EXIT
@@ -30,9 +29,9 @@ import sys
 import nats
 
 program = sys.argv[1]
-with socket.create_server(("127.0.0.1", 0)) as one:
-    port = one.getsockname()[1]
-URL = f"nats://127.0.0.1:{port}"
+with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+    port, other = one.getsockname()[1], two.getsockname()[1]
+URL, SECOND = (f"nats://127.0.0.1:{number}" for number in (port, other))
 
 
 def lines():
@@ -51,14 +50,16 @@ async def quiet(error):
     pass
 
 
-async def main(server):
-    for _ in range(100):
-        try:
-            await (await nats.connect(URL)).close()
-            break
-        except OSError:
-            await asyncio.sleep(0.1)
+async def main(server, second):
+    for url in (URL, SECOND):
+        for _ in range(100):
+            try:
+                await (await nats.connect(url, error_cb=quiet, allow_reconnect=False, max_reconnect_attempts=1)).close()
+                break
+            except Exception:
+                await asyncio.sleep(0.1)
     server.send_signal(signal.SIGSTOP)
+    # It would find some of them, now or later.
     gc.disable()
     for _ in range(5):
         try:
@@ -66,34 +67,38 @@ async def main(server):
                 await nats.connect(URL, error_cb=quiet)
         except TimeoutError:
             pass
+    await asyncio.sleep(0.5)
     given_up = lines()
+    once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0, "connect_timeout": 1}
     for _ in range(5):
         try:
-            await nats.connect(URL, error_cb=quiet, connect_timeout=1, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0)
+            await nats.connect(URL, error_cb=quiet, **once)
         except Exception:
             pass
+    await asyncio.sleep(0.5)
     timed_out = lines() - given_up
-    client = nats.NATS()
     try:
-        async with asyncio.timeout(1):
-            await client.connect(URL, error_cb=quiet)
-    except TimeoutError:
-        pass
-    before = lines()
-    await client.close()
-    await asyncio.sleep(0.2)
-    closed = before - lines()
-    print(f"lines left: {given_up} by a time-out around it, {timed_out} by connect_timeout; {closed} closed by close() after it")
-    return given_up, timed_out, closed
+        await (await nats.connect([URL, SECOND], error_cb=quiet, dont_randomize=True, **once)).close()
+        asked = True
+    except Exception as error:
+        asked = False
+        print(f"frozen first, good second: {type(error).__name__}")
+    print(f"lines left: {given_up} by a time-out around it, {timed_out} by connect_timeout; second server asked: {asked}")
+    return given_up, timed_out, asked
 
 
-server = subprocess.Popen([program, "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
+def start(at):
+    return subprocess.Popen([program, "-a", "127.0.0.1", "-p", str(at)], stderr=subprocess.DEVNULL)
+
+
+servers = [start(port), start(other)]
 try:
-    seen = asyncio.run(asyncio.wait_for(main(server), 60))
+    seen = asyncio.run(asyncio.wait_for(main(*servers), 60))
 finally:
-    server.kill()
-    server.wait()
-if seen != (5, 0, 1):
+    for server in servers:
+        server.kill()
+        server.wait()
+if seen != (5, 5, False):
     sys.exit("this is no longer what was seen on 2026-11-29")
 PYTHON
 timeout 90 "$folder/venv/bin/python" -W ignore "$folder/probe.py" "$folder/venv/bin/nats-server"
