@@ -21,7 +21,7 @@ _OWN_HEADERS = {"server", "date", "connection", "content-length", "keep-alive"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200 that the baselines repeat: headers that the door sets, and the body."""
+    """A 200 that the baselines repeat: headers that the endpoint sets, and the body."""
 
     headers: Sequence[tuple[str, str]]
     body: str

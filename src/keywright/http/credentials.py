@@ -1,6 +1,6 @@
-"""Owns how a request shows a key in a header, and what is said where that is refused: the same words at every door.
+"""Owns how a request shows a key in a header, and what is said where that is refused: the same words at every endpoint.
 
-The doors (edge/http/forward_auth.py, and policy/ in other people's apps) find the header; what it holds is read here.
+The endpoints (edge/http/forward_auth.py, and policy/ in people's apps) find the header; what it holds is read here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Fault(StrEnum):
 
     MISSING = "MISSING"
     AMBIGUOUS = "AMBIGUOUS"
-    """More than one. Which of them a door would take, another one might not."""
+    """More than one. Which of them one endpoint would take, another might not."""
 
 
 class AuthHeader:

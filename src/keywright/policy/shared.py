@@ -53,7 +53,7 @@ class SharedReplica(ReplicaSource):
         """Nothing to do: what `_keep` waits for is `_stopping` itself."""
 
     def _keep(self, replica: Replica) -> None:
-        # Files that were condemned, or put in the place of those that are open here, are let go of soon, whether
+        # Files that were marked corrupt, or put in the place of those that are open here, are let go of soon, whether
         # anybody asks for a verdict or not: whoever keeps the replica waits for that.
         with held_for_reading(self.replica_directory):
             while not self._stopping.wait(RETRY_SECONDS):

@@ -238,7 +238,7 @@ def test_schemathesis_finds_nothing(served: ServeProcess, world: World, part: st
     schema = schema_of(served).include(path_regex=PARTS[part])
     schema.config.phases.stateful.enabled = False
     run(schema, served.url, ROOT_KEY)
-    # It got past the door of every operation: forward-auth alone is asked with a management key, which is none there.
+    # It was let in by every operation: forward-auth alone is asked with a management key, which is none there.
     assert not_answered_well(schema, world) == ({"GET /v1/forward-auth/{bucketName}"} if part == "answers" else set())
     if part == "answers":
         # What was said of `Min-Revision` was tried: some came too early.

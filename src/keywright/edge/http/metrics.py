@@ -85,8 +85,11 @@ class Metrics:
         """Let the other workers know this one's counts, every second and at the end, until `stop` is set."""
         if self._worker_counts is None:
             return
-        while not stop.is_set():
+        is_over = False
+        while not is_over:
             await tasks.pause(stop, WRITE_SECONDS)
+            # What is counted while it is written is not in it: an end that comes meanwhile has a write of its own.
+            is_over = stop.is_set()
             await asyncio.to_thread(self._worker_counts.write, self.count)
 
 
@@ -110,7 +113,9 @@ class _Scrape(Collector):
     def collect(self) -> Iterable[Metric]:
         # The label is older than the word that we have for it.
         validations = CounterMetricFamily(
-            "keywright_validations", "Validations by endpoint and verdict, of all workers.", labels=["door", "verdict"]
+            "keywright_validations",
+            "Validations by endpoint and verdict, of all workers.",
+            labels=["endpoint", "verdict"],
         )
         refused = CounterMetricFamily(
             "keywright_writes_refused", "Writes that found no room on the disk, of all workers.", labels=["write"]
