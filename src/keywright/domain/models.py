@@ -28,6 +28,7 @@ class IdKind(StrEnum):
     CONSUMER = "csmr"
     KEY = "key"
     MANAGER = "eusr"
+    PLAN = "plan"
 
 
 def new_id(kind: IdKind, random_bytes: Callable[[int], bytes]) -> str:
