@@ -1,0 +1,257 @@
+"""Owns one part of the table: taking limits, all that are asked for or none, among all processes that count in it.
+
+The process that has the file's lock changes it. One that is stopped while it has the lock (SIGSTOP, a frozen container)
+would keep all others waiting, so who has waited for long enough closes the file, copies it, with the change whose
+journal holds, and goes on in the copy, as everybody does who finds a file closed. Of several copies the first that has
+the next number's name is the one. Whoever was stopped finds the file closed as well, and in the copy whether its own
+change is there: if not it begins anew. So such a stop neither loses a change nor counts it twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import struct
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from keywright.edge.limits import rows
+from keywright.edge.limits.gcra import WHOLE, Standing, debt_left, standing
+from keywright.edge.limits.rows import IS_GLOBAL, WORD, Row
+from keywright.edge.limits.table_file import ForeignFile, OtherStart, TableFile, make, redo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+KEPT_TICKS = 3600 * 100_000
+"""A limit that nobody asked for so long, and of which all is given back, makes way for another."""
+NOTED_TICKS = 100_000
+"""How old a note may become that a limit is asked for, while nothing is taken of it."""
+_INHERITED = struct.Struct(f"@{rows.INHERITED_KEPT}Q")
+
+
+class Asked(NamedTuple):
+    """A limit that holds for a question. `id` is `rows.ID_BYTES` long, the same at all edges."""
+
+    id: bytes
+    limit: int
+    window_seconds: int
+    is_global: bool
+
+
+class Shard:
+    """From any thread. A file is opened, or made, when it is first needed. Everything here may raise OSError."""
+
+    def __init__(self, directory: Path, number: int, boot: bytes) -> None:
+        self._directory = directory
+        self._prefix = f"{number}."
+        self._boot = boot
+        self._using = threading.Lock()
+        self._file: TableFile | None = None
+        self._change = int.from_bytes(os.urandom(4), "big") << 32
+
+    def take(
+        self, asked: Sequence[Asked], now: int, *, is_peek: bool, agree: Callable[[], bool]
+    ) -> tuple[bool, list[Standing]]:
+        """Whether one more fits into all of them, and how each stands then: after it was taken, unless `is_peek`.
+
+        `now` is in ticks. `agree` is asked, once, when all fit: nothing is taken if it says no.
+        """
+        has_agreed = False
+        with self._using:
+            while True:
+                file = self._enter()
+                change = self._change
+                try:
+                    found = self._look(file, asked, now)
+                    stands = [stand for _, _, stand in found]
+                    fits = all(stand.fits() for stand in stands)
+                    if fits and not has_agreed:
+                        has_agreed = fits = agree()
+                    if is_peek:
+                        return fits, stands
+                    if fits:
+                        found = [(place, row, stand.taken()) for place, row, stand in found]
+                    images = [
+                        (place, _image(one, row, stand, now, is_taken=fits))
+                        for one, (place, row, stand) in zip(asked, found, strict=True)
+                        if fits or now - row.at >= NOTED_TICKS
+                    ]
+                    # Asked again here: who was stopped up to this moment writes where nobody looks any more.
+                    if images and not file.is_closed:
+                        file.write(change, images)
+                finally:
+                    file.unlock()
+                if not file.is_closed:
+                    return fits, [stand for _, _, stand in found]
+                # It was closed meanwhile. What is written in the copy, too, is done.
+                if self._is_inherited(change):
+                    return fits, [stand for _, _, stand in found]
+
+    def rows(self) -> list[Row]:
+        """What is kept, each row as it is at some moment."""
+        with self._using:
+            file = self._enter()
+            file.unlock()
+            kept = file.map[rows.HEAD_BYTES : rows.file_bytes(len(file.segments))]
+        return rows.unpack_rows(kept)
+
+    def set_shares(self, shares: Mapping[bytes, int], until: int) -> None:
+        """Of the limits that are known here. `until` is in tenths of a second since the machine started."""
+        with self._changing() as file:
+            for id, share in shares.items():
+                found = file.find(id)
+                if found is not None:
+                    rows.SHARE.pack_into(file.map, found[0] + rows.SHARE_AT, share, until)
+
+    def set_fallback_share(self, share: int) -> None:
+        with self._changing() as file:
+            WORD.pack_into(file.map, rows.FALLBACK, share)
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[TableFile]:
+        """The file, locked. Who is stopped within, and overtaken, has changed what nobody looks at any more."""
+        with self._using:
+            file = self._enter()
+            try:
+                yield file
+            finally:
+                file.unlock()
+
+    def _look(self, file: TableFile, asked: Sequence[Asked], now: int) -> list[tuple[int, Row, Standing]]:
+        """Each limit's row, or a new one, with its place. Raises OSError where there is none."""
+        fallback = WORD.unpack_from(file.map, rows.FALLBACK)[0]
+        found = []
+        taken: set[int] = set()
+        for id, limit, window_seconds, is_global in asked:
+            kept = file.find(id)
+            if kept is None:
+                place = _find_free(file, id, now, taken)
+                while place is None:
+                    file.grow()
+                    place = _find_free(file, id, now, taken)
+                row = Row(id, 0, now - NOTED_TICKS, 0, 0, 0, 0)
+            else:
+                place, row = kept[0], rows.unpack_row(kept[1])
+            taken.add(place)
+            share = WHOLE
+            if is_global:
+                share = row.share if row.share_until * rows.TICKS_OF_SHARE_STEP > now else fallback
+            found.append((place, row, standing(row.counted, limit, window_seconds, share, now)))
+        return found
+
+    def _enter(self) -> TableFile:
+        """The file that counts, locked, for a change of the number that `_change` has then."""
+        file = self._file
+        if file is None:
+            file = self._file = self._open()
+        while True:
+            if not file.lock():
+                file = self._file = self._succeed(file)
+                continue
+            try:
+                if not file.is_closed:
+                    self._change += 1
+                    file.begin(self._change)
+                    return file
+            except ForeignFile as error:
+                _log.warning("%s is damaged (%s): its limits are counted anew", file.path, error)
+                self._replace(file.path)
+            file.unlock()
+            file = self._file = self._succeed(file)
+
+    def _is_inherited(self, change: int) -> bool:
+        file = self._enter()
+        try:
+            return change in _INHERITED.unpack_from(file.map, rows.INHERITED)
+        finally:
+            file.unlock()
+
+    def _open(self) -> TableFile:
+        while True:
+            path = self._newest()
+            if path is None:
+                make(self._directory / f"{self._prefix}1", self._boot)
+                continue
+            try:
+                return TableFile.open(path, self._boot)
+            except FileNotFoundError:
+                continue
+            except OtherStart:
+                self._replace(path)
+            except ForeignFile as error:
+                _log.warning("%s is damaged (%s): its limits are counted anew", path, error)
+                self._replace(path)
+
+    def _succeed(self, closed: TableFile) -> TableFile:
+        """The file that has taken the place of this one, which is closed; made here if nobody has made it yet."""
+        following = self._following(closed.path)
+        if self._newest() in (closed.path, None):
+            closed.close_for_all()
+            if WORD.unpack_from(closed.map, rows.SEGMENTS)[0] != len(closed.segments):
+                closed.refresh()
+            copy = bytearray(closed.map)
+            journal, last = (WORD.unpack_from(copy, place)[0] for place in (rows.JOURNAL, rows.LAST))
+            redo(copy)
+            inherited = (journal, last, *_INHERITED.unpack_from(copy, rows.INHERITED))[: rows.INHERITED_KEPT]
+            _INHERITED.pack_into(copy, rows.INHERITED, *inherited)
+            WORD.pack_into(copy, rows.CLOSED, 0)
+            if make(following, self._boot, copy):
+                _log.warning("a process that counts limits does not move: the others go on without it")
+                closed.path.unlink(missing_ok=True)
+        opened = self._open()
+        closed.close()
+        return opened
+
+    def _replace(self, path: Path) -> None:
+        make(self._following(path), self._boot)
+        path.unlink(missing_ok=True)
+
+    def _following(self, path: Path) -> Path:
+        return self._directory / f"{self._prefix}{_number(path.name, self._prefix) + 1}"
+
+    def _newest(self) -> Path | None:
+        names = [name for name in os.listdir(self._directory) if _number(name, self._prefix)]
+        newest = max(names, key=lambda name: _number(name, self._prefix), default=None)
+        return None if newest is None else self._directory / newest
+
+
+def _number(name: str, prefix: str) -> int:
+    digits = name.removeprefix(prefix)
+    return int(digits) if name.startswith(prefix) and digits.isdecimal() else 0
+
+
+def _find_free(file: TableFile, id: bytes, now: int, taken: set[int]) -> int | None:
+    dead = None
+    for place, kept in file.places_for(id):
+        if place in taken:
+            continue
+        row = rows.unpack_row(kept)
+        if row.counted is None:
+            return place
+        if dead is None and now - row.at >= KEPT_TICKS and not debt_left(row.counted, now):
+            dead = place
+    return dead
+
+
+def _image(asked: Asked, row: Row, stand: Standing, now: int, *, is_taken: bool) -> bytes:
+    return rows.pack_row(
+        asked.id,
+        stand.debt,
+        now,
+        stand.rate,
+        asked.window_seconds,
+        IS_GLOBAL if asked.is_global else 0,
+        row.admitted + is_taken,
+        row.share,
+        row.share_until,
+    )
