@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from keywright.edge.limits.gcra import TICKS_PER_SECOND, WHOLE, Counted
+from keywright.edge.limits.gcra import SHARE_BITS, TICKS_PER_SECOND, WHOLE, Counted, debt_left
 
 MAGIC = b"KWLIMIT1"
 HEAD_BYTES = 4096
@@ -32,6 +32,8 @@ INHERITED_KEPT = 16
 JOURNAL = INHERITED + 8 * INHERITED_KEPT
 JOURNAL_ROWS = JOURNAL + 16
 IS_GLOBAL = 1
+SHARED_AHEAD_SECONDS = 1
+"""The window of a row whose limit was not asked for here yet: there is a share of it already."""
 
 # Native, so that a word is written in one piece, whoever is killed meanwhile.
 WORD = struct.Struct("@Q")
@@ -46,7 +48,10 @@ TICKS_OF_SHARE_STEP = TICKS_PER_SECOND // SHARE_STEPS_PER_SECOND
 
 
 class Row(NamedTuple):
-    """A limit as it is kept. `share_until` is in tenths of a second since the machine started, 0 for no share."""
+    """A limit as it is kept. `share_until` is in tenths of a second since the machine started, 0 for no share.
+
+    `flags` are the limit itself, above the bit that says whether it is of all edges.
+    """
 
     id: bytes
     debt: int
@@ -62,6 +67,18 @@ class Row(NamedTuple):
     def counted(self) -> Counted | None:
         """None for what nobody can have counted."""
         return Counted(self.debt, self.at, self.rate, self.window_seconds) if self.window_seconds else None
+
+    @property
+    def limit(self) -> int:
+        """0 where it was not asked for here yet."""
+        return self.flags >> 1
+
+    def is_full(self, now: int) -> bool:
+        """Whether not one more fits at `now` (ticks)."""
+        ticks = self.window_seconds * TICKS_PER_SECOND
+        return debt_left(Counted(self.debt, self.at, self.rate, self.window_seconds), now) + ticks > (
+            self.rate * ticks >> SHARE_BITS
+        )
 
 
 pack_row = _ROW.pack

@@ -17,12 +17,12 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from keywright.edge.limits import rows
-from keywright.edge.limits.gcra import WHOLE, Standing, debt_left, standing
+from keywright.edge.limits.gcra import SHARE_BITS, TICKS_PER_SECOND, WHOLE, Counted, Standing, debt_left, standing
 from keywright.edge.limits.rows import IS_GLOBAL, WORD, Row
 from keywright.edge.limits.table_file import ForeignFile, OtherStart, TableFile, make, redo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -46,10 +46,12 @@ class Asked(NamedTuple):
 class Shard:
     """From any thread. A file is opened, or made, when it is first needed. Everything here may raise OSError."""
 
-    def __init__(self, directory: Path, number: int, boot: bytes) -> None:
+    def __init__(self, directory: Path, number: int, boot: bytes, first_share: int = WHOLE) -> None:
+        """`first_share` is the fallback share in a file that is made here."""
         self._directory = directory
         self._prefix = f"{number}."
         self._boot = boot
+        self._first_share = first_share
         self._using = threading.Lock()
         self._file: TableFile | None = None
         self._change = int.from_bytes(os.urandom(4), "big") << 32
@@ -100,17 +102,31 @@ class Shard:
             kept = file.map[rows.HEAD_BYTES : rows.file_bytes(len(file.segments))]
         return rows.unpack_rows(kept)
 
-    def set_shares(self, shares: Mapping[bytes, int], until: int) -> None:
-        """Of the limits that are known here. `until` is in tenths of a second since the machine started."""
+    def set_shares(self, shares: Mapping[bytes, int], until: int, now: int) -> None:
+        """`until` is in tenths of a second since the machine started, `now` in ticks."""
         with self._changing() as file:
+            fallback = WORD.unpack_from(file.map, rows.FALLBACK)[0]
             for id, share in shares.items():
                 found = file.find(id)
-                if found is not None:
-                    rows.SHARE.pack_into(file.map, found[0] + rows.SHARE_AT, share, until)
+                if found is None:
+                    row = Row(id, 0, now, 0, rows.SHARED_AHEAD_SECONDS, 0, 0, share, until)
+                    self._put(file, _free_place(file, id, now), row)
+                    continue
+                place, row = found[0], rows.unpack_row(found[1])
+                if share == (row.share if _has_share(row, now) else fallback) or not row.limit:
+                    rows.SHARE.pack_into(file.map, place + rows.SHARE_AT, share, until)
+                    continue
+                counted = _grown(row, row.limit, share, now)
+                debt = 0 if counted is None else debt_left(counted, now)
+                rate = row.limit * share
+                self._put(file, place, row._replace(debt=debt, at=now, rate=rate, share=share, share_until=until))
 
     def set_fallback_share(self, share: int) -> None:
         with self._changing() as file:
             WORD.pack_into(file.map, rows.FALLBACK, share)
+
+    def _put(self, file: TableFile, place: int, row: Row) -> None:
+        file.write(self._change, [(place, rows.pack_row(*row))])
 
     def close(self) -> None:
         file, self._file = self._file, None
@@ -135,18 +151,15 @@ class Shard:
         for id, limit, window_seconds, is_global in asked:
             kept = file.find(id)
             if kept is None:
-                place = _find_free(file, id, now, taken)
-                while place is None:
-                    file.grow()
-                    place = _find_free(file, id, now, taken)
+                place = _free_place(file, id, now, taken)
                 row = Row(id, 0, now - NOTED_TICKS, 0, 0, 0, 0)
             else:
                 place, row = kept[0], rows.unpack_row(kept[1])
             taken.add(place)
             share = WHOLE
             if is_global:
-                share = row.share if row.share_until * rows.TICKS_OF_SHARE_STEP > now else fallback
-            found.append((place, row, standing(row.counted, limit, window_seconds, share, now)))
+                share = row.share if _has_share(row, now) else fallback
+            found.append((place, row, standing(_grown(row, limit, share, now), limit, window_seconds, share, now)))
         return found
 
     def _enter(self) -> TableFile:
@@ -180,7 +193,7 @@ class Shard:
         while True:
             path = self._newest()
             if path is None:
-                make(self._directory / f"{self._prefix}1", self._boot)
+                make(self._directory / f"{self._prefix}1", self._boot, first_share=self._first_share)
                 continue
             try:
                 return TableFile.open(path, self._boot)
@@ -213,7 +226,7 @@ class Shard:
         return opened
 
     def _replace(self, path: Path) -> None:
-        make(self._following(path), self._boot)
+        make(self._following(path), self._boot, first_share=self._first_share)
         path.unlink(missing_ok=True)
 
     def _following(self, path: Path) -> Path:
@@ -230,7 +243,32 @@ def _number(name: str, prefix: str) -> int:
     return int(digits) if name.startswith(prefix) and digits.isdecimal() else 0
 
 
-def _find_free(file: TableFile, id: bytes, now: int, taken: set[int]) -> int | None:
+def _has_share(row: Row, now: int) -> bool:
+    return row.share_until * rows.TICKS_OF_SHARE_STEP > now
+
+
+def _grown(row: Row, limit: int, share: int, now: int) -> Counted | None:
+    """What is counted of a limit whose share becomes this: what that grows by comes as used up.
+
+    Else a share that moves from edge to edge would let its requests through at once again at each.
+    """
+    counted = row.counted
+    growth = limit * share - row.rate
+    if counted is None or row.limit != limit or growth <= 0:
+        # Nobody has used it here, or it is another limit by now.
+        return None if row.limit == 0 else counted
+    debt = debt_left(counted, now) + (growth * row.window_seconds * TICKS_PER_SECOND >> SHARE_BITS)
+    return counted._replace(debt=debt, at=max(now, counted.at))
+
+
+def _free_place(file: TableFile, id: bytes, now: int, taken: Collection[int] = ()) -> int:
+    """Where a new row can stand. Raises OSError where there is no room."""
+    while (place := _find_free(file, id, now, taken)) is None:
+        file.grow()
+    return place
+
+
+def _find_free(file: TableFile, id: bytes, now: int, taken: Collection[int]) -> int | None:
     dead = None
     for place, kept in file.places_for(id):
         if place in taken:
@@ -250,7 +288,7 @@ def _image(asked: Asked, row: Row, stand: Standing, now: int, *, is_taken: bool)
         now,
         stand.rate,
         asked.window_seconds,
-        IS_GLOBAL if asked.is_global else 0,
+        asked.limit << 1 | (IS_GLOBAL if asked.is_global else 0),
         row.admitted + is_taken,
         row.share,
         row.share_until,

@@ -13,13 +13,14 @@ from __future__ import annotations
 import os
 import time
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from keywright.edge.limits import rows
 from keywright.edge.limits.gcra import TICKS_PER_SECOND, WHOLE, Standing
 from keywright.edge.limits.rows import IS_GLOBAL
 from keywright.edge.limits.shard import Asked, Shard
 from keywright.edge.replica.freshness import find_boot_id
+from keywright.protocol.shares import CONSUMER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,16 +43,38 @@ def key_limit_id(consumer_number: int, key_id: str, name: str) -> bytes:
     return _limit_id(consumer_number, b"k", key_id.encode(), name.encode())
 
 
+class TableUse(NamedTuple):
+    """A limit of all edges as it is used here. `admitted` only grows, but for one that nobody used in an hour."""
+
+    id: bytes
+    limit: int
+    window_seconds: int
+    admitted: int
+    is_full: bool
+    """Whether not one more would be let in."""
+
+
 class LimitTable:
     """From any thread, and in any process: after a fork it is opened anew. Every method may raise OSError."""
 
-    def __init__(self, directory: Path, elapsed: Callable[[], float], *, boot_id: str | None = None) -> None:
-        """Nothing is opened or made before it is needed. `elapsed` counts seconds as `Clock.elapsed` does."""
+    def __init__(
+        self,
+        directory: Path,
+        elapsed: Callable[[], float],
+        *,
+        boot_id: str | None = None,
+        first_share: float = 1.0,
+    ) -> None:
+        """Nothing is opened or made before it is needed. `elapsed` counts seconds as `Clock.elapsed` does.
+
+        `first_share` is the fallback share until another is set: 0.0 where somebody will say what this edge has.
+        """
         self._directory = directory
         self._elapsed = elapsed
         self._boot = blake2b((boot_id or find_boot_id() or "").encode(), digest_size=16).digest()
         self._pid = -1
         self._shards: list[Shard] = []
+        self._first_share = _parts_of(first_share)
 
     def take(
         self, asked: Sequence[Asked], *, is_peek: bool = False, agree: Callable[[], bool] = lambda: True
@@ -79,11 +102,23 @@ class LimitTable:
             if row.flags & IS_GLOBAL and row.at >= since
         }
 
+    def list_uses(self, since_seconds: float) -> list[TableUse]:
+        """The limits of all edges that were asked for in these last seconds, each as it stands now."""
+        if os.getpid() != self._pid:
+            self._begin()
+        now = int(self._elapsed() * TICKS_PER_SECOND)
+        since = now - int(since_seconds * TICKS_PER_SECOND)
+        return [
+            TableUse(row.id, row.limit, row.window_seconds, row.admitted, is_full=row.is_full(now))
+            for shard in self._shards
+            for row in shard.rows()
+            if row.flags & IS_GLOBAL and row.at >= since
+        ]
+
     def set_shares(self, shares: Mapping[bytes, float], *, until: float) -> None:
         """What part of each limit is this edge's, of its rate and of what it lets through at once: 0.0 to 1.0.
 
-        Behind `until` (seconds of `Clock.elapsed`) it is the fallback share. Limits that were not asked for here yet
-        are passed over: they have the fallback share.
+        Behind `until` (seconds of `Clock.elapsed`) it is the fallback share.
         """
         if os.getpid() != self._pid:
             self._begin()
@@ -92,10 +127,11 @@ class LimitTable:
             parts[id[0] % SHARDS][id] = _parts_of(share)
         for shard, part in zip(self._shards, parts, strict=True):
             if part:
-                shard.set_shares(part, max(int(until * rows.SHARE_STEPS_PER_SECOND), 0))
+                now = int(self._elapsed() * TICKS_PER_SECOND)
+                shard.set_shares(part, max(int(until * rows.SHARE_STEPS_PER_SECOND), 0), now)
 
     def set_fallback_share(self, share: float) -> None:
-        """What part is this edge's of each limit of which no share is set, or not any more. 1.0 at first."""
+        """What part is this edge's of each limit of which no share is set, or not any more."""
         if os.getpid() != self._pid:
             self._begin()
         for shard in self._shards:
@@ -111,7 +147,7 @@ class LimitTable:
         # What a fork brought along is the parent's.
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep_parts()
-        self._shards = [Shard(self._directory, number, self._boot) for number in range(SHARDS)]
+        self._shards = [Shard(self._directory, number, self._boot, self._first_share) for number in range(SHARDS)]
         self._pid = os.getpid()
 
     def _sweep_parts(self) -> None:
@@ -124,9 +160,12 @@ class LimitTable:
 
 
 def _limit_id(consumer_number: int, *parts: bytes) -> bytes:
-    """The first byte says in which part of the table it is: all limits of one question are in one."""
-    hashed = blake2b(b"\0".join((b"%d" % consumer_number, *parts)), digest_size=rows.ID_BYTES - 1).digest()
-    return bytes((consumer_number & 0xFF,)) + hashed
+    """The first byte says in which part of the table it is: all limits of one question are in one.
+
+    The consumer's number is all there, so that the origin can tell whose limit an edge speaks of.
+    """
+    hashed = blake2b(b"\0".join(parts), digest_size=rows.ID_BYTES - CONSUMER_BYTES).digest()
+    return consumer_number.to_bytes(CONSUMER_BYTES, "little") + hashed
 
 
 def _parts_of(share: float) -> int:

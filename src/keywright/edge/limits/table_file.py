@@ -198,14 +198,17 @@ def redo(table: mmap.mmap | bytearray) -> None:
     WORD.pack_into(table, rows.JOURNAL, 0)
 
 
-def make(path: Path, boot: bytes, content: bytes | bytearray | None = None) -> bool:
-    """A file with this content, else an empty one; False if there is one already. Raises OSError."""
+def make(path: Path, boot: bytes, content: bytes | bytearray | None = None, *, first_share: int = WHOLE) -> bool:
+    """A file with this content, else an empty one with this fallback share; False if there is one already.
+
+    Raises OSError.
+    """
     waiting = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.part")
     waiting.unlink(missing_ok=True)
     file = os.open(waiting, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         if content is None:
-            head = rows.HEAD.pack(rows.MAGIC, boot, 0, 1, WHOLE, 0, 0)
+            head = rows.HEAD.pack(rows.MAGIC, boot, 0, 1, first_share, 0, 0)
             _write_zeros(file, 0, rows.file_bytes(1))
             os.pwrite(file, head, 0)
         else:

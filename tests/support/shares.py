@@ -1,0 +1,95 @@
+"""Edges that share global limits through a ledger, without a network: what each goes by, and what it would admit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from keywright.edge.limits.gcra import TICKS_PER_SECOND, Counted, debt_left, standing
+from keywright.edge.shares.held import HeldShares
+from keywright.origin.limits.ledger import Ledger, MemberKey
+from keywright.protocol.shares import WHOLE, ShareAnswer, Use, UseReport
+
+
+def limit_id(consumer_number: int, name: str = "x") -> bytes:
+    return consumer_number.to_bytes(5, "little") + name.encode().ljust(11, b".")
+
+
+@dataclass
+class Asked:
+    """A question that is under way, or whose answer is."""
+
+    asked_at: float
+    report: UseReport
+    answer: ShareAnswer | None = None
+
+
+@dataclass
+class SharingEdge:
+    """One edge: what it goes by, and what it tells."""
+
+    key: MemberKey
+    held: HeldShares
+    buckets: frozenset[int] | None = None
+    start: str = "0" * 16
+    number: int = 0
+    fallbacks: list[int] = field(default_factory=list)
+
+    @classmethod
+    def new(cls, name: str, now: float, buckets: frozenset[int] | None = None) -> SharingEdge:
+        return cls(("" if buckets is None else "acct", f"{name:->16}"), HeldShares(now), buckets)
+
+    def restart(self, now: float) -> None:
+        """Begin anew on a machine that has kept nothing but the note."""
+        known = self.held.asked_at if self.held.asked_at > 0 else None
+        self.held = HeldShares(now, fallback=self.held.fallback, asked_at=known)
+        self.start, self.number = f"{int(self.start, 16) + 1:0>16x}", 0
+
+    def ask(self, uses: dict[bytes, Use], now: float) -> Asked:
+        self.number += 1
+        return Asked(now, UseReport("dply", self.key[1], self.start, self.number, self.held.taken(now), uses))
+
+
+def tell(ledger: Ledger, asked: list[tuple[SharingEdge, Asked]], now: float) -> None:
+    """Have the ledger answer these together."""
+    for edge, _ in asked:
+        ledger.admit(edge.key, edge.buckets, now)
+    for edge, one in asked:
+        ledger.hear(edge.key, one.report, now)
+    ledger.balance(now)
+    for edge, one in asked:
+        one.answer = ledger.answer(edge.key)
+
+
+@dataclass
+class Bucket:
+    """One limit at one edge, as the table counts it: a share that grows comes as used up."""
+
+    limit: int
+    window_seconds: int
+    share: int = 0
+    counted: Counted | None = None
+
+    def go_by(self, share: int, now: float) -> None:
+        if share == self.share:
+            return
+        ticks = int(now * TICKS_PER_SECOND)
+        debt = 0 if self.counted is None else debt_left(self.counted, ticks)
+        if self.counted is not None and share > self.share:
+            debt += self.limit * (share - self.share) * self.window_seconds * TICKS_PER_SECOND // WHOLE
+        self.share = share
+        if self.counted is not None:
+            self.counted = Counted(debt, ticks, self.limit * share, self.window_seconds)
+
+    def take(self, now: float) -> bool:
+        ticks = int(now * TICKS_PER_SECOND)
+        stand = standing(self.counted, self.limit, self.window_seconds, self.share, ticks)
+        fits = stand.fits()
+        if fits:
+            stand = stand.taken()
+        self.counted = Counted(stand.debt, ticks, stand.rate, self.window_seconds)
+        return fits
+
+    def is_full(self, now: float) -> bool:
+        return not standing(
+            self.counted, self.limit, self.window_seconds, self.share, int(now * TICKS_PER_SECOND)
+        ).fits()
