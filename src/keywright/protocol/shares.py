@@ -42,6 +42,7 @@ RISE_SECONDS = 18.0
 """So much later than it asked a cut off edge has its fallback share of limits of which it had less: by then nobody has
 what it may have been given instead."""
 LONGEST_PAUSE_SECONDS = 5.0
+MEDIA_TYPE = "application/vnd.keywright.shares"
 
 _MAGIC = b"kws1"
 _HEAD_BYTES = len(_MAGIC) + 32

@@ -38,6 +38,7 @@ from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import Deployment, find_deployment
 from keywright.origin.edges.registry import Edges
 from keywright.origin.grants.ends import GrantEnds
+from keywright.origin.limits.rules import Shares
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
@@ -169,6 +170,7 @@ class ServeWorker:
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
+        self._shares = Shares(self._database, clock.elapsed)
         self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
@@ -188,6 +190,7 @@ class ServeWorker:
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
                 self._edges,
+                self._shares,
                 end_users=end_users,
                 team=_team(settings.end_users, end_users),
                 end_user_rate=RateLimiter(settings.end_users.rate_limit),
@@ -212,6 +215,7 @@ class ServeWorker:
                 digester,
                 settings.broker,
                 self._edges.acknowledge,
+                self._shares,
                 clock,
                 random.uniform,
                 formats=settings.feed_formats,

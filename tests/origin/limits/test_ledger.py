@@ -185,17 +185,6 @@ def test_edge_gets_no_share_of_what_it_does_not_see_and_others_are_not_kept_from
     assert shares([other], now, LIMITS[1]) == [1.0]
 
 
-def test_quiet_ledger_gives_nobody_more_than_it_has() -> None:
-    ledger, edges = Ledger(), new_edges(2)
-    now = run(ledger, {0: {}, 1: {}}, edges, 0.0, 5)
-    ledger.is_quiet = True
-    now = run(ledger, {0: {LIMITS[0]: BUSY}, 1: {}}, edges, now, 5)
-    assert shares(edges, now)[0] == 0.5
-    ledger.is_quiet = False
-    now = run(ledger, {0: {LIMITS[0]: BUSY}, 1: {}}, edges, now, 5)
-    assert shares(edges, now)[0] > 0.9
-
-
 def test_limit_that_nobody_uses_is_not_shared_out_any_more() -> None:
     ledger, edges = Ledger(), new_edges(2)
     now = run(ledger, {0: {LIMITS[0]: BUSY}, 1: {}}, edges, 0.0, 8)
@@ -262,10 +251,6 @@ class Sharing(RuleBasedStateMachine):
     @rule(number=st.integers(0, 7))
     def restart(self, number: int) -> None:
         self.edges[number % len(self.edges)].restart(self.now)
-
-    @rule()
-    def begin_quiet(self) -> None:
-        self.ledger.is_quiet = not self.ledger.is_quiet
 
     @rule()
     def begin_to_watch(self) -> None:

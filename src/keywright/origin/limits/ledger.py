@@ -56,11 +56,10 @@ class SharedLimit:
 
 @dataclass(slots=True)
 class Ledger:
-    """All members and limits. `is_quiet`: what is out may be unknown, so nobody's share grows."""
+    """All members and limits."""
 
     members: dict[MemberKey, Member] = field(default_factory=dict)
     limits: dict[bytes, SharedLimit] = field(default_factory=dict)
-    is_quiet: bool = False
     buckets: dict[int, int] = field(default_factory=dict)
     """The numbers of the buckets of consumers, by theirs: of those in `list_unknown`, where they exist."""
     now: float = 0.0
@@ -97,7 +96,8 @@ class Ledger:
         """The consumers of whom it must be known in which bucket they are: where some edges do not see all."""
         if all(member.buckets is None for member in self.members.values()):
             return set()
-        return {number for id in ids if (number := consumer_number_of(id)) not in self.buckets}
+        asked = (consumer_number_of(id) for id in (*ids, *self.limits))
+        return {number for number in asked if number not in self.buckets}
 
     def locate(self, buckets: Mapping[int, int]) -> None:
         """Take down in which buckets consumers are."""
@@ -204,7 +204,7 @@ class Ledger:
         else:
             target = held
         free = max(WHOLE - (limit.counted - counted), 0)
-        return min(target, held, free) if self.is_quiet else min(target, free)
+        return min(target, free)
 
     def _tell_fallback(self, key: MemberKey, member: Member) -> None:
         """One of n, n being the edges that see what this one sees, when each other one has no more than that."""
@@ -213,7 +213,7 @@ class Ledger:
         target = WHOLE // neighbours[key]
         if any(other.fallback.ceiling > WHOLE // neighbours[one] for one, other in others):
             target = min(target, max(WHOLE - sum(other.fallback.ceiling for _, other in others), 0))
-        if target > member.fallback.held and (self.is_quiet or not self._goes_by_shares(member)):
+        if target > member.fallback.held and not self._goes_by_shares(member):
             # It would grow where others may have what it grows by.
             target = member.fallback.held
         member.tell_fallback(target)
