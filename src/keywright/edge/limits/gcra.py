@@ -80,7 +80,9 @@ def standing(counted: Counted | None, limit: int, window_seconds: int, share: in
         if counted.window_seconds != window_seconds:
             debt = -(-debt * window_seconds // counted.window_seconds)
         debt = min(debt, limit * ticks)
-    return Standing(debt, rate * ticks >> SHARE_BITS, rate, ticks)
+    # A tenth is a little less than that in parts of WHOLE: one that lacks a millionth fits.
+    capacity = min((rate * ticks >> SHARE_BITS) + (ticks >> 20) + 1, limit * ticks) if rate else 0
+    return Standing(debt, capacity, rate, ticks)
 
 
 def debt_left(counted: Counted, now: int) -> int:

@@ -163,9 +163,8 @@ class Shard:
                     self._change += 1
                     file.begin(self._change)
                     return file
-            except ForeignFile as error:
-                _log.warning("%s is damaged (%s): its limits are counted anew", file.path, error)
-                self._replace(file.path)
+            except ForeignFile:
+                file.close_for_all()
             file.unlock()
             file = self._file = self._succeed(file)
 
@@ -186,33 +185,29 @@ class Shard:
                 return TableFile.open(path, self._boot)
             except FileNotFoundError:
                 continue
-            except OtherStart:
-                self._replace(path)
             except ForeignFile as error:
-                _log.warning("%s is damaged (%s): its limits are counted anew", path, error)
-                self._replace(path)
+                self._begin_anew(path, error)
 
     def _succeed(self, closed: TableFile) -> TableFile:
         """The file that has taken the place of this one, which is closed; made here if nobody has made it yet."""
-        following = self._following(closed.path)
         if self._newest() in (closed.path, None):
             closed.close_for_all()
-            if WORD.unpack_from(closed.map, rows.SEGMENTS)[0] != len(closed.segments):
+            try:
                 closed.refresh()
-            copy = bytearray(closed.map)
-            journal, last = (WORD.unpack_from(copy, place)[0] for place in (rows.JOURNAL, rows.LAST))
-            redo(copy)
-            inherited = (journal, last, *_INHERITED.unpack_from(copy, rows.INHERITED))[: rows.INHERITED_KEPT]
-            _INHERITED.pack_into(copy, rows.INHERITED, *inherited)
-            WORD.pack_into(copy, rows.CLOSED, 0)
-            if make(following, self._boot, copy):
-                _log.warning("a process that counts limits does not move: the others go on without it")
-                closed.path.unlink(missing_ok=True)
+                copy = _copied(closed)
+            except ForeignFile as error:
+                self._begin_anew(closed.path, error)
+            else:
+                if make(self._following(closed.path), self._boot, copy):
+                    _log.warning("a process that counts limits does not move: the others go on without it")
+                    closed.path.unlink(missing_ok=True)
         opened = self._open()
         closed.close()
         return opened
 
-    def _replace(self, path: Path) -> None:
+    def _begin_anew(self, path: Path, error: ForeignFile) -> None:
+        if not isinstance(error, OtherStart):
+            _log.warning("%s is no table of limits (%s): they are counted anew", path, error)
         make(self._following(path), self._boot)
         path.unlink(missing_ok=True)
 
@@ -228,6 +223,17 @@ class Shard:
 def _number(name: str, prefix: str) -> int:
     digits = name.removeprefix(prefix)
     return int(digits) if name.startswith(prefix) and digits.isdecimal() else 0
+
+
+def _copied(closed: TableFile) -> bytearray:
+    """What a closed file holds, with the change that its journal has, as a file of its own."""
+    copy = bytearray(closed.map)
+    journal, last = (WORD.unpack_from(copy, place)[0] for place in (rows.JOURNAL, rows.LAST))
+    redo(copy)
+    inherited = (journal, last, *_INHERITED.unpack_from(copy, rows.INHERITED))[: rows.INHERITED_KEPT]
+    _INHERITED.pack_into(copy, rows.INHERITED, *inherited)
+    WORD.pack_into(copy, rows.CLOSED, 0)
+    return copy
 
 
 def _find_free(file: TableFile, id: bytes, now: int, taken: set[int]) -> int | None:

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Asked", "LimitTable", "consumer_limit_id", "key_limit_id"]
+__all__ = ["LIMITS_DIRECTORY", "Asked", "LimitTable", "consumer_limit_id", "key_limit_id"]
 
+LIMITS_DIRECTORY = "limits"
+"""In a replica's directory: all who answer from one replica count in one table."""
 SHARDS = 8
 PART_SECONDS = 60.0
 """A file that was being made is taken away so long after whoever made it was killed."""

@@ -45,16 +45,9 @@ class TableFile:
         """Use `open`."""
         self.path = path
         self._file = file
-        length = os.fstat(file).st_size
-        if length < rows.HEAD_BYTES:
-            raise ForeignFile("it is too short")
-        self.map = mmap.mmap(file, 0)
-        magic, made_in, _, segments, *_ = rows.HEAD.unpack_from(self.map)
-        if magic != rows.MAGIC:
-            raise ForeignFile("it is no table of limits")
-        if made_in != boot:
-            raise OtherStart
-        self._use(segments)
+        self._boot = boot
+        self.map = self._mapped()
+        self.segments = self._read_head()
 
     @classmethod
     def open(cls, path: Path, boot: bytes) -> TableFile:
@@ -168,15 +161,25 @@ class TableFile:
 
     def refresh(self) -> None:
         """Map what the file has become. Raises ForeignFile."""
-        larger = mmap.mmap(self._file, 0)
-        self.map.close()
-        self.map = larger
-        self._use(WORD.unpack_from(larger, rows.SEGMENTS)[0])
+        before, self.map = self.map, self._mapped()
+        before.close()
+        self.segments = self._read_head()
 
-    def _use(self, segments: int) -> None:
+    def _mapped(self) -> mmap.mmap:
+        # What is mapped beyond the end of a file stops a process that reads it.
+        if os.fstat(self._file).st_size < rows.HEAD_BYTES:
+            raise ForeignFile("it is too short")
+        return mmap.mmap(self._file, 0)
+
+    def _read_head(self) -> list[tuple[int, int]]:
+        magic, made_in, _, segments, *_ = rows.HEAD.unpack_from(self.map)
+        if magic != rows.MAGIC:
+            raise ForeignFile("it begins otherwise")
+        if made_in != self._boot:
+            raise OtherStart
         if not 1 <= segments <= rows.MOST_SEGMENTS or rows.file_bytes(segments) > len(self.map):
-            raise ForeignFile(f"it has not the {segments} segments that it says")
-        self.segments = rows.segment_places(segments)
+            raise ForeignFile("it has not the length that it says")
+        return rows.segment_places(segments)
 
 
 class OtherStart(ForeignFile):
