@@ -181,7 +181,7 @@ def test_a_row_is_as_long_as_it_is_said_to_be() -> None:
     row = rows.Row(b"i" * 16, 1, 2, 3, 4, 5, 6, WHOLE, 8)
     packed = rows.pack_row(*row)
     assert len(packed) == rows.ROW_BYTES
-    assert rows.unpack_row(packed) == row
+    assert rows.read_row(packed) == row
     assert rows.SHARE.unpack_from(packed, rows.SHARE_AT) == (WHOLE, 8)
     assert rows.JOURNAL_ROWS + rows.MOST_ROWS_OF_CHANGE * rows.ENTRY.size <= rows.HEAD_BYTES
 

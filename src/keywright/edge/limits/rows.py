@@ -11,6 +11,7 @@ the one before. A row's id says in which bucket of each segment it may be; it is
 from __future__ import annotations
 
 import struct
+from mmap import mmap
 from typing import NamedTuple
 
 from keywright.edge.limits.gcra import TICKS_PER_SECOND, WHOLE, Counted
@@ -33,6 +34,8 @@ JOURNAL = INHERITED + 8 * INHERITED_KEPT
 JOURNAL_ROWS = JOURNAL + 16
 IS_GLOBAL = 1
 
+HEAD_STATE = struct.Struct("@QQ")
+"""Whether it is closed, and how many segments it has; from CLOSED on."""
 # Native, so that a word is written in one piece, whoever is killed meanwhile.
 WORD = struct.Struct("@Q")
 HEAD = struct.Struct("@8s16sQQQQQ")
@@ -61,14 +64,15 @@ class Row(NamedTuple):
     @property
     def counted(self) -> Counted | None:
         """None for what nobody can have counted."""
-        return Counted(self.debt, self.at, self.rate, self.window_seconds) if self.window_seconds else None
+        return _new(Counted, self[1:5]) if self[4] else None
 
 
+_new = tuple.__new__
 pack_row = _ROW.pack
 
 
-def unpack_row(kept: bytes) -> Row:
-    return Row._make(_ROW.unpack(kept))
+def read_row(table: bytes | mmap, place: int = 0) -> Row:
+    return _new(Row, _ROW.unpack_from(table, place))
 
 
 def unpack_rows(segment: bytes) -> list[Row]:

@@ -67,30 +67,30 @@ class Shard:
                 file = self._enter()
                 change = self._change
                 try:
-                    found = self._look(file, asked, now)
-                    stands = [stand for _, _, stand in found]
-                    fits = all(stand.fits() for stand in stands)
+                    places, kept, stands = self._look(file, asked, now)
+                    fits = True
+                    for debt, capacity, _, ticks in stands:
+                        if debt + ticks > capacity:
+                            fits = False
                     if fits and not has_agreed:
                         has_agreed = fits = agree()
                     if is_peek:
                         return fits, stands
                     if fits:
-                        found = [(place, row, stand.taken()) for place, row, stand in found]
+                        stands = [stand.taken() for stand in stands]
                     images = [
                         (place, _image(one, row, stand, now, is_taken=fits))
-                        for one, (place, row, stand) in zip(asked, found, strict=True)
-                        if fits or now - row.at >= NOTED_TICKS
+                        for one, place, row, stand in zip(asked, places, kept, stands, strict=True)
+                        if fits or now - row[2] >= NOTED_TICKS
                     ]
                     # Asked again here: who was stopped up to this moment writes where nobody looks any more.
                     if images and not file.is_closed:
                         file.write(change, images)
                 finally:
                     file.unlock()
-                if not file.is_closed:
-                    return fits, [stand for _, _, stand in found]
-                # It was closed meanwhile. What is written in the copy, too, is done.
-                if self._is_inherited(change):
-                    return fits, [stand for _, _, stand in found]
+                # It was closed meanwhile? What is written in the copy, too, is done.
+                if not file.is_closed or self._is_inherited(change):
+                    return fits, stands
 
     def rows(self) -> list[Row]:
         """What is kept, each row as it is at some moment."""
@@ -106,7 +106,7 @@ class Shard:
             for id, share in shares.items():
                 found = file.find(id)
                 if found is not None:
-                    rows.SHARE.pack_into(file.map, found[0] + rows.SHARE_AT, share, until)
+                    rows.SHARE.pack_into(file.map, found + rows.SHARE_AT, share, until)
 
     def set_fallback_share(self, share: int) -> None:
         with self._changing() as file:
@@ -127,27 +127,29 @@ class Shard:
             finally:
                 file.unlock()
 
-    def _look(self, file: TableFile, asked: Sequence[Asked], now: int) -> list[tuple[int, Row, Standing]]:
-        """Each limit's row, or a new one, with its place. Raises OSError where there is none."""
-        fallback = WORD.unpack_from(file.map, rows.FALLBACK)[0]
-        found = []
-        taken: set[int] = set()
+    def _look(self, file: TableFile, asked: Sequence[Asked], now: int) -> tuple[list[int], list[Row], list[Standing]]:
+        """Each limit's place, the row there, or a new one, and how it stands. OSError where there is no place."""
+        places: list[int] = []
+        kept: list[Row] = []
+        stands: list[Standing] = []
         for id, limit, window_seconds, is_global in asked:
-            kept = file.find(id)
-            if kept is None:
-                place = _find_free(file, id, now, taken)
+            place = file.find(id)
+            if place is not None:
+                row = rows.read_row(file.map, place)
+            else:
+                place = _find_free(file, id, now, places)
                 while place is None:
                     file.grow()
-                    place = _find_free(file, id, now, taken)
+                    place = _find_free(file, id, now, places)
                 row = Row(id, 0, now - NOTED_TICKS, 0, 0, 0, 0)
-            else:
-                place, row = kept[0], rows.unpack_row(kept[1])
-            taken.add(place)
             share = WHOLE
             if is_global:
-                share = row.share if row.share_until * rows.TICKS_OF_SHARE_STEP > now else fallback
-            found.append((place, row, standing(row.counted, limit, window_seconds, share, now)))
-        return found
+                is_set = row[8] * rows.TICKS_OF_SHARE_STEP > now
+                share = row[7] if is_set else WORD.unpack_from(file.map, rows.FALLBACK)[0]
+            places.append(place)
+            kept.append(row)
+            stands.append(standing(row.counted, limit, window_seconds, share, now))
+        return places, kept, stands
 
     def _enter(self) -> TableFile:
         """The file that counts, locked, for a change of the number that `_change` has then."""
@@ -159,9 +161,8 @@ class Shard:
                 file = self._file = self._succeed(file)
                 continue
             try:
-                if not file.is_closed:
-                    self._change += 1
-                    file.begin(self._change)
+                self._change += 1
+                if file.begin(self._change):
                     return file
             except ForeignFile:
                 file.close_for_all()
@@ -236,28 +237,22 @@ def _copied(closed: TableFile) -> bytearray:
     return copy
 
 
-def _find_free(file: TableFile, id: bytes, now: int, taken: set[int]) -> int | None:
+def _find_free(file: TableFile, id: bytes, now: int, taken: Sequence[int]) -> int | None:
     dead = None
-    for place, kept in file.places_for(id):
+    for place in file.places_for(id):
         if place in taken:
             continue
-        row = rows.unpack_row(kept)
-        if row.counted is None:
+        row = rows.read_row(file.map, place)
+        if not row.window_seconds:
             return place
-        if dead is None and now - row.at >= KEPT_TICKS and not debt_left(row.counted, now):
+        if dead is None and now - row.at >= KEPT_TICKS and not debt_left(row.debt, row.at, row.rate, now):
             dead = place
     return dead
 
 
 def _image(asked: Asked, row: Row, stand: Standing, now: int, *, is_taken: bool) -> bytes:
-    return rows.pack_row(
-        asked.id,
-        stand.debt,
-        now,
-        stand.rate,
-        asked.window_seconds,
-        IS_GLOBAL if asked.is_global else 0,
-        row.admitted + is_taken,
-        row.share,
-        row.share_until,
-    )
+    id, _, window_seconds, is_global = asked
+    debt, _, rate, _ = stand
+    _, _, _, _, _, _, admitted, share, share_until = row
+    flags = IS_GLOBAL if is_global else 0
+    return rows.pack_row(id, debt, now, rate, window_seconds, flags, admitted + is_taken, share, share_until)

@@ -10,8 +10,11 @@ A limit of all edges together is counted by this edge's share of it. Who knows o
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 import time
+import weakref
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -52,8 +55,9 @@ class LimitTable:
         self._directory = directory
         self._elapsed = elapsed
         self._boot = blake2b((boot_id or find_boot_id() or "").encode(), digest_size=16).digest()
-        self._pid = -1
+        self._beginning = threading.Lock()
         self._shards: list[Shard] = []
+        os.register_at_fork(after_in_child=functools.partial(_forget, weakref.ref(self)))
 
     def take(
         self, asked: Sequence[Asked], *, is_peek: bool = False, agree: Callable[[], bool] = lambda: True
@@ -61,7 +65,7 @@ class LimitTable:
         """Whether one more fits into all of these limits, which are of one consumer (and its key), and how each stands
         then: after it was taken, unless `is_peek`. `agree` is asked when all fit; nothing is taken if it says no.
         """
-        if os.getpid() != self._pid:
+        if not self._shards:
             self._begin()
         shard = self._shards[asked[0].id[0] % SHARDS]
         return shard.take(asked, int(self._elapsed() * TICKS_PER_SECOND), is_peek=is_peek, agree=agree)
@@ -71,7 +75,7 @@ class LimitTable:
 
         The number only grows, but for a limit that nobody asked for in an hour, which begins at 0 again.
         """
-        if os.getpid() != self._pid:
+        if not self._shards:
             self._begin()
         since = int((self._elapsed() - since_seconds) * TICKS_PER_SECOND)
         return {
@@ -87,7 +91,7 @@ class LimitTable:
         Behind `until` (seconds of `Clock.elapsed`) it is the fallback share. Limits that were not asked for here yet
         are passed over: they have the fallback share.
         """
-        if os.getpid() != self._pid:
+        if not self._shards:
             self._begin()
         parts: list[dict[bytes, int]] = [{} for _ in self._shards]
         for id, share in shares.items():
@@ -98,7 +102,7 @@ class LimitTable:
 
     def set_fallback_share(self, share: float) -> None:
         """What part is this edge's of each limit of which no share is set, or not any more. 1.0 at first."""
-        if os.getpid() != self._pid:
+        if not self._shards:
             self._begin()
         for shard in self._shards:
             shard.set_fallback_share(_parts_of(share))
@@ -107,14 +111,14 @@ class LimitTable:
         """Nobody may be taking."""
         for shard in self._shards:
             shard.close()
-        self._shards, self._pid = [], -1
+        self._shards = []
 
     def _begin(self) -> None:
-        # What a fork brought along is the parent's.
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep_parts()
-        self._shards = [Shard(self._directory, number, self._boot) for number in range(SHARDS)]
-        self._pid = os.getpid()
+        with self._beginning:
+            if not self._shards:
+                self._shards = [Shard(self._directory, number, self._boot) for number in range(SHARDS)]
 
     def _sweep_parts(self) -> None:
         for part in self._directory.glob(".*.part"):
@@ -123,6 +127,13 @@ class LimitTable:
                     part.unlink()
             except FileNotFoundError:
                 continue
+
+
+def _forget(table: weakref.ref[LimitTable]) -> None:
+    """In a child: what is open is the parent's, whose locks must not be given up here."""
+    forked = table()
+    if forked is not None:
+        forked._beginning, forked._shards = threading.Lock(), []
 
 
 def _limit_id(consumer_number: int, *parts: bytes) -> bytes:

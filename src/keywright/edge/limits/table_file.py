@@ -99,17 +99,20 @@ class TableFile:
 
     # -- what stands in it --------------------------------------------------------------------------------------------
 
-    def begin(self, change: int) -> None:
+    def begin(self, change: int) -> bool:
         """Take over what others have done meanwhile, and say that this process moves; by who has just got the lock.
 
-        Raises ForeignFile.
+        False where the file is closed. Raises ForeignFile.
         """
-        segments, journal = WORD.unpack_from(self.map, rows.SEGMENTS)[0], WORD.unpack_from(self.map, rows.JOURNAL)[0]
+        closed, segments = rows.HEAD_STATE.unpack_from(self.map, rows.CLOSED)
+        if closed:
+            return False
         if segments != len(self.segments):
             self.refresh()
-        if journal:
+        if WORD.unpack_from(self.map, rows.JOURNAL)[0]:
             redo(self.map)
         WORD.pack_into(self.map, rows.BEGUN, change)
+        return True
 
     def write(self, change: int, images: Sequence[tuple[int, bytes]]) -> None:
         """These rows, all or none."""
@@ -125,8 +128,8 @@ class TableFile:
         WORD.pack_into(entries, rows.LAST, change)
         WORD.pack_into(entries, rows.JOURNAL, 0)
 
-    def find(self, id: bytes) -> tuple[int, bytes] | None:
-        """Where the row stands, and what it is."""
+    def find(self, id: bytes) -> int | None:
+        """Where the row stands."""
         hashed = int.from_bytes(id[8:], "big")
         table = self.map
         for start, buckets in self.segments:
@@ -136,17 +139,16 @@ class TableFile:
             while found > 0 and found % rows.ROW_BYTES:
                 found = bucket.find(id, found + 1)
             if found >= 0:
-                return place + found, bucket[found : found + rows.ROW_BYTES]
+                return place + found
         return None
 
-    def places_for(self, id: bytes) -> list[tuple[int, bytes]]:
-        """Each place where the row of this id may stand, and what stands there."""
+    def places_for(self, id: bytes) -> list[int]:
+        """Each place where the row of this id may stand."""
         hashed = int.from_bytes(id[8:], "big")
-        places = []
+        places: list[int] = []
         for start, buckets in self.segments:
             place = start + (hashed & (buckets - 1)) * rows.BUCKET_BYTES
-            for offset in range(place, place + rows.BUCKET_BYTES, rows.ROW_BYTES):
-                places.append((offset, self.map[offset : offset + rows.ROW_BYTES]))
+            places += range(place, place + rows.BUCKET_BYTES, rows.ROW_BYTES)
         return places
 
     def grow(self) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_new = tuple.__new__
 HOLDERS_KEPT = 20_000
 """Of so many keys one process keeps which limits hold for them, some 500 bytes each."""
 States = tuple[LimitState, ...]
@@ -71,24 +72,27 @@ class Takers:
 
     def _take(self, key: KeyRecord, consumer: ConsumerRecord, own: Powers, above: Powers, demand: Demand) -> Result:
         asked, limits = _limits_of(key.consumer_number, key.key_id, own, above)
-        told: list[tuple[Verdict, States]] = []
+        if not above.quotas or self.quotas is None:
+            fits, stands = self.table.take(asked, is_peek=demand.is_peek)
+            states = _states(limits, stands, has_fit=fits)
+            return Result(Verdict.VALID, key, consumer, states) if fits else Result(Verdict.RATE_LIMITED, limits=states)
+        quotas, told = self.quotas, []
 
         def take_quotas() -> bool:
-            if not above.quotas or self.quotas is None:
-                return True
-            told.append(self.quotas.take(key, consumer, demand))
+            told.append(quotas.take(key, consumer, demand))
             return told[0][0] is Verdict.VALID
 
-        fits, stands = (
-            self.table.take(asked, is_peek=demand.is_peek, agree=take_quotas) if asked else (take_quotas(), [])
-        )
-        states = _states(limits, stands, has_fit=fits or bool(told))
-        if told:
-            states += told[0][1]
-        if fits:
-            return Result(Verdict.VALID, key, consumer, states)
-        code = told[0][0] if told else Verdict.RATE_LIMITED
-        return verdict.UNAVAILABLE if code is Verdict.UNAVAILABLE else Result(code, limits=states)
+        if asked:
+            fits, stands = self.table.take(asked, is_peek=demand.is_peek, agree=take_quotas)
+        else:
+            fits, stands = take_quotas(), []
+        if not told:
+            return Result(Verdict.RATE_LIMITED, limits=_states(limits, stands, has_fit=False))
+        code, of_quotas = told[0]
+        if code is Verdict.UNAVAILABLE:
+            return verdict.UNAVAILABLE
+        states = _states(limits, stands, has_fit=True) + of_quotas
+        return Result(code, key, consumer, states) if fits else Result(code, limits=states)
 
 
 # What holds follows from the arguments alone; of the same powers there is one object.
@@ -109,15 +113,9 @@ def _limits_of(consumer_number: int, key_id: str, own: Powers, above: Powers) ->
 
 
 def _states(limits: Sequence[RateLimit], stands: Sequence[Standing], *, has_fit: bool) -> States:
-    return tuple(
-        LimitState(
-            limit.name,
-            limit.limit,
-            limit.window_seconds,
-            stand.remaining,
-            stand.reset_seconds,
-            is_violated=not has_fit and not stand.fits(),
-            retry_seconds=0 if has_fit else stand.seconds_until(1),
-        )
-        for limit, stand in zip(limits, stands, strict=True)
-    )
+    states = []
+    for limit, stand in zip(limits, stands, strict=True):
+        wait = 0 if has_fit else stand.seconds_until(1)
+        told = (limit.name, limit.limit, limit.window_seconds, stand.remaining, stand.reset_seconds, wait > 0, wait)
+        states.append(_new(LimitState, told))
+    return tuple(states)
