@@ -40,8 +40,7 @@ class SharingEdge:
 
     def restart(self, now: float) -> None:
         """Begin anew on a machine that has kept nothing but the note."""
-        known = self.held.asked_at if self.held.asked_at > 0 else None
-        self.held = HeldShares(now, fallback=self.held.fallback, asked_at=known)
+        self.held = HeldShares(now, fallback=self.held.fallback)
         self.start, self.number = f"{int(self.start, 16) + 1:0>16x}", 0
 
     def ask(self, uses: dict[bytes, Use], now: float) -> Asked:
@@ -73,7 +72,8 @@ class Bucket:
         if share == self.share:
             return
         ticks = int(now * TICKS_PER_SECOND)
-        debt = 0 if self.counted is None else debt_left(self.counted, ticks)
+        counted = self.counted
+        debt = 0 if counted is None else debt_left(counted.debt, counted.at, counted.rate, ticks)
         if self.counted is not None and share > self.share:
             debt += self.limit * (share - self.share) * self.window_seconds * TICKS_PER_SECOND // WHOLE
         self.share = share

@@ -19,6 +19,8 @@ from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import PREFIX_V2 as VALIDATE_V2_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.worker_counts import WorkerCounts
+from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
+from keywright.edge.limits.takers import Takers
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.validator import Validator
 
@@ -49,9 +51,11 @@ class EdgeApp:
         health: Health,
         metrics: Metrics,
         jwks: Jwks | None,
+        takers: Takers,
     ) -> None:
         """Use `new_edge_app`."""
         self.health = health
+        self.takers = takers
         self._validate_api = validate_api
         self._validate_v2_api = validate_v2_api
         self._forward_auth = forward_auth
@@ -103,7 +107,8 @@ def new_edge_app(
     client_addresses: ClientAddresses,
 ) -> EdgeApp:
     """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Raises KeyFileError."""
-    validator = Validator(replica, digester, clock.millis)
+    takers = Takers(LimitTable(settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed))
+    validator = Validator(replica, digester, clock.millis, takers)
     signer = new_signer(settings, digester, clock)
     validate_api = _new_validate_api(settings, validator, is_v2=False)
     validate_v2_api = _new_validate_api(settings, validator, is_v2=True)
@@ -128,7 +133,7 @@ def new_edge_app(
     jwks = None if signer is None else Jwks(signer.jwks)
     health = Health(status, origin_clock)
     health.warn_of(clients.list_warnings)
-    return EdgeApp(validate_api, validate_v2_api, forward_auth, health, metrics, jwks)
+    return EdgeApp(validate_api, validate_v2_api, forward_auth, health, metrics, jwks, takers)
 
 
 def _new_validate_api(settings: PlaneSettings, validator: Validator, *, is_v2: bool) -> ValidateApi:

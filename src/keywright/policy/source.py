@@ -26,6 +26,8 @@ import lmdb
 from keywright.domain import verdict
 from keywright.domain.keyformat import Secret
 from keywright.domain.powers import NO_DEMAND
+from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
+from keywright.edge.limits.takers import Takers
 from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
@@ -85,6 +87,8 @@ class ReplicaSource(ABC):
         self._ready_seconds = ready_seconds
         self._sync_clock = self._new_sync_clock()
         self._lease = self._new_lease()
+        # With whoever else answers from this replica, and opened in the process that asks.
+        self.takers = Takers(LimitTable(self.replica_directory / LIMITS_DIRECTORY, self._clock.elapsed))
         self._of_parent: _Opening | None = None
         self._closing: _Opening | None = None
         self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()
@@ -230,7 +234,7 @@ class ReplicaSource(ABC):
             replica.bind(self._lease)
             with opening.reading:
                 opening.replica = replica
-                opening.validator = Validator(replica, self._digester, self._origin_clock.millis)
+                opening.validator = Validator(replica, self._digester, self._origin_clock.millis, self.takers)
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001

@@ -41,6 +41,8 @@ HELD_SECONDS = 10.0
 RISE_SECONDS = 18.0
 """So much later than it asked a cut off edge has its fallback share of limits of which it had less: by then nobody has
 what it may have been given instead."""
+ANSWER_SECONDS = 2.0
+"""For so long an edge waits for an answer; one that comes later it does not take."""
 LONGEST_PAUSE_SECONDS = 5.0
 MEDIA_TYPE = "application/vnd.keywright.shares"
 

@@ -18,6 +18,9 @@ WHOLE = 1 << SHARE_BITS
 """A share is so many parts of this many."""
 
 
+_new = tuple.__new__
+
+
 class Counted(NamedTuple):
     """What is kept of a limit: `debt` as it was at `at` (ticks), and the rate and window (seconds) that it is of then.
 
@@ -63,8 +66,10 @@ class Standing(NamedTuple):
             return 0
         return self.seconds_until(remaining + 1)
 
-    def taken(self, units: int = 1) -> Standing:
-        return self._replace(debt=self.debt + units * self.ticks)
+    def taken(self) -> Standing:
+        """After one more."""
+        debt, capacity, rate, ticks = self
+        return _new(Standing, (debt + ticks, capacity, rate, ticks))
 
 
 def standing(counted: Counted | None, limit: int, window_seconds: int, share: int, now: int) -> Standing:
@@ -72,17 +77,24 @@ def standing(counted: Counted | None, limit: int, window_seconds: int, share: in
 
     Another limit than was counted by goes on with as many requests as were not given back, at most all of it.
     """
+    # In few steps, with named tuples as their constructors make them, in half of the time.
     ticks = window_seconds * TICKS_PER_SECOND
-    rate = limit * share
+    whole = limit * ticks
     debt = 0
     if counted is not None:
-        debt = debt_left(counted, now)
-        if counted.window_seconds != window_seconds:
-            debt = -(-debt * window_seconds // counted.window_seconds)
-        debt = min(debt, limit * ticks)
-    return Standing(debt, rate * ticks >> SHARE_BITS, rate, ticks)
+        debt, at, rate_before, window_before = counted
+        if debt and now > at:
+            debt = max(debt - ((now - at) * rate_before >> SHARE_BITS), 0)
+        if window_before != window_seconds:
+            debt = -(-debt * window_seconds // window_before)
+        debt = min(debt, whole)
+    rate = limit * share
+    if share == WHOLE:
+        return _new(Standing, (debt, whole, rate, ticks))
+    # A tenth is a little less than that in parts of WHOLE: one that lacks a millionth fits.
+    capacity = min((rate * ticks >> SHARE_BITS) + (ticks >> 20) + 1, whole) if rate else 0
+    return _new(Standing, (debt, capacity, rate, ticks))
 
 
-def debt_left(counted: Counted, now: int) -> int:
-    given_back = max(now - counted.at, 0) * counted.rate >> SHARE_BITS
-    return max(counted.debt - given_back, 0)
+def debt_left(debt: int, at: int, rate: int, now: int) -> int:
+    return max(debt - (max(now - at, 0) * rate >> SHARE_BITS), 0)

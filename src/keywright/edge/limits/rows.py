@@ -11,6 +11,7 @@ the one before. A row's id says in which bucket of each segment it may be; it is
 from __future__ import annotations
 
 import struct
+from mmap import mmap
 from typing import NamedTuple
 
 from keywright.edge.limits.gcra import SHARE_BITS, TICKS_PER_SECOND, WHOLE, Counted, debt_left
@@ -35,6 +36,8 @@ IS_GLOBAL = 1
 SHARED_AHEAD_SECONDS = 1
 """The window of a row whose limit was not asked for here yet: there is a share of it already."""
 
+HEAD_STATE = struct.Struct("@QQ")
+"""Whether it is closed, and how many segments it has; from CLOSED on."""
 # Native, so that a word is written in one piece, whoever is killed meanwhile.
 WORD = struct.Struct("@Q")
 HEAD = struct.Struct("@8s16sQQQQQ")
@@ -66,7 +69,7 @@ class Row(NamedTuple):
     @property
     def counted(self) -> Counted | None:
         """None for what nobody can have counted."""
-        return Counted(self.debt, self.at, self.rate, self.window_seconds) if self.window_seconds else None
+        return _new(Counted, self[1:5]) if self[4] else None
 
     @property
     def limit(self) -> int:
@@ -76,16 +79,15 @@ class Row(NamedTuple):
     def is_full(self, now: int) -> bool:
         """Whether not one more fits at `now` (ticks)."""
         ticks = self.window_seconds * TICKS_PER_SECOND
-        return debt_left(Counted(self.debt, self.at, self.rate, self.window_seconds), now) + ticks > (
-            self.rate * ticks >> SHARE_BITS
-        )
+        return debt_left(self.debt, self.at, self.rate, now) + ticks > self.rate * ticks >> SHARE_BITS
 
 
+_new = tuple.__new__
 pack_row = _ROW.pack
 
 
-def unpack_row(kept: bytes) -> Row:
-    return Row._make(_ROW.unpack(kept))
+def read_row(table: bytes | mmap, place: int = 0) -> Row:
+    return _new(Row, _ROW.unpack_from(table, place))
 
 
 def unpack_rows(segment: bytes) -> list[Row]:

@@ -22,7 +22,7 @@ from keywright.edge.limits.rows import IS_GLOBAL, WORD, Row
 from keywright.edge.limits.table_file import ForeignFile, OtherStart, TableFile, make, redo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -69,30 +69,30 @@ class Shard:
                 file = self._enter()
                 change = self._change
                 try:
-                    found = self._look(file, asked, now)
-                    stands = [stand for _, _, stand in found]
-                    fits = all(stand.fits() for stand in stands)
+                    places, kept, stands = self._look(file, asked, now)
+                    fits = True
+                    for debt, capacity, _, ticks in stands:
+                        if debt + ticks > capacity:
+                            fits = False
                     if fits and not has_agreed:
                         has_agreed = fits = agree()
                     if is_peek:
                         return fits, stands
                     if fits:
-                        found = [(place, row, stand.taken()) for place, row, stand in found]
+                        stands = [stand.taken() for stand in stands]
                     images = [
                         (place, _image(one, row, stand, now, is_taken=fits))
-                        for one, (place, row, stand) in zip(asked, found, strict=True)
-                        if fits or now - row.at >= NOTED_TICKS
+                        for one, place, row, stand in zip(asked, places, kept, stands, strict=True)
+                        if fits or now - row[2] >= NOTED_TICKS
                     ]
                     # Asked again here: who was stopped up to this moment writes where nobody looks any more.
                     if images and not file.is_closed:
                         file.write(change, images)
                 finally:
                     file.unlock()
-                if not file.is_closed:
-                    return fits, [stand for _, _, stand in found]
-                # It was closed meanwhile. What is written in the copy, too, is done.
-                if self._is_inherited(change):
-                    return fits, [stand for _, _, stand in found]
+                # It was closed meanwhile? What is written in the copy, too, is done.
+                if not file.is_closed or self._is_inherited(change):
+                    return fits, stands
 
     def rows(self) -> list[Row]:
         """What is kept, each row as it is at some moment."""
@@ -107,17 +107,23 @@ class Shard:
         with self._changing() as file:
             fallback = WORD.unpack_from(file.map, rows.FALLBACK)[0]
             for id, share in shares.items():
-                found = file.find(id)
-                if found is None:
-                    row = Row(id, 0, now, 0, rows.SHARED_AHEAD_SECONDS, 0, 0, share, until)
+                place = file.find(id)
+                if place is None:
+                    # Its rate is the least share that it had: what that grew by since was used up elsewhere.
+                    row = Row(id, 0, now, min(share, fallback), rows.SHARED_AHEAD_SECONDS, 0, 0, share, until)
                     self._put(file, _free_place(file, id, now), row)
                     continue
-                place, row = found[0], rows.unpack_row(found[1])
-                if share == (row.share if _has_share(row, now) else fallback) or not row.limit:
+                row = rows.read_row(file.map, place)
+                if share == (row.share if _has_share(row, now) else fallback):
                     rows.SHARE.pack_into(file.map, place + rows.SHARE_AT, share, until)
                     continue
-                counted = _grown(row, row.limit, share, now)
-                debt = 0 if counted is None else debt_left(counted, now)
+                if not row.limit:
+                    least = min(row.rate, share)
+                    self._put(file, place, row._replace(at=now, rate=least, share=share, share_until=until))
+                    continue
+                # From now on what it grows by is given back.
+                counted = _grown(row, row.limit, row.window_seconds, share, now)
+                debt = 0 if counted is None else debt_left(counted.debt, counted.at, counted.rate, now)
                 rate = row.limit * share
                 self._put(file, place, row._replace(debt=debt, at=now, rate=rate, share=share, share_until=until))
 
@@ -143,24 +149,26 @@ class Shard:
             finally:
                 file.unlock()
 
-    def _look(self, file: TableFile, asked: Sequence[Asked], now: int) -> list[tuple[int, Row, Standing]]:
-        """Each limit's row, or a new one, with its place. Raises OSError where there is none."""
-        fallback = WORD.unpack_from(file.map, rows.FALLBACK)[0]
-        found = []
-        taken: set[int] = set()
+    def _look(self, file: TableFile, asked: Sequence[Asked], now: int) -> tuple[list[int], list[Row], list[Standing]]:
+        """Each limit's place, the row there, or a new one, and how it stands. OSError where there is no place."""
+        places: list[int] = []
+        kept: list[Row] = []
+        stands: list[Standing] = []
         for id, limit, window_seconds, is_global in asked:
-            kept = file.find(id)
-            if kept is None:
-                place = _free_place(file, id, now, taken)
-                row = Row(id, 0, now - NOTED_TICKS, 0, 0, 0, 0)
+            place = file.find(id)
+            if place is not None:
+                row = rows.read_row(file.map, place)
             else:
-                place, row = kept[0], rows.unpack_row(kept[1])
-            taken.add(place)
+                place = _free_place(file, id, now, places)
+                row = Row(id, 0, now - NOTED_TICKS, 0, 0, 0, 0)
             share = WHOLE
             if is_global:
-                share = row.share if _has_share(row, now) else fallback
-            found.append((place, row, standing(_grown(row, limit, share, now), limit, window_seconds, share, now)))
-        return found
+                share = row[7] if _has_share(row, now) else WORD.unpack_from(file.map, rows.FALLBACK)[0]
+            places.append(place)
+            kept.append(row)
+            counted = _grown(row, limit, window_seconds, share, now) if is_global else row.counted
+            stands.append(standing(counted, limit, window_seconds, share, now))
+        return places, kept, stands
 
     def _enter(self) -> TableFile:
         """The file that counts, locked, for a change of the number that `_change` has then."""
@@ -172,13 +180,11 @@ class Shard:
                 file = self._file = self._succeed(file)
                 continue
             try:
-                if not file.is_closed:
-                    self._change += 1
-                    file.begin(self._change)
+                self._change += 1
+                if file.begin(self._change):
                     return file
-            except ForeignFile as error:
-                _log.warning("%s is damaged (%s): its limits are counted anew", file.path, error)
-                self._replace(file.path)
+            except ForeignFile:
+                file.close_for_all()
             file.unlock()
             file = self._file = self._succeed(file)
 
@@ -199,33 +205,29 @@ class Shard:
                 return TableFile.open(path, self._boot)
             except FileNotFoundError:
                 continue
-            except OtherStart:
-                self._replace(path)
             except ForeignFile as error:
-                _log.warning("%s is damaged (%s): its limits are counted anew", path, error)
-                self._replace(path)
+                self._begin_anew(path, error)
 
     def _succeed(self, closed: TableFile) -> TableFile:
         """The file that has taken the place of this one, which is closed; made here if nobody has made it yet."""
-        following = self._following(closed.path)
         if self._newest() in (closed.path, None):
             closed.close_for_all()
-            if WORD.unpack_from(closed.map, rows.SEGMENTS)[0] != len(closed.segments):
+            try:
                 closed.refresh()
-            copy = bytearray(closed.map)
-            journal, last = (WORD.unpack_from(copy, place)[0] for place in (rows.JOURNAL, rows.LAST))
-            redo(copy)
-            inherited = (journal, last, *_INHERITED.unpack_from(copy, rows.INHERITED))[: rows.INHERITED_KEPT]
-            _INHERITED.pack_into(copy, rows.INHERITED, *inherited)
-            WORD.pack_into(copy, rows.CLOSED, 0)
-            if make(following, self._boot, copy):
-                _log.warning("a process that counts limits does not move: the others go on without it")
-                closed.path.unlink(missing_ok=True)
+                copy = _copied(closed)
+            except ForeignFile as error:
+                self._begin_anew(closed.path, error)
+            else:
+                if make(self._following(closed.path), self._boot, copy):
+                    _log.warning("a process that counts limits does not move: the others go on without it")
+                    closed.path.unlink(missing_ok=True)
         opened = self._open()
         closed.close()
         return opened
 
-    def _replace(self, path: Path) -> None:
+    def _begin_anew(self, path: Path, error: ForeignFile) -> None:
+        if not isinstance(error, OtherStart):
+            _log.warning("%s is no table of limits (%s): they are counted anew", path, error)
         make(self._following(path), self._boot, first_share=self._first_share)
         path.unlink(missing_ok=True)
 
@@ -243,53 +245,64 @@ def _number(name: str, prefix: str) -> int:
     return int(digits) if name.startswith(prefix) and digits.isdecimal() else 0
 
 
+def _copied(closed: TableFile) -> bytearray:
+    """What a closed file holds, with the change that its journal has, as a file of its own."""
+    copy = bytearray(closed.map)
+    journal, last = (WORD.unpack_from(copy, place)[0] for place in (rows.JOURNAL, rows.LAST))
+    redo(copy)
+    inherited = (journal, last, *_INHERITED.unpack_from(copy, rows.INHERITED))[: rows.INHERITED_KEPT]
+    _INHERITED.pack_into(copy, rows.INHERITED, *inherited)
+    WORD.pack_into(copy, rows.CLOSED, 0)
+    return copy
+
+
 def _has_share(row: Row, now: int) -> bool:
-    return row.share_until * rows.TICKS_OF_SHARE_STEP > now
+    return row[8] * rows.TICKS_OF_SHARE_STEP > now
 
 
-def _grown(row: Row, limit: int, share: int, now: int) -> Counted | None:
+def _grown(row: Row, limit: int, window_seconds: int, share: int, now: int) -> Counted | None:
     """What is counted of a limit whose share becomes this: what that grows by comes as used up.
 
     Else a share that moves from edge to edge would let its requests through at once again at each.
     """
-    counted = row.counted
+    counted, before = row.counted, row.limit
+    if counted is None:
+        return None
+    if not before:
+        # Nobody has used it here: there was a share of it already.
+        rate, debt = limit * share, limit * max(share - row.rate, 0) * window_seconds * TICKS_PER_SECOND >> SHARE_BITS
+        since = row.at if _has_share(row, now) else max(row.at, row.share_until * rows.TICKS_OF_SHARE_STEP)
+        return Counted(debt_left(debt, since, rate, now), now, rate, window_seconds)
     growth = limit * share - row.rate
-    if counted is None or row.limit != limit or growth <= 0:
-        # Nobody has used it here, or it is another limit by now.
-        return None if row.limit == 0 else counted
-    debt = debt_left(counted, now) + (growth * row.window_seconds * TICKS_PER_SECOND >> SHARE_BITS)
-    return counted._replace(debt=debt, at=max(now, counted.at))
+    if before != limit or growth <= 0:
+        return counted
+    debt = debt_left(row.debt, row.at, row.rate, now) + (growth * row.window_seconds * TICKS_PER_SECOND >> SHARE_BITS)
+    return counted._replace(debt=debt, at=max(now, row.at))
 
 
-def _free_place(file: TableFile, id: bytes, now: int, taken: Collection[int] = ()) -> int:
+def _free_place(file: TableFile, id: bytes, now: int, taken: Sequence[int] = ()) -> int:
     """Where a new row can stand. Raises OSError where there is no room."""
     while (place := _find_free(file, id, now, taken)) is None:
         file.grow()
     return place
 
 
-def _find_free(file: TableFile, id: bytes, now: int, taken: Collection[int]) -> int | None:
+def _find_free(file: TableFile, id: bytes, now: int, taken: Sequence[int]) -> int | None:
     dead = None
-    for place, kept in file.places_for(id):
+    for place in file.places_for(id):
         if place in taken:
             continue
-        row = rows.unpack_row(kept)
-        if row.counted is None:
+        row = rows.read_row(file.map, place)
+        if not row.window_seconds:
             return place
-        if dead is None and now - row.at >= KEPT_TICKS and not debt_left(row.counted, now):
+        if dead is None and now - row.at >= KEPT_TICKS and not debt_left(row.debt, row.at, row.rate, now):
             dead = place
     return dead
 
 
 def _image(asked: Asked, row: Row, stand: Standing, now: int, *, is_taken: bool) -> bytes:
-    return rows.pack_row(
-        asked.id,
-        stand.debt,
-        now,
-        stand.rate,
-        asked.window_seconds,
-        asked.limit << 1 | (IS_GLOBAL if asked.is_global else 0),
-        row.admitted + is_taken,
-        row.share,
-        row.share_until,
-    )
+    id, limit, window_seconds, is_global = asked
+    debt, _, rate, _ = stand
+    _, _, _, _, _, _, admitted, share, share_until = row
+    flags = limit << 1 | (IS_GLOBAL if is_global else 0)
+    return rows.pack_row(id, debt, now, rate, window_seconds, flags, admitted + is_taken, share, share_until)

@@ -10,8 +10,11 @@ A limit of all edges together is counted by this edge's share of it. Who knows o
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 import time
+import weakref
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Asked", "LimitTable", "consumer_limit_id", "key_limit_id"]
+__all__ = ["LIMITS_DIRECTORY", "Asked", "LimitTable", "TableUse", "consumer_limit_id", "key_limit_id"]
 
+LIMITS_DIRECTORY = "limits"
+"""In a replica's directory: all who answer from one replica count in one table."""
 SHARDS = 8
 PART_SECONDS = 60.0
 """A file that was being made is taken away so long after whoever made it was killed."""
@@ -52,6 +57,8 @@ class TableUse(NamedTuple):
     admitted: int
     is_full: bool
     """Whether not one more would be let in."""
+    age_seconds: float
+    """Since it was asked for, to within a second."""
 
 
 class LimitTable:
@@ -72,9 +79,10 @@ class LimitTable:
         self._directory = directory
         self._elapsed = elapsed
         self._boot = blake2b((boot_id or find_boot_id() or "").encode(), digest_size=16).digest()
-        self._pid = -1
+        self._beginning = threading.Lock()
         self._shards: list[Shard] = []
         self._first_share = _parts_of(first_share)
+        os.register_at_fork(after_in_child=functools.partial(_forget, weakref.ref(self)))
 
     def take(
         self, asked: Sequence[Asked], *, is_peek: bool = False, agree: Callable[[], bool] = lambda: True
@@ -82,7 +90,7 @@ class LimitTable:
         """Whether one more fits into all of these limits, which are of one consumer (and its key), and how each stands
         then: after it was taken, unless `is_peek`. `agree` is asked when all fit; nothing is taken if it says no.
         """
-        if os.getpid() != self._pid:
+        if not self._shards:
             self._begin()
         shard = self._shards[asked[0].id[0] % SHARDS]
         return shard.take(asked, int(self._elapsed() * TICKS_PER_SECOND), is_peek=is_peek, agree=agree)
@@ -92,7 +100,7 @@ class LimitTable:
 
         The number only grows, but for a limit that nobody asked for in an hour, which begins at 0 again.
         """
-        if os.getpid() != self._pid:
+        if not self._shards:
             self._begin()
         since = int((self._elapsed() - since_seconds) * TICKS_PER_SECOND)
         return {
@@ -104,12 +112,19 @@ class LimitTable:
 
     def list_uses(self, since_seconds: float) -> list[TableUse]:
         """The limits of all edges that were asked for in these last seconds, each as it stands now."""
-        if os.getpid() != self._pid:
+        if not self._shards:
             self._begin()
         now = int(self._elapsed() * TICKS_PER_SECOND)
         since = now - int(since_seconds * TICKS_PER_SECOND)
         return [
-            TableUse(row.id, row.limit, row.window_seconds, row.admitted, is_full=row.is_full(now))
+            TableUse(
+                row.id,
+                row.limit,
+                row.window_seconds,
+                row.admitted,
+                is_full=row.is_full(now),
+                age_seconds=(now - row.at) / TICKS_PER_SECOND,
+            )
             for shard in self._shards
             for row in shard.rows()
             if row.flags & IS_GLOBAL and row.at >= since
@@ -120,7 +135,7 @@ class LimitTable:
 
         Behind `until` (seconds of `Clock.elapsed`) it is the fallback share.
         """
-        if os.getpid() != self._pid:
+        if not self._shards:
             self._begin()
         parts: list[dict[bytes, int]] = [{} for _ in self._shards]
         for id, share in shares.items():
@@ -132,7 +147,7 @@ class LimitTable:
 
     def set_fallback_share(self, share: float) -> None:
         """What part is this edge's of each limit of which no share is set, or not any more."""
-        if os.getpid() != self._pid:
+        if not self._shards:
             self._begin()
         for shard in self._shards:
             shard.set_fallback_share(_parts_of(share))
@@ -141,14 +156,16 @@ class LimitTable:
         """Nobody may be taking."""
         for shard in self._shards:
             shard.close()
-        self._shards, self._pid = [], -1
+        self._shards = []
 
     def _begin(self) -> None:
-        # What a fork brought along is the parent's.
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep_parts()
-        self._shards = [Shard(self._directory, number, self._boot, self._first_share) for number in range(SHARDS)]
-        self._pid = os.getpid()
+        with self._beginning:
+            if not self._shards:
+                self._shards = [
+                    Shard(self._directory, number, self._boot, self._first_share) for number in range(SHARDS)
+                ]
 
     def _sweep_parts(self) -> None:
         for part in self._directory.glob(".*.part"):
@@ -159,13 +176,20 @@ class LimitTable:
                 continue
 
 
+def _forget(table: weakref.ref[LimitTable]) -> None:
+    """In a child: what is open is the parent's, whose locks must not be given up here."""
+    forked = table()
+    if forked is not None:
+        forked._beginning, forked._shards = threading.Lock(), []
+
+
 def _limit_id(consumer_number: int, *parts: bytes) -> bytes:
     """The first byte says in which part of the table it is: all limits of one question are in one.
 
     The consumer's number is all there, so that the origin can tell whose limit an edge speaks of.
     """
-    hashed = blake2b(b"\0".join(parts), digest_size=rows.ID_BYTES - CONSUMER_BYTES).digest()
-    return consumer_number.to_bytes(CONSUMER_BYTES, "little") + hashed
+    number = consumer_number.to_bytes(CONSUMER_BYTES, "little")
+    return number + blake2b(b"\0".join((number, *parts)), digest_size=rows.ID_BYTES - CONSUMER_BYTES).digest()
 
 
 def _parts_of(share: float) -> int:

@@ -45,16 +45,9 @@ class TableFile:
         """Use `open`."""
         self.path = path
         self._file = file
-        length = os.fstat(file).st_size
-        if length < rows.HEAD_BYTES:
-            raise ForeignFile("it is too short")
-        self.map = mmap.mmap(file, 0)
-        magic, made_in, _, segments, *_ = rows.HEAD.unpack_from(self.map)
-        if magic != rows.MAGIC:
-            raise ForeignFile("it is no table of limits")
-        if made_in != boot:
-            raise OtherStart
-        self._use(segments)
+        self._boot = boot
+        self.map = self._mapped()
+        self.segments = self._read_head()
 
     @classmethod
     def open(cls, path: Path, boot: bytes) -> TableFile:
@@ -106,17 +99,20 @@ class TableFile:
 
     # -- what stands in it --------------------------------------------------------------------------------------------
 
-    def begin(self, change: int) -> None:
+    def begin(self, change: int) -> bool:
         """Take over what others have done meanwhile, and say that this process moves; by who has just got the lock.
 
-        Raises ForeignFile.
+        False where the file is closed. Raises ForeignFile.
         """
-        segments, journal = WORD.unpack_from(self.map, rows.SEGMENTS)[0], WORD.unpack_from(self.map, rows.JOURNAL)[0]
+        closed, segments = rows.HEAD_STATE.unpack_from(self.map, rows.CLOSED)
+        if closed:
+            return False
         if segments != len(self.segments):
             self.refresh()
-        if journal:
+        if WORD.unpack_from(self.map, rows.JOURNAL)[0]:
             redo(self.map)
         WORD.pack_into(self.map, rows.BEGUN, change)
+        return True
 
     def write(self, change: int, images: Sequence[tuple[int, bytes]]) -> None:
         """These rows, all or none."""
@@ -132,8 +128,8 @@ class TableFile:
         WORD.pack_into(entries, rows.LAST, change)
         WORD.pack_into(entries, rows.JOURNAL, 0)
 
-    def find(self, id: bytes) -> tuple[int, bytes] | None:
-        """Where the row stands, and what it is."""
+    def find(self, id: bytes) -> int | None:
+        """Where the row stands."""
         hashed = int.from_bytes(id[8:], "big")
         table = self.map
         for start, buckets in self.segments:
@@ -143,17 +139,16 @@ class TableFile:
             while found > 0 and found % rows.ROW_BYTES:
                 found = bucket.find(id, found + 1)
             if found >= 0:
-                return place + found, bucket[found : found + rows.ROW_BYTES]
+                return place + found
         return None
 
-    def places_for(self, id: bytes) -> list[tuple[int, bytes]]:
-        """Each place where the row of this id may stand, and what stands there."""
+    def places_for(self, id: bytes) -> list[int]:
+        """Each place where the row of this id may stand."""
         hashed = int.from_bytes(id[8:], "big")
-        places = []
+        places: list[int] = []
         for start, buckets in self.segments:
             place = start + (hashed & (buckets - 1)) * rows.BUCKET_BYTES
-            for offset in range(place, place + rows.BUCKET_BYTES, rows.ROW_BYTES):
-                places.append((offset, self.map[offset : offset + rows.ROW_BYTES]))
+            places += range(place, place + rows.BUCKET_BYTES, rows.ROW_BYTES)
         return places
 
     def grow(self) -> None:
@@ -168,15 +163,25 @@ class TableFile:
 
     def refresh(self) -> None:
         """Map what the file has become. Raises ForeignFile."""
-        larger = mmap.mmap(self._file, 0)
-        self.map.close()
-        self.map = larger
-        self._use(WORD.unpack_from(larger, rows.SEGMENTS)[0])
+        before, self.map = self.map, self._mapped()
+        before.close()
+        self.segments = self._read_head()
 
-    def _use(self, segments: int) -> None:
+    def _mapped(self) -> mmap.mmap:
+        # What is mapped beyond the end of a file stops a process that reads it.
+        if os.fstat(self._file).st_size < rows.HEAD_BYTES:
+            raise ForeignFile("it is too short")
+        return mmap.mmap(self._file, 0)
+
+    def _read_head(self) -> list[tuple[int, int]]:
+        magic, made_in, _, segments, *_ = rows.HEAD.unpack_from(self.map)
+        if magic != rows.MAGIC:
+            raise ForeignFile("it begins otherwise")
+        if made_in != self._boot:
+            raise OtherStart
         if not 1 <= segments <= rows.MOST_SEGMENTS or rows.file_bytes(segments) > len(self.map):
-            raise ForeignFile(f"it has not the {segments} segments that it says")
-        self.segments = rows.segment_places(segments)
+            raise ForeignFile("it has not the length that it says")
+        return rows.segment_places(segments)
 
 
 class OtherStart(ForeignFile):

@@ -15,16 +15,20 @@ from keywright.protocol.shares import HELD_SECONDS, NO_SHARE, RISE_SECONDS, Shar
 
 
 class HeldShares:
-    """What one process knows. `started_at` is when it began to ask; `fallback` and `asked_at` what one before noted."""
+    """What one process knows.
 
-    def __init__(self, started_at: float, *, fallback: int = 0, asked_at: float | None = None) -> None:
+    `started_at` is when it began to ask. `fallback` is what one before it noted: it holds on where the machine has
+    gone on meanwhile and the table `is_kept`, else from RISE_SECONDS after the start.
+    """
+
+    def __init__(self, started_at: float, *, fallback: int = 0, is_kept: bool = False) -> None:
         self.shares: dict[bytes, int] = {}
         self.fallback = fallback
         self.asked_at = -math.inf
         """When the latest answer was asked for by this process."""
         self._number = 0
         # What an earlier process was told is not known here. It holds, where a table has kept it, and ends by itself.
-        self._rises_at = (started_at if asked_at is None else min(asked_at, started_at)) + RISE_SECONDS
+        self._rises_at = started_at if is_kept else started_at + RISE_SECONDS
 
     def taken(self, now: float) -> int:
         """The number of the answer that this edge goes by; 0: none."""
@@ -53,8 +57,7 @@ class HeldShares:
 
     def fallback_at(self, now: float) -> int:
         """The share of all limits of which no other was told."""
-        is_known = now < self.held_until or now >= self._rises_at or self._number
-        return self.fallback if is_known else 0
+        return self.fallback if self._number or now >= self._rises_at else 0
 
     def shares_at(self, now: float) -> Mapping[bytes, int]:
         """The shares that were told, as they hold now; where they hold no more, there are none."""

@@ -133,4 +133,7 @@ def count_neighbours(members: Mapping[MemberKey, Member]) -> dict[MemberKey, int
     everybody = sum(member.buckets is None for member in members.values())
     if everybody == len(members):
         return dict.fromkeys(members, everybody)
-    return {key: sum(member.overlaps(other) for other in members.values()) for key, member in members.items()}
+    return {
+        key: sum(other is member or member.overlaps(other) for other in members.values())
+        for key, member in members.items()
+    }
