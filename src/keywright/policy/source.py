@@ -77,8 +77,11 @@ class ReplicaSource(ABC):
         pepper: str | None,
         pepper_file: str | Path | None,
         ready_seconds: float,
+        first_share: float,
     ) -> None:
-        """`ready_seconds` is how long `open` waits for a replica that holds a snapshot."""
+        """`ready_seconds` is how long `open` waits for a replica that holds a snapshot; `first_share` what it has of
+        each rate limit of all edges until somebody says what that is.
+        """
         self._clock = Clock()
         self.directory = Path(directory).expanduser().absolute()
         self._origin_clock = OriginClock(self.replica_directory / origin_clock.FILE, self._clock)
@@ -88,7 +91,10 @@ class ReplicaSource(ABC):
         self._sync_clock = self._new_sync_clock()
         self._lease = self._new_lease()
         # With whoever else answers from this replica, and opened in the process that asks.
-        self.takers = Takers(LimitTable(self.replica_directory / LIMITS_DIRECTORY, self._clock.elapsed))
+        self._table = LimitTable(
+            self.replica_directory / LIMITS_DIRECTORY, self._clock.elapsed, first_share=first_share
+        )
+        self.takers = Takers(self._table)
         self._of_parent: _Opening | None = None
         self._closing: _Opening | None = None
         self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()

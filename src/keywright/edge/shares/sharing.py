@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-NOTE = "shares.json"
-"""Beside a replica."""
 LOOK_SECONDS = 1.0
 """How often it is looked whether there are global limits at all; and after a failure, how soon it asks again."""
 USED_SECONDS = 30.0
@@ -226,21 +224,3 @@ class Sharing:
             _log.warning(
                 "can't get this edge's shares of global rate limits: %s; after 10 s it has an even part", error
             )
-
-
-@dataclass(frozen=True, slots=True)
-class SharesStatus:
-    """How it is going, as the process that follows noted it. `age_seconds` is since the latest answer was asked for."""
-
-    limits: int
-    edges: int
-    age_seconds: float
-
-    @classmethod
-    def read(cls, note: NoteFile, now: float, boot_id: str | None) -> SharesStatus | None:
-        """None where this machine, since it started, has had no answer."""
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            noted = note.read()
-            if noted["boot"] == boot_id:
-                return cls(int(noted["limits"]), int(noted["edges"]), max(now - float(noted["asked_at"]), 0.0))
-        return None
