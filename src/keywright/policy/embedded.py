@@ -88,9 +88,10 @@ class EmbeddedReplica(ReplicaSource):
         name: str | None = None,
         region: str = "",
     ) -> None:
-        """`new_feed` and `new_reports` are called with the replica's name in the thread that follows; without the
-        latter no write waits for this replica. Without `new_shares` it has all of each rate limit for itself. The pepper is the origin's, `pepper.key` in the directory unless it is
-        said where else. `name` (that of the host) and `region` are what the list of edges shows.
+        """`new_feed` and the others are called with the replica's name in the thread that follows. Without
+        `new_reports` no write waits for this replica; without `new_shares` it has all of each rate limit for itself.
+        The pepper is the origin's, `pepper.key` in the directory unless it is said where else. `name` (that of the
+        host) and `region` are what the list of edges shows.
 
         Raises ValueError. The pepper is read when the replica is opened.
         """

@@ -55,6 +55,8 @@ class TableUse(NamedTuple):
     limit: int
     window_seconds: int
     admitted: int
+    given_back: float
+    """Units a second, of this edge's share."""
     is_full: bool
     """Whether not one more would be let in."""
     age_seconds: float
@@ -122,6 +124,7 @@ class LimitTable:
                 row.limit,
                 row.window_seconds,
                 row.admitted,
+                given_back=row.rate / (WHOLE * row.window_seconds),
                 is_full=row.is_full(now),
                 age_seconds=(now - row.at) / TICKS_PER_SECOND,
             )

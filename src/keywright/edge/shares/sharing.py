@@ -37,8 +37,10 @@ LOOK_SECONDS = 1.0
 """How often it is looked whether there are global limits at all; and after a failure, how soon it asks again."""
 USED_SECONDS = 30.0
 """A limit that was asked for within that is in use."""
-SHORT_SECONDS = 3.0
-"""One that refuses, and was asked for within that, has use for more."""
+ASKED_SECONDS = 1.5
+"""One that was asked for within that is asked for still: if it refuses, it has use for more."""
+NEARLY_ALL = 0.8
+"""Who admits so much of what its share gives back has use for more."""
 RENEW_SECONDS = 5.0
 """When less than that is left of what the table has of a share, its end is written anew."""
 NOTE_SECONDS = 1.0
@@ -164,10 +166,11 @@ class Sharing:
         uses = {}
         for use in found:
             admitted, rate = before.get(use.id, (use.admitted, 0.0))
+            is_asked = use.age_seconds < ASKED_SECONDS
             # What it was and what it is now: requests come in no even stream.
-            rate = (rate + max(use.admitted - admitted, 0) / seconds) / 2
+            rate = (rate * is_asked + max(use.admitted - admitted, 0) / seconds) / 2
             self._counted[use.id] = (use.admitted, rate)
-            is_short = use.is_full and use.age_seconds < SHORT_SECONDS
+            is_short = is_asked and (use.is_full or rate >= use.given_back * NEARLY_ALL)
             uses[use.id] = Use(rate, is_short, use.limit, use.window_seconds)
         return uses
 

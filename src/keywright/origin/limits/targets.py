@@ -1,8 +1,9 @@
 """Owns how a limit would best be divided, by who uses it: targets, which the ledger moves to as parts become free.
 
-Max-min fair: who admits less than there is for it gets that and some room; those who refuse divide the rest evenly. A
-small part of each limit is divided among all connected edges, where that lets each admit something, so that one where
-it is used next does so at once. Pure; shares are parts of WHOLE, and what is divided is what connected edges may have.
+Max-min fair: who admits less than there is for it gets that and some room; those who refuse divide the rest evenly;
+what nobody demands is divided as the demands are. A small part of each limit is divided among all connected edges,
+where that lets each admit something, so that one where it is used next does so at once. Pure; shares are parts of
+WHOLE, and what is divided is what connected edges may have.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Division:
     floor: int = 0
     level: float = 0.0
     bonus: float = 0.0
+    """What is left over, for each part that is demanded."""
 
     @property
     def is_made(self) -> bool:
@@ -40,7 +42,7 @@ class Division:
         if use is None:
             return self.floor
         wanted = self.level if use.is_short else min(self.demand(use), self.level)
-        return self.floor + int(wanted + self.bonus)
+        return self.floor + int(wanted * (1 + self.bonus))
 
     def demand(self, use: Use) -> float:
         return max(use.rate * ROOM * self.part_of_rate, self.unit)
@@ -53,8 +55,9 @@ class Division:
         self.unit = -(-WHOLE // limit) + 1
         self.floor = _floor(available, connected, self.unit)
         rest = float(available - self.floor * connected)
-        self.level, left = _fill(rest, sorted(self.demand(use) for use in users if not use.is_short), len(users))
-        self.bonus = left / len(users)
+        demands = sorted(self.demand(use) for use in users if not use.is_short)
+        self.level, left = _fill(rest, demands, len(users))
+        self.bonus = left / sum(demands) if left else 0.0
 
 
 def _floor(available: int, connected: int, unit: float) -> int:
