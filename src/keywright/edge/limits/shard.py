@@ -92,13 +92,13 @@ class Shard:
                 if not file.is_closed or self._is_inherited(change):
                     return fits, stands
 
-    def rows(self) -> list[Row]:
-        """What is kept, each row as it is at some moment."""
+    def admitted_since(self, since: int) -> dict[bytes, int]:
+        """As in rows.py; each row as it is at some moment."""
         with self._using:
             file = self._enter()
             file.unlock()
             kept = file.map[rows.HEAD_BYTES : rows.file_bytes(len(file.segments))]
-        return rows.unpack_rows(kept)
+        return rows.admitted_since(kept, since)
 
     def set_shares(self, shares: Mapping[bytes, int], until: int) -> None:
         """Of the limits that are known here. `until` is in tenths of a second since the machine started."""
@@ -238,16 +238,16 @@ def _copied(closed: TableFile) -> bytearray:
 
 
 def _find_free(file: TableFile, id: bytes, now: int, taken: Sequence[int]) -> int | None:
-    dead = None
-    for place in file.places_for(id):
-        if place in taken:
-            continue
-        row = rows.read_row(file.map, place)
-        if not row.window_seconds:
+    places = file.places_for(id)
+    for place in places:
+        if file.map[place : place + rows.ID_BYTES] == rows.NO_ID and place not in taken:
             return place
-        if dead is None and now - row.at >= KEPT_TICKS and not debt_left(row.debt, row.at, row.rate, now):
-            dead = place
-    return dead
+    for place in places:
+        row = rows.read_row(file.map, place)
+        is_dead = now - row.at >= KEPT_TICKS and not debt_left(row.debt, row.at, row.rate, now)
+        if is_dead and place not in taken:
+            return place
+    return None
 
 
 def _image(asked: Asked, row: Row, stand: Standing, now: int, *, is_taken: bool) -> bytes:
