@@ -43,9 +43,6 @@ ENTRY = struct.Struct(f"@Q{ROW_BYTES}s")
 SHARE = struct.Struct("@II")
 SHARE_AT = 56
 _ROW = struct.Struct(f"@{ID_BYTES}sQqQIIQII")
-_USED = struct.Struct(f"@{ID_BYTES}s8xq12xIQ8x")
-LAST_SHARE_STEP = 2**32 - 1
-NO_ID = bytes(ID_BYTES)
 SHARE_STEPS_PER_SECOND = 10
 """Until when a share holds is kept in tenths of a second."""
 TICKS_OF_SHARE_STEP = TICKS_PER_SECOND // SHARE_STEPS_PER_SECOND
@@ -78,10 +75,9 @@ def read_row(table: bytes | mmap, place: int = 0) -> Row:
     return _new(Row, _ROW.unpack_from(table, place))
 
 
-def admitted_since(segments: bytes, since: int) -> dict[bytes, int]:
-    """Of each limit of all edges that was asked for since then (ticks), how many were let in."""
-    used = _USED.iter_unpack(segments)
-    return {id: admitted for id, at, flags, admitted in used if at >= since and flags & IS_GLOBAL}
+def unpack_rows(segment: bytes) -> list[Row]:
+    """Those that there are."""
+    return [Row._make(row) for row in _ROW.iter_unpack(segment) if row[4]]
 
 
 def segment_places(count: int) -> list[tuple[int, int]]:

@@ -31,6 +31,7 @@ KEPT_TICKS = 3600 * 100_000
 """A limit that nobody asked for so long, and of which all is given back, makes way for another."""
 NOTED_TICKS = 100_000
 """How old a note may become that a limit is asked for, while nothing is taken of it."""
+_NO_ID = bytes(rows.ID_BYTES)
 _INHERITED = struct.Struct(f"@{rows.INHERITED_KEPT}Q")
 
 
@@ -92,13 +93,13 @@ class Shard:
                 if not file.is_closed or self._is_inherited(change):
                     return fits, stands
 
-    def admitted_since(self, since: int) -> dict[bytes, int]:
-        """As in rows.py; each row as it is at some moment."""
+    def rows(self) -> list[Row]:
+        """What is kept, each row as it is at some moment."""
         with self._using:
             file = self._enter()
             file.unlock()
             kept = file.map[rows.HEAD_BYTES : rows.file_bytes(len(file.segments))]
-        return rows.admitted_since(kept, since)
+        return rows.unpack_rows(kept)
 
     def set_shares(self, shares: Mapping[bytes, int], until: int) -> None:
         """Of the limits that are known here. `until` is in tenths of a second since the machine started."""
@@ -240,7 +241,7 @@ def _copied(closed: TableFile) -> bytearray:
 def _find_free(file: TableFile, id: bytes, now: int, taken: Sequence[int]) -> int | None:
     places = file.places_for(id)
     for place in places:
-        if file.map[place : place + rows.ID_BYTES] == rows.NO_ID and place not in taken:
+        if file.map[place : place + rows.ID_BYTES] == _NO_ID and place not in taken:
             return place
     for place in places:
         row = rows.read_row(file.map, place)

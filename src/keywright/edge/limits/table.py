@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from keywright.edge.limits import rows
 from keywright.edge.limits.gcra import TICKS_PER_SECOND, WHOLE, Standing
+from keywright.edge.limits.rows import IS_GLOBAL
 from keywright.edge.limits.shard import Asked, Shard
 from keywright.edge.replica.freshness import find_boot_id
 
@@ -77,10 +78,12 @@ class LimitTable:
         if not self._shards:
             self._begin()
         since = int((self._elapsed() - since_seconds) * TICKS_PER_SECOND)
-        admitted: dict[bytes, int] = {}
-        for shard in self._shards:
-            admitted |= shard.admitted_since(since)
-        return admitted
+        return {
+            row.id: row.admitted
+            for shard in self._shards
+            for row in shard.rows()
+            if row.flags & IS_GLOBAL and row.at >= since
+        }
 
     def set_shares(self, shares: Mapping[bytes, float], *, until: float) -> None:
         """What part of each limit is this edge's, of its rate and of what it lets through at once: 0.0 to 1.0.
@@ -95,7 +98,7 @@ class LimitTable:
             parts[id[0] % SHARDS][id] = _parts_of(share)
         for shard, part in zip(self._shards, parts, strict=True):
             if part:
-                shard.set_shares(part, min(max(int(until * rows.SHARE_STEPS_PER_SECOND), 0), rows.LAST_SHARE_STEP))
+                shard.set_shares(part, max(int(until * rows.SHARE_STEPS_PER_SECOND), 0))
 
     def set_fallback_share(self, share: float) -> None:
         """What part is this edge's of each limit of which no share is set, or not any more. 1.0 at first."""
