@@ -256,4 +256,6 @@ def _image(asked: Asked, row: Row, stand: Standing, now: int, *, is_taken: bool)
     debt, _, rate, _ = stand
     _, _, _, _, _, _, admitted, share, share_until = row
     flags = IS_GLOBAL if is_global else 0
-    return rows.pack_row(id, debt, now, rate, window_seconds, flags, admitted + is_taken, share, share_until)
+    # Of a row that is garbage, too.
+    admitted = (admitted + is_taken) % 2**64
+    return rows.pack_row(id, debt, now, rate, window_seconds, flags, admitted, share, share_until)
