@@ -31,6 +31,7 @@ KEPT_TICKS = 3600 * 100_000
 """A limit that nobody asked for so long, and of which all is given back, makes way for another."""
 NOTED_TICKS = 100_000
 """How old a note may become that a limit is asked for, while nothing is taken of it."""
+_MOST_ADMITTED = 2**64 - 1
 _NO_ID = bytes(rows.ID_BYTES)
 _INHERITED = struct.Struct(f"@{rows.INHERITED_KEPT}Q")
 
@@ -80,7 +81,7 @@ class Shard:
                     if fits:
                         stands = [stand.taken() for stand in stands]
                     images = [
-                        (place, _image(one, row, stand, now, is_taken=fits))
+                        (place, _image(one, row, stand, now, is_taken=fits and row[6] < _MOST_ADMITTED))
                         for one, place, row, stand in zip(asked, places, kept, stands, strict=True)
                         if fits or now - row[2] >= NOTED_TICKS
                     ]
@@ -256,6 +257,4 @@ def _image(asked: Asked, row: Row, stand: Standing, now: int, *, is_taken: bool)
     debt, _, rate, _ = stand
     _, _, _, _, _, _, admitted, share, share_until = row
     flags = IS_GLOBAL if is_global else 0
-    # Of a row that is garbage, too.
-    admitted = (admitted + is_taken) % 2**64
-    return rows.pack_row(id, debt, now, rate, window_seconds, flags, admitted, share, share_until)
+    return rows.pack_row(id, debt, now, rate, window_seconds, flags, admitted + is_taken, share, share_until)
