@@ -97,8 +97,8 @@ def _in_process(secrets: Sequence[str], rounds: int) -> Table:
     with tempfile.TemporaryDirectory() as directory:
         replica = _fill(Path(directory), secrets, has_powers=True)
         digester = Digester(PEPPER)
-        table = LimitTable(Path(directory) / LIMITS_DIRECTORY, Clock().elapsed)
-        validate = Validator(replica, digester, Clock().millis, Takers(table)).validate
+        limits = LimitTable(Path(directory) / LIMITS_DIRECTORY, Clock().elapsed)
+        validate = Validator(replica, digester, Clock().millis, Takers(limits)).validate
         demand = Demand(SCOPES, parse_address(ADDRESS))
 
         def parsed(secret: str) -> object:
@@ -186,8 +186,8 @@ def _table(found: dict[tuple[str, str], list[float]]) -> Table:
             plain = ("this", "POST /v1, without powers" if "POST" in kind else "forward-auth, without powers")
         ratio = median(micros) / median(found[plain])
         limit = 1.15 if "scopes" in kind else 1.05
-        table.add(build, kind, number(median(micros)), number(min(micros)), number(ratio),
-                  aims=[Aim(ratio, limit, is_at_most=True)] if build == "this" and "limit" not in kind else [])  # fmt: skip
+        aims = [Aim(ratio, limit, is_at_most=True)] if build == "this" and "limit" not in kind else []
+        table.add(build, kind, number(median(micros)), number(min(micros)), number(ratio), aims=aims)
     return table
 
 

@@ -119,7 +119,12 @@ def test_a_key_beyond_its_limit_is_a_429_with_its_fields(kind: Kind, world: Worl
 @pytest.mark.parametrize("kind", COUNTING, ids=str)
 def test_a_plans_limit_holds_on_a_route_that_demands_a_scope_too(kind: Kind, world: World) -> None:
     gateway, secret = world.gateways[kind], secret_of(kind, "plan")
-    assert [ask(gateway, secret, path)[0] for path in ("/orders", "/", "/orders", "/")] == [200, 200, 429, 429]
+    first = ask(gateway, secret, "/orders")
+    assert first[0] == 200
+    # Caddy and Traefik hand on nothing of a yes to the client.
+    told = {"nginx": ['"of-plan";r=1;t=3600'], "envoy": ['"of-plan";r=1;t=3600']}
+    assert [value for name, value in first[1].items() if name == "ratelimit"] == told.get(kind.folder, [])
+    assert [ask(gateway, secret, path)[0] for path in ("/", "/orders", "/")] == [200, 429, 429]
     assert ask(gateway, secret, "/orders")[1]["ratelimit-policy"] == '"of-plan";q=2;w=7200'
 
 

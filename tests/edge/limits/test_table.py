@@ -320,6 +320,18 @@ print(sorted(path.name for path in (directory / "limits").iterdir()))
 """
 
 
+def test_a_row_of_garbage_is_counted_on_from(tmp_path: Path, table: LimitTable, clock: FakeClock) -> None:
+    table.take([of(1)])
+    (file,) = (tmp_path / "limits").iterdir()
+    place = file.read_bytes().index(of(1).id)
+    with file.open("r+b") as written:
+        written.seek(place + rows.ID_BYTES)
+        written.write(b"\xff" * (rows.ROW_BYTES - rows.ID_BYTES))
+    assert table.take([of(1)])[0] in (True, False)
+    clock.advance(60)
+    assert take_all(table, of(1, is_global=False)) == 3
+
+
 def test_a_full_disk_is_an_error_and_counting_goes_on_when_there_is_room(tmp_path: Path) -> None:
     command = (*mounted(tmp_path / "disk", 2), sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path / "disk"))
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

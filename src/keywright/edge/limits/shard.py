@@ -31,6 +31,8 @@ KEPT_TICKS = 3600 * 100_000
 """A limit that nobody asked for so long, and of which all is given back, makes way for another."""
 NOTED_TICKS = 100_000
 """How old a note may become that a limit is asked for, while nothing is taken of it."""
+_MOST_ADMITTED = 2**64 - 1
+_NO_ID = bytes(rows.ID_BYTES)
 _INHERITED = struct.Struct(f"@{rows.INHERITED_KEPT}Q")
 
 
@@ -81,7 +83,7 @@ class Shard:
                     if fits:
                         stands = [stand.taken() for stand in stands]
                     images = [
-                        (place, _image(one, row, stand, now, is_taken=fits))
+                        (place, _image(one, row, stand, now, is_taken=fits and row[6] < _MOST_ADMITTED))
                         for one, place, row, stand in zip(asked, places, kept, stands, strict=True)
                         if fits or now - row[2] >= NOTED_TICKS
                     ]
@@ -288,16 +290,16 @@ def _free_place(file: TableFile, id: bytes, now: int, taken: Sequence[int] = ())
 
 
 def _find_free(file: TableFile, id: bytes, now: int, taken: Sequence[int]) -> int | None:
-    dead = None
-    for place in file.places_for(id):
-        if place in taken:
-            continue
-        row = rows.read_row(file.map, place)
-        if not row.window_seconds:
+    places = file.places_for(id)
+    for place in places:
+        if file.map[place : place + rows.ID_BYTES] == _NO_ID and place not in taken:
             return place
-        if dead is None and now - row.at >= KEPT_TICKS and not debt_left(row.debt, row.at, row.rate, now):
-            dead = place
-    return dead
+    for place in places:
+        row = rows.read_row(file.map, place)
+        is_dead = now - row.at >= KEPT_TICKS and not debt_left(row.debt, row.at, row.rate, now)
+        if is_dead and place not in taken:
+            return place
+    return None
 
 
 def _image(asked: Asked, row: Row, stand: Standing, now: int, *, is_taken: bool) -> bytes:
