@@ -61,7 +61,7 @@ def tell(ledger: Ledger, asked: list[tuple[SharingEdge, Asked]], now: float) -> 
 
 @dataclass
 class Bucket:
-    """One limit at one edge, as the table counts it: a share that grows comes as used up."""
+    """One limit at one edge, as the table counts it: what is owed moves with the share."""
 
     limit: int
     window_seconds: int
@@ -73,12 +73,11 @@ class Bucket:
             return
         ticks = int(now * TICKS_PER_SECOND)
         counted = self.counted
-        debt = 0 if counted is None else debt_left(counted.debt, counted.at, counted.rate, ticks)
-        if self.counted is not None and share > self.share:
-            debt += self.limit * (share - self.share) * self.window_seconds * TICKS_PER_SECOND // WHOLE
-        self.share = share
-        if self.counted is not None:
+        if counted is not None:
+            moved = self.limit * (share - self.share) * self.window_seconds * TICKS_PER_SECOND // WHOLE
+            debt = max(debt_left(counted.debt, counted.at, counted.rate, ticks) + moved, 0)
             self.counted = Counted(debt, ticks, self.limit * share, self.window_seconds)
+        self.share = share
 
     def take(self, now: float) -> bool:
         ticks = int(now * TICKS_PER_SECOND)

@@ -184,6 +184,28 @@ def test_share_that_moves_between_edges_lets_no_more_through_than_the_limit(tmp_
     other.close()
 
 
+def test_share_that_shrinks_takes_along_what_was_used_of_it(table: LimitTable, clock: FakeClock) -> None:
+    limit = of(1, 100, 10)
+    table.set_fallback_share(0.2)
+    assert take_all(table, limit) == 20
+    table.set_shares({limit.id: 1.0}, until=clock.elapsed() + 10)
+    clock.advance(9)
+    assert take_all(table, limit) == 90
+    # Two of a hundred are given back in the last second, and no more is owed than what is left of it.
+    table.set_shares({limit.id: 0.2}, until=clock.elapsed() + 10)
+    clock.advance(1)
+    assert take_all(table, limit) == 2
+
+
+def test_share_that_ends_has_its_rate_until_then(table: LimitTable, clock: FakeClock) -> None:
+    limit = of(1, 100, 10)
+    table.set_fallback_share(0.2)
+    assert take_all(table, limit) == 20
+    table.set_shares({limit.id: 0.5}, until=clock.elapsed() + 2)
+    clock.advance(4)
+    assert take_all(table, limit) == 2 * 5 + 2 * 2
+
+
 def test_share_is_there_before_the_limit_is_asked_for(table: LimitTable, clock: FakeClock) -> None:
     limit = of(1, 100, 10)
     table.set_shares({limit.id: 0.2}, until=clock.elapsed() + 10)
@@ -194,6 +216,17 @@ def test_share_is_there_before_the_limit_is_asked_for(table: LimitTable, clock: 
     clock.advance(2)
     (use,) = table.list_uses(60)
     assert (use.is_full, use.age_seconds) == (False, 2.0)
+
+
+def test_share_that_changes_is_no_question(table: LimitTable, clock: FakeClock) -> None:
+    limit = of(1, 100, 10)
+    table.take([limit])
+    clock.advance(5)
+    for share in (0.5, 0.1, 0.7):
+        table.set_shares({limit.id: share}, until=clock.elapsed() + 10)
+    (use,) = table.list_uses(60)
+    assert (use.age_seconds, use.given_back) == (5.0, pytest.approx(7.0))
+    assert table.list_uses(3) == []
 
 
 def test_table_that_somebody_will_give_shares_lets_nothing_through_before(tmp_path: Path, clock: FakeClock) -> None:

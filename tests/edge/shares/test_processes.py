@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +77,8 @@ def running(
         for edge in edges:
             # Looked at by a question that takes nothing.
             until(lambda edge=edge: code_of(edge, made["key"]) in {"VALID", "RATE_LIMITED"})
-            until(lambda edge=edge: f"keywright_shares_edges {count + 1}.0" in metrics(edge))
+            # The origin has an edge beside it.
+            until(lambda edge=edge: part_of(edge) == pytest.approx(1 / (count + 1), abs=0.001))
         yield Fleet(origin, edges, made["key"])
 
 
@@ -85,8 +87,10 @@ def code_of(edge: ServeProcess, key: str) -> str:
     return str(answer.json().get("code"))
 
 
-def metrics(edge: ServeProcess) -> str:
-    return httpx2.get(f"{edge.url}/metrics", verify=NO_TLS, timeout=5).text
+def part_of(edge: ServeProcess) -> float:
+    told = httpx2.get(f"{edge.url}/metrics", verify=NO_TLS, timeout=5).text
+    found = re.search(r"^keywright_shares_fallback_ratio (\S+)", told, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 @pytest.mark.timeout(120)

@@ -51,6 +51,25 @@ def test_edge_that_was_told_nothing_admits_nothing_and_alone_it_has_all() -> Non
     assert shares([edge], 1.0) == [1.0]
 
 
+def test_edges_are_asked_to_come_back_soon_while_limits_are_in_use_or_parts_are_to_move() -> None:
+    ledger, edges = Ledger(), new_edges(2)
+
+    def pauses(now: float, uses: dict[bytes, Use]) -> list[float]:
+        found = []
+        for edge in edges:
+            asked = edge.ask(uses, now)
+            tell(ledger, [(edge, asked)], now)
+            assert asked.answer is not None
+            edge.held.take(asked.answer, now)
+            found.append(asked.answer.pause_seconds)
+        return found
+
+    assert pauses(0.0, {}) == [1.0, 1.0]
+    now = run(ledger, {0: {}, 1: {}}, edges, 1.0, 5)
+    assert pauses(now, {}) == [3.0, 3.0]
+    assert pauses(now + 1, {LIMITS[0]: BUSY}) == [1.0, 1.0]
+
+
 def test_new_edge_gets_its_part_when_the_others_have_said_they_have_less() -> None:
     ledger, edges = Ledger(), new_edges(2)
     exchange(ledger, edges[0], {}, 0.0)

@@ -180,6 +180,7 @@ def _of_shares(shares: SharesStatus) -> Iterable[Metric]:
         "keywright_shares_limits", "Global rate limits of which it was told a share.", shares.limits
     )
     yield GaugeMetricFamily("keywright_shares_edges", "Edges that such limits are shared by, with it.", shares.edges)
+    yield GaugeMetricFamily("keywright_shares_fallback_ratio", "Its part of each other such limit.", shares.fallback)
     yield GaugeMetricFamily(
         "keywright_shares_age_seconds",
         "Since it asked for the shares that it goes by; from 10 on it has an even part of each.",

@@ -123,11 +123,13 @@ class Shard:
                     least = min(row.rate, share)
                     self._put(file, place, row._replace(at=now, rate=least, share=share, share_until=until))
                     continue
-                # From now on what it grows by is given back.
-                counted = _grown(row, row.limit, row.window_seconds, share, now)
+                # `at` stays, which says when the limit was asked for: so
+                # the debt is what by this rate comes to what is left now.
+                counted = _shared(row, row.limit, row.window_seconds, share, now)
                 debt = 0 if counted is None else debt_left(counted.debt, counted.at, counted.rate, now)
                 rate = row.limit * share
-                self._put(file, place, row._replace(debt=debt, at=now, rate=rate, share=share, share_until=until))
+                debt += max(now - row.at, 0) * rate >> SHARE_BITS
+                self._put(file, place, row._replace(debt=debt, rate=rate, share=share, share_until=until))
 
     def set_fallback_share(self, share: int) -> None:
         with self._changing() as file:
@@ -168,7 +170,7 @@ class Shard:
                 share = row[7] if _has_share(row, now) else WORD.unpack_from(file.map, rows.FALLBACK)[0]
             places.append(place)
             kept.append(row)
-            counted = _grown(row, limit, window_seconds, share, now) if is_global else row.counted
+            counted = _shared(row, limit, window_seconds, share, now) if is_global else row.counted
             stands.append(standing(counted, limit, window_seconds, share, now))
         return places, kept, stands
 
@@ -262,24 +264,27 @@ def _has_share(row: Row, now: int) -> bool:
     return row[8] * rows.TICKS_OF_SHARE_STEP > now
 
 
-def _grown(row: Row, limit: int, window_seconds: int, share: int, now: int) -> Counted | None:
-    """What is counted of a limit whose share becomes this: what that grows by comes as used up.
+def _shared(row: Row, limit: int, window_seconds: int, share: int, now: int) -> Counted | None:
+    """What is counted of a limit, of which this edge has that share now. What is owed moves with the share: what that
+    grows by comes as used up, and what it loses takes along what was used of it.
 
     Else a share that moves from edge to edge would let its requests through at once again at each.
     """
-    counted, before = row.counted, row.limit
-    if counted is None:
-        return None
-    if not before:
-        # Nobody has used it here: there was a share of it already.
-        rate, debt = limit * share, limit * max(share - row.rate, 0) * window_seconds * TICKS_PER_SECOND >> SHARE_BITS
-        since = row.at if _has_share(row, now) else max(row.at, row.share_until * rows.TICKS_OF_SHARE_STEP)
-        return Counted(debt_left(debt, since, rate, now), now, rate, window_seconds)
-    growth = limit * share - row.rate
-    if before != limit or growth <= 0:
+    counted, before, rate = row.counted, row.limit, limit * share
+    if counted is None or (before and (before != limit or rate == row.rate)):
         return counted
-    debt = debt_left(row.debt, row.at, row.rate, now) + (growth * row.window_seconds * TICKS_PER_SECOND >> SHARE_BITS)
-    return counted._replace(debt=debt, at=max(now, row.at))
+    # Since when it is so. A share that has ended did so at its end.
+    since = now if _has_share(row, now) else min(max(row.at, row.share_until * rows.TICKS_OF_SHARE_STEP), now)
+    if before:
+        since = since if row.share_until else now
+        debt, ticks = debt_left(row.debt, row.at, row.rate, since), row.window_seconds * TICKS_PER_SECOND
+        grown = rate - row.rate
+    else:
+        # There was a share of it, and nobody used it here: the least of all that it was is had at once.
+        since, debt, ticks = (row.at if since == now else since), 0, window_seconds * TICKS_PER_SECOND
+        grown = rate - limit * row.rate
+    debt = max(debt + (grown * ticks >> SHARE_BITS), 0)
+    return Counted(debt_left(debt, since, rate, now), now, rate, row.window_seconds if before else window_seconds)
 
 
 def _free_place(file: TableFile, id: bytes, now: int, taken: Sequence[int] = ()) -> int:

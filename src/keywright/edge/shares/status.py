@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keywright.protocol.shares import WHOLE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,6 +22,8 @@ class SharesStatus:
 
     limits: int
     edges: int
+    fallback: float
+    """Its part of each limit of which it was told no other share: one of those edges, in the end."""
     age_seconds: float
 
     @classmethod
@@ -28,5 +32,10 @@ class SharesStatus:
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             noted = json.loads(path.read_text())
             if noted["boot"] == boot_id:
-                return cls(int(noted["limits"]), int(noted["edges"]), max(now - float(noted["asked_at"]), 0.0))
+                return cls(
+                    int(noted["limits"]),
+                    int(noted["edges"]),
+                    int(noted["fallback"]) / WHOLE,
+                    max(now - float(noted["asked_at"]), 0.0),
+                )
         return None

@@ -142,7 +142,7 @@ class Ledger:
             member.answer,
             member.fallback.held if fallback is None else fallback,
             self._neighbours[key],
-            PAUSE_SECONDS if any(member.sees(limit.bucket) for limit in self.limits.values()) else IDLE_PAUSE_SECONDS,
+            IDLE_PAUSE_SECONDS if self._is_idle(member) else PAUSE_SECONDS,
             member.is_whole,
             told,
         )
@@ -218,6 +218,13 @@ class Ledger:
             target = member.fallback.held
         member.tell_fallback(target)
         member.fallback.is_sent = True
+
+    def _is_idle(self, member: Member) -> bool:
+        """Whether no limit that it sees is in use, and each edge has the fallback share that it is to have."""
+        if any(member.sees(limit.bucket) for limit in self.limits.values()):
+            return False
+        even = {key: WHOLE // count for key, count in self._neighbours.items()}
+        return all(one.fallback.held == even[key] for key, one in self.members.items() if member.overlaps(one))
 
     def _goes_by_shares(self, member: Member) -> bool:
         """Whether it will go by no fallback share of a limit that is shared out, once it has this answer."""
