@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from keywright.edge.limits.gcra import TICKS_PER_SECOND, Counted, debt_left, standing
+from keywright.edge.limits.table import TableUse
 from keywright.edge.shares.held import HeldShares
 from keywright.origin.limits.ledger import Ledger, MemberKey
 from keywright.protocol.shares import WHOLE, ShareAnswer, Use, UseReport
@@ -67,6 +69,8 @@ class Bucket:
     window_seconds: int
     share: int = 0
     counted: Counted | None = None
+    admitted: int = 0
+    asked_at: float = -math.inf
 
     def go_by(self, share: int, now: float) -> None:
         if share == self.share:
@@ -84,11 +88,16 @@ class Bucket:
         stand = standing(self.counted, self.limit, self.window_seconds, self.share, ticks)
         fits = stand.fits()
         if fits:
-            stand = stand.taken()
+            stand, self.admitted = stand.taken(), self.admitted + 1
         self.counted = Counted(stand.debt, ticks, stand.rate, self.window_seconds)
+        self.asked_at = now
         return fits
 
-    def is_full(self, now: float) -> bool:
-        return not standing(
-            self.counted, self.limit, self.window_seconds, self.share, int(now * TICKS_PER_SECOND)
-        ).fits()
+    def list_uses(self, id: bytes, since_seconds: float, now: float) -> list[TableUse]:
+        age = now - self.asked_at
+        if age > since_seconds:
+            return []
+        ticks = int(now * TICKS_PER_SECOND)
+        is_full = not standing(self.counted, self.limit, self.window_seconds, self.share, ticks).fits()
+        given_back = self.limit * self.share / WHOLE / self.window_seconds
+        return [TableUse(id, self.limit, self.window_seconds, self.admitted, given_back, is_full, age)]

@@ -97,8 +97,11 @@ def test_limit_that_one_edge_alone_uses_is_its_own_within_seconds(count: int) ->
 
 def test_edges_that_refuse_divide_evenly_what_the_others_do_not_need() -> None:
     ledger, edges = Ledger(), new_edges(3)
-    modest = Use(0.16, False, 100, 60)
-    now = run(ledger, {0: {LIMITS[0]: BUSY}, 1: {LIMITS[0]: BUSY}, 2: {LIMITS[0]: modest}}, edges, 0.0, 8)
+    now = 0.0
+    for _ in range(12):
+        # With a tenth of the limit it has enough.
+        modest = Use(0.16, edges[2].held.share_of(LIMITS[0], now) < WHOLE * 0.1, 100, 60)
+        now = run(ledger, {0: {LIMITS[0]: BUSY}, 1: {LIMITS[0]: BUSY}, 2: {LIMITS[0]: modest}}, edges, now, 1)
     found = shares(edges, now)
     assert found[0] == pytest.approx(found[1], rel=0.04)
     assert 0.1 < found[2] < 0.2

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from keywright.edge.shares.held import HeldShares
+from keywright.edge.shares.meter import UseMeter
 from keywright.edge.sync.reporting import NotTaken
 from keywright.protocol.shares import (
     ANSWER_SECONDS,
@@ -28,7 +29,7 @@ from keywright.protocol.shares import (
 )
 
 if TYPE_CHECKING:
-    from keywright.edge.limits.table import LimitTable, TableUse
+    from keywright.edge.limits.table import LimitTable
     from keywright.edge.note_file import NoteFile
 
 _log = logging.getLogger(__name__)
@@ -37,10 +38,6 @@ LOOK_SECONDS = 1.0
 """How often it is looked whether there are global limits at all; and after a failure, how soon it asks again."""
 USED_SECONDS = 30.0
 """A limit that was asked for within that is in use."""
-ASKED_SECONDS = 1.5
-"""One that was asked for within that is asked for still: if it refuses, it has use for more."""
-NEARLY_ALL = 0.8
-"""Who admits so much of what its share gives back has use for more."""
 RENEW_SECONDS = 5.0
 """When less than that is left of what the table has of a share, its end is written anew."""
 NOTE_SECONDS = 1.0
@@ -89,9 +86,7 @@ class Sharing:
         self._has_limits = has_limits
         self._held = HeldShares(elapsed())
         self._number = 0
-        self._counted: dict[bytes, tuple[int, float]] = {}
-        """Of each limit in use what was admitted in all, and a second."""
-        self._counted_at = elapsed()
+        self._meter = UseMeter(elapsed())
         self._set: dict[bytes, tuple[int, float]] = {}
         """What the table has of shares: parts, and until when."""
         self._fallback: int | None = None
@@ -107,7 +102,7 @@ class Sharing:
                 await self._set_shares()
                 uses = await asyncio.to_thread(self._table.list_uses, USED_SECONDS)
                 if uses or self._has_limits():
-                    pause = await self._ask(self._uses_of(uses))
+                    pause = await self._ask(self._meter.measure(uses, self._elapsed()))
                     await self._set_shares()
                     self._write_note()
                     self._has_failed = False
@@ -158,21 +153,6 @@ class Sharing:
             self._held.take(answer, asked_at)
             pause, self._edges = answer.pause_seconds, answer.edges
         return pause
-
-    def _uses_of(self, found: list[TableUse]) -> dict[bytes, Use]:
-        now = self._elapsed()
-        seconds, self._counted_at = max(now - self._counted_at, 0.001), now
-        before, self._counted = self._counted, {}
-        uses = {}
-        for use in found:
-            admitted, rate = before.get(use.id, (use.admitted, 0.0))
-            is_asked = use.age_seconds < ASKED_SECONDS
-            # What it was and what it is now: requests come in no even stream.
-            rate = (rate * is_asked + max(use.admitted - admitted, 0) / seconds) / 2
-            self._counted[use.id] = (use.admitted, rate)
-            is_short = is_asked and (use.is_full or rate >= use.given_back * NEARLY_ALL)
-            uses[use.id] = Use(rate, is_short, use.limit, use.window_seconds)
-        return uses
 
     async def _set_shares(self) -> None:
         """Have the table hold what holds. Raises OSError."""

@@ -121,7 +121,7 @@ class Ledger:
             kept = sum([member.count(id, now) for member in others if member.sees(limit.bucket)])
             seeing = [member for member in connected if member.sees(limit.bucket)]
             limit.counted = kept + sum([member.count(id, now) for member in seeing])
-            users = [use for member in seeing if (use := member.uses.get(id)) is not None]
+            users = [(use, member.goes_by(id)) for member in seeing if (use := member.uses.get(id)) is not None]
             if users:
                 limit.used_at = now
                 limit.division.divide(max(WHOLE - kept, 0), len(seeing), users)
@@ -194,15 +194,13 @@ class Ledger:
 
     def _share(self, member: Member, holding: Holding | None, limit: SharedLimit, counted: int, use: Use | None) -> int:
         """What a member is to have of a limit: its target, as far as that is free."""
-        held = member.fallback.ceiling if holding is None else holding.held
+        held = member.fallback.held if holding is None else holding.held
         if self.now - limit.used_at > IDLE_SECONDS:
             target = min(held, _least_fallback(member))
-        elif limit.division.is_made:
-            target = limit.division.target(use)
+        else:
+            target = limit.division.target(use, held)
             if abs(target - held) <= held // STEP:
                 target = held
-        else:
-            target = held
         free = max(WHOLE - (limit.counted - counted), 0)
         return min(target, free)
 

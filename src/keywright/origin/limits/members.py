@@ -72,6 +72,11 @@ class Member:
         """Whether it certainly goes by its fallback share by now."""
         return now - self.heard_at > HELD_SECONDS
 
+    def goes_by(self, id: bytes) -> int:
+        """The share that it is known to have of a limit, now that it was heard."""
+        holding = self.holdings.get(id)
+        return self.fallback.held if holding is None else holding.held
+
     def count(self, id: bytes, now: float) -> int:
         """The most that it may hold of a limit in a bucket that it sees, now or, if it stays silent, soon."""
         fallback = self.fallback.ceiling

@@ -1,9 +1,9 @@
 """Owns how a limit would best be divided, by who uses it: targets, which the ledger moves to as parts become free.
 
-Max-min fair: who admits less than there is for it gets that and some room; those who refuse divide the rest evenly;
-what nobody demands is divided as the demands are. A small part of each limit is divided among all connected edges,
-where that lets each admit something, so that one where it is used next does so at once. Pure; shares are parts of
-WHOLE, and what is divided is what connected edges may have.
+While nobody is short nothing moves: each move costs what was not used of a share. Else who uses it and is not short
+keeps what it needs, with some room, of what it has, and those who are short divide the rest evenly. A small part of
+each limit is divided among all connected edges, where that lets each admit something, so that one where it is used next
+does so at once. Pure; shares are parts of WHOLE, and what is divided is what connected edges may have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ FLOOR = 0.05
 MOST_FLOOR = 0.10
 """So much at most is kept back so that each edge can admit a single unit."""
 ROOM = 1.5
-"""Who refuses nothing has so many times what it admits."""
+"""Who is not short keeps so many times what it admits,"""
+UNITS = 3
+"""and what lets through so many at once."""
 
 
 @dataclass(slots=True)
@@ -29,35 +31,34 @@ class Division:
     unit: float = 0.0
     """The parts that admit one unit at once."""
     floor: int = 0
-    level: float = 0.0
-    bonus: float = 0.0
-    """What is left over, for each part that is demanded."""
+    level: int | None = None
+    """What each has that is short; None: nobody is."""
 
-    @property
-    def is_made(self) -> bool:
-        return self.part_of_rate > 0
-
-    def target(self, use: Use | None) -> int:
-        """The share of an edge that uses it so; None: that does not."""
+    def target(self, use: Use | None, held: int) -> int:
+        """The share of an edge that uses it so, and has so much; None: that does not."""
+        if self.level is None:
+            return held
         if use is None:
-            return self.floor
-        wanted = self.level if use.is_short else min(self.demand(use), self.level)
-        return self.floor + int(wanted * (1 + self.bonus))
+            return min(self.floor, held) if held else self.floor
+        return max(self.level if use.is_short else min(self.keep(use, held), self.level), self.floor)
 
-    def demand(self, use: Use) -> float:
-        return max(use.rate * ROOM * self.part_of_rate, self.unit)
+    def keep(self, use: Use, held: int) -> int:
+        """What an edge that is not short needs of what it has, or to begin with."""
+        least = UNITS * self.unit
+        return int(max(min(use.rate * ROOM * self.part_of_rate + least, held), least))
 
-    def divide(self, available: int, connected: int, users: Sequence[Use]) -> None:
-        """Divide what is `available` among so many connected edges, of which `users`, at least one, use it."""
+    def divide(self, available: int, connected: int, users: Sequence[tuple[Use, int]]) -> None:
+        """Divide what is `available` among so many connected edges, of which `users`, at least one, use it and hold so
+        much.
+        """
         # Replicas may be of different revisions for a moment.
-        limit, window_seconds = max((use.limit, use.window_seconds) for use in users)
+        limit, window_seconds = max((use.limit, use.window_seconds) for use, _ in users)
         self.part_of_rate = WHOLE * window_seconds / limit
         self.unit = -(-WHOLE // limit) + 1
         self.floor = _floor(available, connected, self.unit)
-        rest = float(available - self.floor * connected)
-        demands = sorted(self.demand(use) for use in users if not use.is_short)
-        self.level, left = _fill(rest, demands, len(users))
-        self.bonus = left / sum(demands) if left else 0.0
+        kept = [self.keep(use, held) for use, held in users if not use.is_short]
+        short = len(users) - len(kept)
+        self.level = _level(available - self.floor * (connected - len(users)), kept, short) if short else None
 
 
 def _floor(available: int, connected: int, unit: float) -> int:
@@ -68,14 +69,12 @@ def _floor(available: int, connected: int, unit: float) -> int:
     return int(unit) if unit * connected <= available * MOST_FLOOR else 0
 
 
-def _fill(rest: float, demands: Sequence[float], users: int) -> tuple[float, float]:
-    """Up to which level `users` get what they demand, if only these have a limit to that; and what is left over."""
-    waiting = users
-    for demand in demands:
-        if demand * waiting >= rest:
-            return rest / waiting, 0.0
-        rest -= demand
+def _level(rest: int, kept: Sequence[int], short: int) -> int:
+    """What each has that is short, if the others keep that much, but no more than those."""
+    waiting = short + len(kept)
+    for need in sorted(kept):
+        if need * waiting >= rest:
+            break
+        rest -= need
         waiting -= 1
-    if waiting:
-        return rest / waiting, 0.0
-    return demands[-1], rest
+    return max(rest // waiting, 0)
