@@ -202,7 +202,7 @@ async def test_loop_goes_on_after_failures_and_says_so_once(
     edge = Edge(tmp_path, clock, origin)
     running = asyncio.create_task(edge.sharing.run())
     async with asyncio.timeout(5):
-        while not edge.sharing._held.fallback:
+        while SharesStatus.read(tmp_path / NOTE, clock.elapsed(), BOOT) is None:
             await asyncio.sleep(0.01)
     running.cancel()
     assert sum("can't get this edge's shares" in line for line in caplog.text.splitlines()) == 1
