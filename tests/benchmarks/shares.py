@@ -62,6 +62,7 @@ class Simulation:
         asking = [SharingEdge.new(f"edge-{number}", began) for number in range(self.edges)]
         counts = [Bucket(LIMIT, WINDOW) for _ in asking]
         due = [began + rng.uniform(0, PERIOD) for _ in asking]
+        left = [0] * self.edges
         meters = [UseMeter(began) for _ in asking]
         one = Bucket(LIMIT, WINDOW, WHOLE)
         level, at, batch_at = 0.0, 0.0, began
@@ -75,7 +76,8 @@ class Simulation:
                         due[edge] = now + PERIOD
                         found = counts[edge].list_uses(ID, USED_SECONDS, now)
                         uses = meters[edge].measure(found, now)
-                        together.append((sharing, sharing.ask(uses, now)))
+                        freed, left[edge] = {ID: left[edge]} if left[edge] else {}, 0
+                        together.append((sharing, sharing.ask(uses, now, freed)))
                 if together:
                     tell(self.ledger, together, now)
                     for sharing, asked in together:
@@ -84,7 +86,9 @@ class Simulation:
                 gone = {sharing.key for edge, sharing in enumerate(asking) if self.is_there(now, edge)}
                 self.ledger.prune(gone, now)
             for edge, sharing in enumerate(asking):
-                counts[edge].go_by(sharing.held.share_of(ID, now), now)
+                unused = sharing.held.unused.pop(ID, 0)
+                share, is_told = sharing.held.share_of(ID, now), ID in sharing.held.shares
+                left[edge] += counts[edge].go_by(share, unused, now, is_told=is_told)
             if now >= 0:
                 loads = self.load(now, self.edges)
                 for edge in range(self.edges):

@@ -31,8 +31,9 @@ from keywright.protocol.shares import (
 DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
 SIGNER = SharesSigner(DIGESTER)
 ID = (7).to_bytes(5, "little") + b"hash of 11."
-REPORT = UseReport("dply_1", "0123456789abcdef", "fedcba9876543210", 3, 2, {ID: Use(2.5, True, 100, 60)})
-ANSWER = ShareAnswer(3, WHOLE // 4, 4, 1.0, False, {ID: WHOLE // 2, bytes(16): NO_SHARE})
+USES = {ID: Use(2.5, True, 100, 60)}
+REPORT = UseReport("dply_1", "0123456789abcdef", "fedcba9876543210", 3, 2, USES, freed={bytes(16): 9})
+ANSWER = ShareAnswer(3, WHOLE // 4, 4, 1.0, False, {ID: WHOLE // 2, bytes(16): NO_SHARE}, {ID: 7})
 
 
 def signed(label: bytes, line: Any, rows: bytes = b"") -> bytes:
@@ -44,7 +45,8 @@ def use(rate: float = 1.0, limit: int = 1, seconds: int = 1, flags: int = 0) -> 
     return struct.pack(">16sfIIB", ID, rate, limit, seconds, flags)
 
 
-LINE = ["dply_1", "0123456789abcdef", "fedcba9876543210", 3, 2, 0, 1]
+LINE = ["dply_1", "0123456789abcdef", "fedcba9876543210", 3, 2, 0, 1, 0]
+ONE = [*LINE[:7], 1]
 
 
 def test_report_and_answer_are_read_as_they_were_written() -> None:
@@ -75,15 +77,17 @@ def test_fullest_message_is_within_the_bound() -> None:
         pytest.param(signed(b"report", [*LINE[:3], 10**15, *LINE[4:]]), id="a number too large"),
         pytest.param(signed(b"report", ["a b", *LINE[1:]]), id="a deployment with a space"),
         pytest.param(signed(b"report", ["dply_1", "short", *LINE[2:]]), id="an instance of another form"),
-        pytest.param(signed(b"report", [*LINE[:5], 1, 1]), id="a part behind the last"),
-        pytest.param(signed(b"report", [*LINE[:5], 0, 100]), id="more parts than there can be"),
-        pytest.param(signed(b"report", LINE, use()[:-1]), id="a row cut short"),
-        pytest.param(signed(b"report", LINE, use(rate=float("nan"))), id="a rate that is none"),
-        pytest.param(signed(b"report", LINE, use(rate=-1)), id="a negative rate"),
-        pytest.param(signed(b"report", LINE, use(rate=float("inf"))), id="an endless rate"),
-        pytest.param(signed(b"report", LINE, use(limit=0)), id="a limit of nothing"),
-        pytest.param(signed(b"report", LINE, use(seconds=86_401)), id="a window too long"),
-        pytest.param(signed(b"report", LINE, use(flags=2)), id="an unknown flag"),
+        pytest.param(signed(b"report", [*LINE[:5], 1, 1, 0]), id="a part behind the last"),
+        pytest.param(signed(b"report", [*LINE[:5], 0, 100, 0]), id="more parts than there can be"),
+        pytest.param(signed(b"report", ONE, use()[:-1]), id="a row cut short"),
+        pytest.param(signed(b"report", ONE, use(rate=float("nan"))), id="a rate that is none"),
+        pytest.param(signed(b"report", ONE, use(rate=-1)), id="a negative rate"),
+        pytest.param(signed(b"report", ONE, use(rate=float("inf"))), id="an endless rate"),
+        pytest.param(signed(b"report", ONE, use(limit=0)), id="a limit of nothing"),
+        pytest.param(signed(b"report", ONE, use(seconds=86_401)), id="a window too long"),
+        pytest.param(signed(b"report", ONE, use(flags=2)), id="an unknown flag"),
+        pytest.param(signed(b"report", [*LINE[:7], 2], use()), id="fewer rows than it says"),
+        pytest.param(signed(b"report", LINE, struct.pack(">16sI", ID, WHOLE + 1)), id="more freed than there can be"),
         pytest.param(signed(b"answer", LINE), id="made for something else"),
         pytest.param(SIGNER.encode_report(REPORT)[:-1] + b"\0", id="a changed byte"),
         pytest.param(SharesSigner(Digester(bytes(32))).encode_report(REPORT), id="another pepper"),
@@ -123,7 +127,7 @@ def test_answer_of_another_shape_is_refused(line: Any) -> None:
 
 
 def test_share_that_can_not_be_is_refused() -> None:
-    data = signed(shares._answer_to(REPORT), [3, 0, 4, 1.0, False], struct.pack(">16sI", ID, NO_SHARE + 1))
+    data = signed(shares._answer_to(REPORT), [3, 0, 4, 1.0, False], struct.pack(">16sII", ID, NO_SHARE + 1, 0))
     with pytest.raises(SharesError):
         SIGNER.decode_answer(data, REPORT)
 

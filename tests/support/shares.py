@@ -45,9 +45,11 @@ class SharingEdge:
         self.held = HeldShares(now, fallback=self.held.fallback)
         self.start, self.number = f"{int(self.start, 16) + 1:0>16x}", 0
 
-    def ask(self, uses: dict[bytes, Use], now: float) -> Asked:
+    def ask(self, uses: dict[bytes, Use], now: float, freed: dict[bytes, int] | None = None) -> Asked:
         self.number += 1
-        return Asked(now, UseReport("dply", self.key[1], self.start, self.number, self.held.taken(now), uses))
+        taken = self.held.taken(now)
+        report = UseReport("dply", self.key[1], self.start, self.number, taken, uses, freed=freed or {})
+        return Asked(now, report)
 
 
 def tell(ledger: Ledger, asked: list[tuple[SharingEdge, Asked]], now: float) -> None:
@@ -72,16 +74,24 @@ class Bucket:
     admitted: int = 0
     asked_at: float = -math.inf
 
-    def go_by(self, share: int, now: float) -> None:
+    def go_by(self, share: int, unused: int, now: float, *, is_told: bool = True) -> int:
+        """From now on. `unused` is what of its growth is had at once; returns what it gives up unused.
+
+        While it was neither used nor told of a share of its own it just has the fallback share.
+        """
         if share == self.share:
-            return
-        ticks = int(now * TICKS_PER_SECOND)
-        counted = self.counted
-        if counted is not None:
-            moved = self.limit * (share - self.share) * self.window_seconds * TICKS_PER_SECOND // WHOLE
-            debt = max(debt_left(counted.debt, counted.at, counted.rate, ticks) + moved, 0)
-            self.counted = Counted(debt, ticks, self.limit * share, self.window_seconds)
+            return 0
+        if self.counted is None and not is_told:
+            self.share = share
+            return 0
+        ticks, part = int(now * TICKS_PER_SECOND), self.window_seconds * TICKS_PER_SECOND * self.limit / WHOLE
+        counted = self.counted or Counted(0, ticks, 0, self.window_seconds)
+        before = debt_left(counted.debt, counted.at, counted.rate, ticks)
+        debt = max(before + int((share - self.share - min(unused, max(share - self.share, 0))) * part), 0)
+        freed = max(int(self.share - before / part - max(share - debt / part, 0)), 0) if share < self.share else 0
+        self.counted = Counted(debt, ticks, self.limit * share, self.window_seconds)
         self.share = share
+        return freed
 
     def take(self, now: float) -> bool:
         ticks = int(now * TICKS_PER_SECOND)

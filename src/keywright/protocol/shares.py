@@ -9,8 +9,8 @@ Both are authenticated as reports are (reports.py), under a key of their own: a 
 very report, so that nobody tells for another edge, and nothing is heard twice. `start` and `number` tell a later report
 from an earlier one. One that has more to tell than MAX_USES does so in several, one after the other.
 
-Written: `kws1`, the MAC (32 bytes), a JSON array in one line, then a row for each limit: 29 bytes in a report (id,
-units a second, limit, window, flags), 20 in an answer (id, parts).
+Written: `kws1`, the MAC (32 bytes), a JSON array in one line, then rows: in a report 29 bytes for each use (id, units a
+second, limit, window, flags) and 20 for what was freed (id, parts), in an answer 24 for each share (id, parts, unused).
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ MEDIA_TYPE = "application/vnd.keywright.shares"
 _MAGIC = b"kws1"
 _HEAD_BYTES = len(_MAGIC) + 32
 _MAX_LINE = 512
-_USE, _SHARE = struct.Struct(">16sfIIB"), struct.Struct(">16sI")
-MAX_BYTES = _HEAD_BYTES + _MAX_LINE + MAX_USES * _USE.size
+_USE, _FREED, _SHARE = struct.Struct(">16sfIIB"), struct.Struct(">16sI"), struct.Struct(">16sII")
+MAX_BYTES = _HEAD_BYTES + _MAX_LINE + MAX_USES * (_USE.size + _FREED.size)
 # A NUL and spaces: no API key, not even a custom one, can have this text and so this digest.
 _KEY_LABEL = "keywright edge shares\x00 1"
 _REPORT, _ANSWER = b"report", b"answer"
@@ -91,6 +91,8 @@ class UseReport:
     uses: Mapping[bytes, Use]
     part: int = 0
     parts: int = 1
+    freed: Mapping[bytes, int] = field(default_factory=dict)
+    """Of shares that have become smaller since the last report: how much of what it gave up, in parts, was not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class ShareAnswer:
     pause_seconds: float
     is_whole: bool = False
     shares: Mapping[bytes, int] = field(default_factory=dict)
+    unused: Mapping[bytes, int] = field(default_factory=dict)
+    """Of those that grow: how much of what they grow by, in parts, others have given up unused. The rest is used up."""
 
 
 class SharesSigner:
@@ -122,38 +126,44 @@ class SharesSigner:
             report.taken,
             report.part,
             report.parts,
+            len(report.uses),
         )
         pack = _USE.pack
         rows = [
             pack(id, use.rate, use.limit, use.window_seconds, _IS_SHORT if use.is_short else 0)
             for id, use in report.uses.items()
         ]
-        return self._signed(_REPORT, b"".join((line, *rows)))
+        freed = [_FREED.pack(id, parts) for id, parts in report.freed.items()]
+        return self._signed(_REPORT, b"".join((line, *rows, *freed)))
 
     def decode_report(self, data: bytes) -> UseReport:
         """Raises SharesError."""
         row, packed = self._read(data, _REPORT)
         match row:
             case [
-                str(deployment), str(instance), str(start), int(number), int(taken), int(part), int(parts)
+                str(deployment), str(instance), str(start), int(number), int(taken), int(part), int(parts), int(count)
             ] if (
-                _are_numbers(number, taken, part, parts) and part < parts <= -(-MAX_LIMITS // MAX_USES)
+                _are_numbers(number, taken, part, parts, count) and part < parts <= -(-MAX_LIMITS // MAX_USES)
                 and _DEPLOYMENT.fullmatch(deployment) and _INSTANCE.fullmatch(instance) and _INSTANCE.fullmatch(start)
             ):  # fmt: skip
                 uses = {}
-                for id, rate, limit, seconds, flags in _rows(_USE, packed):
+                end = count * _USE.size
+                for id, rate, limit, seconds, flags in _rows(_USE, packed[:end], count):
                     # A NaN is in no range.
                     is_limit = 1 <= limit <= MAX_RATE and 1 <= seconds <= MAX_WINDOW_SECONDS
                     if not 0 <= rate <= _MOST_RATE or not is_limit or flags > _IS_SHORT:
                         raise SharesError("the report tells of a use that can't be")
                     uses[id] = Use(rate, flags == _IS_SHORT, limit, seconds)
-                return UseReport(deployment, instance, start, number, taken, uses, part, parts)
+                freed = dict(_rows(_FREED, packed[end:]))
+                if any(parts_ > WHOLE for parts_ in freed.values()):
+                    raise SharesError("the report tells of more than there can be")
+                return UseReport(deployment, instance, start, number, taken, uses, part, parts, freed)
         raise SharesError("the report is of another shape")
 
     def encode_answer(self, answer: ShareAnswer, report: UseReport) -> bytes:
         line = _line(answer.number, answer.fallback, answer.edges, answer.pause_seconds, answer.is_whole)
         pack = _SHARE.pack
-        rows = [pack(id, share) for id, share in answer.shares.items()]
+        rows = [pack(id, share, answer.unused.get(id, 0)) for id, share in answer.shares.items()]
         return self._signed(_answer_to(report), b"".join((line, *rows)))
 
     def decode_answer(self, data: bytes, report: UseReport) -> ShareAnswer:
@@ -167,10 +177,12 @@ class SharesSigner:
                 and math.isfinite(pause)
                 and 0 <= pause <= LONGEST_PAUSE_SECONDS
             ):
-                shares = dict(_rows(_SHARE, packed))
-                if any(share > NO_SHARE for share in shares.values()):
+                rows = _rows(_SHARE, packed)
+                if any(share > NO_SHARE or unused > share for _, share, unused in rows):
                     raise SharesError("the answer tells of a share that can't be")
-                return ShareAnswer(number, fallback, edges, float(pause), is_whole, shares)
+                shares = {id: share for id, share, _ in rows}
+                grown = {id: unused for id, _, unused in rows if unused}
+                return ShareAnswer(number, fallback, edges, float(pause), is_whole, shares, grown)
         raise SharesError("the answer is of another shape")
 
     def _signed(self, label: bytes, body: bytes) -> bytes:
@@ -210,8 +222,9 @@ def _line(*row: object) -> bytes:
     return json.dumps(row, separators=(",", ":")).encode() + b"\n"
 
 
-def _rows(kind: struct.Struct, packed: memoryview) -> list[tuple[Any, ...]]:
-    if len(packed) % kind.size or len(packed) > kind.size * MAX_USES:
+def _rows(kind: struct.Struct, packed: memoryview, count: int | None = None) -> list[tuple[Any, ...]]:
+    is_other = count is not None and len(packed) != count * kind.size
+    if is_other or len(packed) % kind.size or len(packed) > kind.size * MAX_USES:
         raise SharesError("the message on shares is of another length")
     return list(kind.iter_unpack(packed))
 

@@ -206,6 +206,34 @@ def test_share_that_ends_has_its_rate_until_then(table: LimitTable, clock: FakeC
     assert take_all(table, limit) == 2 * 5 + 2 * 2
 
 
+def test_what_was_not_used_of_a_share_goes_along_with_it(tmp_path: Path, clock: FakeClock) -> None:
+    one, other = (LimitTable(tmp_path / name, clock.elapsed, boot_id="x", first_share=0.5) for name in "ab")
+    limit, until = of(1, 100, 1000), clock.elapsed() + 10
+    assert all(one.take([limit])[0] for _ in range(20))
+    # The other was never asked: all of its half is there.
+    freed = other.set_shares({limit.id: 0.1}, until=until)
+    assert freed == {limit.id: pytest.approx(0.4)}
+    assert one.set_shares({limit.id: 0.9}, until=until, unused=freed) == {}
+    assert all(one.take([limit])[0] for _ in range(50))
+    # Back again: 20 of its 90 are not used, and of these it can keep 10.
+    freed = one.set_shares({limit.id: 0.1}, until=until)
+    assert freed == {limit.id: pytest.approx(0.1)}
+    assert other.set_shares({limit.id: 0.9}, until=until, unused=freed) == {}
+    assert (take_all(one, limit), take_all(other, limit)) == (10, 20)
+    one.close()
+    other.close()
+
+
+def test_share_that_ended_by_itself_is_not_given_up(table: LimitTable, clock: FakeClock) -> None:
+    limit = of(1, 100, 1000)
+    table.set_fallback_share(0.3)
+    table.set_shares({limit.id: 0.3}, until=clock.elapsed() + 1)
+    table.set_shares({limit.id: 0.9}, until=clock.elapsed() + 1, unused={limit.id: 0.6})
+    table.take([limit])
+    clock.advance(2)
+    assert table.set_shares({limit.id: 0.1}, until=clock.elapsed() + 10) == {limit.id: pytest.approx(0.2)}
+
+
 def test_share_is_there_before_the_limit_is_asked_for(table: LimitTable, clock: FakeClock) -> None:
     limit = of(1, 100, 10)
     table.set_shares({limit.id: 0.2}, until=clock.elapsed() + 10)

@@ -207,6 +207,25 @@ def test_edge_gets_no_share_of_what_it_does_not_see_and_others_are_not_kept_from
     assert shares([other], now, LIMITS[1]) == [1.0]
 
 
+def test_what_was_given_up_unused_is_given_once_and_no_longer_than_there_is_room() -> None:
+    ledger, edges = Ledger(), new_edges(2)
+    now = run(ledger, {0: {}, 1: {}}, edges, 0.0, 5)
+    exchange(ledger, edges[0], {LIMITS[0]: BUSY}, now)
+    exchange(ledger, edges[1], {}, now)
+    freed = {LIMITS[0]: WHOLE // 4}
+    asked = edges[1].ask({}, now + 1, freed)
+    tell(ledger, [(edges[1], asked)], now + 1)
+    assert asked.answer is not None
+    edges[1].held.take(asked.answer, now + 1)
+    exchange(ledger, edges[0], {LIMITS[0]: BUSY}, now + 1)
+    assert edges[0].held.unused == freed
+    exchange(ledger, edges[0], {LIMITS[0]: BUSY}, now + 2)
+    assert edges[0].held.unused == freed
+    # All is handed out: what comes now would be there twice.
+    tell(ledger, [(edges[1], edges[1].ask({}, now + 3, freed))], now + 3)
+    assert ledger.limits[LIMITS[0]].spare < WHOLE * 0.06
+
+
 def test_limit_that_nobody_uses_is_not_shared_out_any_more() -> None:
     ledger, edges = Ledger(), new_edges(2)
     now = run(ledger, {0: {LIMITS[0]: BUSY}, 1: {}}, edges, 0.0, 8)

@@ -104,32 +104,30 @@ class Shard:
             kept = file.map[rows.HEAD_BYTES : rows.file_bytes(len(file.segments))]
         return rows.unpack_rows(kept)
 
-    def set_shares(self, shares: Mapping[bytes, int], until: int, now: int) -> None:
-        """`until` is in tenths of a second since the machine started, `now` in ticks."""
+    def set_shares(self, shares: Mapping[bytes, tuple[int, int]], until: int, now: int) -> dict[bytes, int]:
+        """Each with what of its growth is not used. `until` is in tenths of a second since the machine started, `now`
+        in ticks. Returns of those that became smaller what was not used, in parts.
+        """
+        freed: dict[bytes, int] = {}
         with self._changing() as file:
             fallback = WORD.unpack_from(file.map, rows.FALLBACK)[0]
-            for id, share in shares.items():
+            for id, (share, unused) in shares.items():
                 place = file.find(id)
                 if place is None:
-                    # Its rate is the least share that it had: what that grew by since was used up elsewhere.
-                    row = Row(id, 0, now, min(share, fallback), rows.SHARED_AHEAD_SECONDS, 0, 0, share, until)
-                    self._put(file, _free_place(file, id, now), row)
-                    continue
-                row = rows.read_row(file.map, place)
-                if share == (row.share if _has_share(row, now) else fallback):
-                    rows.SHARE.pack_into(file.map, place + rows.SHARE_AT, share, until)
-                    continue
-                if not row.limit:
-                    least = min(row.rate, share)
-                    self._put(file, place, row._replace(at=now, rate=least, share=share, share_until=until))
-                    continue
-                # `at` stays, which says when the limit was asked for: so
-                # the debt is what by this rate comes to what is left now.
-                counted = _shared(row, row.limit, row.window_seconds, share, now)
-                debt = 0 if counted is None else debt_left(counted.debt, counted.at, counted.rate, now)
-                rate = row.limit * share
-                debt += max(now - row.at, 0) * rate >> SHARE_BITS
-                self._put(file, place, row._replace(debt=debt, rate=rate, share=share, share_until=until))
+                    place, row = _free_place(file, id, now), _ahead(id, fallback, now)
+                    had = fallback
+                else:
+                    row = rows.read_row(file.map, place)
+                    had = row.share if _has_share(row, now) else fallback
+                    if share == had:
+                        rows.SHARE.pack_into(file.map, place + rows.SHARE_AT, share, until)
+                        continue
+                row, left = _with_share(row, share, min(unused, max(share - had, 0)), now)
+                # What ended by itself is not given up now.
+                if left and share < had:
+                    freed[id] = min(left, had - share)
+                self._put(file, place, row._replace(share=share, share_until=until))
+        return freed
 
     def set_fallback_share(self, share: int) -> None:
         with self._changing() as file:
@@ -262,6 +260,32 @@ def _copied(closed: TableFile) -> bytearray:
 
 def _has_share(row: Row, now: int) -> bool:
     return row[8] * rows.TICKS_OF_SHARE_STEP > now
+
+
+def _ahead(id: bytes, share: int, now: int) -> Row:
+    """A row of a limit that nobody has asked for here, and of which there is a share already.
+
+    Its rate is what of that is had at once: the least that it was since, and what it grew by unused.
+    """
+    return Row(id, 0, now, share, rows.SHARED_AHEAD_SECONDS, 0, 0)
+
+
+def _with_share(row: Row, share: int, unused: int, now: int) -> tuple[Row, int]:
+    """The row with another share from now on, and how many parts it gives up that were not used."""
+    if not row.limit:
+        had = min(row.rate + unused, share)
+        return row._replace(at=now, rate=had), max(row.rate - share, 0)
+    limit, ticks = row.limit, row.window_seconds * TICKS_PER_SECOND
+    rate, whole = limit * share, limit * ticks
+    before = debt_left(row.debt, row.at, row.rate, now)
+    room = max((row.rate * ticks >> SHARE_BITS) - before, 0)
+    counted = _shared(row, limit, row.window_seconds, share, now)
+    debt = 0 if counted is None else debt_left(counted.debt, counted.at, counted.rate, now)
+    debt = max(debt - (limit * unused * ticks >> SHARE_BITS), 0)
+    freed = max(room - max((rate * ticks >> SHARE_BITS) - debt, 0), 0) if rate < row.rate else 0
+    # `at` stays, which says when the limit was asked for: so the debt is what by this rate comes to what is left now.
+    debt += max(now - row.at, 0) * rate >> SHARE_BITS
+    return row._replace(debt=debt, rate=rate), (freed << SHARE_BITS) // whole
 
 
 def _shared(row: Row, limit: int, window_seconds: int, share: int, now: int) -> Counted | None:

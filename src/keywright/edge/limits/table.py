@@ -133,20 +133,26 @@ class LimitTable:
             if row.flags & IS_GLOBAL and row.at >= since
         ]
 
-    def set_shares(self, shares: Mapping[bytes, float], *, until: float) -> None:
+    def set_shares(
+        self, shares: Mapping[bytes, float], *, until: float, unused: Mapping[bytes, float] | None = None
+    ) -> dict[bytes, float]:
         """What part of each limit is this edge's, of its rate and of what it lets through at once: 0.0 to 1.0.
 
-        Behind `until` (seconds of `Clock.elapsed`) it is the fallback share.
+        Behind `until` (seconds of `Clock.elapsed`) it is the fallback share. What a share grows by comes as used up,
+        but for that part of the limit which is `unused`. Returns of those that became smaller which part was not used.
         """
         if not self._shards:
             self._begin()
-        parts: list[dict[bytes, int]] = [{} for _ in self._shards]
+        parts: list[dict[bytes, tuple[int, int]]] = [{} for _ in self._shards]
+        freed: dict[bytes, float] = {}
         for id, share in shares.items():
-            parts[id[0] % SHARDS][id] = _parts_of(share)
+            parts[id[0] % SHARDS][id] = (_parts_of(share), _parts_of((unused or {}).get(id, 0.0)))
         for shard, part in zip(self._shards, parts, strict=True):
             if part:
                 now = int(self._elapsed() * TICKS_PER_SECOND)
-                shard.set_shares(part, max(int(until * rows.SHARE_STEPS_PER_SECOND), 0), now)
+                given_up = shard.set_shares(part, max(int(until * rows.SHARE_STEPS_PER_SECOND), 0), now)
+                freed |= {id: parts_ / WHOLE for id, parts_ in given_up.items()}
+        return freed
 
     def set_fallback_share(self, share: float) -> None:
         """What part is this edge's of each limit of which no share is set, or not any more."""

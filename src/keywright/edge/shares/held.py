@@ -24,6 +24,8 @@ class HeldShares:
     def __init__(self, started_at: float, *, fallback: int = 0, is_kept: bool = False) -> None:
         self.shares: dict[bytes, int] = {}
         self.fallback = fallback
+        self.unused: dict[bytes, int] = {}
+        """Of shares that have grown: how much of that is had at once. Whoever sets the shares takes it from here."""
         self.asked_at = -math.inf
         """When the latest answer was asked for by this process."""
         self._number = 0
@@ -51,6 +53,8 @@ class HeldShares:
                 self.shares.pop(id, None)
             else:
                 self.shares[id] = share
+        for id, parts in answer.unused.items():
+            self.unused[id] = self.unused.get(id, 0) + parts
         self.fallback = answer.fallback
         self._number, self.asked_at = answer.number, asked_at
         self._rises_at = asked_at + RISE_SECONDS

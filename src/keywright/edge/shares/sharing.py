@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from keywright.edge.shares.held import HeldShares
@@ -89,6 +90,8 @@ class Sharing:
         self._meter = UseMeter(elapsed())
         self._set: dict[bytes, tuple[int, float]] = {}
         """What the table has of shares: parts, and until when."""
+        self._freed: dict[bytes, int] = {}
+        """What was not used of what this edge has given up, in parts: yet to be told."""
         self._fallback: int | None = None
         self._edges = 0
         self._noted_at = float("-inf")
@@ -130,6 +133,8 @@ class Sharing:
         pause = LOOK_SECONDS
         for part, some in enumerate(parts):
             asked_at = self._elapsed()
+            # Told once: if it is lost on its way it is used up.
+            freed, self._freed = dict(islice(self._freed.items(), MAX_USES)), {}
             self._number += 1
             teller = self._teller
             report = UseReport(
@@ -141,6 +146,7 @@ class Sharing:
                 some,
                 part,
                 len(parts),
+                freed,
             )
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
@@ -173,8 +179,11 @@ class Sharing:
             some = list(shares.items())
             for start in range(0, len(some), SET_AT_ONCE):
                 part = dict(some[start : start + SET_AT_ONCE])
+                unused = {id: held.unused.pop(id) / WHOLE for id in part if id in held.unused}
                 try:
-                    await asyncio.to_thread(self._table.set_shares, part, until=until)
+                    freed = await asyncio.to_thread(self._table.set_shares, part, until=until, unused=unused)
+                    for id, parts in freed.items():
+                        self._freed[id] = self._freed.get(id, 0) + int(parts * WHOLE)
                 except BaseException:
                     self._set.clear()
                     raise

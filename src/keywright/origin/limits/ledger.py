@@ -34,6 +34,8 @@ IDLE_SECONDS = 60.0
 """A limit that nobody used for so long is not shared out any more."""
 FORGET_SECONDS = 60.0
 """An edge that was retired is no member any more when it was not heard for so long."""
+SPARE_SECONDS = 5.0
+"""What was given up unused is forgotten after that."""
 PAUSE_SECONDS, IDLE_PAUSE_SECONDS = 1.0, 3.0
 STEP = 32
 """A share that would change by less than this part of itself stays."""
@@ -51,6 +53,9 @@ class SharedLimit:
     bucket: int | None
     """Its number; None where nobody needed to know, or there is none."""
     counted: int = 0
+    spare: int = 0
+    """Parts that edges have given up unused and nobody has got yet: who does has them at once."""
+    spare_at: float = 0.0
     division: Division = field(default_factory=Division)
 
 
@@ -84,6 +89,10 @@ class Ledger:
             # Nobody tells of what it does not see.
             member.uses = {id: use for id, use in member.uses.items() if member.sees(self._bucket_of(id))}
         self.open(member.uses, now)
+        for id, parts in report.freed.items():
+            limit = self.limits.get(id)
+            if limit is not None and member.sees(limit.bucket):
+                limit.spare, limit.spare_at = limit.spare + parts, now
 
     def open(self, ids: Iterable[bytes], now: float) -> None:
         """Have these limits shared out."""
@@ -121,6 +130,9 @@ class Ledger:
             kept = sum([member.count(id, now) for member in others if member.sees(limit.bucket)])
             seeing = [member for member in connected if member.sees(limit.bucket)]
             limit.counted = kept + sum([member.count(id, now) for member in seeing])
+            # What others have been given meanwhile comes back at the limit's rate, and is not there twice.
+            is_over = now - limit.spare_at > SPARE_SECONDS
+            limit.spare = 0 if is_over else min(limit.spare, max(WHOLE - limit.counted, 0))
             users = [(use, member.goes_by(id)) for member in seeing if (use := member.uses.get(id)) is not None]
             if users:
                 limit.used_at = now
@@ -134,7 +146,7 @@ class Ledger:
     def answer(self, key: MemberKey) -> ShareAnswer:
         """What a member that was heard is told, at the moment of `balance`."""
         member = self.members[key]
-        told = self._tell_shares(member)
+        told, unused = self._tell_shares(member)
         self._tell_fallback(key, member)
         fallback = member.fallback.told
         member.answer += 1
@@ -145,6 +157,7 @@ class Ledger:
             IDLE_PAUSE_SECONDS if self._is_idle(member) else PAUSE_SECONDS,
             member.is_whole,
             told,
+            unused,
         )
 
     def prune(self, known: Collection[MemberKey], now: float) -> list[MemberKey]:
@@ -164,9 +177,12 @@ class Ledger:
         seeing = (member for member in self.members.values() if member.sees(limit.bucket))
         return all(member.count(id, self.now) <= _least_fallback(member) for member in seeing)
 
-    def _tell_shares(self, member: Member) -> dict[bytes, int]:
-        """What the answer tells: what the edge is not known to go by, as much as there is room for."""
+    def _tell_shares(self, member: Member) -> tuple[dict[bytes, int], dict[bytes, int]]:
+        """What the answer tells: what the edge is not known to go by, as much as there is room for; and how much of
+        what it grows by is not used.
+        """
         told: dict[bytes, int] = {}
+        unused: dict[bytes, int] = {}
         now, is_whole = self.now, member.is_whole
         if not is_whole:
             told = dict.fromkeys(sorted(member.gone)[:MAX_USES], NO_SHARE)
@@ -183,6 +199,10 @@ class Ledger:
             share = self._share(member, holding, limit, counted, member.uses.get(id))
             is_news = holding is None or holding.told is not None or share != holding.held
             if (is_news or is_whole) and len(told) < MAX_USES:
+                grown = share - member.goes_by(id)
+                if limit.spare and grown > 0 and not is_whole:
+                    unused[id] = min(limit.spare, grown)
+                    limit.spare -= unused[id]
                 member.tell(id, share).is_sent = True
                 told[id] = share
                 limit.counted += member.count(id, now) - counted
@@ -190,7 +210,7 @@ class Ledger:
                 # It is told all that it goes by, and this is not among it.
                 holding.ceiling = max(holding.ceiling, member.fallback.ceiling)
                 limit.counted += member.count(id, now) - counted
-        return told
+        return told, unused
 
     def _share(self, member: Member, holding: Holding | None, limit: SharedLimit, counted: int, use: Use | None) -> int:
         """What a member is to have of a limit: its target, as far as that is free."""
