@@ -6,6 +6,7 @@ import hmac
 import json
 import struct
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from keywright.protocol.shares import (
 
 DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
 SIGNER = SharesSigner(DIGESTER)
+SAMPLES = Path(__file__).parent / "samples"
 ID = (7).to_bytes(5, "little") + b"hash of 11."
 USES = {ID: Use(2.5, True, 100, 60)}
 REPORT = UseReport("dply_1", "0123456789abcdef", "fedcba9876543210", 3, 2, USES, freed={bytes(16): 9})
@@ -47,6 +49,12 @@ def use(rate: float = 1.0, limit: int = 1, seconds: int = 1, flags: int = 0) -> 
 
 LINE = ["dply_1", "0123456789abcdef", "fedcba9876543210", 3, 2, 0, 1, 0]
 ONE = [*LINE[:7], 1]
+
+
+def test_stored_samples_of_format_1_are_still_understood_and_written() -> None:
+    report, answer = ((SAMPLES / f"shares-{name}-1.bin").read_bytes() for name in ("report", "answer"))
+    assert (SIGNER.decode_report(report), SIGNER.decode_answer(answer, REPORT)) == (REPORT, ANSWER)
+    assert (SIGNER.encode_report(REPORT), SIGNER.encode_answer(ANSWER, REPORT)) == (report, answer)
 
 
 def test_report_and_answer_are_read_as_they_were_written() -> None:

@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 from keywright.domain.keyformat import Digester
 from keywright.domain.limits import MAX_RATE, MAX_WINDOW_SECONDS
 
+FORMAT_VERSION = 1
+"""Goes up when an older reader could misunderstand a message."""
 WHOLE = 1 << 31
 """A limit has so many parts."""
 NO_SHARE = WHOLE + 1
@@ -46,7 +48,7 @@ ANSWER_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 5.0
 MEDIA_TYPE = "application/vnd.keywright.shares"
 
-_MAGIC = b"kws1"
+_MAGIC = b"kws%d" % FORMAT_VERSION
 _HEAD_BYTES = len(_MAGIC) + 32
 _MAX_LINE = 512
 _USE, _FREED, _SHARE = struct.Struct(">16sfIIB"), struct.Struct(">16sI"), struct.Struct(">16sII")
