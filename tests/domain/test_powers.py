@@ -81,7 +81,7 @@ def test_every_combination_is_judged_as_the_rules_say(
         records.append(None if text is None else decode_powers(text))
     result = decide(
         KeyRecord("key_1", 1, NOW if is_over else None, records[0]),
-        ConsumerRecord("csmr_1", "acme", b"{}", inheriting(records[1], Scopes(defaults)) if defaults else records[1]),
+        ConsumerRecord("csmr_1", "acme", b"{}", inheriting(records[1], None, Scopes(defaults) if defaults else None)),
         NOW,
         Demand(tuple(asked), None if ip is None else parse_address(ip)) if asked or ip else NO_DEMAND,
     )

@@ -20,9 +20,12 @@ from keywright.protocol.changes import (
     ConsumerDelete,
     ConsumerPut,
     Cursor,
+    Hidden,
     KeyDelete,
     KeyPut,
     NotInFormat2,
+    PlanDelete,
+    PlanPut,
     decode,
     decode_all,
     encode,
@@ -51,6 +54,9 @@ WRITTEN_SINCE_3: list[Change] = [
     ConsumerPut(12, "csmr_brw0leTAVw478VFKD4F6OqVI", 7, "my-consumer", "{}", None, has_lost_powers=True),
     KeyPut(bytes(range(32)), 7, 12, "key_m1m4ol223R0kGHGZY7tPQMQl", 1801396800000, '{"enabled":false}'),
     KeyPut(bytes(32), 7, 12, "key_000000000000000000000000", None, '{"allowedIps":["192.0.2.0/24"]}'),
+    PlanPut(3, "plan_0123456789abcdefghijABCD", 7, "gold", '{"scopes":["orders:*"]}'),
+    PlanPut(4, "plan_0123456789abcdefghijABCE", 7, "free", None),
+    PlanDelete(3, 7),
 ]
 
 NUMBERS = st.integers(min_value=1, max_value=2**63 - 1)
@@ -76,14 +82,16 @@ CHANGES = st.one_of(
         KeyPut, DIGESTS, NUMBERS, NUMBERS, TEXTS, st.none() | st.integers(-(2**63), 2**63 - 1), st.none() | TEXTS
     ),
     st.builds(KeyDelete, DIGESTS, NUMBERS),
+    st.builds(PlanPut, NUMBERS, TEXTS, NUMBERS, TEXTS, st.none() | TEXTS),
+    st.builds(PlanDelete, NUMBERS, NUMBERS),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=12,
 )
-KINDS_OF_FORMAT_2 = ["key", "-key", "consumer", "-consumer", "bucket", "-bucket"]
-KINDS = st.sampled_from([*KINDS_OF_FORMAT_2, "key3", "consumer3", "bucket3"])
+KINDS_OF_FORMAT_2 = ["key", "-key", "consumer", "-consumer", "bucket", "-bucket", "-"]
+KINDS = st.sampled_from([*KINDS_OF_FORMAT_2, "key3", "consumer3", "bucket3", "plan3", "-plan3"])
 
 
 @pytest.mark.parametrize(
@@ -131,6 +139,11 @@ KINDS = st.sampled_from([*KINDS_OF_FORMAT_2, "key3", "consumer3", "bucket3"])
         '["bucket3",1,"bckt_1","name","acct_a",{},0,[],[]]',
         '["bucket3",1,"bckt_1","name","acct_a",{},null,[1],[]]',
         '["bucket3",1,"bckt_1","name","acct_a",{},null,[]]',
+        '["plan3",1,"plan_1",1,"gold"]',
+        '["plan3",1,"plan_1",1,"gold",{}]',
+        '["plan3",1,"plan_1",true,"gold",null]',
+        '["-plan3",1]',
+        '["-plan3",1,"7"]',
         '["-consumer",1]x',
         '["-consumer",' + "9" * 5000 + "]",
         "[" * 100_000,
@@ -207,6 +220,7 @@ def test_a_reader_of_format_2_is_told_that_what_it_cannot_judge_is_gone() -> Non
     strict = BucketPut(9, "bckt_99999999999999999999999999999999", "my-strict-bucket", "acct_a", {}, 300)
     assert [in_format_2(change) for change in WRITTEN_SINCE_3 if not getattr(change, "has_lost_powers", False)] == [
         plain, strict, ConsumerDelete(12), KeyDelete(bytes(range(32)), 7), KeyDelete(bytes(32), 7),
+        Hidden(), Hidden(), Hidden(),
     ]  # fmt: skip
 
 

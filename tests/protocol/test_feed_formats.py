@@ -15,9 +15,12 @@ from keywright.protocol.changes import (
     Change,
     ConsumerDelete,
     ConsumerPut,
+    Hidden,
     KeyDelete,
     KeyPut,
     NotInFormat2,
+    PlanDelete,
+    PlanPut,
     decode,
     encode,
 )
@@ -35,6 +38,7 @@ POWERED: list[Change] = [
     ConsumerPut(2, "csmr_1", 1, "one", "{}", OFF),
     KeyPut(DIGEST, 1, 2, "key_1", None, OFF),
 ]
+PLAN = PlanPut(3, "plan_1", 1, "gold", '{"scopes":["a"]}')
 
 
 @pytest.mark.parametrize(("values", "named"), [([], 2), (["2"], 2), (["3"], 3), (["4"], 3), (["999999"], 3)], ids=str)
@@ -79,6 +83,12 @@ def test_a_reader_of_format_2_has_none_of_what_it_can_not_judge() -> None:
     told = [feed_formats.change_in(change, 2) for change in POWERED]
     assert told == [PLAIN[0], ConsumerDelete(2), KeyDelete(DIGEST, 1)]
     assert not any("3" in encode(change).split(",")[0] for change in told)
+
+
+def test_a_plan_is_for_readers_of_format_3_alone_and_keeps_its_place_for_others() -> None:
+    assert feed_formats.puts_in([PLAIN[0], PLAN], 3) == [PLAIN[0], PLAN]
+    assert feed_formats.puts_in([PLAIN[0], PLAN], 2) == [PLAIN[0]]
+    assert [feed_formats.change_in(change, 2) for change in (PLAN, PlanDelete(3, 1))] == [Hidden(), Hidden()]
 
 
 SHAPES_OF_FORMAT_2 = {("key", 6), ("consumer", 6), ("-key", 3), ("-consumer", 2), ("bucket", 6), ("bucket", 7),

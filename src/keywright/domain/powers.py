@@ -1,24 +1,27 @@
 """Owns powers: what is said of a key or a consumer beyond whose it is, and how one question is judged by them.
 
 Powers are kept and sent as a JSON object that has only what is said: `{"enabled":false}`, `{"scopes":["orders:read"]}`,
-`{"allowedIps":["192.0.2.0/24"]}`, `{"metadata":{...}}` (of keys). Whoever reads one of another name can't judge that
-key, and says so (UnknownPower): what was meant to keep somebody out must not be passed over.
+`{"allowedIps":["192.0.2.0/24"]}`, `{"metadata":{...}}` (of keys), `{"plan":7}` (of consumers: a plan's number),
+`{"rateLimits":[...]}`, `{"quotas":[...]}` (as domain/limits.py writes them; quotas not of keys). A plan's own have the
+same form. Whoever reads one of another name can't judge that key, and says so (UnknownPower): what was meant to keep
+somebody out must not be passed over.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.networks import Address, Networks, parse_network
 from keywright.domain.scopes import Scopes
 
 POWERS_KEPT = 5_000
 """How many different ones one process keeps in memory compiled: some 10 KB each where all lists are full."""
-FEATURES = frozenset({"enabled", "scopes", "allowedIps", "metadata"})
+FEATURES = frozenset({"enabled", "scopes", "allowedIps", "metadata", "plan", "rateLimits", "quotas"})
 """The names of all powers that this version can judge."""
 
 
@@ -28,27 +31,40 @@ class UnknownPower(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Powers:
-    """What is said of one key or one consumer, ready to be judged; of those in use there is one object for one text.
+    """What is said of one key, consumer or plan, ready to be judged; of those in use there is one object for one text.
 
-    `scopes` None: none are said; empty: none at all. `metadata` is a JSON object, encoded; None for consumers, whose
-    metadata is a part of their own record.
+    `scopes`, `rate_limits` and `quotas` None: none are said; empty: none at all. `metadata` is a JSON object, encoded;
+    None for consumers, whose metadata is a part of their own record. `plan` is a plan's number.
     """
 
     is_enabled: bool = True
     scopes: Scopes | None = None
     networks: Networks | None = None
     metadata: bytes | None = None
+    plan: int | None = None
+    rate_limits: tuple[RateLimit, ...] | None = None
+    quotas: tuple[Quota, ...] | None = None
+    has_limits: bool = field(init=False)
+    """Whether a good answer takes something."""
+
+    def __post_init__(self) -> None:
+        # Here, once: it is looked at in each validation.
+        object.__setattr__(self, "has_limits", bool(self.rate_limits or self.quotas))
 
 
 FindAddress = Callable[[], Address | None]
 
 
 class Demand(NamedTuple):
-    """What is asked beyond whether a key is good: for which scopes, all of them, and from which address."""
+    """What is asked beyond whether a key is good: for which scopes, all of them, from which address, at what cost."""
 
     scopes: tuple[str, ...] = ()
     address: Address | FindAddress | None = None
     """Or what finds it: asked once, and only about a key that not every address may use. None: not known."""
+    cost: int | None = None
+    """Units of each quota; None for the quota's own default. Of a rate limit each question takes one."""
+    is_peek: bool = False
+    """Whether nothing is to be taken, whatever the answer is."""
 
     def find_address(self) -> Address | None:
         return self.address() if callable(self.address) else self.address
@@ -64,10 +80,13 @@ def encode_powers(
     scopes: Collection[str] | None = None,
     allowed_ips: Collection[str] | None = None,
     metadata: str | None = None,
+    plan: int | None = None,
+    rate_limits: Collection[RateLimit] | None = None,
+    quotas: Collection[Quota] | None = None,
 ) -> str | None:
     """The powers as they are sent, in one form for the same powers; None where nothing is said.
 
-    `allowed_ips` are as `parse_network` gave them, `metadata` is a JSON object, encoded.
+    `allowed_ips` are as `parse_network` gave them, `metadata` is a JSON object, encoded; `plan` is a plan's number.
     """
     said: dict[str, Any] = {}
     if not enabled:
@@ -78,6 +97,12 @@ def encode_powers(
         said["allowedIps"] = list(allowed_ips)
     if metadata is not None:
         said["metadata"] = json.loads(metadata)
+    if plan is not None:
+        said["plan"] = plan
+    if rate_limits is not None:
+        said["rateLimits"] = [each.to_json() for each in rate_limits]
+    if quotas is not None:
+        said["quotas"] = [each.to_json() for each in quotas]
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False) if said else None
 
 
@@ -92,6 +117,9 @@ def decode_powers(text: str | bytes) -> Powers:
     if not said.keys() <= FEATURES:
         raise UnknownPower(f"powers that this version can't judge: {', '.join(sorted(said.keys() - FEATURES))}")
     metadata = said.get("metadata")
+    plan = said.get("plan")
+    if plan is not None and type(plan) is not int:
+        raise ValueError("not powers: plan")
     return Powers(
         is_enabled=_is_enabled(said),
         scopes=Scopes(_texts(said, "scopes")) if "scopes" in said else None,
@@ -99,6 +127,9 @@ def decode_powers(text: str | bytes) -> Powers:
         if "allowedIps" in said
         else None,
         metadata=None if metadata is None else json.dumps(metadata, separators=(",", ":"), ensure_ascii=False).encode(),
+        plan=plan,
+        rate_limits=tuple(map(RateLimit.from_json, _list(said, "rateLimits"))) if "rateLimits" in said else None,
+        quotas=tuple(map(Quota.from_json, _list(said, "quotas"))) if "quotas" in said else None,
     )
 
 
@@ -135,11 +166,18 @@ def list_granted(key: Powers, consumer: Powers) -> list[str]:
 
 
 @lru_cache(maxsize=POWERS_KEPT)
-def inheriting(powers: Powers | None, scopes: Scopes) -> Powers:
-    """A consumer's powers, where these scopes are granted to those of which none are said."""
-    if powers is None:
-        return Powers(scopes=scopes)
-    return powers if powers.scopes is not None else replace(powers, scopes=scopes)
+def inheriting(own: Powers | None, plan: Powers | None, default_scopes: Scopes | None) -> Powers | None:
+    """A consumer's powers with what it inherits: of what is not said of it its plan's, and of scopes that the plan does
+    not name either the bucket's. Each replaces the next; they are never added up.
+    """
+    powers = own or NO_POWERS
+    plan = plan or NO_POWERS
+    scopes = next((each for each in (powers.scopes, plan.scopes, default_scopes) if each is not None), None)
+    rate_limits = plan.rate_limits if powers.rate_limits is None else powers.rate_limits
+    quotas = plan.quotas if powers.quotas is None else powers.quotas
+    if (scopes, rate_limits, quotas) == (powers.scopes, powers.rate_limits, powers.quotas):
+        return own
+    return replace(powers, scopes=scopes, rate_limits=rate_limits, quotas=quotas)
 
 
 def _is_enabled(said: Mapping[str, Any]) -> bool:
@@ -150,7 +188,14 @@ def _is_enabled(said: Mapping[str, Any]) -> bool:
 
 
 def _texts(said: Mapping[str, Any], name: str) -> list[str]:
-    value = said[name]
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+    value = _list(said, name)
+    if not all(isinstance(each, str) for each in value):
         raise ValueError(f"not powers: {name}")
+    return value
+
+
+def _list(said: Mapping[str, Any], name: str) -> list[Any]:
+    value = said[name]
+    if not isinstance(value, list):
+        raise ValueError(f"not powers: {name}")  # noqa: TRY004
     return value

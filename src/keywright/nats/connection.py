@@ -88,12 +88,26 @@ class Connection:
         """
 
         async def on_request(message: Msg) -> None:
-            reply = await answer(message.data)
-            if reply is not None and message.reply:
-                with contextlib.suppress(nats.errors.Error):
-                    await message.respond(reply)
+            await _reply_to(message, answer)
 
         await self._subscribe(subject, on_request, queue=subject)
+
+    async def try_to_reply(self, subject: str, answer: Callable[[bytes], Awaitable[bytes | None]]) -> bool:
+        """As `reply`, where we may, and to many at once; whether we may. Raises BrokerUnavailable."""
+        running: set[asyncio.Task[None]] = set()
+
+        async def on_request(message: Msg) -> None:
+            task = asyncio.create_task(_reply_to(message, answer))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        try:
+            await self._subscribe(subject, on_request, queue=subject)
+        except BrokerRefused:
+            # It explains nothing that goes wrong later.
+            self._complaints.clear()
+            return False
+        return True
 
     async def close(self) -> None:
         await _close(self.client)
@@ -173,6 +187,13 @@ async def _connect_to(server: str, settings: dict[str, Any]) -> Client:
         await _close(client)
         raise
     return client
+
+
+async def _reply_to(message: Msg, answer: Callable[[bytes], Awaitable[bytes | None]]) -> None:
+    reply = await answer(message.data)
+    if reply is not None and message.reply:
+        with contextlib.suppress(nats.errors.Error):
+            await message.respond(reply)
 
 
 async def _close(client: Client) -> None:

@@ -62,6 +62,27 @@ class BucketDelete:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanPut:
+    """A plan of a bucket: its `powers` (scopes, rate limits, quotas) are those of each consumer that has it, where none
+    are said of that. They are as domain/powers.py writes them, None for none.
+    """
+
+    number: int
+    plan_id: str
+    bucket_number: int
+    name: str
+    powers: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDelete:
+    """No consumer has it any more."""
+
+    number: int
+    bucket_number: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerPut:
     """`metadata` is a JSON object, encoded without spaces. `powers` are as domain/powers.py writes them, None for none.
 
@@ -106,7 +127,7 @@ class Hidden:
     """A change that this reader may not see; it keeps the place of its revision."""
 
 
-Change = BucketPut | BucketDelete | ConsumerPut | ConsumerDelete | KeyPut | KeyDelete | Hidden
+Change = BucketPut | BucketDelete | PlanPut | PlanDelete | ConsumerPut | ConsumerDelete | KeyPut | KeyDelete | Hidden
 
 
 class Cursor(NamedTuple):
@@ -160,7 +181,7 @@ class Batch:
         return self.cursor.revision
 
 
-def encode(change: Change) -> str:
+def encode(change: Change) -> str:  # noqa: PLR0912
     match change:
         # The two of which there are millions: written by hand, in a fifth of the time.
         case KeyPut():
@@ -190,6 +211,10 @@ def encode(change: Change) -> str:
                 row.append(change.refuse_after)
         case BucketDelete():
             row = ["-bucket", change.number]
+        case PlanPut():
+            row = ["plan3", change.number, change.plan_id, change.bucket_number, change.name, change.powers]
+        case PlanDelete():
+            row = ["-plan3", change.number, change.bucket_number]
         case Hidden():
             row = ["-"]
         case _:
@@ -211,6 +236,8 @@ def in_format_2(change: Change) -> Change:
             raise NotInFormat2
         case BucketPut() if change.has_powers:
             return replace(change, default_scopes=(), features=())
+        case PlanPut() | PlanDelete():
+            return Hidden()
     return change
 
 
@@ -267,7 +294,7 @@ def _change_in(row: Any) -> Change:  # noqa: PLR0911
                 if limit < 1:
                     raise ValueError("not a limit")
                 return BucketPut(number, bucket_id, name, account_id, _grants(grants), limit)
-            case ["key3" | "consumer3" | "bucket3", *_]:
+            case ["key3" | "consumer3" | "bucket3" | "plan3" | "-plan3", *_]:
                 return _change_of_format_3(row)
             case ["-bucket", int(number)]:
                 return BucketDelete(number)
@@ -305,6 +332,10 @@ def _change_of_format_3(row: Sequence[Any]) -> Change:
         ] if (limit is None or limit >= 1) and all(isinstance(each, str) for each in (*scopes, *features)):
             held = _grants(grants)
             return BucketPut(number, bucket_id, name, account_id, held, limit, tuple(scopes), tuple(features))
+        case ["plan3", int(number), str(plan_id), int(bucket), str(name), str() | None as powers]:
+            return PlanPut(number, plan_id, bucket, name, powers)
+        case ["-plan3", int(number), int(bucket)]:
+            return PlanDelete(number, bucket)
     raise ValueError("not a change of this format")
 
 

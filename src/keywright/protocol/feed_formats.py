@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from keywright.protocol.changes import FORMAT_VERSION, Change, ConsumerPut, KeyPut, in_format_2
+from keywright.protocol.changes import FORMAT_VERSION, Change, ConsumerPut, KeyPut, PlanPut, in_format_2
 
 HEADER = "keywright-feed-format"
 """In which a reader over HTTP names the newest format that it reads."""
@@ -51,7 +51,11 @@ def puts_in(puts: Iterable[Change], feed_format: int) -> list[Change]:
     """A page of a snapshot as a reader of a format is sent it: without what it can't judge."""
     if feed_format != OLDEST:
         return list(puts)
-    return [in_format_2(put) for put in puts if not (isinstance(put, KeyPut | ConsumerPut) and put.powers is not None)]
+    return [in_format_2(put) for put in puts if not _is_beyond_format_2(put)]
+
+
+def _is_beyond_format_2(put: Change) -> bool:
+    return isinstance(put, PlanPut) or (isinstance(put, KeyPut | ConsumerPut) and put.powers is not None)
 
 
 def _without_format(record: str) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from keywright.domain.keyformat import Digester
-from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, KeyPut, decode_all, encode
+from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, KeyPut, PlanPut, decode_all, encode
 
 FORMAT_VERSION = 2
 """Goes up when an older reader could misunderstand a frame. Format 1 had revisions without stamps."""
@@ -170,6 +170,8 @@ def _estimate(change: Change) -> int:
         case BucketPut():
             named = sum(len(name) + 3 for name in (*change.default_scopes, *change.features))
             return 200 + 60 * len(change.grants) + named
+        case PlanPut():
+            return 150 + len(change.name) + len((change.powers or "").encode())
     return 150
 
 

@@ -72,9 +72,9 @@ def test_the_check_looks_at_everything_once(tmp_path: Path) -> None:
         check, steps = IntegrityCheck(files), 1
         while not check.step(1000):
             steps += 1
-        # One bucket by name and by number, 2000 consumers and as many keys; three databases for powers, and what has
+        # One bucket by name and by number, 2000 consumers and as many keys; four databases for powers, and what has
         # ended.
-        assert steps == 2 + 2 + 2 + 3 + 1 + 1
+        assert steps == 2 + 2 + 2 + 4 + 1 + 1
         assert check.step(1000)
 
 

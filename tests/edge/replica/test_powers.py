@@ -9,13 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
+from keywright.domain.limits import RateLimit
 from keywright.domain.networks import parse_address
 from keywright.domain.powers import Demand, encode_powers
 from keywright.domain.verdict import Verdict
 from keywright.edge.replica import records
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
-from keywright.protocol.changes import BucketPut, Change, ConsumerDelete, KeyDelete, KeyPut
+from keywright.protocol.changes import (
+    BucketDelete,
+    BucketPut,
+    Change,
+    ConsumerDelete,
+    KeyDelete,
+    KeyPut,
+    PlanDelete,
+    PlanPut,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +38,7 @@ BUCKET = bucket(1, "my-bucket")
 POWERED = replace(BUCKET, features=("enabled", "scopes", "allowedIps"))
 OWNER = consumer(1, 1)
 KEY = key(S, 1, 1)
+RATE = RateLimit("burst", 100, 60)
 
 
 def new_validator(replica: Replica) -> Validator:
@@ -65,6 +76,57 @@ def test_a_bucket_grants_what_its_consumers_are_not_said_to_have(replica: Replic
     replica.apply(batch(5, [replace(BUCKET, default_scopes=())]))
     assert verdict(validator, "a") is Verdict.INSUFFICIENT_SCOPE
     assert verdict(validator) is Verdict.VALID
+
+
+GOLD = PlanPut(3, "plan_0123456789abcdefghijABCD", 1, "gold", encode_powers(scopes=["a"], rate_limits=[RATE]))
+ON_GOLD = replace(OWNER, powers=encode_powers(plan=3))
+WITH_PLANS = replace(BUCKET, features=("plan", "rateLimits", "scopes"), default_scopes=("b",))
+
+
+def test_a_plan_gives_its_consumers_what_is_not_said_of_them_and_changes_for_all_of_them_at_once(
+    replica: Replica,
+) -> None:
+    validator = load(replica, WITH_PLANS, GOLD, ON_GOLD, KEY)
+    assert (verdict(validator, "a"), verdict(validator, "b")) == (Verdict.VALID, Verdict.INSUFFICIENT_SCOPE)
+    replica.apply(batch(5, [replace(GOLD, powers=encode_powers(scopes=["c"]))]))
+    assert (verdict(validator, "a"), verdict(validator, "c")) == (Verdict.INSUFFICIENT_SCOPE, Verdict.VALID)
+    # A plan that says nothing of scopes leaves them to the bucket; what is said of the consumer itself comes first.
+    replica.apply(batch(6, [replace(GOLD, powers=None)]))
+    assert (verdict(validator, "b"), verdict(validator, "c")) == (Verdict.VALID, Verdict.INSUFFICIENT_SCOPE)
+    replica.apply(batch(7, [replace(OWNER, powers=encode_powers(plan=3, scopes=[])), GOLD]))
+    assert verdict(validator, "a") is verdict(validator, "b") is Verdict.INSUFFICIENT_SCOPE
+
+
+def test_what_a_plan_limits_is_told_with_the_consumer(replica: Replica) -> None:
+    validator = load(replica, WITH_PLANS, GOLD, ON_GOLD, KEY)
+    found = replica.find("my-bucket", KEY.digest)
+    assert found is not None
+    assert found[1] is not None
+    assert found[1].powers is not None
+    assert found[1].powers.rate_limits == (RATE,)
+    assert verdict(validator) is Verdict.VALID
+
+
+@pytest.mark.parametrize(
+    "change",
+    [PlanDelete(3, 1), replace(ON_GOLD, powers=encode_powers(plan=4)), replace(GOLD, powers='{"moonPhase":"full"}')],
+    ids=["deleted", "another", "unknown"],
+)
+def test_nobody_judges_by_a_plan_that_is_not_here_or_not_known(replica: Replica, change: Change) -> None:
+    elsewhere = replace(GOLD, number=4, bucket_number=2)
+    validator = load(replica, WITH_PLANS, bucket(2, "another"), GOLD, elsewhere, ON_GOLD, KEY)
+    assert verdict(validator) is Verdict.VALID
+    replica.apply(batch(5, [change]))
+    assert verdict(validator) is Verdict.UNAVAILABLE
+
+
+def test_plans_end_with_their_bucket_and_no_others(replica: Replica) -> None:
+    elsewhere = replace(GOLD, number=4, bucket_number=2)
+    load(replica, WITH_PLANS, bucket(2, "another"), GOLD, replace(GOLD, number=5), elsewhere)
+    assert replica.plans() == [GOLD, replace(GOLD, number=5), elsewhere]
+    replica.apply(batch(5, [BucketDelete(1)]))
+    assert replica.plans() == [elsewhere]
+    assert elsewhere in replica.records()
 
 
 def test_a_key_without_any_scopes_is_good_for_none(replica: Replica) -> None:

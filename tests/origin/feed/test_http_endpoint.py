@@ -148,7 +148,8 @@ async def test_every_401_of_the_feed_names_the_scheme(embedded: Service, shown: 
     """RFC 9110 section 15.5.2: an answer of 401 must have WWW-Authenticate."""
     del embedded.client.headers["authorization"]
     headers = [*HEADERS.items(), *(("authorization", one) for one in shown)]
-    for method, path in (("GET", "/v1/feed"), ("GET", "/v1/feed/snapshot"), ("POST", "/v1/feed/acknowledgements")):
+    posts = [("POST", "/v1/feed/acknowledgements"), ("POST", "/v1/feed/shares")]
+    for method, path in (("GET", "/v1/feed"), ("GET", "/v1/feed/snapshot"), *posts):
         answer = await embedded.client.request(method, path, headers=headers)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Bearer ")
@@ -387,8 +388,9 @@ async def test_questions_to_the_feed_are_counted_apart_from_management_requests(
         assert (answered[0], answered[-1]) == (200, 429)
         await service.call("GET", "/v1/who-am-i")
         # What is no edge's report counts with them; those of edges do not.
-        forged = await service.client.post("/v1/feed/acknowledgements", content=b"no report")
-        assert forged.status_code == 429
+        for address in ("acknowledgements", "shares"):
+            forged = await service.client.post(f"/v1/feed/{address}", content=b"no report")
+            assert forged.status_code == 429
 
 
 async def test_a_reader_that_takes_too_slowly_is_ended_and_its_snapshot_with_it(

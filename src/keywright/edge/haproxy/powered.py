@@ -35,10 +35,14 @@ INHERITED = "inherited"
 
 
 def append(place: str, powers: str, scopes_unsaid: str) -> str:
-    """A record's value: `place`, and behind it its powers. UNJUDGED where there are some that nobody here knows."""
+    """A record's value: `place`, and behind it its powers. UNJUDGED where there are some that nobody here knows, and
+    where something is counted, or a plan may say that it is.
+    """
     try:
         said = decode_powers(powers)
     except (UnknownPower, ValueError):
+        return UNJUDGED
+    if said.plan is not None or said.has_limits:
         return UNJUDGED
     scopes = scopes_unsaid if said.scopes is None else scopes_value(said.scopes.names)
     value = f"{place}|{'on' if said.is_enabled else 'off'}|{scopes}"

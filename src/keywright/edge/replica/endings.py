@@ -22,6 +22,7 @@ from keywright.protocol.changes import (
     Cursor,
     KeyDelete,
     KeyPut,
+    PlanPut,
 )
 
 if TYPE_CHECKING:
@@ -90,6 +91,12 @@ class Endings:
                 if name is not None and not granted <= set(change.default_scopes):
                     self.found.append(Ending(change.number, name, is_narrowed=True))
                 self._names.pop(change.number, None)
+            case PlanPut():
+                former_plan = rows.find_plan_put(self.files, self.tx, change.bucket_number, change.number)
+                if former_plan is not None and former_plan.powers != change.powers:
+                    # Whoever has it may do less than before.
+                    name = self._name_of(change.bucket_number)
+                    self.found.append(Ending(change.bucket_number, name, is_narrowed=True))
 
     def _put_key(self, put: KeyPut) -> None:
         former = self._find_key(put.bucket_number, put.digest)

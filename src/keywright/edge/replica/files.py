@@ -48,7 +48,7 @@ BROKEN = (
 )  # fmt: skip
 """What LMDB, or the decoding of a record, raises on bytes that neither of them wrote."""
 _DATABASES = (b"meta", b"buckets", b"bucket_names", b"consumers", b"keys")
-_LATER_DATABASES = (b"endings", b"buckets3", b"consumers3", b"keys3")
+_LATER_DATABASES = (b"endings", b"buckets3", b"consumers3", b"keys3", b"plans3")
 """What earlier versions did without: made where it is missing. What readers of format 2 would misjudge stands in those
 with a 3, where they do not look.
 """
@@ -344,12 +344,13 @@ class Files:
                 if tx.get(b"format", db=self.meta) not in (FORMAT, FORMAT_WITH_POWERS):
                     raise OtherFormat("another format")
             later = [self._open_later(name, is_reader=is_reader) for name in _LATER_DATABASES]
-            self.endings, self.buckets3, self.consumers3, self.keys3 = later
+            self.endings, self.buckets3, self.consumers3, self.keys3, self.plans3 = later
 
     @property
     def records(self) -> tuple[Any, ...]:
         """The databases of what a snapshot replaces."""
-        return self.buckets, self.bucket_names, self.consumers, self.keys, self.buckets3, self.consumers3, self.keys3
+        plain = (self.buckets, self.bucket_names, self.consumers, self.keys)
+        return *plain, self.buckets3, self.consumers3, self.keys3, self.plans3
 
     @property
     def has_powers(self) -> bool:

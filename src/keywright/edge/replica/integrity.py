@@ -78,6 +78,7 @@ def probe(files: Files) -> None:
         for db, decode in (
             (files.consumers, records.consumer_put), (files.keys, records.key_put),
             (files.consumers3, records.consumer_put3), (files.keys3, records.key_put3),
+            (files.plans3, records.plan_put),
         ):  # fmt: skip
             if db is None:
                 continue

@@ -23,12 +23,13 @@ from keywright.runtime.clock import Clock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from keywright.domain.powers import Powers
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.files import Files
     from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.records import BucketRecord
-    from keywright.protocol.changes import BucketPut, Change, KeyPut
+    from keywright.protocol.changes import BucketPut, Change, KeyPut, PlanPut
 
 CACHED_RECORDS = 20_000
 """How many decoded records one process keeps in memory, at most 2 KiB each and mostly far smaller."""
@@ -152,9 +153,19 @@ class ReplicaReader:
         if owner is not None and owner[:4] == bucket.prefix:
             decode = records.decode_consumer3 if has_powers else records.decode_consumer
             consumer = decode(records.checked(number, owner))
-        if consumer is not None and bucket.default_scopes is not None:
-            consumer = consumer._replace(powers=inheriting(consumer.powers, bucket.default_scopes))
+        if consumer is not None:
+            own = consumer.powers
+            plan = None if own is None or own.plan is None else self._find_plan(tx, bucket, own.plan)
+            if plan is not None or bucket.default_scopes is not None:
+                consumer = consumer._replace(powers=inheriting(own, plan, bucket.default_scopes))
         return key, consumer
+
+    def _find_plan(self, tx: Any, bucket: BucketRecord, number: int) -> Powers:
+        name = records.plan_name(bucket.number, number)
+        kept = None if self._files.plans3 is None else tx.get(name, None, self._files.plans3)
+        if kept is None:
+            raise UnknownPower(f"a plan that is not here: {number}")
+        return records.decode_plan(records.checked(name, kept))
 
     def find_bucket(self, name: str) -> BucketRecord | None:
         """The bucket of this name. Raises as `find` does."""
@@ -209,6 +220,14 @@ class ReplicaReader:
         with self._files.read() as tx:
             rows = [self._read_bucket(tx, name, kept) for name, kept in tx.cursor(self._files.buckets)]
         return [records.bucket_put(row) for row in sorted(rows, key=lambda row: row.number)]
+
+    def plans(self) -> list[PlanPut]:
+        """Every plan, in order of its bucket's number and its own."""
+        files = self._files
+        if files.plans3 is None:
+            return []
+        with files.read() as tx:
+            return [records.plan_put(name, records.checked(name, kept)) for name, kept in tx.cursor(files.plans3)]
 
     def page(self, position: PagePosition, limit: int) -> tuple[list[Change], PagePosition | None]:
         """Up to `limit` consumers, then keys, from a position on, and the position to go on from.

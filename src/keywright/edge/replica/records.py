@@ -19,10 +19,10 @@ from zlib import crc32
 
 from keywright.domain.models import IdKind
 from keywright.domain.permissions import Access
-from keywright.domain.powers import decode_powers
+from keywright.domain.powers import NO_POWERS, Powers, decode_powers
 from keywright.domain.scopes import Scopes
 from keywright.domain.verdict import ConsumerRecord, KeyRecord
-from keywright.protocol.changes import STAMP_BYTES, BucketPut, ConsumerPut, KeyPut
+from keywright.protocol.changes import STAMP_BYTES, BucketPut, ConsumerPut, KeyPut, PlanPut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,6 +183,28 @@ def decode_consumer3(value: bytes) -> ConsumerRecord:
     """The consumer with its powers. Raises UnknownPower."""
     plain, powers = _split_consumer3(value)
     return decode_consumer(plain)._replace(powers=decode_powers(powers))
+
+
+def plan_name(bucket_number: int, number: int) -> bytes:
+    """Under which a plan is kept: that of another bucket is not found."""
+    return pack_bucket_number(bucket_number) + pack_number(number)
+
+
+def encode_plan(put: PlanPut) -> bytes:
+    row = [put.plan_id, put.name, put.powers]
+    return json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode_plan(value: bytes) -> Powers:
+    """What the plan says. Raises UnknownPower."""
+    powers = json.loads(value)[2]
+    return NO_POWERS if powers is None else decode_powers(powers)
+
+
+def plan_put(name: bytes, value: bytes) -> PlanPut:
+    bucket, number = name[:BUCKET_NUMBER_BYTES], name[BUCKET_NUMBER_BYTES:]
+    plan_id, plan, powers = json.loads(value)
+    return PlanPut(unpack_number(number), plan_id, unpack_number(bucket), plan, powers)
 
 
 def encode_stamp(cursor: Cursor) -> bytes:

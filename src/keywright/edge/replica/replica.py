@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from keywright.edge.replica.endings import Ending
     from keywright.edge.replica.lease import Lease
-    from keywright.protocol.changes import Batch, BucketPut, Change, Cursor, KeyPut
+    from keywright.protocol.changes import Batch, BucketPut, Change, Cursor, KeyPut, PlanPut
     from keywright.runtime.disk import Disk
 
     Guard = AbstractContextManager[object]
@@ -178,6 +178,9 @@ class Replica:
     def buckets(self) -> list[BucketPut]:
         return self._reader.buckets()
 
+    def plans(self) -> list[PlanPut]:
+        return self._reader.plans()
+
     def page(self, position: PagePosition, limit: int) -> tuple[list[Change], PagePosition | None]:
         return self._reader.page(position, limit)
 
@@ -204,7 +207,7 @@ class Replica:
 
     def records(self) -> list[Change]:
         """Every record that can be reached, as puts in the order of a snapshot: a list, for tests and tools."""
-        puts: list[Change] = [*self.buckets()]
+        puts: list[Change] = [*self.buckets(), *self.plans()]
         position: PagePosition | None = PagePosition()
         while position is not None:
             page, position = self.page(position, 1000)

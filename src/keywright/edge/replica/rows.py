@@ -12,7 +12,7 @@ from keywright.protocol.changes import Cursor
 
 if TYPE_CHECKING:
     from keywright.edge.replica.files import Files
-    from keywright.protocol.changes import ConsumerPut, KeyPut
+    from keywright.protocol.changes import ConsumerPut, KeyPut, PlanPut
 
 
 def read_cursor(files: Files, tx: Any, pepper_check: str) -> Cursor | None:
@@ -54,6 +54,13 @@ def find_default_scopes(files: Files, tx: Any, bucket_number: int) -> frozenset[
     number = records.pack_bucket_number(bucket_number)
     kept = tx.get(number, None, files.buckets3) if files.has_powers else None
     return frozenset() if kept is None else records.decode_default_scopes(records.checked(number, kept))
+
+
+def find_plan_put(files: Files, tx: Any, bucket_number: int, number: int) -> PlanPut | None:
+    """The plan of this number as it was put, with powers that this version may not know."""
+    name = records.plan_name(bucket_number, number)
+    kept = None if files.plans3 is None else tx.get(name, None, files.plans3)
+    return None if kept is None else records.plan_put(name, records.checked(name, kept))
 
 
 def is_garbage(files: Files, tx: Any, db: Any, name: bytes, value: bytes) -> bool:

@@ -27,6 +27,8 @@ from keywright.protocol.changes import (
     Hidden,
     KeyDelete,
     KeyPut,
+    PlanDelete,
+    PlanPut,
 )
 
 if TYPE_CHECKING:
@@ -156,7 +158,7 @@ class ReplicaWriter:
         tx.put(b"revision", records.pack_number(cursor.revision), db=self._files.meta)
         tx.put(b"stamp", records.encode_stamp(cursor), db=self._files.meta)
 
-    def _change(self, tx: Any, change: Change, *, append: bool = False) -> None:
+    def _change(self, tx: Any, change: Change, *, append: bool = False) -> None:  # noqa: PLR0912
         files = self._files
         match change:
             case KeyPut():
@@ -178,8 +180,15 @@ class ReplicaWriter:
                 self._delete_bucket_name(tx, change.number)
                 number = records.pack_bucket_number(change.number)
                 tx.delete(number, db=files.buckets3)
+                self._delete_plans(tx, number)
                 if tx.delete(number, db=files.bucket_names):
                     self._ask_for_sweep(tx)
+            case PlanPut():
+                self._raise_format(tx)
+                name = records.plan_name(change.bucket_number, change.number)
+                tx.put(name, records.with_check(name, records.encode_plan(change)), db=files.plans3)
+            case PlanDelete():
+                tx.delete(records.plan_name(change.bucket_number, change.number), db=files.plans3)
             case Hidden():
                 pass
             case _:
@@ -235,6 +244,12 @@ class ReplicaWriter:
         value = tx.get(name, db=self._files.buckets)
         if value is not None and records.read_bucket(name, value).number == number:
             tx.delete(name, db=self._files.buckets)
+
+    def _delete_plans(self, tx: Any, bucket: bytes) -> None:
+        with tx.cursor(self._files.plans3) as plans:
+            plans.set_range(bucket)
+            while plans.key()[: len(bucket)] == bucket and plans.delete():
+                pass
 
     def _ask_for_sweep(self, tx: Any) -> None:
         """Note that there is garbage: behind a sweep that is under way, too, which therefore goes round once more."""

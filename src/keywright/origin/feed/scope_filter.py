@@ -28,6 +28,8 @@ from keywright.protocol.changes import (
     Hidden,
     KeyDelete,
     KeyPut,
+    PlanDelete,
+    PlanPut,
 )
 
 _HIDDEN = Hidden()
@@ -55,6 +57,8 @@ class ScopeFilter:
         match put:
             case BucketPut():
                 return self._view_bucket(put)
+            case PlanPut():
+                return put if put.bucket_number in self._buckets else None
             case ConsumerPut():
                 return self._view_consumer(put)
             case KeyPut():
@@ -76,6 +80,8 @@ class ScopeFilter:
             case BucketDelete():
                 self._buckets.pop(change.number, None)
                 return change
+            case PlanPut() | PlanDelete():
+                return change if change.bucket_number in self._buckets else _HIDDEN
             case ConsumerPut():
                 return self._view_consumer(change) or _HIDDEN
             case ConsumerDelete():

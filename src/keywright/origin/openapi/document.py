@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from keywright.origin.openapi import validation_endpoints as validation
+from keywright.origin.openapi import validation_schemas
 from keywright.origin.openapi.bodies import CLOSED
 from keywright.origin.openapi.examples import example_of
 from keywright.origin.openapi.fields import LIMIT, ListOf
@@ -27,6 +28,7 @@ too. No text may hold NUL characters or lone surrogates."""
 TAGS = [
     {"name": "Accounts", "description": "Tenants, their projects and management keys."},
     {"name": "Buckets", "description": "Top-level groups of consumers, their owner keys, and sharing them."},
+    {"name": "Plans", "description": "Scopes and limits under a name, for many consumers of a bucket."},
     {"name": "Consumers", "description": "The identities that keys authenticate as."},
     {"name": "Keys", "description": "The credentials of a consumer."},
     {"name": "Managers", "description": "End users who look after a consumer's keys, and invites."},
@@ -112,7 +114,7 @@ def _complete(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
         schemas.pop(unused, None)
     schemas["ProblemDocument"] = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(schemas["ProblemDocument"].pop("$defs", {}))
-    schemas.update(validation.SCHEMAS)
+    schemas.update(validation_schemas.SCHEMAS)
     schemas["Environment"]["description"] = "What a bucket of a project is for."
     components["headers"] = HEADERS
     components["securitySchemes"] = {
