@@ -95,6 +95,7 @@ def test_a_page_speaks_the_words_of_the_trade(page: Path) -> None:
 
 
 def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
+    from keywright.edge.limits import rows
     from keywright.edge.replica import files
     from keywright.origin.db.tables import SCHEMA_VERSION
     from keywright.protocol import changes, frames, reports, snapshot_file
@@ -107,6 +108,7 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
         "frames, over HTTP and at a broker": str(frames.FORMAT_VERSION),
         "edges' reports": str(reports.FORMAT_VERSION),
         "snapshot file": str(snapshot_file.FORMAT_VERSION),
+        "table of rate limits on disk": rows.MAGIC.decode()[-1],
         "replica on disk": files.FORMAT.decode(),
         "database schema": SCHEMA_VERSION,
     }
