@@ -7,7 +7,7 @@ that a body of /v1 holds is passed over, as it always was; a body of /v2 holds n
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -19,7 +19,7 @@ from keywright.domain.problems import BadRequest, Problem
 from keywright.domain.scopes import find_fault
 
 QUESTIONS_KEPT = 1000
-Cost = Annotated[int, msgspec.Meta(ge=1, le=MAX_COST)]
+_COST = f"must be a whole number from 1 to {MAX_COST}"
 
 
 class _V1(msgspec.Struct):
@@ -36,7 +36,7 @@ class _V2(msgspec.Struct, forbid_unknown_fields=True):
     key: str
     scopes: list[str] = []
     ip: str | None = None
-    cost: Cost | None = None
+    cost: int | float | None = None
     peek: bool = False
 
 
@@ -72,7 +72,16 @@ def parse_v2(data: bytes) -> tuple[str, Demand]:
         raise _refuse(
             "The question can't be answered.", ("body.ip", "must be one IPv4 or IPv6 address, without a port")
         )
-    return question.key, Demand(scopes, address, question.cost, question.peek)
+    return question.key, Demand(scopes, address, _read_cost(question.cost), question.peek)
+
+
+def _read_cost(said: float | None) -> int | None:
+    # To JSON 5.0 is a whole number as 5 is.
+    if said is None:
+        return None
+    if not 1 <= said <= MAX_COST or said != int(said):
+        raise _refuse("The question can't be answered.", ("body.cost", _COST))
+    return int(said)
 
 
 # An application asks for few different ones, again and again. What is wrong is not kept.
@@ -98,7 +107,7 @@ _WRONG = {
     "missing required field": ("body.key", "is required"),
     "`$.scopes": ("body.scopes", "must be a list of strings"),
     "`$.ip`": ("body.ip", "must be a string"),
-    "`$.cost`": ("body.cost", f"must be a whole number from 1 to {MAX_COST}"),
+    "`$.cost`": ("body.cost", _COST),
     "`$.peek`": ("body.peek", "must be true or false"),
     "unknown field": ("body", "has a member that is not known: there are key, scopes, ip, cost and peek"),
 }

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0014"
+SCHEMA_VERSION = "0013"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 

@@ -49,6 +49,7 @@ _SCOPES: dict[str, Any] = {
     "type": "array",
     "items": {**TEXT, "pattern": SCOPE, "maxLength": MAX_LENGTH},
     "maxItems": MAX_SCOPES,
+    "uniqueItems": True,
     "examples": [["orders:read"]],
 }
 _LIMITS = {
@@ -73,30 +74,33 @@ SCHEMAS: dict[str, Any] = {
     "InvalidVerdict": _object(
         "The key is refused.", valid={"const": False}, code={**TEXT, "enum": [*_REFUSALS, *_LIMITED]}
     ),
-    "ValidateV2Question": _object(
-        "A key of some request, and what else is asked of it.",
-        optional=("scopes", "ip", "cost", "peek"),
-        key={**TEXT, "description": "The key.", "examples": ["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"]},
-        scopes={**_SCOPES, "description": "What the key must be good for, all of it."},
-        ip={
-            "type": ["string", "null"],
-            "description": "The client's address, for keys that not every address may use.",
-            "examples": ["192.0.2.7"],
-        },
-        cost={
-            "type": ["integer", "null"],
-            "minimum": 1,
-            "maximum": MAX_COST,
-            "description": "Units to take of each quota; without it the quota's own default. A rate limit counts one "
-            "for each question.",
-            "examples": [1],
-        },
-        peek={
-            "type": "boolean",
-            "description": "Whether to judge and take nothing of any limit.",
-            "examples": [False],
-        },
-    ),
+    "ValidateV2Question": {
+        "additionalProperties": False,
+        **_object(
+            "A key of some request, and what else is asked of it.",
+            optional=("scopes", "ip", "cost", "peek"),
+            key={**TEXT, "description": "The key.", "examples": ["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"]},
+            scopes={**_SCOPES, "description": "What the key must be good for, all of it."},
+            ip={
+                "anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}, {"type": "null"}],
+                "description": "The client's address, for keys that not every address may use.",
+                "examples": ["192.0.2.7"],
+            },
+            cost={
+                "type": ["integer", "null"],
+                "minimum": 1,
+                "maximum": MAX_COST,
+                "description": "Units to take of each quota; without it the quota's own default. A rate limit counts "
+                "one for each question.",
+                "examples": [1],
+            },
+            peek={
+                "type": "boolean",
+                "description": "Whether to judge and take nothing of any limit.",
+                "examples": [False],
+            },
+        ),
+    },
     "LimitState": _object(
         "How a rate limit or a quota stands, after what this answer has taken.",
         name={**TEXT, "examples": ["burst"]},

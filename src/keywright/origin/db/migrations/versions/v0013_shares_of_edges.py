@@ -7,7 +7,7 @@ be gone, because the one row of the first goes, too.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
+revision = "0013"
 down_revision = "0012"
 branch_labels = None
 depends_on = None
