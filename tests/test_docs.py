@@ -108,7 +108,6 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
         "frames, over HTTP and at a broker": str(frames.FORMAT_VERSION),
         "edges' reports": str(reports.FORMAT_VERSION),
         "snapshot file": str(snapshot_file.FORMAT_VERSION),
-        "table of rate limits on disk": rows.MAGIC.decode()[-1],
         "replica on disk": files.FORMAT.decode(),
         "database schema": SCHEMA_VERSION,
         "shares of global limits, asked for and told": str(shares.FORMAT_VERSION),
