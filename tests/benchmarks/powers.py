@@ -21,7 +21,7 @@ import load
 import servers
 from machine import SERVER_CORES, on_cores
 from plan import Plan
-from processes import ServerProcess, free_port
+from processes import ServerProcess
 from report import Aim, Table, number
 
 from keywright.domain import keyformat, models
@@ -35,6 +35,7 @@ from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, KeyPut
 from keywright.runtime.clock import Clock
+from support.ports import free_port
 
 KEYS = 5_000
 PEPPER = b"pepper of the benchmark, 32 byte"

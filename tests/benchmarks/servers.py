@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import ServerProcess, free_port
+from processes import ServerProcess
 from record import Record
+
+from support.ports import free_port
 
 COMMAND = Path(sys.executable).with_name("keywright")
 # What a server says of itself, or of the connection; the rest of the headers is the answer's.

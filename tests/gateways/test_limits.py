@@ -24,7 +24,7 @@ from keywright.protocol.changes import PlanPut
 from support.process import until
 
 LIMIT = RateLimit("burst", 3, 3600, LimitScope.EDGE)
-OF_PLAN = RateLimit("of-plan", 2, 7200)
+OF_PLAN = RateLimit("of-plan", 2, 7200, LimitScope.EDGE)
 PLAIN = "zpka_plain-and-long-enough"
 COUNTING = [kind for kind in KINDS if not kind.is_own_judge]
 OWN_JUDGES = [kind for kind in KINDS if kind.is_own_judge]

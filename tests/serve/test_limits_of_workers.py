@@ -15,7 +15,7 @@ import pytest
 
 from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key
 from gateways.conftest import PEPPER, TableEdge
-from keywright.domain.limits import RateLimit
+from keywright.domain.limits import LimitScope, RateLimit
 from keywright.domain.powers import encode_powers
 from keywright.edge.replica.replica import Replica
 from keywright.policy.shared import SharedReplica
@@ -35,7 +35,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TableEdge]:
     data_dir.mkdir(mode=0o700)
     replica = Replica.open(data_dir / "replica", DIGESTER.pepper_check())
     # Nothing of it is given back while a test runs.
-    powers = encode_powers(rate_limits=[RateLimit("daily", LIMIT, 86_400)])
+    powers = encode_powers(rate_limits=[RateLimit("daily", LIMIT, 86_400, LimitScope.EDGE)])
     owners = [replace(consumer(number, 1), powers=powers) for number in (1, 2, 3)]
     keys = [key(secret, 1, number) for number, secret in enumerate(SECRETS, 1)]
     made = replace(bucket(1, "my-bucket"), features=("rateLimits",))

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from support.postgres import free_port
+from support.ports import free_port
 
 
 class Proxy:

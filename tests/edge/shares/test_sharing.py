@@ -186,6 +186,35 @@ async def test_edge_with_many_limits_tells_them_in_parts_and_no_more_than_it_may
     assert MAX_USES > 3
 
 
+async def test_edge_without_limits_asks_until_it_has_its_part_and_then_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, origin, looks = FakeClock(), Origin(fallback=0), 0
+    edge = Edge(tmp_path, clock, origin)
+    edge.sharing._has_limits = lambda: False
+
+    async def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        origin.fallback = 0 if looks < 4 else WHOLE // 2
+        origin.is_away = looks > 150
+        clock.advance(max(seconds, 1.0))
+        if looks > 200:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(sharing_module.asyncio, "sleep", sleep)
+    asked = []
+    origin.before = lambda: asked.append(round(clock.elapsed() - 1))
+    started = round(clock.elapsed() - 1)
+    with pytest.raises(asyncio.CancelledError):
+        await edge.sharing.run()
+    # 0 three times, half of each limit, and once more to tell that it goes by that.
+    assert [at - started for at in asked[:9]] == [0, 1, 2, 3, 4, 5, 35, 65, 95]
+    # An origin that is away, or too old, is asked for more often, and nobody misses it.
+    assert [later - at for at, later in zip(asked[-4:], asked[-3:], strict=False)] == [5, 5, 5]
+    assert not caplog.text
+
+
 async def test_loop_goes_on_after_failures_and_says_so_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,7 +188,7 @@ def _of_shares(shares: SharesStatus) -> Iterable[Metric]:
     yield GaugeMetricFamily("keywright_shares_fallback_ratio", "Its part of each other such limit.", shares.fallback)
     yield GaugeMetricFamily(
         "keywright_shares_age_seconds",
-        "Since it asked for the shares that it goes by; from 10 on it has an even part of each.",
+        "Since it asked for the shares that it goes by; from 10 on (30 without limits) it has an even part.",
         shares.age_seconds,
     )
 

@@ -16,6 +16,8 @@ TICKS_PER_SECOND = 100_000
 SHARE_BITS = 31
 WHOLE = 1 << SHARE_BITS
 """A share is so many parts of this many."""
+GROWS_SECONDS = 5
+"""Who has too small a share for what comes has more after that, where others have some to give."""
 
 
 _new = tuple.__new__
@@ -50,12 +52,12 @@ class Standing(NamedTuple):
         return self.debt + units * self.ticks <= self.capacity
 
     def seconds_until(self, units: int) -> int:
-        """Rounded up, when so many would fit; 0 if they do. A share too small for them may grow: a window of it."""
+        """Rounded up, when so many would fit; 0 if they do. A share too small for them may grow soon."""
         missing = self.debt + units * self.ticks - self.capacity
         if missing <= 0:
             return 0
         if units * self.ticks > self.capacity or not self.rate:
-            return -(-self.ticks // TICKS_PER_SECOND)
+            return min(-(-self.ticks // TICKS_PER_SECOND), GROWS_SECONDS)
         return -(-(missing << SHARE_BITS) // (self.rate * TICKS_PER_SECOND))
 
     @property

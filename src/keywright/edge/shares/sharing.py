@@ -1,6 +1,7 @@
 """Owns asking for this edge's shares of global limits, about once a second while there are any, and setting them.
 
-One process of an edge does so for all: they count in one table. What it is told goes into the table with its end, so
+Where there are none it asks seldom, so that it has a part of the first one when that comes. One process of an edge
+asks for all: they count in one table. What it is told goes into the table with its end, so
 that all goes by the rules of held.py also when this process is stopped, or no answer comes any more. A note keeps the
 fallback share for the next start, and tells the other processes how this is going.
 """
@@ -37,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """How often it is looked whether there are global limits at all; and after a failure, how soon it asks again."""
+UNUSED_SECONDS = 30.0
+"""How often it asks while there are none, and it is told the same as before."""
 USED_SECONDS = 30.0
 """A limit that was asked for within that is in use."""
 RENEW_SECONDS = 5.0
@@ -93,6 +96,8 @@ class Sharing:
         self._freed: dict[bytes, int] = {}
         """What was not used of what this edge has given up, in parts: yet to be told."""
         self._fallback: int | None = None
+        self._unused_until = float("-inf")
+        """Until then it need not ask while there are no limits."""
         self._edges = 0
         self._noted_at = float("-inf")
         self._has_failed = False
@@ -101,16 +106,20 @@ class Sharing:
         self._begin()
         while True:
             began, pause = self._elapsed(), LOOK_SECONDS
+            is_used = True
             try:
                 await self._set_shares()
                 uses = await asyncio.to_thread(self._table.list_uses, USED_SECONDS)
-                if uses or self._has_limits():
+                is_used = bool(uses) or self._has_limits()
+                if is_used or began >= self._unused_until:
                     pause = await self._ask(self._meter.measure(uses, self._elapsed()))
                     await self._set_shares()
                     self._write_note()
                     self._has_failed = False
             except (NotTaken, OSError) as error:
-                self._say(error)
+                if is_used:
+                    self._say(error)
+                self._unused_until = began + LONGEST_PAUSE_SECONDS
             except Exception:  # noqa: BLE001
                 # A bug, which must not end the asking for good.
                 _log.exception("can't share global rate limits")
@@ -156,6 +165,9 @@ class Sharing:
             if self._elapsed() - asked_at > ANSWER_SECONDS:
                 # This machine slept, or this process was stopped.
                 raise NotTaken("the answer came too late")
+            # A new part is counted with at the origin when it hears that this edge has it: by the next question.
+            is_settled = 0 < answer.fallback == self._held.fallback_at(asked_at)
+            self._unused_until = asked_at + UNUSED_SECONDS if is_settled else asked_at
             self._held.take(answer, asked_at)
             pause, self._edges = answer.pause_seconds, answer.edges
         return pause
