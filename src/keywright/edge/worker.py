@@ -135,6 +135,7 @@ class EdgeWorker:
         await self._reports.close()
         await self._share_channel.close()
         self._replica.close()
+        self._table.close()
 
     def _new_haproxy_maps(self, settings: EdgeSettings, clock: Clock) -> HaproxyMaps | None:
         if settings.haproxy is None:

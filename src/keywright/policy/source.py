@@ -250,6 +250,7 @@ class ReplicaSource(ABC):
                 with opening.reading:
                     opening.replica = opening.validator = None
                 replica.close()
+                self._table.close()
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Replica | None]:

@@ -177,7 +177,7 @@ class ServeWorker:
         self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
-        table = LimitTable(settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed, first_share=0.0)
+        table = self._table = LimitTable(settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed, first_share=0.0)
         self._edge = new_edge_app(
             settings, self._replica, dependencies.digester, self._sync_loop, clock, disk, client_addresses, table
         )
@@ -298,6 +298,8 @@ class ServeWorker:
             if is_last:
                 await self._edges.say_goodbye()
         self._replica.close()
+        self._table.close()
+        await self._shares.close()
         await self._database.close()
 
     async def _apply(self, revision: int) -> None:

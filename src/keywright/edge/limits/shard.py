@@ -137,9 +137,11 @@ class Shard:
         file.write(self._change, [(place, rows.pack_row(*row))])
 
     def close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        """Let go of the file. Whoever asks again opens it again."""
+        with self._using:
+            file, self._file = self._file, None
+            if file is not None:
+                file.close()
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[TableFile]:
