@@ -18,10 +18,10 @@ from keywright.runtime.clock import Clock
 from keywright.runtime.disk import Disk
 
 if TYPE_CHECKING:
-    from keywright.edge.http.worker_counts import WorkerCounts
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.mirror import MirrorStatus
     from keywright.edge.validator import Validator
+    from keywright.runtime.metrics.worker_counts import WorkerCounts
 
 
 class Status:

@@ -18,12 +18,12 @@ from keywright.edge.http.metrics import CountingEndpoint, Metrics
 from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import PREFIX_V2 as VALIDATE_V2_PREFIX
 from keywright.edge.http.validate import ValidateApi
-from keywright.edge.http.worker_counts import WorkerCounts
 from keywright.edge.limits.takers import Takers
 from keywright.edge.replica.freshness import find_boot_id
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.shares.status import NOTE, SharesStatus
 from keywright.edge.validator import Validator
+from keywright.runtime.metrics.worker_counts import WorkerCounts
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,9 +11,9 @@ from edge.asgi import call
 from edge.world import DIGESTER, NOW
 from endpoints.table import BUCKET, VALID, fill
 from keywright.edge.http import metrics
-from keywright.edge.http.worker_counts import WorkerCounts
 from keywright.edge.mirror import MirrorStatus
 from keywright.edge.validator import Validator
+from keywright.runtime.metrics.worker_counts import WorkerCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from keywright.edge.http.worker_counts import Counts
     from keywright.edge.replica.replica import Replica
+    from keywright.runtime.metrics.worker_counts import Counts
 
 PATH = f"/v1/validate/{BUCKET}"
 AUTH = f"/v1/forward-auth/{BUCKET}"

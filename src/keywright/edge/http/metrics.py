@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.http.health import SyncStatus
-    from keywright.edge.http.worker_counts import Counts, WorkerCounts
     from keywright.edge.mirror import MirrorStatus
     from keywright.edge.replica.origin_clock import OriginClock
     from keywright.edge.shares.status import SharesStatus
     from keywright.runtime.disk import Disk
+    from keywright.runtime.metrics.worker_counts import Counts, WorkerCounts
 
 REFUSED_WRITES = "refused-writes"
 """Stands for an endpoint in the counts, for the writes that found no room, by what was to be written."""
