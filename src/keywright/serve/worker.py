@@ -236,7 +236,7 @@ class ServeWorker:
                 snapshot_changes=settings.snapshot_changes,
             )
         self._edge.health.warn_of(self._list_warnings)
-        self._edge.metrics.list_old_readers = self._edges.list_old_readers
+        self._edge.replica_source.list_old_readers = self._edges.list_old_readers
         self._grpc = None
         if settings.grpc_port:
             self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
