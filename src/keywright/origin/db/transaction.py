@@ -23,7 +23,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
 from keywright.origin.db import postgresql_url, sqlite, tables
 from keywright.origin.db.commit_listener import CHANNEL, CommitListener
 from keywright.origin.db.engine import create_engine, translating
+from keywright.origin.db.metrics import DatabaseMeasures
 from keywright.protocol.changes import STAMP_BYTES, BucketDelete, BucketPut, Change, encode
+from keywright.runtime.metrics.histogram import now_ns
 
 
 class Database:
@@ -31,6 +33,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = create_engine(url)
+        self.measures = DatabaseMeasures()
         self.commits = CommitListener(self.engine, random.uniform)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self.keeps_statements = not self.is_sqlite and postgresql_url.parse(url).keeps_statements
@@ -52,8 +55,10 @@ class Database:
         options: dict[str, Any] = {}
         if is_snapshot and not self.is_sqlite:
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with translating():
+        began = now_ns()
+        with self.measures.counting_failures(), translating():
             async with self.engine.connect() as connection:
+                self.measures.waits.observe_since(began)
                 if options:
                     await connection.execution_options(**options)
                 yield Transaction(connection)
@@ -61,21 +66,23 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction that commits when the block ends, or before, and leaves nothing behind when it raises."""
+        began = now_ns()
         if self._writing is None:
-            async with self._committing() as tx:
+            async with self._committing(began) as tx:
                 yield tx
         else:
-            async with self._writing, self._committing() as tx:
+            async with self._writing, self._committing(began) as tx:
                 yield tx
 
     @asynccontextmanager
-    async def _committing(self) -> AsyncIterator[Transaction]:
-        with translating():
+    async def _committing(self, began: int) -> AsyncIterator[Transaction]:
+        with self.measures.counting_failures(), translating():
             async with self.engine.connect() as connection:
+                self.measures.waits.observe_since(began)
                 if self.is_sqlite:
                     await connection.execution_options(**{sqlite.WRITES: True})
                 async with connection.begin() as begun:
-                    tx = Transaction(connection, begun, notifies=self.commits.can_notify)
+                    tx = Transaction(connection, begun, notifies=self.commits.can_notify, measures=self.measures)
                     yield tx
                     if begun.is_active:
                         await tx.commit()
@@ -85,9 +92,15 @@ class Transaction:
     """An open transaction. `begun` is None for one that only reads."""
 
     def __init__(
-        self, connection: AsyncConnection, begun: AsyncTransaction | None = None, *, notifies: bool = False
+        self,
+        connection: AsyncConnection,
+        begun: AsyncTransaction | None = None,
+        *,
+        notifies: bool = False,
+        measures: DatabaseMeasures | None = None,
     ) -> None:
         self.connection = connection
+        self._measures = measures or DatabaseMeasures()
         self._begun = begun
         self._notifies = notifies
         self.revision: int | None = None
@@ -151,7 +164,9 @@ class Transaction:
         if self._begun is None:
             raise RuntimeError("a transaction that only reads has nothing to commit")
         await self.number_changes()
+        began = now_ns()
         await self._begun.commit()
+        self._measures.commits.observe_since(began)
         return self.revision
 
     async def number_changes(self) -> None:
