@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import httpx2
 import pytest
 
+from deploy.monitored import RULES, Monitored
 from support import prometheus
 from support.origin import Origin
 from support.ports import free_port
 from support.process import NO_TLS, EdgeProcess, until
-from support.prometheus import Prometheus
-
-ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "deploy/prometheus/keywright-rules.yaml"
-
-
-@dataclass
-class Monitored:
-    """`origin` and `edge` are texts of a scrape of each."""
-
-    prometheus: Prometheus
-    origin: str
-    edge: str
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from deploy.conftest import ROOT, Monitored
+from deploy.monitored import ROOT, Monitored
 
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/keywright.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

@@ -6,7 +6,7 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.conftest import ROOT, Monitored
+from deploy.monitored import ROOT, Monitored
 
 PAGE = ROOT / "docs/reference/metrics.md"
 _ROW = re.compile(r"^\| `(keywright_\w+)` \| (\w+) \| (.*?) ?\| (both|edge|origin) \|", re.MULTILINE)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.conftest import ROOT, RULES, Monitored
+from deploy.monitored import ROOT, RULES, Monitored
 from support.prometheus import promtool
 
 UNIT_TESTS = Path(__file__).with_name("keywright-rules.test.yaml")
