@@ -31,6 +31,7 @@ import machine
 import powers
 import propagation
 import report
+import scale
 import servers
 import shares
 import start_up
@@ -54,6 +55,7 @@ SECTIONS = {
     "bootstrap": bootstrap.run,
     "stream": stream.run,
     "fleet": fleet.run,
+    "scale": scale.run,
 }
 
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keywright.edge.app import EdgeApp
+from keywright.edge.app import EdgeApp, new_validation_source
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
 from keywright.edge.http.metrics import Metrics
+from keywright.edge.http.replica_metrics import ReplicaSource
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.limits.table import LimitTable
 from keywright.edge.limits.takers import Takers
@@ -18,10 +19,10 @@ from keywright.runtime.clock import Clock
 from keywright.runtime.disk import Disk
 
 if TYPE_CHECKING:
-    from keywright.edge.http.worker_counts import WorkerCounts
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.mirror import MirrorStatus
     from keywright.edge.validator import Validator
+    from keywright.runtime.metrics.worker_counts import WorkerCounts
 
 
 class Status:
@@ -51,7 +52,10 @@ def new_app(
     validate_api = ValidateApi(validator, token_required=token_required)
     validate_v2_api = ValidateApi(validator, token_required=token_required, is_v2=True)
     forward_auth = ForwardAuth(validator, token_required=token_required, signer=signer)
-    counting = {"validate": validate_api, "validate-v2": validate_v2_api, "forward-auth": forward_auth}
-    metrics = Metrics(counting, status, disk or Disk([Path("/")], 0), worker_counts)
+    validations = new_validation_source(validate_api, validate_v2_api, forward_auth, worker_counts)
+    replica_source = ReplicaSource(validator._replica, status, disk or Disk([Path("/")], 0))
+    metrics = Metrics([validations, replica_source], worker_counts)
     jwks = None if signer is None else Jwks(signer.jwks)
-    return EdgeApp(validate_api, validate_v2_api, forward_auth, Health(status), metrics, jwks, takers)
+    return EdgeApp(
+        validate_api, validate_v2_api, forward_auth, Health(status), validations, replica_source, metrics, jwks, takers
+    )

@@ -33,6 +33,9 @@ class Proxy:
         self.tamper: Callable[[bytes], bytes] | None = None
         """What is done to the bytes of answers."""
         self.connections = 0
+        self.request_bytes = self.answer_bytes = 0
+        """What was carried so far."""
+        self._counting = threading.Lock()
         self._is_over = False
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -106,6 +109,9 @@ class Proxy:
                         return
                     if self.delay_seconds:
                         time.sleep(self.delay_seconds)
+                    with self._counting:
+                        self.request_bytes += len(data) if one is near else 0
+                        self.answer_bytes += len(data) if one is far else 0
                     if one is near:
                         far.sendall(data)
                     else:

@@ -14,16 +14,19 @@ from keywright.edge.http.forward_auth import PREFIX as FORWARD_AUTH_PREFIX
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
-from keywright.edge.http.metrics import CountingEndpoint, Metrics
+from keywright.edge.http.metrics import Metrics
+from keywright.edge.http.replica_metrics import ReplicaSource
 from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import PREFIX_V2 as VALIDATE_V2_PREFIX
 from keywright.edge.http.validate import ValidateApi
-from keywright.edge.http.worker_counts import WorkerCounts
+from keywright.edge.http.validation_counts import ValidationSource
 from keywright.edge.limits.takers import Takers
 from keywright.edge.replica.freshness import find_boot_id
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.shares.status import NOTE, SharesStatus
 from keywright.edge.validator import Validator
+from keywright.runtime.metrics.shared_names import SharedNames
+from keywright.runtime.metrics.worker_counts import WorkerCounts
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,6 +54,8 @@ class EdgeApp:
         validate_v2_api: ValidateApi,
         forward_auth: ForwardAuth,
         health: Health,
+        validations: ValidationSource,
+        replica_source: ReplicaSource,
         metrics: Metrics,
         jwks: Jwks | None,
         takers: Takers,
@@ -61,6 +66,8 @@ class EdgeApp:
         self._validate_api = validate_api
         self._validate_v2_api = validate_v2_api
         self._forward_auth = forward_auth
+        self._validations = validations
+        self.replica_source = replica_source
         self.metrics = metrics
         others: dict[str, Endpoint] = {"/livez": health.livez, "/readyz": health.readyz, "/metrics": metrics}
         if jwks is not None:
@@ -92,7 +99,8 @@ class EdgeApp:
         """
         from keywright.edge.grpc.ext_authz import GrpcServer  # Loads grpcio, which not everybody has.
 
-        return GrpcServer(self._forward_auth, host, port, on_check)
+        counts = self._validations.endpoints["ext-authz"] = self._forward_auth.new_counts()
+        return GrpcServer(self._forward_auth, host, port, on_check, counts)
 
     async def run(self, stop: asyncio.Event) -> None:
         """What goes on beside the requests, until `stop` is set: the counts are shared with the other workers."""
@@ -126,18 +134,33 @@ def new_edge_app(
         signer=signer,
         clients=clients,
     )
-    counting: dict[str, CountingEndpoint] = {
-        "validate": validate_api,
-        "validate-v2": validate_v2_api,
-        "forward-auth": forward_auth,
-    }
     origin_clock = clock if isinstance(clock, OriginClock) else None
-    metrics = Metrics(counting, status, disk, WorkerCounts.of_environment(), origin_clock)
-    metrics.find_shares = lambda: SharesStatus.read(settings.replica_dir / NOTE, clock.elapsed(), find_boot_id())
+    worker_counts = WorkerCounts.of_environment()
+    validations = new_validation_source(validate_api, validate_v2_api, forward_auth, worker_counts)
+    replica_source = ReplicaSource(replica, status, disk, origin_clock)
+    metrics = Metrics([validations, replica_source], worker_counts)
+    replica_source.find_shares = lambda: SharesStatus.read(settings.replica_dir / NOTE, clock.elapsed(), find_boot_id())
     jwks = None if signer is None else Jwks(signer.jwks)
     health = Health(status, origin_clock)
     health.warn_of(clients.list_warnings)
-    return EdgeApp(validate_api, validate_v2_api, forward_auth, health, metrics, jwks, takers)
+    return EdgeApp(
+        validate_api, validate_v2_api, forward_auth, health, validations, replica_source, metrics, jwks, takers
+    )
+
+
+def new_validation_source(
+    validate_api: ValidateApi,
+    validate_v2_api: ValidateApi,
+    forward_auth: ForwardAuth,
+    worker_counts: WorkerCounts | None,
+) -> ValidationSource:
+    """What these endpoints count, beside what the same endpoints of other workers do."""
+    counted = {
+        "validate": validate_api.counts,
+        "validate-v2": validate_v2_api.counts,
+        "forward-auth": forward_auth.counts,
+    }
+    return ValidationSource(counted, SharedNames(None if worker_counts is None else worker_counts.directory))
 
 
 def _new_validate_api(settings: PlaneSettings, validator: Validator, *, is_v2: bool) -> ValidateApi:

@@ -12,7 +12,6 @@ import lmdb
 
 from keywright import __version__
 from keywright.edge.app import new_signer
-from keywright.edge.http import worker_counts
 from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.origin_clock import OriginClock
@@ -24,6 +23,7 @@ from keywright.protocol.snapshot_file import SnapshotFileError
 from keywright.runtime import secret_files, server
 from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
+from keywright.runtime.metrics import worker_counts
 from keywright.runtime.secret_files import KeyFileError
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import EdgeSettings, variables

@@ -83,6 +83,13 @@ class Validator:
         found = self.validate("", bucket).verdict
         return None if found is Verdict.UNAVAILABLE else found is not Verdict.NO_BUCKET
 
+    def knows_bucket(self, bucket: str) -> bool:
+        """Whether there is such a bucket for all that the replica has, however old that is."""
+        try:
+            return bucket[:1] != "_" and self._replica.find_bucket(bucket) is not None
+        except (NotReady, UnicodeEncodeError, *_UNREADABLE):
+            return False
+
     def _validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911
         try:
             # A text of 10 MB is not worth a digest.

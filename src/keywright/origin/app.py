@@ -56,7 +56,7 @@ def create_app(services: Services, clock: Clock) -> FastAPI:
     feed = app.state.feed = FeedEndpoint(services, clock)
     # After a commit the readers of the feed are woken first, then whoever runs the application is told.
     app.state.services = replace(services, on_commit=(feed.wake, *services.on_commit))
-    respond.install(app, services.client_addresses)
+    respond.install(app, services.client_addresses, services.request_counts)
     cors.install(app, services.cors_origins)
     app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
     for router in (

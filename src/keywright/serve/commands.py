@@ -13,11 +13,11 @@ from pathlib import Path
 
 from keywright.domain.models import ManagementKey
 from keywright.edge.app import new_signer
-from keywright.edge.http import worker_counts
 from keywright.origin.management_keys.rules import ManagementKeyMade
 from keywright.runtime import server
 from keywright.runtime.clock import Clock
 from keywright.runtime.logging import configure_logs
+from keywright.runtime.metrics import worker_counts
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings, variables
 from keywright.runtime.settings.kinds import Part

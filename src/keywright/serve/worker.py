@@ -36,9 +36,11 @@ from keywright.origin.auth.sessions import Team
 from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.metrics import DatabaseSource
 from keywright.origin.db.snapshot_stream import stream_snapshot
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import Deployment, find_deployment
+from keywright.origin.edges.metrics import EdgeSource
 from keywright.origin.edges.registry import Edges
 from keywright.origin.grants.ends import GrantEnds
 from keywright.origin.limits.rules import UNFILLED, Shares
@@ -195,28 +197,26 @@ class ServeWorker:
             per_address=settings.connections_per_address,
             is_trusted=client_addresses.is_trusted,
         )
-        self._origin = create_origin(
-            Services(
-                self._database,
-                dependencies,
-                (self._apply,),
-                RateLimiter(settings.management_rate_limit),
-                RateLimiter(REFUSALS_LOGGED_PER_SECOND),
-                self._edges,
-                self._shares,
-                end_users=end_users,
-                team=_team(settings.end_users, end_users),
-                end_user_rate=RateLimiter(settings.end_users.rate_limit),
-                cors_origins=settings.end_users.cors_origins,
-                mailer=_mailer(settings.end_users),
-                disk=disk,
-                feed_streams_of_token=settings.feed_streams_per_token,
-                client_addresses=client_addresses,
-                wrong_keys=WrongKeys(settings.wrong_keys_per_minute),
-                public_url=settings.end_users.public_url,
-            ),
-            clock,
+        services = Services(
+            self._database,
+            dependencies,
+            (self._apply,),
+            RateLimiter(settings.management_rate_limit),
+            RateLimiter(REFUSALS_LOGGED_PER_SECOND),
+            self._edges,
+            self._shares,
+            end_users=end_users,
+            team=_team(settings.end_users, end_users),
+            end_user_rate=RateLimiter(settings.end_users.rate_limit),
+            cors_origins=settings.end_users.cors_origins,
+            mailer=_mailer(settings.end_users),
+            disk=disk,
+            feed_streams_of_token=settings.feed_streams_per_token,
+            client_addresses=client_addresses,
+            wrong_keys=WrongKeys(settings.wrong_keys_per_minute),
+            public_url=settings.end_users.public_url,
         )
+        self._origin = create_origin(services, clock)
         self._publisher: NatsPublishers | None = None
         if settings.broker is not None:
             from keywright.origin.feed.nats_publisher import NatsPublishers  # Loads the broker's client.
@@ -235,7 +235,11 @@ class ServeWorker:
                 snapshot_changes=settings.snapshot_changes,
             )
         self._edge.health.warn_of(self._list_warnings)
-        self._edge.metrics.list_old_readers = self._edges.list_old_readers
+        self._database_source = DatabaseSource(self._database)
+        self._edge_source = EdgeSource(self._database, self._edges)
+        origin_sources = services.request_counts, self._database_source, self._edge_source
+        self._edge.metrics.sources.extend(origin_sources)
+        self._edge.replica_source.list_old_readers = self._edges.list_old_readers
         self._grpc = None
         if settings.grpc_port:
             self._grpc = self._edge.new_grpc_server(settings.host, settings.grpc_port, self._connections.seen.add)
@@ -277,6 +281,8 @@ class ServeWorker:
             asyncio.create_task(self._disk.run(self._stop)),
             asyncio.create_task(self._connections.run(self._stop)),
             asyncio.create_task(self._grant_ends.run(self._stop)),
+            asyncio.create_task(self._database_source.run(self._stop)),
+            asyncio.create_task(self._edge_source.run(self._stop)),
             asyncio.create_task(run_in_one(self._replica_dir, self._sharing.run, self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]

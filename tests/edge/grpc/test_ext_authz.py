@@ -144,3 +144,22 @@ def test_an_edge_without_a_grpc_port_loads_no_grpcio() -> None:
     told = "import sys, keywright.edge.worker, keywright.serve.worker; print('grpc' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+async def test_checks_over_grpc_are_counted_and_timed_apart_from_those_over_http(replica: Replica) -> None:
+    fill(replica)
+    forward_auth = ForwardAuth(Validator(replica, DIGESTER, clock=lambda: NOW))
+    counts, port = forward_auth.new_counts(), free_port()
+    running = GrpcServer(forward_auth, "127.0.0.1", port, counts=counts)
+    await running.start()
+    try:
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary(METHOD, request_serializer=CheckRequest.SerializeToString)
+            for request in (a_check(), a_check(authorization="Bearer none-such"), a_check(bucket="nowhere-at-all")):
+                await call(request, timeout=30)
+    finally:
+        await running.stop()
+    assert counts.valid[BUCKET] == 1
+    assert counts.refused == {(BUCKET, "UNKNOWN"): 1, ("_none", "NO_BUCKET"): 1}
+    assert sum(counts.latency.counts) == 3
+    assert forward_auth.counts.valid == {}

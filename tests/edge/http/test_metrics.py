@@ -11,9 +11,9 @@ from edge.asgi import call
 from edge.world import DIGESTER, NOW
 from endpoints.table import BUCKET, VALID, fill
 from keywright.edge.http import metrics
-from keywright.edge.http.worker_counts import WorkerCounts
 from keywright.edge.mirror import MirrorStatus
 from keywright.edge.validator import Validator
+from keywright.runtime.metrics.worker_counts import WorkerCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from keywright.edge.http.worker_counts import Counts
     from keywright.edge.replica.replica import Replica
+    from keywright.runtime.metrics.worker_counts import Counts
 
 PATH = f"/v1/validate/{BUCKET}"
 AUTH = f"/v1/forward-auth/{BUCKET}"
 ASK = json.dumps({"key": VALID}).encode()
+VALID_ROW = b'keywright_validations_total{bucket="%b",endpoint="validate",verdict="VALID"}' % BUCKET.encode()
 BEARER = [(b"authorization", b"Bearer " + VALID.encode())]
 
 
@@ -37,7 +38,7 @@ async def test_metrics_tell_who_reads_no_newer_format(replica: Replica) -> None:
     assert "keywright_replica_format_unknown 0.0" in text
     assert "keywright_edge_reads_older_format" not in text
     status.is_format_unknown = True
-    app.metrics.list_old_readers = lambda: ["edge-oslo", "edge-lima"]
+    app.replica_source.list_old_readers = lambda: ["edge-oslo", "edge-lima"]
     text = (await call(app, "GET", "/metrics")).body.decode()
     assert "keywright_replica_format_unknown 1.0" in text
     for name in ("edge-oslo", "edge-lima"):
@@ -54,11 +55,14 @@ async def test_metrics_count_validations_by_endpoint_and_verdict(replica: Replic
     await call(app, "GET", AUTH, headers=BEARER)
     await call(app, "GET", AUTH)
     text = (await call(app, "GET", "/metrics")).body.decode()
-    for endpoint, verdict, count in (
-        ("validate", "VALID", 3), ("validate", "MALFORMED", 1), ("validate", "NO_BUCKET", 1),
-        ("forward-auth", "VALID", 1), ("forward-auth", "MISSING", 1),
+    for endpoint, bucket, verdict, count in (
+        ("validate", BUCKET, "VALID", 3), ("validate", BUCKET, "MALFORMED", 1), ("validate", "_none", "NO_BUCKET", 1),
+        ("forward-auth", BUCKET, "VALID", 1), ("forward-auth", BUCKET, "MISSING", 1),
     ):  # fmt: skip
-        assert f'keywright_validations_total{{endpoint="{endpoint}",verdict="{verdict}"}} {count}.0' in text
+        assert (
+            f'keywright_validations_total{{bucket="{bucket}",endpoint="{endpoint}",verdict="{verdict}"}} {count}.0'
+            in text
+        )
     assert "keywright_replica_revision 7.0" in text
     assert VALID not in text
 
@@ -92,7 +96,7 @@ async def test_each_worker_tells_the_sum_of_all_as_soon_as_the_others_have_writt
     for number, worker in enumerate(workers):
         for _ in range(number + 1):
             await call(worker, "POST", PATH, body=ASK)
-    sum_of_all = b'keywright_validations_total{endpoint="validate",verdict="VALID"} 6.0'
+    sum_of_all = VALID_ROW + b" 6.0"
     async with asyncio.timeout(30):
         for worker in workers:
             while sum_of_all not in (await call(worker, "GET", "/metrics")).body:
@@ -123,4 +127,4 @@ async def test_what_is_counted_while_an_end_comes_is_written_as_well(
     await app.run(stop)
     others = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), Status(), worker_counts=WorkerCounts(tmp_path))
     said = (await call(others, "GET", "/metrics")).body
-    assert b'keywright_validations_total{endpoint="validate",verdict="VALID"} 1.0' in said
+    assert VALID_ROW + b" 1.0" in said

@@ -181,7 +181,7 @@ async def test_each_endpoint_says_it_its_own_way_and_counts_it(world: World) -> 
     assert (refused.status, refused.headers["retry-after"]) == (429, "60")
     assert refused.headers["x-consumer-name"] == ""
     for endpoint in (v1, v2, forward_auth):
-        assert endpoint.counts == {"RATE_LIMITED": 1}
+        assert endpoint.counts.refused == {(BUCKET, "RATE_LIMITED"): 1}
 
 
 # -- the seam for quotas ----------------------------------------------------------------------------------------------

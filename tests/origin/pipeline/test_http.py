@@ -21,6 +21,7 @@ from keywright.origin.db import tables
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.pipeline.context import RequestContext
 from keywright.origin.pipeline.publish import NotAppliedHere
+from keywright.origin.pipeline.request_counts import RequestCounts
 from keywright.origin.pipeline.services import Services
 from origin.world import AUTHORIZATION, JSON, address, ask, document, make_names, operations, record_of, send
 from support import service as services
@@ -280,7 +281,7 @@ async def test_what_is_not_http_passes_by_and_a_failure_after_the_answer_began_i
     async def nothing(*_: Any) -> Any:
         return {}
 
-    app = RequestContext(inner, refuse, ClientAddresses())
+    app = RequestContext(inner, refuse, ClientAddresses(), RequestCounts())
     await app({"type": "lifespan"}, nothing, nothing)
     with pytest.raises(RuntimeError, match="half-way"):
         await send(app, "GET", "/x")

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from keywright.http.client_address import ClientAddresses
 from keywright.origin.app import create_app
 from keywright.origin.pipeline import respond
+from keywright.origin.pipeline.request_counts import RequestCounts
 from keywright.origin.web import assets
 from keywright.origin.web.reference import public_pages
 from keywright.runtime.clock import Clock
@@ -59,7 +60,7 @@ class Elements(HTMLParser):
 async def open_page(document: Mapping[str, Any], url: str = "/docs", **headers: str) -> httpx2.Response:
     """A page of an application that has nothing but the pages of this document."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    respond.install(app, ClientAddresses())
+    respond.install(app, ClientAddresses(), RequestCounts())
     app.include_router(public_pages.new_router(lambda: document))
     app.include_router(assets.new_router())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://keywright.test") as client:
@@ -172,7 +173,7 @@ async def test_a_page_is_answered_from_the_browsers_copy_while_it_is_the_same(
 async def test_a_page_is_rendered_once() -> None:
     calls = []
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    respond.install(app, ClientAddresses())
+    respond.install(app, ClientAddresses(), RequestCounts())
     app.include_router(public_pages.new_router(lambda: calls.append(1) or {"paths": {}}))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://a") as client:
         assert calls == []

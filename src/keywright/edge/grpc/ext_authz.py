@@ -38,6 +38,7 @@ from keywright.edge.http.endpoint import encode_json, no_bucket
 from keywright.edge.http.question import parse_question
 from keywright.http.client_address import grpc_peer
 from keywright.http.sparing_log import SparingLog
+from keywright.runtime.metrics.histogram import now_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from keywright.domain.networks import Address
     from keywright.domain.powers import FindAddress
     from keywright.edge.http.forward_auth import ForwardAuth
+    from keywright.edge.http.validation_counts import ValidationCounts
 
 _log = logging.getLogger(__name__)
 
@@ -79,10 +81,16 @@ _CODES = {
 
 
 class ExtAuthz(grpc.GenericRpcHandler):
-    """Answers Check by asking `forward_auth`, whose header, scheme, token and counts are also this one's."""
+    """Answers Check by asking `forward_auth`, whose header, scheme and token are also this one's."""
 
-    def __init__(self, forward_auth: ForwardAuth, on_check: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        forward_auth: ForwardAuth,
+        on_check: Callable[[str], None] = lambda _: None,
+        counts: ValidationCounts | None = None,
+    ) -> None:
         self._forward_auth = forward_auth
+        self._counts = counts or forward_auth.new_counts()
         self._on_check = on_check
         self._header = forward_auth.auth_header
         # Read in `_check`: what grpcio can't read it logs with a traceback, as often as a peer likes.
@@ -113,6 +121,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
         return response
 
     async def _check(self, data: bytes, context: aio.ServicerContext[bytes, CheckResponse]) -> Any:
+        began = now_ns()
         self._on_check(context.peer())
         try:
             request = CheckRequest.FromString(data)
@@ -121,7 +130,13 @@ class ExtAuthz(grpc.GenericRpcHandler):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no CheckRequest")
         metadata = context.invocation_metadata() or ()
         tokens = [str(value).encode() for name, value in metadata if name == "keywright-token"]
-        return self.check(request, tokens, context.peer())
+        try:
+            response = self.check(request, tokens, context.peer())
+        except Exception:
+            self._counts.failures += 1
+            raise
+        self._counts.latency.observe_since(began)
+        return response
 
     def _find_client(self, request: CheckRequest, peer: str) -> Address | None:
         gateway = grpc_peer(peer)
@@ -140,7 +155,8 @@ class ExtAuthz(grpc.GenericRpcHandler):
         question = parse_question(text)
         headers = [(b"keywright-token", token) for token in tokens]
         self._forward_auth.require_token({"headers": headers}, question.bucket)
-        return self._forward_auth.judge(question, list(_values(request, self._header)), find_address)
+        values = list(_values(request, self._header))
+        return self._forward_auth.judge(question, values, find_address, self._counts)
 
 
 def _values(request: CheckRequest, name: str) -> Iterable[bytes]:
@@ -198,9 +214,14 @@ class GrpcServer:
     """One worker's gRPC server; the workers share the port."""
 
     def __init__(
-        self, forward_auth: ForwardAuth, host: str, port: int, on_check: Callable[[str], None] = lambda _: None
+        self,
+        forward_auth: ForwardAuth,
+        host: str,
+        port: int,
+        on_check: Callable[[str], None] = lambda _: None,
+        counts: ValidationCounts | None = None,
     ) -> None:
-        self._handler = ExtAuthz(forward_auth, on_check)
+        self._handler = ExtAuthz(forward_auth, on_check, counts)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._server: aio.Server | None = None
 

@@ -28,11 +28,13 @@ from keywright.edge.http.endpoint import (
 )
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
 from keywright.edge.http.question import Question, parse_question
+from keywright.edge.http.validation_counts import ValidationCounts
 from keywright.http.client_address import ClientAddresses
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
 from keywright.http.rate_limit_fields import rate_limit_fields
 from keywright.http.request_id import request_id
 from keywright.runtime.clock import Clock
+from keywright.runtime.metrics.histogram import now_ns
 
 if TYPE_CHECKING:
     from keywright.domain.powers import FindAddress
@@ -80,10 +82,11 @@ class ForwardAuth:
         self._min_revision = MinRevision(validator, min_revision_seconds)
         self._signer = signer
         self._token_required = token_required
-        self.valid_count = 0
-        self.counts: dict[str, int] = {}
+        self.counts = ValidationCounts(validator.knows_bucket)
+        self._observe = self.counts.latency.observe_since
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = now_ns()
         try:
             values = []
             is_minimum_asked = False
@@ -97,26 +100,37 @@ class ForwardAuth:
                     given_id = value
             if is_minimum_asked:
                 await self._min_revision.reach(scope)
+                began = now_ns()
             headers = self._answer(scope, values)
         except Problem as problem:
             await send_problem(scope, send, problem, self._no_identity)
+            self._observe(began)
             return
         except Exception as error:  # noqa: BLE001
+            self.counts.failures += 1
             await send_failure(scope, send, error, self._no_identity)
+            self._observe(began)
             return
         id_header = (b"x-request-id", request_id(given_id))
         await send({"type": "http.response.start", "status": 200, "headers": [*_EMPTY_BODY, *headers, id_header]})
         await send({"type": "http.response.body", "body": b""})
+        self._observe(began)
+
+    def new_counts(self) -> ValidationCounts:
+        """For another endpoint that asks `judge`."""
+        return ValidationCounts(self._validator.knows_bucket)
 
     def require_token(self, scope: Scope, bucket: str) -> None:
         """Raise Forbidden if a token of the gateway's own is wanted and missing."""
         if self._token_required:
             require_token(self._validator, scope, bucket)
 
-    def judge(self, question: Question, values: list[bytes], find_address: FindAddress) -> tuple[Headers, Headers]:
+    def judge(
+        self, question: Question, values: list[bytes], find_address: FindAddress, counts: ValidationCounts
+    ) -> tuple[Headers, Headers]:
         """Who asks, in the order of IdentityHeaders; and what is told the client itself, of the limits that hold.
 
-        `values` are all headers with a key. Raises Problem.
+        `values` are all headers with a key; `counts` are those of the endpoint that asks. Raises Problem.
         """
         bucket, (scopes, _, cost, is_peek) = question
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
@@ -126,7 +140,10 @@ class ForwardAuth:
         )
         key, consumer = result.key, result.consumer
         if key is not None and consumer is not None:
-            self.valid_count += 1
+            if bucket in counts.valid:
+                counts.valid[bucket] += 1
+            else:
+                counts.begin(bucket)
             name, consumer_id, key_id, metadata, token = self._identity_names
             identity = [
                 (name, consumer.name.encode()),
@@ -142,7 +159,7 @@ class ForwardAuth:
                 identity.append((self._key_metadata, _percent_encode((key.powers or NO_POWERS).metadata or b"{}")))
             limits = result.limits
             return identity, [(name.encode(), value.encode()) for name, value in rate_limit_fields(limits).items()]
-        raise self._refusal(result, question, len(values), has_secret=secret is not None)
+        raise self._refusal(result, question, len(values), counts, has_secret=secret is not None)
 
     def _answer(self, scope: Scope, values: list[bytes]) -> Headers:
         segment = find_bucket_name(scope, PREFIX, has_rest=True)
@@ -150,24 +167,23 @@ class ForwardAuth:
             raise no_bucket()
         question = parse_question(segment)
         self.require_token(scope, question.bucket)
-        identity, fields = self.judge(question, values, partial(self._find_client, scope))
+        identity, fields = self.judge(question, values, partial(self._find_client, scope), self.counts)
         return [*identity, *fields] if fields else identity
 
-    def _refusal(self, result: Result, question: Question, header_count: int, *, has_secret: bool) -> Problem:
+    def _refusal(
+        self, result: Result, question: Question, header_count: int, counts: ValidationCounts, *, has_secret: bool
+    ) -> Problem:
         code: Verdict | Fault = result.verdict
         if code is Verdict.NO_BUCKET:
-            self._count(code)
+            counts.refuse(question.bucket, code)
             return no_bucket()
         if code is Verdict.UNAVAILABLE:
-            self._count(code)
+            counts.refuse(question.bucket, code)
             return not_ready()
         if not has_secret:
             code = Fault.AMBIGUOUS if header_count > 1 else Fault.MISSING
-        self._count(code)
+        counts.refuse(question.bucket, code)
         return self._header.refuse(code, question.bucket, question.demand.scopes, result.limits)
-
-    def _count(self, code: str) -> None:
-        self.counts[code] = self.counts.get(code, 0) + 1
 
 
 _ENCODED = [quote_from_bytes(bytes([byte]), safe="").encode() for byte in range(256)]

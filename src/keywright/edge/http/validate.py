@@ -33,8 +33,10 @@ from keywright.edge.http.endpoint import (
 )
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
 from keywright.edge.http.validate_question import parse_v1, parse_v2
+from keywright.edge.http.validation_counts import ValidationCounts
 from keywright.http.body import SlowBodies, chunks_after, read_bounded, too_slow
 from keywright.http.request_id import request_id
+from keywright.runtime.metrics.histogram import now_ns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +57,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class ValidateApi:
-    """ASGI for requests whose path begins with PREFIX, or PREFIX_V2. `counts` is how often each verdict was given."""
+    """ASGI for requests whose path begins with PREFIX, or PREFIX_V2. `counts` is what it has answered."""
 
     def __init__(
         self,
@@ -73,11 +75,13 @@ class ValidateApi:
         self._validate = validator.validate
         self._token_required = token_required
         self._slow_bodies = SlowBodies()
-        self.valid_count = 0
-        self.counts: dict[str, int] = {}
+        self.counts = ValidationCounts(validator.knows_bucket)
+        self._valid = self.counts.valid
+        self._observe = self.counts.latency.observe_since
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912
         # In one piece: a call that is saved here is one for each validation.
+        began = now_ns()
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("A key is validated by POST.", headers={"allow": "POST"})
@@ -91,28 +95,36 @@ class ValidateApi:
                 raise PayloadTooLarge(_TOO_LARGE)
             if is_minimum_asked:
                 await self._min_revision.reach(scope)
+                began = now_ns()
             data = await self._read(receive, length)
             if len(data) > MAX_BODY_BYTES:
                 raise PayloadTooLarge(_TOO_LARGE)
             secret, demand = self._parse(data)
             verdict, key, consumer, limits = self._validate(secret, bucket, demand)
             if key is not None and consumer is not None:
-                self.valid_count += 1
+                if bucket in self._valid:
+                    self._valid[bucket] += 1
+                else:
+                    self.counts.begin(bucket)
                 headers, body = self._render(key, consumer)
                 if limits and self._is_v2:
                     headers, body = _with_limits(body, limits)
             else:
-                headers, body = self._refuse(verdict, limits)
+                headers, body = self._refuse(bucket, verdict, limits)
         except Problem as problem:
             await send_problem(scope, send, problem)
+            self._observe(began)
             return
         except Exception as error:  # noqa: BLE001
+            self.counts.failures += 1
             await send_failure(scope, send, error)
+            self._observe(began)
             return
         # The kept headers are everybody's: the id goes into a copy of them.
         id_header = (b"x-request-id", request_id(given_id))
         await send({"type": "http.response.start", "status": 200, "headers": [*headers, id_header]})
         await send(body)
+        self._observe(began)
 
     async def _read(self, receive: Receive, length: int) -> bytes:
         """The body, of which `length` bytes are said to come. Raises PayloadTooLarge, RequestTimeout."""
@@ -132,8 +144,8 @@ class ValidateApi:
         finally:
             self._slow_bodies.end(task)
 
-    def _refuse(self, verdict: Verdict, limits: Sequence[LimitState]) -> tuple[Headers, Message]:
-        self.counts[verdict] = self.counts.get(verdict, 0) + 1
+    def _refuse(self, bucket: str, verdict: Verdict, limits: Sequence[LimitState]) -> tuple[Headers, Message]:
+        self.counts.refuse(bucket, verdict)
         if verdict is Verdict.NO_BUCKET:
             raise no_bucket()
         if verdict is Verdict.UNAVAILABLE:

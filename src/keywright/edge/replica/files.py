@@ -26,6 +26,7 @@ import lmdb
 from keywright.edge.heartbeat_lock import HeartbeatLock, Held, HolderStill
 from keywright.edge.replica import in_use
 from keywright.edge.replica.in_use import InUse
+from keywright.runtime.metrics.histogram import DISK_SECONDS, Histogram, now_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +92,8 @@ class Files:
         self._inode = 0
         self._writing = path / in_use.WRITING
         self._held: Held | None = None
+        self.commits = Histogram(DISK_SECONDS)
+        """How long this process's commits took, since these files were opened: all but the last moment is an fsync."""
         self._env = lmdb.open(
             str(path), map_size=map_size, max_dbs=len(_DATABASES) + len(_LATER_DATABASES), max_readers=512,
             max_spare_txns=1, mode=0o600, readonly=is_reader, create=not is_reader,
@@ -179,8 +182,11 @@ class Files:
         by calls of `beat`.
         """
         try:
-            with self._turn_to_write(), self._begin(write=True) as tx:
-                yield tx
+            with self._turn_to_write():
+                with self._begin(write=True) as tx:
+                    yield tx
+                    began = now_ns()
+                self.commits.observe_since(began)
         except lmdb.MapFullError:
             self._env.set_mapsize(self._env.info()["map_size"] * 2)
             raise

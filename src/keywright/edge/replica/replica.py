@@ -84,6 +84,8 @@ class Replica:
         """Use `Replica.open`, `Replica.open_or_replace` or `Replica.open_to_read`."""
         self._pepper_check = pepper_check
         self._lag_seconds = lag_seconds
+        self.commits = files.commits
+        """How long it took this process to commit, the fsync included."""
         self._guard = guard or contextlib.nullcontext()
         self._use(files)
 
@@ -318,6 +320,8 @@ class Replica:
 
     def _use(self, files: Files) -> None:
         self._files = files
+        # A count that others were told must not fall.
+        files.commits = self.commits
         # With each opening anew: other files count their transactions anew, and might come by an old view's number.
         self._reader = ReplicaReader(files, self._pepper_check, self._lag_seconds)
         self._reader.lease = self._lease

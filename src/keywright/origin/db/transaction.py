@@ -24,8 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
 from keywright.origin.db import postgresql_url, sqlite, tables
 from keywright.origin.db.commit_listener import CHANNEL, CommitListener
 from keywright.origin.db.engine import create_engine, translating
+from keywright.origin.db.metrics import DatabaseMeasures
 from keywright.origin.db.units import InThread, SqliteUnits
 from keywright.protocol.changes import STAMP_BYTES, BucketDelete, BucketPut, Change, encode
+from keywright.runtime.metrics.histogram import now_ns
 
 T = TypeVar("T")
 
@@ -60,13 +62,14 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = create_engine(url)
+        self.measures = DatabaseMeasures()
         self.commits = CommitListener(self.engine, random.uniform)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self.keeps_statements = not self.is_sqlite and postgresql_url.parse(url).keeps_statements
         """Whether what is prepared in one transaction is used in the next."""
         # SQLite has one writer: waiting in line here beats polling its lock.
         self._writing = asyncio.Lock() if self.is_sqlite else None
-        self._units = None if self._writing is None else SqliteUnits(self.engine.url, self._writing)
+        self._units = None if self._writing is None else SqliteUnits(self.engine.url, self._writing, self.measures)
 
     @property
     def file(self) -> Path | None:
@@ -86,7 +89,8 @@ class Database:
         if self._units is None or is_in_loop:
             async with self.read() as tx:
                 return await work(tx)
-        return await self._units.read(lambda connection: work(Transaction(InThread(connection))))
+        with self.measures.counting_failures():
+            return await self._units.read(lambda connection: work(Transaction(InThread(connection))))
 
     async def run_write(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, is_in_loop: bool = False) -> T:
         """What comes of a unit of work, once it is committed. It waits for nothing but its transaction.
@@ -106,7 +110,13 @@ class Database:
                 await tx.commit()
             return result
 
-        return await self._units.write(run)
+        with self.measures.counting_failures():
+            return await self._units.write(run)
+
+    def count_connections(self) -> tuple[int, int]:
+        """Those in use, and those that are idle."""
+        pools: list[Any] = [self.engine.pool, *([] if self._units is None else [self._units.pool])]
+        return sum(pool.checkedout() for pool in pools), sum(pool.checkedin() for pool in pools)
 
     @asynccontextmanager
     async def read(self, *, is_snapshot: bool = False) -> AsyncIterator[Transaction]:
@@ -114,8 +124,10 @@ class Database:
         options: dict[str, Any] = {}
         if is_snapshot and not self.is_sqlite:
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with translating():
+        began = now_ns()
+        with self.measures.counting_failures(), translating():
             async with self.engine.connect() as connection:
+                self.measures.waits.observe_since(began)
                 if options:
                     await connection.execution_options(**options)
                 yield Transaction(connection)
@@ -123,21 +135,23 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction that commits when the block ends, or before, and leaves nothing behind when it raises."""
+        began = now_ns()
         if self._writing is None:
-            async with self._committing() as tx:
+            async with self._committing(began) as tx:
                 yield tx
         else:
-            async with self._writing, self._committing() as tx:
+            async with self._writing, self._committing(began) as tx:
                 yield tx
 
     @asynccontextmanager
-    async def _committing(self) -> AsyncIterator[Transaction]:
-        with translating():
+    async def _committing(self, began: int) -> AsyncIterator[Transaction]:
+        with self.measures.counting_failures(), translating():
             async with self.engine.connect() as connection:
+                self.measures.waits.observe_since(began)
                 if self.is_sqlite:
                     await connection.execution_options(**{sqlite.WRITES: True})
                 async with connection.begin() as begun:
-                    tx = Transaction(connection, begun, notifies=self.commits.can_notify)
+                    tx = Transaction(connection, begun, notifies=self.commits.can_notify, measures=self.measures)
                     yield tx
                     if begun.is_active:
                         await tx.commit()
@@ -152,8 +166,10 @@ class Transaction:
         begun: AsyncTransaction | InThread | None = None,
         *,
         notifies: bool = False,
+        measures: DatabaseMeasures | None = None,
     ) -> None:
         self.connection = connection
+        self._measures = measures
         self._begun = begun
         self._notifies = notifies
         self.revision: int | None = None
@@ -229,7 +245,10 @@ class Transaction:
         if self._begun is None:
             raise RuntimeError("a transaction that only reads has nothing to commit")
         await self.number_changes()
+        began = now_ns()
         await self._begun.commit()
+        if self._measures is not None:
+            self._measures.commits.observe_since(began)
         return self.revision
 
     async def number_changes(self) -> None:

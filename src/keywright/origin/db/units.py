@@ -13,13 +13,17 @@ import contextvars
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
 from keywright.origin.db import sqlite
 from keywright.origin.db.engine import DatabaseUnavailable, translating
+from keywright.runtime.metrics.histogram import now_ns
+
+if TYPE_CHECKING:
+    from keywright.origin.db.metrics import DatabaseMeasures
 
 T = TypeVar("T")
 
@@ -38,6 +42,8 @@ class Waiting:
     result: Any = None
     error: BaseException | None = None
     is_committed: bool = False
+    asked_ns: int = field(default_factory=now_ns)
+    began_ns: int | None = None
 
     def settle(self) -> None:
         if self.done.done():
@@ -72,14 +78,19 @@ class InThread:
 class SqliteUnits:
     """From the event loop's own thread."""
 
-    def __init__(self, url: sa.URL, lock: asyncio.Lock) -> None:
+    def __init__(self, url: sa.URL, lock: asyncio.Lock, measures: DatabaseMeasures) -> None:
         """`lock` is held by whoever writes in this process: waiting in line beats polling the lock of the file."""
         self._engine = sqlite.create_plain_engine(url, connections=READERS + 1)
         self._readers = ThreadPoolExecutor(READERS, "keywright-read")
         self._writer = ThreadPoolExecutor(1, "keywright-write")
         self._lock = lock
+        self._measures = measures
         self._queue: list[Waiting] = []
         self._working: asyncio.Task[None] | None = None
+
+    @property
+    def pool(self) -> sa.Pool:
+        return self._engine.pool
 
     async def close(self) -> None:
         if self._working is not None:
@@ -89,14 +100,20 @@ class SqliteUnits:
         self._engine.dispose()
 
     async def read(self, work: Callable[[sa.Connection], Coroutine[Any, Any, T]]) -> T:
-        context = contextvars.copy_context()
+        # A context of its own, which what asks may go on using meanwhile.
+        context, began, waited = contextvars.copy_context(), now_ns(), 0
 
         def run() -> T:
+            nonlocal waited
             with translating(), self._engine.connect() as connection:
+                waited = now_ns() - began
                 return _run_to_end(work(connection))
 
-        # A context of its own, which what asks may go on using meanwhile.
-        return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, run)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, run)
+        finally:
+            if waited:
+                self._measures.waits.observe(waited)
 
     async def write(self, work: Callable[[sa.Connection], Coroutine[Any, Any, T]]) -> T:
         """What comes of the unit, once it is committed; with whatever it raises it has changed nothing."""
@@ -121,27 +138,41 @@ class SqliteUnits:
                     together = [one for one in together if not one.done.done()]
                     try:
                         loop = asyncio.get_running_loop()
-                        await loop.run_in_executor(self._writer, self._commit_together, together)
+                        took = await loop.run_in_executor(self._writer, self._commit_together, together)
                     finally:
                         for one in together:
                             one.settle()
+                    self._note(together, took)
         finally:
             # Empty, but for a loop that ends.
             for one in self._queue:
                 one.settle()
             self._queue, self._working = [], None
 
-    def _commit_together(self, together: list[Waiting]) -> None:
-        """Run them all in one transaction. What goes wrong is noted with those that it went wrong for."""
+    def _note(self, together: list[Waiting], commit_ns: int | None) -> None:
+        for one in together:
+            if one.began_ns is not None:
+                self._measures.waits.observe(one.began_ns - one.asked_ns)
+        if commit_ns is not None:
+            self._measures.commits.observe(commit_ns)
+
+    def _commit_together(self, together: list[Waiting]) -> int | None:
+        """Run them all in one transaction; what its commit took, None without one. What goes wrong is noted with those
+        that it went wrong for.
+        """
+        done_at = None
         try:
             with translating(), self._engine.connect() as connection:
                 connection.execution_options(**{sqlite.WRITES: True})
                 with connection.begin():
                     if len(together) == 1:
+                        together[0].began_ns = now_ns()
                         together[0].result = together[0].start(connection)
                     else:
                         for one in together:
+                            one.began_ns = now_ns()
                             _run_in_savepoint(connection, one)
+                    done_at = now_ns()
         except Exception as error:  # noqa: BLE001
             # Nothing of it was committed.
             for one in together:
@@ -149,6 +180,7 @@ class SqliteUnits:
         else:
             for one in together:
                 one.is_committed = one.error is None
+        return None if done_at is None else now_ns() - done_at
 
 
 def _run_in_savepoint(connection: sa.Connection, one: Waiting) -> None:

@@ -13,7 +13,9 @@ from keywright.domain.problems import BadRequest, UriTooLong
 from keywright.http.client_address import ClientAddresses
 from keywright.http.request_id import request_id_in
 from keywright.origin.audit.rules import RequestSource
+from keywright.origin.pipeline.request_counts import RequestCounts
 from keywright.runtime import logging as logs
+from keywright.runtime.metrics.histogram import now_ns
 
 MAX_QUERY_BYTES = 32 * 1024
 MAX_PARAMETERS = 250
@@ -23,15 +25,18 @@ _NO_NAME = re.compile(r"%(?=2f|[01][0-9a-f]|7f)", re.IGNORECASE)
 
 
 class RequestContext:
-    """Pure ASGI, around everything: the request id, who asks, the address, HEAD, failures, common headers."""
+    """Pure ASGI, around everything: the request id, who asks, the address, HEAD, failures, common headers, counts."""
 
     def __init__(
         self,
         app: ASGIApp,
         on_failure: Callable[[Request, Exception], Awaitable[Response]],
         client_addresses: ClientAddresses,
+        counts: RequestCounts,
     ) -> None:
         self.app = app
+        self._counts = counts
+        self._templates: dict[object, str] = {}
         self._on_failure = on_failure
         self._client_addresses = client_addresses
 
@@ -39,6 +44,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        began = now_ns()
         request_id = request_id_in(scope["headers"]).decode()
         is_head = scope["method"] == "HEAD"
         inner = {
@@ -55,6 +61,7 @@ class RequestContext:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
+                self._counts.note(inner["method"], self._find_template(inner), message["status"], began)
                 extra = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
                 # Answers hold secrets and what is true only now.
                 extra.append((b"cache-control", b"no-store"))
@@ -74,6 +81,17 @@ class RequestContext:
                 raise
             response = await self._on_failure(Request(inner), error)
             await response(inner, receive, send_with_headers)
+
+    def _find_template(self, scope: Scope) -> str | None:
+        """The template of the address that answers; None where nothing does."""
+        endpoint = scope.get("endpoint")
+        if endpoint is None:
+            return None
+        if not self._templates:
+            # FastAPI tells the route of its own kind only; each of them has an endpoint.
+            routes = scope["app"].router.routes
+            self._templates = {one.endpoint: one.path for one in routes if hasattr(one, "endpoint")}
+        return self._templates.get(endpoint)
 
 
 def client_address_of(request: Request) -> str:

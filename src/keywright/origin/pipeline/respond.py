@@ -31,6 +31,7 @@ from keywright.origin.db.disk_space import RECORD, too_full
 from keywright.origin.db.engine import DatabaseUnavailable, DiskFailed, DiskFull
 from keywright.origin.pipeline.context import RequestContext, path_of
 from keywright.origin.pipeline.publish import NotAppliedHere
+from keywright.origin.pipeline.request_counts import RequestCounts
 from keywright.runtime.disk import is_full
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ _INSTEAD_OF_NULL = {
 }
 
 
-def install(app: FastAPI, client_addresses: ClientAddresses) -> None:
-    """Makes an application render every failure as a problem document and give every request its context."""
+def install(app: FastAPI, client_addresses: ClientAddresses, counts: RequestCounts) -> None:
+    """Makes an application render every failure as a problem document, give every request its context and count it."""
 
     async def on_problem(request: Request, error: Exception) -> Response:
         return render(to_problem(error, request), request)
@@ -82,7 +83,7 @@ def install(app: FastAPI, client_addresses: ClientAddresses) -> None:
     for kind in (Problem, RequestValidationError):
         app.add_exception_handler(kind, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(RequestContext, on_failure=on_problem, client_addresses=client_addresses)
+    app.add_middleware(RequestContext, on_failure=on_problem, client_addresses=client_addresses, counts=counts)
 
 
 def invalid(errors: Iterable[Mapping[str, str]]) -> BadRequest:

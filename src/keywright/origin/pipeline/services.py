@@ -13,6 +13,7 @@ from keywright.origin.edges.registry import Edges
 from keywright.origin.limits.rules import Shares
 from keywright.origin.mail import Mailer
 from keywright.origin.pipeline.rate_limit import RateLimiter
+from keywright.origin.pipeline.request_counts import RequestCounts
 from keywright.origin.pipeline.unit_of_work import Dependencies
 from keywright.origin.pipeline.wrong_keys import WrongKeys
 from keywright.runtime.disk import Disk
@@ -44,6 +45,7 @@ class Services:
     mailer: Mailer | None = None
     client_addresses: ClientAddresses = field(default_factory=ClientAddresses)
     wrong_keys: WrongKeys = field(default_factory=lambda: WrongKeys(0))
+    request_counts: RequestCounts = field(default_factory=RequestCounts)
     disk: Disk | None = None
     """The room for the record and the replica; None where nobody looks after it."""
     feed_streams_of_token: int = 250

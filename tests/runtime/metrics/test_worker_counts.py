@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keywright.edge.http.worker_counts import VARIABLE, Counts, WorkerCounts, shared_by_workers
+from keywright.runtime.metrics.worker_counts import VARIABLE, Counts, WorkerCounts, shared_by_workers
 
 VALID, EXPIRED = ("validate", "VALID"), ("forward-auth", "EXPIRED")
 

@@ -29,9 +29,9 @@ _log = logging.getLogger(__name__)
 
 VARIABLE = "_KEYWRIGHT_WORKER_COUNTS"
 """Names the directory to the workers. No setting: it begins otherwise."""
-Counts = dict[tuple[str, str], int]
-"""How often, by endpoint and verdict."""
-_decode = msgspec.json.Decoder(list[tuple[str, str, int]]).decode
+Counts = dict[tuple[str, ...], int]
+"""How often, by the key of what is counted (families.py)."""
+_decode = msgspec.json.Decoder(list[tuple[list[str], int]]).decode
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ class WorkerCounts:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._lock = threading.Lock()
         self._slot: _Slot | None = None
         self._has_failed = False
@@ -89,7 +89,7 @@ class WorkerCounts:
             with self._one_warning():
                 slot = self._take_slot()
                 total = slot.total_with(own)
-                for path in self._directory.glob("*.json"):
+                for path in self.directory.glob("*.json"):
                     if path != slot.path:
                         _add(total, _read(path))
                 slot.write(own)
@@ -97,7 +97,7 @@ class WorkerCounts:
 
     def _take_slot(self) -> _Slot:
         if self._slot is None:
-            self._slot = _Slot.take(self._directory)
+            self._slot = _Slot.take(self.directory)
         return self._slot
 
     @contextlib.contextmanager
@@ -107,7 +107,7 @@ class WorkerCounts:
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True
-                _log.warning("the metrics may lack workers: can't use %s: %s", self._directory, error.strerror)
+                _log.warning("the metrics may lack workers: can't use %s: %s", self.directory, error.strerror)
 
 
 class _Slot:
@@ -137,20 +137,20 @@ class _Slot:
     def write(self, own: Counts) -> None:
         if own == self._written:
             return
-        rows = [[endpoint, verdict, count] for (endpoint, verdict), count in self.total_with(own).items()]
+        rows = list(self.total_with(own).items())
         atomic_file.write(self.path, msgspec.json.encode(rows), is_durable=False)
         self._written = own
 
 
 def _read(path: Path) -> Counts:
     with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
-        return {(endpoint, verdict): count for endpoint, verdict, count in _decode(path.read_bytes())}
+        return {tuple(key): count for key, count in _decode(path.read_bytes())}
     return {}
 
 
 def _add(total: Counts, more: Counts) -> None:
-    for labels, count in more.items():
-        total[labels] = total.get(labels, 0) + count
+    for key, count in more.items():
+        total[key] = total.get(key, 0) + count
 
 
 def _make_directory(parent: Path) -> tuple[Path, int]:
