@@ -46,6 +46,7 @@ from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.wrong_keys import WrongKeys
+from keywright.origin.usage.folding import Folder
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
@@ -174,6 +175,7 @@ class ServeWorker:
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
         self._shares = Shares(self._database, clock.elapsed)
+        self._folder = Folder(self._database, hours_days=settings.usage_hours_days, days_kept=settings.usage_days_kept)
         self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
@@ -278,6 +280,7 @@ class ServeWorker:
             asyncio.create_task(self._disk.run(self._stop)),
             asyncio.create_task(self._connections.run(self._stop)),
             asyncio.create_task(self._grant_ends.run(self._stop)),
+            asyncio.create_task(self._folder.run(self._stop)),
             asyncio.create_task(run_in_one(self._replica_dir, self._sharing.run, self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
