@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0014"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -398,6 +398,72 @@ edge_shares = _table(
 
 No part of the record, and gone when a server of PostgreSQL crashes: both tables are unlogged there.
 """
+
+usage_rows = _table(
+    "usage_rows",
+    _number(),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("hour", sa.BigInteger, nullable=False),
+    sa.Column("bucket_number", sa.BigInteger, nullable=False),
+    sa.Column("consumer_number", sa.BigInteger),
+    sa.Column("key_id", sa.Text),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("plan_number", sa.BigInteger),
+    sa.Column("denied_scope", sa.Text),
+    sa.Column("route", sa.Text),
+    sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Column("first_ms", sa.BigInteger, nullable=False),
+    sa.Column("last_ms", sa.BigInteger, nullable=False),
+    sa.Column("address", sa.Text),
+)
+"""What edges have counted, as UsageRow has it: rows of batches, as they were taken."""
+
+usage_epochs = _table(
+    "usage_epochs",
+    sa.Column("epoch", sa.Text, primary_key=True),
+    sa.Column("next_number", sa.BigInteger, nullable=False),
+    sa.Column("digests", sa.LargeBinary, nullable=False),
+    sa.Column("heard_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "heard_at"),
+)
+"""Which batch of usage is taken next of each process that counted, and the SHA-256 of those taken last, the newest at
+the end. A row is kept for longer than an hour's usage is: what it has taken is never taken again. Times here and in the
+next two are milliseconds since the epoch.
+"""
+
+usage_edges = _table(
+    "usage_edges",
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("known_until", sa.BigInteger),
+    sa.Column("heard_at", sa.BigInteger, nullable=False),
+)
+"""Up to when all that an edge counted was taken, or is among what was lost; None while that is not known. The edge is
+one of `edges`, which says whether it is retired.
+"""
+
+usage_losses = _table(
+    "usage_losses",
+    _number(),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Text, nullable=False),
+    sa.Column("first_number", sa.BigInteger),
+    sa.Column("last_number", sa.BigInteger),
+    sa.Column("lost", sa.BigInteger),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("noted_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "until"),
+    sa.Index(None, "epoch"),
+)
+"""Counts that are missing: of which edge, how many (None: nobody knows), and why, as LossReason has it."""
 
 audit_logs = _table(
     "audit_logs",

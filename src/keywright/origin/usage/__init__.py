@@ -1,0 +1,1 @@
+"""Usage: what keys did, as edges have counted it."""
