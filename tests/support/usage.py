@@ -1,61 +1,113 @@
-"""Usage as edges would hand it in, and what must become of it."""
+"""A process that counts, without its endpoints: it may be stopped as it should, or be killed."""
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 
-import sqlalchemy as sa
+from keywright.domain.powers import NO_DEMAND
+from keywright.domain.verdict import ConsumerRecord, KeyRecord, Verdict
+from keywright.edge.sync.reporting import NotTaken
+from keywright.edge.usage.counter import UsageCounter
+from keywright.edge.usage.counting import Counting
+from keywright.edge.usage.delivering import Delivering, UsageChannel
+from keywright.edge.usage.sealer import Sealer
+from keywright.edge.usage.spool import Spool
+from keywright.protocol import usage
+from keywright.protocol.usage import UsageBatch
+from keywright.protocol.usage_delivery import Delivery, Outcome, UsageAnswer
+from support.clock import FakeClock
 
-from keywright.origin.db import tables
-from keywright.origin.db.transaction import Database
-from keywright.origin.usage import store
-from keywright.origin.usage.store import Source
-from keywright.protocol.usage import HOUR_MILLIS, UsageRow
-
-EDGES = [Source(f"instance-of-edge-{number}", f"edge-{number}", "eu") for number in range(3)]
-
-
-def row(
-    key: str | None, total: int = 1, *, hour: int, verdict: str = "VALID", bucket: int = 1, **more: object
-) -> UsageRow:
-    """What one edge counted of a key in an hour."""
-    values = {"consumer_number": 7 if key else None, "plan": None, "denied_scope": None, "route": None}
-    values |= {"first_ms": 10, "last_ms": 20, **more}
-    return UsageRow(hour=hour, bucket_number=bucket, key_id=key, verdict=verdict, total=total, **values)  # type: ignore[arg-type]
-
-
-def draw_rows(draw: random.Random, count: int, keys: int, hours: Sequence[int]) -> list[UsageRow]:
-    """Rows of one batch: no two are alike in all but numbers."""
-    drawn = {}
-    for _ in range(count):
-        key = draw.randrange(keys)
-        one = row(f"key_{key}", draw.randrange(1, 50), hour=draw.choice(hours), consumer_number=1 + key % 7)
-        one = one._replace(verdict=draw.choice(["VALID", "EXPIRED"]), last_ms=draw.randrange(10, HOUR_MILLIS))
-        drawn[(one.hour, one.key_id, one.verdict)] = one
-    return list(drawn.values())
+INSTANCE = "0123456789abcdef"
+BUCKET = "my-bucket"
+OWNER = ConsumerRecord("csmr_1", "one", b"{}")
+_numbers = count(1)
 
 
-async def append(database: Database, rows: Sequence[UsageRow], source: Source = EDGES[0]) -> None:
-    async with database.write() as tx:
-        await store.append(tx, rows, source)
+def draw() -> str:
+    """32 hexadecimal digits that no other test of this process has."""
+    return f"{next(_numbers):032x}"
 
 
-async def count_all(database: Database, table: sa.Table = tables.usage_hours) -> Counter[tuple[str, int, str]]:
-    """How often each key, span and verdict was counted."""
-    span = next(iter(table.primary_key))
-    joined = table.join(tables.last_used, tables.last_used.c.number == table.c.key_number)
-    async with database.read() as tx:
-        found = await tx.all(
-            sa.select(tables.last_used.c.key_id, span, table.c.verdict, table.c.total).select_from(joined)
-        )
-    return Counter({(key, at, verdict): total for key, at, verdict, total in found})
+class CountingProcess:
+    """One process of the edge whose spool is in `directory`. `bucket_number` is that of every bucket."""
+
+    def __init__(
+        self,
+        directory: Path,
+        clock: FakeClock,
+        *,
+        bucket_number: int = 1,
+        deployment_id: str = "dep_1",
+        instance: str = INSTANCE,
+        most_bytes: int = 1 << 28,
+    ) -> None:
+        self.clock = clock
+        self.spool = Spool(directory, most_bytes)
+        self.counting = Counting(instance, "fra-1", "eu", deployment_id, clock.millis)
+        self.counter = UsageCounter(lambda _: bucket_number)
+        self.sealer = Sealer(self.counter, self.spool, self.counting, clock.elapsed, draw)
+        self.sealer.tick()
+
+    def use(self, key: int | None = 1, times: int = 1, verdict: Verdict | None = None) -> None:
+        record = None if key is None else KeyRecord(f"key_{key}", key, None)
+        owner = None if key is None else OWNER
+        said = verdict or (Verdict.UNKNOWN if key is None else Verdict.VALID)
+        for _ in range(times):
+            self.counter.count(BUCKET, record, owner, said, self.clock.millis(), NO_DEMAND)
+
+    def tick(self, seconds: float = 1.0) -> None:
+        """That much later."""
+        self.clock.advance(seconds)
+        self.sealer.tick()
+
+    def seal(self) -> None:
+        """Have all that was counted so far in the spool, as it is a minute later."""
+        self.tick(61.0)
+        self.tick()
+
+    def kill(self) -> None:
+        """As the system does it: what was counted is gone, and locks are let go of."""
+        file = self.sealer._file
+        if file is not None:
+            os.close(file._descriptor)
+            self.sealer._file = None
+
+    def batches(self) -> list[UsageBatch]:
+        return [usage.decode(one.path.read_bytes()) for one in self.spool.list_waiting()]
+
+    def delivering(self, channel: UsageChannel) -> Delivering:
+        return Delivering(self.spool, channel, self.counting, self.clock.elapsed, lambda low, _: low, draw)
 
 
-def sum_of(rows: Sequence[UsageRow], hours_of_span: int = 1) -> Counter[tuple[str, int, str]]:
-    """The same of rows."""
-    found: Counter[tuple[str, int, str]] = Counter()
-    for one in rows:
-        found[(one.key_id or "", one.hour // hours_of_span, one.verdict)] += one.total
-    return found
+def total_of(batches: Iterable[UsageBatch]) -> int:
+    return sum(row.total for batch in batches for row in batch.rows)
+
+
+@dataclass
+class Answering:
+    """An origin that takes all, unless it is told otherwise: `answers` are given first."""
+
+    answers: list[UsageAnswer | Exception] = field(default_factory=list)
+    heard: list[Delivery] = field(default_factory=list)
+    before: Callable[[], None] = lambda: None
+
+    async def deliver(self, delivery: Delivery) -> UsageAnswer:
+        self.before()
+        self.heard.append(delivery)
+        answer = self.answers.pop(0) if self.answers else UsageAnswer(Outcome.TAKEN)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def close(self) -> None: ...
+
+    @property
+    def batches(self) -> Iterator[UsageBatch]:
+        return (usage.decode(one.content) for one in self.heard if one.content)
+
+
+AWAY = NotTaken("away")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.limits.table import LimitTable
     from keywright.edge.replica.replica import Replica
+    from keywright.edge.usage.edge_usage import EdgeUsage
     from keywright.http.client_address import ClientAddresses
     from keywright.runtime.clock import Clock
     from keywright.runtime.disk import Disk
@@ -108,10 +109,14 @@ def new_edge_app(
     disk: Disk,
     client_addresses: ClientAddresses,
     table: LimitTable,
+    usage: EdgeUsage | None = None,
 ) -> EdgeApp:
-    """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Raises KeyFileError."""
+    """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Without `usage` nothing is
+    counted by key. Raises KeyFileError.
+    """
     takers = Takers(table)
-    validator = Validator(replica, digester, clock.millis, takers)
+    count = None if usage is None else usage.counter.count
+    validator = Validator(replica, digester, clock.millis, takers, count)
     signer = new_signer(settings, digester, clock)
     validate_api = _new_validate_api(settings, validator, is_v2=False)
     validate_v2_api = _new_validate_api(settings, validator, is_v2=True)
@@ -134,6 +139,7 @@ def new_edge_app(
     origin_clock = clock if isinstance(clock, OriginClock) else None
     metrics = Metrics(counting, status, disk, WorkerCounts.of_environment(), origin_clock)
     metrics.find_shares = lambda: SharesStatus.read(settings.replica_dir / NOTE, clock.elapsed(), find_boot_id())
+    metrics.find_spool = None if usage is None else usage.spool.status
     jwks = None if signer is None else Jwks(signer.jwks)
     health = Health(status, origin_clock)
     health.warn_of(clients.list_warnings)

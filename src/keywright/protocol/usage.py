@@ -141,6 +141,11 @@ class UsageBatch:
     rows: tuple[UsageRow, ...] = ()
     losses: tuple[Loss, ...] = ()
 
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether it only says that batches of these numbers are lost."""
+        return not self.rows and any(one.epoch == self.epoch and one.number is not None for one in self.losses)
+
 
 def encode(batch: UsageBatch) -> bytes:
     """The content of a batch of at most MAX_ROWS rows, MAX_TEXTS texts and MAX_LOSSES losses."""
@@ -153,7 +158,7 @@ def encode(batch: UsageBatch) -> bytes:
             pack(
                 row.hour,
                 row.bucket_number,
-                row.consumer_number or 0,
+                0 if row.consumer_number is None else row.consumer_number + 1,
                 (row.key_id or "").encode(),
                 0 if row.plan is None else row.plan + 1,
                 *at,
@@ -252,14 +257,14 @@ def _row(fields: tuple[Any, ...], texts: list[str | None]) -> UsageRow:
     except (IndexError, UnicodeDecodeError):
         raise UsageError("a row of the batch can't be read") from None
     if not (
-        hour <= _MAX_HOUR and 1 <= total <= MAX_COUNT and first <= last < HOUR_MILLIS and consumer <= MAX_NUMBER
+        hour <= _MAX_HOUR and 1 <= total <= MAX_COUNT and first <= last < HOUR_MILLIS and consumer <= MAX_NUMBER + 1
         and verdict is not None and _VERDICT.fullmatch(verdict) and bool(key_id) is bool(consumer)
         and (not key_id or _KEY_ID.fullmatch(key_id))
     ):  # fmt: skip
         raise UsageError("a row of the batch tells what can't be")
     return UsageRow(
-        hour, bucket, consumer or None, key_id or None, verdict, plan - 1 if plan else None, scope, route, total, first,
-        last, address
+        hour, bucket, consumer - 1 if consumer else None, key_id or None, verdict, plan - 1 if plan else None, scope,
+        route, total, first, last, address
     )  # fmt: skip
 
 

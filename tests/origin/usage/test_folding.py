@@ -17,8 +17,8 @@ from keywright.origin.usage.counts import AT_ONCE, DAY_MILLIS, READY, read_sourc
 from keywright.origin.usage.folding import FoldedElsewhere, Folder, list_due
 from keywright.origin.usage.store import Waiting
 from keywright.protocol.usage import HOUR_MILLIS
+from support.counted import EDGES, append, count_all, draw_rows, row, sum_of
 from support.record import Record
-from support.usage import EDGES, append, count_all, draw_rows, row, sum_of
 
 NOW_HOUR = int(time.time() * 1000) // HOUR_MILLIS
 MUCH = 1500

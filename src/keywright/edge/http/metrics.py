@@ -8,6 +8,8 @@ knows of it: the workers share one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from keywright.edge.mirror import MirrorStatus
     from keywright.edge.replica.origin_clock import OriginClock
     from keywright.edge.shares.status import SharesStatus
+    from keywright.edge.usage.spool import SpoolStatus
     from keywright.runtime.disk import Disk
 
 REFUSED_WRITES = "refused-writes"
@@ -65,13 +68,19 @@ class Metrics:
         """The names of edges that read an older format than there are keys in; an origin sets it."""
         self.find_shares: Callable[[], SharesStatus | None] = lambda: None
         """How it is going with this edge's shares of global rate limits; None where it never asked for any."""
+        self.find_spool: Callable[[], SpoolStatus] | None = None
+        """What usage waits to be taken by an origin; None where none is counted. May raise OSError."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         counts = self.count()
         if self._worker_counts is not None:
             counts = await asyncio.to_thread(self._worker_counts.add_up, self.count)
+        spool = None
+        if self.find_spool is not None:
+            with contextlib.suppress(OSError):
+                spool = await asyncio.to_thread(self.find_spool)
         scrape = _Scrape(
-            counts, self._status, self._disk, self._origin_clock, self.list_old_readers, self.find_shares()
+            counts, self._status, self._disk, self._origin_clock, self.list_old_readers, self.find_shares(), spool
         )
         body = generate_latest(scrape)
         await send_document(scope, send, 200, CONTENT_TYPE_LATEST.encode(), body)
@@ -110,6 +119,7 @@ class _Scrape(Collector):
         origin_clock: OriginClock | None,
         list_old_readers: Callable[[], Sequence[str]] | None,
         shares: SharesStatus | None = None,
+        spool: SpoolStatus | None = None,
     ) -> None:
         self._counts = counts
         self._status = status
@@ -117,6 +127,7 @@ class _Scrape(Collector):
         self._origin_clock = origin_clock
         self._list_old_readers = list_old_readers
         self._shares = shares
+        self._spool = spool
 
     def collect(self) -> Iterable[Metric]:
         # The label is older than the word that we have for it.
@@ -165,6 +176,8 @@ class _Scrape(Collector):
             )
         if self._shares is not None:
             yield from _of_shares(self._shares)
+        if self._spool is not None:
+            yield from _of_spool(self._spool)
         if status.mirror is not None:
             yield from _of_mirror(status.mirror)
 
@@ -191,6 +204,13 @@ def _of_shares(shares: SharesStatus) -> Iterable[Metric]:
         "Since it asked for the shares that it goes by; from 10 on (30 without limits) it has an even part.",
         shares.age_seconds,
     )
+
+
+def _of_spool(spool: SpoolStatus) -> Iterable[Metric]:
+    yield GaugeMetricFamily("keywright_usage_spool_files", "Batches of usage that no origin has taken.", spool.files)
+    yield GaugeMetricFamily("keywright_usage_spool_bytes", "How large these are.", spool.size)
+    age = 0.0 if spool.oldest_at is None else max(time.time() - spool.oldest_at, 0.0)
+    yield GaugeMetricFamily("keywright_usage_spool_age_seconds", "Since the oldest of these was begun; 0: none.", age)
 
 
 def _of_mirror(mirror: MirrorStatus) -> Iterable[Metric]:

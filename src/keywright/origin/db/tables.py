@@ -399,6 +399,51 @@ edge_shares = _table(
 No part of the record, and gone when a server of PostgreSQL crashes: both tables are unlogged there.
 """
 
+usage_epochs = _table(
+    "usage_epochs",
+    sa.Column("epoch", sa.Text, primary_key=True),
+    sa.Column("next_number", sa.BigInteger, nullable=False),
+    sa.Column("digests", sa.LargeBinary, nullable=False),
+    sa.Column("heard_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "heard_at"),
+)
+"""Which batch of usage is taken next of each process that counted, and the SHA-256 of those taken last, the newest at
+the end. A row is kept for longer than an hour's usage is: what it has taken is never taken again. Times here and in the
+next two are milliseconds since the epoch.
+"""
+
+usage_edges = _table(
+    "usage_edges",
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("known_until", sa.BigInteger),
+    sa.Column("heard_at", sa.BigInteger, nullable=False),
+)
+"""Up to when all that an edge counted was taken, or is among what was lost; None while that is not known. The edge is
+one of `edges`, which says whether it is retired.
+"""
+
+usage_losses = _table(
+    "usage_losses",
+    _number(),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Text, nullable=False),
+    sa.Column("first_number", sa.BigInteger),
+    sa.Column("last_number", sa.BigInteger),
+    sa.Column("lost", sa.BigInteger),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("noted_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "until"),
+    sa.Index(None, "epoch"),
+)
+"""Counts that are missing: of which edge, how many (None: nobody knows), and why, as LossReason has it."""
+
 audit_logs = _table(
     "audit_logs",
     _number(),
@@ -442,45 +487,6 @@ sent_forms = _table(
     sa.Column("location", sa.Text, nullable=False),
 )
 """Forms that a session has sent, by the number that each was given: one that is sent twice is done once."""
-
-usage_epochs = _table(
-    "usage_epochs",
-    sa.Column("epoch", sa.Text, primary_key=True),
-    sa.Column("last_number", sa.BigInteger, nullable=False),
-    sa.Column("digests", sa.LargeBinary, nullable=False),
-    sa.Column("heard_at", sa.BigInteger, nullable=False),
-    sa.Index(None, "heard_at"),
-)
-"""Processes that count usage: which batch is next, and the SHA-256 of those taken last, newest last."""
-
-usage_edges = _table(
-    "usage_edges",
-    sa.Column("account_id", sa.Text, primary_key=True),
-    sa.Column("instance", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("region", sa.Text, nullable=False),
-    sa.Column("known_until", sa.BigInteger),
-    sa.Column("heard_at", sa.BigInteger, nullable=False),
-)
-"""Up to which moment all that an edge counted was taken, or is in `usage_losses`. Milliseconds; NULL is not known."""
-
-usage_losses = _table(
-    "usage_losses",
-    sa.Column("id", RowNumber, primary_key=True, autoincrement=True),
-    sa.Column("account_id", sa.Text, nullable=False),
-    sa.Column("epoch", sa.Text, nullable=False),
-    sa.Column("first_number", sa.BigInteger),
-    sa.Column("number", sa.BigInteger),
-    sa.Column("lost", sa.BigInteger),
-    sa.Column("since", sa.BigInteger, nullable=False),
-    sa.Column("until", sa.BigInteger, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("instance", sa.Text, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("noted_at", sa.BigInteger, nullable=False),
-    sa.Index(None, "until"),
-)
-"""Counts that are missing, and known to be: `lost` of them, NULL where nobody knows how many. Milliseconds."""
 
 usage_sources = _table(
     "usage_sources",

@@ -20,7 +20,6 @@ from keywright.origin.db.tables import (
     usage_days,
     usage_folding,
     usage_hours,
-    usage_losses,
     usage_totals,
 )
 from keywright.origin.db.transaction import Transaction
@@ -129,7 +128,6 @@ async def prune(tx: Transaction, folding: Folding, *, hours_days: int, days_kept
     is_more |= await _prune_counts(tx, usage_days, usage_days.c.day, first_day, rows_of_step)
     is_more |= await _prune_totals(tx, "h", first_hour)
     is_more |= await _prune_totals(tx, "d", first_day)
-    await tx.execute(sa.delete(usage_losses).where(usage_losses.c.until < first_day * DAY_MILLIS))
     return is_more
 
 

@@ -97,6 +97,14 @@ DISK_RESERVE_MIB = Setting(
     help="room on the disk, in MiB, that is kept back so that keys can be revoked when it is full (an eighth of the "
     "disk at most); 0 = none. See [Disk full](../how-to/run-in-production.md#disk-full)",
 )
+USAGE_SPOOL_MIB = Setting(
+    name="KEYWRIGHT_USAGE_SPOOL_MIB",
+    kind=whole(0, 65536),
+    default=256,
+    shown_default="`256`",
+    help="room on the disk, in MiB, for [usage](usage.md) that is yet to be taken by the origin; when it is full the "
+    "oldest is lost, and that is said; 0 = usage is not counted",
+)
 LOG_LEVEL = Setting(
     name="KEYWRIGHT_LOG_LEVEL",
     kind=choice("debug", "info", "warning", "error"),
@@ -230,6 +238,8 @@ class PlaneSettings:
     data_dir: Path
     workers: int
     disk_reserve_mib: int
+    usage_spool_mib: int
+    """0: usage is not counted."""
     trusted_proxies: tuple[Network, ...]
     client_address_header: str
     """In lower case; empty where no header is believed."""
@@ -282,6 +292,7 @@ def read_plane(reader: Reader, default_data_dir: str) -> dict[str, Any]:
         "data_dir": data_dir,
         "workers": reader.get(WORKERS),
         "disk_reserve_mib": reader.get(DISK_RESERVE_MIB),
+        "usage_spool_mib": reader.get(USAGE_SPOOL_MIB),
         **read_network(reader),
         "pepper": reader.get(PEPPER),
         "pepper_file": reader.get(PEPPER_FILE) or data_dir / "pepper.key",

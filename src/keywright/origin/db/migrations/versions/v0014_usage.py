@@ -1,4 +1,4 @@
-"""What keys did: batches of counts, hours and days by key and verdict, and when each key was last used.
+"""What keys did: which batches of counts were taken and what was lost; hours and days; when each key was last used.
 
 Nothing here is part of the record that edges follow, and nothing refers to it: the past of a key outlives the key.
 """
@@ -18,12 +18,12 @@ def upgrade() -> None:
     op.create_table(
         "usage_epochs",
         sa.Column("epoch", sa.Text(), nullable=False),
-        sa.Column("last_number", sa.BigInteger(), nullable=False),
+        sa.Column("next_number", sa.BigInteger(), nullable=False),
         sa.Column("digests", sa.LargeBinary(), nullable=False),
         sa.Column("heard_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("epoch", name=op.f("pk_usage_epochs")),
     )
-    op.create_index(op.f("ix_usage_epochs_heard_at"), "usage_epochs", ["heard_at"], unique=False)
+    op.create_index(op.f("ix_usage_epochs_heard_at"), "usage_epochs", ["heard_at"])
     op.create_table(
         "usage_edges",
         sa.Column("account_id", sa.Text(), nullable=False),
@@ -36,21 +36,23 @@ def upgrade() -> None:
     )
     op.create_table(
         "usage_losses",
-        sa.Column("id", row_number, autoincrement=True, nullable=False),
+        sa.Column("number", row_number, autoincrement=True, nullable=False),
         sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("instance", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
         sa.Column("epoch", sa.Text(), nullable=False),
         sa.Column("first_number", sa.BigInteger(), nullable=True),
-        sa.Column("number", sa.BigInteger(), nullable=True),
+        sa.Column("last_number", sa.BigInteger(), nullable=True),
         sa.Column("lost", sa.BigInteger(), nullable=True),
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("until", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("instance", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
         sa.Column("noted_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_losses")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_usage_losses")),
+        sqlite_autoincrement=True,
     )
-    op.create_index(op.f("ix_usage_losses_until"), "usage_losses", ["until"], unique=False)
+    op.create_index(op.f("ix_usage_losses_until"), "usage_losses", ["until"])
+    op.create_index(op.f("ix_usage_losses_epoch"), "usage_losses", ["epoch"])
     op.create_table(
         "usage_sources",
         sa.Column("number", row_number, autoincrement=True, nullable=False),
