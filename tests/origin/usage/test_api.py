@@ -57,9 +57,11 @@ async def counted(service: Service, monkeypatch: pytest.MonkeyPatch) -> Counted:
     async def unable(*_: object) -> None:
         raise DatabaseUnavailable("for the test")
 
-    monkeypatch.setattr(service.app._folder, "look", unable)
     monkeypatch.setattr(service.app._intake, "take", unable)
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while not service.app._folder._pruned_day:
+            await asyncio.sleep(0.02)
+    monkeypatch.setattr(service.app._folder, "look", unable)
     async with service.app._database.write() as tx:
         await fold_store.release(tx, service.app._folder._holder)
     return Counted(service)

@@ -10,6 +10,8 @@ from fastapi import Query, Response
 from keywright.domain.models import to_iso
 from keywright.origin.openapi.fields import MomentInput
 
+UNUSED_DAYS = 90
+"""After how many days without use pages tell of a key."""
 KNOWN_UNTIL = "Keywright-Usage-Known-Until"
 """Beside `lastUsedOn`: what lies after it, an edge may have to tell still."""
 
