@@ -35,6 +35,7 @@ import servers
 import shares
 import start_up
 import stream
+import usage
 from plan import Plan, progress
 from report import Table
 
@@ -47,6 +48,7 @@ SECTIONS = {
     "in-process": in_process.run,
     "powers": powers.run,
     "shares": shares.run,
+    "usage": usage.run,
     "creation": creation.run,
     "apps": apps.run,
     "start-up": start_up.run,

@@ -306,7 +306,6 @@ class ServeWorker:
             asyncio.create_task(self._connections.run(self._stop)),
             asyncio.create_task(self._grant_ends.run(self._stop)),
             asyncio.create_task(self._folder.run(self._stop)),
-            asyncio.create_task(run_in_one(self._replica_dir, self._sharing.run, self._stop)),
             asyncio.create_task(run_in_one(self._replica_dir, self._speak_for_all, self._stop)),
         ]
         if self._usage is not None:

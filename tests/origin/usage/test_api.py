@@ -18,6 +18,7 @@ from keywright.origin.usage.folding import Folder
 from keywright.protocol.usage import HOUR_MILLIS, UsageRow
 from support.counted import EDGES, append
 from support.service import Service
+from support.visitor import visiting
 
 NOW = datetime.now(UTC)
 HOUR = int(NOW.timestamp() * 1000) // HOUR_MILLIS
@@ -302,3 +303,47 @@ async def test_usage_is_seen_by_those_who_may_read_the_bucket_and_by_nobody_else
     await counted.service.call("GET", url, key=validator, expect=403)
     await counted.service.call("GET", f"{counted.service.bucket_url}/keys", key=validator, expect=403)
     await counted.service.call("GET", url.replace("my-account", "other-account"), key=reader, expect=404)
+
+
+async def test_validation_is_told_from_the_edge_that_judged_it_to_the_answer(embedded: Service) -> None:
+    consumer = await embedded.new_consumer()
+    key = await embedded.new_key(consumer["name"])
+    assert await embedded.verdict(key["key"]) == "VALID"
+    url = f"{embedded.consumers_url}/{consumer['name']}"
+    async with asyncio.timeout(30):
+        while (read := await embedded.call("GET", f"{url}/keys/{key['id']}"))["lastUsedOn"] is None:
+            await asyncio.sleep(0.1)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(read["lastUsedOn"])) < timedelta(seconds=60)
+    told = await embedded.call("GET", f"{url}/usage")
+    assert verdicts(told) == {"VALID": {"VALID": 1}}
+    assert told["losses"] == []
+    async with asyncio.timeout(30):
+        while (known := (await embedded.call("GET", f"{url}/usage"))["knownUntil"]) is None:
+            await asyncio.sleep(0.1)
+    assert datetime.fromisoformat(known) <= datetime.now(UTC)
+
+
+async def test_pages_show_usage_and_when_each_key_was_last_used(counted: Counted) -> None:
+    consumer = await counted.service.new_consumer()
+    used, unused = [await counted.service.new_key(consumer["name"]) for _ in range(2)]
+    await counted.counts(used["id"], 4)
+    await counted.counts(used["id"], 3, verdict="EXPIRED")
+    async with counted.service.app._database.write() as tx:
+        of_unused = tables.keys.c.id == unused["id"]
+        await tx.execute(sa.update(tables.keys).where(of_unused).values(created_at=NOW - timedelta(days=91)))
+    async with visiting(counted.service) as visitor:
+        base = f"/admin/accounts/{counted.service.account}/buckets/{counted.service.bucket}"
+        place = f"{base}/consumers/{consumer['name']}"
+        of_bucket, detail, of_consumer, roll = [
+            await visitor.open(path) for path in (f"{base}/usage", place, f"{place}/usage", f"{place}/roll")
+        ]
+    assert "7 in the last 30 days" in of_bucket
+    assert f'href="{place}/usage">{consumer["name"]}</a>' in of_bucket
+    assert unused["key"][-8:] in of_bucket
+    assert used["key"][-8:] not in of_bucket
+    for page in (detail, roll):
+        assert page.count("Never used") == 1
+        assert page.count("Last used") >= 1
+    assert 'aria-label="7 validations in 30 days"' in detail
+    for text in ('<th scope="col">EXPIRED</th>', 'class="bar-bad"', "edge-0", used["key"][-8:]):
+        assert text in of_consumer

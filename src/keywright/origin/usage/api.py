@@ -118,11 +118,11 @@ AskedFormat = Annotated[
     UsageFormat | None,
     Query(alias="format", description="`csv` for a table, as `Accept: text/csv` asks for it; else JSON."),
 ]
-_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
 @router.get(
-    BUCKET + "/usage", name="bucket.usage", summary="Usage of a bucket", responses={**_CSV, **problems(403, 404)},
+    BUCKET + "/usage", name="bucket.usage", summary="Usage of a bucket", responses={**CSV, **problems(403, 404)},
     response_model=UsageShape,
 )  # fmt: skip
 async def get_bucket_usage(
@@ -138,7 +138,7 @@ async def get_bucket_usage(
 
 
 @router.get(
-    CONSUMER + "/usage", name="consumer.usage", summary="Usage of a consumer", responses={**_CSV, **problems(403, 404)},
+    CONSUMER + "/usage", name="consumer.usage", summary="Usage of a consumer", responses={**CSV, **problems(403, 404)},
     response_model=UsageShape,
 )  # fmt: skip
 async def get_consumer_usage(
@@ -152,7 +152,7 @@ async def get_consumer_usage(
 
 @router.get(
     CONSUMER + "/keys/{keyId:key_id}/usage", name="key.usage", summary="Usage of a key",
-    responses={**_CSV, **problems(403, 404)}, response_model=UsageShape,
+    responses={**CSV, **problems(403, 404)}, response_model=UsageShape,
 )  # fmt: skip
 async def get_key_usage(
     work: CurrentUnitOfWork,

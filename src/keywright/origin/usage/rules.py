@@ -7,7 +7,7 @@ kept; what is answered says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -53,6 +53,8 @@ class Interval(StrEnum):
 _KINDS = {By.VERDICT: ALL, By.EDGE: EDGE, By.PLAN: PLAN, By.SCOPE: SCOPE, By.ROUTE: ROUTE}
 _OF_CONSUMER = (By.VERDICT, By.KEY, By.EDGE)
 _OF_KEY = (By.VERDICT, By.EDGE)
+_OF_MANAGED = (By.VERDICT, By.KEY)
+"""Where a provider's edges are is no user's business."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,12 @@ async def of_found_consumer(work: UnitOfWork, bucket: Bucket, consumer_number: i
     """The same of a consumer that the actor may see."""
     keys = await _known_keys(work, bucket, consumer_number, None)
     return await _of_keys(work, bucket, keys, asked)
+
+
+async def of_managed_consumer(work: UnitOfWork, bucket: Bucket, consumer_number: int, asked: Asked) -> Usage:
+    """The same for who manages the consumer."""
+    _check_by(asked, _OF_MANAGED)
+    return replace(await of_found_consumer(work, bucket, consumer_number, asked), losses=())
 
 
 async def of_key(work: UnitOfWork, path: ConsumerPath, key_id: str, asked: Asked) -> Usage:
