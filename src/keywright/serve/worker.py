@@ -182,7 +182,12 @@ class ServeWorker:
         self._shares = Shares(self._database, clock.elapsed)
         self._intake = Intake(self._database, append, clock.millis, clock.elapsed, hours_days=HOURS_DAYS)
         self._usage = EdgeUsage.of_edge(
-            settings.data_dir, self._identity, self._replica, clock, settings.usage_spool_mib
+            settings.data_dir,
+            self._identity,
+            self._replica,
+            clock,
+            spool_mib=settings.usage_spool_mib,
+            interval_seconds=settings.usage_interval_seconds,
         )
         self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
