@@ -47,6 +47,7 @@ from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.wrong_keys import WrongKeys
+from keywright.origin.usage.folding import Folder
 from keywright.origin.usage.intake.rules import Intake
 from keywright.origin.usage.store import append
 from keywright.protocol.changes import Batch, Change, Cursor
@@ -70,7 +71,6 @@ log = logging.getLogger("keywright.serve")
 BATCH_SIZE = 1000
 REFUSALS_LOGGED_PER_SECOND = 5
 FIRST_LOOK_SECONDS = 30
-HOURS_DAYS = 14
 """For so long usage is kept by the hour."""
 
 Scope = MutableMapping[str, Any]
@@ -180,7 +180,9 @@ class ServeWorker:
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
         self._shares = Shares(self._database, clock.elapsed)
-        self._intake = Intake(self._database, append, clock.millis, clock.elapsed, hours_days=HOURS_DAYS)
+        hours_days = settings.usage_hours_days
+        self._folder = Folder(self._database, hours_days=hours_days, days_kept=settings.usage_days_kept)
+        self._intake = Intake(self._database, append, clock.millis, clock.elapsed, hours_days=hours_days)
         self._usage = EdgeUsage.of_edge(
             settings.data_dir,
             self._identity,
@@ -306,6 +308,8 @@ class ServeWorker:
             asyncio.create_task(self._disk.run(self._stop)),
             asyncio.create_task(self._connections.run(self._stop)),
             asyncio.create_task(self._grant_ends.run(self._stop)),
+            asyncio.create_task(self._folder.run(self._stop)),
+            asyncio.create_task(run_in_one(self._replica_dir, self._sharing.run, self._stop)),
             asyncio.create_task(run_in_one(self._replica_dir, self._speak_for_all, self._stop)),
         ]
         if self._usage is not None:

@@ -399,27 +399,6 @@ edge_shares = _table(
 No part of the record, and gone when a server of PostgreSQL crashes: both tables are unlogged there.
 """
 
-usage_rows = _table(
-    "usage_rows",
-    _number(),
-    sa.Column("instance", sa.Text, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("region", sa.Text, nullable=False),
-    sa.Column("hour", sa.BigInteger, nullable=False),
-    sa.Column("bucket_number", sa.BigInteger, nullable=False),
-    sa.Column("consumer_number", sa.BigInteger),
-    sa.Column("key_id", sa.Text),
-    sa.Column("verdict", sa.Text, nullable=False),
-    sa.Column("plan_number", sa.BigInteger),
-    sa.Column("denied_scope", sa.Text),
-    sa.Column("route", sa.Text),
-    sa.Column("total", sa.BigInteger, nullable=False),
-    sa.Column("first_ms", sa.BigInteger, nullable=False),
-    sa.Column("last_ms", sa.BigInteger, nullable=False),
-    sa.Column("address", sa.Text),
-)
-"""What edges have counted, as UsageRow has it: rows of batches, as they were taken."""
-
 usage_epochs = _table(
     "usage_epochs",
     sa.Column("epoch", sa.Text, primary_key=True),
@@ -508,3 +487,91 @@ sent_forms = _table(
     sa.Column("location", sa.Text, nullable=False),
 )
 """Forms that a session has sent, by the number that each was given: one that is sent twice is done once."""
+
+usage_sources = _table(
+    "usage_sources",
+    _number(),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.UniqueConstraint("name", "region"),
+)
+"""Edges that counted, by the names that they had: a number is shorter in a million rows."""
+
+usage_batches = _table(
+    "usage_batches",
+    _number(),
+    sa.Column("part", sa.SmallInteger, nullable=False),
+    sa.Column("row_count", sa.Integer, nullable=False),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("taken_at", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index(None, "part", "number"),
+)
+"""What was taken in and not folded yet, as usage/counts.py packs it. `part` is which part of all keys they are of, or
+what is to be folded at once. `since` is the first moment that they tell of, in milliseconds.
+"""
+
+usage_folding = _table(
+    "usage_folding",
+    sa.Column("single", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("held_until", sa.BigInteger, nullable=False),
+    sa.Column("rolled_day", sa.BigInteger, nullable=False),
+    sa.Column("next_key", sa.BigInteger, nullable=False),
+)
+"""One row: which process folds, until when (milliseconds, by the database's clock); and what is rolled up.
+
+Days up to `rolled_day` are in `usage_days`; so are, of the day after it, keys below `next_key`.
+"""
+
+last_used = _table(
+    "last_used",
+    _number(),
+    sa.Column("key_id", sa.Text, nullable=False, unique=True),
+    sa.Column("bucket_number", sa.BigInteger, nullable=False),
+    sa.Column("consumer_number", sa.BigInteger, nullable=False),
+    sa.Column("consumer_id", sa.Text),
+    sa.Column("used_at", sa.BigInteger),
+    sa.Column("used_source", sa.BigInteger),
+    sa.Column("asked_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "consumer_number"),
+    sa.Index(None, "bucket_number"),
+)
+"""Keys that were asked about: when a validation was last VALID, and at which of `usage_sources`; and when there was
+the last one of any verdict. Milliseconds. No references: a row outlives its key, and gives `usage_hours` its number.
+"""
+
+
+def _counts(name: str, span: str) -> sa.Table:
+    return _table(
+        name,
+        sa.Column(span, sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("key_number", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("verdict", sa.Text, primary_key=True),
+        sa.Column("total", sa.BigInteger, nullable=False),
+        sa.Column("sources", sa.Text, nullable=False),
+    )
+
+
+usage_hours = _counts("usage_hours", "hour")
+"""Validations by key and verdict in an hour (counted from the epoch, UTC); `key_number` is of `last_used`, `sources`
+says how many of them at which edge.
+"""
+
+usage_days = _counts("usage_days", "day")
+"""The same by day."""
+
+usage_totals = _table(
+    "usage_totals",
+    sa.Column("bucket_number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("span", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("verdict", sa.Text, primary_key=True),
+    sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Index(None, "span", "at"),
+)
+"""Validations of a whole bucket, those of no known key as well: in hours (`span` is `h`) and days (`d`), by `kind`: ""
+for all, or by edge, plan, denied scope or route.
+"""
