@@ -1,22 +1,27 @@
-"""What an origin has counted, read from its database beside it."""
+"""What an origin has counted, read from its database beside it, with what waits to be folded."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from keywright.origin.db.tables import usage_losses, usage_rows
+from keywright.origin.db.tables import usage_losses
 from keywright.origin.db.transaction import Database
+from keywright.origin.usage.counts import AT_ONCE, READY
+from keywright.origin.usage.folding import FoldedElsewhere, Folder
+from support.counted import count_all
 
 
 @dataclass(frozen=True)
 class Counted:
     """`totals` by key and verdict, `reasons` of all that was lost."""
 
-    totals: dict[tuple[str | None, str], int]
+    totals: Counter[tuple[str, str]]
     reasons: list[str]
 
 
@@ -24,14 +29,26 @@ def read(url: str) -> Counted:
     async def look() -> Counted:
         database = Database(url)
         try:
+            folder = Folder(database, hours_days=14, days_kept=395)
+            for part in (READY, AT_ONCE, *range(16)):
+                await _fold(folder, part)
+            totals: Counter[tuple[str, str]] = Counter()
+            for (key, _, verdict), total in (await count_all(database)).items():
+                totals[key, verdict] += total
             async with database.read() as tx:
-                summed = sa.select(usage_rows.c.key_id, usage_rows.c.verdict, sa.func.sum(usage_rows.c.total))
-                rows = await tx.all(summed.group_by(usage_rows.c.key_id, usage_rows.c.verdict))
                 losses = await tx.all(sa.select(usage_losses.c.reason))
-                return Counted({(row[0], row[1]): int(row[2]) for row in rows}, [row[0] for row in losses])
+            return Counted(totals, [row[0] for row in losses])
         finally:
             await database.close()
 
     # In a thread of its own, an event loop takes no other's place.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, look()).result()
+
+
+async def _fold(folder: Folder, part: int) -> None:
+    is_more = True
+    while is_more:
+        # The origin may be at it, too.
+        with contextlib.suppress(FoldedElsewhere):
+            is_more = await folder.fold(part)

@@ -71,7 +71,6 @@ log = logging.getLogger("keywright.serve")
 BATCH_SIZE = 1000
 REFUSALS_LOGGED_PER_SECOND = 5
 FIRST_LOOK_SECONDS = 30
-"""For so long usage is kept by the hour."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -309,7 +308,6 @@ class ServeWorker:
             asyncio.create_task(self._connections.run(self._stop)),
             asyncio.create_task(self._grant_ends.run(self._stop)),
             asyncio.create_task(self._folder.run(self._stop)),
-            asyncio.create_task(run_in_one(self._replica_dir, self._sharing.run, self._stop)),
             asyncio.create_task(run_in_one(self._replica_dir, self._speak_for_all, self._stop)),
         ]
         if self._usage is not None:
