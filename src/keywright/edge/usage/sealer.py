@@ -203,10 +203,10 @@ class Sealer:
 
 def _merge(into: dict[tuple[int, Tag], Tally], hour: int, tallies: dict[Tag, Tally]) -> None:
     # A copy: a thread that was slow to add may still do so.
-    for tag, (total, first, last) in list(tallies.items()):
+    for tag, (total, first, last, *_) in list(tallies.items()):
         tally = into.get((hour, tag))
         if tally is None:
-            into[hour, tag] = [total, first, last]
+            into[hour, tag] = [total, first, last, None]
         else:
             tally[0] += total
             tally[1] = min(tally[1], first)
