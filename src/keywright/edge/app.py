@@ -115,8 +115,7 @@ def new_edge_app(
     counted by key. Raises KeyFileError.
     """
     takers = Takers(table)
-    count = None if usage is None else usage.counter.count
-    validator = Validator(replica, digester, clock.millis, takers, count)
+    validator = Validator(replica, digester, clock.millis, takers, None if usage is None else usage.counter)
     signer = new_signer(settings, digester, clock)
     validate_api = _new_validate_api(settings, validator, is_v2=False)
     validate_v2_api = _new_validate_api(settings, validator, is_v2=True)

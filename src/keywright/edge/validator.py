@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keywright.domain.keyformat import Digester
-    from keywright.domain.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.limits.takers import Takers
     from keywright.edge.replica.replica import Replica
-
-    Count = Callable[[str, KeyRecord | None, ConsumerRecord | None, Verdict, int, Demand], None]
-    """Bucket, key, consumer, verdict, milliseconds since the epoch, demand: see UsageCounter.count."""
+    from keywright.edge.usage.counter import UsageCounter
 
 _log = logging.getLogger(__name__)
 
@@ -44,14 +41,14 @@ class Validator:
         digester: Digester,
         clock: Callable[[], int],
         takers: Takers | None = None,
-        count: Count | None = None,
+        usage: UsageCounter | None = None,
     ) -> None:
-        """Without `takers` no key with limits is answered for. `count` is told of each validation that is no peek."""
+        """Without `takers` no key with limits is answered for. `usage` counts each validation that is no peek."""
         self._replica = replica
         self._take = None if takers is None else takers.take
         self._digest = digester.digest
         self._clock = clock
-        self._count = count
+        self._usage = usage
         self._has_logged = False
 
     def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
@@ -96,7 +93,7 @@ class Validator:
         found = self.validate("", bucket).verdict
         return None if found is Verdict.UNAVAILABLE else found is not Verdict.NO_BUCKET
 
-    def _validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911
+    def _validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911, PLR0912
         try:
             # A text of 10 MB is not worth a digest.
             if keyformat.MIN_LENGTH <= len(secret) <= keyformat.MAX_LENGTH:
@@ -107,13 +104,21 @@ class Validator:
                 if key is not None:
                     now = self._clock()
                     result = verdict.decide(key, consumer, now, demand)
+                    usage = self._usage
                     # A key without a consumer is not good.
                     if result[1] is not None and consumer is not None:
                         own, above = key[3], consumer[3]
                         if (own is not None and own.has_limits) or (above is not None and above.has_limits):
                             result = verdict.UNAVAILABLE if self._take is None else self._take(key, consumer, demand)
-                    if self._count is not None and not demand[3]:
-                        self._count(bucket, key, consumer, result[0], now, demand)
+                        elif usage is not None and demand is NO_DEMAND and now < usage.end:
+                            # As `usage.count` would do it: a call that is saved here is one for each validation.
+                            tally = usage.good.get(key[0])
+                            if tally is not None and tally[3] is above:
+                                tally[0] += 1
+                                tally[2] = now
+                                return result
+                    if usage is not None and not demand[3]:
+                        usage.count(bucket, key, consumer, result[0], now, demand)
                     return result
                 if keyformat.is_possible(secret):
                     return self._counted(verdict.UNKNOWN, bucket, demand)
@@ -135,8 +140,8 @@ class Validator:
 
     def _counted(self, result: Result, bucket: str, demand: Demand) -> Result:
         """The verdict on what is no key."""
-        if self._count is not None and not demand.is_peek and result.verdict is not Verdict.UNAVAILABLE:
-            self._count(bucket, None, None, result.verdict, self._clock(), demand)
+        if self._usage is not None and not demand.is_peek and result.verdict is not Verdict.UNAVAILABLE:
+            self._usage.count(bucket, None, None, result.verdict, self._clock(), demand)
         return result
 
     def _log_once(self, error: Exception) -> None:

@@ -79,7 +79,14 @@ class EdgeWorker:
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
         self._haproxy = self._new_haproxy_maps(settings, machine_clock)
         spool_mib = settings.usage_spool_mib if settings.is_following else 0
-        self._usage = EdgeUsage.of_edge(settings.data_dir, identity, self._replica, clock, spool_mib)
+        self._usage = EdgeUsage.of_edge(
+            settings.data_dir,
+            identity,
+            self._replica,
+            clock,
+            spool_mib=spool_mib,
+            interval_seconds=settings.usage_interval_seconds,
+        )
 
         def sharing(deployment_id: Callable[[], str]) -> Sharing:
             common = self._share_channel, identity, clock.elapsed, deployment_id

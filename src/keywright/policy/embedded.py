@@ -188,7 +188,7 @@ class EmbeddedReplica(ReplicaSource):
         if self._new_usage_channel is None:
             return None
         identity = Identity.load(self.directory, name=self._name, region=self._region)
-        return EdgeUsage.of_edge(self.directory, identity, replica, self._origin_clock, self._usage_spool_mib)
+        return EdgeUsage.of_edge(self.directory, identity, replica, self._origin_clock, spool_mib=self._usage_spool_mib)
 
     def _keep(self, replica: Replica) -> None:
         asyncio.run(self._follow(replica))

@@ -245,10 +245,10 @@ class ReplicaSource(ABC):
             self._lease = self._new_lease()
             replica.bind(self._lease)
             usage = self._usage = self._new_usage(replica)
-            count = None if usage is None else usage.counter.count
+            counter = None if usage is None else usage.counter
             with opening.reading:
                 opening.replica = replica
-                opening.validator = Validator(replica, self._digester, self._origin_clock.millis, self.takers, count)
+                opening.validator = Validator(replica, self._digester, self._origin_clock.millis, self.takers, counter)
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001

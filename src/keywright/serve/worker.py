@@ -72,7 +72,6 @@ log = logging.getLogger("keywright.serve")
 BATCH_SIZE = 1000
 REFUSALS_LOGGED_PER_SECOND = 5
 FIRST_LOOK_SECONDS = 30
-"""For so long usage is kept by the hour."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -186,7 +185,12 @@ class ServeWorker:
         self._folder = Folder(self._database, hours_days=hours_days, days_kept=settings.usage_days_kept)
         self._intake = Intake(self._database, append, clock.millis, clock.elapsed, hours_days=hours_days)
         self._usage = EdgeUsage.of_edge(
-            settings.data_dir, self._identity, self._replica, clock, settings.usage_spool_mib
+            settings.data_dir,
+            self._identity,
+            self._replica,
+            clock,
+            spool_mib=settings.usage_spool_mib,
+            interval_seconds=settings.usage_interval_seconds,
         )
         self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)

@@ -78,7 +78,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     takers = Takers(LimitTable(tmp_path / "limits", clock.elapsed))
     counter = UsageCounter(lambda name: (found := replica.find_bucket(name)) and found.number)
     counter.take(clock.millis())
-    validator = Validator(replica, DIGESTER, clock.millis, takers, counter.count)
+    validator = Validator(replica, DIGESTER, clock.millis, takers, counter)
     ids = {
         secret: put.key_id
         for secret, put in zip((GOOD, OLD, LIMITED, SCOPED), (good, old, limited, scoped), strict=True)

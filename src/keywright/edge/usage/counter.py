@@ -8,7 +8,7 @@ addition is not torn apart by another thread is by Python's lock; without it (fr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keywright.domain.powers import NO_POWERS, is_granted
 from keywright.domain.verdict import Verdict
@@ -17,7 +17,7 @@ from keywright.protocol.usage import HOUR_MILLIS, UsageRow, is_key_id, is_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keywright.domain.powers import Demand, Powers
+    from keywright.domain.powers import Demand
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
 
 ROUTES_OF_BUCKET = 8
@@ -29,7 +29,7 @@ SEEN_KEPT = 100_000
 MOST_COUNTS = 500_000
 """What is yet to be taken has at most so many rows, some 300 bytes each."""
 _VALID = Verdict.VALID
-_COUNT, _FIRST, _LAST = 0, 1, 2
+_COUNT, _FIRST, _LAST, _POWERS = 0, 1, 2, 3
 
 
 class Tag(NamedTuple):
@@ -44,8 +44,10 @@ class Tag(NamedTuple):
     route: str | None
 
 
-Tally = list[int]
-"""How many, and when the first and the last of them was, in milliseconds since the epoch."""
+Tally = list[Any]
+"""How many, when the first and the last of them was, in milliseconds since the epoch, and the powers of the consumer
+whose plan is in the tag. One list, since it is looked at in each validation.
+"""
 
 
 class Counts:
@@ -57,8 +59,8 @@ class Counts:
         self.hour = hour
         self.rows: dict[Tag, Tally] = {}
         self.ahead: dict[Tag, Tally] = {}
-        self.good: dict[str, tuple[Tally, Powers | None]] = {}
-        """By key: where the VALID ones are counted that ask for no route, while the consumer's powers are these."""
+        self.good: dict[str, Tally] = {}
+        """By key, where the VALID ones are counted that ask for no route."""
         self.scopes: set[str] = set()
         self.routes: dict[int, set[str]] = {}
 
@@ -70,9 +72,12 @@ class UsageCounter:
         """`find_bucket_number` is asked for the number of a bucket in which a key was just judged."""
         self._find_bucket_number = find_bucket_number
         self._hours: dict[int, Counts] = {}
-        self._good: dict[str, tuple[Tally, Powers | None]] = {}
-        # Until the counts are taken for the first time all takes the longer way.
-        self._end = 0
+        self.good: dict[str, Tally] = {}
+        """By key, where VALID ones are counted now that ask for no route, as long as the consumer's powers are those in
+        the tally: the validator adds to it by itself. Never changed but by `take`.
+        """
+        self.end = 0
+        """Until that moment. Until the counts are taken for the first time all takes the longer way."""
         self._seen: set[str | Tag] = set()
         self._seen_hour = 0
         self.missed = 0
@@ -90,10 +95,9 @@ class UsageCounter:
         """One validation that was this code at `now` (milliseconds since the epoch). `key` and `consumer` are those
         that were judged, whatever the verdict; None for what is no key.
         """
-        if now < self._end and code is _VALID:
-            found = self._good.get(key[0])  # type: ignore[index]
-            if found is not None and found[1] is consumer[3] and demand[4] is None:  # type: ignore[index]
-                tally = found[0]
+        if now < self.end and code is _VALID and demand.route is None:
+            tally = self.good.get(key[0])  # type: ignore[index]
+            if tally is not None and tally[_POWERS] is consumer[3]:  # type: ignore[index]
                 tally[_COUNT] += 1
                 tally[_LAST] = now
                 return
@@ -104,8 +108,8 @@ class UsageCounter:
         hour = now // HOUR_MILLIS
         taken, current = self._hours, Counts(hour)
         self._hours = {hour: current}
-        self._good = current.good
-        self._end = (hour + 1) * HOUR_MILLIS
+        self.good = current.good
+        self.end = (hour + 1) * HOUR_MILLIS
         if hour != self._seen_hour:
             self._seen, self._seen_hour = set(), hour
         return [one for one in taken.values() if one.rows or one.ahead]
@@ -121,7 +125,7 @@ class UsageCounter:
 
     def turns_at(self, now: int) -> bool:
         """Whether another hour has begun since the counts were taken."""
-        return not self._end - HOUR_MILLIS <= now < self._end
+        return not self.end - HOUR_MILLIS <= now < self.end
 
     @property
     def is_empty(self) -> bool:
@@ -166,11 +170,12 @@ class UsageCounter:
         tally = rows.get(tag)
         if tally is None:
             # Another thread may be at it, too.
-            tally = rows.setdefault(tag, [0, now, now])
+            tally = rows.setdefault(tag, [0, now, now, None])
         tally[_COUNT] += 1
         tally[_LAST] = now
-        if code is _VALID and rows is counts.rows and tag.route is None and demand.route is None:
-            counts.good[tag.key_id] = tally, None if consumer is None else consumer.powers  # type: ignore[index]
+        if code is _VALID and rows is counts.rows and demand.route is None:
+            tally[_POWERS] = consumer.powers  # type: ignore[union-attr]
+            counts.good[tag.key_id] = tally  # type: ignore[index]
 
     def _is_first(self, tag: Tag, hour: int) -> bool:
         if tag.key_id is None or hour != self._seen_hour:
@@ -186,7 +191,7 @@ class UsageCounter:
 def row_of(hour: int, tag: Tag, tally: Tally) -> UsageRow:
     """The counts of an hour as a row of a batch."""
     start = hour * HOUR_MILLIS
-    total, *moments = tally
+    total, *moments = tally[:_POWERS]
     # Within the hour and in order, whatever the clock did meanwhile.
     first, last = sorted(min(max(moment - start, 0), HOUR_MILLIS - 1) for moment in moments)
     return UsageRow(hour, *tag, total, first, last)

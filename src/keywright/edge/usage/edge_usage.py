@@ -16,7 +16,7 @@ from keywright.edge.replica.files import ReplicaBroken
 from keywright.edge.replica.replica import UNREADABLE, NotReady
 from keywright.edge.usage.counter import UsageCounter
 from keywright.edge.usage.counting import Counting
-from keywright.edge.usage.sealer import TICK_SECONDS, Sealer
+from keywright.edge.usage.sealer import INTERVAL_SECONDS, TICK_SECONDS, Sealer
 from keywright.edge.usage.spool import USAGE_DIRECTORY, Spool
 from keywright.protocol import usage
 from keywright.runtime import atomic_file, tasks
@@ -41,13 +41,20 @@ _NO_DEPLOYMENT = "none"
 class EdgeUsage:
     """One for each process that judges keys and counts."""
 
-    def __init__(self, spool: Spool, counting: Counting, replica: Replica, elapsed: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        counting: Counting,
+        replica: Replica,
+        elapsed: Callable[[], float],
+        interval_seconds: float,
+    ) -> None:
         """Use `of_edge` or `beside_edge`."""
         self._replica = replica
         self.spool = spool
         self.counting = counting
         self.counter = UsageCounter(lambda bucket: _find_number(replica, bucket))
-        self.sealer = Sealer(self.counter, spool, counting, elapsed, _draw)
+        self.sealer = Sealer(self.counter, spool, counting, elapsed, _draw, interval_seconds=interval_seconds)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Seal what is counted until `stop` is set, and what is left then: by that time nobody validates any more."""
@@ -67,7 +74,14 @@ class EdgeUsage:
 
     @classmethod
     def of_edge(
-        cls, data_dir: Path, identity: Identity, replica: Replica, clock: Clock, spool_mib: int
+        cls,
+        data_dir: Path,
+        identity: Identity,
+        replica: Replica,
+        clock: Clock,
+        *,
+        spool_mib: int,
+        interval_seconds: float = INTERVAL_SECONDS,
     ) -> EdgeUsage | None:
         """Of a process of the edge itself; None with 0 MiB. `clock` is what keys are judged by."""
         directory = data_dir / USAGE_DIRECTORY
@@ -76,11 +90,17 @@ class EdgeUsage:
                 (directory / _NOTE).unlink(missing_ok=True)
                 return None
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            note = {"name": identity.name, "region": identity.region, "mib": spool_mib}
+            note = {
+                "name": identity.name,
+                "region": identity.region,
+                "mib": spool_mib,
+                "interval_seconds": interval_seconds,
+            }
             atomic_file.write(directory / _NOTE, json.dumps(note).encode())
         except OSError as error:
             _log.error("usage may not be counted by all who judge keys here: can't use %s: %s", directory, error)
-        return cls._of(directory, identity.instance, identity.name, identity.region, replica, clock, spool_mib)
+        counting = Counting(identity.instance, identity.name, identity.region, _find_deployment(replica), clock.millis)
+        return cls(Spool(directory, spool_mib * MIB), counting, replica, clock.elapsed, interval_seconds)
 
     @classmethod
     def beside_edge(cls, data_dir: Path, instance: str, replica: Replica, clock: Clock) -> EdgeUsage | None:
@@ -89,18 +109,13 @@ class EdgeUsage:
         try:
             noted = json.loads((directory / _NOTE).read_bytes())
             name, region, spool_mib = str(noted["name"]), str(noted["region"]), int(noted["mib"])
+            interval_seconds = float(noted["interval_seconds"])
         except (OSError, ValueError, LookupError, TypeError):
             return None
-        if not usage.is_edge(instance, name, region) or spool_mib < 1:
+        if not usage.is_edge(instance, name, region) or spool_mib < 1 or not 1 <= interval_seconds <= INTERVAL_SECONDS:
             return None
-        return cls._of(directory, instance, name, region, replica, clock, spool_mib)
-
-    @classmethod
-    def _of(
-        cls, directory: Path, instance: str, name: str, region: str, replica: Replica, clock: Clock, spool_mib: int
-    ) -> EdgeUsage:
         counting = Counting(instance, name, region, _find_deployment(replica), clock.millis)
-        return cls(Spool(directory, spool_mib * MIB), counting, replica, clock.elapsed)
+        return cls(Spool(directory, spool_mib * MIB), counting, replica, clock.elapsed, interval_seconds)
 
 
 def draw_nonce() -> str:

@@ -52,6 +52,8 @@ class Sealer:
         counting: Counting,
         elapsed: Callable[[], float],
         draw_epoch: Callable[[], str],
+        *,
+        interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         """`elapsed` counts seconds as `Clock.elapsed` does; `draw_epoch` gives 32 hexadecimal digits that nobody else
         has.
@@ -62,6 +64,7 @@ class Sealer:
         self._millis = counting.millis
         self._elapsed = elapsed
         self._draw_epoch = draw_epoch
+        self._interval_seconds = interval_seconds
         self._file: EpochFile | None = None
         self._number = 0
         self._sealed_at = self._taken_at = self._ahead_at = self._room_at = elapsed()
@@ -100,7 +103,7 @@ class Sealer:
         file = self._begin()
         self._settle(file)
         now, elapsed, counter = self._millis(), self._elapsed(), self._counter
-        interval = LONG_INTERVAL_SECONDS if counter.seen_count >= SEEN_KEPT else INTERVAL_SECONDS
+        interval = LONG_INTERVAL_SECONDS if counter.seen_count >= SEEN_KEPT else self._interval_seconds
         if elapsed - self._taken_at >= interval or counter.turns_at(now) or counter.row_count >= EARLY_ROWS:
             self._take_all()
         elif counter.is_empty:
@@ -200,10 +203,10 @@ class Sealer:
 
 def _merge(into: dict[tuple[int, Tag], Tally], hour: int, tallies: dict[Tag, Tally]) -> None:
     # A copy: a thread that was slow to add may still do so.
-    for tag, (total, first, last) in list(tallies.items()):
+    for tag, (total, first, last, *_) in list(tallies.items()):
         tally = into.get((hour, tag))
         if tally is None:
-            into[hour, tag] = [total, first, last]
+            into[hour, tag] = [total, first, last, None]
         else:
             tally[0] += total
             tally[1] = min(tally[1], first)
