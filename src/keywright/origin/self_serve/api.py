@@ -43,7 +43,7 @@ from keywright.origin.self_serve.shapes import (
     show_consumer,
 )
 from keywright.origin.usage import rules as usage
-from keywright.origin.usage.api import CSV, AskedFormat, AskedUsage, UsageFormat, UsageShape, answer
+from keywright.origin.usage.api import CSV, AskedFormat, AskedOfManaged, UsageFormat, UsageShape, answer
 from keywright.origin.usage.rules import Asked
 
 BY_NAME = "/v1/self-serve/{bucketName}/consumers"
@@ -245,7 +245,7 @@ async def get_my_usage(
     request: Request,
     bucket: PathBucket,
     consumer: PathConsumer,
-    asked: AskedUsage,
+    asked: AskedOfManaged,
     format: AskedFormat = None,
 ) -> Response | UsageShape:
     """How often its keys were validated, by `verdict` or `key`."""
@@ -359,7 +359,7 @@ async def get_client_usage(
     request: Request,
     bucket: PathBucket,
     consumer: PathConsumerId,
-    asked: AskedUsage,
+    asked: AskedOfManaged,
     format: AskedFormat = None,
 ) -> Response | UsageShape:
     """How often its keys were validated, by `verdict` or `key`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -100,20 +101,67 @@ class BucketKeysShape(ListOf[BucketKeyShape]):
     known_until: Moment | None = Field(description="What lies after this moment, an edge may have to tell still.")
 
 
-async def _asked(
+class ByOfConsumer(StrEnum):
+    """What is told apart of a consumer."""
+
+    VERDICT = "verdict"
+    KEY = "key"
+    EDGE = "edge"
+
+
+class ByOfKey(StrEnum):
+    """What is told apart of a key."""
+
+    VERDICT = "verdict"
+    EDGE = "edge"
+
+
+class ByOfManaged(StrEnum):
+    """What is told apart for who manages a consumer."""
+
+    VERDICT = "verdict"
+    KEY = "key"
+
+
+async def _range(
     start: Annotated[
-        MomentInput | None, Query(alias="from", description="The beginning; 30 days before the end, if left out.")
+        MomentInput | None,
+        Query(alias="from", description="The beginning; 30 days before the end, if left out, 7 with `interval=hour`."),
     ] = None,
     end: Annotated[MomentInput | None, Query(alias="to", description="The end; now, if left out.")] = None,
-    by: Annotated[By, Query(description="What is told apart.")] = By.VERDICT,
     interval: Annotated[Interval | None, Query(description="Also tells of each hour, or each day (UTC).")] = None,
     limit: Annotated[Limit, Query(description="The most groups to return; a larger number is cut to 1000.")] = 100,
     offset: Annotated[Offset, Query(description="How many groups to pass over.")] = 0,
 ) -> Asked:
-    return Asked(start, end, by, interval, page_of(limit, offset))
+    return Asked(start, end, By.VERDICT, interval, page_of(limit, offset))
 
 
-AskedUsage = Annotated[Asked, Depends(_asked)]
+AskedRange = Annotated[Asked, Depends(_range)]
+_APART = "What is told apart."
+
+
+async def _of_bucket(asked: AskedRange, by: Annotated[By, Query(description=_APART)] = By.VERDICT) -> Asked:
+    return replace(asked, by=by)
+
+
+async def _of_consumer(
+    asked: AskedRange, by: Annotated[ByOfConsumer, Query(description=_APART)] = ByOfConsumer.VERDICT
+) -> Asked:
+    return replace(asked, by=By(by))
+
+
+async def _of_key(asked: AskedRange, by: Annotated[ByOfKey, Query(description=_APART)] = ByOfKey.VERDICT) -> Asked:
+    return replace(asked, by=By(by))
+
+
+async def _of_managed(
+    asked: AskedRange, by: Annotated[ByOfManaged, Query(description=_APART)] = ByOfManaged.VERDICT
+) -> Asked:
+    return replace(asked, by=By(by))
+
+
+AskedOfManaged = Annotated[Asked, Depends(_of_managed)]
+AskedOfConsumer = Annotated[Asked, Depends(_of_consumer)]
 AskedFormat = Annotated[
     UsageFormat | None,
     Query(alias="format", description="`csv` for a table, as `Accept: text/csv` asks for it; else JSON."),
@@ -130,7 +178,7 @@ async def get_bucket_usage(
     request: Request,
     account: PathAccount,
     bucket: PathBucket,
-    asked: AskedUsage,
+    asked: Annotated[Asked, Depends(_of_bucket)],
     format: AskedFormat = None,
 ) -> Response | UsageShape:
     """How often keys of the bucket were validated, and what was not a known key."""
@@ -142,7 +190,11 @@ async def get_bucket_usage(
     response_model=UsageShape,
 )  # fmt: skip
 async def get_consumer_usage(
-    work: CurrentUnitOfWork, request: Request, path: AskedConsumer, asked: AskedUsage, format: AskedFormat = None
+    work: CurrentUnitOfWork,
+    request: Request,
+    path: AskedConsumer,
+    asked: AskedOfConsumer,
+    format: AskedFormat = None,
 ) -> Response | UsageShape:
     """How often keys of the consumer were validated, by `verdict`, `key` or `edge`. One that was deleted is found by
     its id.
@@ -159,7 +211,7 @@ async def get_key_usage(
     request: Request,
     path: AskedConsumer,
     key_id: PathKey,
-    asked: AskedUsage,
+    asked: Annotated[Asked, Depends(_of_key)],
     format: AskedFormat = None,
 ) -> Response | UsageShape:
     """How often the key was validated, by `verdict` or `edge`; also of one that was revoked."""

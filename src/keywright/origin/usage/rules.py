@@ -26,6 +26,8 @@ from keywright.origin.usage.series_store import Cells, Hours
 from keywright.protocol.usage import HOUR_MILLIS
 
 DEFAULT_DAYS = 30
+DEFAULT_HOURS_DAYS = 7
+"""Where each hour is asked for."""
 MARGIN_MILLIS = HOUR_MILLIS
 """How far ahead a range may end: clocks differ, and whoever asks for today rounds up."""
 MOST_LOSSES = 100
@@ -59,7 +61,7 @@ _OF_MANAGED = (By.VERDICT, By.KEY)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question about usage. None for a moment: until now, and from 30 days before that."""
+    """A question about usage. None for a moment: until now, and from 30 days before, 7 where hours are asked for."""
 
     start: datetime | None = None
     end: datetime | None = None
@@ -194,7 +196,8 @@ def range_of(work: UnitOfWork, asked: Asked) -> Hours:
     """The hours that are asked for. Raises BadRequest for a range that nothing can be told of."""
     now, limits = to_millis(work.now), work.dependencies.limits
     end = now if asked.end is None else to_millis(asked.end)
-    default = (end // DAY_MILLIS - DEFAULT_DAYS + 1) * DAY_MILLIS
+    days = DEFAULT_DAYS if asked.interval is not Interval.HOUR else min(DEFAULT_HOURS_DAYS, limits.usage_hours_days)
+    default = (end // DAY_MILLIS - days + 1) * DAY_MILLIS
     first = default if asked.start is None else to_millis(asked.start)
     oldest = (now // DAY_MILLIS - limits.usage_days_kept) * DAY_MILLIS
     by_hour_from = (now // DAY_MILLIS - limits.usage_hours_days) * DAY_MILLIS
