@@ -22,6 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import apps
 import bootstrap
+import counting
 import creation
 import fleet
 import http_doors
@@ -36,6 +37,7 @@ import servers
 import shares
 import start_up
 import stream
+import usage
 from plan import Plan, progress
 from report import Table
 
@@ -47,7 +49,9 @@ SECTIONS = {
     "gateways": gateways.run,
     "in-process": in_process.run,
     "powers": powers.run,
+    "counting": counting.run,
     "shares": shares.run,
+    "usage": usage.run,
     "creation": creation.run,
     "apps": apps.run,
     "start-up": start_up.run,
@@ -64,7 +68,7 @@ def main() -> int:
     # The settings under measurement are the defaults, whatever this shell has been used for.
     for name in [name for name in os.environ if name.startswith("KEYWRIGHT_")]:
         del os.environ[name]
-    if {"http", "stream", "apps", "gateways", "powers"} & set(options.only):
+    if {"http", "stream", "apps", "gateways", "powers", "counting"} & set(options.only):
         _install_tools()
     with tempfile.TemporaryDirectory(prefix="keywright-bench-", dir=options.directory) as name:
         directory = Path(name)

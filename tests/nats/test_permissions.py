@@ -42,8 +42,8 @@ STREAMS = {
 HEARD = {subject for one in FORMATS for subject in (one.changes, one.heartbeats)}
 WRITTEN = (*HEARD, *(subject for one in FORMATS for subject in (one.snapshot_pages, one.snapshot_ends)))
 """Subjects that only the origin may write to."""
-ASKED = ("keywright.reports", "keywright.shares")
-"""Where edges report, and ask for their shares of global rate limits: the origin answers."""
+ASKED = ("keywright.reports", "keywright.shares", "keywright.usage.fra-1")
+"""Where edges report, ask for their shares of global rate limits, and deliver usage: the origin answers."""
 
 VERBS = (
     "INFO", "STREAM.LIST", "STREAM.NAMES", "STREAM.CREATE.{stream}", "STREAM.CREATE.other", "STREAM.UPDATE.{stream}",

@@ -64,7 +64,9 @@ class Demand(NamedTuple):
     cost: int | None = None
     """Units of each quota; None for the quota's own default. Of a rate limit each question takes one."""
     is_peek: bool = False
-    """Whether nothing is to be taken, whatever the answer is."""
+    """Whether nothing is to be taken, whatever the answer is; nor does it count as use."""
+    route: str | None = None
+    """A tag of the caller's own, by which use is told apart; judges nothing."""
 
     def find_address(self) -> Address | None:
         return self.address() if callable(self.address) else self.address

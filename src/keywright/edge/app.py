@@ -24,6 +24,7 @@ from keywright.edge.limits.takers import Takers
 from keywright.edge.replica.freshness import find_boot_id
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.shares.status import NOTE, SharesStatus
+from keywright.edge.usage.metrics import SpoolSource
 from keywright.edge.validator import Validator
 from keywright.runtime.metrics.shared_names import SharedNames
 from keywright.runtime.metrics.worker_counts import WorkerCounts
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.limits.table import LimitTable
     from keywright.edge.replica.replica import Replica
+    from keywright.edge.usage.edge_usage import EdgeUsage
     from keywright.http.client_address import ClientAddresses
     from keywright.runtime.clock import Clock
     from keywright.runtime.disk import Disk
+    from keywright.runtime.metrics.families import Source
     from keywright.runtime.settings import PlaneSettings
 
 
@@ -116,10 +119,13 @@ def new_edge_app(
     disk: Disk,
     client_addresses: ClientAddresses,
     table: LimitTable,
+    usage: EdgeUsage | None = None,
 ) -> EdgeApp:
-    """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Raises KeyFileError."""
+    """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Without `usage` nothing is
+    counted by key. Raises KeyFileError.
+    """
     takers = Takers(table)
-    validator = Validator(replica, digester, clock.millis, takers)
+    validator = Validator(replica, digester, clock.millis, takers, None if usage is None else usage.counter)
     signer = new_signer(settings, digester, clock)
     validate_api = _new_validate_api(settings, validator, is_v2=False)
     validate_v2_api = _new_validate_api(settings, validator, is_v2=True)
@@ -138,7 +144,10 @@ def new_edge_app(
     worker_counts = WorkerCounts.of_environment()
     validations = new_validation_source(validate_api, validate_v2_api, forward_auth, worker_counts)
     replica_source = ReplicaSource(replica, status, disk, origin_clock)
-    metrics = Metrics([validations, replica_source], worker_counts)
+    sources: list[Source] = [validations, replica_source]
+    if usage is not None:
+        sources.append(SpoolSource(usage.spool))
+    metrics = Metrics(sources, worker_counts)
     replica_source.find_shares = lambda: SharesStatus.read(settings.replica_dir / NOTE, clock.elapsed(), find_boot_id())
     jwks = None if signer is None else Jwks(signer.jwks)
     health = Health(status, origin_clock)

@@ -25,21 +25,30 @@ if TYPE_CHECKING:
     from keywright.domain.keyformat import Digester
     from keywright.edge.limits.takers import Takers
     from keywright.edge.replica.replica import Replica
+    from keywright.edge.usage.counter import UsageCounter
 
 _log = logging.getLogger(__name__)
+
+_PEEK = Demand(is_peek=True)
 
 
 class Validator:
     """May be shared by threads. `clock` gives milliseconds since the epoch (`Clock.millis`)."""
 
     def __init__(
-        self, replica: Replica, digester: Digester, clock: Callable[[], int], takers: Takers | None = None
+        self,
+        replica: Replica,
+        digester: Digester,
+        clock: Callable[[], int],
+        takers: Takers | None = None,
+        usage: UsageCounter | None = None,
     ) -> None:
-        """Without `takers` no key with limits is answered for."""
+        """Without `takers` no key with limits is answered for. `usage` counts each validation that is no peek."""
         self._replica = replica
         self._take = None if takers is None else takers.take
         self._digest = digester.digest
         self._clock = clock
+        self._usage = usage
         self._has_logged = False
 
     def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
@@ -50,7 +59,8 @@ class Validator:
 
     def authorise(self, token: str, bucket: str) -> bool:
         """Whether the token is a management key that may validate in this bucket. False, too, when nobody can say."""
-        result = self._validate(token, SYSTEM_BUCKET)
+        # A peek: whoever asks about keys does not use its own by that.
+        result = self._validate(token, SYSTEM_BUCKET, _PEEK)
         if result.consumer is None or bucket[:1] == "_":
             return False
         try:
@@ -90,7 +100,7 @@ class Validator:
         except (NotReady, UnicodeEncodeError, *_UNREADABLE):
             return False
 
-    def _validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911
+    def _validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911, PLR0912
         try:
             # A text of 10 MB is not worth a digest.
             if keyformat.MIN_LENGTH <= len(secret) <= keyformat.MAX_LENGTH:
@@ -99,16 +109,26 @@ class Validator:
                     return verdict.NO_BUCKET
                 key, consumer = found
                 if key is not None:
-                    result = verdict.decide(key, consumer, self._clock(), demand)
+                    now = self._clock()
+                    result = verdict.decide(key, consumer, now, demand)
+                    usage = self._usage
                     # A key without a consumer is not good.
-                    if result[1] is None or consumer is None:
-                        return result
-                    own, above = key[3], consumer[3]
-                    if (own is None or not own.has_limits) and (above is None or not above.has_limits):
-                        return result
-                    return verdict.UNAVAILABLE if self._take is None else self._take(key, consumer, demand)
+                    if result[1] is not None and consumer is not None:
+                        own, above = key[3], consumer[3]
+                        if (own is not None and own.has_limits) or (above is not None and above.has_limits):
+                            result = verdict.UNAVAILABLE if self._take is None else self._take(key, consumer, demand)
+                        elif usage is not None and demand is NO_DEMAND and now < usage.end:
+                            # As `usage.count` would do it: a call that is saved here is one for each validation.
+                            tally = usage.good.get(key[0])
+                            if tally is not None and tally[3] is above:
+                                tally[0] += 1
+                                tally[2] = now
+                                return result
+                    if usage is not None and not demand[3]:
+                        usage.count(bucket, key, consumer, result[0], now, demand)
+                    return result
                 if keyformat.is_possible(secret):
-                    return verdict.UNKNOWN
+                    return self._counted(verdict.UNKNOWN, bucket, demand)
             else:
                 record = self._replica.find_bucket(bucket)
                 if record is None:
@@ -116,13 +136,20 @@ class Validator:
                 self._replica.check_fresh(record)
         except UnicodeEncodeError:
             # A lone surrogate, which no key can hold.
-            return self._validate("", bucket)
+            return self._counted(self._validate("", bucket, demand), bucket, demand)
         except (NotReady, Stale):
             return verdict.UNAVAILABLE
         except _UNREADABLE as error:
             self._log_once(error)
             return verdict.UNAVAILABLE
-        return verdict.MALFORMED
+        # Where no key was shown there is none that was used.
+        return self._counted(verdict.MALFORMED, bucket, demand) if secret else verdict.MALFORMED
+
+    def _counted(self, result: Result, bucket: str, demand: Demand) -> Result:
+        """The verdict on what is no key."""
+        if self._usage is not None and not demand.is_peek and result.verdict is not Verdict.UNAVAILABLE:
+            self._usage.count(bucket, None, None, result.verdict, self._clock(), demand)
+        return result
 
     def _log_once(self, error: Exception) -> None:
         """Once, not per request; and the follower is told, if it is the files that are broken."""

@@ -19,7 +19,16 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import ABANDON_SECONDS, Replica
-from keywright.edge.sync.wiring import new_election, new_feed, new_reports, new_share_channel, new_sharing
+from keywright.edge.sync.wiring import (
+    new_delivering,
+    new_election,
+    new_feed,
+    new_reports,
+    new_share_channel,
+    new_sharing,
+    new_usage_channel,
+)
+from keywright.edge.usage.edge_usage import EdgeUsage
 from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
 from keywright.runtime import secret_files, server
@@ -62,12 +71,22 @@ class EdgeWorker:
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
         self._share_channel = new_share_channel(settings, digester, clock)
+        self._usage_channel = new_usage_channel(settings, digester, clock)
         # Who follows is told what it has of limits of all edges; who follows nobody is taken to be alone.
         table = LimitTable(
             settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed, first_share=0.0 if settings.is_following else 1.0
         )
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
         self._haproxy = self._new_haproxy_maps(settings, machine_clock)
+        spool_mib = settings.usage_spool_mib if settings.is_following else 0
+        self._usage = EdgeUsage.of_edge(
+            settings.data_dir,
+            identity,
+            self._replica,
+            clock,
+            spool_mib=spool_mib,
+            interval_seconds=settings.usage_interval_seconds,
+        )
 
         def sharing(deployment_id: Callable[[], str]) -> Sharing:
             common = self._share_channel, identity, clock.elapsed, deployment_id
@@ -86,11 +105,14 @@ class EdgeWorker:
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
             sharing=sharing if settings.is_following else None,
+            delivering=(
+                None if self._usage is None else new_delivering(self._usage, self._usage_channel, clock.elapsed)
+            ),
         )
         self._table, self._is_following = table, settings.is_following
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
         self._edge = new_edge_app(
-            settings, self._replica, digester, self._election, clock, disk, client_addresses, table
+            settings, self._replica, digester, self._election, clock, disk, client_addresses, table, self._usage
         )
         self._disk = disk
         self._connections = Connections(
@@ -124,6 +146,8 @@ class EdgeWorker:
         runs = [self._election.run, self._edge.run, self._disk.run, self._connections.run]
         if self._haproxy is not None:
             runs.append(self._haproxy.run)
+        if self._usage is not None:
+            runs.append(self._usage.run)
         self._running = [asyncio.create_task(run(self._stop)) for run in runs]
 
     async def stop(self) -> None:
@@ -134,6 +158,7 @@ class EdgeWorker:
         await self._feed.close()
         await self._reports.close()
         await self._share_channel.close()
+        await self._usage_channel.close()
         self._replica.close()
         self._table.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -103,6 +104,24 @@ class Connection:
 
         try:
             await self._subscribe(subject, on_request, queue=subject)
+        except BrokerRefused:
+            # It explains nothing that goes wrong later.
+            self._complaints.clear()
+            return False
+        return True
+
+    async def try_to_reply_below(self, subject: str, answer: Callable[[str, bytes], Awaitable[bytes | None]]) -> bool:
+        """As `try_to_reply`, on every subject of one part more; `answer` is told that part."""
+        running: set[asyncio.Task[None]] = set()
+
+        async def on_request(message: Msg) -> None:
+            part = message.subject.rpartition(".")[2]
+            task = asyncio.create_task(_reply_to(message, functools.partial(answer, part)))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        try:
+            await self._subscribe(f"{subject}.*", on_request, queue=subject)
         except BrokerRefused:
             # It explains nothing that goes wrong later.
             self._complaints.clear()

@@ -77,8 +77,21 @@ class Subjects:
         """Where edges ask for their shares of global rate limits: the same for every format, too."""
         return f"{self.prefix}.shares"
 
+    @property
+    def usage(self) -> str:
+        """Below it each edge has a subject of its own, where its usage goes: the same for every format, too."""
+        return f"{self.prefix}.usage"
+
+    def usage_of(self, edge_name: str) -> str:
+        return f"{self.usage}.{part_of(edge_name)}"
+
     def _ending(self, name: str, joint: str) -> str:
         return name if self.feed_format == OLDEST else f"{name}{joint}{self.feed_format}"
+
+
+def part_of(edge_name: str) -> str:
+    """The edge's part of its own subject: a dot would make two parts of it, so it is an underscore."""
+    return edge_name.replace(".", "_")
 
 
 def frame_in(message: Message, signer: FrameSigner, purpose: str, scope: str = EVERYTHING) -> Frame:

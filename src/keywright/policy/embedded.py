@@ -21,15 +21,20 @@ from keywright.edge.shares.sharing import ShareChannel, Sharing
 from keywright.edge.sync.feed import Feed
 from keywright.edge.sync.reporting import Reports
 from keywright.edge.sync.wiring import (
+    new_delivering,
     new_election,
     new_http_feed,
     new_http_reports,
     new_http_share_channel,
+    new_http_usage_channel,
     new_sharing,
 )
+from keywright.edge.usage.channels import NatsUsageChannel
+from keywright.edge.usage.delivering import UsageChannel
+from keywright.edge.usage.edge_usage import SPOOL_MIB, EdgeUsage
 from keywright.policy.source import READY_SECONDS, ReplicaSource
 from keywright.protocol.reports import edge_name_of, is_edge_name
-from keywright.runtime import extras
+from keywright.runtime import extras, tasks
 
 if TYPE_CHECKING:
     import threading
@@ -60,6 +65,7 @@ class OpenShareChannel(ShareChannel, Protocol):
 NewFeed = Callable[[Digester, str], OpenFeed]
 NewReports = Callable[[Digester, str], OpenReports]
 NewShares = Callable[[Digester, str], OpenShareChannel]
+NewUsage = Callable[[Digester, str], UsageChannel]
 
 
 class Options(TypedDict, total=False):
@@ -70,6 +76,7 @@ class Options(TypedDict, total=False):
     ready_seconds: float
     name: str | None
     region: str
+    usage_spool_mib: int
 
 
 class EmbeddedReplica(ReplicaSource):
@@ -81,15 +88,18 @@ class EmbeddedReplica(ReplicaSource):
         new_feed: NewFeed,
         new_reports: NewReports | None = None,
         new_shares: NewShares | None = None,
+        new_usage: NewUsage | None = None,
         *,
         pepper: str | None = None,
         pepper_file: str | Path | None = None,
         ready_seconds: float = READY_SECONDS,
         name: str | None = None,
         region: str = "",
+        usage_spool_mib: int = SPOOL_MIB,
     ) -> None:
         """`new_feed` and the others are called with the replica's name in the thread that follows. Without
-        `new_reports` no write waits for this replica; without `new_shares` it has all of each rate limit for itself.
+        `new_reports` no write waits for this replica; without `new_shares` it has all of each rate limit for itself;
+        without `new_usage`, or with 0 MiB for what the origin has yet to take, nobody is told of the keys' use.
         The pepper is the origin's, `pepper.key` in the directory unless it is said where else. `name` (that of the
         host) and `region` are what the list of edges shows.
 
@@ -101,6 +111,8 @@ class EmbeddedReplica(ReplicaSource):
             directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, first_share=first_share
         )
         self._new_shares = new_shares
+        self._new_usage_channel = new_usage
+        self._usage_spool_mib = usage_spool_mib
         self._new_feed = new_feed
         self._new_reports = new_reports
         self._name = edge_name_of(socket.gethostname()) if name is None else name
@@ -129,6 +141,7 @@ class EmbeddedReplica(ReplicaSource):
                 origin, secret, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
             ),
             lambda digester, name: new_http_share_channel(origin, secret, digester, edge_name=name),
+            lambda digester, name: new_http_usage_channel(origin, secret, digester, edge_name=name),
             **options,
         )
         return source
@@ -148,6 +161,7 @@ class EmbeddedReplica(ReplicaSource):
                 broker, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
             ),
             lambda digester, name: NatsShareChannel(broker, digester, source._origin_clock, edge_name=name),
+            lambda digester, name: NatsUsageChannel(broker, digester, source._origin_clock, edge_name=name),
             **options,
         )
         return source
@@ -170,6 +184,12 @@ class EmbeddedReplica(ReplicaSource):
             self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard, abandon_seconds=0.0
         )
 
+    def _new_usage(self, replica: Replica) -> EdgeUsage | None:
+        if self._new_usage_channel is None:
+            return None
+        identity = Identity.load(self.directory, name=self._name, region=self._region)
+        return EdgeUsage.of_edge(self.directory, identity, replica, self._origin_clock, spool_mib=self._usage_spool_mib)
+
     def _keep(self, replica: Replica) -> None:
         asyncio.run(self._follow(replica))
 
@@ -182,6 +202,10 @@ class EmbeddedReplica(ReplicaSource):
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
         channel = None if self._new_shares is None else self._new_shares(self._digester, self._name)
+        usage, usage_channel, delivering = self._usage, None, None
+        if usage is not None and self._new_usage_channel is not None:
+            usage_channel = self._new_usage_channel(self._digester, self._name)
+            delivering = new_delivering(usage, usage_channel, self._clock.elapsed)
 
         def sharing(deployment_id: Callable[[], str]) -> Sharing:
             common = channel or NoShareChannel(), identity, self._clock.elapsed, deployment_id
@@ -199,16 +223,22 @@ class EmbeddedReplica(ReplicaSource):
             self._lease,
             says_goodbye=False,
             sharing=None if channel is None else sharing,
+            delivering=delivering,
         )
+        sealing = None if usage is None else asyncio.create_task(usage.run_until(stop))
         try:
             await self._election.run(stop)
         finally:
+            if sealing is not None:
+                await tasks.end(sealing)
             self._loop = self._election = None
             await feed.close()
             if reports is not None:
                 await reports.close()
             if channel is not None:
                 await channel.close()
+            if usage_channel is not None:
+                await usage_channel.close()
 
     def _wake(self) -> None:
         loop = self._loop

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from keywright.edge.identity import Identity
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.sync.presence import held_for_reading
+from keywright.edge.usage.edge_usage import EdgeUsage
+from keywright.edge.usage.sealer import TICK_SECONDS
 from keywright.policy.source import READY_SECONDS, RETRY_SECONDS, ReplicaSource
 from keywright.runtime import secret_files
 from keywright.runtime.secret_files import KeyFileError
@@ -48,9 +51,15 @@ class SharedReplica(ReplicaSource):
             directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, first_share=0.0
         )
 
+        self._sealed_at = float("-inf")
+
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
         return Replica.open_to_read(self.replica_directory, pepper_check, lag_seconds=lag_seconds, guard=guard)
+
+    def _new_usage(self, replica: Replica) -> EdgeUsage | None:
+        identity = Identity.load(self.directory, name="", region="")
+        return EdgeUsage.beside_edge(self.directory, identity.instance, replica, self._origin_clock)
 
     def _wake(self) -> None:
         """Nothing to do: what `_keep` waits for is `_stopping` itself."""
@@ -62,10 +71,18 @@ class SharedReplica(ReplicaSource):
             while not self._stopping.wait(RETRY_SECONDS):
                 if replica.needs_reopening:
                     return
+                self._seal()
                 problem = self._find_problem(replica)
                 self._note_problem(problem)
                 if problem is not None and self._has_found_pepper(replica):
                     return
+
+    def _seal(self) -> None:
+        usage, now = self._usage, self._clock.elapsed()
+        if usage is not None and now - self._sealed_at >= TICK_SECONDS:
+            self._sealed_at = now
+            usage.look()
+            usage.sealer.tick()
 
     def _find_problem(self, replica: Replica) -> str | None:
         try:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from keywright.domain.powers import Demand
     from keywright.domain.verdict import Result
+    from keywright.edge.usage.edge_usage import EdgeUsage
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class ReplicaSource(ABC):
             self.replica_directory / LIMITS_DIRECTORY, self._clock.elapsed, first_share=first_share
         )
         self.takers = Takers(self._table)
+        self._usage: EdgeUsage | None = None
         self._of_parent: _Opening | None = None
         self._closing: _Opening | None = None
         self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()
@@ -194,6 +196,10 @@ class ReplicaSource(ABC):
         """Raises ReplicaBroken or OSError."""
 
     @abstractmethod
+    def _new_usage(self, replica: Replica) -> EdgeUsage | None:
+        """What counts validations by key, if anything does. `_keep` has its sealer tick."""
+
+    @abstractmethod
     def _keep(self, replica: Replica) -> None:
         """Run until `_stopping` is set, or until the replica should be opened anew."""
 
@@ -238,9 +244,11 @@ class ReplicaSource(ABC):
             # Before the first answer: a promise of an earlier start, or of another process, may be over.
             self._lease = self._new_lease()
             replica.bind(self._lease)
+            usage = self._usage = self._new_usage(replica)
+            counter = None if usage is None else usage.counter
             with opening.reading:
                 opening.replica = replica
-                opening.validator = Validator(replica, self._digester, self._origin_clock.millis, self.takers)
+                opening.validator = Validator(replica, self._digester, self._origin_clock.millis, self.takers, counter)
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001
@@ -249,6 +257,9 @@ class ReplicaSource(ABC):
             finally:
                 with opening.reading:
                     opening.replica = opening.validator = None
+                if usage is not None:
+                    # Nobody counts any more.
+                    usage.sealer.close()
                 replica.close()
                 self._table.close()
 

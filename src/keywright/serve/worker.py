@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ from keywright.edge.replica.replica import ABANDON_SECONDS, Replica, ReplicaBrok
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.sync.presence import Presence
-from keywright.edge.sync.wiring import new_sharing
+from keywright.edge.sync.wiring import new_delivering, new_sharing
+from keywright.edge.usage.edge_usage import EdgeUsage
 from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
 from keywright.origin.app import create_app as create_origin
@@ -49,6 +51,9 @@ from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.wrong_keys import WrongKeys
+from keywright.origin.usage.folding import Folder
+from keywright.origin.usage.intake.rules import Intake
+from keywright.origin.usage.store import append
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
@@ -60,6 +65,7 @@ from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve import deployment_id
 from keywright.serve.first_start import make_dependencies
 from keywright.serve.own_shares import OwnShareChannel, run_in_one
+from keywright.serve.own_usage import OwnUsageChannel
 
 if TYPE_CHECKING:
     from keywright.origin.feed.nats_publisher import NatsPublishers
@@ -173,14 +179,34 @@ class ServeWorker:
         )
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
+        dependencies = replace(dependencies, own_edge=self._identity.instance)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
         self._shares = Shares(self._database, clock.elapsed)
+        hours_days = settings.usage_hours_days
+        self._folder = Folder(self._database, hours_days=hours_days, days_kept=settings.usage_days_kept)
+        self._intake = Intake(self._database, append, clock.millis, clock.elapsed, hours_days=hours_days)
+        self._usage = EdgeUsage.of_edge(
+            settings.data_dir,
+            self._identity,
+            self._replica,
+            clock,
+            spool_mib=settings.usage_spool_mib,
+            interval_seconds=settings.usage_interval_seconds,
+        )
         self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
         table = self._table = LimitTable(settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed, first_share=0.0)
         self._edge = new_edge_app(
-            settings, self._replica, dependencies.digester, self._sync_loop, clock, disk, client_addresses, table
+            settings,
+            self._replica,
+            dependencies.digester,
+            self._sync_loop,
+            clock,
+            disk,
+            client_addresses,
+            table,
+            self._usage,
         )
         self._sharing = new_sharing(
             self._replica,
@@ -190,6 +216,9 @@ class ServeWorker:
             self._identity,
             clock.elapsed,
             lambda: (self._replica.deployment_id or UNFILLED).partition("/")[0],
+        )
+        self._delivering = (
+            None if self._usage is None else new_delivering(self._usage, OwnUsageChannel(self._intake), clock.elapsed)
         )
         self._replica_dir = settings.replica_dir
         self._connections = Connections(
@@ -205,6 +234,7 @@ class ServeWorker:
             RateLimiter(REFUSALS_LOGGED_PER_SECOND),
             self._edges,
             self._shares,
+            self._intake,
             end_users=end_users,
             team=_team(settings.end_users, end_users),
             end_user_rate=RateLimiter(settings.end_users.rate_limit),
@@ -229,6 +259,7 @@ class ServeWorker:
                 settings.broker,
                 self._edges.acknowledge,
                 self._shares,
+                self._intake,
                 clock,
                 random.uniform,
                 formats=settings.feed_formats,
@@ -283,8 +314,11 @@ class ServeWorker:
             asyncio.create_task(self._grant_ends.run(self._stop)),
             asyncio.create_task(self._database_source.run(self._stop)),
             asyncio.create_task(self._edge_source.run(self._stop)),
-            asyncio.create_task(run_in_one(self._replica_dir, self._sharing.run, self._stop)),
+            asyncio.create_task(self._folder.run(self._stop)),
+            asyncio.create_task(run_in_one(self._replica_dir, self._speak_for_all, self._stop)),
         ]
+        if self._usage is not None:
+            self._running.append(asyncio.create_task(self._usage.run(self._stop)))
         self._endless = [asyncio.create_task(self._database.commits.listen())]
         if self._publisher is not None:
             self._endless.append(asyncio.create_task(self._publisher.run()))
@@ -328,6 +362,13 @@ class ServeWorker:
             since=sync_loop.since,
             lag_seconds=sync_loop.lag_seconds,
         )
+
+    async def _speak_for_all(self) -> None:
+        """What one worker does for all of them, the edge beside this origin."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sharing.run())
+            if self._delivering is not None:
+                group.create_task(self._delivering.run())
 
     def _list_warnings(self) -> list[str]:
         """What an operator should know of the broker and of the edges that report here."""

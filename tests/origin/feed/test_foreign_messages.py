@@ -16,6 +16,8 @@ from keywright.origin.feed import nats_publisher
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_publisher import NatsPublisher
 from keywright.origin.limits.rules import Shares
+from keywright.origin.usage.intake.rules import Intake
+from keywright.origin.usage.store import append
 from keywright.protocol.frames import Frame, FrameSigner
 from keywright.runtime import tasks
 from keywright.runtime.clock import Clock
@@ -101,6 +103,7 @@ async def test_a_stream_of_another_deployment_is_not_begun_anew(
                 options,
                 take_none,
                 Shares(database, Clock().elapsed),
+                Intake(database, append, Clock().millis, Clock().elapsed, hours_days=14),
                 Clock(),
                 random.uniform,
                 snapshot_changes=1000,

@@ -27,6 +27,8 @@ from keywright.origin.feed import nats_retention
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_publisher import NatsPublisher
 from keywright.origin.limits.rules import Shares
+from keywright.origin.usage.intake.rules import Intake
+from keywright.origin.usage.store import append
 from keywright.protocol.changes import Change, Cursor, encode
 from keywright.protocol.feed_formats import NEWEST
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner
@@ -144,6 +146,7 @@ async def another_publisher(world: World) -> AsyncIterator[None]:
         world.options,
         take_none,
         Shares(database, Clock().elapsed),
+        Intake(database, append, Clock().millis, Clock().elapsed, hours_days=14),
         Clock(),
         random.uniform,
         snapshot_changes=1000,

@@ -132,11 +132,11 @@ class ForwardAuth:
 
         `values` are all headers with a key; `counts` are those of the endpoint that asks. Raises Problem.
         """
-        bucket, (scopes, _, cost, is_peek) = question
+        bucket, (scopes, _, cost, is_peek, route) = question
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
         # Without a secret there is still the bucket to look for, which a text that is too short does.
         result = self._validator.validate(
-            (secret or b"").decode("latin-1"), bucket, _new(Demand, (scopes, find_address, cost, is_peek))
+            (secret or b"").decode("latin-1"), bucket, _new(Demand, (scopes, find_address, cost, is_peek, route))
         )
         key, consumer = result.key, result.consumer
         if key is not None and consumer is not None:

@@ -28,7 +28,12 @@ from keywright.edge.sync.leader_election import LeaderElection
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.promise import Promises
 from keywright.edge.sync.reporting import SEND_SECONDS, HttpReports, NoReports, Reporter, ignore_time
+from keywright.edge.usage.channels import HttpUsageChannel, NatsUsageChannel, NoUsageChannel
+from keywright.edge.usage.delivering import ANSWER_SECONDS as DELIVERY_SECONDS
+from keywright.edge.usage.delivering import Delivering
+from keywright.edge.usage.edge_usage import draw_nonce
 from keywright.protocol.shares import ANSWER_SECONDS, MEDIA_TYPE
+from keywright.protocol.usage_delivery import MEDIA_TYPE as USAGE_MEDIA_TYPE
 from keywright.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -48,6 +53,8 @@ if TYPE_CHECKING:
     from keywright.edge.sync.nats_feed import NatsFeed
     from keywright.edge.sync.nats_reports import NatsReports
     from keywright.edge.sync.reporting import OnTime, Reports
+    from keywright.edge.usage.delivering import UsageChannel
+    from keywright.edge.usage.edge_usage import EdgeUsage
     from keywright.protocol.reports import Report
     from keywright.runtime.clock import Clock
     from keywright.runtime.settings import EdgeSettings
@@ -99,6 +106,28 @@ def new_http_share_channel(origin: str, token: Secret, digester: Digester, *, ed
     return HttpShareChannel(
         new_client(origin, token, edge_name=edge_name, headers=headers, timeout=ANSWER_SECONDS), digester
     )
+
+
+def new_usage_channel(
+    settings: EdgeSettings, digester: Digester, clock: Clock
+) -> HttpUsageChannel | NatsUsageChannel | NoUsageChannel:
+    """Where its usage goes: there, too."""
+    if settings.broker is not None:
+        return NatsUsageChannel(settings.broker, digester, clock, edge_name=settings.name)
+    if settings.origin is None:
+        return NoUsageChannel()
+    return new_http_usage_channel(settings.origin, _token_in(settings), digester, edge_name=settings.name)
+
+
+def new_http_usage_channel(origin: str, token: Secret, digester: Digester, *, edge_name: str) -> HttpUsageChannel:
+    headers = {"content-type": USAGE_MEDIA_TYPE, "accept-encoding": "identity"}
+    timeout = httpx2.Timeout(DELIVERY_SECONDS, connect=CONNECT_SECONDS)
+    return HttpUsageChannel(new_client(origin, token, edge_name=edge_name, headers=headers, timeout=timeout), digester)
+
+
+def new_delivering(usage: EdgeUsage, channel: UsageChannel, elapsed: Callable[[], float]) -> Delivering:
+    """Delivering the usage of an edge, for the one of its processes that follows."""
+    return Delivering(usage.spool, channel, usage.counting, elapsed, random.uniform, draw_nonce)
 
 
 def new_sharing(
@@ -192,12 +221,14 @@ def new_election(
     late_seconds: float = 0.0,
     says_goodbye: bool = True,
     sharing: Callable[[Callable[[], str]], Sharing] | None = None,
+    delivering: Delivering | None = None,
 ) -> LeaderElection:
     """The part of this process. Without reports nobody hears of the edge, and no write waits for it.
 
     What the edge has applied, `mirror` has applied, too. `late_seconds` is for how long somebody believes what this
     edge said after it said so; such an edge can't say goodbye. Nor does one with `says_goodbye=False`, which may be
-    used again from its disk with the origin away. `sharing` makes what asks for shares of global limits.
+    used again from its disk with the origin away. `sharing` makes what asks for shares of global limits, `delivering`
+    brings usage to the origin.
     """
 
     def new_report() -> Report:
@@ -241,6 +272,8 @@ def new_election(
     runs = [] if reporter is None else [reporter.run]
     if sharing is not None:
         runs.append(sharing(deployment_id).run)
+    if delivering is not None:
+        runs.append(delivering.run)
 
     async def run_all() -> None:
         async with asyncio.TaskGroup() as group:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0014"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -399,6 +399,51 @@ edge_shares = _table(
 No part of the record, and gone when a server of PostgreSQL crashes: both tables are unlogged there.
 """
 
+usage_epochs = _table(
+    "usage_epochs",
+    sa.Column("epoch", sa.Text, primary_key=True),
+    sa.Column("next_number", sa.BigInteger, nullable=False),
+    sa.Column("digests", sa.LargeBinary, nullable=False),
+    sa.Column("heard_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "heard_at"),
+)
+"""Which batch of usage is taken next of each process that counted, and the SHA-256 of those taken last, the newest at
+the end. A row is kept for longer than an hour's usage is: what it has taken is never taken again. Times here and in the
+next two are milliseconds since the epoch.
+"""
+
+usage_edges = _table(
+    "usage_edges",
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("known_until", sa.BigInteger),
+    sa.Column("heard_at", sa.BigInteger, nullable=False),
+)
+"""Up to when all that an edge counted was taken, or is among what was lost; None while that is not known. The edge is
+one of `edges`, which says whether it is retired.
+"""
+
+usage_losses = _table(
+    "usage_losses",
+    _number(),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Text, nullable=False),
+    sa.Column("first_number", sa.BigInteger),
+    sa.Column("last_number", sa.BigInteger),
+    sa.Column("lost", sa.BigInteger),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("noted_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "until"),
+    sa.Index(None, "epoch"),
+)
+"""Counts that are missing: of which edge, how many (None: nobody knows), and why, as LossReason has it."""
+
 audit_logs = _table(
     "audit_logs",
     _number(),
@@ -442,3 +487,91 @@ sent_forms = _table(
     sa.Column("location", sa.Text, nullable=False),
 )
 """Forms that a session has sent, by the number that each was given: one that is sent twice is done once."""
+
+usage_sources = _table(
+    "usage_sources",
+    _number(),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.UniqueConstraint("name", "region"),
+)
+"""Edges that counted, by the names that they had: a number is shorter in a million rows."""
+
+usage_batches = _table(
+    "usage_batches",
+    _number(),
+    sa.Column("part", sa.SmallInteger, nullable=False),
+    sa.Column("row_count", sa.Integer, nullable=False),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("taken_at", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index(None, "part", "number"),
+)
+"""What was taken in and not folded yet, as usage/counts.py packs it. `part` is which part of all keys they are of, or
+what is to be folded at once. `since` is the first moment that they tell of, in milliseconds.
+"""
+
+usage_folding = _table(
+    "usage_folding",
+    sa.Column("single", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("held_until", sa.BigInteger, nullable=False),
+    sa.Column("rolled_day", sa.BigInteger, nullable=False),
+    sa.Column("next_key", sa.BigInteger, nullable=False),
+)
+"""One row: which process folds, until when (milliseconds, by the database's clock); and what is rolled up.
+
+Days up to `rolled_day` are in `usage_days`; so are, of the day after it, keys below `next_key`.
+"""
+
+last_used = _table(
+    "last_used",
+    _number(),
+    sa.Column("key_id", sa.Text, nullable=False, unique=True),
+    sa.Column("bucket_number", sa.BigInteger, nullable=False),
+    sa.Column("consumer_number", sa.BigInteger, nullable=False),
+    sa.Column("consumer_id", sa.Text),
+    sa.Column("used_at", sa.BigInteger),
+    sa.Column("used_source", sa.BigInteger),
+    sa.Column("asked_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "consumer_number"),
+    sa.Index(None, "bucket_number"),
+)
+"""Keys that were asked about: when a validation was last VALID, and at which of `usage_sources`; and when there was
+the last one of any verdict. Milliseconds. No references: a row outlives its key, and gives `usage_hours` its number.
+"""
+
+
+def _counts(name: str, span: str) -> sa.Table:
+    return _table(
+        name,
+        sa.Column(span, sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("key_number", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("verdict", sa.Text, primary_key=True),
+        sa.Column("total", sa.BigInteger, nullable=False),
+        sa.Column("sources", sa.Text, nullable=False),
+    )
+
+
+usage_hours = _counts("usage_hours", "hour")
+"""Validations by key and verdict in an hour (counted from the epoch, UTC); `key_number` is of `last_used`, `sources`
+says how many of them at which edge.
+"""
+
+usage_days = _counts("usage_days", "day")
+"""The same by day."""
+
+usage_totals = _table(
+    "usage_totals",
+    sa.Column("bucket_number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("span", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("verdict", sa.Text, primary_key=True),
+    sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Index(None, "span", "at"),
+)
+"""Validations of a whole bucket, those of no known key as well: in hours (`span` is `h`) and days (`d`), by `kind`: ""
+for all, or by edge, plan, denied scope or route.
+"""

@@ -34,6 +34,8 @@ from keywright.origin.feed.nats_retention import PublishSource
 from keywright.origin.feed.publish_session import PublishSession
 from keywright.origin.limits.endpoint import NatsShares
 from keywright.origin.limits.rules import Shares
+from keywright.origin.usage.intake.endpoint import NatsUsage
+from keywright.origin.usage.intake.rules import Intake
 from keywright.protocol.changes import Cursor
 from keywright.protocol.feed_formats import FORMATS, NEWEST
 from keywright.protocol.frames import FrameSigner
@@ -64,6 +66,7 @@ class NatsPublishers:
         options: NatsOptions,
         acknowledge: Callable[[Report], Awaitable[float]],
         shares: Shares,
+        intake: Intake,
         clock: Clock,
         uniform: Uniform,
         *,
@@ -71,7 +74,7 @@ class NatsPublishers:
         snapshot_changes: int,
     ) -> None:
         """What the broker has in other formats than these is taken away."""
-        common = tail, database, digester, options, acknowledge, shares, clock, uniform
+        common = tail, database, digester, options, acknowledge, shares, intake, clock, uniform
         self._publishers = [
             NatsPublisher(
                 *common,
@@ -109,6 +112,7 @@ class NatsPublisher:
         options: NatsOptions,
         acknowledge: Callable[[Report], Awaitable[float]],
         shares: Shares,
+        intake: Intake,
         clock: Clock,
         uniform: Uniform,
         *,
@@ -125,6 +129,7 @@ class NatsPublisher:
         self._options = options
         self._acknowledgements = NatsAcknowledgements(digester, acknowledge, clock.millis)
         self._shares = NatsShares(shares, digester)
+        self._usage = NatsUsage(intake, digester)
         common = database, FrameSigner(digester), digester.pepper_check(), clock, uniform
         self._source = PublishSource(*common, feed_format, older)
         self._snapshot_changes = snapshot_changes
@@ -206,6 +211,7 @@ class NatsPublisher:
             source,
             self._acknowledgements,
             self._shares,
+            self._usage,
             connection,
             deployment_id,
             snapshot_changes=self._snapshot_changes,

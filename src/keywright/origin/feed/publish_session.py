@@ -24,6 +24,7 @@ from keywright.origin.feed.acknowledgements import NatsAcknowledgements
 from keywright.origin.feed.log_tail import LogSlice, LogTail
 from keywright.origin.feed.nats_retention import BeingWritten, NatsRetention, PublishSource
 from keywright.origin.limits.endpoint import NatsShares
+from keywright.origin.usage.intake.endpoint import NatsUsage
 from keywright.protocol.changes import Change, Cursor, NotInFormat2
 from keywright.protocol.feed_formats import change_in
 from keywright.protocol.frames import Frame, FrameError, FrameKind, pack
@@ -54,6 +55,7 @@ class PublishSession:
         source: PublishSource,
         acknowledgements: NatsAcknowledgements,
         shares: NatsShares,
+        usage: NatsUsage,
         connection: Connection,
         deployment_id: str,
         *,
@@ -67,6 +69,7 @@ class PublishSession:
         self._source = source
         self._acknowledgements = acknowledgements
         self._shares = shares
+        self._usage = usage
         self._connection = connection
         self._streams = Streams(connection, connection.options.domain)
         self._subjects = connection.subjects.in_format(source.feed_format)
@@ -86,6 +89,7 @@ class PublishSession:
         await self._connection.subscribe(self._subjects.heartbeats, self._on_heartbeat)
         await self._connection.reply(self._subjects.reports, self._acknowledgements.answer)
         await self._answer_shares()
+        await self._answer_usage()
         retaining: asyncio.Task[None] | None = None
         try:
             async with self._tail.reading():
@@ -113,6 +117,12 @@ class PublishSession:
         subject = self._subjects.shares
         if not await self._connection.try_to_reply(subject, self._shares.answer):
             log.warning("the broker refuses %s: edges that follow it get no shares of global rate limits", subject)
+
+    async def _answer_usage(self) -> None:
+        """Where the broker lets us, as above: without that usage waits at the edges."""
+        subject = self._subjects.usage
+        if not await self._connection.try_to_reply_below(subject, self._usage.answer):
+            log.warning("the broker refuses %s.*: the usage of edges that follow it waits there", subject)
 
     async def drop(self) -> None:
         """Take away what the broker keeps in this format, unless it is another deployment's.

@@ -16,6 +16,7 @@ from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.request_counts import RequestCounts
 from keywright.origin.pipeline.unit_of_work import Dependencies
 from keywright.origin.pipeline.wrong_keys import WrongKeys
+from keywright.origin.usage.intake.rules import Intake
 from keywright.runtime.disk import Disk
 
 OnCommit = Callable[[int], Awaitable[None]]
@@ -35,6 +36,8 @@ class Services:
     edges: Edges
     shares: Shares
     """Of global rate limits, which edges ask for."""
+    intake: Intake
+    """Of usage, which edges deliver."""
     end_users: EndUsers | None = None
     """The identity provider of the end users; None where the deployment has none."""
     team: Team | None = None

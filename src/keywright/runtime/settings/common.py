@@ -97,6 +97,21 @@ DISK_RESERVE_MIB = Setting(
     help="room on the disk, in MiB, that is kept back so that keys can be revoked when it is full (an eighth of the "
     "disk at most); 0 = none. See [Disk full](../how-to/run-in-production.md#disk-full)",
 )
+USAGE_SPOOL_MIB = Setting(
+    name="KEYWRIGHT_USAGE_SPOOL_MIB",
+    kind=whole(0, 65536),
+    default=256,
+    shown_default="`256`",
+    help="room on the disk, in MiB, for [usage](usage.md) that is yet to be taken by the origin; when it is full the "
+    "oldest is lost, and that is said; 0 = usage is not counted",
+)
+USAGE_INTERVAL_SECONDS = Setting(
+    name="KEYWRIGHT_USAGE_INTERVAL_SECONDS",
+    kind=whole(1, 60),
+    default=60,
+    shown_default="`60`",
+    help="how often what was counted is written to the disk, 1 to 60; a process that is killed loses at most so much",
+)
 LOG_LEVEL = Setting(
     name="KEYWRIGHT_LOG_LEVEL",
     kind=choice("debug", "info", "warning", "error"),
@@ -230,6 +245,9 @@ class PlaneSettings:
     data_dir: Path
     workers: int
     disk_reserve_mib: int
+    usage_spool_mib: int
+    """0: usage is not counted."""
+    usage_interval_seconds: int
     trusted_proxies: tuple[Network, ...]
     client_address_header: str
     """In lower case; empty where no header is believed."""
@@ -282,6 +300,8 @@ def read_plane(reader: Reader, default_data_dir: str) -> dict[str, Any]:
         "data_dir": data_dir,
         "workers": reader.get(WORKERS),
         "disk_reserve_mib": reader.get(DISK_RESERVE_MIB),
+        "usage_spool_mib": reader.get(USAGE_SPOOL_MIB),
+        "usage_interval_seconds": reader.get(USAGE_INTERVAL_SECONDS),
         **read_network(reader),
         "pepper": reader.get(PEPPER),
         "pepper_file": reader.get(PEPPER_FILE) or data_dir / "pepper.key",

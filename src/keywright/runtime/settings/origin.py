@@ -144,6 +144,22 @@ EDGE_RETIRE_HOURS = Setting(
     "[no write waits for it](api.md#waiting-for-the-edges): 1 to 87600",
     parts=_SERVE,
 )
+USAGE_HOURS_DAYS = Setting(
+    name="KEYWRIGHT_USAGE_HOURS_DAYS",
+    kind=whole(2, 90),
+    default=14,
+    shown_default="`14`",
+    help="for how many days [usage](usage.md) is kept by the hour, and for how many late counts are taken: 2 to 90",
+    parts=_SERVE,
+)
+USAGE_DAYS_KEPT = Setting(
+    name="KEYWRIGHT_USAGE_DAYS_KEPT",
+    kind=whole(31, 3660),
+    default=395,
+    shown_default="`395`",
+    help="for how many days usage is kept by the day: 31 to 3660",
+    parts=_SERVE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +188,8 @@ class OriginSettings(PlaneSettings):
     session_minutes: int
     edge_name: str
     edge_retire_hours: int
+    usage_hours_days: int
+    usage_days_kept: int
     end_users: EndUserSettings
     snapshot_changes: int
     """After how many changes the broker gets a new snapshot."""
@@ -228,6 +246,8 @@ class OriginSettings(PlaneSettings):
             session_minutes=reader.get(SESSION_MINUTES),
             edge_name=read_edge_name(reader),
             edge_retire_hours=reader.get(EDGE_RETIRE_HOURS),
+            usage_hours_days=reader.get(USAGE_HOURS_DAYS),
+            usage_days_kept=reader.get(USAGE_DAYS_KEPT),
             end_users=EndUserSettings.read(reader, url_of(common["host"], common["port"])),
             snapshot_changes=reader.get(NATS_SNAPSHOT_CHANGES),
             feed_formats=reader.get(NATS_FORMATS),

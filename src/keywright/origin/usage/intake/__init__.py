@@ -1,0 +1,1 @@
+"""Taking in what edges have counted, once and only once."""
