@@ -36,6 +36,7 @@ import servers
 import shares
 import start_up
 import stream
+import usage
 from plan import Plan, progress
 from report import Table
 
@@ -49,6 +50,7 @@ SECTIONS = {
     "powers": powers.run,
     "counting": counting.run,
     "shares": shares.run,
+    "usage": usage.run,
     "creation": creation.run,
     "apps": apps.run,
     "start-up": start_up.run,

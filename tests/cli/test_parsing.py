@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from keywright.cli.parsing import parse_expiry, parse_metadata, parse_tags
+from keywright.cli.parsing import parse_expiry, parse_metadata, parse_since, parse_tags
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 
@@ -66,3 +66,13 @@ def test_a_tag_without_a_name_or_a_value_is_refused(pair: str) -> None:
 def test_metadata_is_a_json_object(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         parse_metadata(text)
+
+
+def test_since_counts_back_from_now_or_is_a_time() -> None:
+    now = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    assert parse_since("90d", now) == "2026-08-31T12:00:00.000Z"
+    assert parse_since("12h", now) == "2026-11-29T00:00:00.000Z"
+    assert parse_since("2026-11-01") == "2026-11-01T00:00:00.000Z"
+    for text in ("", "d", "90", "-5d", "90x", "never", "9999999999999d"):
+        with pytest.raises(typer.BadParameter):
+            parse_since(text, now)

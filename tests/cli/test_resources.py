@@ -35,6 +35,13 @@ def page_of(*rows: dict[str, Any], total: int | None = None, offset: int = 0) ->
     return {"data": list(rows), "limit": 1000, "offset": offset, "total": len(rows) if total is None else total}
 
 
+USAGE = {
+    **page_of({"id": "VALID", "name": None, "total": 7, "verdicts": {"VALID": 7}}),
+    "from": "2026-11-01T00:00:00.000Z",
+    "to": "2026-11-29T10:00:00.000Z",
+    "knownUntil": None,
+    "losses": [{"edge": "edge-1"}],
+}
 # What is typed -> method, path, query, body.
 REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "buckets list": ("GET", BUCKETS, {"limit": "1000", "offset": "0"}, None),
@@ -96,6 +103,21 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     ),
     "keys roll acme": ("POST", f"{ACME}/roll-key", {}, {}),
     "keys list acme": ("GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "masked"}, None),
+    "keys list acme --unused-since 2026-08-31": (
+        "GET", f"{ACME}/keys",
+        {"limit": "1000", "offset": "0", "key-format": "masked", "unused-since": "2026-08-31T00:00:00.000Z"}, None,
+    ),
+    "keys list --unused-since 2026-08-31": (
+        "GET", f"{BUCKETS}/my-bucket/keys",
+        {"limit": "1000", "offset": "0", "unused-since": "2026-08-31T00:00:00.000Z"}, None,
+    ),
+    "usage": ("GET", f"{BUCKETS}/my-bucket/usage", {"by": "verdict"}, None),
+    "usage acme key_1 --by edge --from 2026-11-01 --to 2026-11-02T10:00Z --limit 5": (
+        "GET", f"{ACME}/keys/key_1/usage",
+        {
+            "by": "edge", "from": "2026-11-01T00:00:00.000Z", "to": "2026-11-02T10:00:00.000Z", "limit": "5",
+        }, None,
+    ),
     "keys list acme --show": ("GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "visible"}, None),
     "keys list acme --key-format none": (
         "GET", f"{ACME}/keys", {"limit": "1000", "offset": "0", "key-format": "none"}, None,
@@ -192,7 +214,9 @@ THINGS = {
 
 
 def answer_of(command: str, method: str) -> tuple[int, Any]:
-    noun, verb = command.split()[:2]
+    noun, verb = [*command.split(), ""][:2]
+    if noun == "usage":
+        return 200, USAGE
     if method == "DELETE":
         return 204, None
     thing = KEY if verb == "roll" else THINGS[noun]
@@ -315,13 +339,14 @@ def test_a_list_is_aligned_plain_text_in_a_pipe(keywright: CommandLine) -> None:
     keys = [KEY, {**KEY, **off, "description": "For the tests", "expiresOn": "2027-01-31T12:00:00.000Z"}]
     keywright.api.answer("GET", f"{ACME}/keys", page_of(*keys))
     start, key = "ID                            KEY", "key_0HfT6wtn1uyYNkLjbVNQEVzK  ****2efb7009"
+    made = "2026-11-23 10:26:05 UTC"
 
     result = keywright("keys", "list", "acme")
 
     assert result.stdout.splitlines() == [
-        f"{start:44}{'DESCRIPTION':15}{'STATE':22}{'EXPIRES':25}CREATED",
-        f"{key:44}{'-':15}{'on':22}{'never':25}2026-11-23 10:26:05 UTC",
-        f"{key:44}{'For the tests':15}{'off, by the provider':22}{'2027-01-31 12:00:00 UTC':25}2026-11-23 10:26:05 UTC",
+        f"{start:44}{'DESCRIPTION':15}{'STATE':22}{'EXPIRES':25}{'LAST USED':11}CREATED",
+        f"{key:44}{'-':15}{'on':22}{'never':25}{'never':11}{made}",
+        f"{key:44}{'For the tests':15}{'off, by the provider':22}{'2027-01-31 12:00:00 UTC':25}{'never':11}{made}",
     ]
     assert result.stderr == ""
 

@@ -105,6 +105,7 @@ class Portal:
         return page, {
             "keys": base,
             "consumer": place,
+            "usage": f"{place}/usage",
             "new-key": f"{place}/keys/new",
             "restrict": f"{place}/keys/{key['id']}/restrict",
             "roll": f"{place}/roll",

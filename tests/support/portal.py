@@ -144,6 +144,8 @@ def fill(portal: Portal) -> dict[str, str]:
         "consumer-new": f"{BUCKET}/consumers/new",
         "consumer-edit-limits": f"{BUCKET}/consumers/{COMPANIES[-2]}/edit",
         "consumer": f"{BUCKET}/consumers/{COMPANIES[-1]}",
+        "usage": f"{BUCKET}/usage",
+        "consumer-usage": f"{BUCKET}/consumers/{COMPANIES[-1]}/usage",
         "consumer-edit": f"{BUCKET}/consumers/{COMPANIES[-1]}/edit",
         "consumer-delete": f"{BUCKET}/consumers/{COMPANIES[-1]}/delete",
         "key-new": f"{BUCKET}/consumers/{COMPANIES[-1]}/keys/new",

@@ -38,6 +38,20 @@ def parse_expiry(text: str, now: datetime | None = None) -> str | None:
         raise typer.BadParameter(f"not {wanted}") from None
 
 
+def parse_since(text: str, now: datetime | None = None) -> str:
+    """The time that `90d` (ago), a date or a time stands for, as the API writes it. Raises BadParameter."""
+    try:
+        if text[-1:] in _UNITS and text[:-1].isascii() and text[:-1].isdigit():
+            moment = (now or datetime.now(UTC)) - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+        else:
+            moment = datetime.fromisoformat(text)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return models.to_iso(moment)
+    except (ValueError, OverflowError):
+        wanted = "a span of the past such as 12h, 90d or 2w, a time such as 2027-01-31T12:00:00Z, or a date"
+        raise typer.BadParameter(f"not {wanted}") from None
+
+
 def is_past(expiry: str | None) -> bool:
     """Whether a time, as the API writes it, has come."""
     return expiry is not None and datetime.fromisoformat(expiry) <= datetime.now(UTC)

@@ -171,7 +171,8 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """`scopes`, `allowed_ips`, `rate_limits` and `quotas` are None where nothing is said of them. But for addresses
-    those of the plan hold then, and where that has none either the bucket's default scopes.
+    those of the plan hold then, and where that has none either the bucket's default scopes. `last_used_at` is what
+    edges have told, None where they told nothing or nobody asked.
     """
 
     number: int
@@ -189,6 +190,7 @@ class Consumer:
     plan: Plan | None = None
     rate_limits: Sequence[RateLimit] | None = None
     quotas: Sequence[Quota] | None = None
+    last_used_at: datetime | None = field(default=None, compare=False)
 
     @property
     def plan_number(self) -> int | None:
@@ -207,7 +209,7 @@ class Key:
     """`sealed` is the encrypted secret, None in a bucket that is not retrievable.
 
     `disabled_by` is None for a key that is enabled. `scopes`, `allowed_ips` and `rate_limits` are None where nothing is
-    said of them.
+    said of them. `last_used_at` and the region are what edges have told, None where they told nothing or nobody asked.
     """
 
     number: int
@@ -228,6 +230,8 @@ class Key:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     rate_limits: Sequence[RateLimit] | None = None
+    last_used_at: datetime | None = field(default=None, compare=False)
+    last_used_region: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from keywright.origin.keys import admin as keys
 from keywright.origin.management_keys import admin as management_keys
 from keywright.origin.plans import admin as plans
 from keywright.origin.self_serve import admin as self_serve
+from keywright.origin.usage import admin as usage
 from keywright.origin.web import admin_layout
 from keywright.origin.web.router import PageRouter
 
@@ -36,6 +37,7 @@ ROUTES = (
     *consumers.ROUTES,
     *managers.ROUTES,
     *keys.ROUTES,
+    *usage.ROUTES,
     *management_keys.ROUTES,
     *audit_log.ROUTES,
     *edges.ROUTES,

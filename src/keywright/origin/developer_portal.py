@@ -10,6 +10,7 @@ from keywright.origin.consumers import managers_portal as managers
 from keywright.origin.consumers import portal as consumers
 from keywright.origin.keys import portal as keys
 from keywright.origin.pipeline.services import Services
+from keywright.origin.usage import portal as usage
 from keywright.origin.web import portal_layout
 from keywright.origin.web.router import PageRouter
 
@@ -18,6 +19,7 @@ ROUTES = (
     *branding.ROUTES,
     *consumers.ROUTES,
     *keys.ROUTES,
+    *usage.ROUTES,
     *managers.ROUTES,
 )
 

@@ -161,6 +161,8 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
         tags=settings.max_tags,
         session_idle=timedelta(minutes=settings.session_idle_minutes),
         session_life=timedelta(minutes=settings.session_minutes),
+        usage_hours_days=settings.usage_hours_days,
+        usage_days_kept=settings.usage_days_kept,
         ignores_unknown_members=settings.unknown_members == "ignore",
     )
     issuer = settings.end_users.oidc_issuer

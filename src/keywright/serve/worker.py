@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,7 @@ class ServeWorker:
         )
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
+        dependencies = replace(dependencies, own_edge=self._identity.instance)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
         self._shares = Shares(self._database, clock.elapsed)
         hours_days = settings.usage_hours_days

@@ -55,6 +55,7 @@ PARTS = {
     "consumers": CONSUMERS + "(/{consumerName})?$",
     "managers": CONSUMERS + "/{consumerName}/(managers|roll-key)",
     "keys": CONSUMERS + "/{consumerName}/keys",
+    "usage": f"({BUCKETS}/{{bucketName}}/(usage|keys)|{CONSUMERS}/{{consumerName}}/usage)$",
     "answers": "^/(?!v1/accounts|v1/self-serve|v2/client)",
 }
 """What is asked with a management key: thousands of requests, a few seconds for each part."""
@@ -119,6 +120,7 @@ class World:
             if isinstance(case.body.get("plan"), str) and is_whole(NAME, case.body["plan"]):
                 case.body["plan"] = self._names["planName"]
         amend_keys(case)
+        amend_usage(case)
         if case.path_parameters.get("keyId") == self._own_key:
             # It was listed, and all that comes is asked with it.
             case.path_parameters["keyId"] = self._make("keyId", case.operation.path)
@@ -314,6 +316,14 @@ def amend_keys(case: Any) -> None:
             body["rateLimits"] = limits[:1]
 
 
+def amend_usage(case: Any) -> None:
+    """What no schema can say of a range of usage: what time it is, and that it has an order."""
+    if case.operation.path.endswith("/usage"):
+        for name in ("from", "to"):
+            if is_moment((case.query or {}).get(name)):
+                del case.query[name]
+
+
 def keys_in(body: Any) -> list[dict[str, Any]]:
     """The keys that a request would make or change."""
     inner = body.get("apiKeys") if isinstance(body, dict) else body
@@ -329,6 +339,14 @@ def is_past(moment: Any) -> bool:
         return parse_moment(moment) <= datetime.now(UTC) + timedelta(minutes=1)
     except ValueError:
         return False
+
+
+def is_moment(value: Any) -> bool:
+    try:
+        parse_moment(value)
+    except ValueError:
+        return False
+    return True
 
 
 def findings(event: events.EngineEvent) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -112,3 +113,25 @@ async def test_keys_of_a_consumer_that_is_not_the_user_s_are_not_there(quick: Wo
     for url in urls_of(quick, made)[:2]:
         await quick.call("PATCH", url, json={"enabled": False}, expect=404)
     assert await quick.service.verdict(made["apiKeys"][0]["key"]) == "VALID"
+
+
+@pytest.mark.parametrize("shape", [0, 1], ids=["by name", "by id"])
+async def test_a_manager_sees_the_usage_of_what_is_managed_and_of_nothing_else(world: World, shape: int) -> None:
+    made, other = await world.new_consumer(), await world.new_consumer()
+    key = made["apiKeys"][0]
+    assert await world.service.verdict(key["key"]) == "VALID"
+    urls = [(f"{world.by_name}/{one['name']}", f"{world.by_id}/{one['id']}")[shape] for one in (made, other)]
+    async with asyncio.timeout(30):
+        while not (told := await world.call("GET", f"{urls[0]}/usage?by=key"))["data"]:
+            await asyncio.sleep(0.1)
+    assert [(one["id"], one["verdicts"]) for one in told["data"]] == [(key["id"], {"VALID": 1})]
+    read = (await world.call("GET", f"{world.by_name}/my"))["data"]
+    (mine,) = (one for one in read if one["name"] == made["name"])
+    assert mine["apiKeys"][0]["lastUsedOn"] is not None
+    assert "lastUsedRegion" not in mine["apiKeys"][0]
+    assert (await world.call("GET", f"{urls[1]}/usage"))["data"] == []
+    # Where a provider's edges are is not told.
+    await world.call("GET", f"{urls[0]}/usage?by=edge", expect=400)
+    foreign = await world.service.new_consumer()
+    place = (f"{world.by_name}/{foreign['name']}", f"{world.by_id}/{foreign['id']}")[shape]
+    await world.call("GET", f"{place}/usage", expect=404)

@@ -13,6 +13,7 @@ from keywright.cli.parsing import (
     limits_given,
     parse_expiry,
     parse_metadata,
+    parse_since,
     parse_tags,
     powers_given,
     update_body,
@@ -38,9 +39,13 @@ COLUMNS = (
     Column("METADATA", json_of("metadata"), in_list=False),
     Column("TAGS", pairs_of("tags"), in_list=False),
     Column("EXPIRES", time_of("expiresOn", missing="never")),
+    Column("LAST USED", time_of("lastUsedOn", missing="never")),
+    Column("REGION", text_of("lastUsedRegion"), in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
 )
+BUCKET_COLUMNS = (COLUMNS[0], Column("CONSUMER", text_of("consumerName"), is_whole=True), *COLUMNS[1:])
+"""Where keys of several consumers are listed."""
 
 
 class KeyFormat(StrEnum):
@@ -76,9 +81,19 @@ def format_to_ask(*, show: bool, key_format: KeyFormat = KeyFormat.MASKED) -> di
     return {"key-format": (KeyFormat.VISIBLE if show else key_format).value}
 
 
-@app.command("list", epilog=example("keywright keys list acme", "keywright keys list acme --show --json"))
+@app.command(
+    "list",
+    epilog=example(
+        "keywright keys list acme", "keywright keys list acme --show --json", "keywright keys list --unused-since 90d"
+    ),
+)
 def list_keys(
-    consumer: shared_options.ConsumerName,
+    consumer: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CONSUMER]", help="Name of the consumer; with --unused-since all of them, if left out."
+        ),
+    ] = None,
     *,
     show: shared_options.Show = False,
     key_format: _Format = KeyFormat.MASKED,
@@ -88,19 +103,39 @@ def list_keys(
     tag: Annotated[
         list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="Only those with this tag; may be repeated.")
     ] = None,
+    unused_since: Annotated[
+        str | None,
+        typer.Option(
+            "--unused-since", metavar="TIME", help="Only those that are older and were not used since: 90d, a date."
+        ),
+    ] = None,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """List the keys of a consumer, newest first."""
-    params = format_to_ask(show=show, key_format=key_format)
+    """List the keys of a consumer, newest first; or those of the bucket that nobody uses."""
+    within = ListRange(limit, offset, everything)
+    unused: dict[str, str | int] = {} if unused_since is None else {"unused-since": parse_since(unused_since)}
+    if consumer is None:
+        if unused_since is None or tag or show or key_format is not KeyFormat.MASKED:
+            raise typer.BadParameter("is needed, but with --unused-since alone", param_hint="CONSUMER")
+        with connect(url, account) as api:
+            answer = api.get_list("key-buckets", bucket, "keys", within=within, params=unused)
+        show_list(answer, BUCKET_COLUMNS, as_json=as_json, empty="All keys of the bucket were used, or are younger.")
+        if not as_json:
+            known = time_of("knownUntil", missing="unknown: an edge has not told yet")(answer.value)
+            note(f"What edges have told is complete until: {known}.")
+        return
+    params = format_to_ask(show=show, key_format=key_format) | unused
     params |= {f"key-tag.{name}": value for name, value in parse_tags(tag).items()}
     with connect(url, account) as api:
-        answer = api.get_list(
-            *key_path(bucket, consumer, "keys"), within=ListRange(limit, offset, everything), params=params
-        )
-    empty = "No keys match." if tag else f"{consumer} has no keys yet. Create one: keywright keys create {consumer}"
+        answer = api.get_list(*key_path(bucket, consumer, "keys"), within=within, params=params)
+    empty = (
+        "No keys match."
+        if tag or unused
+        else f"{consumer} has no keys yet. Create one: keywright keys create {consumer}"
+    )
     show_list(answer, COLUMNS, as_json=as_json, empty=empty)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Response
 from pydantic import BeforeValidator, Field
 
 from keywright.domain.text import EMAIL_LENGTH
@@ -48,6 +48,8 @@ from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.query import WantedTags
 from keywright.origin.pipeline.request import CurrentUnitOfWork
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
+from keywright.origin.usage import rules as usage
+from keywright.origin.usage.parameters import UnusedSince, tell_known_until
 
 router = new_router("Consumers")
 
@@ -72,6 +74,10 @@ class ConsumerShape(Shape):
         description="How often its keys may be used, all together; null is as often as its plan says, `[]` any number "
         "of times.",
         examples=[None],
+    )
+    last_used_on: Moment | None = Field(
+        description="When a key of it was last found `VALID`; null for never, as far as edges have told.",
+        examples=["2027-01-31T12:00:00.000Z"],
     )
     api_keys: list[KeyShape] = Field(
         default=[], description="Where `include-api-keys` asked for them.", json_schema_extra=without_default
@@ -191,6 +197,7 @@ async def list_consumers(
     page: AskedPage,
     asked: AskedInclude,
     tags: WantedTags,
+    response: Response,
     manager_email: Annotated[
         str | None,
         Query(
@@ -200,12 +207,21 @@ async def list_consumers(
         ),
     ] = None,
     tag: TagQuery = None,
+    unused_since: UnusedSince = None,
 ) -> ListOf[ConsumerShape]:
     """The consumers of a bucket, newest first."""
     include, format = asked
     views, total = await rules.list_of(
-        work, account, bucket, tags=tags, manager_email=manager_email, include=include, page=page
+        work,
+        account,
+        bucket,
+        tags=tags,
+        manager_email=manager_email,
+        include=include,
+        page=page,
+        unused_since=unused_since,
     )
+    tell_known_until(response, await usage.known_until(work, account, bucket))
     return ListOf.of([_show(view, format) for view in views], page, total)
 
 
@@ -252,10 +268,14 @@ async def create_consumer(
     responses=problems(403, 404),
     response_model_exclude_unset=True,
 )
-async def get_consumer(work: CurrentUnitOfWork, path: AskedConsumer, asked: AskedInclude) -> ConsumerShape:
+async def get_consumer(
+    work: CurrentUnitOfWork, path: AskedConsumer, asked: AskedInclude, response: Response
+) -> ConsumerShape:
     """A consumer, with its keys, managers and invites where they are asked for."""
     include, format = asked
-    return _show(await rules.get(work, path, include), format)
+    view = await rules.get(work, path, include)
+    tell_known_until(response, await usage.known_until(work, path.account_name, path.bucket_name))
+    return _show(view, format)
 
 
 @router.patch(
@@ -327,6 +347,7 @@ def _show(view: ConsumerView, format: KeyFormat) -> ConsumerShape:
         allowed_ips=None if consumer.allowed_ips is None else list(consumer.allowed_ips),
         plan=None if consumer.plan is None else consumer.plan.name,
         rate_limits=show_rate_limits(consumer.rate_limits),
+        last_used_on=consumer.last_used_at,
     )
     if view.keys is not None:
         shape.api_keys = [show(key, format, view.secrets) for key in view.keys]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from keywright.domain.keyformat import Secret
@@ -135,11 +136,19 @@ async def list_of(
     manager_email: str | None,
     include: Include,
     page: Page,
+    unused_since: datetime | None = None,
 ) -> tuple[list[ConsumerView], int]:
+    """With `unused_since` those that were made before that moment, and of which no key was found VALID since."""
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.READ)
     email = manager_email.lower() if manager_email is not None else None
     found, total = await rows.list_of(
-        work.tx, bucket, tags=tags, manager_email=email, limit=page.limit, offset=page.offset
+        work.tx,
+        bucket,
+        tags=tags,
+        manager_email=email,
+        unused_since=unused_since,
+        limit=page.limit,
+        offset=page.offset,
     )
     numbers = [consumer.number for consumer in found]
     views = {consumer.number: ConsumerView(consumer) for consumer in found}

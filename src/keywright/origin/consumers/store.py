@@ -11,15 +11,23 @@ import sqlalchemy as sa
 
 from keywright.domain.keyformat import HINT_LENGTH
 from keywright.domain.limits import Quota, RateLimit
-from keywright.domain.models import Bucket, Consumer, Manager, Plan
+from keywright.domain.models import Bucket, Consumer, Manager, Plan, to_millis
 from keywright.domain.powers import encode_powers, features_of
 from keywright.origin.buckets import store as bucket_rows
-from keywright.origin.db.tables import consumer_tags, consumers, keys, managers, to_json
+from keywright.origin.db.tables import UtcTime, consumer_tags, consumers, keys, last_used, managers, to_json
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.plans import store as plan_rows
 from keywright.protocol.changes import ConsumerDelete, ConsumerPut
 
 Tags = Mapping[str, str]
+
+_USED_AT = (
+    sa.select(sa.func.max(last_used.c.used_at))
+    .where(last_used.c.consumer_number == consumers.c.number)
+    .scalar_subquery()
+)
+SHOWN = sa.select(consumers, sa.type_coerce(_USED_AT, UtcTime).label("last_used_at"))
+"""Rows of consumers as `complete` takes them."""
 
 
 async def insert(
@@ -76,7 +84,7 @@ async def find(
     tx: Transaction, bucket: Bucket, name: str, *, tags: Tags, is_for_update: bool = False
 ) -> Consumer | None:
     """The consumer of that name whose tags match all of `tags`, held against other writers with `is_for_update`."""
-    statement = sa.select(consumers).where(consumers.c.bucket_number == bucket.number, consumers.c.name == name)
+    statement = SHOWN.where(consumers.c.bucket_number == bucket.number, consumers.c.name == name)
     if is_for_update:
         statement = statement.with_for_update()
     row = await tx.first(statement)
@@ -88,14 +96,27 @@ async def find(
 
 
 async def list_of(
-    tx: Transaction, bucket: Bucket, *, tags: Tags, manager_email: str | None, limit: int, offset: int
+    tx: Transaction,
+    bucket: Bucket,
+    *,
+    tags: Tags,
+    manager_email: str | None,
+    unused_since: datetime | None = None,
+    limit: int,
+    offset: int,
 ) -> tuple[list[Consumer], int]:
-    """Newest first, and how many there are in all. `manager_email` is compared in lower case."""
+    """Newest first, and how many there are in all. `manager_email` is compared in lower case. `unused_since` passes
+    over consumers of which a key was used since, and those that were made since.
+    """
     conditions = [consumers.c.bucket_number == bucket.number, *_matching(tags)]
     if manager_email is not None:
         managed = sa.select(managers.c.consumer_number).where(managers.c.email == manager_email)
         conditions.append(consumers.c.number.in_(managed))
-    newest = sa.select(consumers).where(*conditions).order_by(consumers.c.number.desc())
+    if unused_since is not None:
+        of_consumer = last_used.c.consumer_number == consumers.c.number
+        was_used = sa.exists().where(of_consumer, last_used.c.used_at >= to_millis(unused_since))
+        conditions += [consumers.c.created_at < unused_since, ~was_used]
+    newest = SHOWN.where(*conditions).order_by(consumers.c.number.desc())
     rows = await tx.all(newest.limit(limit).offset(offset))
     total = await tx.scalar(sa.select(sa.func.count()).select_from(consumers).where(*conditions))
     return await complete(tx, rows), total
@@ -131,7 +152,7 @@ async def search(
     """A page of what is looked for, newest first, and how many there are in all."""
     conditions = [consumers.c.bucket_number == bucket.number, *_wanted(bucket, wanted)]
     number = consumers.c.number
-    page = sa.select(consumers).where(*conditions).limit(limit)
+    page = SHOWN.where(*conditions).limit(limit)
     if place.newer_than is not None:
         rows = (await tx.all(page.where(number > place.newer_than).order_by(number)))[::-1]
     else:

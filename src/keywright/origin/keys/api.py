@@ -18,6 +18,8 @@ from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.body import admits
 from keywright.origin.pipeline.query import WantedKeyTags, wants_representation
 from keywright.origin.pipeline.request import CurrentUnitOfWork
+from keywright.origin.usage import rules as usage
+from keywright.origin.usage.parameters import UnusedSince, tell_known_until
 
 MAX_BULK = 1000
 
@@ -40,11 +42,14 @@ async def list_keys(
     path: AskedConsumer,
     page: AskedPage,
     tags: WantedKeyTags,
+    response: Response,
     format: AskedFormat = KeyFormat.MASKED,
     key_tag: KeyTagQuery = None,
+    unused_since: UnusedSince = None,
 ) -> ListOf[KeyShape]:
     """The keys of a consumer, newest first."""
-    bucket, consumer, keys, total = await rules.list_of(work, path, page, tags=tags)
+    bucket, consumer, keys, total = await rules.list_of(work, path, page, tags=tags, unused_since=unused_since)
+    tell_known_until(response, await usage.known_until_of(work, bucket))
     secrets = await rules.reveal(work, bucket, [consumer], keys) if format is KeyFormat.VISIBLE else {}
     return ListOf.of([show(key, format, secrets) for key in keys], page, total)
 
@@ -82,11 +87,13 @@ async def get_key(
     path: AskedConsumer,
     key_id: PathKey,
     tags: WantedKeyTags,
+    response: Response,
     format: AskedFormat = KeyFormat.MASKED,
     key_tag: KeyTagQuery = None,
 ) -> KeyShape:
     """A key of a consumer, masked unless `visible` is asked for."""
     bucket, consumer, key = await rules.get(work, path, key_id, tags=tags)
+    tell_known_until(response, await usage.known_until_of(work, bucket))
     secrets = await rules.reveal(work, bucket, [consumer], [key]) if format is KeyFormat.VISIBLE else {}
     return show(key, format, secrets)
 

@@ -100,7 +100,9 @@ async def roll_form(request: PageRequest) -> Response:
     _, view = await self_serve.get_consumer(request.work, consumer_ref(request))
     form = request.form.or_initial(expires="24h")
     url = consumer_url(request)
-    return await render_page(request, "keys/roll.html", portal, form=form, url=url, title=title_of(view.consumer))
+    return await render_page(
+        request, "keys/roll.html", portal, form=form, url=url, title=title_of(view.consumer), keys=view.keys
+    )
 
 
 async def roll(request: PageRequest) -> Response:

@@ -16,7 +16,7 @@ from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, Conflict, Forbidden, NotFound
 from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.buckets import store as bucket_rows
-from keywright.origin.buckets.access import access_to
+from keywright.origin.buckets.access import access_to, get_bucket
 from keywright.origin.consumers.access import ConsumerPath, Tags, get_consumer
 from keywright.origin.db.engine import MissingReference, UniqueViolation
 from keywright.origin.keys import powers
@@ -128,11 +128,25 @@ def check_end(work: UnitOfWork, field: str, expires_at: datetime | None) -> None
 
 
 async def list_of(
-    work: UnitOfWork, path: ConsumerPath, page: Page, *, tags: Tags = NO_TAGS
+    work: UnitOfWork, path: ConsumerPath, page: Page, *, tags: Tags = NO_TAGS, unused_since: datetime | None = None
 ) -> tuple[Bucket, Consumer, list[Key], int]:
+    """With `unused_since` those that were made before that moment, and not found VALID since."""
     bucket, consumer = await get_consumer(work, path, Access.READ)
-    keys, total = await rows.list_of(work.tx, consumer, tags=tags, limit=page.limit, offset=page.offset)
+    keys, total = await rows.list_of(
+        work.tx, consumer, tags=tags, unused_since=unused_since, limit=page.limit, offset=page.offset
+    )
     return bucket, consumer, keys, total
+
+
+async def list_of_bucket(
+    work: UnitOfWork, account_name: str, bucket_name: str, page: Page, *, unused_since: datetime | None
+) -> tuple[Bucket, list[tuple[Key, str, str]], int]:
+    """The keys of all consumers of a bucket, each with its consumer's id and name."""
+    _, bucket = await get_bucket(work, account_name, bucket_name, Access.READ)
+    found, total = await rows.list_of_bucket(
+        work.tx, bucket.number, unused_since=unused_since, limit=page.limit, offset=page.offset
+    )
+    return bucket, found, total
 
 
 async def get(

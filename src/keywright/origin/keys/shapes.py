@@ -35,7 +35,7 @@ from keywright.origin.openapi.fields import (
 from keywright.origin.openapi.limits import RateLimitShape, RateLimitsInput, rate_limits_of, show_rate_limits
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
-READ_ONLY = (*Body.read_only, "disabledBy")
+READ_ONLY = (*Body.read_only, "disabledBy", "lastUsedOn", "lastUsedRegion")
 
 
 class KeyFormat(StrEnum):
@@ -63,6 +63,10 @@ class ManagedKeyShape(Shape):
         description="What it is good for, of what its consumer has; null is all of that, `[]` nothing."
     )
     allowed_ips: AllowedIps | None = Field(description="From where it may be used; null is from everywhere.")
+    last_used_on: Moment | None = Field(
+        description="When it was last found `VALID`; null for never, as far as edges have told.",
+        examples=["2027-01-31T12:00:00.000Z"],
+    )
     key: str = Field(
         default="",
         description="The key: whole when it was just made or `visible` was asked for, else its last characters.",
@@ -76,6 +80,9 @@ class KeyShape(ManagedKeyShape):
 
     metadata: Metadata
     tags: Tags
+    last_used_region: str | None = Field(
+        description="The region of the edge that found it `VALID` then; null where the edge has none.", examples=["eu"]
+    )
     rate_limits: list[RateLimitShape] | None = Field(
         description="How often it may be used, beside what its consumer is limited to; null and `[]` are no more.",
         examples=[None],
@@ -171,6 +178,7 @@ def show(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> KeyShape
     """The shape of a key; a key whose secret is at hand in `secrets` is shown whole."""
     shown = {**_shown(key, format, secrets), "metadata": dict(key.metadata), "tags": dict(key.tags)}
     shown["rate_limits"] = show_rate_limits(key.rate_limits)
+    shown["last_used_region"] = key.last_used_region or None
     return KeyShape.model_construct(**shown)
 
 
@@ -190,6 +198,7 @@ def _shown(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> dict[s
         "disabled_by": key.disabled_by,
         "scopes": None if key.scopes is None else list(key.scopes),
         "allowed_ips": None if key.allowed_ips is None else list(key.allowed_ips),
+        "last_used_on": key.last_used_at,
     }
     if format is not KeyFormat.NONE:
         secret = secrets.get(key.id)

@@ -14,7 +14,16 @@ from keywright.domain.models import Consumer, DisabledBy, Key, to_millis
 from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.domain.powers import encode_powers, features_of
 from keywright.origin.buckets import store as bucket_rows
-from keywright.origin.db.tables import accounts, buckets, consumers, keys, to_json
+from keywright.origin.db.tables import (
+    UtcTime,
+    accounts,
+    buckets,
+    consumers,
+    keys,
+    last_used,
+    to_json,
+    usage_sources,
+)
 from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import KeyDelete, KeyPut
 
@@ -39,6 +48,17 @@ class NewKey:
 
 
 _KEYS = sa.select(*(column.label(column.key) for column in keys.c))
+_USED_AT = sa.select(last_used.c.used_at).where(last_used.c.key_id == keys.c.id).scalar_subquery()
+_USED_REGION = (
+    sa.select(usage_sources.c.region)
+    .join(last_used, last_used.c.used_source == usage_sources.c.number)
+    .where(last_used.c.key_id == keys.c.id)
+    .scalar_subquery()
+)
+# What is looked up of a row is no part of it: a join could not be held against other writers.
+_SHOWN = _KEYS.add_columns(
+    sa.type_coerce(_USED_AT, UtcTime).label("last_used_at"), _USED_REGION.label("last_used_region")
+)
 _NEW = tuple(column.name for column in fields(NewKey))
 
 
@@ -77,7 +97,7 @@ def _powers_of(key: Key | NewKey) -> str | None:
 
 
 async def find(tx: Transaction, consumer: Consumer, key_id: str, *, is_for_update: bool = False) -> Key | None:
-    statement = _KEYS.where(keys.c.consumer_number == consumer.number, keys.c.id == key_id)
+    statement = _SHOWN.where(keys.c.consumer_number == consumer.number, keys.c.id == key_id)
     if is_for_update:
         statement = statement.with_for_update()
     row = await tx.first(statement)
@@ -85,11 +105,20 @@ async def find(tx: Transaction, consumer: Consumer, key_id: str, *, is_for_updat
 
 
 async def list_of(
-    tx: Transaction, consumer: Consumer, *, tags: Mapping[str, str], limit: int, offset: int
+    tx: Transaction,
+    consumer: Consumer,
+    *,
+    tags: Mapping[str, str],
+    unused_since: datetime | None = None,
+    limit: int,
+    offset: int,
 ) -> tuple[list[Key], int]:
-    """Those whose tags match all of `tags`, newest first, and how many there are in all."""
-    own = (keys.c.consumer_number == consumer.number, *_matching(tx, tags))
-    rows = await tx.all(_KEYS.where(*own).order_by(keys.c.number.desc()).limit(limit).offset(offset))
+    """Those whose tags match all of `tags`, newest first, and how many there are in all.
+
+    `unused_since` passes over keys that were used since, or made.
+    """
+    own = (keys.c.consumer_number == consumer.number, *_matching(tx, tags), *_unused(unused_since))
+    rows = await tx.all(_SHOWN.where(*own).order_by(keys.c.number.desc()).limit(limit).offset(offset))
     total = await tx.scalar(sa.select(sa.func.count()).select_from(keys).where(*own))
     return [_key(row._mapping) for row in rows], total
 
@@ -97,10 +126,26 @@ async def list_of(
 async def list_of_all(tx: Transaction, consumer_numbers: Sequence[int]) -> dict[int, list[Key]]:
     """The keys of each of these consumers, newest first."""
     found: dict[int, list[Key]] = {number: [] for number in consumer_numbers}
-    newest = _KEYS.where(keys.c.consumer_number.in_(found)).order_by(keys.c.number.desc())
+    newest = _SHOWN.where(keys.c.consumer_number.in_(found)).order_by(keys.c.number.desc())
     for row in await tx.all(newest):
         found[row.consumer_number].append(_key(row._mapping))
     return found
+
+
+async def list_of_bucket(
+    tx: Transaction, bucket_number: int, *, unused_since: datetime | None, limit: int, offset: int
+) -> tuple[list[tuple[Key, str, str]], int]:
+    """The keys of all consumers of a bucket, each with its consumer's id and name; as `list_of`."""
+    own = (keys.c.bucket_number == bucket_number, *_unused(unused_since))
+    named = _SHOWN.add_columns(consumers.c.id.label("consumer_id"), consumers.c.name.label("consumer_name"))
+    named = named.join(consumers, consumers.c.number == keys.c.consumer_number).where(*own)
+    found = []
+    for row in await tx.all(named.order_by(keys.c.number.desc()).limit(limit).offset(offset)):
+        values = dict(row._mapping)
+        id, name = values.pop("consumer_id"), values.pop("consumer_name")
+        found.append((_key(values), id, name))
+    total = await tx.scalar(sa.select(sa.func.count()).select_from(keys).where(*own))
+    return found, total
 
 
 async def list_told(tx: Transaction, consumer: Consumer) -> list[tuple[Mapping[str, Any], Sequence[str] | None]]:
@@ -212,6 +257,13 @@ def _management_key(row: Any) -> ManagementKeyRow:
 def _key(values: Mapping[str, Any]) -> Key:
     disabled_by = values["disabled_by"]
     return Key(**{**values, "disabled_by": None if disabled_by is None else DisabledBy(disabled_by)})
+
+
+def _unused(since: datetime | None) -> list[sa.ColumnElement[bool]]:
+    if since is None:
+        return []
+    was_used = sa.exists().where(last_used.c.key_id == keys.c.id, last_used.c.used_at >= to_millis(since))
+    return [keys.c.created_at < since, ~was_used]
 
 
 def _matching(tx: Transaction, tags: Mapping[str, str]) -> list[sa.ColumnElement[bool]]:

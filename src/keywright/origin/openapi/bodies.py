@@ -28,7 +28,7 @@ REPEATED = "Can't be changed; may be sent back as it was read."
 
 _READ_ONLY = {"description": "Set by the service; may be sent back, and changes nothing."}
 
-_TIMES = frozenset({"createdOn", "updatedOn"})
+_TIMES = frozenset({"createdOn", "updatedOn", "lastUsedOn", "lastUsedRegion"})
 
 RepeatedMember = Annotated[Any, Field(description=REPEATED)]
 """A member that an update may only repeat: see `check_repeated`."""
@@ -85,7 +85,8 @@ def check_repeated(body: Body, **found: bool) -> None:
 
 
 def repeats(sent: Any, shown: Mapping[str, Any]) -> bool:
-    """Whether an object is what was read, or a part of it. The times of its making are ours, and may have moved."""
+    """Whether an object is what was read, or a part of it. What it says of its making and its use is ours, and may
+    have moved."""
     return isinstance(sent, Mapping) and all(
         name in _TIMES or (name in shown and value == shown[name]) for name, value in sent.items()
     )

@@ -31,6 +31,7 @@ TAGS = [
     {"name": "Plans", "description": "Scopes and limits under a name, for many consumers of a bucket."},
     {"name": "Consumers", "description": "The identities that keys authenticate as."},
     {"name": "Keys", "description": "The credentials of a consumer."},
+    {"name": "Usage", "description": "How often keys were validated, by whom, and which nobody uses."},
     {"name": "Managers", "description": "End users who look after a consumer's keys, and invites."},
     {"name": "Self-serve", "description": "For an end user's own browser, with a token of the identity provider."},
     {"name": "Edges", "description": "The replicas that judge keys, and how far each has got."},

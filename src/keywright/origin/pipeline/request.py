@@ -158,13 +158,15 @@ async def _call_endpoint(request: Request, route: OriginRoute, work: UnitOfWork,
         return returned
     if route.status_code == 204:
         return Response(status_code=204)
+    # What the endpoint has set of the response that it was given.
+    headers = dict(solved.response.headers)
     content = await serialize_response(
         field=route.response_field,
         response_content=returned,
         exclude_unset=route.response_model_exclude_unset,
         dump_json=True,
     )
-    return Response(content, media_type="application/json")
+    return Response(content, media_type="application/json", headers=headers)
 
 
 async def log_refusal(

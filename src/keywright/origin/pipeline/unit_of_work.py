@@ -37,6 +37,8 @@ class Dependencies:
     limits: Limits
     issuer: str | None = None
     """The identity provider of the end users, by the name that it gives itself."""
+    own_edge: str | None = None
+    """The instance of the edge beside this origin, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class Limits:
     session_idle: timedelta = timedelta(minutes=60)
     """How long nobody may use a portal's session before it ends."""
     session_life: timedelta = timedelta(hours=12)
+    usage_hours_days: int = 14
+    """For how many days usage is kept by the hour."""
+    usage_days_kept: int = 395
+    """For how many days usage is kept by the day."""
     ignores_unknown_members: bool = False
     """Whether what a body holds beyond its shape is passed over, instead of refused."""
 

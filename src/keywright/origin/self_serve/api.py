@@ -42,6 +42,9 @@ from keywright.origin.self_serve.shapes import (
     show_client_consumer,
     show_consumer,
 )
+from keywright.origin.usage import rules as usage
+from keywright.origin.usage.api import CSV, AskedFormat, AskedOfManaged, UsageFormat, UsageShape, answer
+from keywright.origin.usage.rules import Asked
 
 BY_NAME = "/v1/self-serve/{bucketName}/consumers"
 BY_ID = "/v2/client/{bucketName}/consumers"
@@ -230,6 +233,26 @@ async def delete_my_key(work: CurrentUnitOfWork, bucket: PathBucket, consumer: P
 
 
 @router.get(
+    BY_NAME + "/{consumerName}" + "/usage",
+    name="self-serve.consumer.usage",
+    summary="Usage of a consumer of mine",
+    responses={**CSV, **_problems(403, 404)},
+    response_model=UsageShape,
+    openapi_extra=_NOTE,
+)
+async def get_my_usage(
+    work: CurrentUnitOfWork,
+    request: Request,
+    bucket: PathBucket,
+    consumer: PathConsumer,
+    asked: AskedOfManaged,
+    format: AskedFormat = None,
+) -> Response | UsageShape:
+    """How often its keys were validated, by `verdict` or `key`."""
+    return await _usage(work, request, ConsumerRef(bucket, name=consumer), asked, format)
+
+
+@router.get(
     BY_ID,
     name="self-serve.consumer.list",
     summary="List my consumers, by id",
@@ -321,6 +344,34 @@ async def delete_client_key(
 ) -> None:
     """Ends a key: from the next request on it is unknown."""
     await rules.delete_key(work, ConsumerRef(bucket, id=consumer), key_id)
+
+
+@router.get(
+    BY_ID + "/{consumerId}" + "/usage",
+    name="self-serve.consumer.usage",
+    summary="Usage of a consumer of mine, by id",
+    responses={**CSV, **_problems(403, 404)},
+    response_model=UsageShape,
+    openapi_extra=_NOTE,
+)
+async def get_client_usage(
+    work: CurrentUnitOfWork,
+    request: Request,
+    bucket: PathBucket,
+    consumer: PathConsumerId,
+    asked: AskedOfManaged,
+    format: AskedFormat = None,
+) -> Response | UsageShape:
+    """How often its keys were validated, by `verdict` or `key`."""
+    return await _usage(work, request, ConsumerRef(bucket, id=consumer), asked, format)
+
+
+async def _usage(
+    work: UnitOfWork, request: Request, ref: ConsumerRef, asked: Asked, format: UsageFormat | None
+) -> Response | UsageShape:
+    bucket, view = await rules.get_consumer(work, ref)
+    found = await usage.of_managed_consumer(work, bucket, view.consumer.number, asked)
+    return answer(request, asked, format, found)
 
 
 async def _roll(work: UnitOfWork, request: Request, ref: ConsumerRef, body: RollKey) -> Response:

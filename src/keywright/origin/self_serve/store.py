@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from keywright.domain.models import Bucket, Consumer, Manager
 from keywright.origin.auth.actors import Actor
-from keywright.origin.consumers.store import complete
+from keywright.origin.consumers.store import SHOWN, complete
 from keywright.origin.db.tables import consumers, keys, managers
 from keywright.origin.db.transaction import Transaction
 
@@ -28,7 +28,7 @@ async def find(
     With `is_for_update` neither the consumer nor its being managed changes until the transaction ends.
     """
     wanted = consumers.c.name == name if name is not None else consumers.c.id == id
-    statement = sa.select(consumers).where(consumers.c.bucket_number == bucket.number, wanted)
+    statement = SHOWN.where(consumers.c.bucket_number == bucket.number, wanted)
     is_managed = sa.select(managers.c.number).where(_is(actor))
     if is_for_update:
         statement = statement.with_for_update()
@@ -42,7 +42,7 @@ async def find(
 
 async def list_of(tx: Transaction, bucket: Bucket, actor: Actor, *, limit: int) -> list[Consumer]:
     """Newest first."""
-    newest = sa.select(consumers).where(*_managed(bucket, actor)).order_by(consumers.c.number.desc())
+    newest = SHOWN.where(*_managed(bucket, actor)).order_by(consumers.c.number.desc())
     return await complete(tx, await tx.all(newest.limit(limit)))
 
 

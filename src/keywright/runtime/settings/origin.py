@@ -149,7 +149,7 @@ USAGE_HOURS_DAYS = Setting(
     kind=whole(2, 90),
     default=14,
     shown_default="`14`",
-    help="for how many days [usage](api.md#usage) is kept by the hour, and for how many late counts are taken",
+    help="for how many days [usage](usage.md) is kept by the hour, and for how many late counts are taken: 2 to 90",
     parts=_SERVE,
 )
 USAGE_DAYS_KEPT = Setting(
@@ -157,7 +157,7 @@ USAGE_DAYS_KEPT = Setting(
     kind=whole(31, 3660),
     default=395,
     shown_default="`395`",
-    help="for how many days usage is kept by the day",
+    help="for how many days usage is kept by the day: 31 to 3660",
     parts=_SERVE,
 )
 
