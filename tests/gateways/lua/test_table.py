@@ -57,9 +57,7 @@ def gateways(
         gateway.kill()
 
 
-def test_the_table_of_key_states_with_no_edge_to_ask(
-    gateways: dict[str, LuaGateway], upstream: Upstream
-) -> None:
+def test_the_table_of_key_states_with_no_edge_to_ask(gateways: dict[str, LuaGateway], upstream: Upstream) -> None:
     wrong = {}
     for row in ROWS:
         if row.bucket not in gateways:
