@@ -54,7 +54,7 @@ function read(database, name, kept)
     return object("consumer", say(records.u64(bytes, 0)), "id", say(id), "expiresAt", say(expires_at), "powers", say(powers))
   end
   local powers = records.decode_plan(text)
-  return object("powers", say(powers ~= "" and powers or nil))
+  return object("powers", say(powers))
 end
 """
 

@@ -75,7 +75,7 @@ function Replica:plan(env, bucket, number)
   local bytes, count = env:get("plans3", name, 12)
   if not bytes then error("a plan that is not here", 0) end
   local text = records.decode_plan(ffi.string(bytes, records.checked(name, 12, bytes, count)))
-  return text ~= "" and powers.decode(text) or powers.NONE
+  return text and powers.decode(text) or powers.NONE
 end
 
 local consumer_number = ffi.new "unsigned char[8]"
@@ -103,7 +103,7 @@ function Replica:find_key(env, bucket)
   end
   if not bytes or records.u32(bytes, 0) ~= bucket.number then return false end
   local consumer_id, consumer, metadata, above = decode(bytes, records.checked(consumer_number, 8, bytes, count))
-  above = above and above ~= "" and powers.decode(above) or nil
+  above = above and powers.decode(above)
   if bucket.has_powers then
     local plan = above and above.plan and self:plan(env, bucket, above.plan) or nil
     if plan or bucket.default_scopes then above = powers.inheriting(above, plan, bucket.default_scopes) end

@@ -108,11 +108,11 @@ function M.decode_consumer3(bytes, length)
   return id, name, metadata, ffi.string(bytes + length - 4 - count, count)
 end
 
---- A plan's powers as text; "" where it has none.
+--- A plan's powers as text; nil where it has none.
 function M.decode_plan(text)
   local row = json.decode(text)
   local powers = type(row) == "table" and row[3] or nil
-  if powers == json.null then return "" end
+  if powers == json.null then return nil end
   if type(powers) ~= "string" then error("not a plan", 0) end
   return powers
 end
