@@ -1,20 +1,25 @@
 --- Owns the face for Envoy's Lua filter: `new` at the script's top, `protect` in envoy_on_request.
 --
+-- Envoy lets a request go on when a script fails, and runs none where the script could not be loaded in one of its
+-- threads. So whatever fails here is caught and answered with 503, what may fail at the start is tried again with each
+-- request, and a request that may go on is marked: the RBAC filter behind this one lets no other pass.
+--
 -- Envoy runs a script once for each worker thread, and more: the replica's files are opened with the first request, once
 -- for the process (replica/environment.lua).
 
+local answers = require "keywright.answers"
 local gates = require "keywright.gate"
 
 local M = {}
 
-local FIELDS = "keywright"
+local MARK, FIELDS = "keywright", { "ratelimit", "ratelimit-policy" }
 
 local Face = {}
 Face.__index = Face
 
 --- What protects routes by these settings; `cluster` names the edge's cluster in Envoy's configuration.
 function M.new(settings)
-  return setmetatable({ gate = gates.new(settings) }, Face)
+  return setmetatable({ settings = settings, gate = nil }, Face)
 end
 
 local function clear(gate, headers)
@@ -44,7 +49,8 @@ local function ask(gate, handle, question, values, address, path, request_id)
     [gate.header.name] = values[1], ["x-request-id"] = request_id, ["x-real-ip"] = address,
     ["x-forwarded-for"] = address, ["keywright-token"] = gate.edge_token,
   }
-  local headers, body = handle:httpCall(gate.cluster, asked, "", gate.timeout_millis)
+  -- Envoy would add its own address to whom it asks for.
+  local headers, body = handle:httpCall(gate.cluster, asked, "", { timeout_ms = gate.timeout_millis, send_xff = false })
   return gate:judge_answer(question, tonumber(headers[":status"]), headers, body or "", path, request_id)
 end
 
@@ -53,12 +59,15 @@ local function send(handle, answer)
   handle:respond(answer.headers, answer.body)
 end
 
---- Let the request go on if its key is good, as the face for nginx does; `options` has `bucket` and `scopes`.
-function Face:protect(handle, options)
-  local gate, headers = self.gate, handle:headers()
+local function protect(self, handle, options)
+  local gate = self.gate
+  if not gate then
+    gate = gates.new(self.settings)
+    self.gate = gate
+  end
+  local headers = handle:headers()
   local question = gate:question(options.bucket, options.scopes)
-  local values = values_of(headers, gate.header.name)
-  local address = address_of(handle)
+  local values, address = values_of(headers, gate.header.name), address_of(handle)
   local path, request_id = headers:get(":path"):match "^[^?]*", headers:get "x-request-id" or ""
   clear(gate, headers)
   headers:remove(gate.header.name)
@@ -66,20 +75,37 @@ function Face:protect(handle, options)
   if outcome == "ask" then
     handle:logInfo("keywright: the edge is asked: " .. tostring(told))
     outcome, told, fields = ask(gate, handle, question, values, address, path, request_id)
+    -- What was had of the request before that is not good any more.
+    headers = handle:headers()
   end
-  if outcome ~= "allow" then return send(handle, told) end
+  if outcome ~= "allow" then return told end
   for name, value in pairs(told) do
     if value ~= "" then headers:replace(name, value) end
   end
-  for _, name in ipairs { "ratelimit", "ratelimit-policy" } do
-    if fields and fields[name] then handle:streamInfo():dynamicMetadata():set(FIELDS, name, fields[name]) end
+  local metadata = handle:streamInfo():dynamicMetadata()
+  for _, name in ipairs(FIELDS) do
+    if fields and fields[name] then metadata:set(MARK, name, fields[name]) end
   end
+  metadata:set(MARK, "outcome", "allow")
+end
+
+--- Let the request go on if its key is good, as the face for nginx does; `options` has `bucket` and `scopes`.
+function Face:protect(handle, options)
+  local is_done, answer = pcall(protect, self, handle, options)
+  if not is_done then
+    handle:logErr("keywright: " .. tostring(answer))
+    answer = answers.refuse("UNCHECKED", options, "", "", handle:headers():get "x-request-id" or "")
+  end
+  -- Not within the call above: it ends the script.
+  if answer then send(handle, answer) end
 end
 
 --- In envoy_on_response: tell the client what is left of its limits.
 function Face:finish(handle)
-  for name, value in pairs(handle:streamInfo():dynamicMetadata():get(FIELDS) or {}) do
-    handle:headers():replace(name, value)
+  local told = handle:streamInfo():dynamicMetadata():get(MARK)
+  if not told then return end
+  for _, name in ipairs(FIELDS) do
+    if told[name] then handle:headers():replace(name, told[name]) end
   end
 end
 

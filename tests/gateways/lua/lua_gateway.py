@@ -24,15 +24,19 @@ KINDS = list(COMMANDS)
 
 
 class LuaGateway:
-    """A running gateway; `ask` puts a request to it. `data` is the edge's data directory, `edge` its port."""
+    """A running gateway; `ask` puts a request to it. `data` is the edge's data directory, `edge` its port.
+
+    It is up when it answers a request without a key with `is_up`.
+    """
 
     def __init__(
         self, kind: str, directory: Path, *, data: Path, api: int, edge: int, bucket: str,
-        edits: dict[str, str] | None = None,
+        edits: dict[str, str] | None = None, is_up: int = 401,
     ) -> None:  # fmt: skip
         self.kind = kind
         self.directory = directory
         self.port = free_port()
+        self._up = is_up
         directory.mkdir()
         (directory / "keywright-data").symlink_to(data)
         if not (data / "pepper.key").exists():
@@ -63,7 +67,7 @@ class LuaGateway:
     def is_up(self) -> bool:
         assert self.process.poll() is None, self.output()
         try:
-            return self.ask("GET", "/").status in (401, 503)
+            return self.ask("GET", "/").status == self._up
         except OSError:
             return False
 

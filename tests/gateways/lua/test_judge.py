@@ -1,4 +1,4 @@
-"""Whatever a replica holds, Lua comes to the verdict that Python comes to, or asks the edge: it never says another one."""
+"""Whatever a replica holds, Lua comes to the verdict that Python comes to, or asks the edge: never to another one."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SCOPES = ["orders:read", "orders:write", "orders:*", "orders", "a:b:c", "a:*", "
 NETWORKS = [
     "192.0.2.0/24", "192.0.2.7", "192.0.2.128/25", "0.0.0.0/0", "10.0.0.0/9", "2001:db8::/33", "2001:db8::1", "::/0",
     # No networks: the key can't be judged.
-    "192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/255.255.255.0", "::ffff:192.0.2.7", "fe80::1%eth0", "192.0.02.7", "x", "",
-    "192.0.2.0/", "192.0.2.0/024", "192.0.2.0/+24",
+    "192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/255.255.255.0", "::ffff:192.0.2.7", "fe80::1%eth0", "192.0.02.7", "x",
+    "", "192.0.2.0/", "192.0.2.0/024", "192.0.2.0/+24",
 ]  # fmt: skip
 ADDRESSES = [
     None, "192.0.2.7", "192.0.2.200", "::ffff:192.0.2.7", "10.127.255.255", "10.128.0.0", "2001:db8::1",
@@ -107,7 +107,8 @@ class Judges:
         self.page = StatePage(self.path / FILE, find_boot_id())
         self.set_time()
         lua.run(
-            f'judge = require("keywright.judge").new({quote(str(self.path))}, require("keywright.digest").new("{PEPPER}"))'
+            f'judge = require("keywright.judge").new({quote(str(self.path))}, '
+            f'require("keywright.digest").new("{PEPPER}"))'
         )
 
     def set_time(self) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from endpoints.table import BUCKET, METADATA, ROWS, VALID
-from gateways.conftest import TableEdge, fill_with_table
+from gateways.conftest import KNOWN_KEYS, TableEdge, fill_with_table
 from gateways.gateway import IDENTITY, with_key
 from gateways.lua.lua_gateway import KINDS, LuaGateway
 from gateways.spellings import spellings
@@ -48,8 +48,14 @@ def gateways(
     directory = tmp_path_factory.mktemp(request.param)
     started = {
         name: LuaGateway(
-            request.param, directory / name, data=edge.data_dir, api=upstream.port, edge=edge.port, bucket=name
-        )
+            request.param,
+            directory / name,
+            data=edge.data_dir,
+            api=upstream.port,
+            edge=edge.port,
+            bucket=name,
+            is_up=401 if name in KNOWN_KEYS else 503,
+        )  # fmt: skip
         for name in BUCKETS
     }
     yield started
