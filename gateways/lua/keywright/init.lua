@@ -16,6 +16,11 @@ function M.configure(settings)
   edge = settings.edge and edge_client.parse(settings.edge)
 end
 
+--- For hosts in whose init_by_lua one has no say.
+function M.is_configured()
+  return gate ~= nil
+end
+
 local function values_of(name)
   local values = ngx.req.get_headers(0)[name]
   if values == nil then return {} end

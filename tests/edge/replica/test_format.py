@@ -1,4 +1,4 @@
-"""The format that docs/reference/replica-format.md promises, by stored samples: Python reads and writes just these bytes.
+"""The format that docs/reference/replica-format.md promises, by stored samples: Python reads and writes these.
 
 gateways/lua reads the same samples in tests/gateways/lua/test_format.py.
 """
@@ -21,7 +21,7 @@ each_record = pytest.mark.parametrize(
 )
 
 
-def read(database: str, name: bytes, value: bytes) -> dict[str, Any]:  # noqa: PLR0911
+def read(database: str, name: bytes, value: bytes) -> dict[str, Any]:
     """What the documentation calls the parts of a record."""
     match database:
         case "buckets":
@@ -46,7 +46,7 @@ def read(database: str, name: bytes, value: bytes) -> dict[str, Any]:  # noqa: P
     raise AssertionError(database)
 
 
-def encode(database: str, name: bytes, value: bytes) -> bytes:
+def encode(database: str, name: bytes, value: bytes) -> bytes:  # noqa: PLR0911
     match database:
         case "consumers":
             return records.encode_consumer(records.consumer_put(name, value))

@@ -62,7 +62,11 @@ class LuaGateway:
             self.process = subprocess.Popen(
                 [program, *command[1:]], cwd=self.directory, stdout=log, stderr=log, start_new_session=True
             )
-        until(self.is_up, 60)
+        try:
+            until(self.is_up, 60)
+        except BaseException:
+            self.kill()
+            raise
 
     def is_up(self) -> bool:
         assert self.process.poll() is None, self.output()

@@ -1,4 +1,4 @@
-"""A reader in Lua beside a writer in Python that replaces, breaks, resizes or stops: it asks the edge, and never guesses."""
+"""A reader in Lua beside a writer that replaces, breaks, resizes or stops: it asks the edge, and guesses nothing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key, load
+from edge.world import DIGESTER, NOW, PEPPER_CHECK, batch, bucket, consumer, key, load
 from endpoints import table
 from gateways.gateway import ROOT
 from gateways.lua.machine import LuaMachine, quote
-from gateways.lua.test_judge import PEPPER, Judges
+from gateways.lua.test_judge import Judges, new_judge
 from keywright.edge.replica.replica import Replica
 from keywright.edge.state_page import FILE
 from keywright.runtime.clock import Clock
@@ -86,9 +86,7 @@ def test_a_file_shorter_than_it_says_is_not_read(judges: Judges, tmp_path: Path)
     judges.replica.close()
     os.truncate(judges.path / "data.mdb", 8192)
     with LuaMachine() as another:
-        another.run(
-            f'judge = require("keywright.judge").new({quote(str(judges.path))}, require("keywright.digest").new("{PEPPER}"))'
-        )
+        another.run(new_judge("judge", judges.path))
         judges.lua = another
         assert ask(judges) == ("ASK", "data.mdb is too short")
     judges.replica = Replica.open(tmp_path / "another", PEPPER_CHECK)
@@ -99,9 +97,7 @@ def test_a_file_of_something_else_is_not_read(judges: Judges, tmp_path: Path, co
     judges.replica.close()
     (judges.path / "data.mdb").write_bytes(content)
     with LuaMachine() as another:
-        another.run(
-            f'judge = require("keywright.judge").new({quote(str(judges.path))}, require("keywright.digest").new("{PEPPER}"))'
-        )
+        another.run(new_judge("judge", judges.path))
         judges.lua = another
         assert ask(judges)[0] == "ASK"
     judges.replica = Replica.open(tmp_path / "another", PEPPER_CHECK)
@@ -211,16 +207,13 @@ def test_keys_are_judged_by_the_origins_clock(judges: Judges) -> None:
 
 
 def test_two_lua_machines_of_one_process_share_what_is_open(judges: Judges) -> None:
-    chunk = (
-        f'j = require("keywright.judge").new({quote(str(judges.path))}, require("keywright.digest").new("{PEPPER}"))'
-    )
     # A second machine, made by hand: its own modules, the same process.
     judges.lua.run(
         "for name in pairs(package.loaded) do if name:find '^keywright' and not name:find 'system' and not "
         "name:find 'environment' then package.loaded[name] = nil end end"
     )
     judges.lua.run("local e = require 'keywright.replica.environment'; first = e")
-    judges.lua.run(chunk)
+    judges.lua.run(new_judge("j", judges.path))
     found = judges.lua.run(f"return (j:validate({quote(BUCKET)}, {quote(SECRET)}, {{}}, nil))").decode()
     assert found == "VALID"
     assert ask(judges)[0] == "VALID"

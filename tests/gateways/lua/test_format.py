@@ -51,7 +51,8 @@ function read(database, name, kept)
   elseif database:sub(1, 4) == "keys" then
     local decode = database == "keys3" and records.decode_key3 or records.decode_key
     local id, expires_at, powers = decode(bytes, length)
-    return object("consumer", say(records.u64(bytes, 0)), "id", say(id), "expiresAt", say(expires_at), "powers", say(powers))
+    return object("consumer", say(records.u64(bytes, 0)), "id", say(id), "expiresAt", say(expires_at),
+      "powers", say(powers))
   end
   local powers = records.decode_plan(text)
   return object("powers", say(powers))

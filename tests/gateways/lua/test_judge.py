@@ -94,6 +94,11 @@ worlds = st.builds(
 )  # fmt: skip
 
 
+def new_judge(name: str, path: Path) -> str:
+    """The Lua that makes a judge of this name, of the replica there."""
+    return f'{name} = require("keywright.judge").new({quote(str(path))}, require("keywright.digest").new("{PEPPER}"))'
+
+
 class Judges:
     """Python's and Lua's, on one replica."""
 
@@ -106,10 +111,7 @@ class Judges:
         self.lua = lua
         self.page = StatePage(self.path / FILE, find_boot_id())
         self.set_time()
-        lua.run(
-            f'judge = require("keywright.judge").new({quote(str(self.path))}, '
-            f'require("keywright.digest").new("{PEPPER}"))'
-        )
+        lua.run(new_judge("judge", self.path))
 
     def set_time(self) -> None:
         now = Clock().elapsed()

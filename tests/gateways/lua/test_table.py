@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from urllib.parse import unquote
 
 import pytest
@@ -46,21 +47,15 @@ def gateways(
 ) -> Iterator[dict[str, LuaGateway]]:
     """One for each bucket of the table."""
     directory = tmp_path_factory.mktemp(request.param)
-    started = {
-        name: LuaGateway(
-            request.param,
-            directory / name,
-            data=edge.data_dir,
-            api=upstream.port,
-            edge=edge.port,
-            bucket=name,
-            is_up=401 if name in KNOWN_KEYS else 503,
-        )  # fmt: skip
-        for name in BUCKETS
-    }
-    yield started
-    for gateway in started.values():
-        gateway.kill()
+    with ExitStack() as stack:
+        started = {}
+        for name in BUCKETS:
+            started[name] = LuaGateway(
+                request.param, directory / name, data=edge.data_dir, api=upstream.port, edge=edge.port, bucket=name,
+                is_up=401 if name in KNOWN_KEYS else 503,
+            )  # fmt: skip
+            stack.callback(started[name].kill)
+        yield started
 
 
 def test_the_table_of_key_states_with_no_edge_to_ask(gateways: dict[str, LuaGateway], upstream: Upstream) -> None:
