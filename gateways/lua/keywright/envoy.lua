@@ -42,16 +42,16 @@ local function address_of(handle)
   return told:match "^%[(.*)%]:%d+$" or told:match "^([%d.]+):%d+$"
 end
 
-local function ask(gate, handle, question, values, address, path, request_id)
-  if not gate.cluster then return gate:judge_answer(question, nil, nil, nil, path, request_id) end
+local function ask(gate, handle, question, values, address)
+  if not gate.cluster then return gate:judge_answer() end
   local asked = {
     [":method"] = "GET", [":path"] = "/v1/forward-auth/" .. question.segment .. "/", [":authority"] = "keywright",
-    [gate.header.name] = values[1], ["x-request-id"] = request_id, ["x-real-ip"] = address,
+    [gate.header.name] = values[1], ["x-request-id"] = handle:headers():get "x-request-id", ["x-real-ip"] = address,
     ["x-forwarded-for"] = address, ["keywright-token"] = gate.edge_token,
   }
   -- Envoy would add its own address to whom it asks for.
   local headers, body = handle:httpCall(gate.cluster, asked, "", { timeout_ms = gate.timeout_millis, send_xff = false })
-  return gate:judge_answer(question, tonumber(headers[":status"]), headers, body or "", path, request_id)
+  return gate:judge_answer(tonumber(headers[":status"]), headers, body or "")
 end
 
 local function send(handle, answer)
@@ -67,20 +67,22 @@ local function protect(self, handle, options)
   end
   local headers = handle:headers()
   local question = gate:question(options.bucket, options.scopes)
-  local values, address = values_of(headers, gate.header.name), address_of(handle)
-  local path, request_id = headers:get(":path"):match "^[^?]*", headers:get "x-request-id" or ""
+  local values = values_of(headers, gate.header.name)
   clear(gate, headers)
   headers:remove(gate.header.name)
-  local outcome, told, fields = gate:check(question, values, address, path, request_id)
+  local outcome, told, fields = gate:check(question, values, function() return address_of(handle) end)
   if outcome == "ask" then
     handle:logInfo("keywright: the edge is asked: " .. tostring(told))
-    outcome, told, fields = ask(gate, handle, question, values, address, path, request_id)
+    outcome, told, fields = ask(gate, handle, question, values, address_of(handle))
     -- What was had of the request before that is not good any more.
     headers = handle:headers()
   end
-  if outcome ~= "allow" then return told end
-  for name, value in pairs(told) do
-    if value ~= "" then headers:replace(name, value) end
+  if outcome ~= "allow" then
+    if type(told) ~= "string" then return told end
+    return gate:refuse(told, question, headers:get(":path"):match "^[^?]*", headers:get "x-request-id" or "")
+  end
+  for at = 1, #told, 2 do
+    if told[at + 1] ~= "" then headers:replace(told[at], told[at + 1]) end
   end
   local metadata = handle:streamInfo():dynamicMetadata()
   for _, name in ipairs(FIELDS) do

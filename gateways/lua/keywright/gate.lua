@@ -7,7 +7,6 @@ local answers = require "keywright.answers"
 local credentials = require "keywright.credentials"
 local digest = require "keywright.digest"
 local judges = require "keywright.judge"
-local networks = require "keywright.powers.networks"
 local scopes = require "keywright.powers.scopes"
 
 local M = {}
@@ -53,12 +52,13 @@ function M.new(settings)
     header = credentials.new(settings.header or "authorization", settings.scheme or "Bearer"),
     names = names, has_token = settings.has_token == true, edge = settings.edge, edge_token = settings.edge_token,
     cluster = settings.cluster, timeout_millis = settings.timeout_millis or 1000, questions = {}, encoded = {}, count = 0,
+    reserved = {}, reserved_count = 0,
   }, Gate)
 end
 
 --- What a route asks: a bucket, and perhaps scopes. Raises for what can't be asked.
 function Gate:question(bucket, demanded)
-  local key = bucket .. ";" .. (type(demanded) == "table" and table.concat(demanded, ",") or demanded or "")
+  local key = not demanded and bucket or bucket .. ";" .. (type(demanded) == "table" and table.concat(demanded, ",") or demanded or "")
   local question = self.questions[key]
   if question then return question end
   if not bucket:find "^[a-z0-9-]+$" then error("keywright: no name of a bucket: " .. bucket, 0) end
@@ -73,14 +73,25 @@ function Gate:question(bucket, demanded)
   return question
 end
 
---- Whether a header of this name is one that a client may not send: it tells an identity, however it is spelt.
-function Gate:is_reserved(name)
+local function is_reserved(self, name)
   local plain = name:lower():gsub("[_.]", "-")
   if plain:find("^x%-consumer%-") or plain:find("^x%-key%-") then return true end
   for _, told in ipairs(self.names) do
     if told.name == plain then return true end
   end
   return false
+end
+
+--- Whether a header of this name is one that a client may not send: it tells an identity, however it is spelt.
+function Gate:is_reserved(name)
+  local is_it = self.reserved[name]
+  if is_it == nil then
+    is_it = is_reserved(self, name)
+    -- Names are the clients' to choose.
+    if self.reserved_count >= KEPT then self.reserved, self.reserved_count = {}, 0 end
+    self.reserved[name], self.reserved_count = is_it, self.reserved_count + 1
+  end
+  return is_it
 end
 
 local function percent_encode(text)
@@ -97,8 +108,10 @@ function Gate:encode(metadata)
   return encoded
 end
 
---- Header names and values that tell the API who asks; "" for what is not told here.
+--- Header names and values that tell the API who asks, in turn; "" for what is not told here.
 function Gate:identity(key)
+  -- The records of a key are kept for as long as nothing changes (replica/init.lua), and so is what they tell.
+  if key.told then return key.told end
   local told = {}
   for _, one in ipairs(self.names) do
     local what, value = one.what, ""
@@ -108,15 +121,20 @@ function Gate:identity(key)
     elseif what == "consumer_metadata" then value = self:encode(key.metadata)
     elseif what == "key_scopes" then value = table.concat(scopes.list_granted(key.own.scopes, key.above.scopes), " ")
     elseif what == "key_metadata" then value = "%7B%7D" end
-    told[one.name] = value
+    local at = #told
+    told[at + 1], told[at + 2] = one.name, value
   end
+  key.told = told
   return told
 end
 
 --- The same of an edge's answer: its headers, names in lower case.
 function Gate:identity_in(headers)
   local told = {}
-  for _, one in ipairs(self.names) do told[one.name] = headers[one.name] or "" end
+  for _, one in ipairs(self.names) do
+    local at = #told
+    told[at + 1], told[at + 2] = one.name, headers[one.name] or ""
+  end
   return told
 end
 
@@ -129,35 +147,36 @@ local function is_told_by_edge(self, key)
   return false
 end
 
---- What becomes of a request: "allow" and the identity, "refuse" and an answer, "ask" and why.
--- `values` are those of the key's header, `address` is a text or nil.
-function Gate:check(question, values, address, path, request_id)
+--- What becomes of a request: "allow" and the identity, "refuse" and a code for `refuse`, "ask" and why.
+-- `values` are those of the key's header; `find_address` as in judge.lua.
+function Gate:check(question, values, find_address)
   local secret, fault = self.header:read(values)
-  local verdict, key = self.judge:validate(question.bucket, secret, question.scopes, networks.parse_address(address))
+  local verdict, key = self.judge:validate(question.bucket, secret, question.scopes, find_address)
   if verdict == "VALID" then
     if is_told_by_edge(self, key) then return "ask", "only the edge can tell who that is" end
     return "allow", self:identity(key)
   end
   if verdict == "ASK" then
     -- Of several keys none is shown to anybody.
-    if fault == "AMBIGUOUS" then return "refuse", self:refuse(fault, question, path, request_id) end
+    if fault == "AMBIGUOUS" then return "refuse", fault end
     return "ask", key
   end
   if fault and verdict == "MALFORMED" then verdict = fault end
-  return "refuse", self:refuse(verdict, question, path, request_id)
+  return "refuse", verdict
 end
 
 function Gate:refuse(code, question, path, request_id)
   return answers.refuse(code, question, self.header.challenge, path, request_id)
 end
 
---- What becomes of an edge's answer, nil for none: as `check`, and with an identity what the client is told of limits.
-function Gate:judge_answer(question, status, headers, body, path, request_id)
+--- What becomes of an edge's answer, nil for none: "allow", the identity and what the client is told of limits; "refuse"
+-- and an answer, or a code.
+function Gate:judge_answer(status, headers, body)
   if status == 200 then return "allow", self:identity_in(headers), answers.headers_for_client(headers) end
   if status == 401 or status == 403 or status == 429 then
     return "refuse", { status = status, headers = answers.headers_for_client(headers), body = body }
   end
-  return "refuse", self:refuse("UNCHECKED", question, path, request_id)
+  return "refuse", "UNCHECKED"
 end
 
 return M

@@ -21,25 +21,21 @@ function M.is_configured()
   return gate ~= nil
 end
 
-local function values_of(name)
-  local values = ngx.req.get_headers(0)[name]
+local function find_address()
+  local address = ngx.var.remote_addr
+  return address ~= "unix:" and address or nil
+end
+
+--- The values of the key's header. Whatever tells an identity is taken out of the request, whoever sent it.
+local function take()
+  local values
+  local wanted = gate.header.name
+  for name, value in pairs(ngx.req.get_headers(0)) do
+    if name == wanted then values = value elseif gate:is_reserved(name) then ngx.req.clear_header(name) end
+  end
   if values == nil then return {} end
+  ngx.req.clear_header(wanted)
   return type(values) == "table" and values or { values }
-end
-
---- Take out of the request what tells an identity, whoever sent it.
-local function clear()
-  for name in pairs(ngx.req.get_headers(0, true)) do
-    if gate:is_reserved(name) then ngx.req.clear_header(name) end
-  end
-  ngx.req.clear_header(gate.header.name)
-end
-
-local function give(identity)
-  for name, value in pairs(identity) do
-    -- In nginx a header is left out by being empty.
-    if value ~= "" then ngx.req.set_header(name, value) end
-  end
 end
 
 local function send(answer)
@@ -50,9 +46,9 @@ local function send(answer)
   return ngx.exit(answer.status)
 end
 
-local function ask(question, values, address, path, request_id)
-  if not edge then return gate:judge_answer(question, nil, nil, nil, path, request_id) end
-  local lines = { "X-Request-Id: " .. request_id }
+local function ask(question, values)
+  if not edge then return gate:judge_answer() end
+  local lines, address = { "X-Request-Id: " .. ngx.var.request_id }, find_address()
   for _, value in ipairs(values) do lines[#lines + 1] = gate.header.name .. ": " .. value end
   if address then
     lines[#lines + 1] = "X-Real-IP: " .. address
@@ -62,9 +58,9 @@ local function ask(question, values, address, path, request_id)
   local status, headers, body = edge_client.ask(edge, question.segment, lines, gate.timeout_millis)
   if not status then
     ngx.log(ngx.ERR, "keywright: the edge does not answer: ", headers)
-    headers = nil
+    return gate:judge_answer()
   end
-  return gate:judge_answer(question, status, headers, body, path, request_id)
+  return gate:judge_answer(status, headers, body)
 end
 
 --- Let the request go on if its key is good in `options.bucket`, and for `options.scopes` (a text with commas, or a
@@ -72,21 +68,26 @@ end
 function M.protect(options)
   if not gate then error("keywright: configure{...} was not called in init_by_lua", 0) end
   local question = gate:question(options.bucket, options.scopes)
-  local values = values_of(gate.header.name)
-  local address = ngx.var.remote_addr
-  if address == "unix:" then address = nil end
-  local path, request_id = ngx.var.request_uri:match "^[^?]*", ngx.var.request_id
   -- Before anything may yield or fail.
-  clear()
-  local outcome, told, fields = gate:check(question, values, address, path, request_id)
+  local values = take()
+  local outcome, told, fields = gate:check(question, values, find_address)
   if outcome == "ask" then
     ngx.log(ngx.INFO, "keywright: the edge is asked: ", told)
-    outcome, told, fields = ask(question, values, address, path, request_id)
+    outcome, told, fields = ask(question, values)
   end
-  if outcome ~= "allow" then return send(told) end
-  give(told)
+  if outcome ~= "allow" then
+    if type(told) == "string" then
+      told = gate:refuse(told, question, ngx.var.request_uri:match "^[^?]*", ngx.var.request_id)
+    end
+    return send(told)
+  end
+  for at = 1, #told, 2 do
+    -- In nginx a header is left out by being empty.
+    if told[at + 1] ~= "" then ngx.req.set_header(told[at], told[at + 1]) end
+  end
+  if not fields then return end
   for _, name in ipairs { "ratelimit", "ratelimit-policy" } do
-    if fields and fields[name] then ngx.header[name] = fields[name] end
+    if fields[name] then ngx.header[name] = fields[name] end
   end
 end
 

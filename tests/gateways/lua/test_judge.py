@@ -125,7 +125,7 @@ class Judges:
         told = "nil" if address is None else quote(address)
         found = self.lua.run(
             f"local v, k = judge:validate({quote(name)}, {quote(secret)}, {{{scopes}}}, "
-            f"require('keywright.powers.networks').parse_address({told})); "
+            f"function() return {told} end); "
             "return v .. ' ' .. tostring(type(k) == 'table' and k.consumer or k)"
         ).decode()
         verdict, _, rest = found.partition(" ")

@@ -17,8 +17,8 @@ ffi.cdef [[
 typedef struct {
   uint8_t lock[128];
   keywright_env *env;
-  uint64_t generation, inode;
-  double looked_at;
+  uint64_t inode;
+  double generation, looked_at;
   int32_t pid, in_use;
   uint32_t dbi[10];
 } keywright_shared;
@@ -40,7 +40,7 @@ Environment.__index = Environment
 --- The environment in a directory; opened when it is first read.
 function M.new(path)
   return setmetatable({
-    path = path, shared = nil, txn = nil, generation = 0ULL, tried_at = -math.huge,
+    path = path, shared = nil, txn = nil, generation = 0, tried_at = -math.huge,
     handle = ffi.new "keywright_txn *[1]", key = ffi.new "keywright_val", value = ffi.new "keywright_val",
     data_file = path .. "/data.mdb", mark_file = path .. "/condemned", lock_file = path .. "/in-use.lock",
     db = {},

@@ -11,6 +11,8 @@ local scopes = require "keywright.powers.scopes"
 
 local M = {}
 
+--- How many keys a worker keeps decoded, for as long as nothing is committed to the replica.
+local KEPT = 10000
 local FORMATS = { ["2"] = true, ["3"] = true }
 
 local Replica = {}
@@ -20,7 +22,7 @@ Replica.__index = Replica
 function M.new(directory, pepper_check)
   return setmetatable({
     environment = environment.new(directory), pepper_check = pepper_check,
-    view_id = nil, view_generation = nil, buckets = nil, name = ffi.new "unsigned char[36]",
+    view_id = nil, view_generation = nil, buckets = nil, found = nil, count = 0, name = ffi.new "unsigned char[36]",
   }, Replica)
 end
 
@@ -31,7 +33,7 @@ end
 
 --- What is decoded of the state that one transaction's number stands for.
 function Replica:new_view(env, id)
-  self.view_id, self.view_generation, self.buckets = nil, nil, {}
+  self.view_id, self.view_generation, self.buckets, self.found, self.count = nil, nil, {}, {}, 0
   if not FORMATS[text_of(env, "meta", "format") or ""] then error("a replica of another format", 0) end
   local features = text_of(env, "meta", "features")
   if features and #json.decode(features) > 0 then error("a replica with features that are not known here", 0) end
@@ -124,7 +126,16 @@ local function read(env, self, bucket_name, digest)
   local name = self.name
   ffi.copy(name, records.pack_bucket(bucket.number), 4)
   ffi.copy(name + 4, digest, 32)
-  return bucket, self:find_key(env, bucket)
+  local kept_under = ffi.string(name, 36)
+  local key = self.found[kept_under]
+  if not key then
+    key = self:find_key(env, bucket)
+    if key then
+      if self.count >= KEPT then self.found, self.count = {}, 0 end
+      self.found[kept_under], self.count = key, self.count + 1
+    end
+  end
+  return bucket, key
 end
 
 --- The bucket of this name and its key with this digest. Bucket false: there is none; nil: can't say, and why.
