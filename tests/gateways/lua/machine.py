@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import base64
 import ctypes
-import ctypes.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 LIBRARY = Path(__file__).resolve().parents[3] / "gateways" / "lua"
-_MULTRET = -1
 
 
 class LuaError(Exception):
@@ -25,6 +26,10 @@ class LuaMachine:
     """`run(chunk)` gives what a chunk of Lua returns, as bytes. Its globals stay from one call to the next."""
 
     def __init__(self) -> None:
+        if not os.environ.get("CI"):
+            missing = [name for name in ("libluajit-5.1.so.2", "liblmdb.so.0") if not _is_there(name)]
+            if missing:
+                pytest.skip(f"{missing} are not installed (Debian: libnginx-mod-http-lua liblmdb0)")
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -61,6 +66,14 @@ class LuaMachine:
 def quote(value: bytes | str) -> str:
     """A Lua literal for these bytes."""
     return '"' + "".join(f"\\{byte:03d}" for byte in (value.encode() if isinstance(value, str) else value)) + '"'
+
+
+def _is_there(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _main() -> None:
