@@ -62,7 +62,12 @@ def _between(first: str, last: str) -> Callable[[str], str]:
 _ENVOY = ["envoy", "--concurrency", "1", "--use-dynamic-base-id", "-l", "error", "-c"]
 _TYPE = "type.googleapis.com/envoy.extensions.filters.http"
 _ENVOY_FILTER = "                  - name: envoy.filters.http."
-_without_ext_authz = _between(f"{_ENVOY_FILTER}ext_authz", f"{_ENVOY_FILTER}router")
+
+
+def _without_ext_authz(text: str) -> str:
+    text = _between(f"{_ENVOY_FILTER}ext_authz", f"{_ENVOY_FILTER}router")(text)
+    # Its name stands in the filter.
+    return text.replace("*key-header", "authorization")
 
 
 def _without_ext_authz_route(text: str) -> str:
@@ -132,9 +137,11 @@ def run(plan: Plan) -> list[Table]:
     )
     made = record.make(plan.directory / "gateway-keys", keys=min(SMALL, plan.sizes[0]), sample=1000)
     with ExitStack() as stack, on_cores(SERVER_CORES):
-        world = _World(plan, stack, made)
+        directory = plan.directory / "gateways"
+        directory.mkdir()
+        world = World(plan, stack, made, directory)
         for kind in KINDS:
-            if _find(kind.command[0]) is None:
+            if find_program(kind.command[0]) is None:
                 table.add(kind.name, report.NOT_MEASURED)
                 continue
             without, with_policy = world.start(kind, is_checked=False), world.start(kind, is_checked=True)
@@ -167,34 +174,31 @@ def _measure(plan: Plan, table: Table, without: Candidate, with_policy: Candidat
     )
 
 
-class _World:
+class World:
     """The API, Keywright, and what starts a gateway before them. Everything ends with the stack."""
 
-    def __init__(self, plan: Plan, stack: ExitStack, made: record.Record) -> None:
-        self._plan = plan
-        self._stack = stack
-        self._made = made
-        directory = plan.directory / "gateways"
-        directory.mkdir()
-        self._api = _free(stack, servers.nginx({}, directory))
+    def __init__(self, plan: Plan, stack: ExitStack, made: record.Record, directory: Path) -> None:
+        """`directory` is a fresh one."""
+        self.plan = plan
+        self.stack = stack
+        self.made = made
+        self.api = ending_with(stack, servers.nginx({}, directory))
         self._grpc_port = free_port()
         with servers.environment({"KEYWRIGHT_GRPC_PORT": str(self._grpc_port)}):
-            self._keywright = _free(stack, servers.keywright(made.data_dir))
-        self._requests = self._requests_with(
-            "GET / HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n", "keys"
-        )
+            self.keywright = ending_with(stack, servers.keywright(made.data_dir))
+        self.requests = self._requests_with("GET / HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n", "keys")
 
     def start(self, kind: Kind, *, is_checked: bool) -> Candidate:
         directory = self._copy(kind, "checked" if is_checked else "bare")
         if not is_checked:
             file = directory / kind.file
             file.write_text(kind.without(file.read_text()))
-        return self._run(kind, kind.name, directory, self._requests, is_kept=is_checked and kind.is_own_judge)
+        return self._run(kind, kind.name, directory, self.requests, is_kept=is_checked and kind.is_own_judge)
 
     def start_api_key_auth(self, kind: Kind) -> Candidate:
         directory = self._copy(kind, "own")
         file = directory / kind.file
-        credentials = ", ".join(f"{{ key: {key}, client: c{at} }}" for at, key in enumerate(self._made.sample))
+        credentials = ", ".join(f"{{ key: {key}, client: c{at} }}" for at, key in enumerate(self.made.sample))
         own = (
             f"{_ENVOY_FILTER}api_key_auth\n"
             "                    typed_config:\n"
@@ -209,13 +213,13 @@ class _World:
         return self._run(kind, "Envoy, its own api_key_auth (1,000 keys)", directory, requests, is_kept=False)
 
     def _requests_with(self, form: str, name: str) -> Path:
-        file = self._plan.directory / f"gateway-{name}.requests"
-        return load.write_requests(file, (form.format(secret).encode() for secret in self._made.sample))
+        file = self.plan.directory / f"gateway-{name}.requests"
+        return load.write_requests(file, (form.format(secret).encode() for secret in self.made.sample))
 
     def _copy(self, kind: Kind, name: str) -> Path:
-        directory = self._plan.directory / f"{kind.name.split(',')[0]}-{name}-{free_port()}"
+        directory = self.plan.directory / f"{kind.name.split(',')[0]}-{name}-{free_port()}"
         shutil.copytree(FILES / kind.folder, directory)
-        ports = {"8001": free_port(), "8080": self._keywright.port, "8090": self._grpc_port, "9000": self._api.port}
+        ports = {"8001": free_port(), "8080": self.keywright.port, "8090": self._grpc_port, "9000": self.api.port}
         for file in directory.iterdir():
             text = file.read_text(encoding="utf-8").replace("my-project-production", BUCKET)
             file.write_text(re.sub(r"\b(8001|8080|8090|9000)\b", lambda match: str(ports[match[0]]), text))
@@ -225,19 +229,19 @@ class _World:
         port = free_port()
         for file in directory.iterdir():
             file.write_text(re.sub(r"\b8000\b", str(port), file.read_text(encoding="utf-8")))
-        program = _find(kind.command[0])
+        program = find_program(kind.command[0])
         assert program is not None
-        pepper = (self._made.data_dir / "pepper.key").read_text(encoding="ascii").strip()
+        pepper = (self.made.data_dir / "pepper.key").read_text(encoding="ascii").strip()
         # `env` moves into the directory first: the files name each other without a path.
         command: list[str | Path] = ["env", "-C", str(directory), "HOME=.", program]
         with servers.environment({"KEYWRIGHT_PEPPER": pepper}):
-            server = _free(
-                self._stack,
+            server = ending_with(
+                self.stack,
                 ServerProcess([*command, *kind.command[1:]], port=port, log=directory / "log", ready_path="/"),
             )
         if is_kept:
             self._keep(directory)
-        _wait_until_it_answers(server, requests)
+        wait_until_it_answers(server, requests)
         return Candidate(name, server, requests)
 
     def _keep(self, directory: Path) -> None:
@@ -245,19 +249,19 @@ class _World:
         port = free_port()
         data_dir = directory.with_name(f"{directory.name}-edge")
         variables = [
-            f"KEYWRIGHT_EDGE_TOKEN={self._made.root_key}",
-            f"KEYWRIGHT_PEPPER_FILE={self._made.data_dir / 'pepper.key'}",
+            f"KEYWRIGHT_EDGE_TOKEN={self.made.root_key}",
+            f"KEYWRIGHT_PEPPER_FILE={self.made.data_dir / 'pepper.key'}",
         ]
-        arguments = ["--origin", f"http://127.0.0.1:{self._keywright.port}", "--data-dir", str(data_dir)]
+        arguments = ["--origin", f"http://127.0.0.1:{self.keywright.port}", "--data-dir", str(data_dir)]
         command: list[str | Path] = ["env", *variables, servers.COMMAND, "edge", "--port", str(port), *arguments]
         log = directory / "edge.log"
         edge = ServerProcess(
             [*command, "--haproxy", directory / "haproxy.sock"], port=port, log=log, ready_path="/readyz"
         )
-        _free(self._stack, edge).wait_until_ready()
+        ending_with(self.stack, edge).wait_until_ready()
 
 
-def _wait_until_it_answers(server: ServerProcess, requests: Path) -> None:
+def wait_until_it_answers(server: ServerProcess, requests: Path) -> None:
     """Until the first of the requests is answered with 200. Raises RuntimeError."""
     request = requests.read_bytes().split(b"\1")[0]
     deadline = time.monotonic() + 60
@@ -275,11 +279,11 @@ def _wait_until_it_answers(server: ServerProcess, requests: Path) -> None:
     raise RuntimeError(f"{server.process.args!r} answers {answer!r}:\n{server.output()}")
 
 
-def _free(stack: ExitStack, server: ServerProcess | None) -> ServerProcess:
+def ending_with(stack: ExitStack, server: ServerProcess | None) -> ServerProcess:
     assert server is not None
     stack.callback(server.stop)
     return server
 
 
-def _find(program: str) -> str | None:
+def find_program(program: str) -> str | None:
     return shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin")

@@ -29,6 +29,7 @@ import http_doors
 import in_process
 import load
 import machine
+import own_judges
 import powers
 import propagation
 import report
@@ -47,6 +48,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "performance
 SECTIONS = {
     "http": http_doors.run,
     "gateways": gateways.run,
+    "own-judges": own_judges.run,
     "in-process": in_process.run,
     "powers": powers.run,
     "counting": counting.run,

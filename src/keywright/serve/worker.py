@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keywright.domain.networks import Networks
+from keywright.edge import state_page
 from keywright.edge.app import new_edge_app
 from keywright.edge.identity import Identity
 from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
-from keywright.edge.replica.freshness import SyncClock
+from keywright.edge.replica.freshness import SyncClock, find_boot_id
 from keywright.edge.replica.replica import ABANDON_SECONDS, Replica, ReplicaBroken
+from keywright.edge.state_page import StatePage
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.sync.presence import Presence
@@ -152,6 +154,18 @@ class _Pages:
         await self._transaction.aclose()
 
 
+def _publish_state(replica_dir: Path) -> None:
+    """Say, for readers of the replica that are no Python: the record is here, its clock is this machine's, and it is no
+    edge's that promised anything.
+    """
+    page = StatePage(replica_dir / state_page.FILE, find_boot_id())
+    try:
+        page.put_clock(None, None)
+        page.put_lease(None, None, replica_dir / "lease.json")
+    except OSError as error:
+        log.warning("can't write the page of state in %s: %s", replica_dir, error.strerror)
+
+
 class ServeWorker:
     """ASGI: validations go to the edge, everything else to the origin."""
 
@@ -221,6 +235,7 @@ class ServeWorker:
             None if self._usage is None else new_delivering(self._usage, OwnUsageChannel(self._intake), clock.elapsed)
         )
         self._replica_dir = settings.replica_dir
+        _publish_state(settings.replica_dir)
         self._connections = Connections(
             server.ceilings(settings.port, settings.grpc_port),
             per_address=settings.connections_per_address,

@@ -130,3 +130,19 @@ def owner_metadata(replica: Replica) -> bytes:
     assert found is not None
     assert found[1] is not None
     return found[1].metadata
+
+
+def test_files_with_features_that_are_not_known_are_not_judged_by(tmp_path: Path) -> None:
+    from keywright.domain.powers import UnknownPower
+
+    replica = Replica.open(tmp_path / "replica", PEPPER_CHECK)
+    load(replica, bucket(1, "my-bucket"))
+    for features, is_known in ((b"[]", True), (b'["recipes"]', False)):
+        with replica._files.write() as tx:
+            tx.put(b"features", features, db=replica._files.meta)
+        if is_known:
+            assert replica.find("my-bucket", bytes(32)) == (None, None)
+        else:
+            with pytest.raises(UnknownPower):
+                replica.find("my-bucket", bytes(32))
+    replica.close()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keywright.edge.note_file import NoteFile
+from keywright.edge.state_page import StatePage
 
 if TYPE_CHECKING:
     from keywright.runtime.clock import Clock
@@ -45,6 +46,7 @@ class SyncClock:
         self._file = None if path is None else NoteFile(path, _log)
         self._clock = clock
         self._boot_id = boot_id or find_boot_id()
+        self._page = None if path is None else StatePage.beside(path, self._boot_id)
         self._at = -math.inf
         self._written_at = self._read_at = -math.inf
 
@@ -82,7 +84,10 @@ class SyncClock:
     def _write(self, file: NoteFile, now: float) -> None:
         noted = {"boot": self._boot_id, "elapsed": self._at, "wall": self._clock.millis() / 1000 - (now - self._at)}
         # No fsync: what a power cut leaves of it is older, or unreadable, and so errs towards a longer lag.
-        file.write(noted)
+        if file.write(noted) and self._page is not None:
+            with contextlib.suppress(OSError):
+                # What stands there instead is older.
+                self._page.put_in_step(self._at)
 
     def _read(self, file: NoteFile, now: float) -> float:
         try:

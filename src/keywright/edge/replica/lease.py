@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from keywright.edge.note_file import NoteFile
 from keywright.edge.replica.freshness import SLOW_CLOCK_SECONDS, find_boot_id
+from keywright.edge.state_page import StatePage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,10 +46,12 @@ class Lease:
     ) -> None:
         """`seconds` is the edge's own setting: so long it may be out of step, for `lag_seconds`, or unheard."""
         self.seconds = seconds
+        self._path = path
         self._file = NoteFile(path, _log, so="writes wait for this edge")
         self._clock = clock
         self._lag_seconds = lag_seconds
         self._boot_id = boot_id or find_boot_id()
+        self._page = StatePage.beside(path, self._boot_id)
         self._until = math.inf
         self._seconds_noted: float | None = None
         """The setting of whoever wrote the file: who merely reads this replica has none."""
@@ -110,6 +113,12 @@ class Lease:
         self._until = until
         self._write(self._clock.elapsed(), is_durable=True)
 
+    def publish(self) -> bool:
+        """Have what holds in the replica's page, for readers that are no Python; by the process that follows."""
+        if math.isinf(self._read_at):
+            self._refresh(self._clock.elapsed())
+        return self._publish()
+
     def _refresh(self, now: float) -> None:
         self._until = self._read(now)
         self._read_at = now
@@ -118,10 +127,20 @@ class Lease:
         until = None if math.isinf(self._until) else self._until
         wall = self._clock.millis() / 1000
         noted = {"boot": self._boot_id, "until": until, "elapsed": now, "wall": wall, "lease": self.seconds}
-        is_written = self._file.write(noted, is_durable=is_durable)
+        is_written = self._file.write(noted, is_durable=is_durable) and self._publish()
         if is_written:
             self._written_at = now
         return is_written
+
+    def _publish(self) -> bool:
+        try:
+            # Without end that is: endless times in the past are those of a note that can't be read.
+            until = None if self._until == math.inf else max(self._until, 0.0)
+            self._page.put_lease(until, self.seconds, self._path)
+        except OSError as error:
+            _log.warning("can't write the page of state beside %s: %s", self._path, error.strerror)
+            return False
+        return True
 
     def _read(self, now: float) -> float:
         """Until when, in seconds of `Clock.elapsed`."""

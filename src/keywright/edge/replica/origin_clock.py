@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from keywright.edge.note_file import NoteFile
 from keywright.edge.replica.freshness import find_boot_id
+from keywright.edge.state_page import StatePage
 from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class OriginClock(Clock):
         self._file = None if path is None else NoteFile(path, _log)
         self._machine = machine
         self._boot_id = boot_id or find_boot_id()
+        self._page = None if path is None else StatePage.beside(path, self._boot_id)
         self._known: Known | None = None
         self._least = -math.inf
         """The origin's time is no earlier than that, at the elapsed time 0; in milliseconds."""
@@ -132,6 +134,13 @@ class OriginClock(Clock):
         self._least = max(self._least, origin_millis - now * 1000)
         self._write(now)
         self._tell(now)
+
+    def publish(self) -> None:
+        """Have what is known in the replica's page, for readers that are no Python; by the process that follows."""
+        self._refresh_once(self._machine.elapsed())
+        if self._page is not None:
+            with contextlib.suppress(OSError):
+                self._page.put_clock(None if self._known is None else self._known.start, self._least)
 
     def list_warnings(self) -> list[str]:
         """What an operator should know of the clocks now, in sentences."""
@@ -210,6 +219,7 @@ class OriginClock(Clock):
             "error": None if known is None else known.error, "jump": self._jump_seconds,
         }  # fmt: skip
         self._file.write(noted)
+        self.publish()
 
 
 def _number(value: object) -> float:

@@ -16,7 +16,7 @@ from keywright.domain.powers import FEATURES, UnknownPower, inheriting
 from keywright.edge.replica import endings, records
 from keywright.edge.replica.files import ReplicaBroken
 from keywright.edge.replica.in_use import LOOK_SECONDS
-from keywright.edge.replica.rows import find_consumer, find_key_put, is_garbage, read_cursor
+from keywright.edge.replica.rows import check_features, find_consumer, find_key_put, is_garbage, read_cursor
 from keywright.protocol.changes import Cursor
 from keywright.runtime.clock import Clock
 
@@ -297,6 +297,7 @@ class ReplicaReader:
         self._looked_at = self._elapsed()
 
     def _new_view(self, tx: Any) -> _View:
+        check_features(self._files, tx)
         is_ready = read_cursor(self._files, tx, self._pepper_check) is not None
         view = self._view = _View(tx.id(), is_ready=is_ready)
         return view

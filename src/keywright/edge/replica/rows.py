@@ -5,8 +5,10 @@ Whoever reads or writes the files goes by these; what a row holds is in records.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+from keywright.domain.powers import UnknownPower
 from keywright.edge.replica import records
 from keywright.protocol.changes import Cursor
 
@@ -21,6 +23,17 @@ def read_cursor(files: Files, tx: Any, pepper_check: str) -> Cursor | None:
     if revision is None or tx.get(b"pepper", db=files.meta) != pepper_check.encode():
         return None
     return Cursor(records.unpack_number(revision), *records.decode_stamp(tx.get(b"stamp", b"", db=files.meta)))
+
+
+FILE_FEATURES: frozenset[str] = frozenset()
+"""What a reader must know of these files beyond their format: nothing, so far."""
+
+
+def check_features(files: Files, tx: Any) -> None:
+    """Raise UnknownPower when the files need more of whoever judges by them than this version knows."""
+    kept = tx.get(b"features", db=files.meta)
+    if kept is not None and not FILE_FEATURES.issuperset(json.loads(kept)):
+        raise UnknownPower(f"files with features that this version does not know: {kept.decode()}")
 
 
 def find_consumer(files: Files, tx: Any, number: bytes) -> tuple[bytes | None, bool]:

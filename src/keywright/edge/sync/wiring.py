@@ -276,6 +276,9 @@ def new_election(
         runs.append(delivering.run)
 
     async def run_all() -> None:
+        # Before anything is heard or told: readers of the page go by what this process knows from here on.
+        lease.publish()
+        clock.publish()
         async with asyncio.TaskGroup() as group:
             for run in runs:
                 group.create_task(run())
