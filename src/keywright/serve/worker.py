@@ -70,6 +70,7 @@ from keywright.serve.own_shares import OwnShareChannel, run_in_one
 from keywright.serve.own_usage import OwnUsageChannel
 
 if TYPE_CHECKING:
+    from keywright.domain.keyformat import Digester
     from keywright.origin.feed.nats_publisher import NatsPublishers
 
 log = logging.getLogger("keywright.serve")
@@ -262,24 +263,7 @@ class ServeWorker:
             public_url=settings.end_users.public_url,
         )
         self._origin = create_origin(services, clock)
-        self._publisher: NatsPublishers | None = None
-        if settings.broker is not None:
-            from keywright.origin.feed.nats_publisher import NatsPublishers  # Loads the broker's client.
-
-            tail, digester = self._origin.state.feed.tail, dependencies.digester
-            self._publisher = NatsPublishers(
-                tail,
-                self._database,
-                digester,
-                settings.broker,
-                self._edges.acknowledge,
-                self._shares,
-                self._intake,
-                clock,
-                random.uniform,
-                formats=settings.feed_formats,
-                snapshot_changes=settings.snapshot_changes,
-            )
+        self._publisher = self._new_publisher(settings, dependencies.digester, clock)
         self._edge.health.warn_of(self._list_warnings)
         self._database_source = DatabaseSource(self._database)
         self._edge_source = EdgeSource(self._database, self._edges)
@@ -296,6 +280,25 @@ class ServeWorker:
         """What ends when it is cancelled."""
         self._is_worker = False
         self._presence = Presence(settings.replica_dir)
+
+    def _new_publisher(self, settings: OriginSettings, digester: Digester, clock: Clock) -> NatsPublishers | None:
+        if settings.broker is None:
+            return None
+        from keywright.origin.feed.nats_publisher import NatsPublishers  # Loads the broker's client.
+
+        return NatsPublishers(
+            self._origin.state.feed.tail,
+            self._database,
+            digester,
+            settings.broker,
+            self._edges.acknowledge,
+            self._shares,
+            self._intake,
+            clock,
+            random.uniform,
+            formats=settings.feed_formats,
+            snapshot_changes=settings.snapshot_changes,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
