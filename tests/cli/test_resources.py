@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 BUCKETS = "/v1/accounts/my-account/key-buckets"
 CONSUMERS = f"{BUCKETS}/my-bucket/consumers"
 ACME = f"{CONSUMERS}/acme"
+PLANS = f"{BUCKETS}/my-bucket/plans"
 TIMES = {"createdOn": "2026-11-23T10:26:05.123Z", "updatedOn": "2026-11-23T10:26:05.123Z"}
 SECRET = "zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"
 KEY = {"id": "key_0HfT6wtn1uyYNkLjbVNQEVzK", "description": None, "expiresOn": None, "key": "****2efb7009", **TIMES}
@@ -138,6 +139,33 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "managers list acme": (
         "GET", f"{ACME}/managers", {"limit": "1000", "offset": "0", "include-manager-invites": "true"}, None,
     ),
+    "plans list": ("GET", PLANS, {"limit": "1000", "offset": "0"}, None),
+    "plans get gold": ("GET", f"{PLANS}/gold", {}, None),
+    "plans create gold --description D --scope a:* --rate-limit m=600/60 --rate-limit s=5/1/edge": (
+        "POST", PLANS, {},
+        {"name": "gold", "description": "D", "scopes": ["a:*"], "rateLimits": [
+            {"name": "m", "limit": 600, "windowSeconds": 60},
+            {"name": "s", "limit": 5, "windowSeconds": 1, "scope": "edge"},
+        ]},
+    ),
+    "plans create bare --no-scopes": ("POST", PLANS, {}, {"name": "bare", "scopes": []}),
+    "plans update gold --inherit-scopes --no-rate-limits": (
+        "PATCH", f"{PLANS}/gold", {}, {"scopes": None, "rateLimits": []},
+    ),
+    "plans update gold --description ": ("PATCH", f"{PLANS}/gold", {}, {"description": None}),
+    "plans delete gold --yes": ("DELETE", f"{PLANS}/gold", {}, None),
+    "consumers create acme --plan gold --rate-limit m=1/10": (
+        "POST", CONSUMERS, {},
+        {"name": "acme", "plan": "gold", "rateLimits": [{"name": "m", "limit": 1, "windowSeconds": 10}]},
+    ),
+    "consumers update acme --plan silver": ("PATCH", ACME, {}, {"plan": "silver"}),
+    "consumers update acme --no-plan --no-rate-limits": ("PATCH", ACME, {}, {"plan": None, "rateLimits": []}),
+    "consumers update acme --inherit-rate-limits": ("PATCH", ACME, {}, {"rateLimits": None}),
+    "keys create acme --rate-limit m=1/10/edge": (
+        "POST", f"{ACME}/keys", {},
+        {"rateLimits": [{"name": "m", "limit": 1, "windowSeconds": 10, "scope": "edge"}]},
+    ),
+    "keys update acme key_1 --no-rate-limits": ("PATCH", f"{ACME}/keys/key_1", {}, {"rateLimits": []}),
     "managers add acme jo@example.com": ("POST", f"{ACME}/managers", {}, {"email": "jo@example.com"}),
     "managers create acme jo@example.com --sub s": (
         "POST", f"{ACME}/managers", {}, {"email": "jo@example.com", "sub": "s"},
@@ -150,8 +178,16 @@ EDGE = {
     "clockOffsetSeconds": -2400.0,
     "since": "2026-11-23T10:26:05.123Z", "seenOn": "2026-11-23T10:26:05.123Z",
 }  # fmt: skip
+PLAN = {
+    "id": "plan_1", "name": "gold", "description": None, "scopes": ["orders:*"], "consumers": 12, **TIMES,
+    "rateLimits": [
+        {"name": "per-minute", "limit": 600, "windowSeconds": 60, "scope": "global"},
+        {"name": "burst", "limit": 5, "windowSeconds": 1, "scope": "edge"},
+    ],
+}  # fmt: skip
 THINGS = {
-    "portal": PORTAL, "buckets": BUCKET, "consumers": CONSUMER, "keys": KEY, "managers": MANAGER, "edges": EDGE,
+    "portal": PORTAL, "plans": PLAN, "buckets": BUCKET,
+    "consumers": CONSUMER, "keys": KEY, "managers": MANAGER, "edges": EDGE,
 }  # fmt: skip
 
 
@@ -205,6 +241,16 @@ def test_a_logo_is_read_from_its_file(keywright: CommandLine, tmp_path: Path) ->
         "keys update acme key_1 --no-scopes --inherit-scopes",
         "consumers update acme --allowed-ip ::1 --any-ip",
         "buckets update b --default-scope a --no-default-scopes",
+        "plans update gold",
+        "plans update gold --rate-limit a=1/10 --no-rate-limits",
+        "consumers update acme --plan gold --no-plan",
+        "consumers update acme --no-rate-limits --inherit-rate-limits",
+        "keys create acme --rate-limit 600/60",
+        "keys create acme --rate-limit a=600",
+        "keys create acme --rate-limit a=600/60/region",
+        "keys create acme --rate-limit a=-1/60",
+        "keys create acme --rate-limit =1/60",
+        "keys create acme --rate-limit a=\u0661/60",
     ],
 )
 def test_a_change_that_says_nothing_is_refused_before_anything_is_sent(keywright: CommandLine, command: str) -> None:
@@ -251,6 +297,7 @@ def test_nothing_is_deleted_unasked_where_nobody_can_be_asked(keywright: Command
         ("consumers list", CONSUMERS, "keywright consumers create my-consumer --with-key"),
         ("consumers list --tag a=b", CONSUMERS, "No consumers match."),
         ("keys list acme", f"{ACME}/keys", "keywright keys create acme"),
+        ("plans list", PLANS, "keywright plans create gold --rate-limit per-minute=600/60"),
         ("managers list acme", f"{ACME}/managers", "keywright managers add acme jo@example.com"),
     ],
 )
@@ -277,6 +324,20 @@ def test_a_list_is_aligned_plain_text_in_a_pipe(keywright: CommandLine) -> None:
         f"{key:44}{'For the tests':15}{'off, by the provider':22}{'2027-01-31 12:00:00 UTC':25}2026-11-23 10:26:05 UTC",
     ]
     assert result.stderr == ""
+
+
+def test_a_plan_is_shown_with_its_limits_as_they_are_typed_and_who_has_it(keywright: CommandLine) -> None:
+    keywright.api.answer("GET", PLANS, page_of(PLAN, {**PLAN, "name": "bare", "scopes": None, "rateLimits": []}))
+
+    lines = keywright("plans", "list").stdout.splitlines()
+
+    assert lines[0].split() == [
+        "NAME", "DESCRIPTION", "SCOPES", "RATE", "LIMITS", "CONSUMERS",
+    ]  # fmt: skip
+    assert "orders:*" in lines[1]
+    assert "per-minute=600/60, burst=5/1/edge" in lines[1]
+    assert lines[1].endswith("12")
+    assert "none" in lines[2]
 
 
 def test_a_page_tells_of_the_next(keywright: CommandLine) -> None:

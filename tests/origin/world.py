@@ -96,11 +96,13 @@ async def make_names(service: Service) -> dict[str, str]:
     key = await service.new_key(consumer["name"])
     manager = await service.call("POST", f"{url}/managers", json={"email": "world@example.com"})
     owner = await service.call("POST", f"{service.bucket_url}/owner-keys", json={})
+    await service.call("POST", f"{service.bucket_url}/plans", json={"name": "world-plan"})
     management = await service.call("POST", f"{service.account_url}/management-keys", json={"permissions": {}})
     return {
         "accountName": service.account,
         "bucketName": service.bucket,
         "projectName": "my-project",
+        "planName": "world-plan",
         "consumerName": consumer["name"],
         "otherAccount": "partner-account",
         "managerId": manager["id"],

@@ -36,6 +36,8 @@ from keywright.protocol.changes import (
     Cursor,
     KeyDelete,
     KeyPut,
+    PlanDelete,
+    PlanPut,
 )
 
 
@@ -118,6 +120,7 @@ async def snapshot_of(database: Database) -> list[Change]:
 def replay(changes: Iterable[Change]) -> list[Change]:
     """What an edge holds after these changes, in the order of a snapshot."""
     bucket_puts: dict[int, BucketPut] = {}
+    plan_puts: dict[int, PlanPut] = {}
     consumer_puts: dict[int, ConsumerPut] = {}
     key_puts: dict[tuple[int, bytes], KeyPut] = {}
     for change in changes:
@@ -129,6 +132,10 @@ def replay(changes: Iterable[Change]) -> list[Change]:
             case ConsumerPut():
                 # Said of the change, not of the consumer.
                 consumer_puts[change.number] = replace(change, has_lost_powers=False)
+            case PlanPut():
+                plan_puts[change.number] = change
+            case PlanDelete():
+                del plan_puts[change.number]
             case ConsumerDelete():
                 del consumer_puts[change.number]
             case KeyPut():
@@ -139,6 +146,7 @@ def replay(changes: Iterable[Change]) -> list[Change]:
     living = {number: put for number, put in consumer_puts.items() if put.bucket_number in bucket_puts}
     return [
         *(put for _, put in sorted(bucket_puts.items())),
+        *(put for _, put in sorted(plan_puts.items()) if put.bucket_number in bucket_puts),
         *(put for _, put in sorted(living.items())),
         *(put for _, put in sorted(key_puts.items()) if put.consumer_number in living),
     ]

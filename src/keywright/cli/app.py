@@ -13,7 +13,7 @@ from keywright.cli import key_inspect
 from keywright.cli.failures import CommandFailed
 from keywright.cli.operations import root_key, service, snapshot
 from keywright.cli.printing import fail
-from keywright.cli.resources import buckets, consumers, edges, keys, managers, portal
+from keywright.cli.resources import buckets, consumers, edges, keys, managers, plans, portal
 from keywright.cli.shared_options import example
 from keywright.cli.variables import warn_of_unknown_variables
 
@@ -76,6 +76,7 @@ service.add_to(app, run_panel=_RUN, maintain_panel=_MAINTAIN)
 app.add_typer(snapshot.app, name="snapshot", rich_help_panel=_MAINTAIN)
 app.add_typer(root_key.app, name="root-key", rich_help_panel=_MAINTAIN)
 app.add_typer(buckets.app, name="buckets", rich_help_panel=_MANAGE)
+app.add_typer(plans.app, name="plans", rich_help_panel=_MANAGE)
 app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
 app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)

@@ -70,6 +70,19 @@ def list_of(field: str) -> Callable[[Row], str]:
     return text
 
 
+def rate_limits_of(row: Row) -> str:
+    """As `--rate-limit` takes them; nothing where none are said, and `none` for an empty list."""
+    limits = row.get("rateLimits")
+    if limits is None:
+        return ""
+    shown = (
+        f"{one.get('name')}={one.get('limit')}/{one.get('windowSeconds')}"
+        + ("/edge" if one.get("scope") == "edge" else "")
+        for one in limits
+    )
+    return plain(", ".join(shown)) or "none"
+
+
 def state_of(row: Row) -> str:
     """Whether it is switched on, and if not who switched it off where that is said."""
     if row.get("enabled", True):

@@ -4,6 +4,7 @@ What makes no sense raises BadParameter, which is a usage error (exit code 2), b
 """
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import typer
 
 from keywright.domain import models
 
+_RATE_LIMIT = re.compile(r"(?P<name>[^=]+)=(?P<limit>[0-9]{1,12})/(?P<seconds>[0-9]{1,6})(?P<edge>/edge)?", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -64,6 +66,19 @@ def parse_self_serve(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
+def parse_rate_limits(texts: list[str]) -> list[dict[str, Any]]:
+    """`name=limit/seconds` and `name=limit/seconds/edge` as the API writes them. Raises BadParameter."""
+    limits = []
+    for text in texts:
+        said = _RATE_LIMIT.fullmatch(text)
+        if said is None:
+            wanted = "give it as NAME=LIMIT/SECONDS, such as per-minute=600/60, or with /edge behind it"
+            raise typer.BadParameter(wanted, param_hint="--rate-limit")
+        limit = {"name": said["name"], "limit": int(said["limit"]), "windowSeconds": int(said["seconds"])}
+        limits.append({**limit, "scope": "edge"} if said["edge"] else limit)
+    return limits
+
+
 def parse_metadata(text: str) -> dict[str, Any]:
     """A JSON object. Raises BadParameter."""
     try:
@@ -100,6 +115,29 @@ def powers_given(
         body["scopes"] = [] if no_scopes else None
     if any_ip:
         body["allowedIps"] = None
+    return body
+
+
+def limits_given(
+    *,
+    rate_limits: list[str] | None,
+    no_rate_limits: bool = False,
+    inherit_rate_limits: bool = False,
+    plan: str | None = None,
+    no_plan: bool = False,
+) -> dict[str, Any]:
+    """What was said of plan and rate limits. Raises BadParameter for what says two things at once."""
+    choices = (("--no-rate-limits", no_rate_limits), ("--inherit-rate-limits", inherit_rate_limits))
+    said = [name for name, is_said in choices if is_said]
+    if len(said) + bool(rate_limits) > 1:
+        raise typer.BadParameter("not together with another that says rate limits", param_hint=said[0])
+    if plan is not None and no_plan:
+        raise typer.BadParameter("not together with --plan", param_hint="--no-plan")
+    body = fields_given(plan=plan, rateLimits=parse_rate_limits(rate_limits) if rate_limits else None)
+    if said:
+        body["rateLimits"] = [] if no_rate_limits else None
+    if no_plan:
+        body["plan"] = None
     return body
 
 

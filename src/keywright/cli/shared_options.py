@@ -48,7 +48,9 @@ Account = Annotated[
 ]
 Bucket = Annotated[
     str,
-    typer.Option("--bucket", envvar="KEYWRIGHT_BUCKET", help="Bucket of the consumer.", rich_help_panel=_CONNECTION),
+    typer.Option(
+        "--bucket", envvar="KEYWRIGHT_BUCKET", help="Bucket of the consumer or plan.", rich_help_panel=_CONNECTION
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the API's own JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")]
@@ -84,6 +86,33 @@ AllowedIps = Annotated[
     ),
 ]
 AnyIp = Annotated[bool, typer.Option("--any-ip", help="To be used from everywhere again.", rich_help_panel=_POWERS)]
+Plan = Annotated[str | None, typer.Option("--plan", metavar="PLAN", help="Name of its plan.", rich_help_panel=_POWERS)]
+NoPlan = Annotated[bool, typer.Option("--no-plan", help="Take its plan away.", rich_help_panel=_POWERS)]
+RateLimits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rate-limit",
+        metavar="NAME=LIMIT/SECONDS[/edge]",
+        help="How often it may be used, such as per-minute=600/60; repeatable.",
+        rich_help_panel=_POWERS,
+    ),
+]
+NewRateLimits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rate-limit",
+        metavar="NAME=LIMIT/SECONDS[/edge]",
+        help="How often it may be used; repeatable; together they replace all.",
+        rich_help_panel=_POWERS,
+    ),
+]
+NoRateLimits = Annotated[bool, typer.Option("--no-rate-limits", help="No rate limit at all.", rich_help_panel=_POWERS)]
+InheritRateLimits = Annotated[
+    bool,
+    typer.Option(
+        "--inherit-rate-limits", help="Those of its plan: no rate limits of its own.", rich_help_panel=_POWERS
+    ),
+]
 Disabled = Annotated[bool, typer.Option("--disable", help="Make it switched off.", rich_help_panel=_POWERS)]
 Enabled = Annotated[
     bool | None,
@@ -94,6 +123,7 @@ Offset = Annotated[int, typer.Option("--offset", min=0, help="How many of the ne
 All = Annotated[bool, typer.Option("--all", help="List all, in as many requests as that takes.")]
 BucketName = Annotated[str, typer.Argument(metavar="BUCKET", help="Name of the bucket.", show_default=False)]
 ConsumerName = Annotated[str, typer.Argument(metavar="CONSUMER", help="Name of the consumer.", show_default=False)]
+PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="Name of the plan.", show_default=False)]
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="Id of the key: key_...", show_default=False)]
 DataDir = Annotated[
     Path | None,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.permissions import Access, Grantee
 
 BASE62 = string.digits + string.ascii_letters
@@ -149,8 +150,29 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """A name in a bucket for scopes and limits of many consumers: of those of which none are said themselves.
+
+    `scopes`, `rate_limits` and `quotas` are None where nothing is said of them, empty for none at all.
+    """
+
+    number: int
+    id: str
+    bucket_number: int
+    name: str
+    description: str | None
+    created_at: datetime
+    updated_at: datetime
+    scopes: Sequence[str] | None = None
+    rate_limits: Sequence[RateLimit] | None = None
+    quotas: Sequence[Quota] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Consumer:
-    """`scopes` and `allowed_ips` are None where nothing is said of them."""
+    """`scopes`, `allowed_ips`, `rate_limits` and `quotas` are None where nothing is said of them. But for addresses
+    those of the plan hold then, and where that has none either the bucket's default scopes.
+    """
 
     number: int
     id: str
@@ -164,6 +186,13 @@ class Consumer:
     enabled: bool = True
     scopes: Sequence[str] | None = None
     allowed_ips: Sequence[str] | None = None
+    plan: Plan | None = None
+    rate_limits: Sequence[RateLimit] | None = None
+    quotas: Sequence[Quota] | None = None
+
+    @property
+    def plan_number(self) -> int | None:
+        return None if self.plan is None else self.plan.number
 
 
 class DisabledBy(StrEnum):
@@ -177,7 +206,8 @@ class DisabledBy(StrEnum):
 class Key:
     """`sealed` is the encrypted secret, None in a bucket that is not retrievable.
 
-    `disabled_by` is None for a key that is enabled. `scopes` and `allowed_ips` are None where nothing is said of them.
+    `disabled_by` is None for a key that is enabled. `scopes`, `allowed_ips` and `rate_limits` are None where nothing is
+    said of them.
     """
 
     number: int
@@ -197,6 +227,7 @@ class Key:
     allowed_ips: Sequence[str] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    rate_limits: Sequence[RateLimit] | None = None
 
 
 @dataclass(frozen=True, slots=True)

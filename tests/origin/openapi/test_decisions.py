@@ -226,7 +226,7 @@ async def test_key_format_none_leaves_the_key_out(shared: Service) -> None:
     assert listed == included == read
     assert list(read) == [
         "id", "description", "createdOn", "updatedOn", "expiresOn", "enabled", "disabledBy", "scopes", "allowedIps",
-        "metadata", "tags",
+        "metadata", "tags", "rateLimits",
     ]  # fmt: skip
 
 

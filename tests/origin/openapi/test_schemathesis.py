@@ -23,7 +23,9 @@ from schemathesis.engine import Status, events, from_schema
 from schemathesis.generation.meta import TestPhase
 
 from keywright.domain.keyformat import Digester
+from keywright.domain.limits import NAME
 from keywright.domain.scopes import find_fault
+from keywright.domain.text import is_whole
 from keywright.origin.openapi.fields import NETWORK_FORMAT, parse_moment
 from keywright.origin.pipeline.publish import DEFAULT_MILLIS, MAX_MILLIS
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
@@ -49,6 +51,7 @@ PARTS = {
     "buckets": BUCKETS + "(/{bucketName})?$",
     "sharing": BUCKETS + "/{bucketName}/(owner-keys|grants)",
     "portal": BUCKETS + "/{bucketName}/portal",
+    "plans": BUCKETS + "/{bucketName}/plans",
     "consumers": CONSUMERS + "(/{consumerName})?$",
     "managers": CONSUMERS + "/{consumerName}/(managers|roll-key)",
     "keys": CONSUMERS + "/{consumerName}/keys",
@@ -58,13 +61,14 @@ PARTS = {
 VALIDATE = "POST /v1/validate/{bucketName}"
 ACCOUNT = "/v1/accounts/my-account"
 _numbers = itertools.count()
-GRANTED = ("enabled", "grantedScopes", "allowedIps")
+GRANTED = ("enabled", "grantedScopes", "allowedIps", "plan", "rateLimits")
 REPEATED = {
     "updateBucket": ("name", "isRetrievable", "keyPrefix", "ownerKey"),
+    "updatePlan": ("name",),
     "updateConsumer": ("name", "apiKeys", "managers", "managerInvites"),
     "updateKey": ("key",),
     "updateManagementKey": ("description", "expiresOn", "permissions", "key"),
-    "updateOwnerKey": ("description", "expiresOn", "scopes", "metadata", "tags", "key"),
+    "updateOwnerKey": ("description", "expiresOn", "scopes", "metadata", "tags", "rateLimits", "key"),
     "updateMyKey": ("description", "expiresOn", "key"),
     "updateClientKey": ("description", "expiresOn", "key"),
     "updateMyConsumer": ("name", "apiKeys", *GRANTED),
@@ -95,7 +99,7 @@ class World:
         made = self._client.post("/v1/accounts", json={"name": "partner-account"})
         assert made.status_code in {200, 409}, made.text
         self._names = {"accountName": "my-account", "otherAccount": "partner-account"}
-        for name in ("bucketName", "projectName", "consumerName", "managerId", "edgeId"):
+        for name in ("bucketName", "projectName", "planName", "consumerName", "managerId", "edgeId"):
             self._names[name] = self._make(name)
         consumer = f"{ACCOUNT}/key-buckets/{self._names['bucketName']}/consumers/{self._names['consumerName']}"
         self._names["consumerId"] = self._client.get(consumer).json()["id"]
@@ -112,6 +116,8 @@ class World:
             # They may be sent back as they are; no schema can say that.
             for name in REPEATED.get(case.operation.definition.raw["operationId"], ()):
                 case.body.pop(name, None)
+            if isinstance(case.body.get("plan"), str) and is_whole(NAME, case.body["plan"]):
+                case.body["plan"] = self._names["planName"]
         amend_keys(case)
         if case.path_parameters.get("keyId") == self._own_key:
             # It was listed, and all that comes is asked with it.
@@ -162,6 +168,7 @@ class World:
                 {"name": f"bucket-{number}", **BUCKET},
                 "name",
             ),
+            "planName": (f"{bucket}/plans", {"name": f"plan-{number}"}, "name"),
             "consumerName": (f"{bucket}/consumers", {"name": f"consumer-{number}", "managers": [MANAGER]}, "name"),
             "consumerId": (f"{bucket}/consumers", {"name": f"consumer-{number}", "managers": [MANAGER]}, "id"),
             "managerId": (f"{consumer}/managers", {"email": f"ada{number}@example.com"}, "id"),
@@ -170,11 +177,11 @@ class World:
             "owner-keys": (f"{bucket}/owner-keys", {}, "id"),
             "keyId": (f"{consumer}/keys", {}, "id"),
         }[kind]
-        if kind == "owner-keys":
+        if kind in {"owner-keys", "planName"}:
             # A bucket has a hundred at most.
-            owner_keys = self._client.get(url, params={"limit": "1000"}).json()["data"]
-            for one in owner_keys[1:] if len(owner_keys) > 50 else ():
-                self._client.delete(f"{url}/{one['id']}")
+            there = self._client.get(url, params={"limit": "1000"}).json()["data"]
+            for one in there[1:] if len(there) > 50 else ():
+                self._client.delete(f"{url}/{one[shown]}")
         return str(self._post(url, **body)[shown])
 
     def _report_an_edge(self, name: str) -> str:
@@ -298,6 +305,12 @@ def amend_keys(case: Any) -> None:
         # They have to be among the consumer's, which the same request or a call before may have set.
         if is_scopes(body.get("scopes")):
             body["scopes"] = None
+    for body in (case.body, *keys_in(case.body)):
+        limits = body.get("rateLimits") if isinstance(body, dict) else None
+        names = [one.get("name") for one in limits or () if isinstance(one, dict)] if isinstance(limits, list) else []
+        if any(names.count(name) > 1 for name in names):
+            # Each has a name of its own, which no schema can say.
+            body["rateLimits"] = limits[:1]
 
 
 def keys_in(body: Any) -> list[dict[str, Any]]:

@@ -41,6 +41,8 @@ OPERATIONS: dict[str, list[tuple[str, str, Any]]] = {
         ("GET", "key-buckets/{bucket}/owner-keys", None),
         ("GET", "key-buckets/{bucket}/owner-keys/{owner_key}", None),
         ("GET", "key-buckets/{bucket}/grants", None),
+        ("GET", "key-buckets/{bucket}/plans", None),
+        ("GET", "key-buckets/{bucket}/plans/{plan}", None),
         ("GET", "key-buckets/{bucket}/consumers", None),
         ("GET", "key-buckets/{bucket}/consumers/{consumer}?include-api-keys=true", None),
         ("GET", "key-buckets/{bucket}/consumers/{consumer}/keys", None),
@@ -57,6 +59,9 @@ OPERATIONS: dict[str, list[tuple[str, str, Any]]] = {
         ("DELETE", "key-buckets/{bucket}/owner-keys/{owner_key}", None),
         ("POST", "key-buckets/{bucket}/grants", {"account": PARTNER, "access": "read"}),
         ("DELETE", "key-buckets/{bucket}/grants/" + PARTNER, None),
+        ("POST", "key-buckets/{bucket}/plans", {"name": "{new}"}),
+        ("PATCH", "key-buckets/{bucket}/plans/{plan}", {"rateLimits": []}),
+        ("DELETE", "key-buckets/{bucket}/plans/{plan}", None),
         ("POST", "key-buckets/{bucket}/consumers", {"name": "{new}"}),
         ("PATCH", "key-buckets/{bucket}/consumers/{consumer}", {"metadata": {"changed": True}}),
         ("POST", "key-buckets/{bucket}/consumers/{consumer}/keys", {}),
@@ -158,6 +163,9 @@ class Targets:
             names["consumer"] = consumer["name"]
             names["manager"] = consumer["managerInvites"][0]["id"]
             names["key"] = consumer["apiKeys"][0]["id"]
+        if "{plan}" in address and "plan" not in names:
+            made = await service.call("POST", f"{service.bucket_url}/plans", json={"name": f"p-{names['new']}"})
+            names["plan"] = made["name"]
         if "{project}" in address and "project" not in names:
             made = await service.call("POST", f"{service.account_url}/projects", json={"name": f"p-{names['new']}"})
             names["project"] = made["name"]

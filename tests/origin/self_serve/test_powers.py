@@ -42,6 +42,34 @@ async def test_a_manager_switches_a_key_off_and_on_and_narrows_it(world: World, 
     assert entry["success"] is True
 
 
+@pytest.mark.parametrize("shape", [0, 1], ids=["by name", "by id"])
+async def test_a_manager_sees_plan_and_rate_limits_and_sets_none_of_them(world: World, shape: int) -> None:
+    plan = f"gold-{shape}"
+    of_plan = {"name": "per-minute", "limit": 600, "windowSeconds": 60, "scope": "global"}
+    await world.service.call("POST", f"{world.service.bucket_url}/plans", json={"name": plan, "rateLimits": [of_plan]})
+    made = await world.new_consumer(plan=plan)
+    url, listed = [
+        (f"{world.by_name}/{made['name']}", f"{world.by_name}/my"), (f"{world.by_id}/{made['id']}", world.by_id),
+    ][shape]  # fmt: skip
+    (mine,) = (
+        one
+        for one in (await world.call("GET", listed))["data"]
+        if made["name"] in (one.get("name"), one.get("subject"))
+    )
+    assert (mine["plan"], mine["rateLimits"]) == (plan, [of_plan])
+    # What was read may be sent back, and is all that may be.
+    await world.call("PATCH", url, json={"plan": plan, "rateLimits": [of_plan]})
+    for body in ({"plan": None}, {"plan": "other"}, {"rateLimits": []}, {"rateLimits": None}):
+        problem = await world.call("PATCH", url, json=body, expect=400)
+        assert [error["field"] for error in problem["errors"]] == [f"body.{next(iter(body))}"]
+    key = urls_of(world, made)[shape]
+    await world.call("PATCH", key, json={"rateLimits": []}, expect=400)
+
+    await world.service.call("PATCH", f"{world.service.consumers_url}/{made['name']}", json={"rateLimits": []})
+    (mine,) = (one for one in (await world.call("GET", listed))["data"] if one["apiKeys"] and one["plan"] == plan)
+    assert mine["rateLimits"] == []
+
+
 async def test_what_the_provider_switched_off_no_manager_switches_on(world: World) -> None:
     made = await world.new_consumer()
     by_name, by_id, own = urls_of(world, made)

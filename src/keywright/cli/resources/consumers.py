@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.columns import Column, json_of, list_of, pairs_of, plain, state_of, text_of, time_of
-from keywright.cli.parsing import fields_given, parse_metadata, parse_tags, powers_given, update_body
+from keywright.cli.columns import Column, json_of, list_of, pairs_of, plain, rate_limits_of, state_of, text_of, time_of
+from keywright.cli.parsing import fields_given, limits_given, parse_metadata, parse_tags, powers_given, update_body
 from keywright.cli.printing import Answer, show_done, show_list, show_one, show_rows
 from keywright.cli.prompts import confirm
 from keywright.cli.resources import keys, managers
@@ -25,8 +25,10 @@ COLUMNS = (
     Column("METADATA", json_of("metadata"), in_list=False),
     Column("TAGS", pairs_of("tags")),
     Column("STATE", state_of),
+    Column("PLAN", text_of("plan")),
     Column("SCOPES", list_of("scopes"), in_list=False),
     Column("ALLOWED IPS", list_of("allowedIps"), in_list=False),
+    Column("RATE LIMITS", rate_limits_of, in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
 )
@@ -87,6 +89,9 @@ def create_consumer(
     scope: shared_options.Scopes = None,
     no_scopes: shared_options.NoScopes = False,
     allowed_ip: shared_options.AllowedIps = None,
+    plan: shared_options.Plan = None,
+    rate_limit: shared_options.RateLimits = None,
+    no_rate_limits: shared_options.NoRateLimits = False,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -104,6 +109,7 @@ def create_consumer(
         managers=manager or None,
     )
     body |= powers_given(scopes=scope, no_scopes=no_scopes, allowed_ips=allowed_ip, enabled=False if disable else None)
+    body |= limits_given(plan=plan, rate_limits=rate_limit, no_rate_limits=no_rate_limits)
     params: dict[str, str | int] = {"with-api-key": "true"} if with_key else {}
     with connect(url, account) as api:
         answer = api.post("key-buckets", bucket, "consumers", body=body, params=params)
@@ -141,6 +147,11 @@ def update_consumer(
     inherit_scopes: shared_options.InheritScopes = False,
     allowed_ip: shared_options.AllowedIps = None,
     any_ip: shared_options.AnyIp = False,
+    plan: shared_options.Plan = None,
+    no_plan: shared_options.NoPlan = False,
+    rate_limit: shared_options.NewRateLimits = None,
+    no_rate_limits: shared_options.NoRateLimits = False,
+    inherit_rate_limits: shared_options.InheritRateLimits = False,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -158,6 +169,13 @@ def update_consumer(
         allowed_ips=allowed_ip,
         any_ip=any_ip,
         enabled=enable,
+    )
+    body |= limits_given(
+        plan=plan,
+        no_plan=no_plan,
+        rate_limits=rate_limit,
+        no_rate_limits=no_rate_limits,
+        inherit_rate_limits=inherit_rate_limits,
     )
     if not body or any((description is not None, metadata, tag, no_tags)):
         body |= update_body(description, tag, no_tags=no_tags, metadata=metadata)

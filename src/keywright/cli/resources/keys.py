@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.columns import Column, json_of, list_of, pairs_of, plain, state_of, text_of, time_of
+from keywright.cli.columns import Column, json_of, list_of, pairs_of, plain, rate_limits_of, state_of, text_of, time_of
 from keywright.cli.parsing import (
     fields_given,
     is_past,
+    limits_given,
     parse_expiry,
     parse_metadata,
     parse_tags,
@@ -33,6 +34,7 @@ COLUMNS = (
     Column("STATE", state_of),
     Column("SCOPES", list_of("scopes"), in_list=False),
     Column("ALLOWED IPS", list_of("allowedIps"), in_list=False),
+    Column("RATE LIMITS", rate_limits_of, in_list=False),
     Column("METADATA", json_of("metadata"), in_list=False),
     Column("TAGS", pairs_of("tags"), in_list=False),
     Column("EXPIRES", time_of("expiresOn", missing="never")),
@@ -122,6 +124,7 @@ def create_key(
     scope: shared_options.Scopes = None,
     no_scopes: shared_options.NoScopes = False,
     allowed_ip: shared_options.AllowedIps = None,
+    rate_limit: shared_options.RateLimits = None,
     metadata: _Metadata = None,
     tag: shared_options.Tags = None,
     as_json: shared_options.Json = False,
@@ -142,6 +145,7 @@ def create_key(
         tags=parse_tags(tag) or None,
     )
     body |= powers_given(scopes=scope, no_scopes=no_scopes, allowed_ips=allowed_ip, enabled=False if disable else None)
+    body |= limits_given(rate_limits=rate_limit)
     with connect(url, account) as api:
         answer = api.post(*key_path(bucket, consumer, "keys"), body=body)
     show_one(answer, COLUMNS, as_json=as_json)
@@ -181,6 +185,8 @@ def update_key(
     inherit_scopes: shared_options.InheritScopes = False,
     allowed_ip: shared_options.AllowedIps = None,
     any_ip: shared_options.AnyIp = False,
+    rate_limit: shared_options.NewRateLimits = None,
+    no_rate_limits: shared_options.NoRateLimits = False,
     metadata: _Metadata = None,
     tag: shared_options.NewTags = None,
     no_tags: shared_options.NoTags = False,
@@ -201,6 +207,7 @@ def update_key(
         any_ip=any_ip,
         enabled=enable,
     )
+    body |= limits_given(rate_limits=rate_limit, no_rate_limits=no_rate_limits)
     if not (body or expires_on) or any((description is not None, metadata, tag, no_tags)):
         body |= update_body(description, tag, no_tags=no_tags, metadata=metadata)
     if expires_on is not None:

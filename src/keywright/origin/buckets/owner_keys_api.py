@@ -49,6 +49,7 @@ class OwnerKeyUpdate(Body):
     scopes: RepeatedMember = ABSENT
     metadata: RepeatedMember = ABSENT
     tags: RepeatedMember = ABSENT
+    rate_limits: RepeatedMember = ABSENT
     key: RepeatedMember = ABSENT
 
 
@@ -128,6 +129,7 @@ def _check_repeated(work: UnitOfWork, body: OwnerKeyUpdate, key: Key) -> None:
         scopes=body.scopes == read["scopes"],
         metadata=body.metadata == read["metadata"],
         tags=body.tags == read["tags"],
+        rate_limits=body.rate_limits == read["rateLimits"],
         key=isinstance(body.key, str) and is_value_of(work, key, body.key),
     )
 

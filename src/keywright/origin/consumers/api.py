@@ -27,6 +27,7 @@ from keywright.origin.openapi.fields import (
     Email,
     Flag,
     Issuer,
+    LimitName,
     ListOf,
     Metadata,
     MetadataInput,
@@ -40,6 +41,7 @@ from keywright.origin.openapi.fields import (
     value_or_unset,
     without_default,
 )
+from keywright.origin.openapi.limits import RateLimitShape, RateLimitsInput, rate_limits_of, show_rate_limits
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, TagQuery, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.body import admits
@@ -62,9 +64,15 @@ class ConsumerShape(Shape):
     metadata: Metadata
     enabled: bool = Field(description="False for one that is switched off, and all its keys with it.")
     scopes: Scopes | None = Field(
-        description="What its keys are good for; null is the bucket's `defaultScopes`, `[]` nothing."
+        description="What its keys are good for; null is its plan's, or the bucket's `defaultScopes`, `[]` nothing."
     )
     allowed_ips: AllowedIps | None = Field(description="From where its keys may be used; null is from everywhere.")
+    plan: str | None = Field(description="The name of its plan, null for none.", examples=["gold"])
+    rate_limits: list[RateLimitShape] | None = Field(
+        description="How often its keys may be used, all together; null is as often as its plan says, `[]` any number "
+        "of times.",
+        examples=[None],
+    )
     api_keys: list[KeyShape] = Field(
         default=[], description="Where `include-api-keys` asked for them.", json_schema_extra=without_default
     )
@@ -103,10 +111,17 @@ class ConsumerCreate(Body):
     enabled: bool = Field(default=True, description="With false it is made switched off, and so are its keys.")
     scopes: ScopesInput | None = Field(
         default=None,
-        description="What its keys are good for; left out or null, the bucket's `defaultScopes`; `[]` is nothing.",
+        description="What its keys are good for; left out or null, what its plan says, or else the bucket's "
+        "`defaultScopes`; `[]` is nothing.",
     )
     allowed_ips: AllowedIpsInput | None = Field(
         default=None, description="Addresses and networks from which its keys may be used; everywhere, if left out."
+    )
+    plan: LimitName | None = Field(default=None, description="The name of a plan of the bucket.")
+    rate_limits: RateLimitsInput | None = Field(
+        default=None,
+        description="How often its keys may be used, all together; left out or null, as often as its plan says; `[]` "
+        "is any number of times.",
     )
     managers: list[ManagerOrEmail] = Field(
         default=[], max_length=100, description="E-mail addresses to invite, or managers with their `sub`."
@@ -132,10 +147,17 @@ class ConsumerUpdate(Body):
     )
     enabled: bool = Field(default=ABSENT, description="False switches it off, and all its keys with it.")
     scopes: ScopesInput | None = Field(
-        default=None, description="What its keys are good for; null is the bucket's `defaultScopes`, `[]` nothing."
+        default=None,
+        description="What its keys are good for; null is its plan's, or the bucket's `defaultScopes`, `[]` nothing.",
     )
     allowed_ips: AllowedIpsInput | None = Field(
         default=None, description="Addresses and networks from which its keys may be used; null is everywhere."
+    )
+    plan: LimitName | None = Field(default=None, description="The name of a plan of the bucket; null takes it away.")
+    rate_limits: RateLimitsInput | None = Field(
+        default=None,
+        description="How often its keys may be used, all together; null is as often as its plan says, `[]` any number "
+        "of times.",
     )
     name: RepeatedMember = ABSENT
     api_keys: RepeatedMember = ABSENT
@@ -217,6 +239,8 @@ async def create_consumer(
         enabled=body.enabled,
         scopes=body.scopes,
         allowed_ips=body.allowed_ips,
+        plan=body.plan,
+        rate_limits=rate_limits_of(body.rate_limits),
     )
     return _show(await rules.create(work, account, bucket, draft), KeyFormat.VISIBLE)
 
@@ -257,6 +281,8 @@ async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: Co
         enabled=value_or_unset(body, "enabled"),
         scopes=value_or_unset(body, "scopes"),
         allowed_ips=value_or_unset(body, "allowed_ips"),
+        plan=value_or_unset(body, "plan"),
+        rate_limits=rate_limits_of(value_or_unset(body, "rate_limits")),
     )
     return _show(ConsumerView(consumer), KeyFormat.NONE)
 
@@ -299,6 +325,8 @@ def _show(view: ConsumerView, format: KeyFormat) -> ConsumerShape:
         enabled=consumer.enabled,
         scopes=None if consumer.scopes is None else list(consumer.scopes),
         allowed_ips=None if consumer.allowed_ips is None else list(consumer.allowed_ips),
+        plan=None if consumer.plan is None else consumer.plan.name,
+        rate_limits=show_rate_limits(consumer.rate_limits),
     )
     if view.keys is not None:
         shape.api_keys = [show(key, format, view.secrets) for key in view.keys]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keywright.domain.keyformat import Secret
-from keywright.domain.models import Consumer, IdKind, Key, Manager, new_id
+from keywright.domain.limits import RateLimit
+from keywright.domain.models import Bucket, Consumer, IdKind, Key, Manager, Plan, new_id
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, Conflict, NotFound
@@ -23,6 +24,7 @@ from keywright.origin.keys import rules as key_rules
 from keywright.origin.keys import store as key_rows
 from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
+from keywright.origin.plans import rules as plan_rules
 
 __all__ = [
     "ConsumerDraft", "ConsumerSearch", "ConsumerView", "Include", "ManagerDraft", "Place", "add_manager", "create",
@@ -60,6 +62,8 @@ class ConsumerDraft:
     enabled: bool = True
     scopes: Sequence[str] | None = None
     allowed_ips: Sequence[str] | None = None
+    plan: str | None = None
+    rate_limits: Sequence[RateLimit] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,8 @@ class ConsumerView:
 async def create(work: UnitOfWork, account_name: str, bucket_name: str, draft: ConsumerDraft) -> ConsumerView:
     """A new consumer, with its managers and keys if any; keys made here are shown."""
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE)
-    scopes = bucket.default_scopes if draft.scopes is None else draft.scopes
-    _check_limits(work, draft.tags, draft.metadata, scopes)
+    plan = await _find_plan(work, bucket, draft.plan)
+    _check_limits(work, draft.tags, draft.metadata, powers.granted_by(bucket, plan, draft.scopes))
     try:
         consumer = await rows.insert(
             work.tx,
@@ -100,6 +104,8 @@ async def create(work: UnitOfWork, account_name: str, bucket_name: str, draft: C
             enabled=draft.enabled,
             scopes=draft.scopes,
             allowed_ips=draft.allowed_ips,
+            plan=plan,
+            rate_limits=draft.rate_limits,
             now=work.now,
         )
     except UniqueViolation:
@@ -189,15 +195,21 @@ async def update(
     enabled: bool | Unset = UNSET,
     scopes: Sequence[str] | Unset | None = UNSET,
     allowed_ips: Sequence[str] | Unset | None = UNSET,
+    plan: str | Unset | None = UNSET,
+    rate_limits: Sequence[RateLimit] | Unset | None = UNSET,
 ) -> Consumer:
-    """Replaces what is given as a whole; None empties it, and takes scopes and addresses back to nothing said."""
+    """Replaces what is given as a whole; None empties it, and takes scopes, addresses and limits back to nothing said.
+
+    `plan` is the name of a plan of the bucket, None for none.
+    """
     bucket, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
     new_tags = updated(tags, consumer.tags, {})
     new_metadata = updated(metadata, consumer.metadata, {})
     new_scopes = updated(scopes, consumer.scopes)
-    granted = bucket.default_scopes if new_scopes is None else new_scopes
+    new_plan = consumer.plan if isinstance(plan, Unset) else await _find_plan(work, bucket, plan, consumer.plan)
+    granted = powers.granted_by(bucket, new_plan, new_scopes)
     told = []
-    if (new_metadata, new_scopes) != (consumer.metadata, consumer.scopes):
+    if (new_metadata, new_scopes, new_plan) != (consumer.metadata, consumer.scopes, consumer.plan):
         told = await key_rows.list_told(work.tx, consumer)
     _check_limits(work, new_tags, new_metadata, granted, told)
     new_description = updated(description, consumer.description)
@@ -209,6 +221,8 @@ async def update(
         enabled=updated(enabled, consumer.enabled),
         scopes=new_scopes,
         allowed_ips=updated(allowed_ips, consumer.allowed_ips),
+        plan=new_plan,
+        rate_limits=updated(rate_limits, consumer.rate_limits),
         updated_at=work.now,
     )
     powers.tell_of_change(work, consumer, changed)
@@ -279,6 +293,13 @@ async def _make_manager(work: UnitOfWork, consumer: Consumer, draft: ManagerDraf
         raise Conflict(f"The consumer has a manager or an invite for {draft.email!r} already.") from None
     work.audit_draft.concerns("manager", manager.id)
     return manager
+
+
+async def _find_plan(work: UnitOfWork, bucket: Bucket, name: str | None, had: Plan | None = None) -> Plan | None:
+    """The plan that a consumer is to have. Raises BadRequest where the bucket has none of that name."""
+    if name is None or (had is not None and had.name == name):
+        return None if name is None else had
+    return await plan_rules.find_to_give(work, bucket, name)
 
 
 def _with_managers(view: ConsumerView, managers: Sequence[Manager], include: Include) -> ConsumerView:

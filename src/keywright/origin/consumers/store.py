@@ -10,11 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from keywright.domain.keyformat import HINT_LENGTH
-from keywright.domain.models import Bucket, Consumer, Manager
+from keywright.domain.limits import Quota, RateLimit
+from keywright.domain.models import Bucket, Consumer, Manager, Plan
 from keywright.domain.powers import encode_powers, features_of
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.db.tables import consumer_tags, consumers, keys, managers, to_json
 from keywright.origin.db.transaction import Transaction
+from keywright.origin.plans import store as plan_rows
 from keywright.protocol.changes import ConsumerDelete, ConsumerPut
 
 Tags = Mapping[str, str]
@@ -32,14 +34,20 @@ async def insert(
     enabled: bool = True,
     scopes: Sequence[str] | None = None,
     allowed_ips: Sequence[str] | None = None,
+    plan: Plan | None = None,
+    rate_limits: Sequence[RateLimit] | None = None,
+    quotas: Sequence[Quota] | None = None,
     now: datetime,
 ) -> Consumer:
     """Raises UniqueViolation when the bucket has a consumer of that name, MissingReference when the bucket is gone."""
     powers: dict[str, Any] = {"enabled": enabled, "scopes": scopes, "allowed_ips": allowed_ips}
+    powers |= {"rate_limits": rate_limits, "quotas": quotas}
     values = {"id": id, "name": name, "description": description, "metadata": metadata, **powers}
-    await bucket_rows.require_features(tx, bucket.number, features_of(encode_powers(**powers)))
-    number = await tx.insert(consumers, bucket_number=bucket.number, **values, created_at=now, updated_at=now)
-    consumer = Consumer(number, id, bucket.number, name, description, tags, metadata, now, now, **powers)
+    plan_number = None if plan is None else plan.number
+    await bucket_rows.require_features(tx, bucket.number, features_of(encode_powers(**powers, plan=plan_number)))
+    values |= {"plan_number": plan_number, "created_at": now, "updated_at": now}
+    number = await tx.insert(consumers, bucket_number=bucket.number, **values)
+    consumer = Consumer(number, id, bucket.number, name, description, tags, metadata, now, now, **powers, plan=plan)
     await _insert_tags(tx, number, tags)
     tx.record(put(consumer))
     return consumer
@@ -54,7 +62,14 @@ def put(consumer: Consumer) -> ConsumerPut:
 
 
 def _powers_of(consumer: Consumer) -> str | None:
-    return encode_powers(enabled=consumer.enabled, scopes=consumer.scopes, allowed_ips=consumer.allowed_ips)
+    return encode_powers(
+        enabled=consumer.enabled,
+        scopes=consumer.scopes,
+        allowed_ips=consumer.allowed_ips,
+        plan=consumer.plan_number,
+        rate_limits=consumer.rate_limits,
+        quotas=consumer.quotas,
+    )
 
 
 async def find(
@@ -68,7 +83,7 @@ async def find(
     if row is None:
         return None
     # The tags are read once the row is held: those of a moment before could belong to another writer's past.
-    (consumer,) = await with_tags(tx, [row])
+    (consumer,) = await complete(tx, [row])
     return consumer if tags.items() <= consumer.tags.items() else None
 
 
@@ -83,7 +98,7 @@ async def list_of(
     newest = sa.select(consumers).where(*conditions).order_by(consumers.c.number.desc())
     rows = await tx.all(newest.limit(limit).offset(offset))
     total = await tx.scalar(sa.select(sa.func.count()).select_from(consumers).where(*conditions))
-    return await with_tags(tx, rows), total
+    return await complete(tx, rows), total
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +138,12 @@ async def search(
         older = page if place.older_than is None else page.where(number < place.older_than)
         rows = await tx.all(older.order_by(number.desc()))
     total = await tx.scalar(sa.select(sa.func.count()).select_from(consumers).where(*conditions))
-    return await with_tags(tx, rows), total
+    return await complete(tx, rows), total
 
 
-_CHANGING = ("description", "metadata", "enabled", "scopes", "allowed_ips", "updated_at")
+_CHANGING = (
+    "description", "metadata", "enabled", "scopes", "allowed_ips", "plan_number", "rate_limits", "quotas", "updated_at",
+)  # fmt: skip
 
 
 async def update(tx: Transaction, consumer: Consumer, changed: Consumer) -> Consumer:
@@ -247,9 +264,16 @@ async def _insert_tags(tx: Transaction, consumer_number: int, tags: Tags) -> Non
         await tx.execute(sa.insert(consumer_tags), rows)
 
 
-async def with_tags(tx: Transaction, rows: Sequence[Any]) -> list[Consumer]:
+async def complete(tx: Transaction, rows: Sequence[Any]) -> list[Consumer]:
+    """Consumers of these rows, with their tags and their plans."""
     tags: dict[int, dict[str, str]] = {row.number: {} for row in rows}
     statement = sa.select(consumer_tags).where(consumer_tags.c.consumer_number.in_(tags))
     for row in await tx.all(statement.order_by(consumer_tags.c.consumer_number, consumer_tags.c.position)):
         tags[row.consumer_number][row.name] = row.value
-    return [Consumer(**row._mapping, tags=tags[row.number]) for row in rows]
+    plans = await plan_rows.find_all(tx, {row.plan_number for row in rows if row.plan_number is not None})
+    found = []
+    for row in rows:
+        values = dict(row._mapping)
+        plan = plans.get(values.pop("plan_number"))
+        found.append(Consumer(**values, tags=tags[row.number], plan=plan))
+    return found

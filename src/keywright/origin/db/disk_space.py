@@ -14,9 +14,16 @@ RECORD = "record"
 
 _ENDINGS = (".delete", ".roll-key", ".retire", ".sign-in", ".sign-out")
 _OTHERS = frozenset(
-    {"key.update", "self-serve.key.update", "consumer.update", "management-key.update", "owner-key.update"}
+    {
+        "key.update",
+        "self-serve.key.update",
+        "consumer.update",
+        "plan.update",
+        "management-key.update",
+        "owner-key.update",
+    }
 )
-"""With these a key's end comes sooner, or it is switched off."""
+"""With these a key's end comes sooner, it is switched off, or is good for less."""
 _RETRY_SECONDS = 60
 
 

@@ -11,9 +11,18 @@ import sqlalchemy as sa
 from keywright.domain.models import refuse_after
 from keywright.domain.permissions import SYSTEM_BUCKET, Access
 from keywright.domain.powers import encode_powers
-from keywright.origin.db.tables import accounts, buckets, consumers, grants, keys
+from keywright.origin.db.tables import (
+    accounts,
+    buckets,
+    consumers,
+    grants,
+    keys,
+    parse_quotas,
+    parse_rate_limits,
+    plans,
+)
 from keywright.origin.db.transaction import Transaction
-from keywright.protocol.changes import BucketPut, Change, ConsumerPut, KeyPut
+from keywright.protocol.changes import BucketPut, Change, ConsumerPut, KeyPut, PlanPut
 
 SNAPSHOT_PAGE = 10_000
 
@@ -27,6 +36,9 @@ _OF_CONSUMERS = (
     consumers.c.enabled,
     sa.type_coerce(consumers.c.scopes, sa.Text),
     sa.type_coerce(consumers.c.allowed_ips, sa.Text),
+    consumers.c.plan_number,
+    sa.type_coerce(consumers.c.rate_limits, sa.Text),
+    sa.type_coerce(consumers.c.quotas, sa.Text),
 )
 
 
@@ -51,6 +63,21 @@ async def list_bucket_puts(tx: Transaction, numbers: Collection[int] | None = No
     ]
 
 
+async def list_plan_puts(tx: Transaction, after: int) -> list[PlanPut]:
+    """A page of plans as a replica knows them, from behind a number on, in order of number."""
+    rows = await tx.all(_page(sa.select(plans), plans.c.number > after, plans.c.number))
+    return [
+        PlanPut(
+            row.number,
+            row.id,
+            row.bucket_number,
+            row.name,
+            encode_powers(scopes=row.scopes, rate_limits=row.rate_limits, quotas=row.quotas),
+        )
+        for row in rows
+    ]
+
+
 async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
     """Whom the management keys belong to, as a replica knows them."""
     joined = sa.select(*_OF_CONSUMERS).join(buckets, buckets.c.number == consumers.c.bucket_number)
@@ -59,10 +86,15 @@ async def list_system_consumers(tx: Transaction) -> list[ConsumerPut]:
 
 
 async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
-    """Pages of puts that lead from nothing to the present: buckets, then consumers, then keys, each in the order of a
-    replica's keys. The transaction must be one that sees a single moment.
+    """Pages of puts that lead from nothing to the present: buckets, then plans, consumers and keys, in order of their
+    numbers, keys in that of a replica's. The transaction must be one that sees a single moment.
     """
     yield await list_bucket_puts(tx)
+
+    last = 0
+    while puts := await list_plan_puts(tx, last):
+        yield puts
+        last = puts[-1].number
 
     last = 0
     while rows := await tx.all(_page(sa.select(*_OF_CONSUMERS), consumers.c.number > last, consumers.c.number)):
@@ -79,6 +111,7 @@ async def stream_snapshot(tx: Transaction) -> AsyncIterator[Sequence[Change]]:
         keys.c.enabled,
         sa.type_coerce(keys.c.scopes, sa.Text),
         sa.type_coerce(keys.c.allowed_ips, sa.Text),
+        sa.type_coerce(keys.c.rate_limits, sa.Text),
         sa.type_coerce(keys.c.metadata, sa.Text),
     )
     position = (0, b"")
@@ -93,9 +126,21 @@ def _key_put(
     consumer: int,
     key_id: str,
     expires_at: int | None,
-    *said: Any,
+    enabled: bool,
+    *said: str | None,
 ) -> KeyPut:
-    return KeyPut(digest, bucket, consumer, key_id, expires_at, _powers(*said))
+    if enabled and not any(said):
+        # As nearly every row: nothing is said.
+        return KeyPut(digest, bucket, consumer, key_id, expires_at)
+    scopes, allowed_ips, rate_limits, metadata = said
+    powers = encode_powers(
+        enabled=enabled,
+        scopes=_texts(scopes),
+        allowed_ips=_texts(allowed_ips),
+        metadata=metadata,
+        rate_limits=None if rate_limits is None else parse_rate_limits(rate_limits),
+    )
+    return KeyPut(digest, bucket, consumer, key_id, expires_at, powers)
 
 
 def _consumer_put(
@@ -104,21 +149,29 @@ def _consumer_put(
     bucket: int,
     name: str,
     metadata: str,
-    *said: Any,
+    enabled: bool,
+    scopes: str | None,
+    allowed_ips: str | None,
+    plan: int | None,
+    rate_limits: str | None,
+    quotas: str | None,
 ) -> ConsumerPut:
-    return ConsumerPut(number, consumer_id, bucket, name, metadata, _powers(*said))
+    powers = None
+    if not enabled or scopes or allowed_ips or plan is not None or rate_limits or quotas:
+        powers = encode_powers(
+            enabled=enabled,
+            scopes=_texts(scopes),
+            allowed_ips=_texts(allowed_ips),
+            plan=plan,
+            rate_limits=None if rate_limits is None else parse_rate_limits(rate_limits),
+            quotas=None if quotas is None else parse_quotas(quotas),
+        )
+    return ConsumerPut(number, consumer_id, bucket, name, metadata, powers)
 
 
-def _powers(enabled: bool, scopes: str | None, allowed_ips: str | None, metadata: str | None = None) -> str | None:
-    """Powers of columns as they are stored: nearly every row has none."""
-    if enabled and scopes is None and allowed_ips is None and metadata is None:
-        return None
-    return encode_powers(
-        enabled=enabled,
-        scopes=None if scopes is None else json.loads(scopes),
-        allowed_ips=None if allowed_ips is None else json.loads(allowed_ips),
-        metadata=metadata,
-    )
+def _texts(column: str | None) -> list[str] | None:
+    """Texts of a column as it is stored."""
+    return None if column is None else json.loads(column)
 
 
 def _page(selected: sa.Select[Any], after: sa.ColumnElement[bool], *order: sa.Column[Any]) -> sa.Select[Any]:

@@ -10,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
+from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0012"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -67,7 +68,43 @@ class JsonTexts(sa.types.TypeDecorator[Sequence[str]]):
         return None if value is None else tuple(json.loads(value))
 
 
-def to_json(value: Mapping[str, Any] | list[str]) -> str:
+class RateLimitsJson(sa.types.TypeDecorator[Sequence[RateLimit]]):
+    """Rate limits in their order, kept as a JSON array of what domain/limits.py writes."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[RateLimit] | None, dialect: Dialect) -> str | None:
+        return None if value is None else to_json([one.to_json() for one in value])
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Sequence[RateLimit] | None:
+        return None if value is None else parse_rate_limits(value)
+
+
+class QuotasJson(sa.types.TypeDecorator[Sequence[Quota]]):
+    """The same for quotas."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[Quota] | None, dialect: Dialect) -> str | None:
+        return None if value is None else to_json([one.to_json() for one in value])
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Sequence[Quota] | None:
+        return None if value is None else parse_quotas(value)
+
+
+def parse_rate_limits(text: str) -> tuple[RateLimit, ...]:
+    """Rate limits of a column as it is stored."""
+    return tuple(map(RateLimit.from_json, json.loads(text)))
+
+
+def parse_quotas(text: str) -> tuple[Quota, ...]:
+    """The same for quotas."""
+    return tuple(map(Quota.from_json, json.loads(text)))
+
+
+def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     """JSON without spaces, non-ASCII characters as they are."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
@@ -206,6 +243,21 @@ withdrawals = _table(
 No references: a bucket's rows outlive it.
 """
 
+plans = _table(
+    "plans",
+    _number(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    _reference("bucket_number", "buckets"),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("scopes", JsonTexts),
+    sa.Column("rate_limits", RateLimitsJson),
+    sa.Column("quotas", QuotasJson),
+    *_times(),
+    sa.UniqueConstraint("bucket_number", "name"),
+)
+"""What is said once for all consumers that have it. One that a consumer has can't be deleted."""
+
 consumers = _table(
     "consumers",
     _number(),
@@ -218,8 +270,12 @@ consumers = _table(
     sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("scopes", JsonTexts),
     sa.Column("allowed_ips", JsonTexts),
+    sa.Column("plan_number", RowNumber, sa.ForeignKey("plans.number")),
+    sa.Column("rate_limits", RateLimitsJson),
+    sa.Column("quotas", QuotasJson),
     sa.UniqueConstraint("bucket_number", "name"),
     sa.Index(None, "bucket_number", "number"),
+    sa.Index(None, "plan_number"),
 )
 
 consumer_tags = _table(
@@ -250,6 +306,7 @@ keys = _table(
     sa.Column("allowed_ips", JsonTexts),
     sa.Column("metadata", SparseJsonText),
     sa.Column("tags", SparseJsonText),
+    sa.Column("rate_limits", RateLimitsJson),
     sa.CheckConstraint("length(digest) = 32", name="digest_length"),
     sa.UniqueConstraint("bucket_number", "digest"),
     sa.Index(None, "consumer_number", "number"),

@@ -17,7 +17,7 @@ from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges import store as rows
 from keywright.origin.edges.scopes import DEPLOYMENT, EdgeScope, HeldScopes, may_validate
 from keywright.origin.edges.store import Withdrawal
-from keywright.protocol.changes import BucketPut, Change, ConsumerPut, KeyDelete, KeyPut
+from keywright.protocol.changes import BucketPut, Change, ConsumerPut, KeyDelete, KeyPut, PlanDelete, PlanPut
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Touched:
 
     @property
     def bucket_numbers(self) -> set[int]:
-        held = (one.bucket_number for one in self.records if isinstance(one, ConsumerPut | KeyPut | KeyDelete))
+        inside = ConsumerPut | KeyPut | KeyDelete | PlanPut | PlanDelete
+        held = (one.bucket_number for one in self.records if isinstance(one, inside))
         return {*held, *(one.number for one in self.records if isinstance(one, BucketPut))}
 
     def list_grantees(self, system: set[int]) -> list[Grantee]:

@@ -12,6 +12,7 @@ from keywright.origin.consumers.parameters import CONSUMER, AskedConsumer
 from keywright.origin.keys import rules
 from keywright.origin.keys.shapes import KeyCreate, KeyFormat, KeyShape, KeyUpdate, ManagedKeyShape, RollKey, show
 from keywright.origin.openapi.fields import ListOf, value_or_unset
+from keywright.origin.openapi.limits import rate_limits_of
 from keywright.origin.openapi.parameters import AskedPage, KeyTagQuery, PathKey, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.body import admits
@@ -117,6 +118,7 @@ async def update_key(
         allowed_ips=value_or_unset(body, "allowed_ips"),
         metadata=value_or_unset(body, "metadata"),
         tags=value_or_unset(body, "tags"),
+        rate_limits=rate_limits_of(value_or_unset(body, "rate_limits")),
         guard=tags,
     )
     return show(key, KeyFormat.MASKED, {})

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from keywright.domain.models import Bucket, Consumer, Key
+from keywright.domain.limits import Quota, RateLimit
+from keywright.domain.models import Bucket, Consumer, Key, Plan
 from keywright.domain.scopes import Scopes
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
@@ -17,6 +18,9 @@ _POWERS = {
     "scopes": "scopes",
     "allowed_ips": "allowedIps",
     "default_scopes": "defaultScopes",
+    "plan": "plan",
+    "rate_limits": "rateLimits",
+    "quotas": "quotas",
 }
 """What is told with its values, by its name here and in the API."""
 _USUAL: tuple[tuple[str, Any], ...] = (("enabled", True), ("defaultScopes", []))
@@ -25,8 +29,22 @@ _NAMED = ("metadata", "tags")
 
 
 def granted_to(bucket: Bucket, consumer: Consumer) -> Scopes:
-    """The consumer's own scopes, or where none are said the bucket's defaults."""
-    return Scopes(bucket.default_scopes if consumer.scopes is None else consumer.scopes)
+    """The consumer's own scopes, where none are said its plan's, and where that says none either the bucket's
+    defaults.
+    """
+    return Scopes(granted_by(bucket, consumer.plan, consumer.scopes))
+
+
+def granted_by(bucket: Bucket, plan: Plan | None, scopes: Sequence[str] | None) -> Sequence[str]:
+    """The same of a consumer to come, with this plan and these scopes of its own."""
+    inherited = None if plan is None else plan.scopes
+    return next(each for each in (scopes, inherited, bucket.default_scopes) if each is not None)
+
+
+def rate_limits_of(consumer: Consumer) -> Sequence[RateLimit]:
+    """How often its keys may be used, all together: what is said of it, or else by its plan."""
+    inherited = None if consumer.plan is None else consumer.plan.rate_limits
+    return (inherited if consumer.rate_limits is None else consumer.rate_limits) or ()
 
 
 def find_ungranted(bucket: Bucket, consumer: Consumer, scopes: Sequence[str] | None) -> str | None:
@@ -63,7 +81,7 @@ def check_identity(
     work.dependencies.limits.check_identity(consumer.metadata, key.metadata, scopes, problems, field=field)
 
 
-def tell_of_new(work: UnitOfWork, made: Key | Consumer | Bucket) -> None:
+def tell_of_new(work: UnitOfWork, made: Key | Consumer | Bucket | Plan) -> None:
     """Has the audit entry say what is said of what was made."""
     said = {
         named: _written(value) for name, named in _POWERS.items() if (value := getattr(made, name, None)) is not None
@@ -74,7 +92,9 @@ def tell_of_new(work: UnitOfWork, made: Key | Consumer | Bucket) -> None:
         work.audit_draft.tells(made.id, **said)
 
 
-def tell_of_change(work: UnitOfWork, before: Key | Consumer | Bucket, after: Key | Consumer | Bucket) -> None:
+def tell_of_change(
+    work: UnitOfWork, before: Key | Consumer | Bucket | Plan, after: Key | Consumer | Bucket | Plan
+) -> None:
     """Has the audit entry say which powers changed, from what to what."""
     told: dict[str, Any] = {}
     for name, named in _POWERS.items():
@@ -91,4 +111,8 @@ def _differ(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
 
 
 def _written(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_written(one) for one in value]
+    if isinstance(value, RateLimit | Quota):
+        return value.to_json()
+    return value.name if isinstance(value, Plan) else value

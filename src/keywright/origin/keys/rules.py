@@ -9,6 +9,7 @@ from typing import Any
 
 from keywright.domain import keyformat
 from keywright.domain.keyformat import Secret
+from keywright.domain.limits import RateLimit
 from keywright.domain.models import Bucket, Consumer, DisabledBy, IdKind, Key, new_id
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
@@ -38,6 +39,7 @@ class KeyDraft:
     allowed_ips: Sequence[str] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Tags = field(default_factory=dict)
+    rate_limits: Sequence[RateLimit] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ async def make(work: UnitOfWork, bucket: Bucket, consumer: Consumer, drafts: Seq
                 allowed_ips=draft.allowed_ips,
                 metadata=draft.metadata,
                 tags=draft.tags,
+                rate_limits=draft.rate_limits,
             )
         )
         secrets.append(secret)
@@ -184,6 +187,7 @@ async def update(
     allowed_ips: Sequence[str] | Unset | None = UNSET,
     metadata: Mapping[str, Any] | Unset = UNSET,
     tags: Tags | Unset = UNSET,
+    rate_limits: Sequence[RateLimit] | Unset | None = UNSET,
     by: DisabledBy = DisabledBy.PROVIDER,
     guard: Tags = NO_TAGS,
 ) -> Key:
@@ -208,6 +212,7 @@ async def update(
         allowed_ips=updated(allowed_ips, key.allowed_ips),
         metadata=updated(metadata, key.metadata),
         tags=updated(tags, key.tags),
+        rate_limits=updated(rate_limits, key.rate_limits),
         updated_at=work.now,
     )
     _check_change(work, bucket, consumer, key, changed)

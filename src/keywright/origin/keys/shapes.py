@@ -32,6 +32,7 @@ from keywright.origin.openapi.fields import (
     parse_moment,
     without_default,
 )
+from keywright.origin.openapi.limits import RateLimitShape, RateLimitsInput, rate_limits_of, show_rate_limits
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 READ_ONLY = (*Body.read_only, "disabledBy")
@@ -75,6 +76,10 @@ class KeyShape(ManagedKeyShape):
 
     metadata: Metadata
     tags: Tags
+    rate_limits: list[RateLimitShape] | None = Field(
+        description="How often it may be used, beside what its consumer is limited to; null and `[]` are no more.",
+        examples=[None],
+    )
 
 
 class KeyCreate(Body):
@@ -100,6 +105,9 @@ class KeyCreate(Body):
     )
     metadata: MetadataInput = Field(default={}, description="Of the key; a consumer has its own.")
     tags: TagsInput = Field(default={}, description="For management only.")
+    rate_limits: RateLimitsInput | None = Field(
+        default=None, description="How often it may be used, beside what its consumer is limited to."
+    )
 
     def to_draft(self) -> KeyDraft:
         return KeyDraft(
@@ -111,6 +119,7 @@ class KeyCreate(Body):
             allowed_ips=self.allowed_ips,
             metadata=self.metadata,
             tags=self.tags,
+            rate_limits=rate_limits_of(self.rate_limits),
         )
 
 
@@ -140,6 +149,10 @@ class KeyUpdate(Body):
     )
     metadata: MetadataInput = Field(default=ABSENT, description="Of the key; a consumer has its own.")
     tags: TagsInput = Field(default=ABSENT, description="For management only.")
+    rate_limits: RateLimitsInput | None = Field(
+        default=None,
+        description="How often it may be used, beside what its consumer is limited to; null takes that back.",
+    )
 
 
 class RollKey(Body):
@@ -157,6 +170,7 @@ class RollKey(Body):
 def show(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> KeyShape:
     """The shape of a key; a key whose secret is at hand in `secrets` is shown whole."""
     shown = {**_shown(key, format, secrets), "metadata": dict(key.metadata), "tags": dict(key.tags)}
+    shown["rate_limits"] = show_rate_limits(key.rate_limits)
     return KeyShape.model_construct(**shown)
 
 

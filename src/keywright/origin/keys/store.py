@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from keywright.domain.limits import RateLimit
 from keywright.domain.models import Consumer, DisabledBy, Key, to_millis
 from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.domain.powers import encode_powers, features_of
@@ -34,6 +35,7 @@ class NewKey:
     allowed_ips: Sequence[str] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    rate_limits: Sequence[RateLimit] | None = None
 
 
 _KEYS = sa.select(*(column.label(column.key) for column in keys.c))
@@ -65,7 +67,13 @@ def put(key: Key) -> KeyPut:
 
 def _powers_of(key: Key | NewKey) -> str | None:
     metadata = to_json(key.metadata) if key.metadata else None
-    return encode_powers(enabled=key.enabled, scopes=key.scopes, allowed_ips=key.allowed_ips, metadata=metadata)
+    return encode_powers(
+        enabled=key.enabled,
+        scopes=key.scopes,
+        allowed_ips=key.allowed_ips,
+        metadata=metadata,
+        rate_limits=key.rate_limits,
+    )
 
 
 async def find(tx: Transaction, consumer: Consumer, key_id: str, *, is_for_update: bool = False) -> Key | None:
@@ -113,7 +121,8 @@ async def list_outliving(tx: Transaction, consumer: Consumer, moment: datetime) 
 
 
 _CHANGING = (
-    "description", "expires_at", "enabled", "disabled_by", "scopes", "allowed_ips", "metadata", "tags", "updated_at",
+    "description", "expires_at", "enabled", "disabled_by", "scopes", "allowed_ips", "metadata", "tags", "rate_limits",
+    "updated_at",
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ too. No text may hold NUL characters or lone surrogates."""
 TAGS = [
     {"name": "Accounts", "description": "Tenants, their projects and management keys."},
     {"name": "Buckets", "description": "Top-level groups of consumers, their owner keys, and sharing them."},
+    {"name": "Plans", "description": "Scopes and limits under a name, for many consumers of a bucket."},
     {"name": "Consumers", "description": "The identities that keys authenticate as."},
     {"name": "Keys", "description": "The credentials of a consumer."},
     {"name": "Managers", "description": "End users who look after a consumer's keys, and invites."},

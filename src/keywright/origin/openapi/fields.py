@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from keywright.domain import networks, scopes, text
+from keywright.domain import limits, networks, scopes, text
 from keywright.domain.keyformat import MAX_LENGTH, MIN_LENGTH, PREFIX_PATTERN, Secret, is_valid_custom
 from keywright.domain.models import to_iso
 from keywright.domain.names import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME
@@ -181,6 +181,8 @@ ProjectName = Annotated[str, _matching(PROJECT_NAME), Field(json_schema_extra={"
 BucketName = Annotated[str, _matching(BUCKET_NAME), Field(json_schema_extra={"pattern": BUCKET_NAME})]
 ConsumerName = Annotated[str, _matching(CONSUMER_NAME), Field(json_schema_extra={"pattern": CONSUMER_NAME})]
 BucketNameOrAll = Annotated[str, _matching(BUCKET_OR_ALL), Field(json_schema_extra={"pattern": BUCKET_OR_ALL})]
+LimitName = Annotated[str, _matching(limits.NAME), Field(json_schema_extra={"pattern": limits.NAME})]
+"""Of a rate limit or a quota, and of a plan."""
 KeyPrefix = Annotated[str, _matching(PREFIX_PATTERN), Field(json_schema_extra={"pattern": PREFIX_PATTERN})]
 Description = Annotated[str, Field(max_length=text.DESCRIPTION)]
 TagName = Annotated[str, Field(min_length=1, max_length=text.TAG_NAME)]

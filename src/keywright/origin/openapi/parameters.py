@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute, APIRouter
 from pydantic.alias_generators import to_camel
 from starlette.convertors import StringConvertor, register_url_convertor
 
+from keywright.domain import limits
 from keywright.domain.names import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME
 from keywright.domain.paging import Page
 from keywright.origin.openapi.fields import Limit, Offset, WaitCount, WaitMillis
@@ -109,6 +110,15 @@ PathBucket = Annotated[
         description="The name of the bucket.",
         examples=["my-project-production"],
         json_schema_extra={"pattern": BUCKET_NAME},
+    ),
+]
+PathPlan = Annotated[
+    str,
+    Path(
+        alias="planName",
+        description="The name of the plan.",
+        examples=["gold"],
+        json_schema_extra={"pattern": limits.NAME},
     ),
 ]
 PathConsumer = Annotated[

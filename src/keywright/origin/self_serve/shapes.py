@@ -8,7 +8,7 @@ from pydantic import Field
 
 from keywright.domain.models import Bucket
 from keywright.origin.consumers.rules import ConsumerView
-from keywright.origin.keys.powers import granted_to
+from keywright.origin.keys.powers import granted_to, rate_limits_of
 from keywright.origin.keys.shapes import READ_ONLY, KeyFormat, ManagedKeyShape, show_managed
 from keywright.origin.openapi.bodies import Body, RepeatedMember
 from keywright.origin.openapi.fields import (
@@ -22,6 +22,7 @@ from keywright.origin.openapi.fields import (
     ScopesInput,
     Shape,
 )
+from keywright.origin.openapi.limits import RateLimitShape, show_rate_limits
 
 
 class Granted(Shape):
@@ -30,6 +31,10 @@ class Granted(Shape):
     enabled: bool = Field(description="False where the provider switched it off, and all its keys with it.")
     granted_scopes: Scopes = Field(description="What its keys are good for.")
     allowed_ips: AllowedIps | None = Field(description="From where its keys may be used; null is from everywhere.")
+    plan: str | None = Field(description="The name of its plan, null for none.", examples=["gold"])
+    rate_limits: list[RateLimitShape] = Field(
+        description="How often its keys may be used, all together: as the provider says of it, or its plan."
+    )
 
 
 class MyConsumer(Granted):
@@ -59,6 +64,8 @@ class GrantedAgain(Body):
     enabled: RepeatedMember = ABSENT
     granted_scopes: RepeatedMember = ABSENT
     allowed_ips: RepeatedMember = ABSENT
+    plan: RepeatedMember = ABSENT
+    rate_limits: RepeatedMember = ABSENT
 
 
 class MyConsumerUpdate(MyConsumerGiven, GrantedAgain):
@@ -154,7 +161,8 @@ def show_client_consumer(bucket: Bucket, view: ConsumerView) -> ClientConsumer:
 
 def repeats_granted(body: GrantedAgain, bucket: Bucket, view: ConsumerView) -> dict[str, bool]:
     """Whether each of these members says what is there."""
-    return {name: getattr(body, name) == value for name, value in _granted(bucket, view).items()}
+    read = Granted(**_granted(bucket, view)).model_dump(mode="json", by_alias=True)
+    return {name: getattr(body, name) == read[field.alias or name] for name, field in Granted.model_fields.items()}
 
 
 def _granted(bucket: Bucket, view: ConsumerView) -> dict[str, Any]:
@@ -163,6 +171,8 @@ def _granted(bucket: Bucket, view: ConsumerView) -> dict[str, Any]:
         "enabled": consumer.enabled,
         "granted_scopes": sorted(granted_to(bucket, consumer).names),
         "allowed_ips": None if consumer.allowed_ips is None else list(consumer.allowed_ips),
+        "plan": None if consumer.plan is None else consumer.plan.name,
+        "rate_limits": show_rate_limits(rate_limits_of(consumer)) or [],
     }
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from keywright.domain.models import Bucket, Consumer, Manager
 from keywright.origin.auth.actors import Actor
-from keywright.origin.consumers.store import with_tags
+from keywright.origin.consumers.store import complete
 from keywright.origin.db.tables import consumers, keys, managers
 from keywright.origin.db.transaction import Transaction
 
@@ -37,13 +37,13 @@ async def find(
     # Asked for once the row is held: who was a manager a moment before may be none any more.
     if row is None or await tx.first(is_managed.where(managers.c.consumer_number == row.number)) is None:
         return None
-    return (await with_tags(tx, [row]))[0]
+    return (await complete(tx, [row]))[0]
 
 
 async def list_of(tx: Transaction, bucket: Bucket, actor: Actor, *, limit: int) -> list[Consumer]:
     """Newest first."""
     newest = sa.select(consumers).where(*_managed(bucket, actor)).order_by(consumers.c.number.desc())
-    return await with_tags(tx, await tx.all(newest.limit(limit)))
+    return await complete(tx, await tx.all(newest.limit(limit)))
 
 
 async def count(tx: Transaction, bucket: Bucket, actor: Actor) -> int:

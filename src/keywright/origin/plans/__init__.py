@@ -1,0 +1,1 @@
+"""Plans of a bucket: names for scopes and limits that many consumers share."""
