@@ -97,7 +97,7 @@ def test_a_page_speaks_the_words_of_the_trade(page: Path) -> None:
 def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
     from keywright.edge.replica import files
     from keywright.origin.db.tables import SCHEMA_VERSION
-    from keywright.protocol import changes, frames, reports, snapshot_file
+    from keywright.protocol import changes, frames, leases, reports, snapshot_file
 
     text = (ROOT / "docs/reference/compatibility.md").read_text()
     told = dict(re.findall(r"^\| ([^|]+?) \| (\d+) \|(?:[^|]*\|){3}$", text, re.MULTILINE))
@@ -106,6 +106,7 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
         "changes": str(changes.FORMAT_VERSION),
         "frames, over HTTP and at a broker": str(frames.FORMAT_VERSION),
         "edges' reports": str(reports.FORMAT_VERSION),
+        "leases of quotas: questions and answers": str(leases.FORMAT_VERSION),
         "snapshot file": str(snapshot_file.FORMAT_VERSION),
         "replica on disk": files.FORMAT.decode(),
         "database schema": SCHEMA_VERSION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from keywright.protocol.leases import (
 )
 
 SIGNER = LeaseSigner(Digester(b"p" * 32))
+SAMPLES = Path(__file__).parent / "samples"
 ASK = Ask(7, "calls", lease=3, spent=10, returned=2, overspent=1, want=50, need=5)
 QUESTION = Question("dep-1", "i" * 22, "s" * 22, 4, "0" * 32, "5.aabb.6", (ASK, Ask(8, "calls", want=1)))
 ANSWER = Answer("f" * 32, (Loan(Outcome.LENT, 3, 60, 60_000, 5, None, 100, 40), Loan(Outcome.UNKNOWN)))
@@ -42,6 +44,15 @@ def test_question_comes_back_as_it_was_asked(asks: list[Ask]) -> None:
     question = replace(QUESTION, asks=tuple(asks))
 
     assert SIGNER.decode_question(SIGNER.encode_question(question)) == question
+
+
+def test_stored_question_and_answer_are_read_and_written_as_ever() -> None:
+    asked, told = ((SAMPLES / f"lease-{name}-1.bin").read_bytes() for name in ("question", "answer"))
+
+    assert SIGNER.decode_question(asked) == QUESTION
+    assert SIGNER.encode_question(QUESTION) == asked
+    assert SIGNER.decode_answer(asked, told) == ANSWER
+    assert SIGNER.encode_answer(asked, ANSWER) == told
 
 
 def test_answer_comes_back_as_it_was_given_and_only_to_its_question() -> None:

@@ -28,6 +28,8 @@ from typing import TypeVar
 from keywright.domain.keyformat import Digester
 from keywright.domain.limits import MAX_UNITS, is_name
 
+FORMAT_VERSION = 1
+"""Goes up when an older reader could misunderstand a question or an answer."""
 MAX_ASKS = 500
 MAX_QUESTION_BYTES = 96 * 1024
 MAX_ANSWER_BYTES = 128 * 1024
@@ -37,7 +39,7 @@ MEMORY_MILLIS = 30 * 86_400_000
 """An edge that heard nothing for so long names no place: the record may have forgotten it, too."""
 
 _T = TypeVar("_T")
-_QUESTION, _ANSWER = b"kwq1", b"kwl1"
+_QUESTION, _ANSWER = b"kwq%d" % FORMAT_VERSION, b"kwl%d" % FORMAT_VERSION
 _HEAD_BYTES = len(_QUESTION) + 32
 # A NUL and spaces: no API key, not even a custom one, can have this text and so this digest.
 _KEY_LABEL = "keywright quota leases\x00 1"

@@ -4,6 +4,7 @@
     GET /v1/feed/snapshot             the record at one revision: pages, then an end frame
     GET /v1/feed/changes?after=CURSOR changes from then on, for ever; a heartbeat when there are none
     POST /v1/feed/acknowledgements    what an edge has applied (acknowledgements.py)
+    POST /v1/feed/leases              what of quotas an edge may spend, and has spent (leases.py)
 
 A request carries an edge token and a nonce of its own, which every frame of the answer repeats, and names the newest
 format of the feed that the reader reads; who names none is of the first release (protocol/feed_formats.py). What the
@@ -26,6 +27,7 @@ from keywright.origin.feed import answers, scope_filter
 from keywright.origin.feed.acknowledgements import HttpAcknowledgements
 from keywright.origin.feed.answers import FeedSource, FrameSeries
 from keywright.origin.feed.frame_stream import FrameStream
+from keywright.origin.feed.leases import HttpLeases
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.places import StreamPlaces
 from keywright.origin.feed.token_checks import TokenChecks
@@ -56,6 +58,7 @@ class FeedEndpoint:
         """The end of the log, also for whoever else in this process follows it."""
         self.source = FeedSource(services.database, self.tail, clock, StreamPlaces(services.feed_streams_of_token))
         self.acknowledgements = HttpAcknowledgements(services)
+        self.leases = HttpLeases(services)
         self._checks = TokenChecks(services, clock)
 
     async def wake(self, revision: int) -> None:
@@ -101,11 +104,17 @@ async def post_acknowledgement(request: Request) -> Response:
     return await endpoint.acknowledgements.answer(request, endpoint.authenticate, endpoint.meter)
 
 
+async def post_leases(request: Request) -> Response:
+    endpoint: FeedEndpoint = request.app.state.feed
+    return await endpoint.leases.answer(request, endpoint.authenticate, endpoint.meter)
+
+
 ROUTES: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
     ("GET", "", get_deployment),
     ("GET", "/snapshot", get_snapshot),
     ("GET", "/changes", get_changes),
     ("POST", "/acknowledgements", post_acknowledgement),
+    ("POST", "/leases", post_leases),
 )
 
 
