@@ -43,6 +43,7 @@ from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.wrong_keys import WrongKeys
+from keywright.origin.quotas import losses
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
@@ -101,6 +102,7 @@ class RecordFeed:
                 return Batch(after, [change for _, change in rows], cursor)
         async with self._database.write() as tx:
             self._known(await find_deployment(tx))
+            await losses.note_lost_cursor(tx, after)
             if await commit_log.note_loss(tx, after):
                 log.error("the record went back to before revision %d: it was restored, or failed over", after.revision)
         raise SnapshotNeeded(reason)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +15,13 @@ from keywright.domain.limits import Period, Quota
 from keywright.nats.connection import connect
 from keywright.origin.db import tables
 from keywright.origin.feed.leases import NatsLeases
+from keywright.protocol.changes import Cursor
 from keywright.protocol.leases import MAX_QUESTION_BYTES, Answer, Ask, LeaseSigner, Loan, Outcome, Question
 from keywright.runtime.clock import Clock
 from keywright.runtime.nats_options import NatsOptions
 from keywright.serve import key_files
+from support import service as services
+from support.record import cursor_of
 from support.service import ROOT_KEY, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -51,15 +54,18 @@ class Asker:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def asker(shared_on_both: Service) -> AsyncIterator[Asker]:
-    service = shared_on_both
+async def asker(shared_on_both: Service) -> Asker:
+    return await new_asker(shared_on_both)
+
+
+async def new_asker(service: Service) -> Asker:
     name = (await service.new_consumer())["name"]
     async with service.app._database.write() as tx:
         one = tables.consumers.c.name == name
         await tx.execute(sa.update(tables.consumers).where(one).values(quotas=[QUOTA]))
         number = await tx.scalar(sa.select(tables.consumers.c.number).where(one))
         deployment_id = await tx.scalar(sa.select(tables.deployment.c.id))
-    yield Asker(service, LeaseSigner(key_files.load_digester(service.settings)), deployment_id, number, name)
+    return Asker(service, LeaseSigner(key_files.load_digester(service.settings)), deployment_id, number, name)
 
 
 async def test_edge_of_the_deployment_is_lent_and_renewed(asker: Asker) -> None:
@@ -147,3 +153,15 @@ async def test_edges_at_a_broker_ask_as_those_of_the_deployment(asker: Asker, op
     # Whoever is at the broker may send anything, and hears nothing of it.
     for garbage in (b"", b"no question", data):
         assert await leases.answer(garbage) is None
+
+
+async def test_reader_that_was_further_than_the_record_shuts_what_runs(tmp_path: Path) -> None:
+    async with services.running(services.settings_for(tmp_path / "data")) as service:
+        asker = await new_asker(service)
+        assert (await asker.ask(asker.question(need=1))).outcome is Outcome.LENT
+
+        head = await cursor_of(service.app._database)
+        lost = Cursor(head.revision + 5, "f" * 16, head.stamped_at + 1)
+        headers = {"keywright-nonce": "nonce-of-16-chars"}
+        await service.call("GET", f"/v1/feed/changes?after={lost}", headers=headers, expect=410)
+        assert (await asker.ask(asker.question(need=1))).outcome is Outcome.AWAY

@@ -21,7 +21,9 @@ from fastapi import APIRouter, Request, Response
 
 from keywright.domain.problems import BadRequest, Forbidden, Gone, ServiceUnavailable
 from keywright.origin.auth.actors import Actor
+from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
+from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import answers, scope_filter
 from keywright.origin.feed.acknowledgements import HttpAcknowledgements
@@ -35,6 +37,7 @@ from keywright.origin.pipeline.authenticate import authenticate_management_key
 from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
+from keywright.origin.quotas import losses
 from keywright.protocol import feed_formats
 from keywright.protocol.changes import Cursor
 from keywright.protocol.frames import FrameSigner
@@ -147,6 +150,8 @@ async def _answer(request: Request, frames: Frames, check: Callable[[Request], o
             raise ServiceUnavailable("This process is about to end.", headers={"retry-after": "1"})
     except NotKept as error:
         log.warning("a reader needs a snapshot: %s", error)
+        if check is not None:
+            await _note_lost_cursor(endpoint, _cursor_of(request), actor)
         problem: Exception = Gone("The record does not have that revision with that stamp. Take a snapshot.")
     except Exception as error:  # noqa: BLE001
         problem = error
@@ -154,6 +159,19 @@ async def _answer(request: Request, frames: Frames, check: Callable[[Request], o
         headers = {"keywright-pepper-check": deployment.pepper_check}
         return FrameStream(first, running, headers, request.headers.get("accept-encoding", ""))
     return render(to_problem(problem, request), request)
+
+
+async def _note_lost_cursor(endpoint: FeedEndpoint, cursor: Cursor, actor: Actor) -> None:
+    """The reader may be the first to show that the record went back: then nobody knows what of quotas is lent."""
+    try:
+        async with endpoint.services.database.read() as tx:
+            is_lost = await commit_log.went_back(tx, cursor)
+        if is_lost:
+            async with endpoint.services.database.write() as tx:
+                await losses.note_lost_cursor(tx, cursor, actor.grantee)
+    except DatabaseUnavailable as error:
+        # It comes again, with its questions for quotas if not with this.
+        log.warning("whether the record went back can't be noted: %s", error)
 
 
 def _deployment(endpoint: FeedEndpoint, request: Request, actor: Actor, series: FrameSeries) -> AsyncIterator[bytes]:

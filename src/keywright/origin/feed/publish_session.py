@@ -23,6 +23,7 @@ from keywright.origin.db.commit_log import NotKept
 from keywright.origin.feed.acknowledgements import NatsAcknowledgements
 from keywright.origin.feed.log_tail import LogSlice, LogTail
 from keywright.origin.feed.nats_retention import BeingWritten, NatsRetention, PublishSource
+from keywright.origin.quotas import losses
 from keywright.protocol.changes import Change, Cursor, NotInFormat2
 from keywright.protocol.feed_formats import change_in
 from keywright.protocol.frames import Frame, FrameError, FrameKind, pack
@@ -272,6 +273,7 @@ class PublishSession:
         if lost is not None:
             # If the record was restored, no edge may take it for one that has yet to get to where it was.
             async with self._source.database.write() as tx:
+                await losses.note_lost_cursor(tx, lost)
                 await commit_log.note_loss(tx, lost)
         try:
             cursor = await self._retention.write_snapshot()

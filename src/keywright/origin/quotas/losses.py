@@ -14,6 +14,7 @@ from keywright.domain.permissions import Access, Grantee
 from keywright.domain.problems import Conflict
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.db import commit_log
+from keywright.origin.db.database_clock import read_millis
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.quotas import store as rows
 from keywright.protocol.changes import Cursor
@@ -21,10 +22,13 @@ from keywright.protocol.changes import Cursor
 log = logging.getLogger("keywright.origin")
 
 
-async def note_loss(tx: Transaction, seen_until: int, now: int, grantee: Grantee | None = None) -> None:
+async def note_loss(
+    tx: Transaction, seen_until: int, now: int, grantee: Grantee | None = None, *, is_own: bool = False
+) -> None:
     """The record went back: in periods that have begun nothing more is lent. Of buckets that `grantee` sees, or all.
 
     `seen_until` is the latest time at which somebody saw what was lost: a loss that was found out since then is this.
+    With `is_own` only buckets of the grantee's account, which is said by what proves no pepper.
     """
     found = await bucket_rows.find_all(tx)
     known = await rows.find_losses(tx, found)
@@ -33,7 +37,7 @@ async def note_loss(tx: Transaction, seen_until: int, now: int, grantee: Grantee
         for number, bucket in found.items()
         if bucket.account_id is not None
         and (number not in known or known[number].lost_at < seen_until)
-        and (grantee is None or sees(grantee, bucket, now))
+        and (grantee is None or (sees(grantee, bucket, now) and (not is_own or _is_own(grantee, bucket))))
     ]
     if not seen:
         return
@@ -43,6 +47,13 @@ async def note_loss(tx: Transaction, seen_until: int, now: int, grantee: Grantee
         "or `keywright quotas reopen` is said",
         len(seen),
     )
+
+
+async def note_lost_cursor(tx: Transaction, cursor: Cursor, grantee: Grantee | None = None) -> None:
+    """A replica or a stream was at this cursor: if the record has it no more, or with another stamp, it went back."""
+    now = await read_millis(tx)
+    if await commit_log.went_back(tx, cursor):
+        await note_loss(tx, min(cursor.stamped_at, now), now, grantee, is_own=True)
 
 
 async def find_lost_revision(tx: Transaction, cursor: str, now: int) -> int | None:
@@ -73,3 +84,7 @@ def sees(grantee: Grantee, bucket: Bucket, now: int) -> bool:
         grants=bucket.grants_at(from_millis(now)),
     )
     return access >= Access.VALIDATE
+
+
+def _is_own(grantee: Grantee, bucket: Bucket) -> bool:
+    return grantee.is_root or bucket.account_id == grantee.account_id
