@@ -148,6 +148,7 @@ def test_a_delete_is_confirmed(developer_api: DeveloperApi, typed: bytes, is_del
         ("key", "inspect", "-"),
         ("rotate-master-key", "--discard-old"),
         ("root-key", "revoke", "key_0HfT6wtn1uyYNkLjbVNQEVzK"),
+        ("quotas", "reopen"),
         ("edges", "retire", "wq3v0bT1Hq2fJ7dYk9ZcXw"),
     ],
     ids=lambda arguments: arguments[0],

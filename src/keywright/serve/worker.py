@@ -43,7 +43,7 @@ from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.wrong_keys import WrongKeys
-from keywright.origin.quotas import losses
+from keywright.origin.quotas import losses, schedules
 from keywright.protocol.changes import Batch, Change, Cursor
 from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
@@ -220,6 +220,7 @@ class ServeWorker:
                 snapshot_changes=settings.snapshot_changes,
             )
         self._edge.health.warn_of(self._list_warnings)
+        self._edge.health.tell("time_zones", schedules.edition())
         self._edge.metrics.list_old_readers = self._edges.list_old_readers
         self._grpc = None
         if settings.grpc_port:
