@@ -44,9 +44,10 @@ async def make_consumer(record: Record, quotas: Sequence[Quota] | None, *, plan_
     return number
 
 
-async def set_quotas(database: Database, consumer_number: int, quotas: Sequence[Quota] | None) -> None:
+async def set_quotas(database: Database, consumer: int | str, quotas: Sequence[Quota] | None) -> None:
+    """Of the consumer with that number, or all of that name."""
     async with database.write() as tx:
-        one = consumer_table.c.number == consumer_number
+        one = consumer_table.c.number == consumer if isinstance(consumer, int) else consumer_table.c.name == consumer
         await tx.execute(sa.update(consumer_table).where(one).values(quotas=quotas))
 
 
@@ -66,10 +67,11 @@ class AskingEdge:
     deployment_id: str
     grantee: Grantee = ROOT
     instance: str = field(default_factory=lambda: secrets.token_urlsafe(16))
-    start: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    start: int = 1
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     place: str = ""
     cursor: str = ""
+    is_whole: bool = False
 
     async def ask(self, *asks: Ask, loses_answer: bool = False) -> list[Loan]:
         question = self.question(*asks)
@@ -80,14 +82,16 @@ class AskingEdge:
 
     def question(self, *asks: Ask) -> Question:
         number = next(self.numbers)
-        return Question(self.deployment_id, self.instance, self.start, number, self.place, self.cursor, asks)
+        return Question(
+            self.deployment_id, self.instance, self.start, number, self.place, self.cursor, self.is_whole, asks
+        )
 
     async def put(self, question: Question) -> Answer:
         async with self.database.write() as tx:
             return await lending.answer(tx, self.grantee, question, secrets.token_bytes)
 
     def restart(self) -> None:
-        self.start, self.numbers = secrets.token_urlsafe(16), itertools.count(1)
+        self.start, self.numbers = self.start + 1, itertools.count(1)
 
 
 async def new_edge(record: Record, *, grantee: Grantee = ROOT, database: Database | None = None) -> AskingEdge:

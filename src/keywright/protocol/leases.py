@@ -7,8 +7,9 @@ order. How much is lent is in origin/quotas/ledger.py, how it is spent in edge/q
 
 Written: `kwq1` (question) or `kwl1` (answer), a MAC (32 bytes), a JSON array in one line. The MAC is HMAC-SHA-256 under
 a key derived from the deployment's pepper, as a report's is (reports.py); an answer's is made for that very question.
-`start` and `number` tell a later question from an earlier one. `place` is what the edge last heard of the ledger: each
-answer has a new one, so that a record which went back to before it is found out.
+`start` counts the starts of an edge, on its own disk, and `number` the questions of one: refused is what is not later
+than what was answered, and so is an edge whose disk was set back to an older copy. `place` is what the edge last heard
+of the ledger: each answer has a new one, so that a record which went back to before it is found out.
 
 Times of the record are milliseconds since the epoch by the origin's clock. A lease's life is a number of milliseconds
 instead, counted from before the question was asked, so that no edge needs that clock. Refused is what is anything else,
@@ -92,14 +93,19 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`cursor` is where the edge's replica is, as text; "" before its first snapshot. `place` is "" for none."""
+    """`cursor` is where the edge's replica is, as text; "" before its first snapshot. `place` is "" for none.
+
+    `is_whole`: of leases that earlier starts had, all of which something was spent are accounted for, here or before.
+    So the others were lent in answers that nobody heard.
+    """
 
     deployment_id: str
     instance: str
-    start: str
+    start: int
     number: int
     place: str
     cursor: str
+    is_whole: bool
     asks: tuple[Ask, ...]
 
 
@@ -182,11 +188,11 @@ def _checked(read: Callable[[object], _T], row: object) -> _T:
 def _read_question(row: object) -> Question:
     match row:
         case [
-            str(deployment), str(instance), str(start), int(number), str(place), str(cursor), list(asks),
+            str(deployment), str(instance), int(start), int(number), str(place), str(cursor), bool(is_whole),
+            list(asks),
         ] if (
             _DEPLOYMENT.fullmatch(deployment)
             and _ID.fullmatch(instance)
-            and _ID.fullmatch(start)
             and _PLACE.fullmatch(place)
             and len(cursor) <= 100
             and 0 < len(asks) <= MAX_ASKS
@@ -194,7 +200,7 @@ def _read_question(row: object) -> Question:
             said = tuple(map(_read_ask, asks))
             if len({(ask.consumer_number, ask.quota, ask.lease) for ask in said}) < len(said):
                 raise ValueError("one lease twice")
-            return Question(deployment, instance, start, _count(number), place, cursor, said)
+            return Question(deployment, instance, _count(start), _count(number), place, cursor, is_whole, said)
     raise ValueError("not a question")
 
 

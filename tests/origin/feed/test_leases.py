@@ -40,7 +40,7 @@ class Asker:
 
     def question(self, **asked: Any) -> Question:
         asks = (Ask(self.consumer_number, "calls", **asked),)
-        return Question(self.deployment_id, secrets.token_urlsafe(16), secrets.token_urlsafe(16), 1, "", "", asks)
+        return Question(self.deployment_id, secrets.token_urlsafe(16), 1, 1, "", "", False, asks)
 
     async def post(self, data: bytes, expect: int = 200, key: str = ROOT_KEY) -> bytes:
         headers = {"Authorization": f"Bearer {key}"}

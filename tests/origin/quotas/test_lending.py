@@ -108,6 +108,22 @@ async def test_question_is_answered_once_and_only_by_its_own_deployment(record: 
     assert period["lent"] == 20
 
 
+async def test_question_of_an_earlier_start_that_comes_late_is_refused(record: Record) -> None:
+    number = await make_consumer(record, [QUOTA])
+    edge = await new_edge(record)
+    edge.is_whole = True
+    await edge.ask(Ask(number, "calls", want=20))
+    late = edge.question(Ask(number, "calls", want=20))
+    edge.restart()
+    (held,) = await edge.ask(Ask(number, "calls", need=30))
+
+    # It would take what the later start holds for what nobody heard of, and its answer for the last.
+    with pytest.raises(Conflict, match="answered before"):
+        await edge.put(late)
+    (again,) = await edge.ask(Ask(number, "calls", held.lease, spent=30, need=5))
+    assert (again.outcome, again.lease, again.free) == (Outcome.LENT, held.lease, 65)
+
+
 async def test_start_after_a_crash_closes_what_the_one_before_held(record: Record) -> None:
     number = await make_consumer(record, [QUOTA])
     edge = await new_edge(record)
@@ -120,6 +136,30 @@ async def test_start_after_a_crash_closes_what_the_one_before_held(record: Recor
     assert closed.outcome is Outcome.CLOSED
     assert (after.granted, after.free) == (92, 0)
     assert after.lease != before.lease
+
+
+async def test_start_that_tells_all_it_knows_gives_back_what_nobody_heard_of(record: Record) -> None:
+    number = await make_consumer(record, [QUOTA, OTHER])
+    edge, other = await new_edge(record), await new_edge(record)
+    (heard, _) = await edge.ask(Ask(number, "calls", need=20), Ask(number, "pages", need=2))
+    await edge.ask(Ask(number, "calls", heard.lease, spent=5, want=15), loses_answer=True)
+    edge.restart()
+    await edge.ask(Ask(number, "pages", need=3), loses_answer=True)
+    await other.ask(Ask(number, "calls", need=7))
+    edge.restart()
+
+    # Of its first start it has a note, of its second none; before it says so, nothing is taken for unheard.
+    (early,) = await edge.ask(Ask(number, "pages", need=1))
+    assert early.free == 4
+    edge.is_whole = True
+    closed, pages, calls = await edge.ask(
+        Ask(number, "calls", heard.lease, spent=9, is_last=True),
+        Ask(number, "pages", early.lease, spent=1, need=1),
+        Ask(number, "calls", want=1),
+    )
+    assert closed.outcome is Outcome.CLOSED
+    assert (pages.lease, pages.free) == (early.lease, 8)
+    assert (calls.granted, calls.free) == (1, 100 - 9 - 7 - 1)
 
 
 async def test_no_edge_tells_of_anothers_lease(record: Record) -> None:

@@ -445,13 +445,14 @@ quota_leases = _table(
     _reference("period_number", "quota_periods"),
     sa.Column("account_id", sa.Text, nullable=False),
     sa.Column("instance", sa.Text, nullable=False),
-    sa.Column("start", sa.Text, nullable=False),
+    sa.Column("start", sa.BigInteger, nullable=False),
     sa.Column("granted", sa.BigInteger, nullable=False),
     sa.Column("spent", sa.BigInteger, nullable=False),
     sa.Column("returned", sa.BigInteger, nullable=False),
     sa.Column("overspent", sa.BigInteger, nullable=False),
     sa.Column("ends_at", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("period_number", "account_id", "instance", "start"),
+    sa.Index(None, "account_id", "instance"),
 )
 """What one start of an edge was lent of a period: written by who holds the period's row."""
 
@@ -469,7 +470,7 @@ quota_edges = _table(
     "quota_edges",
     sa.Column("account_id", sa.Text, primary_key=True),
     sa.Column("instance", sa.Text, primary_key=True),
-    sa.Column("start", sa.Text, nullable=False),
+    sa.Column("start", sa.BigInteger, nullable=False),
     sa.Column("question_number", sa.BigInteger, nullable=False),
     sa.Column("place", sa.Text, nullable=False),
     sa.Column("known_place", sa.Text, nullable=False),

@@ -27,7 +27,7 @@ from keywright.origin.quotas.ledger import Lease, Period
 from keywright.origin.quotas.losses import find_lost_revision, note_loss, sees
 from keywright.origin.quotas.schedules import find_times, runs, schedule_of
 from keywright.origin.quotas.store import Holder, Holding, LastQuestion, Loss, PeriodKey
-from keywright.protocol.leases import MEMORY_MILLIS, Answer, Ask, Loan, Outcome, Question
+from keywright.protocol.leases import MAX_ASKS, MEMORY_MILLIS, Answer, Ask, Loan, Outcome, Question
 
 log = logging.getLogger("keywright.origin")
 
@@ -45,7 +45,7 @@ async def answer(tx: Transaction, grantee: Grantee, question: Question, random_b
     seen_until = max((at for at in lost if at is not None), default=None)
     if seen_until is not None:
         await note_loss(tx, seen_until, now, grantee)
-    books = await _open(tx, grantee, holder, question.asks, now)
+    books = await _open(tx, grantee, holder, question, now)
     if not books.account(question.asks) and seen_until is None:
         # When that was lent, it does not say.
         await note_loss(tx, now, now, grantee)
@@ -63,11 +63,11 @@ def new_place(now: int, random_bytes: Callable[[int], bytes]) -> str:
 async def _note_question(tx: Transaction, holder: Holder, question: Question, place: str, now: int) -> int | None:
     """Take down which question is answered. If the edge heard something that this record never said: when."""
     last = await rows.hold_last_question(tx, holder)
-    is_first = last is None or last.start != question.start
-    if last is not None and not is_first and question.number <= last.number:
+    # Also of another start: a question that was long under way knows nothing of what later starts were lent.
+    if last is not None and (question.start, question.number) <= (last.start, last.number):
         raise Conflict("This question was answered before, or a later one of the same edge was.")
     await rows.write_question(tx, holder, LastQuestion(question.start, question.number, place, question.place), now)
-    if is_first:
+    if last is None or last.start != question.start:
         await rows.forget_edges(tx, silent_since=now - 2 * MEMORY_MILLIS)
     if question.place == "" or (last is not None and question.place in {last.place, last.known_place}):
         return None
@@ -103,6 +103,8 @@ class _Books:
     leases: dict[int, Lease]
     own: dict[int, Lease]
     """Of this start of the edge, by period; of which some are new."""
+    unheard: Collection[int]
+    """Leases of earlier starts of which the edge heard nothing."""
     closed: set[int]
 
     def account(self, asks: Collection[Ask]) -> bool:
@@ -116,6 +118,11 @@ class _Books:
             if ask.is_last:
                 self.closed.add(told.number)
                 self.own = {number: one for number, one in self.own.items() if one is not told}
+        for number in {*self.unheard} & {*self.leases} - self.closed:
+            lease = self.leases[number]
+            period = self.periods[lease.period_number]
+            ledger.account(period, lease, Ask(period.consumer_number, period.quota, number, is_last=True))
+            self.closed.add(number)
         return is_known
 
     def answer(self, ask: Ask) -> _Kept:
@@ -153,20 +160,24 @@ class _Books:
         await rows.write_periods(tx, self.periods.values())
 
 
-async def _open(tx: Transaction, grantee: Grantee, holder: Holder, asks: Collection[Ask], now: int) -> _Books:
+async def _open(tx: Transaction, grantee: Grantee, holder: Holder, question: Question, now: int) -> _Books:
+    asks = question.asks
     holdings = await rows.hold_consumers(tx, {ask.consumer_number for ask in asks})
     buckets = await bucket_rows.find_all(tx, {one.bucket_number for one in holdings.values()})
     seen = {number for number, bucket in buckets.items() if sees(grantee, bucket, now)}
     holdings = {number: one for number, one in holdings.items() if one.bucket_number in seen}
     running = await _open_running(tx, holdings, asks, now)
-    numbers = {*running.values(), *await rows.list_period_numbers(tx, {ask.lease for ask in asks if ask.lease})}
+    told = {ask.lease for ask in asks if ask.lease}
+    earlier = await rows.list_earlier(tx, holder, limit=MAX_ASKS) if question.is_whole else {}
+    unheard = earlier.keys() - told
+    numbers = {*running.values(), *earlier.values(), *await rows.list_period_numbers(tx, told)}
     periods = await rows.hold_periods(tx, numbers, now)
     # What an edge lost sight of meanwhile it may still give back.
     found = await rows.list_leases(tx, periods, holder)
     own = {lease.period_number: lease for start, lease in found if start == holder.start}
     losses = await rows.find_losses(tx, seen)
     leases = {lease.number: lease for _, lease in found}
-    return _Books(holder, now, holdings, losses, running, periods, leases, own, set())
+    return _Books(holder, now, holdings, losses, running, periods, leases, own, unheard, set())
 
 
 async def _open_running(

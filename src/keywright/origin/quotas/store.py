@@ -33,7 +33,7 @@ class Holder(NamedTuple):
 
     account_id: str
     instance: str
-    start: str
+    start: int
 
 
 class PeriodKey(NamedTuple):
@@ -55,9 +55,9 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class LastQuestion:
-    """Of an edge: its number, counted from its `start`, what its answer told, and what it knew then."""
+    """Of an edge: of which start, its number there, what its answer told, and what the edge knew then."""
 
-    start: str
+    start: int
     number: int
     place: str
     known_place: str
@@ -127,6 +127,14 @@ async def list_period_numbers(tx: Transaction, lease_numbers: Collection[int]) -
     return {row.period_number for row in await tx.all(wanted)}
 
 
+async def list_earlier(tx: Transaction, holder: Holder, *, limit: int) -> dict[int, int]:
+    """Leases of earlier starts of an edge: their periods, by their numbers."""
+    is_its = (quota_leases.c.account_id == holder.account_id, quota_leases.c.instance == holder.instance)
+    wanted = sa.select(quota_leases.c.number, quota_leases.c.period_number)
+    earlier = wanted.where(*is_its, quota_leases.c.start < holder.start).order_by(quota_leases.c.number)
+    return {row.number: row.period_number for row in await tx.all(earlier.limit(limit))}
+
+
 async def hold_periods(tx: Transaction, numbers: Collection[int], now: int) -> dict[int, Period]:
     """These periods, held against other writers with their leases."""
     wanted = sa.select(quota_periods).where(quota_periods.c.number.in_(numbers)).order_by(quota_periods.c.number)
@@ -138,7 +146,7 @@ async def hold_periods(tx: Transaction, numbers: Collection[int], now: int) -> d
     return found
 
 
-async def list_leases(tx: Transaction, period_numbers: Collection[int], holder: Holder) -> list[tuple[str, Lease]]:
+async def list_leases(tx: Transaction, period_numbers: Collection[int], holder: Holder) -> list[tuple[int, Lease]]:
     """The leases of an edge, with the start that has them: the running one and earlier ones."""
     is_its = (quota_leases.c.account_id == holder.account_id, quota_leases.c.instance == holder.instance)
     wanted = sa.select(quota_leases).where(quota_leases.c.period_number.in_(period_numbers), *is_its)
@@ -216,11 +224,11 @@ async def insert_top_up(tx: Transaction, consumer_number: int, idempotency_key: 
 async def hold_last_question(tx: Transaction, holder: Holder) -> LastQuestion | None:
     """The last question of an edge, which has no other one answered until the transaction ends."""
     of = {"account_id": holder.account_id, "instance": holder.instance}
-    nothing = {"start": "", "question_number": 0, "place": "", "known_place": "", "asked_at": 0}
+    nothing = {"start": 0, "question_number": 0, "place": "", "known_place": "", "asked_at": 0}
     await tx.execute(_insert(tx, quota_edges).values(**of, **nothing).on_conflict_do_nothing())
     wanted = sa.select(quota_edges).where(*(quota_edges.c[name] == value for name, value in of.items()))
     row = await tx.first(wanted.with_for_update())
-    if row is None or not row.start:
+    if row is None or not row.asked_at:
         return None
     return LastQuestion(row.start, row.question_number, row.place, row.known_place)
 

@@ -46,7 +46,7 @@ def upgrade() -> None:
         sa.Column("period_number", row_number, nullable=False),
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("instance", sa.Text(), nullable=False),
-        sa.Column("start", sa.Text(), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
         *(
             sa.Column(name, sa.BigInteger(), nullable=False)
             for name in ("granted", "spent", "returned", "overspent", "ends_at")
@@ -63,6 +63,9 @@ def upgrade() -> None:
             name=op.f("uq_quota_leases_period_number_account_id_instance_start"),
         ),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        op.f("ix_quota_leases_account_id_instance"), "quota_leases", ["account_id", "instance"], unique=False
     )
     op.create_table(
         "quota_top_ups",
@@ -84,8 +87,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_quota_top_ups_period_number"), "quota_top_ups", ["period_number"], unique=False)
     op.create_table(
         "quota_edges",
-        *(sa.Column(name, sa.Text(), nullable=False) for name in ("account_id", "instance", "start")),
-        sa.Column("question_number", sa.BigInteger(), nullable=False),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("account_id", "instance")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("start", "question_number")),
         *(sa.Column(name, sa.Text(), nullable=False) for name in ("place", "known_place")),
         sa.Column("asked_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", "instance", name=op.f("pk_quota_edges")),
