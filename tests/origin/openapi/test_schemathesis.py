@@ -54,6 +54,7 @@ PARTS = {
     "plans": BUCKETS + "/{bucketName}/plans",
     "consumers": CONSUMERS + "(/{consumerName})?$",
     "managers": CONSUMERS + "/{consumerName}/(managers|roll-key)",
+    "quotas": CONSUMERS + "/{consumerName}/quotas",
     "keys": CONSUMERS + "/{consumerName}/keys",
     "answers": "^/(?!v1/accounts|v1/self-serve|v2/client)",
 }
@@ -98,7 +99,7 @@ class World:
         self._own_key = self._client.get("/v1/who-am-i").json()["sub"]
         made = self._client.post("/v1/accounts", json={"name": "partner-account"})
         assert made.status_code in {200, 409}, made.text
-        self._names = {"accountName": "my-account", "otherAccount": "partner-account"}
+        self._names = {"accountName": "my-account", "otherAccount": "partner-account", "quotaName": "calls"}
         for name in ("bucketName", "projectName", "planName", "consumerName", "managerId", "edgeId"):
             self._names[name] = self._make(name)
         consumer = f"{ACCOUNT}/key-buckets/{self._names['bucketName']}/consumers/{self._names['consumerName']}"
