@@ -1,7 +1,7 @@
 """`make test`: every test, on every core. `make coverage`: the same with coverage, and a gate on rooms where a wrong
 answer is an outage.
 
-python tests/run.py              everything
+python tests/run.py              everything, and what failed of it once more, alone (support/again.py)
 python tests/run.py -k expiry     what pytest is told
 python tests/run.py --coverage   everything, then the gate
 
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import watchdog
+from support import again, watchdog
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_PERCENT = 95
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     if {"--pdb", "--trace"} & set(arguments):
         # Somebody who looks around takes their time.
         return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT)
-    return _run(*(arguments or EVERYTHING))
+    return _run(*arguments) if arguments else again.run(_run, EVERYTHING, cwd=ROOT)
 
 
 def _measure() -> int:
@@ -41,7 +41,9 @@ def _measure() -> int:
     # Before 3.14, sys.monitoring tells lines only.
     branches = ["--cov-branch"] if sys.version_info >= (3, 14) else []
     os.environ["COVERAGE_CORE"] = "sysmon"
-    failed = _run(*EVERYTHING, "-p", "pytest_cov", "--cov", "--cov-report=", *branches)
+    (ROOT / ".coverage").unlink(missing_ok=True)
+    measured = ("-p", "pytest_cov", "--cov", "--cov-append", "--cov-report=", *branches)
+    failed = again.run(lambda *arguments: _run(*arguments, *measured), EVERYTHING, cwd=ROOT)
     gates = [_is_covered(room) for room in GATED]
     return failed or int(not all(gates))
 

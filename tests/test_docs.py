@@ -95,9 +95,10 @@ def test_a_page_speaks_the_words_of_the_trade(page: Path) -> None:
 
 
 def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
+    from keywright.edge.limits import rows
     from keywright.edge.replica import files
     from keywright.origin.db.tables import SCHEMA_VERSION
-    from keywright.protocol import changes, frames, leases, reports, snapshot_file
+    from keywright.protocol import changes, frames, leases, reports, shares, snapshot_file
 
     text = (ROOT / "docs/reference/compatibility.md").read_text()
     told = dict(re.findall(r"^\| ([^|]+?) \| (\d+) \|(?:[^|]*\|){3}$", text, re.MULTILINE))
@@ -110,6 +111,8 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
         "snapshot file": str(snapshot_file.FORMAT_VERSION),
         "replica on disk": files.FORMAT.decode(),
         "database schema": SCHEMA_VERSION,
+        "shares of global limits, asked for and told": str(shares.FORMAT_VERSION),
+        "table of rate limits on disk (`limits/` of a replica)": rows.MAGIC.decode()[-1],
     }
 
 

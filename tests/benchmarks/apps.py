@@ -18,11 +18,12 @@ import servers
 from candidate import Candidate
 from machine import SERVER_CORES, on_cores
 from plan import Plan, progress, size_name
-from processes import ServerProcess, free_port
+from processes import ServerProcess
 from record import Record
 from report import Aim, Table, number
 
 from support import postgres
+from support.ports import free_port
 
 AIM = 0.95
 _HERE = Path(__file__).parent

@@ -25,7 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class BareApp:
-    """ASGI. Reads the body of a POST, because the door that it stands for has to."""
+    """ASGI. Reads the body of a POST, because the endpoint that it stands for has to."""
 
     def __init__(self, answers: Path) -> None:
         self._answers: dict[str, tuple[list[tuple[bytes, bytes]], bytes]] = {}

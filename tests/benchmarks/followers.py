@@ -1,4 +1,4 @@
-"""Many followers in one process: real feeds over HTTP into real replicas, without doors.
+"""Many followers in one process: real feeds over HTTP into real replicas, without endpoints.
 
 Run as `python followers.py ORIGIN_PORT ORIGIN_DATA_DIR DIRECTORY COUNT`; prints `in step` once all of them are.
 """

@@ -25,9 +25,11 @@ import servers
 from candidate import Candidate
 from machine import SERVER_CORES, on_cores
 from plan import SMALL, Plan, progress
-from processes import ServerProcess, free_port
+from processes import ServerProcess
 from record import BUCKET
 from report import Table, number
+
+from support.ports import free_port
 
 FILES = Path(__file__).resolve().parents[2] / "gateways"
 TITLE = "Requests through gateways, with the policy and without it"

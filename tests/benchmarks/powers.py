@@ -1,4 +1,4 @@
-"""Section: what scopes, addresses and switches cost: a key without any beside keys that are judged by them.
+"""Section: what scopes, addresses and rate limits cost: a key without any beside keys that are judged by them.
 
 `python tests/benchmarks/powers.py [COMMAND]` also measures, in the same rounds, another build's keys without powers:
 COMMAND is its `keywright`.
@@ -21,17 +21,21 @@ import load
 import servers
 from machine import SERVER_CORES, on_cores
 from plan import Plan
-from processes import ServerProcess, free_port
+from processes import ServerProcess
 from report import Aim, Table, number
 
 from keywright.domain import keyformat, models
 from keywright.domain.keyformat import Digester
+from keywright.domain.limits import MAX_RATE, LimitScope, RateLimit
 from keywright.domain.networks import parse_address
 from keywright.domain.powers import NO_DEMAND, Demand, encode_powers
+from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
+from keywright.edge.limits.takers import Takers
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, KeyPut
 from keywright.runtime.clock import Clock
+from support.ports import free_port
 
 KEYS = 5_000
 PEPPER = b"pepper of the benchmark, 32 byte"
@@ -39,6 +43,14 @@ SCOPES, ADDRESS = ("orders:read", "items:write"), "192.0.2.77"
 NETWORKS = ["10.0.0.0/8", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "192.0.2.0/24"]
 OF_KEYS = encode_powers(scopes=["orders:*", "items:write", "invoices:read"], allowed_ips=NETWORKS)
 OF_CONSUMERS = encode_powers(scopes=["*"])
+LIMITS = [RateLimit(name, MAX_RATE, 60, LimitScope.EDGE) for name in ("burst", "hourly", "daily")]
+OF_BUCKETS = {
+    "plain": (None, None),
+    "powered": (OF_CONSUMERS, OF_KEYS),
+    "limited": (encode_powers(rate_limits=LIMITS[:1]), None),
+    "limited-thrice": (encode_powers(rate_limits=LIMITS), None),
+}
+"""By bucket: the powers of its consumers and of its keys."""
 
 
 def run(plan: Plan, before: str | None = None) -> list[Table]:
@@ -53,20 +65,18 @@ def run(plan: Plan, before: str | None = None) -> list[Table]:
 def _fill(directory: Path, secrets: Sequence[str], *, has_powers: bool) -> Replica:
     digester = Digester(PEPPER)
     replica = Replica.open(directory, digester.pepper_check())
-    made = [_bucket(1, "plain")]
-    if has_powers:
-        made.append(replace(_bucket(2, "powered"), features=("scopes", "allowedIps")))
-    numbered = [(bucket.number, n) for bucket in made for n in range(len(secrets))]
+    names = list(OF_BUCKETS) if has_powers else ["plain"]
+    made = [_bucket(number, name) for number, name in enumerate(names, 1)]
+    made = [replace(one, features=("scopes", "allowedIps", "rateLimits") if one.number > 1 else ()) for one in made]
+    numbered = [(bucket.number, *OF_BUCKETS[bucket.name], n) for bucket in made for n in range(len(secrets))]
     consumers: list[Change] = [
-        ConsumerPut(at * KEYS + n, _id(models.IdKind.CONSUMER), at, f"consumer-{n:06}", '{"plan":"gold"}',
-                    OF_CONSUMERS if at == 2 else None)
-        for at, n in numbered
-    ]  # fmt: skip
+        ConsumerPut(at * KEYS + n, _id(models.IdKind.CONSUMER), at, f"consumer-{n:06}", '{"plan":"gold"}', said)
+        for at, said, _, n in numbered
+    ]
     keys: list[Change] = [
-        KeyPut(digester.digest(secrets[n]), at, at * KEYS + n, _id(models.IdKind.KEY), None,
-               OF_KEYS if at == 2 else None)
-        for at, n in numbered
-    ]  # fmt: skip
+        KeyPut(digester.digest(secrets[n]), at, at * KEYS + n, _id(models.IdKind.KEY), None, said)
+        for at, _, said, n in numbered
+    ]
     replica.load("dply_1/everything", digester.pepper_check(), Cursor(1, "0" * 16, 1), [*made, *consumers, *keys])
     return replica
 
@@ -88,7 +98,8 @@ def _in_process(secrets: Sequence[str], rounds: int) -> Table:
     with tempfile.TemporaryDirectory() as directory:
         replica = _fill(Path(directory), secrets, has_powers=True)
         digester = Digester(PEPPER)
-        validate = Validator(replica, digester, Clock().millis).validate
+        limits = LimitTable(Path(directory) / LIMITS_DIRECTORY, Clock().elapsed)
+        validate = Validator(replica, digester, Clock().millis, Takers(limits)).validate
         demand = Demand(SCOPES, parse_address(ADDRESS))
 
         def parsed(secret: str) -> object:
@@ -99,6 +110,8 @@ def _in_process(secrets: Sequence[str], rounds: int) -> Table:
             "without powers": lambda secret: validate(secret, "plain", NO_DEMAND),
             "with scopes and networks": lambda secret: validate(secret, "powered", demand),
             "the same, the address parsed": parsed,
+            "with one rate limit": lambda secret: validate(secret, "limited", NO_DEMAND),
+            "with three rate limits": lambda secret: validate(secret, "limited-thrice", NO_DEMAND),
         }
         assert all(validate(secret, "powered", demand).is_valid for secret in secrets)
         for ask in asked.values():
@@ -108,7 +121,8 @@ def _in_process(secrets: Sequence[str], rounds: int) -> Table:
         replica.close()
     digest, plain = found.pop("the digest"), found["without powers"]
     for name, nanos in found.items():
-        aims = [] if name == "without powers" else [Aim(nanos - plain, 500, is_at_most=True)]
+        has_aim = name != "without powers" and "limit" not in name
+        aims = [Aim(nanos - plain, 500, is_at_most=True)] if has_aim else []
         table.add(name, number(nanos), number(nanos - plain), number(digest), aims=aims)
     return table
 
@@ -126,6 +140,9 @@ def _over_http(secrets: Sequence[str], plan: Plan, before: str | None) -> Table:
         "POST /v2, scopes and `ip`": [
             _post("/v2/validate/powered", {"key": secret, "scopes": SCOPES, "ip": ADDRESS}) for secret in secrets
         ],
+        "POST /v1, one rate limit": [_post("/v1/validate/limited", {"key": secret}) for secret in secrets],
+        "POST /v1, three rate limits": [_post("/v1/validate/limited-thrice", {"key": secret}) for secret in secrets],
+        "forward-auth, one rate limit": [_get("limited", secret) for secret in secrets],
         "forward-auth, without powers": [_get("plain", secret) for secret in secrets],
         "forward-auth, scopes and address": [_get(f"powered;scope={','.join(SCOPES)}", secret) for secret in secrets],
     }
@@ -166,12 +183,12 @@ def _table(found: dict[tuple[str, str], list[float]]) -> Table:
     )
     for (build, kind), micros in sorted(found.items(), key=lambda item: item[0][1]):
         plain = ("before" if ("before", kind) in found else "this", kind)
-        if "scopes" in kind:
+        if "without" not in kind:
             plain = ("this", "POST /v1, without powers" if "POST" in kind else "forward-auth, without powers")
         ratio = median(micros) / median(found[plain])
         limit = 1.15 if "scopes" in kind else 1.05
-        table.add(build, kind, number(median(micros)), number(min(micros)), number(ratio),
-                  aims=[Aim(ratio, limit, is_at_most=True)] if build == "this" else [])  # fmt: skip
+        aims = [Aim(ratio, limit, is_at_most=True)] if build == "this" and "limit" not in kind else []
+        table.add(build, kind, number(median(micros)), number(min(micros)), number(ratio), aims=aims)
     return table
 
 

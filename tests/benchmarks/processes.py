@@ -102,9 +102,3 @@ class ServerProcess:
                     fields = (entry / "stat").read_text(errors="replace").rpartition(") ")[2].split()
                     if int(fields[3]) == self.process.pid:
                         yield int(entry.name), fields
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

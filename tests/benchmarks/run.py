@@ -32,6 +32,7 @@ import powers
 import propagation
 import report
 import servers
+import shares
 import start_up
 import stream
 from plan import Plan, progress
@@ -45,6 +46,7 @@ SECTIONS = {
     "gateways": gateways.run,
     "in-process": in_process.run,
     "powers": powers.run,
+    "shares": shares.run,
     "creation": creation.run,
     "apps": apps.run,
     "start-up": start_up.run,

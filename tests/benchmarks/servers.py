@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import ServerProcess, free_port
+from processes import ServerProcess
 from record import Record
+
+from support.ports import free_port
 
 COMMAND = Path(sys.executable).with_name("keywright")
 # What a server says of itself, or of the connection; the rest of the headers is the answer's.
@@ -21,7 +23,7 @@ _OWN_HEADERS = {"server", "date", "connection", "content-length", "keep-alive"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200 that the baselines repeat: headers that the door sets, and the body."""
+    """A 200 that the baselines repeat: headers that the endpoint sets, and the body."""
 
     headers: Sequence[tuple[str, str]]
     body: str

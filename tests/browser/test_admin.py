@@ -67,7 +67,7 @@ def test_no_page_has_a_barrier_a_shift_or_a_part_out_of_sight(
         # A form that was refused, and a key that was just made.
         if part == 0:
             page.goto(pages["consumer-new"])
-            page.get_by_label("Name").fill("Not A Name")
+            page.get_by_label("Name", exact=True).fill("Not A Name")
             page.get_by_role("button", name="Create consumer").click()
             expect(page.locator(".error")).to_have_count(1)
             look()
@@ -81,7 +81,7 @@ def test_no_page_has_a_barrier_a_shift_or_a_part_out_of_sight(
 def test_the_life_of_a_consumer_and_its_keys(page: Page, pages: dict[str, str], portal: Portal) -> None:
     page.goto(pages["consumers"])
     page.get_by_role("link", name="Create consumer").click()
-    page.get_by_label("Name").fill("walked-consumer")
+    page.get_by_label("Name", exact=True).fill("walked-consumer")
     page.get_by_label("Description").fill("Made on a walk")
     page.get_by_label("Managers").fill("ada@example.com\nBob@Example.com")
     page.get_by_label("Metadata").fill('{"plan": "gold"}')
@@ -190,7 +190,7 @@ def test_the_life_of_a_bucket(page: Page, pages: dict[str, str]) -> None:
     page.wait_for_url("**environment=preview*")
     expect(page.locator("a.name")).to_have_text(["payments-preview", "my-project-preview"])
     page.get_by_role("link", name="Create bucket").click()
-    page.get_by_label("Name").fill("walked-bucket")
+    page.get_by_label("Name", exact=True).fill("walked-bucket")
     page.get_by_label("Key prefix").fill("walk")
     page.get_by_label("Keys can be revealed later").uncheck()
     page.get_by_role("button", name="Create bucket").click()
@@ -241,7 +241,7 @@ def test_what_users_see_and_may_do(page: Page, pages: dict[str, str]) -> None:
     expect(page.get_by_text("Settings saved.")).to_be_visible()
     expect(page.get_by_label("Users can create consumers")).to_be_checked()
     page.get_by_role("link", name="Portal", exact=True).click()
-    page.get_by_label("Name").fill("Weather API")
+    page.get_by_label("Name", exact=True).fill("Weather API")
     page.get_by_label("Color").fill("blue")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#f-color-error")).to_have_text("Must be a colour such as #0f5c6e.")
@@ -282,7 +282,7 @@ def test_somebody_with_a_role_signs_in_with_the_provider(browser: Browser, porta
 def test_accounts_projects_and_management_keys(page: Page, pages: dict[str, str]) -> None:
     page.goto(pages["accounts"])
     page.get_by_role("link", name="Create account").click()
-    page.get_by_label("Name").fill("walked-account")
+    page.get_by_label("Name", exact=True).fill("walked-account")
     page.get_by_role("button", name="Create account").click()
     page.get_by_role("link", name="Create its first management key").click()
     page.get_by_label("Description").fill("Of the team")
@@ -297,7 +297,7 @@ def test_accounts_projects_and_management_keys(page: Page, pages: dict[str, str]
     page.locator(".rail .switcher summary").click()
     page.get_by_role("link", name="my-account", exact=True).first.click()
     page.get_by_role("link", name="Create project").click()
-    page.get_by_label("Name").fill("walked")
+    page.get_by_label("Name", exact=True).fill("walked")
     page.get_by_role("button", name="Create project").click()
     expect(page.locator("a.name")).to_have_text(["walked-production", "walked-preview", "walked-working-copy"])
     page.get_by_role("link", name="Delete project").click()
@@ -327,7 +327,7 @@ def test_everything_works_without_a_script(browser: Browser, portal: Portal, pag
     with watched(browser, portal.url, java_script_enabled=False) as (_, page):
         sign_in(page)
         page.goto(pages["consumers"] + "/consumers/new")
-        page.get_by_label("Name").fill("scriptless")
+        page.get_by_label("Name", exact=True).fill("scriptless")
         page.get_by_role("button", name="Create consumer").click()
         secret = page.locator("#secret").inner_text()
         page.get_by_role("link", name="Go to consumer").click()

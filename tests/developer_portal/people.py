@@ -88,7 +88,12 @@ class Portal:
         """A signed-in page, and the addresses of what there is to see, with something on each of them."""
         self.api.call("PATCH", f"{BUCKET_URL}/portal", json=BRAND)
         email = self.new_address()
-        made = self.new_consumer(email, description="Production, Frankfurt", scopes=["orders:*", "invoices:read"])
+        limits = [{"name": "per-minute", "limit": 6000, "windowSeconds": 60}]
+        plan = {"name": f"gold-{email.partition('@')[0]}", "rateLimits": limits}
+        self.api.call("POST", f"{BUCKET_URL}/plans", json=plan)
+        made = self.new_consumer(
+            email, description="Production, Frankfurt", plan=plan["name"], scopes=["orders:*", "invoices:read"]
+        )
         self.api.new_key(
             made["name"], description="The nightly import", expiresOn=to_iso(datetime.now(UTC) + timedelta(days=12))
         )

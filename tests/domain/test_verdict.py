@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keywright.domain import verdict
-from keywright.domain.verdict import ConsumerRecord, KeyRecord, Verdict, decide
+from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict, decide
 
 NOW = 1_800_000_000_000
 CONSUMER = ConsumerRecord("csmr_1", "acme", b"{}")
@@ -44,7 +44,8 @@ def test_a_key_is_judged_by_its_records_and_the_clock(
 def test_every_refusal_tells_nothing_but_its_verdict() -> None:
     refusals = (
         verdict.MALFORMED, verdict.UNKNOWN, verdict.DISABLED, verdict.EXPIRED, verdict.IP_NOT_ALLOWED,
-        verdict.INSUFFICIENT_SCOPE, verdict.NO_BUCKET, verdict.UNAVAILABLE,
+        verdict.INSUFFICIENT_SCOPE, Result(Verdict.RATE_LIMITED), Result(Verdict.QUOTA_EXCEEDED),
+        verdict.NO_BUCKET, verdict.UNAVAILABLE,
     )  # fmt: skip
     assert {refusal.verdict for refusal in refusals} == set(Verdict) - {Verdict.VALID}
     assert all(refusal.key is None and refusal.consumer is None and not refusal.is_valid for refusal in refusals)

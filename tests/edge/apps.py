@@ -12,6 +12,9 @@ from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
 from keywright.edge.http.metrics import Metrics
 from keywright.edge.http.validate import ValidateApi
+from keywright.edge.limits.table import LimitTable
+from keywright.edge.limits.takers import Takers
+from keywright.runtime.clock import Clock
 from keywright.runtime.disk import Disk
 
 if TYPE_CHECKING:
@@ -40,12 +43,15 @@ def new_app(
     signer: IdentitySigner | None = None,
     worker_counts: WorkerCounts | None = None,
     disk: Disk | None = None,
+    takers: Takers | None = None,
 ) -> EdgeApp:
+    """`takers` are what the validator has, if any."""
     status = status or Status()
+    takers = takers or Takers(LimitTable(Path("/nonexistent"), Clock().elapsed))
     validate_api = ValidateApi(validator, token_required=token_required)
     validate_v2_api = ValidateApi(validator, token_required=token_required, is_v2=True)
     forward_auth = ForwardAuth(validator, token_required=token_required, signer=signer)
     counting = {"validate": validate_api, "validate-v2": validate_v2_api, "forward-auth": forward_auth}
     metrics = Metrics(counting, status, disk or Disk([Path("/")], 0), worker_counts)
     jwks = None if signer is None else Jwks(signer.jwks)
-    return EdgeApp(validate_api, validate_v2_api, forward_auth, Health(status), metrics, jwks)
+    return EdgeApp(validate_api, validate_v2_api, forward_auth, Health(status), metrics, jwks, takers)

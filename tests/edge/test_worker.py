@@ -22,7 +22,7 @@ from keywright.edge.sync.feed import OtherPepper
 from keywright.runtime import server
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import EdgeSettings, SettingsError
-from support.postgres import free_port
+from support.ports import free_port
 
 PEPPER = base64.b64encode(b"pepper of the tests, 32 bytes ok").decode()
 RECORDS = [bucket(1, "my-bucket"), consumer(1, 1), key("zpka_secret-1", 1, 1)]

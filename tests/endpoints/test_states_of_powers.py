@@ -6,6 +6,7 @@ The rows are states with the verdict that each must have; below, any combination
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import shutil
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 
 from edge.apps import new_app
 from edge.asgi import call
-from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, bucket, consumer, key
+from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, bucket, consumer, key, new_id
 from endpoints.test_policy import PEPPER, ClosableFeed
+from keywright.domain import models
+from keywright.domain.limits import LimitScope, RateLimit
 from keywright.domain.networks import Networks, parse_address, parse_network
 from keywright.domain.powers import Demand, encode_powers
 from keywright.edge.gateway_clients import GatewayClients
@@ -26,6 +29,8 @@ from keywright.edge.grpc.ext_authz import ExtAuthz
 from keywright.edge.grpc.ext_authz_pb2 import CheckRequest
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.validate import ValidateApi
+from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
+from keywright.edge.limits.takers import Takers
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
@@ -34,6 +39,8 @@ from keywright.policy.embedded import EmbeddedReplica
 from keywright.policy.generic import ApiKeyPolicy
 from keywright.policy.remote import RemoteEdge
 from keywright.policy.shared import SharedReplica
+from keywright.protocol.changes import ConsumerPut, KeyPut, PlanPut
+from keywright.runtime.clock import Clock
 from support.clock import FakeClock
 from support.http import serving, through_asgi
 
@@ -48,7 +55,7 @@ PROXY = "10.1.1.1"
 ADDRESSES = ClientAddresses(Networks([parse_network(PROXY)]), "x-real-ip")
 OFF: dict[str, Any] = {"enabled": False}
 HOME, AWAY, HOME6 = "192.0.2.7", "198.51.100.9", "2001:db8::7"
-FEATURES = ("enabled", "scopes", "allowedIps", "metadata")
+FEATURES = ("enabled", "scopes", "allowedIps", "metadata", "plan", "rateLimits")
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,13 @@ class State:
     scopes: Sequence[str] = ()
     ip: str | None = None
     expires_at: int | None = None
+    plan: dict[str, Any] | None = None
+    is_spent: bool = False
+    """Whether the key was good as often as its limits allow before it is asked about."""
+
+    @property
+    def demand(self) -> Demand:
+        return Demand(tuple(self.scopes), None if self.ip is None else parse_address(self.ip))
 
     @property
     def secret(self) -> str:
@@ -73,9 +87,15 @@ class State:
         return self.name.replace(" ", "-").lower()
 
     def records(self, number: int) -> list[Change]:
+        plans: list[Change] = []
+        consumers = dict(self.consumer)
+        if self.plan is not None:
+            plans.append(PlanPut(number, new_id(models.IdKind.PLAN), number, "gold", encode_powers(**self.plan)))
+            consumers["plan"] = number
         return [
             replace(bucket(number, self.bucket), features=FEATURES, default_scopes=tuple(self.defaults)),
-            replace(consumer(number, number), powers=encode_powers(**self.consumer)),
+            *plans,
+            replace(consumer(number, number), powers=encode_powers(**consumers)),
             replace(key(self.secret, number, number, self.expires_at), powers=encode_powers(**self.key)),
         ]
 
@@ -88,7 +108,13 @@ def good_for(*scopes: str) -> dict[str, Any]:
     return {"scopes": scopes}
 
 
+def limited(limit: int, name: str = "burst", scope: LimitScope = LimitScope.EDGE) -> dict[str, Any]:
+    """Nothing of it is given back while a test runs."""
+    return {"rate_limits": [RateLimit(name, limit, 86_400, scope)]}
+
+
 READ = ["orders:read"]
+ONE, MANY = limited(1), limited(1_000_000)
 STATES = [
     State("plain", "VALID"),
     State("plain with an address", "VALID", ip=HOME),
@@ -128,13 +154,31 @@ STATES = [
     State("a star is asked for", "VALID", consumer=good_for("orders:*"), scopes=["orders:*"]),
     State("a star is not had", "INSUFFICIENT_SCOPE", consumer=good_for("orders:read"), scopes=["orders:*"]),
     State("everything at once", "VALID", OFF | {"enabled": True} | good_for("orders:*") | nets("192.0.2.0/24"),
-          good_for("*"), scopes=READ, ip=HOME, expires_at=NOW + 1),
+          good_for("*") | MANY, scopes=READ, ip=HOME, expires_at=NOW + 1),
+    State("key within its limit", "VALID", MANY),
+    State("consumer within its limit", "VALID", consumer=MANY),
+    State("plan within its limit", "VALID", plan=MANY),
+    State("key beyond its limit", "RATE_LIMITED", ONE, is_spent=True),
+    State("consumer beyond its limit", "RATE_LIMITED", consumer=ONE, is_spent=True),
+    State("plan beyond its limit", "RATE_LIMITED", plan=ONE, is_spent=True),
+    State("beyond the limit of all edges", "RATE_LIMITED", limited(2, scope=LimitScope.GLOBAL), is_spent=True),
+    State("key beyond and consumer within", "RATE_LIMITED", ONE, MANY, is_spent=True),
+    State("key within and consumer beyond", "RATE_LIMITED", MANY, ONE, is_spent=True),
+    State("consumer replaces the plan", "VALID", consumer=MANY, plan=ONE, is_spent=True),
+    State("consumer has none of its plan", "VALID", consumer={"rate_limits": []}, plan=ONE, is_spent=True),
+    State("beyond and off", "DISABLED", OFF, ONE),
+    State("beyond and expired", "EXPIRED", consumer=ONE, expires_at=NOW),
+    State("beyond and elsewhere", "IP_NOT_ALLOWED", ONE | nets("192.0.2.0/24"), ip=AWAY),
+    State("beyond and lacking", "INSUFFICIENT_SCOPE", consumer=ONE, scopes=READ),
+    State("lacking nothing and beyond", "RATE_LIMITED", ONE, good_for("*"), scopes=READ, is_spent=True),
 ]  # fmt: skip
-HTTP = {"VALID": 200, "DISABLED": 401, "EXPIRED": 401, "IP_NOT_ALLOWED": 403, "INSUFFICIENT_SCOPE": 403}
+HTTP = {"VALID": 200, "DISABLED": 401, "EXPIRED": 401, "IP_NOT_ALLOWED": 403, "INSUFFICIENT_SCOPE": 403,
+        "RATE_LIMITED": 429}  # fmt: skip
 CODES = {
     "The key is switched off.": "DISABLED",
     "The key has expired.": "EXPIRED",
     "The key may not be used from this address.": "IP_NOT_ALLOWED",
+    "The key was used too often.": "RATE_LIMITED",
 }
 
 
@@ -154,8 +198,7 @@ def code_of(status: int, document: Any, challenge: str | None, scopes: Sequence[
 
 
 async def at_validator(validator: Validator, state: State) -> str:
-    demand = Demand(tuple(state.scopes), None if state.ip is None else parse_address(state.ip))
-    return str(validator.validate(state.secret, state.bucket, demand).verdict)
+    return str(validator.validate(state.secret, state.bucket, state.demand).verdict)
 
 
 async def at_v1(validator: Validator, state: State) -> str:
@@ -241,7 +284,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("filled") / "replica"
     replica = Replica.open(path, PEPPER_CHECK)
     records = [record for number, state in enumerate(STATES, 1) for record in state.records(number)]
-    replica.load("dep_1", PEPPER_CHECK, at(4), sorted(records, key=lambda record: type(record).__name__))
+    replica.load("dep_1", PEPPER_CHECK, at(4), sorted(records, key=_place))
+    spend(counting(replica), STATES)
     replica.close()
     return path
 
@@ -249,8 +293,21 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def validator(filled: Path) -> Iterator[Validator]:
     replica = Replica.open(filled, PEPPER_CHECK)
-    yield Validator(replica, DIGESTER, clock=lambda: NOW)
+    yield counting(replica)
     replica.close()
+
+
+def counting(replica: Replica) -> Validator:
+    table = LimitTable(replica.path / LIMITS_DIRECTORY, Clock().elapsed)
+    return Validator(replica, DIGESTER, clock=lambda: NOW, takers=Takers(table))
+
+
+def spend(validator: Validator, states: Sequence[State]) -> None:
+    """Use up the limits of those that are to be beyond them."""
+    for state in states:
+        if state.is_spent:
+            for _ in range(3):
+                validator.validate(state.secret, state.bucket, state.demand)
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
@@ -267,7 +324,7 @@ def source(request: pytest.FixtureRequest, filled: Path, tmp_path_factory: pytes
     shutil.copytree(filled, directory / "replica")
     if request.param == "remote":
         replica = Replica.open(directory / "replica", PEPPER_CHECK)
-        with serving(through_asgi(new_app(Validator(replica, DIGESTER, clock=lambda: NOW)))) as url:
+        with serving(through_asgi(new_app(counting(replica)))) as url:
             remote = RemoteEdge(url, timeout_seconds=60)
             yield remote
             remote.close()
@@ -289,6 +346,7 @@ async def test_every_source_of_the_policy_gives_it_that_verdict_too(source: Sour
     assert await at_policy(source, state) == state.code
 
 
+_numbers = itertools.count(1)
 NAMES = ["a", "a:b", "a:b:c", "a:c", "b", "*", "a:*", "a:b:*"]
 NETWORKS = ["192.0.2.0/24", "192.0.2.7/32", "198.51.100.0/24", "0.0.0.0/0", "2001:db8::/32", "::/0"]
 POWERS = st.fixed_dictionaries(
@@ -297,6 +355,9 @@ POWERS = st.fixed_dictionaries(
         "enabled": st.booleans(),
         "scopes": st.lists(st.sampled_from(NAMES), unique=True, max_size=3),
         "allowed_ips": st.lists(st.sampled_from(NETWORKS), unique=True, min_size=1, max_size=2),
+        "rate_limits": st.lists(st.sampled_from([ONE, MANY, limited(2, "other")]), max_size=2).map(
+            lambda said: list({limit.name: limit for each in said for limit in each["rate_limits"]}.values())
+        ),
     },
 )
 
@@ -321,11 +382,16 @@ def judged(state: State) -> str:
         allowed = [ipaddress.ip_network(text) for text in said.get("allowed_ips", ())]
         if allowed and (address is None or not any(address in network for network in allowed)):
             return "IP_NOT_ALLOWED"
-    granted = state.consumer.get("scopes", state.defaults)
+    granted = state.consumer.get("scopes", (state.plan or {}).get("scopes", state.defaults))
     for wanted in state.scopes:
         for scopes in (granted, state.key.get("scopes", ["*"])):
             if not any(covers(scope, wanted) for scope in scopes):
                 return "INSUFFICIENT_SCOPE"
+    # Each is asked about three times before.
+    of_plan = {} if state.plan is None else state.plan
+    for limits in (state.key.get("rate_limits", ()), (of_plan | state.consumer).get("rate_limits", ())):
+        if state.is_spent and any(limit.limit <= 3 for limit in limits):
+            return "RATE_LIMITED"
     return "VALID"
 
 
@@ -336,13 +402,17 @@ def judged(state: State) -> str:
     scopes=st.lists(st.sampled_from(NAMES), unique=True, max_size=3),
     ip=st.sampled_from([None, HOME, AWAY, HOME6]),
     expires_at=st.sampled_from([None, None, NOW + 1, NOW]),
+    plan=st.none() | POWERS.filter(lambda said: not said.keys() - {"scopes", "rate_limits"}),
 )
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_powers_come_to_what_a_plain_model_says_everywhere(replica: Replica, **said: Any) -> None:
-    state = replace(State("any", "", **said), code="")
+    state = State("any", "", **said, is_spent=True)
     state = replace(state, code=judged(state))
-    replica.load("dep_1", PEPPER_CHECK, at(1), state.records(1))
-    validator = Validator(replica, DIGESTER, clock=lambda: NOW)
+    # A number that no state before had: limits are counted by it.
+    number = next(_numbers)
+    replica.load("dep_1", PEPPER_CHECK, at(1), state.records(number))
+    validator = counting(replica)
+    spend(validator, [state])
     assert {ask.__name__: await ask(validator, state) for ask in ENDPOINTS} == {
         ask.__name__: state.code for ask in ENDPOINTS
     }
@@ -357,6 +427,11 @@ def replica(tmp_path: Path) -> Iterator[Replica]:
 
 def test_the_table_itself_agrees_with_the_model() -> None:
     assert {state.name: judged(_as_read(state)) for state in STATES} == {state.name: state.code for state in STATES}
+
+
+def _place(record: Change) -> tuple[bool, str]:
+    """A plan comes before the consumers that have it."""
+    return isinstance(record, ConsumerPut | KeyPut), type(record).__name__
 
 
 def _as_read(state: State) -> State:

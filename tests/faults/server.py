@@ -16,7 +16,7 @@ import httpx2
 from faults import clock
 from keywright.edge.heartbeat_lock import HeartbeatLock
 from keywright.edge.replica.replica import FOLLOWING
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import NO_TLS, ServeProcess
 
 

@@ -228,10 +228,10 @@ class World:
 
     def _settles(self, server: Server, head: int | None) -> bool:
         """Whether it is in step, and still is when it has had time to act on what it may just have found."""
-        if not _is_in_step(server.standing(), head):
+        if not _is_current(server.standing(), head):
             return False
         time.sleep(ACT_SECONDS)
-        return _is_in_step(server.standing(), head)
+        return _is_current(server.standing(), head)
 
     def look(self, history: History) -> None:
         """Take down what all hold, when nothing changes any more."""
@@ -319,7 +319,7 @@ def corrupt(file: Path, dice: random.Random) -> None:
             opened.write(dice.randbytes(dice.choice((64, 512, 4096))))
 
 
-def _is_in_step(standing: dict[str, Any], head: int | None) -> bool:
+def _is_current(standing: dict[str, Any], head: int | None) -> bool:
     if not standing["synced"] or standing["revision"] is None or standing["revision"] != head:
         return False
     lag = standing["lag_seconds"]

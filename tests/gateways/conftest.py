@@ -16,7 +16,7 @@ from endpoints import table
 from gateways.gateway import KINDS, Edits, Gateway, Kind, with_key
 from gateways.upstream import Upstream
 from keywright.edge.replica.replica import Replica
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import ServeProcess, until
 
 PEPPER = base64.b64encode(b"pepper of the tests, 32 bytes ok").decode()

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import pytest
 
-from support.postgres import free_port
+from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

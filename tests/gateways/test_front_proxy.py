@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import ServeProcess
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from gateways.conftest import TableEdge, fill_with_table
 from gateways.gateway import ASKING, IDENTITY, KINDS, PREFLIGHT, Gateway, Kind, with_key
 from gateways.spellings import spellings
 from gateways.upstream import Upstream
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import until
 
 NewGateway = Callable[..., Gateway]

@@ -14,7 +14,7 @@ import pytest
 
 from gateways.gateway import BIN, ROOT
 from support.api import ROOT_KEY, VARIABLES, Api
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import ServeProcess, until
 
 PAGES = ["nginx", "traefik", "caddy", "envoy", "haproxy"]

@@ -1,6 +1,6 @@
 """What a gateway's README says for those who would rather let requests through than refuse them while the edge is away.
 
-While it isn't, nothing that a client sends may make a check fail that way: that would be a door without a lock.
+While it isn't, nothing that a client sends may make a check fail that way: a check that a client switches off is none.
 """
 
 from __future__ import annotations

@@ -140,6 +140,7 @@ ADDRESSES = {
     "management": ("POST", "/v1/accounts/my-account/key-buckets", JSON, BEARER),
     "acknowledgements": ("POST", "/v1/feed/acknowledgements", JSON, BEARER),
     "leases": ("POST", "/v1/feed/leases", BEARER),
+    "shares": ("POST", "/v1/feed/shares", JSON, BEARER),
     "form": ("POST", "/admin/sign-in", (b"content-type", FORM.encode())),
 }
 

@@ -12,7 +12,7 @@ import pytest
 
 from support.api import BUCKET, ROOT_KEY
 from support.origin import Origin
-from support.postgres import free_port
+from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

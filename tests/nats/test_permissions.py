@@ -42,6 +42,8 @@ STREAMS = {
 HEARD = {subject for one in FORMATS for subject in (one.changes, one.heartbeats)}
 WRITTEN = (*HEARD, *(subject for one in FORMATS for subject in (one.snapshot_pages, one.snapshot_ends)))
 """Subjects that only the origin may write to."""
+ASKED = ("keywright.reports", "keywright.shares")
+"""Where edges report, and ask for their shares of global rate limits: the origin answers."""
 
 VERBS = (
     "INFO", "STREAM.LIST", "STREAM.NAMES", "STREAM.CREATE.{stream}", "STREAM.CREATE.other", "STREAM.UPDATE.{stream}",
@@ -70,7 +72,7 @@ ALLOWED = {
 """What is answered to whom; docs/how-to/run-edges-in-many-regions.md has this table, too."""
 APIS = ("$JS.API", "$JS.hub.API", "$JS.keywright.API", "$JS.readers.API", "$JS.region.API", "$JS.us.API", "$JS.eu.API")
 PLACES = (
-    *WRITTEN, "keywright.reports", "keywright.mirror.us.x", "keywright.mirror.readers.x", "keywright.mirror.eu.x",
+    *WRITTEN, *ASKED, "keywright.mirror.us.x", "keywright.mirror.readers.x", "keywright.mirror.eu.x",
     "$JS.API.STREAM.DELETE.keywright-changes", "$JS.API.STREAM.PURGE.keywright-snapshots",
     "$JS.hub.API.STREAM.DELETE.keywright-changes", "$JS.readers.API.STREAM.DELETE.keywright-changes",
     "$JS.us.API.STREAM.DELETE.keywright-changes", "$JS.FC.keywright-changes.reader.x",
@@ -166,7 +168,7 @@ async def world(hub: NatsServer, us: NatsServer, eu: NatsServer) -> AsyncIterato
             for subject in ("_INBOX.>", *HEARD):
                 await other.subscribe(subject, cb=noting(heard, f"the other edge {who}"))
             await other.flush()
-        for subject in ("keywright.heartbeat", "keywright.reports"):
+        for subject in ("keywright.heartbeat", *ASKED):
             await relay.subscribe(subject, cb=noting(heard, "the origin"))
         await relay.flush()
         yield World(relay, streams, others, heard)
@@ -265,7 +267,8 @@ async def test_no_answer_and_no_delivery_gets_anywhere_but_to_who_asked(
     try:
         for target in (*PLACES, *inboxes):
             await attacker.publish(target, b"forged")
-            await attacker.publish("keywright.reports", b"a report", reply=target)
+            for subject in ASKED:
+                await attacker.publish(subject, b"a report", reply=target)
             for stream in STREAMS:
                 for api in ("$JS.hub.API", "$JS.region.API", "$JS.readers.API", "$JS.us.API"):
                     for verb in ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"):
@@ -277,7 +280,7 @@ async def test_no_answer_and_no_delivery_gets_anywhere_but_to_who_asked(
         await settle(attacker)
         assert await world.state() == before
         # Anything may be reported; the origin judges that by its MAC, and nobody hears of anything else.
-        assert {(who, subject) for who, subject, _ in world.heard} == {("the origin", "keywright.reports")}
+        assert {(who, subject) for who, subject, _ in world.heard} == {("the origin", subject) for subject in ASKED}
     finally:
         await attacker.close()
 
@@ -296,7 +299,8 @@ async def test_nobody_hears_what_is_for_another(attackers: dict[str, Place], wor
         for other in world.others.values():
             answer = await other.request("$JS.hub.API.STREAM.INFO.keywright-changes", b"", timeout=2)
             assert json.loads(answer.data)["state"]["messages"] == 1
-            await other.publish("keywright.reports", b"a report of another")
+            for subject in ASKED:
+                await other.publish(subject, b"a report of another")
             await other.flush()
         await world.relay.request("keywright.changes", b"new", timeout=2)
         await world.relay.publish("keywright.heartbeat", b"a heartbeat")
@@ -305,7 +309,8 @@ async def test_nobody_hears_what_is_for_another(attackers: dict[str, Place], wor
         subjects = {subject for _, subject, _ in heard if not subject.startswith("$JS.eu.")}
         mine = {subject for subject in subjects if subject.startswith("keywright.mirror.eu.")}
         assert subjects - mine <= HEARD
-        assert ("the origin", "keywright.reports", b"a report of another") in world.heard
+        for subject in ASKED:
+            assert ("the origin", subject, b"a report of another") in world.heard
     finally:
         await attacker.close()
 

@@ -6,7 +6,7 @@ import pytest
 
 from keywright.origin.mail import Mailer, MailNotSent, SmtpServer
 from support import mailbox
-from support.postgres import free_port
+from support.ports import free_port
 
 
 async def send(server: SmtpServer | None, **changes: str) -> None:

@@ -56,7 +56,7 @@ def every_operation() -> list[Operation]:
         for method, operation in methods.items():
             is_for_end_users = {"endUserToken": []} in operation.get("security", ())
             if "security" in operation and not is_for_end_users:
-                continue  # The edge's doors, which are tested beside the edge.
+                continue  # The edge's endpoints, which are tested beside the edge.
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             query = {
                 one["name"]: resolved(one["schema"])

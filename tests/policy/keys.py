@@ -1,4 +1,4 @@
-"""A source of three keys, for tests of what a door does around a verdict; real sources are in test_sources.py."""
+"""A source of three keys, for tests of what an endpoint does around a verdict; real sources are in test_sources.py."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from keywright.protocol.changes import BucketDelete, Change, ConsumerDelete, Key
 from policy.test_sources import PEPPER, ClosableFeed
 from support.api import BUCKET, CONSUMERS_URL
 from support.origin import Origin
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import until
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from keywright.policy.asgi import ApiKeyPolicy
 from policy.keys import BEARER, Keys
 from policy.test_asgi import Probe, ask, protected
 from policy.test_servers import TESTS
-from support.postgres import free_port
+from support.ports import free_port
 
 
 async def live(app: Any, messages: list[Any] | None = None) -> list[str]:

@@ -25,7 +25,7 @@ from keywright.policy.remote import LARGEST_ANSWER, RemoteEdge
 from keywright.policy.rules.gate import Refused
 from keywright.policy.rules.identity import User
 from support.http import serving
-from support.postgres import free_port
+from support.ports import free_port
 
 SECRET = "zpka_of_a_consumer"
 GOOD: dict[str, Any] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.origin import Origin
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import until
 
 BIN = Path(sys.executable).parent

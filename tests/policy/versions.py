@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support import origin as origins
 from support.api import ACCOUNT_URL, BUCKET
 from support.origin import Origin
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import until
 
 ROOT = Path(__file__).resolve().parents[2]

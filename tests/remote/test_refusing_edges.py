@@ -88,7 +88,7 @@ def test_a_cut_edge_refuses_where_the_owner_says_so_in_every_worker_and_after_a_
     try:
         assert again.verdict(key["key"]) == "503"
         assert again.get("/readyz")["lag_seconds"] > 4
-        # In the same moment the forward-auth door gives no 401.
+        # In the same moment the forward-auth endpoint gives no 401.
         asked = httpx2.get(
             f"{again.url}/v1/forward-auth/{strict}", headers={"authorization": "Bearer nothing-good"}, verify=NO_TLS
         )

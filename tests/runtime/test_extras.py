@@ -11,7 +11,7 @@ from keywright.runtime import extras
 from keywright.runtime.extras import MissingExtra
 from keywright.runtime.nats_options import NatsOptions
 from support.api import VARIABLES, Api
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import ServeProcess, run_command
 
 BARE = str(Path(__file__).parent / "bare")

@@ -11,7 +11,7 @@ import pytest
 from keywright.policy import SharedReplica
 from keywright.runtime import secret_files
 from keywright.runtime.secret_files import KeyFileError
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import run_command
 
 SECRET = base64.b64encode(bytes(range(32))).decode()

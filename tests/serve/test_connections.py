@@ -13,7 +13,7 @@ import h2.connection
 import httpx2
 import pytest
 
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import NO_TLS, EdgeProcess, ServeProcess
 
 IDLE = 1500

@@ -21,7 +21,8 @@ from keywright.origin.db import migrations
 from keywright.origin.db.tables import SCHEMA_VERSION
 from keywright.origin.db.transaction import Database
 from support.api import ACCOUNT_URL, Api
-from support.postgres import Postgres, free_port
+from support.ports import free_port
+from support.postgres import Postgres
 from support.process import ServeProcess, run_command
 
 PEPPER = "cGVwcGVyIG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgb2s="

@@ -84,7 +84,7 @@ def test_a_new_start_counts_from_nothing(tmp_path: Path) -> None:
 def valid_count(process: ServeProcess, code: str = "VALID") -> int:
     """What one scrape tells, over a connection of its own, and so from any of the workers."""
     text = httpx2.get(f"{process.url}/metrics", timeout=5, verify=NO_TLS).text
-    found = re.search(rf'keywright_validations_total{{door="validate",verdict="{code}"}} (\d+)\.0', text)
+    found = re.search(rf'keywright_validations_total{{endpoint="validate",verdict="{code}"}} (\d+)\.0', text)
     return int(found[1]) if found else 0
 
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,13 +18,17 @@ CALLERS = 4
 
 
 class Load:
-    """Callers that validate a key all the time: some on a connection for each request, some on one that they keep."""
+    """Callers that validate a key all the time: some on a connection for each request, on which it comes at once or a
+    moment later, some on one that they keep.
+    """
 
     def __init__(self, port: int, key: str) -> None:
         self._port, self._body = port, json.dumps({"key": key})
         self._stop = threading.Event()
         self.outcomes: Counter[str] = Counter()
-        self._callers = [threading.Thread(target=self._call, args=(number % 2 == 0,)) for number in range(CALLERS)]
+        self._callers = [
+            threading.Thread(target=self._call, args=(number % 2 == 0, number % 4 / 10)) for number in range(CALLERS)
+        ]
 
     def __enter__(self) -> Load:
         for caller in self._callers:
@@ -35,12 +40,15 @@ class Load:
         for caller in self._callers:
             caller.join()
 
-    def _call(self, is_kept: bool) -> None:
+    def _call(self, is_kept: bool, pause: float) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
         is_used = False
         while not self._stop.is_set():
             try:
                 headers = {"content-type": "application/json"}
+                if not is_kept:
+                    connection.connect()
+                    time.sleep(pause)
                 connection.request("POST", f"/v1/validate/{BUCKET}", self._body, headers)
                 answer = connection.getresponse()
                 outcome = json.loads(answer.read()).get("code", str(answer.status))

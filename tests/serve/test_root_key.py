@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from keywright.cli.app import app
 from support.api import ACCOUNT_URL, ROOT_KEY, VARIABLES, Api
-from support.postgres import Postgres, free_port
+from support.ports import free_port
+from support.postgres import Postgres
 from support.process import ServeProcess, run_command
 
 

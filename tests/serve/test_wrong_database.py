@@ -18,7 +18,8 @@ from keywright.origin.db.transaction import Database
 from keywright.serve.worker import ServeWorker
 from support import service as services
 from support.api import VARIABLES, Api
-from support.postgres import Postgres, free_port
+from support.ports import free_port
+from support.postgres import Postgres
 from support.process import ServeProcess, run_command
 
 PEPPER = "cGVwcGVyIG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgb2s="

@@ -30,6 +30,8 @@ async def forge(service: Service, visitor: Visitor, routes: Sequence[str]) -> No
     made = await service.new_key(consumer["name"])
     managers = await service.call("GET", f"{service.consumers_url}/{consumer['name']}/managers?include-invites=true")
     owner = (await service.call("GET", f"{service.bucket_url}/owner-keys"))["data"][0]
+    plan = f"of-{consumer['name']}"
+    await service.call("POST", f"{service.bucket_url}/plans", json={"name": plan})
     management = (await service.call("GET", f"{service.account_url}/management-keys"))["data"][0]
     edge = report_of(service, "forged")
     await tell(service, edge)
@@ -37,12 +39,12 @@ async def forge(service: Service, visitor: Visitor, routes: Sequence[str]) -> No
     names = {
         "accountName": service.account, "bucketName": service.bucket, "consumerName": consumer["name"],
         "projectName": "my-project", "managerId": (managers["data"] or [{"id": "eusr_x"}])[0]["id"],
-        "otherAccount": "partner", "edgeId": edge.instance,
+        "otherAccount": "partner", "edgeId": edge.instance, "planName": plan,
     }  # fmt: skip
     # Pages with a form of their own say by their names which forms must not be on them.
     pages = [f"{BUCKET}/settings", f"{BUCKET}/self-serve", f"{BUCKET}/portal", f"{ACCOUNT}/buckets"]
     if any("/consumers" in path for path in routes):
-        pages += [BUCKET, f"{BUCKET}/consumers/{consumer['name']}"]
+        pages += [BUCKET, f"{BUCKET}/plans", f"{BUCKET}/consumers/{consumer['name']}"]
     for page in pages:
         text = await visitor.open(page)
         forms = set(re.findall(r'<form[^>]*action="([^"]*)"', text))
@@ -70,6 +72,7 @@ async def _state(service: Service) -> Any:
         service.consumers_url + "?include-api-keys=true&include-managers=true",
         f"{service.account_url}/key-buckets", f"{service.account_url}/projects", f"{service.bucket_url}/portal",
         f"{service.account_url}/management-keys", f"{service.bucket_url}/owner-keys", f"{service.bucket_url}/grants",
+        f"{service.bucket_url}/plans",
     ):  # fmt: skip
         found.append(await service.call("GET", path))
     return found

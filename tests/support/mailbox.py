@@ -14,7 +14,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from support.postgres import free_port
+from support.ports import free_port
 
 
 @dataclass

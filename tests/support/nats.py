@@ -18,7 +18,7 @@ from keywright.nats.connection import Connection
 from keywright.nats.streams import Streams
 from keywright.nats.subjects import Subjects
 from keywright.protocol.feed_formats import NEWEST
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import NO_TLS
 
 COMMAND = str(Path(sys.executable).with_name("nats-server"))

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.postgres import Postgres, free_port
+from support.ports import free_port
+from support.postgres import Postgres
 
 STATEMENTS_SINCE = (1, 21)
 """From this version on it keeps prepared statements over transactions, where it is told to."""

@@ -26,6 +26,19 @@ COMPANIES = (
 )  # fmt: skip
 
 
+BURST = {"name": "burst", "limit": 20, "windowSeconds": 1, "scope": "edge"}
+PLANS: tuple[dict[str, Any], ...] = (
+    {"name": "internal", "description": "Our own services", "scopes": ["*"]},
+    {"name": "free", "rateLimits": [{"name": "per-minute", "limit": 60, "windowSeconds": 60}]},
+    {
+        "name": "gold",
+        "description": "For paying customers",
+        "scopes": ["orders:*", "invoices:*", "customers:read"],
+        "rateLimits": [{"name": "per-minute", "limit": 6000, "windowSeconds": 60}, BURST],
+    },
+)
+
+
 def served(data_dir: Path, issuer: str) -> ServeProcess:
     """A service with the root key, where Ada of the test's identity provider is a developer."""
     return ServeProcess(
@@ -82,6 +95,9 @@ def fill(portal: Portal) -> dict[str, str]:
     consumers = "/my-account/key-buckets/my-project-production/consumers"
     token = portal.new_management_key("Gateways in Frankfurt", buckets={"*": "validate"}, feed=True)
     edge = portal.report("virginia-of-last-year", token)
+    plans = "/my-account/key-buckets/my-project-production/plans"
+    for plan in PLANS:
+        portal.call("POST", plans, json=plan)
     for index, name in enumerate(COMPANIES):
         body = {
             "name": name,
@@ -90,12 +106,16 @@ def fill(portal: Portal) -> dict[str, str]:
             "metadata": {"plan": "gold", "orgId": f"org_{index}", "limits": {"perMinute": 600}},
             "managers": [{"email": f"ada@{name}.example", "sub": f"user-{index}"}, {"email": f"bob@{name}.example"}],
             "scopes": ["orders:*", "invoices:*"],
+            "plan": (None, "gold", "free")[index % 3],
+            "rateLimits": [BURST] if index == len(COMPANIES) - 2 else None,
             "enabled": index != 2,
         }
         portal.call("POST", consumers + "?with-api-key=true", json=body)
     first = f"{consumers}/{COMPANIES[-1]}"
     portal.call("POST", f"{first}/keys", json={"description": "Nightly export", "expiresOn": soon})
-    narrow = {"scopes": ["orders:read", "invoices:*"], "allowedIps": ["192.0.2.0/24", "2001:db8::/32"]}
+    portal.call("PATCH", first, json={"plan": "gold"})
+    narrow = {"rateLimits": [{"name": "per-hour", "limit": 1000, "windowSeconds": 3600}]}
+    narrow |= {"scopes": ["orders:read", "invoices:*"], "allowedIps": ["192.0.2.0/24", "2001:db8::/32"]}
     made = portal.call("POST", f"{first}/keys", json={"description": "Mobile app", **narrow, "enabled": False})
     portal.call("POST", "", json={"name": "partner-account"})
     portal.call("POST", "/my-account/projects", json={"name": "payments"})
@@ -116,7 +136,13 @@ def fill(portal: Portal) -> dict[str, str]:
         "consumers": BUCKET,
         "consumers-none": f"{ACCOUNT}/buckets/archive-2025",
         "consumers-none-fits": f"{BUCKET}?by=name&q=none-such",
+        "plans": f"{BUCKET}/plans",
+        "plans-none": f"{ACCOUNT}/buckets/archive-2025/plans",
+        "plan-new": f"{BUCKET}/plans/new",
+        "plan-edit": f"{BUCKET}/plans/gold/edit",
+        "plan-delete": f"{BUCKET}/plans/gold/delete",
         "consumer-new": f"{BUCKET}/consumers/new",
+        "consumer-edit-limits": f"{BUCKET}/consumers/{COMPANIES[-2]}/edit",
         "consumer": f"{BUCKET}/consumers/{COMPANIES[-1]}",
         "consumer-edit": f"{BUCKET}/consumers/{COMPANIES[-1]}/edit",
         "consumer-delete": f"{BUCKET}/consumers/{COMPANIES[-1]}/delete",

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from support.ports import free_port
 
 
 def find_binaries() -> Path:
@@ -34,12 +35,6 @@ def find_binaries() -> Path:
         if candidate and (Path(candidate) / "initdb").exists():
             return Path(candidate)
     raise RuntimeError("no PostgreSQL found: `make test` installs one")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Postgres:

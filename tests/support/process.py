@@ -19,7 +19,7 @@ import httpx2
 
 from support import fork_server
 from support.fork_server import Forked
-from support.postgres import free_port
+from support.ports import free_port
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For each call on its own, which would else read all certificates of this machine: more work than the call is."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from support.postgres import free_port
+from support.ports import free_port
 
 
 class Proxy:
@@ -57,6 +57,9 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._is_over = True
+        # Whoever waits in `accept` is not told of a close, and the port would go on taking connections.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._break_all()
 

@@ -1,4 +1,4 @@
-"""The record without its doors: a migrated, bootstrapped database, and what a reader of its log must end up with."""
+"""The record alone: a migrated, bootstrapped database; and what a reader of its log must end up with."""
 
 from __future__ import annotations
 

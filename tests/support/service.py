@@ -110,7 +110,7 @@ def bare_services() -> Services:
     nothing: Any = None
     dependencies = Dependencies(nothing, Digester(bytes(32)), nothing, nothing, Limits())
     # Opened by its first query, which nobody asks.
-    return Services(Database("sqlite+aiosqlite:////nowhere"), dependencies, (), nothing, nothing, nothing)
+    return Services(Database("sqlite+aiosqlite:////nowhere"), dependencies, (), nothing, nothing, nothing, nothing)
 
 
 @asynccontextmanager

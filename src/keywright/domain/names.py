@@ -1,4 +1,4 @@
-"""Owns what the names of accounts, projects, buckets and consumers look like, through every door.
+"""Owns what the names of accounts, projects, buckets and consumers look like, whoever sends them.
 
 Patterns are whole, from `^` to `$`, as the OpenAPI document shows them: `text.is_whole` compares with one.
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -44,22 +44,27 @@ class Powers:
     plan: int | None = None
     rate_limits: tuple[RateLimit, ...] | None = None
     quotas: tuple[Quota, ...] | None = None
+    has_limits: bool = field(init=False)
+    """Whether a good answer takes something."""
 
-    @property
-    def has_limits(self) -> bool:
-        """Whether a good answer takes something."""
-        return bool(self.rate_limits or self.quotas)
+    def __post_init__(self) -> None:
+        # Here, once: it is looked at in each validation.
+        object.__setattr__(self, "has_limits", bool(self.rate_limits or self.quotas))
 
 
 FindAddress = Callable[[], Address | None]
 
 
 class Demand(NamedTuple):
-    """What is asked beyond whether a key is good: for which scopes, all of them, and from which address."""
+    """What is asked beyond whether a key is good: for which scopes, all of them, from which address, at what cost."""
 
     scopes: tuple[str, ...] = ()
     address: Address | FindAddress | None = None
     """Or what finds it: asked once, and only about a key that not every address may use. None: not known."""
+    cost: int | None = None
+    """Units of each quota; None for the quota's own default. Of a rate limit each question takes one."""
+    is_peek: bool = False
+    """Whether nothing is to be taken, whatever the answer is."""
 
     def find_address(self) -> Address | None:
         return self.address() if callable(self.address) else self.address

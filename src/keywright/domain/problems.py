@@ -5,6 +5,7 @@
      +-- Unauthorized 401          +-- Conflict 409              +-- InternalServerError 500
      +-- Forbidden 403             +-- PayloadTooLarge 413       +-- ServiceUnavailable 503
      +-- NotFound 404              +-- UriTooLong 414            +-- InsufficientStorage 507
+     |                             |    +-- QuotaExceeded
      +-- RequestTimeout 408        +-- UnsupportedMediaType 415
      +-- Gone 410
 
@@ -25,11 +26,14 @@ _LONGEST_INSTANCE = 1024
 class Problem(Exception):
     """A refusal with its HTTP status. `detail` is for the caller and never holds a secret.
 
-    `errors` lists the fields that break a rule, each as {"field": "body.name", "message": "..."}.
+    `errors` lists the fields that break a rule, each as {"field": "body.name", "message": "..."}; `members` are those
+    that a problem of its type has besides.
     """
 
     status: ClassVar[int]
     title: ClassVar[str]
+    type: ClassVar[str | None] = None
+    """None for the general one of its status."""
 
     def __init__(
         self,
@@ -37,15 +41,18 @@ class Problem(Exception):
         *,
         errors: Sequence[Mapping[str, str]] = (),
         headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail
         self.errors = list(errors)
         self.headers = dict(headers or {})
+        self.members = dict(members or {})
 
     def to_document(self, *, instance: str | None = None, request_id: str | None = None) -> dict[str, Any]:
         """The problem document (RFC 9457 section 3) for the request at path `instance`."""
-        document: dict[str, Any] = {"type": f"{TYPE_BASE}{self.status}", "title": self.title, "status": self.status}
+        type_uri = self.type or f"{TYPE_BASE}{self.status}"
+        document: dict[str, Any] = {"type": type_uri, "title": self.title, "status": self.status, **self.members}
         if self.detail is not None:
             document["detail"] = self.detail
         if instance is not None:
@@ -103,6 +110,13 @@ class UnsupportedMediaType(Problem):
 
 class TooManyRequests(Problem):
     status, title = 429, "Too Many Requests"
+
+
+class QuotaExceeded(TooManyRequests):
+    """draft-ietf-httpapi-ratelimit-headers-11: one of the policies named in `violated-policies` is used up."""
+
+    title = "Quota Exceeded"
+    type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
 class InternalServerError(Problem):

@@ -1,4 +1,4 @@
-"""Owns how long texts may be, and what an e-mail address, a line and a web address look like, through every door."""
+"""Owns how long texts may be, and what an e-mail address, a line and a web address look like, whoever sends them."""
 
 from __future__ import annotations
 

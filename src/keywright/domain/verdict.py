@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from keywright.domain.powers import NO_DEMAND, NO_POWERS, Demand, Powers, is_granted
+
+if TYPE_CHECKING:
+    from keywright.domain.limit_states import LimitState
 
 
 class Verdict(StrEnum):
@@ -18,6 +21,8 @@ class Verdict(StrEnum):
     EXPIRED = "EXPIRED"
     IP_NOT_ALLOWED = "IP_NOT_ALLOWED"
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
+    RATE_LIMITED = "RATE_LIMITED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
     NO_BUCKET = "NO_BUCKET"
     """There is no such bucket: the question was wrong, not the key."""
     UNAVAILABLE = "UNAVAILABLE"
@@ -48,11 +53,15 @@ _new = tuple.__new__
 
 
 class Result(NamedTuple):
-    """A verdict and, when it is VALID, whose key it is; `key` and `consumer` are None for every other verdict."""
+    """A verdict and, when it is VALID, whose key it is; `key` and `consumer` are None for every other verdict.
+
+    `limits` is how those stand that hold for the key, where it came to them: after what a VALID has taken.
+    """
 
     verdict: Verdict
     key: KeyRecord | None = None
     consumer: ConsumerRecord | None = None
+    limits: tuple[LimitState, ...] = ()
 
     @property
     def is_valid(self) -> bool:
@@ -72,6 +81,8 @@ UNAVAILABLE = Result(Verdict.UNAVAILABLE)
 def decide(key: KeyRecord | None, consumer: ConsumerRecord | None, now: int, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911
     """Judge a key by its records at `now` (milliseconds since the epoch), in the order of the verdicts.
 
+    Limits come last, and are not looked at here: who counts them is asked about a key that is VALID without.
+
     A key whose consumer is gone is UNKNOWN: deleting a consumer is one change that ends all its keys. A key is good
     until, and not including, the millisecond at which it expires.
     """
@@ -79,7 +90,7 @@ def decide(key: KeyRecord | None, consumer: ConsumerRecord | None, now: int, dem
         return UNKNOWN
     _, _, expires_at, own = key
     _, _, _, above = consumer
-    scopes, address = demand
+    scopes, address, _, _ = demand
     if own is not None or above is not None or scopes:
         # In one piece: a call that is saved here is one for each validation.
         own, above = own or NO_POWERS, above or NO_POWERS
@@ -99,4 +110,4 @@ def decide(key: KeyRecord | None, consumer: ConsumerRecord | None, now: int, dem
     elif expires_at is not None and now >= expires_at:
         return EXPIRED
     # As Result(...) does it, in half of the time.
-    return _new(Result, (Verdict.VALID, key, consumer))
+    return _new(Result, (Verdict.VALID, key, consumer, ()))

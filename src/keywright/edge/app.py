@@ -19,7 +19,10 @@ from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import PREFIX_V2 as VALIDATE_V2_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.worker_counts import WorkerCounts
+from keywright.edge.limits.takers import Takers
+from keywright.edge.replica.freshness import find_boot_id
 from keywright.edge.replica.origin_clock import OriginClock
+from keywright.edge.shares.status import NOTE, SharesStatus
 from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.http.health import SyncStatus
     from keywright.edge.identity_token import IdentitySigner
+    from keywright.edge.limits.table import LimitTable
     from keywright.edge.replica.replica import Replica
     from keywright.http.client_address import ClientAddresses
     from keywright.runtime.clock import Clock
@@ -49,9 +53,11 @@ class EdgeApp:
         health: Health,
         metrics: Metrics,
         jwks: Jwks | None,
+        takers: Takers,
     ) -> None:
         """Use `new_edge_app`."""
         self.health = health
+        self.takers = takers
         self._validate_api = validate_api
         self._validate_v2_api = validate_v2_api
         self._forward_auth = forward_auth
@@ -101,9 +107,11 @@ def new_edge_app(
     clock: Clock,
     disk: Disk,
     client_addresses: ClientAddresses,
+    table: LimitTable,
 ) -> EdgeApp:
     """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Raises KeyFileError."""
-    validator = Validator(replica, digester, clock.millis)
+    takers = Takers(table)
+    validator = Validator(replica, digester, clock.millis, takers)
     signer = new_signer(settings, digester, clock)
     validate_api = _new_validate_api(settings, validator, is_v2=False)
     validate_v2_api = _new_validate_api(settings, validator, is_v2=True)
@@ -125,10 +133,11 @@ def new_edge_app(
     }
     origin_clock = clock if isinstance(clock, OriginClock) else None
     metrics = Metrics(counting, status, disk, WorkerCounts.of_environment(), origin_clock)
+    metrics.find_shares = lambda: SharesStatus.read(settings.replica_dir / NOTE, clock.elapsed(), find_boot_id())
     jwks = None if signer is None else Jwks(signer.jwks)
     health = Health(status, origin_clock)
     health.warn_of(clients.list_warnings)
-    return EdgeApp(validate_api, validate_v2_api, forward_auth, health, metrics, jwks)
+    return EdgeApp(validate_api, validate_v2_api, forward_auth, health, metrics, jwks, takers)
 
 
 def _new_validate_api(settings: PlaneSettings, validator: Validator, *, is_v2: bool) -> ValidateApi:

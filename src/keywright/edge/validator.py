@@ -1,7 +1,8 @@
 """Owns validation: a secret and a bucket in, a Result out. A plain def: no await, no network, and no exception.
 
 The secret is turned into a digest first and looked up; only a text that is no key of the bucket is looked at for its
-form, because a custom key can have any form. Judging is domain/verdict.py's, the records are the replica's.
+form, because a custom key can have any form. Judging is domain/verdict.py's, the records are the replica's, and what a
+good answer takes of limits is counted in edge/limits.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keywright.domain.keyformat import Digester
+    from keywright.edge.limits.takers import Takers
     from keywright.edge.replica.replica import Replica
 
 _log = logging.getLogger(__name__)
@@ -30,8 +32,12 @@ _log = logging.getLogger(__name__)
 class Validator:
     """May be shared by threads. `clock` gives milliseconds since the epoch (`Clock.millis`)."""
 
-    def __init__(self, replica: Replica, digester: Digester, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, replica: Replica, digester: Digester, clock: Callable[[], int], takers: Takers | None = None
+    ) -> None:
+        """Without `takers` no key with limits is answered for."""
         self._replica = replica
+        self._take = None if takers is None else takers.take
         self._digest = digester.digest
         self._clock = clock
         self._has_logged = False
@@ -86,7 +92,14 @@ class Validator:
                     return verdict.NO_BUCKET
                 key, consumer = found
                 if key is not None:
-                    return verdict.decide(key, consumer, self._clock(), demand)
+                    result = verdict.decide(key, consumer, self._clock(), demand)
+                    # A key without a consumer is not good.
+                    if result[1] is None or consumer is None:
+                        return result
+                    own, above = key[3], consumer[3]
+                    if (own is None or not own.has_limits) and (above is None or not above.has_limits):
+                        return result
+                    return verdict.UNAVAILABLE if self._take is None else self._take(key, consumer, demand)
                 if keyformat.is_possible(secret):
                     return verdict.UNKNOWN
             else:

@@ -13,12 +13,13 @@ from keywright.domain.networks import Networks
 from keywright.edge.app import new_edge_app
 from keywright.edge.haproxy.maps import HaproxyMaps
 from keywright.edge.identity import Identity
+from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
 from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import ABANDON_SECONDS, Replica
-from keywright.edge.sync.wiring import new_election, new_feed, new_reports
+from keywright.edge.sync.wiring import new_election, new_feed, new_reports, new_share_channel, new_sharing
 from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
 from keywright.runtime import secret_files, server
@@ -28,7 +29,10 @@ from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EdgeSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keywright.edge.http.endpoint import Receive, Scope, Send
+    from keywright.edge.shares.sharing import Sharing
 
 log = logging.getLogger("keywright.edge")
 
@@ -57,8 +61,18 @@ class EdgeWorker:
         self._replica.bind(lease)
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
+        self._share_channel = new_share_channel(settings, digester, clock)
+        # Who follows is told what it has of limits of all edges; who follows nobody is taken to be alone.
+        table = LimitTable(
+            settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed, first_share=0.0 if settings.is_following else 1.0
+        )
         identity = Identity.load(settings.data_dir, name=settings.name, region=settings.region)
         self._haproxy = self._new_haproxy_maps(settings, machine_clock)
+
+        def sharing(deployment_id: Callable[[], str]) -> Sharing:
+            common = self._share_channel, identity, clock.elapsed, deployment_id
+            return new_sharing(self._replica, settings.replica_dir, table, *common)
+
         self._election = new_election(
             self._replica,
             settings.replica_dir,
@@ -71,9 +85,13 @@ class EdgeWorker:
             mirror=self._haproxy,
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
+            sharing=sharing if settings.is_following else None,
         )
+        self._table, self._is_following = table, settings.is_following
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
-        self._edge = new_edge_app(settings, self._replica, digester, self._election, clock, disk, client_addresses)
+        self._edge = new_edge_app(
+            settings, self._replica, digester, self._election, clock, disk, client_addresses, table
+        )
         self._disk = disk
         self._connections = Connections(
             server.ceilings(settings.port, settings.grpc_port),
@@ -96,6 +114,11 @@ class EdgeWorker:
             await (self._edge.find_endpoint(scope["path"]) or self._edge)(scope, receive, send)
 
     async def start(self) -> None:
+        if not self._is_following:
+            try:
+                self._table.set_fallback_share(1.0)
+            except OSError as error:
+                log.warning("rate limits can't be counted: %s", error)
         if self._grpc is not None:
             await self._grpc.start()
         runs = [self._election.run, self._edge.run, self._disk.run, self._connections.run]
@@ -110,6 +133,7 @@ class EdgeWorker:
         await asyncio.gather(*self._running)
         await self._feed.close()
         await self._reports.close()
+        await self._share_channel.close()
         self._replica.close()
 
     def _new_haproxy_maps(self, settings: EdgeSettings, clock: Clock) -> HaproxyMaps | None:

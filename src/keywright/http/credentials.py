@@ -1,6 +1,6 @@
-"""Owns how a request shows a key in a header, and what is said where that is refused: the same words at every door.
+"""Owns how a request shows a key in a header, and what is said where that is refused: the same words at every endpoint.
 
-The doors (edge/http/forward_auth.py, and policy/ in other people's apps) find the header; what it holds is read here.
+The endpoints (edge/http/forward_auth.py, and policy/ in people's apps) find the header; what it holds is read here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 
 from keywright.domain.problems import Forbidden, Unauthorized
 from keywright.domain.verdict import Verdict
+from keywright.http.rate_limit_fields import refuse_limited
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
+
+    from keywright.domain.limit_states import LimitState
+    from keywright.domain.problems import QuotaExceeded
 
 DEFAULT_HEADER = "authorization"
 DEFAULT_SCHEME = "Bearer"
@@ -23,7 +27,7 @@ class Fault(StrEnum):
 
     MISSING = "MISSING"
     AMBIGUOUS = "AMBIGUOUS"
-    """More than one. Which of them a door would take, another one might not."""
+    """More than one. Which of them one endpoint would take, another might not."""
 
 
 class AuthHeader:
@@ -48,10 +52,17 @@ class AuthHeader:
         # inside is left in: no key has it, so it is refused as malformed.
         return value[length:].lstrip(b" ").rstrip(b" \t") or None
 
-    def refuse(self, code: Fault | Verdict, bucket: str, scopes: Collection[str] = ()) -> Unauthorized | Forbidden:
-        """The 401 for a request without a good key, or the 403 for one whose key is not good for this.
+    def refuse(  # noqa: PLR0911
+        self,
+        code: Fault | Verdict,
+        bucket: str,
+        scopes: Collection[str] = (),
+        limits: Sequence[LimitState] = (),
+    ) -> Unauthorized | Forbidden | QuotaExceeded:
+        """The 401 for a request without a good key, the 403 for one whose key is not good for this, or the 429 for one
+        whose key was good too often.
 
-        For the verdicts on the key itself only. `scopes` are those that were demanded.
+        For the verdicts on the key itself only. `scopes` are those that were demanded, `limits` those that hold.
         """
         match code:
             case Fault.MISSING:
@@ -73,6 +84,10 @@ class AuthHeader:
                 return Forbidden("The key may not be used from this address.")
             case Verdict.INSUFFICIENT_SCOPE:
                 return self._forbidden(scopes)
+            case Verdict.RATE_LIMITED:
+                return refuse_limited("The key was used too often.", limits)
+            case Verdict.QUOTA_EXCEEDED:
+                return refuse_limited("The key's quota is used up.", limits)
             case Verdict.VALID | Verdict.NO_BUCKET | Verdict.UNAVAILABLE:
                 raise AssertionError(code)
         return self._unauthorized(detail, 'error="invalid_token"')

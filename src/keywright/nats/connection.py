@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -87,12 +88,26 @@ class Connection:
         """
 
         async def on_request(message: Msg) -> None:
-            reply = await answer(message.data)
-            if reply is not None and message.reply:
-                with contextlib.suppress(nats.errors.Error):
-                    await message.respond(reply)
+            await _reply_to(message, answer)
 
         await self._subscribe(subject, on_request, queue=subject)
+
+    async def try_to_reply(self, subject: str, answer: Callable[[bytes], Awaitable[bytes | None]]) -> bool:
+        """As `reply`, where we may, and to many at once; whether we may. Raises BrokerUnavailable."""
+        running: set[asyncio.Task[None]] = set()
+
+        async def on_request(message: Msg) -> None:
+            task = asyncio.create_task(_reply_to(message, answer))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        try:
+            await self._subscribe(subject, on_request, queue=subject)
+        except BrokerRefused:
+            # It explains nothing that goes wrong later.
+            self._complaints.clear()
+            return False
+        return True
 
     async def close(self) -> None:
         await _close(self.client)
@@ -133,31 +148,52 @@ async def connect(
             if needed is not None:
                 # The client would connect without what it can't read, and be refused for another reason.
                 needed.read_bytes()
-        client = Client()
-        try:
-            await client.connect(
-                servers=list(options.servers),
-                name=f"keywright/{__version__} {name}",
-                error_cb=complain,
-                closed_cb=closed,
-                allow_reconnect=False,
-                connect_timeout=CONNECT_SECONDS,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                ping_interval=5,
-                tls=_tls(options),
-                user_credentials=None if options.credentials is None else str(options.credentials),
-                user=options.user,
-                **shown,
-            )
-        except nats.errors.NoServersError:
-            # It stands for what the last server said.
-            raise (failures or [BrokerUnavailable("no server of the broker can be reached")])[-1] from None
-        except BaseException:
-            # Whoever is cancelled while it connects would leave the line open.
-            await _close(client)
-            raise
-    return Connection(client, options, clock, complaints)
+        settings: dict[str, Any] = {
+            "name": f"keywright/{__version__} {name}",
+            "error_cb": complain,
+            "closed_cb": closed,
+            "allow_reconnect": False,
+            "connect_timeout": CONNECT_SECONDS,
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": 0,
+            "ping_interval": 5,
+            "tls": _tls(options),
+            "user_credentials": None if options.credentials is None else str(options.credentials),
+            "user": options.user,
+        }
+        failure: Exception | None = None
+        # One by one: a client that is given several leaves the line to each that answers nothing open, and with
+        # `allow_reconnect` off asks no other once one has taken the connection.
+        for server in random.sample(options.servers, len(options.servers)):
+            try:
+                client = await _connect_to(server, settings | shown)
+            except nats.errors.NoServersError:
+                # It stands for what the server said.
+                failure = failures[-1] if failures else BrokerUnavailable("no server of the broker can be reached")
+            except Exception as error:  # noqa: BLE001
+                failure = error
+            else:
+                return Connection(client, options, clock, complaints)
+        raise failure or BrokerUnavailable("no server of the broker is named")
+    raise AssertionError("there is a connection, or a failure")
+
+
+async def _connect_to(server: str, settings: dict[str, Any]) -> Client:
+    client = Client()
+    try:
+        await client.connect(server, **settings)
+    except BaseException:
+        # Nor does it close the line when it fails, or when who waits for it is cancelled.
+        await _close(client)
+        raise
+    return client
+
+
+async def _reply_to(message: Msg, answer: Callable[[bytes], Awaitable[bytes | None]]) -> None:
+    reply = await answer(message.data)
+    if reply is not None and message.reply:
+        with contextlib.suppress(nats.errors.Error):
+            await message.respond(reply)
 
 
 async def _close(client: Client) -> None:

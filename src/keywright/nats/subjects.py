@@ -72,6 +72,11 @@ class Subjects:
         """The same for every format: reports have formats of their own."""
         return f"{self.prefix}.reports"
 
+    @property
+    def shares(self) -> str:
+        """Where edges ask for their shares of global rate limits: the same for every format, too."""
+        return f"{self.prefix}.shares"
+
     def _ending(self, name: str, joint: str) -> str:
         return name if self.feed_format == OLDEST else f"{name}{joint}{self.feed_format}"
 

@@ -17,6 +17,7 @@ from keywright.origin.consumers import managers_admin as managers
 from keywright.origin.edges import admin as edges
 from keywright.origin.keys import admin as keys
 from keywright.origin.management_keys import admin as management_keys
+from keywright.origin.plans import admin as plans
 from keywright.origin.self_serve import admin as self_serve
 from keywright.origin.web import admin_layout
 from keywright.origin.web.router import PageRouter
@@ -31,6 +32,7 @@ ROUTES = (
     *owner_keys.ROUTES,
     *self_serve.ROUTES,
     *branding.ROUTES,
+    *plans.ROUTES,
     *consumers.ROUTES,
     *managers.ROUTES,
     *keys.ROUTES,

@@ -10,14 +10,15 @@ Whom a request comes from is in `scope["user"]` and `scope["auth"]`, which Starl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_in
 from keywright.policy.rules.demands import checked
-from keywright.policy.rules.gate import FORGEABLE_HEADERS, GATE, Gate, Options, Refused, Request
+from keywright.policy.rules.gate import FORGEABLE_HEADERS, GATE, Gate, Options, Refused, Request, limit_fields
+from keywright.policy.rules.identity import User
 
 if TYPE_CHECKING:
     from keywright.domain.networks import Address
@@ -68,7 +69,8 @@ class ApiKeyPolicy:
             else:
                 await _answer_handshake(scope, receive, send, refused.problem)
             return
-        await self._app(scope, receive, send)
+        fields = limit_fields(scope["user"])
+        await self._app(scope, receive, _telling(send, fields) if fields else send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the lifespan on, and open and close the source around it; also for an application that returns at once.
@@ -145,8 +147,12 @@ class RequireScopes:
 async def authenticate(gate: Gate, scope: Scope, scopes: Sequence[str] = ()) -> None:
     """Put into the scope whom the connection comes from, and take out what it claims itself. Raises Refused.
 
-    `scopes` are a route's own.
+    `scopes` are a route's own. A request that this gate has let in is not asked about again, which would count twice.
     """
+    known = scope.get("user")
+    if scope.get(GATE) is gate and isinstance(known, User):
+        gate.require(known, checked(scopes))
+        return
     wanted = gate.header.name
     headers = scope["headers"]
     if not isinstance(headers, list):
@@ -172,6 +178,18 @@ async def authenticate(gate: Gate, scope: Scope, scopes: Sequence[str] = ()) -> 
     scope["user"] = user
     scope["auth"] = auth
     scope.setdefault("state", {})["user"] = user
+
+
+def _telling(send: Send, fields: Mapping[str, str]) -> Send:
+    """What puts these fields on the answer, whatever the application makes it."""
+    told = [(name.encode(), value.encode()) for name, value in fields.items()]
+
+    async def sending(message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
+            message = {**message, "headers": [*message.get("headers", ()), *told]}
+        await send(message)
+
+    return sending
 
 
 def _find_client(clients: AppClients, scope: Scope) -> Address | None:

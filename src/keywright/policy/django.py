@@ -28,7 +28,7 @@ from keywright.http.request_id import request_id_of_text
 from keywright.policy import wsgi
 from keywright.policy.rules import sources
 from keywright.policy.rules.demands import checked
-from keywright.policy.rules.gate import Gate, Refused
+from keywright.policy.rules.gate import Gate, Refused, limit_fields
 from keywright.policy.rules.identity import Anonymous, Credential, User
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class DjangoUser(User):
 
     @classmethod
     def of(cls, user: User) -> Self:
-        return cls(user.sub, user._metadata, user.consumer_id, user.key_id, user._powers)
+        return cls(user.sub, user._metadata, user.consumer_id, user.key_id, user._powers, user.limits)
 
     @property
     def pk(self) -> str:
@@ -120,7 +120,7 @@ class ApiKeyMiddleware:
             _enter(request, gate, *gate.check(read(gate, request)))
         except Refused as refused:
             return answer(refused.problem, request)
-        return self.get_response(request)
+        return _told(self.get_response(request), request)
 
     async def _call_async(self, request: HttpRequest) -> Any:
         gate = gate_of(self.settings_name)
@@ -128,7 +128,7 @@ class ApiKeyMiddleware:
             _enter(request, gate, *await gate.check_async(read(gate, request)))
         except Refused as refused:
             return answer(refused.problem, request)
-        return await self.get_response(request)
+        return _told(await self.get_response(request), request)
 
 
 def require_scopes(*scopes: str) -> Callable[[View], View]:
@@ -199,6 +199,13 @@ def gate_of(name: str) -> Gate:
 def _imported(path: str) -> Source:
     found = import_string(path)
     return cast("Source", found) if sources.is_source(found) else sources.made_by(found)
+
+
+def _told(response: Any, request: HttpRequest) -> Any:
+    """The answer with what is told of the limits of the request's key."""
+    for name, value in limit_fields(request.META[wsgi.USER]).items():
+        response[name] = value
+    return response
 
 
 def _enter(request: Any, gate: Gate, user: User | Anonymous, auth: Credential) -> None:

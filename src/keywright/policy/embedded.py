@@ -16,9 +16,17 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 from keywright.domain.keyformat import Digester, Secret
 from keywright.edge.identity import Identity
 from keywright.edge.replica.replica import Replica
+from keywright.edge.shares.channels import NatsShareChannel, NoShareChannel
+from keywright.edge.shares.sharing import ShareChannel, Sharing
 from keywright.edge.sync.feed import Feed
 from keywright.edge.sync.reporting import Reports
-from keywright.edge.sync.wiring import new_election, new_http_feed, new_http_reports
+from keywright.edge.sync.wiring import (
+    new_election,
+    new_http_feed,
+    new_http_reports,
+    new_http_share_channel,
+    new_sharing,
+)
 from keywright.policy.source import READY_SECONDS, ReplicaSource
 from keywright.protocol.reports import edge_name_of, is_edge_name
 from keywright.runtime import extras
@@ -43,8 +51,15 @@ class OpenReports(Reports, Protocol):
     async def close(self) -> None: ...
 
 
+class OpenShareChannel(ShareChannel, Protocol):
+    """A way to ask for shares that holds a connection."""
+
+    async def close(self) -> None: ...
+
+
 NewFeed = Callable[[Digester, str], OpenFeed]
 NewReports = Callable[[Digester, str], OpenReports]
+NewShares = Callable[[Digester, str], OpenShareChannel]
 
 
 class Options(TypedDict, total=False):
@@ -65,6 +80,7 @@ class EmbeddedReplica(ReplicaSource):
         directory: str | Path,
         new_feed: NewFeed,
         new_reports: NewReports | None = None,
+        new_shares: NewShares | None = None,
         *,
         pepper: str | None = None,
         pepper_file: str | Path | None = None,
@@ -72,13 +88,19 @@ class EmbeddedReplica(ReplicaSource):
         name: str | None = None,
         region: str = "",
     ) -> None:
-        """`new_feed` and `new_reports` are called with the replica's name in the thread that follows; without the
-        latter no write waits for this replica. The pepper is the origin's, `pepper.key` in the directory unless it is
-        said where else. `name` (that of the host) and `region` are what the list of edges shows.
+        """`new_feed` and the others are called with the replica's name in the thread that follows. Without
+        `new_reports` no write waits for this replica; without `new_shares` it has all of each rate limit for itself.
+        The pepper is the origin's, `pepper.key` in the directory unless it is said where else. `name` (that of the
+        host) and `region` are what the list of edges shows.
 
         Raises ValueError. The pepper is read when the replica is opened.
         """
-        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
+        # Who asks nobody for its share of limits of all edges is taken to be alone.
+        first_share = 1.0 if new_shares is None else 0.0
+        super().__init__(
+            directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, first_share=first_share
+        )
+        self._new_shares = new_shares
         self._new_feed = new_feed
         self._new_reports = new_reports
         self._name = edge_name_of(socket.gethostname()) if name is None else name
@@ -106,6 +128,7 @@ class EmbeddedReplica(ReplicaSource):
             lambda digester, name: new_http_reports(
                 origin, secret, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
             ),
+            lambda digester, name: new_http_share_channel(origin, secret, digester, edge_name=name),
             **options,
         )
         return source
@@ -124,6 +147,7 @@ class EmbeddedReplica(ReplicaSource):
             lambda digester, name: NatsReports(
                 broker, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
             ),
+            lambda digester, name: NatsShareChannel(broker, digester, source._origin_clock, edge_name=name),
             **options,
         )
         return source
@@ -157,6 +181,12 @@ class EmbeddedReplica(ReplicaSource):
         feed = self._new_feed(self._digester, self._name)
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
+        channel = None if self._new_shares is None else self._new_shares(self._digester, self._name)
+
+        def sharing(deployment_id: Callable[[], str]) -> Sharing:
+            common = channel or NoShareChannel(), identity, self._clock.elapsed, deployment_id
+            return new_sharing(replica, self.replica_directory, self._table, *common)
+
         # An application closes and opens it as its server has it, also while the origin is away: that is no goodbye.
         self._election = new_election(
             replica,
@@ -168,6 +198,7 @@ class EmbeddedReplica(ReplicaSource):
             reports,
             self._lease,
             says_goodbye=False,
+            sharing=None if channel is None else sharing,
         )
         try:
             await self._election.run(stop)
@@ -176,6 +207,8 @@ class EmbeddedReplica(ReplicaSource):
             await feed.close()
             if reports is not None:
                 await reports.close()
+            if channel is not None:
+                await channel.close()
 
     def _wake(self) -> None:
         loop = self._loop

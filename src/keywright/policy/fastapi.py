@@ -31,7 +31,7 @@ from keywright.domain.problems import CONTENT_TYPE
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy.asgi import POLICY_VIOLATION, authenticate
-from keywright.policy.rules.gate import Gate, Options, Refused
+from keywright.policy.rules.gate import Gate, Options, Refused, limit_fields
 from keywright.policy.rules.identity import Anonymous, User
 
 if TYPE_CHECKING:
@@ -77,7 +77,10 @@ class ApiKeyPolicy(SecurityBase):
         self.model = _model(self._gate, description)
 
     async def __call__(
-        self, connection: HTTPConnection, security_scopes: SecurityScopes = _NO_SCOPES
+        self,
+        connection: HTTPConnection,
+        response: Response = None,  # type: ignore[assignment]
+        security_scopes: SecurityScopes = _NO_SCOPES,
     ) -> User | Anonymous:
         """Called by FastAPI, with what `Security` demands here and in the dependencies above."""
         try:
@@ -87,6 +90,8 @@ class ApiKeyPolicy(SecurityBase):
                 raise WebSocketException(POLICY_VIOLATION, refused.problem.detail) from None
             raise KeyRefused(refused.problem) from None
         user: User | Anonymous = connection.scope["user"]
+        if response is not None:
+            response.headers.update(limit_fields(user))
         return user
 
     @asynccontextmanager

@@ -21,7 +21,7 @@ from flask import Response, current_app, g, request
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy.rules.demands import checked
-from keywright.policy.rules.gate import Gate, Options, Refused
+from keywright.policy.rules.gate import Gate, Options, Refused, limit_fields
 from keywright.policy.wsgi import AUTH, USER, authenticate, require
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class ApiKeyPolicy:
         self._gate = Gate(source, **options)
         # First of all: what else is done before a request knows who it comes from.
         app.before_request_funcs.setdefault(None, []).insert(0, self._check)
+        app.after_request(_tell)
 
     def _check(self) -> Response | None:
         environ = request.environ
@@ -68,6 +69,14 @@ class ApiKeyPolicy:
             return cast("View", guarded)
 
         return decorate
+
+
+def _tell(response: Response) -> Response:
+    """What is told of the limits of the request's key goes on the answer."""
+    user = request.environ.get(USER)
+    if user is not None:
+        response.headers.update(limit_fields(user))
+    return response
 
 
 def _answer(refused: Refused) -> Response:

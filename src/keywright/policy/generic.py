@@ -20,7 +20,7 @@ from keywright.domain.networks import parse_address
 from keywright.http.client_address import plain
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
-from keywright.policy.rules.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request
+from keywright.policy.rules.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request, limit_fields
 from keywright.policy.rules.identity import NO_CREDENTIAL, Anonymous, Credential, User
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ class Checked(NamedTuple):
     user: User | Anonymous
     auth: Credential
     refusal: Refusal | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer to a request that is let in tells of its key's limits, names in lower case."""
+        return limit_fields(self.user)
 
 
 class ApiKeyPolicy:

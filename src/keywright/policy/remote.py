@@ -22,6 +22,7 @@ import httpx2
 
 from keywright import __version__
 from keywright.domain import keyformat, models, problems, verdict
+from keywright.domain.limit_states import LimitState
 from keywright.domain.powers import NO_DEMAND, Powers
 from keywright.domain.scopes import Scopes
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict
@@ -43,9 +44,10 @@ _REFUSALS = {
     result.verdict: result
     for result in (
         verdict.MALFORMED, verdict.UNKNOWN, verdict.DISABLED, verdict.EXPIRED, verdict.IP_NOT_ALLOWED,
-        verdict.INSUFFICIENT_SCOPE,
+        verdict.INSUFFICIENT_SCOPE, Result(Verdict.RATE_LIMITED), Result(Verdict.QUOTA_EXCEEDED),
     )
 }  # fmt: skip
+_LIMITED = (Verdict.RATE_LIMITED, Verdict.QUOTA_EXCEEDED)
 _NO_BUCKET = "There is no such bucket."
 """What an edge says of a bucket that it does not have; an address that it does not have is another 404."""
 OLD_SECONDS = 60.0
@@ -168,7 +170,7 @@ class RemoteEdge:
 
     def _versions(self, demand: Demand) -> tuple[int, ...]:
         """What is asked, one after the other until there is an answer."""
-        if demand.scopes or demand.address is not None:
+        if demand.scopes or demand.address is not None or demand.cost is not None or demand.is_peek:
             return (2,)
         return (1,) if time.monotonic() < self._old_until else (2, 1)
 
@@ -181,6 +183,10 @@ class RemoteEdge:
         address = demand.find_address()
         if address is not None:
             question["ip"] = str(address)
+        if demand.cost is not None:
+            question["cost"] = demand.cost
+        if demand.is_peek:
+            question["peek"] = True
         return url, json.dumps(question).encode()
 
     def _read(self, response: httpx2.Response, answer: _Answer, version: int) -> Result | None:
@@ -237,7 +243,8 @@ def _result_of(document: Any, version: int) -> Result:
     """Raises ValueError, LookupError, TypeError or AttributeError for what is not the answer of an edge."""
     code = Verdict(document["code"])
     if document["valid"] is False:
-        return _REFUSALS[code]
+        limits = _limits_of(document) if code in _LIMITED else ()
+        return Result(code, limits=limits) if limits else _REFUSALS[code]
     if document["valid"] is not True or code is not Verdict.VALID:
         raise ValueError("not a verdict")
     user, consumer_id, key = document["user"], document["consumer"]["id"], document["key"]
@@ -250,7 +257,7 @@ def _result_of(document: Any, version: int) -> Result:
     # The number is the replica's own name for the consumer, and stays there.
     record = KeyRecord(key["id"], 0, expires_at, powers)
     owner = ConsumerRecord(consumer_id, user["sub"], json.dumps(user["data"]).encode(), granted)
-    return Result(Verdict.VALID, record, owner)
+    return Result(Verdict.VALID, record, owner, () if version == 1 else _limits_of(document))
 
 
 def _powers_of(document: Any) -> tuple[Powers, Powers]:
@@ -261,6 +268,24 @@ def _powers_of(document: Any) -> tuple[Powers, Powers]:
     if not isinstance(metadata, dict):
         raise TypeError("not metadata")
     return Powers(metadata=json.dumps(metadata).encode() if metadata else None), Powers(scopes=Scopes(scopes))
+
+
+def _limits_of(document: Any) -> tuple[LimitState, ...]:
+    """Raises as `_result_of` does."""
+    over, retry_seconds = document.get("violated", ()), document.get("retryAfterSeconds", 0)
+    states = tuple(
+        LimitState(
+            limit["name"], limit["limit"], limit["windowSeconds"], limit["remaining"], limit["resetSeconds"],
+            limit["name"] in over, retry_seconds,
+        )
+        for limit in document.get("limits", ())
+    )  # fmt: skip
+    for name, *numbers, _, _ in states:
+        if not isinstance(name, str) or not all(number is None or type(number) is int for number in numbers):
+            raise TypeError("not limits")
+    if retry_seconds is not None and type(retry_seconds) is not int:
+        raise TypeError("not limits")
+    return states
 
 
 def _reason_of(error: Exception) -> str:

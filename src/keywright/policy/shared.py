@@ -43,7 +43,10 @@ class SharedReplica(ReplicaSource):
         """`directory` is the data directory of the edge, in which its pepper is, too, unless it is said where else.
         It is read when the replica is opened.
         """
-        super().__init__(directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds)
+        # Whose replica it is says what its share of limits of all edges is.
+        super().__init__(
+            directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, first_share=0.0
+        )
 
     def _open_replica(self, guard: threading.Lock) -> Replica:
         pepper_check, lag_seconds = self._digester.pepper_check(), self._sync_clock.lag_seconds
@@ -53,7 +56,7 @@ class SharedReplica(ReplicaSource):
         """Nothing to do: what `_keep` waits for is `_stopping` itself."""
 
     def _keep(self, replica: Replica) -> None:
-        # Files that were condemned, or put in the place of those that are open here, are let go of soon, whether
+        # Files that were marked corrupt, or put in the place of those that are open here, are let go of soon, whether
         # anybody asks for a verdict or not: whoever keeps the replica waits for that.
         with held_for_reading(self.replica_directory):
             while not self._stopping.wait(RETRY_SECONDS):

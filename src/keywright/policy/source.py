@@ -26,6 +26,8 @@ import lmdb
 from keywright.domain import verdict
 from keywright.domain.keyformat import Secret
 from keywright.domain.powers import NO_DEMAND
+from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
+from keywright.edge.limits.takers import Takers
 from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
@@ -75,8 +77,11 @@ class ReplicaSource(ABC):
         pepper: str | None,
         pepper_file: str | Path | None,
         ready_seconds: float,
+        first_share: float,
     ) -> None:
-        """`ready_seconds` is how long `open` waits for a replica that holds a snapshot."""
+        """`ready_seconds` is how long `open` waits for a replica that holds a snapshot; `first_share` what it has of
+        each rate limit of all edges until somebody says what that is.
+        """
         self._clock = Clock()
         self.directory = Path(directory).expanduser().absolute()
         self._origin_clock = OriginClock(self.replica_directory / origin_clock.FILE, self._clock)
@@ -85,6 +90,11 @@ class ReplicaSource(ABC):
         self._ready_seconds = ready_seconds
         self._sync_clock = self._new_sync_clock()
         self._lease = self._new_lease()
+        # With whoever else answers from this replica, and opened in the process that asks.
+        self._table = LimitTable(
+            self.replica_directory / LIMITS_DIRECTORY, self._clock.elapsed, first_share=first_share
+        )
+        self.takers = Takers(self._table)
         self._of_parent: _Opening | None = None
         self._closing: _Opening | None = None
         self._subscribed: weakref.WeakSet[Endings] = weakref.WeakSet()
@@ -230,7 +240,7 @@ class ReplicaSource(ABC):
             replica.bind(self._lease)
             with opening.reading:
                 opening.replica = replica
-                opening.validator = Validator(replica, self._digester, self._origin_clock.millis)
+                opening.validator = Validator(replica, self._digester, self._origin_clock.millis, self.takers)
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001

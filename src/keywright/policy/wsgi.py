@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy.rules.demands import checked
-from keywright.policy.rules.gate import FORGEABLE_HEADERS, GATE, Gate, Options, Refused, Request
+from keywright.policy.rules.gate import FORGEABLE_HEADERS, GATE, Gate, Options, Refused, Request, limit_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, MutableMapping, Sequence
+    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
     from wsgiref.types import StartResponse, WSGIApplication
 
     from keywright.domain.networks import Address
@@ -47,7 +47,8 @@ class ApiKeyPolicy:
             environ[USER], environ[AUTH] = authenticate(self._gate, environ)
         except Refused as refused:
             return _answer(environ, start_response, refused.problem)
-        return self._app(environ, start_response)
+        fields = limit_fields(environ[USER])
+        return self._app(environ, _telling(start_response, fields) if fields else start_response)
 
 
 class RequireScopes:
@@ -96,6 +97,15 @@ def read(gate: Gate, environ: MutableMapping[str, Any], path: str) -> Request:
         is_cors and environ["REQUEST_METHOD"] == "OPTIONS",
         None if gate.clients is None else partial(_find_client, gate.clients, environ),
     )
+
+
+def _telling(start_response: StartResponse, fields: Mapping[str, str]) -> StartResponse:
+    """What puts these fields on the answer, whatever the application makes it."""
+
+    def starting(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        return start_response(status, [*headers, *fields.items()], *exc_info)
+
+    return cast("StartResponse", starting)
 
 
 def _find_client(clients: AppClients, environ: MutableMapping[str, Any]) -> Address | None:

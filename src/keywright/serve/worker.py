@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from keywright.domain.networks import Networks
 from keywright.edge.app import new_edge_app
 from keywright.edge.identity import Identity
+from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.replica import ABANDON_SECONDS, Replica, ReplicaBroken
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.sync.presence import Presence
+from keywright.edge.sync.wiring import new_sharing
 from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
 from keywright.origin.app import create_app as create_origin
@@ -38,6 +40,7 @@ from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import Deployment, find_deployment
 from keywright.origin.edges.registry import Edges
 from keywright.origin.grants.ends import GrantEnds
+from keywright.origin.limits.rules import UNFILLED, Shares
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
@@ -54,6 +57,7 @@ from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve import deployment_id
 from keywright.serve.first_start import make_dependencies
+from keywright.serve.own_shares import OwnShareChannel, run_in_one
 
 if TYPE_CHECKING:
     from keywright.origin.feed.nats_publisher import NatsPublishers
@@ -171,12 +175,24 @@ class ServeWorker:
         commits.subscribe(self._sync_loop.wake)
         self._identity = Identity.load(settings.data_dir, name=settings.edge_name, region=settings.region)
         self._edges = Edges(self._database, self._report, retire_seconds=settings.edge_retire_hours * 3600)
+        self._shares = Shares(self._database, clock.elapsed)
         self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
+        table = LimitTable(settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed, first_share=0.0)
         self._edge = new_edge_app(
-            settings, self._replica, dependencies.digester, self._sync_loop, clock, disk, client_addresses
+            settings, self._replica, dependencies.digester, self._sync_loop, clock, disk, client_addresses, table
         )
+        self._sharing = new_sharing(
+            self._replica,
+            settings.replica_dir,
+            table,
+            OwnShareChannel(self._shares),
+            self._identity,
+            clock.elapsed,
+            lambda: (self._replica.deployment_id or UNFILLED).partition("/")[0],
+        )
+        self._replica_dir = settings.replica_dir
         self._connections = Connections(
             server.ceilings(settings.port, settings.grpc_port),
             per_address=settings.connections_per_address,
@@ -190,6 +206,7 @@ class ServeWorker:
                 RateLimiter(settings.management_rate_limit),
                 RateLimiter(REFUSALS_LOGGED_PER_SECOND),
                 self._edges,
+                self._shares,
                 end_users=end_users,
                 team=_team(settings.end_users, end_users),
                 end_user_rate=RateLimiter(settings.end_users.rate_limit),
@@ -214,6 +231,7 @@ class ServeWorker:
                 digester,
                 settings.broker,
                 self._edges.acknowledge,
+                self._shares,
                 clock,
                 random.uniform,
                 formats=settings.feed_formats,
@@ -263,6 +281,7 @@ class ServeWorker:
             asyncio.create_task(self._disk.run(self._stop)),
             asyncio.create_task(self._connections.run(self._stop)),
             asyncio.create_task(self._grant_ends.run(self._stop)),
+            asyncio.create_task(run_in_one(self._replica_dir, self._sharing.run, self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
         if self._publisher is not None:

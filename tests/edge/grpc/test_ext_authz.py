@@ -24,7 +24,7 @@ from keywright.edge.validator import Validator
 from keywright.runtime import server
 from keywright.runtime.clock import Clock
 from keywright.runtime.server import StartError
-from support.postgres import free_port
+from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -19,7 +19,7 @@ from keywright.edge.grpc.ext_authz_pb2 import CheckRequest, CheckResponse
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
-from support.postgres import free_port
+from support.ports import free_port
 
 __all__ = ["replica"]
 

@@ -12,7 +12,7 @@ from edge.grpc.test_ext_authz import a_check
 from faults.server import children_of
 from keywright.edge.grpc.ext_authz import METHOD
 from keywright.edge.grpc.ext_authz_pb2 import CheckRequest, CheckResponse
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import ServeProcess
 
 QUICK = """

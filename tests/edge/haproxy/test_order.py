@@ -246,7 +246,7 @@ async def test_a_haproxy_that_lags_is_told_of(
 
     mirroring._go_on = wait  # type: ignore[method-assign]
     replica.apply(batch(5, [ConsumerDelete(1)]))
-    mirroring._in_step_at -= 10.0
+    mirroring._current_at -= 10.0
     async with asyncio.timeout(30):
         while "s behind" not in caplog.text:
             await asyncio.sleep(0.01)

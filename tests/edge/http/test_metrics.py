@@ -16,10 +16,12 @@ from keywright.edge.mirror import MirrorStatus
 from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
 
+    from keywright.edge.http.worker_counts import Counts
     from keywright.edge.replica.replica import Replica
 
 PATH = f"/v1/validate/{BUCKET}"
@@ -52,11 +54,11 @@ async def test_metrics_count_validations_by_endpoint_and_verdict(replica: Replic
     await call(app, "GET", AUTH, headers=BEARER)
     await call(app, "GET", AUTH)
     text = (await call(app, "GET", "/metrics")).body.decode()
-    for door, verdict, count in (
+    for endpoint, verdict, count in (
         ("validate", "VALID", 3), ("validate", "MALFORMED", 1), ("validate", "NO_BUCKET", 1),
         ("forward-auth", "VALID", 1), ("forward-auth", "MISSING", 1),
     ):  # fmt: skip
-        assert f'keywright_validations_total{{door="{door}",verdict="{verdict}"}} {count}.0' in text
+        assert f'keywright_validations_total{{endpoint="{endpoint}",verdict="{verdict}"}} {count}.0' in text
     assert "keywright_replica_revision 7.0" in text
     assert VALID not in text
 
@@ -90,7 +92,7 @@ async def test_each_worker_tells_the_sum_of_all_as_soon_as_the_others_have_writt
     for number, worker in enumerate(workers):
         for _ in range(number + 1):
             await call(worker, "POST", PATH, body=ASK)
-    sum_of_all = b'keywright_validations_total{door="validate",verdict="VALID"} 6.0'
+    sum_of_all = b'keywright_validations_total{endpoint="validate",verdict="VALID"} 6.0'
     async with asyncio.timeout(30):
         for worker in workers:
             while sum_of_all not in (await call(worker, "GET", "/metrics")).body:
@@ -100,3 +102,25 @@ async def test_each_worker_tells_the_sum_of_all_as_soon_as_the_others_have_writt
     stop.set()
     await asyncio.gather(*running)
     assert sum_of_all.replace(b"6", b"7") in (await call(workers[1], "GET", "/metrics")).body
+
+
+async def test_what_is_counted_while_an_end_comes_is_written_as_well(
+    replica: Replica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "WRITE_SECONDS", 0.01)
+    fill(replica)
+    counts = WorkerCounts(tmp_path)
+    app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), Status(), worker_counts=counts)
+    stop, loop, write = asyncio.Event(), asyncio.get_running_loop(), counts.write
+
+    def write_and_end(count: Callable[[], Counts]) -> None:
+        write(count)
+        if not stop.is_set():
+            asyncio.run_coroutine_threadsafe(call(app, "POST", PATH, body=ASK), loop).result()
+            loop.call_soon_threadsafe(stop.set)
+
+    monkeypatch.setattr(counts, "write", write_and_end)
+    await app.run(stop)
+    others = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), Status(), worker_counts=WorkerCounts(tmp_path))
+    said = (await call(others, "GET", "/metrics")).body
+    assert b'keywright_validations_total{endpoint="validate",verdict="VALID"} 1.0' in said

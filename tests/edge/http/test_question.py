@@ -44,7 +44,12 @@ async def ask(endpoint: ForwardAuth, segment: str) -> Answer:
         ("my-bucket;scope=orders:*/;scope=a", 403), ("my-bucket/;scope=orders:write", 200),
         ("my-bucket;", 400), ("my-bucket;scope", 400), ("my-bucket;scope=", 400), ("my-bucket;scope=a,,b", 400),
         ("my-bucket;scope=a;scope=a", 400), ("my-bucket;scope=a,a", 400), ("my-bucket;scopes=a", 400),
-        ("my-bucket;cost=1", 400), ("my-bucket;Scope=a", 400), ("other-bucket;scope=a", 404), (";scope=a", 404),
+        ("my-bucket;cost=1", 200), ("my-bucket;cost=1000000;scope=a;peek=true", 200), ("my-bucket;peek=true", 200),
+        *((f"my-bucket;cost={text}", 400) for text in ("", "0", "-1", "+1", "01", "1.0", "1e3", "1000001", "%D9%A1")),
+        ("my-bucket;cost=1;cost=1", 400), ("my-bucket;peek", 400), ("my-bucket;peek=", 400),
+        ("my-bucket;peek=false", 400),
+        ("my-bucket;peek=true;peek=true", 400), ("my-bucket;peek=1", 400), ("my-bucket;reserve=1", 400),
+        ("my-bucket;Scope=a", 400), ("other-bucket;scope=a", 404), (";scope=a", 404),
     ],
 )  # fmt: skip
 async def test_a_segment_demands_what_stands_in_it_and_no_more(powered: ForwardAuth, segment: str, status: int) -> None:

@@ -40,7 +40,7 @@ async def ask(validator: Validator, version: int, body: Any) -> tuple[int, Any]:
 
 
 async def test_a_good_key_is_told_with_what_it_is_good_for(powered: Validator) -> None:
-    assert await ask(powered, 2, {"key": S, "ip": "192.0.2.7", "scopes": ["orders:read", "a"], "peek": True}) == (
+    assert await ask(powered, 2, {"key": S, "ip": "192.0.2.7", "scopes": ["orders:read", "a"], "cost": 5.0}) == (
         200,
         {
             "valid": True,
@@ -49,6 +49,7 @@ async def test_a_good_key_is_told_with_what_it_is_good_for(powered: Validator) -
             "consumer": {"id": OWNER.consumer_id, "name": "my-consumer"},
             "key": {"id": KEY.key_id, "expiresOn": "2027-01-15T08:00:00.001Z", "metadata": {"device": "till"}},
             "scopes": ["a", "orders:read"],
+            "limits": [],
         },
     )
 
@@ -92,7 +93,7 @@ async def test_v1_judges_the_powers_that_need_no_question(powered: Validator) ->
         ({"key": S, "scopes": [f"s{n}" for n in range(51)]}, "body.scopes"), ({"key": S, "ip": ""}, "body.ip"),
         ({"key": S, "ip": "192.0.2.7:80"}, "body.ip"), ({"key": S, "ip": "fe80::1%lo"}, "body.ip"),
         ({"key": S, "ip": 1}, "body.ip"), ({"key": S, "peek": 1}, "body.peek"), ({"key": S, "scope": "a"}, "body"),
-        ({"key": S, "cost": 1}, "body"),
+        *(({"key": S, "cost": cost}, "body.cost") for cost in (0, -1, 1_000_001, 2**63, 1.5, 1e300, "1", True, [1])),
     ],
     ids=lambda value: repr(value)[:50],
 )  # fmt: skip

@@ -110,10 +110,10 @@ def test_garbage_in_the_middle_never_makes_a_key_valid_for_another_consumer(tmp_
         done = _run(path, "ask")
         assert done.returncode in {0, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT}, done.stderr
         if done.returncode == 0:
-            assert done.stdout.split()[0] in {"refused", "fine", "condemned"}, done.stdout
+            assert done.stdout.split()[0] in {"refused", "fine", "corrupt"}, done.stdout
 
 
-def test_a_replica_condemned_in_use_is_replaced_once_nobody_uses_it(tmp_path: Path) -> None:
+def test_a_replica_that_is_marked_corrupt_in_use_is_replaced_once_nobody_uses_it(tmp_path: Path) -> None:
     filled(tmp_path)
     replica = Replica.open(tmp_path, PEPPER_CHECK)
     other = _start(tmp_path, "hold")
@@ -263,7 +263,7 @@ def _main(path: Path, task: str) -> None:
             return
         validator = Validator(replica, DIGESTER, Clock().millis)
         verdicts = [validator.validate(secret, "my-bucket").verdict for secret in SECRETS]
-        print("condemned" if replica.is_marked_corrupt else "fine", {str(verdict) for verdict in verdicts})
+        print("corrupt" if replica.is_marked_corrupt else "fine", {str(verdict) for verdict in verdicts})
         return
     replica = Replica.open(path, PEPPER_CHECK)
     if task == "hold":

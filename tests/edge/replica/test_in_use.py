@@ -52,7 +52,7 @@ from pathlib import Path
 from edge.world import PEPPER_CHECK
 from keywright.edge.replica import in_use
 from keywright.edge.replica.replica import Replica
-in_use.condemn(Path(sys.argv[1]))
+in_use.mark_corrupt(Path(sys.argv[1]))
 Replica.open_or_replace(Path(sys.argv[1]), PEPPER_CHECK, abandon_seconds=10).close()
 """
 

@@ -13,6 +13,8 @@ from keywright.domain.limits import RateLimit
 from keywright.domain.networks import parse_address
 from keywright.domain.powers import Demand, encode_powers
 from keywright.domain.verdict import Verdict
+from keywright.edge.limits.table import LimitTable
+from keywright.edge.limits.takers import Takers
 from keywright.edge.replica import records
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
@@ -26,6 +28,7 @@ from keywright.protocol.changes import (
     PlanDelete,
     PlanPut,
 )
+from keywright.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +45,8 @@ RATE = RateLimit("burst", 100, 60)
 
 
 def new_validator(replica: Replica) -> Validator:
-    return Validator(replica, DIGESTER, clock=lambda: NOW)
+    takers = Takers(LimitTable(replica.path / "limits", Clock().elapsed))
+    return Validator(replica, DIGESTER, lambda: NOW, takers)
 
 
 def load(replica: Replica, *changes: Change) -> Validator:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -14,6 +15,7 @@ import pytest
 from keywright.domain.networks import parse_network
 from keywright.domain.problems import BadRequest, Problem, ServiceUnavailable, TooManyRequests
 from keywright.origin.auth.attempts import Attempt, AttemptLimit, LetterLimit, Pace
+from keywright.origin.pipeline import rate_limit
 from keywright.origin.web import cookies
 from support import service as services
 from support.service import ROOT_KEY, Service
@@ -109,7 +111,9 @@ def taken(letters: Any, *attempts: Attempt) -> list[bool]:
 
 
 @pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
+async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
+    """In which no time passes by which attempts are made up for, however long they take."""
+    monkeypatch.setattr(rate_limit, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     settings = services.settings_for(tmp_path / "data")
     proxies = (parse_network("127.0.0.1"),)
     settings = replace(settings, trusted_proxies=proxies, client_address_header="x-real-ip")

@@ -16,7 +16,8 @@ from keywright.origin.db.transaction import Database
 from keywright.runtime.server import StartError
 from keywright.serve import first_start
 from support import service as services
-from support.postgres import Postgres, find_binaries, free_port
+from support.ports import free_port
+from support.postgres import Postgres, find_binaries
 
 BARE = "postgresql+asyncpg://u@h/d"
 

@@ -15,6 +15,7 @@ from keywright.origin.db.transaction import Database
 from keywright.origin.feed import nats_publisher
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_publisher import NatsPublisher
+from keywright.origin.limits.rules import Shares
 from keywright.protocol.frames import Frame, FrameSigner
 from keywright.runtime import tasks
 from keywright.runtime.clock import Clock
@@ -99,6 +100,7 @@ async def test_a_stream_of_another_deployment_is_not_begun_anew(
                 world.digester if has_same_pepper else Digester(b"another pepper, thirty-two bytes"[:32]),
                 options,
                 take_none,
+                Shares(database, Clock().elapsed),
                 Clock(),
                 random.uniform,
                 snapshot_changes=1000,

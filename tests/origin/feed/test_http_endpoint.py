@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -13,15 +14,19 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fastapi import Request
 
+from keywright.origin.auth.actors import Actor
 from keywright.origin.db import commit_log, tables
-from keywright.origin.feed import answers, frame_stream
+from keywright.origin.feed import answers, frame_stream, token_checks
 from keywright.protocol.changes import BucketPut, Change, ConsumerPut, Cursor, KeyPut, encode
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner, FrameSplitter
 from keywright.serve import key_files
 from support import record
 from support import service as services
+from support.clock import FakeClock
 from support.service import ROOT_KEY, Service
+from support.waiting import until
 
 NONCE = "nonce-of-16-chars"
 HEADERS = {"keywright-nonce": NONCE}
@@ -143,7 +148,7 @@ async def test_every_401_of_the_feed_names_the_scheme(embedded: Service, shown: 
     """RFC 9110 section 15.5.2: an answer of 401 must have WWW-Authenticate."""
     del embedded.client.headers["authorization"]
     headers = [*HEADERS.items(), *(("authorization", one) for one in shown)]
-    posts = ("POST", "/v1/feed/acknowledgements"), ("POST", "/v1/feed/leases")
+    posts = [("POST", f"/v1/feed/{name}") for name in ("acknowledgements", "leases", "shares")]
     for method, path in (("GET", "/v1/feed"), ("GET", "/v1/feed/snapshot"), *posts):
         answer = await embedded.client.request(method, path, headers=headers)
         assert answer.status_code == 401
@@ -343,8 +348,19 @@ async def test_the_streams_of_a_token_ask_for_its_rights_once(
     )
     asked = []
     checks = embedded.app._origin.state.feed._checks
-    ask = checks._ask
+    ask, may_still = checks._ask, checks.may_still
+    # However long twenty streams take to come to it: an answer is as fresh as this clock says.
+    clock = FakeClock()
+    monkeypatch.setattr(checks, "_clock", clock)
     monkeypatch.setattr(checks, "_ask", lambda *given: asked.append(given) or ask(*given))
+    checked: Counter[int] = Counter()
+
+    async def counted(actor: Actor, request: Request) -> bool:
+        answer: bool = await may_still(actor, request)
+        checked[id(request)] += 1
+        return answer
+
+    monkeypatch.setattr(checks, "may_still", counted)
     query = f"after={await cursor_of(embedded)}"
     async with AsyncExitStack() as stack:
         streams = [
@@ -353,12 +369,14 @@ async def test_the_streams_of_a_token_ask_for_its_rights_once(
         ]
         for stream in streams:
             assert await stream.next() is not None
-        await asyncio.sleep(0.3)
+        await until(lambda: len(checked) == len(streams) and min(checked.values()) > 1)
         assert len(asked) == 1
         await embedded.call("DELETE", f"/v1/accounts/my-account/management-keys/{made['id']}", expect=204)
+        clock.advance(token_checks.FRESH_SECONDS)
         for stream in streams:
             while await stream.next() is not None:
                 pass
+    assert len(asked) == 2
 
 
 async def test_questions_to_the_feed_are_counted_apart_from_management_requests(tmp_path: Path) -> None:
@@ -370,8 +388,9 @@ async def test_questions_to_the_feed_are_counted_apart_from_management_requests(
         assert (answered[0], answered[-1]) == (200, 429)
         await service.call("GET", "/v1/who-am-i")
         # What is no edge's report counts with them; those of edges do not.
-        forged = await service.client.post("/v1/feed/acknowledgements", content=b"no report")
-        assert forged.status_code == 429
+        for address in ("acknowledgements", "shares"):
+            forged = await service.client.post(f"/v1/feed/{address}", content=b"no report")
+            assert forged.status_code == 429
 
 
 async def test_a_reader_that_takes_too_slowly_is_ended_and_its_snapshot_with_it(

@@ -26,6 +26,7 @@ from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import nats_retention
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_publisher import NatsPublisher
+from keywright.origin.limits.rules import Shares
 from keywright.protocol.changes import Change, Cursor, encode
 from keywright.protocol.feed_formats import NEWEST
 from keywright.protocol.frames import Frame, FrameKind, FrameSigner
@@ -142,6 +143,7 @@ async def another_publisher(world: World) -> AsyncIterator[None]:
         world.digester,
         world.options,
         take_none,
+        Shares(database, Clock().elapsed),
         Clock(),
         random.uniform,
         snapshot_changes=1000,

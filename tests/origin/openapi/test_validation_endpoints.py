@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,27 @@ from jsonschema import Draft202012Validator
 
 from edge.apps import Status, new_app
 from edge.asgi import call
-from edge.world import DIGESTER, NOW, PEPPER_CHECK
+from edge.world import DIGESTER, NOW, PEPPER_CHECK, batch, bucket, key
 from endpoints.table import BUCKET, EXPIRED, NEVER_MADE, VALID, fill
+from keywright.domain.limits import RateLimit
+from keywright.domain.powers import encode_powers
 from keywright.edge.app import EdgeApp
 from keywright.edge.http.validate import MAX_BODY_BYTES
 from keywright.edge.identity_token import IdentitySigner, key_from_pepper
+from keywright.edge.limits.table import LimitTable
+from keywright.edge.limits.takers import Takers
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.origin.openapi.validation_endpoints import PATHS
+from keywright.runtime.clock import Clock
 from origin.world import document, resolved
 
 VALIDATE, FORWARD_AUTH = "/v1/validate/{bucketName}", "/v1/forward-auth/{bucketName}"
+VALIDATE_V2 = "/v2/validate/{bucketName}"
+LIMITED = "zpka_limited-and-long-enough"
 JWKS = "/.well-known/jwks.json"
-TOLD = ("www-authenticate", "retry-after")
+OF_LIMITS = ("ratelimit-policy", "ratelimit")
+TOLD = ("www-authenticate", "retry-after", *OF_LIMITS)
 """Headers that are no identity's, and that a caller acts upon."""
 
 
@@ -45,6 +53,8 @@ class Case:
     is_synced: bool = True
     token_required: bool = False
     has_signer: bool = True
+    times: int = 1
+    """How often it is asked; the last answer is looked at."""
 
     def __str__(self) -> str:
         return f"{self.path} {self.status}"
@@ -59,7 +69,20 @@ CASES = [
     Case(VALIDATE, 413, body=b" " * (MAX_BODY_BYTES + 1)),
     Case(VALIDATE, 415, content_type=b"text/plain"),
     Case(VALIDATE, 503, is_filled=False),
+    Case(VALIDATE, 200, key=LIMITED, times=2),
+    Case(VALIDATE_V2, 200),
+    Case(VALIDATE_V2, 200, key=EXPIRED),
+    Case(VALIDATE_V2, 200, key=LIMITED),
+    Case(VALIDATE_V2, 200, key=LIMITED, times=2),
+    Case(VALIDATE_V2, 400, body=b'{"key": "x", "cost": 0}'),
+    Case(VALIDATE_V2, 403, token_required=True),
+    Case(VALIDATE_V2, 404, bucket="nowhere"),
+    Case(VALIDATE_V2, 413, body=b" " * (MAX_BODY_BYTES + 1)),
+    Case(VALIDATE_V2, 415, content_type=b"text/plain"),
+    Case(VALIDATE_V2, 503, is_filled=False),
     Case(FORWARD_AUTH, 200),
+    Case(FORWARD_AUTH, 200, key=LIMITED),
+    Case(FORWARD_AUTH, 429, key=LIMITED, times=2),
     Case(FORWARD_AUTH, 200, has_signer=False),
     Case(FORWARD_AUTH, 400, min_revision=b"x"),
     Case(FORWARD_AUTH, 401, key=NEVER_MADE),
@@ -83,14 +106,15 @@ async def test_an_answer_is_as_the_document_says(case: Case, tmp_path: Path) -> 
     headers = [] if case.min_revision is None else [(b"min-revision", case.min_revision)]
     headers.append((b"authorization", b"Bearer " + case.key.encode()))
     with edge(case, tmp_path) as app:
-        answer = await call(
-            app,
-            method.upper(),
-            case.path.replace("{bucketName}", case.bucket),
-            body=body,
-            headers=headers,
-            content_type=case.content_type,
-        )
+        for _ in range(case.times):
+            answer = await call(
+                app,
+                method.upper(),
+                case.path.replace("{bucketName}", case.bucket),
+                body=body,
+                headers=headers,
+                content_type=case.content_type,
+            )
     assert answer.status == case.status
     if "content" in told:
         content = told["content"][answer.headers["content-type"]]
@@ -100,7 +124,9 @@ async def test_an_answer_is_as_the_document_says(case: Case, tmp_path: Path) -> 
     # The id of the request is http/request_id's own test.
     named = {name.lower() for name in told["headers"]} - {"x-request-id"}
     given = {name for name in answer.headers if name.startswith("x-") or name in TOLD} - {"x-request-id"}
-    assert given == named
+    # Those are there where a limit holds.
+    assert given - set(OF_LIMITS) == named - set(OF_LIMITS)
+    assert given & set(OF_LIMITS) == (named & set(OF_LIMITS) if case.key == LIMITED else set())
 
 
 def test_every_answer_that_the_document_speaks_of_was_seen() -> None:
@@ -111,7 +137,7 @@ def test_every_answer_that_the_document_speaks_of_was_seen() -> None:
         for status in operation["responses"]
     }
     # A body that does not come within 30 seconds is played in tests/http/test_body.py.
-    too_slow = {("/v1/validate/{bucketName}", 408)}
+    too_slow = {(VALIDATE, 408), (VALIDATE_V2, 408)}
     assert {(case.path, case.status) for case in CASES} | too_slow == spoken_of
 
 
@@ -121,6 +147,9 @@ def edge(case: Case, directory: Path) -> Iterator[EdgeApp]:
         status = Status()
         if case.is_filled:
             fill(replica)
+            limit = encode_powers(rate_limits=[RateLimit("burst", 1, 3600)])
+            powers = replace(bucket(1, BUCKET), features=("rateLimits",))
+            replica.apply(batch(4, [powers, replace(key(LIMITED, 1, 1), powers=limit)]))
         else:
             status.revision = None
         if not case.is_synced:
@@ -128,7 +157,8 @@ def edge(case: Case, directory: Path) -> Iterator[EdgeApp]:
         signer = None
         if case.has_signer:
             signer = IdentitySigner(key_from_pepper(DIGESTER), issuer="keywright", seconds=60, clock=lambda: NOW)
-        validator = Validator(replica, DIGESTER, clock=lambda: NOW)
+        takers = Takers(LimitTable(replica.path / "limits", Clock().elapsed))
+        validator = Validator(replica, DIGESTER, clock=lambda: NOW, takers=takers)
         yield new_app(validator, status, token_required=case.token_required, signer=signer)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import fastapi.dependencies.utils
@@ -18,11 +19,12 @@ from keywright.http.client_address import ClientAddresses
 from keywright.origin.accounts import rules as accounts
 from keywright.origin.db import tables
 from keywright.origin.db.engine import DatabaseUnavailable
-from keywright.origin.db.transaction import Database
 from keywright.origin.pipeline.context import RequestContext
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.services import Services
 from origin.world import AUTHORIZATION, JSON, address, ask, document, make_names, operations, record_of, send
+from support import service as services
+from support.postgres import Postgres
 from support.service import Service
 
 in_module = pytest.mark.asyncio(loop_scope="module")
@@ -298,22 +300,19 @@ async def test_no_request_waits_for_a_thread(embedded: Service, monkeypatch: pyt
         assert answer.status != 500, f"{one.method} {one.path}: {answer.content!r}"
 
 
-async def test_a_row_that_somebody_holds_for_too_long_is_503_and_says_when_to_try_again(service: Service) -> None:
+async def test_a_row_that_somebody_holds_for_too_long_is_503_and_says_when_to_try_again(
+    postgres: Postgres, migrated_database: str, tmp_path: Path
+) -> None:
     """PostgreSQL's lock_timeout (55P03) is its own class of errors; SQLite waits for its one lock."""
-    database: Database = service.app._database
-    if database.is_sqlite:
-        return
-    consumer = await service.new_consumer()
-    url = f"{service.consumers_url}/{consumer['name']}"
-    async with database.engine.connect() as connection:
-        name = database.engine.url.database
-        await connection.execute(sa.text(f"ALTER DATABASE {name} SET lock_timeout = '100ms'"))
-        await connection.commit()
-    # Connections that are made from here on have it.
-    await database.engine.dispose()
-    async with database.write() as tx:
-        await tx.execute(sa.update(tables.consumers).values(description="held"))
-        answer = await ask(service, "PATCH", url, b'{"description": "x"}')
-    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-    assert "nothing was changed" in answer.json()["detail"]
-    assert (await ask(service, "PATCH", url, b'{"description": "x"}')).status == 200
+    url = postgres.new_database(migrated_database)
+    # Before any connection is made: each takes the setting at its start. Nothing else waits for a row that long.
+    postgres.run(f"ALTER DATABASE {url.rpartition('/')[2]} SET lock_timeout = '300ms'")
+    async with services.running(services.settings_for(tmp_path / "data", url)) as service:
+        consumer = await service.new_consumer()
+        target = f"{service.consumers_url}/{consumer['name']}"
+        async with service.app._database.write() as tx:
+            await tx.execute(sa.update(tables.consumers).values(description="held"))
+            answer = await ask(service, "PATCH", target, b'{"description": "x"}')
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert "nothing was changed" in answer.json()["detail"]
+        assert (await ask(service, "PATCH", target, b'{"description": "x"}')).status == 200

@@ -130,13 +130,18 @@ async def test_a_developer_manages_consumers_and_keys(service: Service, provider
         (key, _) = (await service.call("GET", f"{service.consumers_url}/made-by-dev/keys"))["data"]
         await visitor.send(f"{url}/keys/{key['id']}/reveal", url, expect=200)
         await visitor.send(f"{url}/delete", typed="made-by-dev")
+        # What consumers may do a developer says of each already; a plan says it of many.
+        await visitor.send(f"{BUCKET}/plans/new", name="made-by-dev", scopes_from="inherited")
+        await visitor.send(f"{BUCKET}/plans/made-by-dev/delete")
         for page in ("audit-log", "edges", "management-keys"):
             await visitor.open(f"{ACCOUNT}/{page}")
 
 
 async def test_a_developer_can_forge_nothing_else(service: Service, provider: IdentityProvider) -> None:
     async with person(service, provider, DEVELOPER) as visitor:
-        await forge(service, visitor, [path for path in post_routes() if "/consumers" not in path])
+        await forge(
+            service, visitor, [path for path in post_routes() if "/consumers" not in path and "/plans" not in path]
+        )
 
 
 async def test_a_viewer_sees_no_button_and_can_forge_nothing(service: Service, provider: IdentityProvider) -> None:

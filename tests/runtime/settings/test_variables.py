@@ -17,7 +17,7 @@ from keywright.runtime.settings import OriginSettings, SettingsError, common, va
 from keywright.runtime.settings.kinds import Part
 from keywright.runtime.settings.reader import Reader, is_of_kubernetes
 from keywright.runtime.settings.variables import hand_on, nearest, refuse_unknown, warn_of_old_names, warn_of_unknown
-from support.postgres import free_port
+from support.ports import free_port
 from support.process import COMMAND
 
 LOG = logging.getLogger("test")

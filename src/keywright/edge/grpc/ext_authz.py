@@ -70,7 +70,12 @@ _STRUCT_DEPTH = 28
 _LARGEST_DOUBLE = int(sys.float_info.max)
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 # Any code but OK refuses; these are the ones that gRPC has for such an answer.
-_CODES = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED, 404: grpc.StatusCode.NOT_FOUND}
+_CODES = {
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 
 
 class ExtAuthz(grpc.GenericRpcHandler):
@@ -90,7 +95,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
     def check(self, request: CheckRequest, tokens: Iterable[bytes] = (), peer: str = "") -> CheckResponse:
         """`tokens` are the values of the caller's own `keywright-token`, `peer` is its connection, as gRPC tells it."""
         try:
-            identity = self._identify(request, tokens, partial(self._find_client, request, peer))
+            identity, fields = self._identify(request, tokens, partial(self._find_client, request, peer))
         except Problem as problem:
             return _denied(problem)
         given = [(name.decode(), value.decode()) for name, value in identity]
@@ -101,6 +106,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
             ok_response=OkHttpResponse(
                 headers=[_header(name, value) for name, value in given if value],
                 headers_to_remove=[self._header, *empty],
+                response_headers_to_add=[_header(name.decode(), value.decode()) for name, value in fields],
             ),
         )
         response.dynamic_metadata.update(_to_metadata(identity))
@@ -127,7 +133,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
 
     def _identify(
         self, request: CheckRequest, tokens: Iterable[bytes], find_address: FindAddress
-    ) -> list[tuple[bytes, bytes]]:
+    ) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
         text = request.attributes.context_extensions.get("bucket")
         if text is None:
             raise no_bucket()

@@ -88,7 +88,7 @@ class Mirroring:
         self._is_sound = False
         """Whether all that is wrongly in the maps is known."""
         self._must_fill = self._is_filling = False
-        self._renewed_at = self._in_step_at = time.monotonic()
+        self._renewed_at = self._current_at = time.monotonic()
         self._unheard: Cursor | None = None
 
     @property
@@ -105,7 +105,7 @@ class Mirroring:
 
     @property
     def lag_seconds(self) -> float:
-        return 0.0 if self._is_in_step() else time.monotonic() - self._in_step_at
+        return 0.0 if self._is_current() else time.monotonic() - self._current_at
 
     def forget(self) -> None:
         """Another process follows, and mirrors."""
@@ -306,7 +306,7 @@ class Mirroring:
         self._mark = mark
         await tell_lease(socket, until)
         self._renewed_at = time.monotonic()
-        self._is_in_step()
+        self._is_current()
         if is_news:
             self._on_change()
 
@@ -338,8 +338,8 @@ class Mirroring:
         if not self._is_filling and not self._must_fill and self._held != backlog.held:
             self._held = backlog.held
 
-    def _is_in_step(self) -> bool:
+    def _is_current(self) -> bool:
         if self._held is None or self._held != self._replica.find_cursor():
             return False
-        self._in_step_at = time.monotonic()
+        self._current_at = time.monotonic()
         return True

@@ -30,6 +30,7 @@ from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
 from keywright.edge.http.question import Question, parse_question
 from keywright.http.client_address import ClientAddresses
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
+from keywright.http.rate_limit_fields import rate_limit_fields
 from keywright.http.request_id import request_id
 from keywright.runtime.clock import Clock
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from keywright.edge.identity_token import IdentitySigner
     from keywright.edge.validator import Validator
 
+Headers = list[tuple[bytes, bytes]]
 PREFIX = "/v1/forward-auth/"
 _new = tuple.__new__
 _EMPTY_BODY = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
@@ -111,13 +113,16 @@ class ForwardAuth:
         if self._token_required:
             require_token(self._validator, scope, bucket)
 
-    def judge(self, question: Question, values: list[bytes], find_address: FindAddress) -> list[tuple[bytes, bytes]]:
-        """Who asks, in the order of IdentityHeaders. `values` are all headers with a key. Raises Problem."""
-        bucket, (scopes, _) = question
+    def judge(self, question: Question, values: list[bytes], find_address: FindAddress) -> tuple[Headers, Headers]:
+        """Who asks, in the order of IdentityHeaders; and what is told the client itself, of the limits that hold.
+
+        `values` are all headers with a key. Raises Problem.
+        """
+        bucket, (scopes, _, cost, is_peek) = question
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
         # Without a secret there is still the bucket to look for, which a text that is too short does.
         result = self._validator.validate(
-            (secret or b"").decode("latin-1"), bucket, _new(Demand, (scopes, find_address))
+            (secret or b"").decode("latin-1"), bucket, _new(Demand, (scopes, find_address, cost, is_peek))
         )
         key, consumer = result.key, result.consumer
         if key is not None and consumer is not None:
@@ -135,16 +140,18 @@ class ForwardAuth:
                 identity.append((self._key_scopes, " ".join(granted).encode()))
             if self._key_metadata:
                 identity.append((self._key_metadata, _percent_encode((key.powers or NO_POWERS).metadata or b"{}")))
-            return identity
+            limits = result.limits
+            return identity, [(name.encode(), value.encode()) for name, value in rate_limit_fields(limits).items()]
         raise self._refusal(result, question, len(values), has_secret=secret is not None)
 
-    def _answer(self, scope: Scope, values: list[bytes]) -> list[tuple[bytes, bytes]]:
+    def _answer(self, scope: Scope, values: list[bytes]) -> Headers:
         segment = find_bucket_name(scope, PREFIX, has_rest=True)
         if segment is None:
             raise no_bucket()
         question = parse_question(segment)
         self.require_token(scope, question.bucket)
-        return self.judge(question, values, partial(self._find_client, scope))
+        identity, fields = self.judge(question, values, partial(self._find_client, scope))
+        return [*identity, *fields] if fields else identity
 
     def _refusal(self, result: Result, question: Question, header_count: int, *, has_secret: bool) -> Problem:
         code: Verdict | Fault = result.verdict
@@ -157,7 +164,7 @@ class ForwardAuth:
         if not has_secret:
             code = Fault.AMBIGUOUS if header_count > 1 else Fault.MISSING
         self._count(code)
-        return self._header.refuse(code, question.bucket, question.demand.scopes)
+        return self._header.refuse(code, question.bucket, question.demand.scopes, result.limits)
 
     def _count(self, code: str) -> None:
         self.counts[code] = self.counts.get(code, 0) + 1

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from keywright.edge.http.worker_counts import Counts, WorkerCounts
     from keywright.edge.mirror import MirrorStatus
     from keywright.edge.replica.origin_clock import OriginClock
+    from keywright.edge.shares.status import SharesStatus
     from keywright.runtime.disk import Disk
 
 REFUSED_WRITES = "refused-writes"
@@ -62,12 +63,17 @@ class Metrics:
         self._origin_clock = origin_clock
         self.list_old_readers: Callable[[], Sequence[str]] | None = None
         """The names of edges that read an older format than there are keys in; an origin sets it."""
+        self.find_shares: Callable[[], SharesStatus | None] = lambda: None
+        """How it is going with this edge's shares of global rate limits; None where it never asked for any."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         counts = self.count()
         if self._worker_counts is not None:
             counts = await asyncio.to_thread(self._worker_counts.add_up, self.count)
-        body = generate_latest(_Scrape(counts, self._status, self._disk, self._origin_clock, self.list_old_readers))
+        scrape = _Scrape(
+            counts, self._status, self._disk, self._origin_clock, self.list_old_readers, self.find_shares()
+        )
+        body = generate_latest(scrape)
         await send_document(scope, send, 200, CONTENT_TYPE_LATEST.encode(), body)
 
     def count(self) -> Counts:
@@ -85,8 +91,11 @@ class Metrics:
         """Let the other workers know this one's counts, every second and at the end, until `stop` is set."""
         if self._worker_counts is None:
             return
-        while not stop.is_set():
+        is_over = False
+        while not is_over:
             await tasks.pause(stop, WRITE_SECONDS)
+            # What is counted while it is written is not in it: an end that comes meanwhile has a write of its own.
+            is_over = stop.is_set()
             await asyncio.to_thread(self._worker_counts.write, self.count)
 
 
@@ -100,17 +109,21 @@ class _Scrape(Collector):
         disk: Disk,
         origin_clock: OriginClock | None,
         list_old_readers: Callable[[], Sequence[str]] | None,
+        shares: SharesStatus | None = None,
     ) -> None:
         self._counts = counts
         self._status = status
         self._disk = disk
         self._origin_clock = origin_clock
         self._list_old_readers = list_old_readers
+        self._shares = shares
 
     def collect(self) -> Iterable[Metric]:
         # The label is older than the word that we have for it.
         validations = CounterMetricFamily(
-            "keywright_validations", "Validations by endpoint and verdict, of all workers.", labels=["door", "verdict"]
+            "keywright_validations",
+            "Validations by endpoint and verdict, of all workers.",
+            labels=["endpoint", "verdict"],
         )
         refused = CounterMetricFamily(
             "keywright_writes_refused", "Writes that found no room on the disk, of all workers.", labels=["write"]
@@ -150,6 +163,8 @@ class _Scrape(Collector):
                 "How far this machine's clock is ahead of the origin's, by which keys are judged.",
                 offset,
             )
+        if self._shares is not None:
+            yield from _of_shares(self._shares)
         if status.mirror is not None:
             yield from _of_mirror(status.mirror)
 
@@ -163,6 +178,19 @@ def _of_old_readers(names: Iterable[str]) -> Metric:
     for name in names:
         old.add_metric([name], 1)
     return old
+
+
+def _of_shares(shares: SharesStatus) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "keywright_shares_limits", "Global rate limits of which it was told a share.", shares.limits
+    )
+    yield GaugeMetricFamily("keywright_shares_edges", "Edges that such limits are shared by, with it.", shares.edges)
+    yield GaugeMetricFamily("keywright_shares_fallback_ratio", "Its part of each other such limit.", shares.fallback)
+    yield GaugeMetricFamily(
+        "keywright_shares_age_seconds",
+        "Since it asked for the shares that it goes by; from 10 on (30 without limits) it has an even part.",
+        shares.age_seconds,
+    )
 
 
 def _of_mirror(mirror: MirrorStatus) -> Iterable[Metric]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from keywright.domain import models
+from keywright.domain.limit_states import find_retry_seconds, violated
 from keywright.domain.powers import NO_POWERS, list_granted
 from keywright.domain.problems import MethodNotAllowed, PayloadTooLarge, Problem, UnsupportedMediaType
 from keywright.domain.verdict import Verdict
@@ -36,6 +37,9 @@ from keywright.http.body import SlowBodies, chunks_after, read_bounded, too_slow
 from keywright.http.request_id import request_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keywright.domain.limit_states import LimitState
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.validator import Validator
@@ -63,6 +67,7 @@ class ValidateApi:
     ) -> None:
         self._prefix, self._parse = (PREFIX_V2, parse_v2) if is_v2 else (PREFIX, parse_v1)
         self._render = _valid_v2 if is_v2 else _valid
+        self._is_v2 = is_v2
         self._validator = validator
         self._min_revision = MinRevision(validator, min_revision_seconds)
         self._validate = validator.validate
@@ -90,12 +95,14 @@ class ValidateApi:
             if len(data) > MAX_BODY_BYTES:
                 raise PayloadTooLarge(_TOO_LARGE)
             secret, demand = self._parse(data)
-            verdict, key, consumer = self._validate(secret, bucket, demand)
+            verdict, key, consumer, limits = self._validate(secret, bucket, demand)
             if key is not None and consumer is not None:
                 self.valid_count += 1
                 headers, body = self._render(key, consumer)
+                if limits and self._is_v2:
+                    headers, body = _with_limits(body, limits)
             else:
-                headers, body = self._refuse(verdict)
+                headers, body = self._refuse(verdict, limits)
         except Problem as problem:
             await send_problem(scope, send, problem)
             return
@@ -125,12 +132,14 @@ class ValidateApi:
         finally:
             self._slow_bodies.end(task)
 
-    def _refuse(self, verdict: Verdict) -> tuple[Headers, Message]:
+    def _refuse(self, verdict: Verdict, limits: Sequence[LimitState]) -> tuple[Headers, Message]:
         self.counts[verdict] = self.counts.get(verdict, 0) + 1
         if verdict is Verdict.NO_BUCKET:
             raise no_bucket()
         if verdict is Verdict.UNAVAILABLE:
             raise not_ready()
+        if limits and self._is_v2:
+            return _limited(verdict, limits)
         return _answer(b'{"valid":false,"code":"%b"}' % verdict.encode())
 
 
@@ -183,6 +192,24 @@ def _valid_v2(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Headers, Messag
             "metadata": msgspec.Raw(powers.metadata or b"{}"),
         },
         "scopes": list_granted(powers, consumer.powers or NO_POWERS),
+        "limits": (),
+    }
+    return _answer(encode_json(document))
+
+
+def _with_limits(answer: Message, limits: Sequence[LimitState]) -> tuple[Headers, Message]:
+    """The same answer, in whose last member no limit is said so far."""
+    body: bytes = answer["body"]
+    return _answer(body.removesuffix(b"[]}") + encode_json([state.to_json() for state in limits]) + b"}")
+
+
+def _limited(verdict: Verdict, limits: Sequence[LimitState]) -> tuple[Headers, Message]:
+    document = {
+        "valid": False,
+        "code": verdict,
+        "limits": [state.to_json() for state in limits],
+        "violated": violated(limits),
+        "retryAfterSeconds": find_retry_seconds(limits),
     }
     return _answer(encode_json(document))
 

@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from keywright.domain.limits import MAX_COST
 from keywright.domain.networks import parse_address
 from keywright.domain.powers import NO_DEMAND, Demand
 from keywright.domain.problems import BadRequest, Problem
 from keywright.domain.scopes import find_fault
 
 QUESTIONS_KEPT = 1000
+_COST = f"must be a whole number from 1 to {MAX_COST}"
 
 
 class _V1(msgspec.Struct):
@@ -29,11 +31,12 @@ class _V1(msgspec.Struct):
 
 
 class _V2(msgspec.Struct, forbid_unknown_fields=True):
-    """`peek` asks for a verdict that takes nothing; nothing is taken so far, by any question."""
+    """`peek` asks for a verdict that takes nothing, `cost` is what is taken of quotas."""
 
     key: str
     scopes: list[str] = []
     ip: str | None = None
+    cost: int | float | None = None
     peek: bool = False
 
 
@@ -61,7 +64,7 @@ def parse_v2(data: bytes) -> tuple[str, Demand]:
         question = _decode_v2(data)
     except _NOT_JSON as error:
         raise _bad_body(error) from None
-    if not question.scopes and question.ip is None:
+    if not question.scopes and question.ip is None and question.cost is None and not question.peek:
         return question.key, NO_DEMAND
     scopes = _checked(tuple(question.scopes))
     address = None if question.ip is None else parse_address(question.ip)
@@ -69,7 +72,16 @@ def parse_v2(data: bytes) -> tuple[str, Demand]:
         raise _refuse(
             "The question can't be answered.", ("body.ip", "must be one IPv4 or IPv6 address, without a port")
         )
-    return question.key, Demand(scopes, address)
+    return question.key, Demand(scopes, address, _read_cost(question.cost), question.peek)
+
+
+def _read_cost(said: float | None) -> int | None:
+    # To JSON 5.0 is a whole number as 5 is.
+    if said is None:
+        return None
+    if not 1 <= said <= MAX_COST or said != int(said):
+        raise _refuse("The question can't be answered.", ("body.cost", _COST))
+    return int(said)
 
 
 # An application asks for few different ones, again and again. What is wrong is not kept.
@@ -95,8 +107,9 @@ _WRONG = {
     "missing required field": ("body.key", "is required"),
     "`$.scopes": ("body.scopes", "must be a list of strings"),
     "`$.ip`": ("body.ip", "must be a string"),
+    "`$.cost`": ("body.cost", _COST),
     "`$.peek`": ("body.peek", "must be true or false"),
-    "unknown field": ("body", "has a member that is not known: there are key, scopes, ip and peek"),
+    "unknown field": ("body", "has a member that is not known: there are key, scopes, ip, cost and peek"),
 }
 
 

@@ -1,6 +1,6 @@
 """Owns the replica's files: the LMDB environment, its databases, and whether they can be trusted.
 
-Who may use and replace them is in in_use.py. A process that meets broken pages while it runs condemns the files; every
+Who may use and replace them is in in_use.py. A process that meets broken pages while it runs marks the files; every
 process that sees that lets go of them, and the first that is alone with them replaces them.
 
 LMDB's own writer lock is let go of by whoever dies, but not by whoever is stopped in the middle of a write. So a lock
@@ -144,7 +144,7 @@ class Files:
     def open_to_read(cls, path: Path, probe: Callable[[Files], object]) -> Files:
         """Open another process's files. Raises ReplicaBroken or, when they are not there or not for us, OSError."""
         (path / "data.mdb").stat()
-        if in_use.is_condemned(path):
+        if in_use.is_marked_corrupt(path):
             # Not even the lock is touched: the process that is to replace the files must get it alone.
             raise ReplicaBroken("broken pages were met")
         use = InUse.enter_to_read(path)
@@ -207,11 +207,11 @@ class Files:
 
     def mark_corrupt(self) -> None:
         """Let every process that uses these files know that they are broken, if this one may write there."""
-        in_use.condemn(self.path)
+        in_use.mark_corrupt(self.path)
 
     @property
     def is_marked_corrupt(self) -> bool:
-        return in_use.is_condemned(self.path)
+        return in_use.is_marked_corrupt(self.path)
 
     @property
     def is_replaced(self) -> bool:
@@ -242,7 +242,7 @@ class Files:
         use = InUse.enter(path)
         try:
             try:
-                if in_use.is_condemned(path):
+                if in_use.is_marked_corrupt(path):
                     raise ReplicaBroken("broken pages were met")
                 files = cls._open_sound(lambda: cls(path, map_size, use), probe)
             except ReplicaBroken as error:
@@ -252,7 +252,7 @@ class Files:
                     return cls._replace(path, map_size, probe, use, error)
                 if replace and not isinstance(error, OtherFormat):
                     # For those who use these files: they let go, and the next attempt finds itself alone.
-                    in_use.condemn(path)
+                    in_use.mark_corrupt(path)
                 raise
             use.share()
         except BaseException:

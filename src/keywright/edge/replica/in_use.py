@@ -2,7 +2,7 @@
 
 A process that has them open holds a shared lock on `in-use.lock` for as long. Only a process that gets that lock alone
 may judge the files and replace them, so they are never taken from under another process's feet, and two workers that
-start at once don't both replace them. `condemned` asks every process to let go of them.
+start at once don't both replace them. The file `condemned` asks every process to let go of them.
 
 One that is stopped can't. Once all others have had time to, whoever wants to fill new files abandons the old ones to
 it: it puts a new `in-use.lock` in the place of the old, and is alone. Readers look at least every LOOK_SECONDS whether
@@ -29,7 +29,7 @@ LOOK_SECONDS = 1.0
 LET_GO_SECONDS = 2.0
 WRITING = "writing.lock"
 """Of the one that writes, into the files that are there now."""
-_LOCK, _CONDEMNED, _ABANDONING = "in-use.lock", "condemned", "abandoning.lock"
+_LOCK, _MARK, _ABANDONING = "in-use.lock", "condemned", "abandoning.lock"
 
 
 class NoReaderLocks(OSError):
@@ -103,21 +103,21 @@ def alone_at(path: Path, name: str) -> Iterator[bool]:
         os.close(lock)
 
 
-def condemn(path: Path) -> None:
+def mark_corrupt(path: Path) -> None:
     """Ask every process to let go of the files, if this one may write there."""
-    with contextlib.suppress(OSError), open(path / _CONDEMNED, "ab", opener=_private) as file:
+    with contextlib.suppress(OSError), open(path / _MARK, "ab", opener=_private) as file:
         # Since when is what the first one says.
         if not file.tell():
             file.write(b"%d" % int(Clock().elapsed() * 1000))
 
 
-def is_condemned(path: Path) -> bool:
-    return (path / _CONDEMNED).exists()
+def is_marked_corrupt(path: Path) -> bool:
+    return (path / _MARK).exists()
 
 
 @contextlib.contextmanager
 def abandoning(path: Path) -> Iterator[InUse | None]:
-    """Leave condemned files to those who still have not let go of them; None while they may yet do so.
+    """Leave files that are marked so to those who still have not let go of them; None while they may yet do so.
 
     Within the block nobody else does the same, and whoever opens the files waits.
     """
@@ -149,19 +149,19 @@ def remove_files(path: Path, *, are_abandoned: bool) -> None:
     if are_abandoned:
         # Whoever is not stopped has looked by then, and answers nothing from what was here.
         time.sleep(LOOK_SECONDS)
-    (path / _CONDEMNED).unlink(missing_ok=True)
+    (path / _MARK).unlink(missing_ok=True)
 
 
 def _has_had_time(path: Path) -> bool:
-    if not is_condemned(path):
+    if not is_marked_corrupt(path):
         return False
     # Somebody's empty file counts from now on.
-    condemn(path)
+    mark_corrupt(path)
     try:
-        condemned_at = int((path / _CONDEMNED).read_bytes()) / 1000
+        marked_at = int((path / _MARK).read_bytes()) / 1000
     except (OSError, ValueError):
         return False
-    passed = Clock().elapsed() - condemned_at
+    passed = Clock().elapsed() - marked_at
     # A time to come is of an earlier start of the machine, which no process outlived.
     return passed < 0 or passed >= LET_GO_SECONDS
 

@@ -53,7 +53,7 @@ class HttpFeed:
     @property
     def synced_at(self) -> float | None:
         answer = self._answer
-        return answer.synced_at if answer is not None and answer.is_in_step else None
+        return answer.synced_at if answer is not None and answer.is_current else None
 
     def is_last(self, batch: Batch) -> bool:
         """Each batch is asked for until there is none: that one is short says nothing here."""
@@ -77,7 +77,7 @@ class HttpFeed:
                 await self._give_up()
                 answer = self._answer = await self._ask("/v1/feed/changes", after)
                 answer.handed_on = after
-            if not answer.is_in_step:
+            if not answer.is_current:
                 await answer.hear()
             changes: list[Change] = []
             for frame in answer.take():
@@ -200,7 +200,7 @@ class _Answer:
         self._splitter = FrameSplitter()
 
     @property
-    def is_in_step(self) -> bool:
+    def is_current(self) -> bool:
         """Whether everything that the origin knew of at its last frame has been handed on."""
         return not self._arrived and self.handed_on.revision == self._head
 

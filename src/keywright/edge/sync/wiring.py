@@ -6,18 +6,29 @@ What speaks to a NATS broker is loaded by those who have one.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
+import secrets
 from typing import TYPE_CHECKING
 
 import httpx2
+import lmdb
 
 from keywright import __version__
+from keywright.edge.note_file import NoteFile
+from keywright.edge.replica.freshness import find_boot_id
+from keywright.edge.replica.replica import ReplicaBroken
+from keywright.edge.shares.channels import HttpShareChannel, NatsShareChannel, NoShareChannel
+from keywright.edge.shares.sharing import Sharing, Teller
+from keywright.edge.shares.status import NOTE
 from keywright.edge.sync.feed import NoFeed, NotifyingFeed
 from keywright.edge.sync.http_feed import CONNECT_SECONDS, SILENCE_SECONDS, HttpFeed
 from keywright.edge.sync.leader_election import LeaderElection
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.promise import Promises
 from keywright.edge.sync.reporting import SEND_SECONDS, HttpReports, NoReports, Reporter, ignore_time
+from keywright.protocol.shares import ANSWER_SECONDS, MEDIA_TYPE
 from keywright.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -26,11 +37,13 @@ if TYPE_CHECKING:
 
     from keywright.domain.keyformat import Digester, Secret
     from keywright.edge.identity import Identity
+    from keywright.edge.limits.table import LimitTable
     from keywright.edge.mirror import Mirror
     from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.origin_clock import OriginClock
     from keywright.edge.replica.replica import Replica
+    from keywright.edge.shares.sharing import ShareChannel
     from keywright.edge.sync.feed import Feed
     from keywright.edge.sync.nats_feed import NatsFeed
     from keywright.edge.sync.nats_reports import NatsReports
@@ -38,6 +51,8 @@ if TYPE_CHECKING:
     from keywright.protocol.reports import Report
     from keywright.runtime.clock import Clock
     from keywright.runtime.settings import EdgeSettings
+
+_log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
@@ -66,6 +81,53 @@ def new_reports(
         return NoReports()
     token = _token_in(settings)
     return new_http_reports(settings.origin, token, digester, clock, edge_name=settings.name, on_time=clock.hear)
+
+
+def new_share_channel(
+    settings: EdgeSettings, digester: Digester, clock: Clock
+) -> HttpShareChannel | NatsShareChannel | NoShareChannel:
+    """Where it asks for its shares of global limits: there, too."""
+    if settings.broker is not None:
+        return NatsShareChannel(settings.broker, digester, clock, edge_name=settings.name)
+    if settings.origin is None:
+        return NoShareChannel()
+    return new_http_share_channel(settings.origin, _token_in(settings), digester, edge_name=settings.name)
+
+
+def new_http_share_channel(origin: str, token: Secret, digester: Digester, *, edge_name: str) -> HttpShareChannel:
+    headers = {"content-type": MEDIA_TYPE, "accept-encoding": "identity"}
+    return HttpShareChannel(
+        new_client(origin, token, edge_name=edge_name, headers=headers, timeout=ANSWER_SECONDS), digester
+    )
+
+
+def new_sharing(
+    replica: Replica,
+    replica_dir: Path,
+    table: LimitTable,
+    channel: ShareChannel,
+    identity: Identity,
+    elapsed: Callable[[], float],
+    deployment_id: Callable[[], str],
+) -> Sharing:
+    """Asking for the shares of an edge, for the one of its processes that follows."""
+    return Sharing(
+        table,
+        channel,
+        Teller(identity.instance, secrets.token_hex(8), deployment_id),
+        elapsed,
+        NoteFile(replica_dir / NOTE, _log, so="a start of the machine has this edge wait for its shares"),
+        boot_id=find_boot_id(),
+        has_limits=lambda: has_global_limits(replica),
+    )
+
+
+def has_global_limits(replica: Replica) -> bool:
+    """Whether any key of the replica may have rate limits of all edges."""
+    try:
+        return replica.is_open and any("rateLimits" in put.features for put in replica.buckets())
+    except (lmdb.Error, ReplicaBroken, ValueError):
+        return False
 
 
 def new_http_feed(origin: str, token: Secret, digester: Digester, clock: Clock, *, edge_name: str) -> HttpFeed:
@@ -129,12 +191,13 @@ def new_election(
     mirror: Mirror | None = None,
     late_seconds: float = 0.0,
     says_goodbye: bool = True,
+    sharing: Callable[[Callable[[], str]], Sharing] | None = None,
 ) -> LeaderElection:
     """The part of this process. Without reports nobody hears of the edge, and no write waits for it.
 
     What the edge has applied, `mirror` has applied, too. `late_seconds` is for how long somebody believes what this
     edge said after it said so; such an edge can't say goodbye. Nor does one with `says_goodbye=False`, which may be
-    used again from its disk with the origin away.
+    used again from its disk with the origin away. `sharing` makes what asks for shares of global limits.
     """
 
     def new_report() -> Report:
@@ -175,6 +238,15 @@ def new_election(
     reporter = None
     if reports is not None:
         reporter = Reporter(reports, new_report, random.uniform, on_taken=on_taken, elapsed=clock.elapsed)
+    runs = [] if reporter is None else [reporter.run]
+    if sharing is not None:
+        runs.append(sharing(deployment_id).run)
+
+    async def run_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for run in runs:
+                group.create_task(run())
+
     on_change = (lambda: None) if reporter is None else reporter.wake
     if mirror is not None:
         mirror.on_change = on_change
@@ -184,7 +256,7 @@ def new_election(
         lambda: new_sync_loop(replica, feed, clock, sync_clock, on_change),
         clock,
         sync_clock,
-        report=None if reporter is None else reporter.run,
+        report=run_all if runs else None,
         lease=lease,
         mirror_status=None if mirror is None else mirror.status,
         say_goodbye=say_goodbye,

@@ -7,13 +7,16 @@ from typing import Any
 from fastapi import Response
 
 from keywright.domain import keyformat, text
+from keywright.domain.models import Consumer
 from keywright.domain.names import CONSUMER_NAME
+from keywright.domain.paging import Page
 from keywright.domain.unset import UNSET, updated
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.access import ConsumerPath
 from keywright.origin.consumers.invite_mail import send_invites
 from keywright.origin.consumers.rules import ConsumerDraft, ConsumerSearch, Include, ManagerDraft, Place
 from keywright.origin.keys.rules import KeyDraft
+from keywright.origin.plans import rules as plans
 from keywright.origin.web.admin_layout import (
     BUCKET,
     MAY_NOT_WRITE,
@@ -27,6 +30,14 @@ from keywright.origin.web.admin_layout import (
     show_secret,
 )
 from keywright.origin.web.forms import Form, restriction_fields, tags_text
+from keywright.origin.web.limit_fields import (
+    LIMIT_SCOPES,
+    ROWS,
+    consumer_limit_fields,
+    plan_choices,
+    read_own_rate_limits,
+    read_plan,
+)
 from keywright.origin.web.paging import keyset_page, keyset_position, with_query
 from keywright.origin.web.rendering import pretty
 from keywright.origin.web.request import PageRequest
@@ -88,8 +99,10 @@ async def search(request: PageRequest) -> Response:
 async def new_consumer(request: PageRequest) -> Response:
     layout = await get_bucket_layout(request)
     require(layout.may_write, MAY_NOT_WRITE)
-    form = request.form.or_initial(with_key="on", expires="never", **restriction_fields(None, None))
-    return await render_bucket_page(request, "consumers/form.html", layout, form=form, consumer=None)
+    form = request.form.or_initial(
+        with_key="on", expires="never", **restriction_fields(None, None), **consumer_limit_fields(None)
+    )
+    return await _render_form(request, layout, form, None)
 
 
 async def create(request: PageRequest) -> Response:
@@ -103,6 +116,8 @@ async def create(request: PageRequest) -> Response:
         [KeyDraft(expires_at=form.expiry(request.work.now))] if form.is_on("with_key") else [],
         scopes=updated(form.own_scopes(), None),
         allowed_ips=updated(form.allowed_ips(), None),
+        plan=updated(read_plan(form), None),
+        rate_limits=updated(read_own_rate_limits(form), None),
     )
     form.check()
     made = await consumers.create(request.work, *bucket_path(request), draft)
@@ -139,14 +154,31 @@ async def edit(request: PageRequest) -> Response:
         tags=tags_text(consumer.tags),
         metadata=metadata,
         **restriction_fields(consumer.scopes, consumer.allowed_ips),
+        **consumer_limit_fields(consumer),
     )
-    return await render_bucket_page(request, "consumers/form.html", layout, form=form, consumer=consumer)
+    return await _render_form(request, layout, form, consumer)
+
+
+async def _render_form(request: PageRequest, layout: BucketLayout, form: Form, consumer: Consumer | None) -> Response:
+    found, _ = await plans.list_of(request.work, *bucket_path(request), Page(limit=plans.MAX_PLANS))
+    choices = plan_choices([view.plan for view in found]) if found else []
+    return await render_bucket_page(
+        request,
+        "consumers/form.html",
+        layout,
+        form=form,
+        consumer=consumer,
+        plan_choices=choices,
+        rows=ROWS,
+        limit_scopes=LIMIT_SCOPES,
+    )
 
 
 async def update(request: PageRequest) -> Response:
     form = request.form
     description, tags, metadata = form.description(), form.tags(), form.metadata()
     scopes, allowed_ips = form.own_scopes(), form.allowed_ips()
+    plan, rate_limits = read_plan(form), read_own_rate_limits(form)
     form.check()
     await consumers.update(
         request.work,
@@ -156,6 +188,8 @@ async def update(request: PageRequest) -> Response:
         metadata=metadata,
         scopes=scopes,
         allowed_ips=allowed_ips,
+        plan=plan,
+        rate_limits=rate_limits,
     )
     url = consumer_url(request)
     return request.redirect(url, "Consumer saved.", href=f"{url}/edit", link="Edit again")

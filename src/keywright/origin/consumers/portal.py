@@ -6,7 +6,7 @@ from fastapi import Response
 
 from keywright.domain.models import Consumer
 from keywright.origin.keys import snippets
-from keywright.origin.keys.powers import granted_to
+from keywright.origin.keys.powers import granted_to, rate_limits_of
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.web.forms import Form
 from keywright.origin.web.portal_layout import (
@@ -57,6 +57,7 @@ async def consumer(request: PageRequest) -> Response:
         samples=snippets.of(portal.brand.api_url),
         may=bucket.self_serve,
         granted=sorted(granted_to(bucket, view.consumer).names),
+        limits=rate_limits_of(view.consumer),
     )
 
 

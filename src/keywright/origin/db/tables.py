@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0014"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -375,6 +375,28 @@ for each edge that is in it, so who takes out a row says that this edge answers 
 
 `account_id` is text, and "" for edges of the deployment itself. `seen_at` is by the database's clock, in milliseconds.
 `scopes` is what the edge may know, as edges/scopes.py writes it.
+"""
+
+share_ledger = _table(
+    "share_ledger",
+    sa.Column("single", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.Text, nullable=False),
+    sa.Column("is_quiet", sa.Boolean, nullable=False),
+)
+"""Says that `edge_shares` is all there is. Where its one row is gone, so are others: `is_quiet` until nobody can hold
+what nobody knows of. Who changes rows of `edge_shares` has this one locked.
+"""
+
+edge_shares = _table(
+    "edge_shares",
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("beat", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+"""What each edge may hold of global rate limits, as limits/rows.py packs it. `beat` differs whenever it was heard of.
+
+No part of the record, and gone when a server of PostgreSQL crashes: both tables are unlogged there.
 """
 
 audit_logs = _table(

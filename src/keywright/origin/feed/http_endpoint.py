@@ -5,6 +5,7 @@
     GET /v1/feed/changes?after=CURSOR changes from then on, for ever; a heartbeat when there are none
     POST /v1/feed/acknowledgements    what an edge has applied (acknowledgements.py)
     POST /v1/feed/leases              what of quotas an edge may spend, and has spent (leases.py)
+    POST /v1/feed/shares              which global rate limits it uses, for its shares of them (limits/endpoint.py)
 
 A request carries an edge token and a nonce of its own, which every frame of the answer repeats, and names the newest
 format of the feed that the reader reads; who names none is of the first release (protocol/feed_formats.py). What the
@@ -33,6 +34,7 @@ from keywright.origin.feed.leases import HttpLeases
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.places import StreamPlaces
 from keywright.origin.feed.token_checks import TokenChecks
+from keywright.origin.limits.endpoint import HttpShares
 from keywright.origin.pipeline.authenticate import authenticate_management_key
 from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
@@ -62,6 +64,7 @@ class FeedEndpoint:
         self.source = FeedSource(services.database, self.tail, clock, StreamPlaces(services.feed_streams_of_token))
         self.acknowledgements = HttpAcknowledgements(services)
         self.leases = HttpLeases(services)
+        self.shares = HttpShares(services.shares, services.dependencies.digester)
         self._checks = TokenChecks(services, clock)
 
     async def wake(self, revision: int) -> None:
@@ -112,12 +115,18 @@ async def post_leases(request: Request) -> Response:
     return await endpoint.leases.answer(request, endpoint.authenticate, endpoint.meter)
 
 
+async def post_shares(request: Request) -> Response:
+    endpoint: FeedEndpoint = request.app.state.feed
+    return await endpoint.shares.answer(request, endpoint.authenticate, endpoint.meter)
+
+
 ROUTES: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
     ("GET", "", get_deployment),
     ("GET", "/snapshot", get_snapshot),
     ("GET", "/changes", get_changes),
     ("POST", "/acknowledgements", post_acknowledgement),
     ("POST", "/leases", post_leases),
+    ("POST", "/shares", post_shares),
 )
 
 

@@ -32,6 +32,8 @@ from keywright.origin.feed.acknowledgements import NatsAcknowledgements
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_retention import PublishSource
 from keywright.origin.feed.publish_session import PublishSession
+from keywright.origin.limits.endpoint import NatsShares
+from keywright.origin.limits.rules import Shares
 from keywright.protocol.changes import Cursor
 from keywright.protocol.feed_formats import FORMATS, NEWEST
 from keywright.protocol.frames import FrameSigner
@@ -61,6 +63,7 @@ class NatsPublishers:
         digester: Digester,
         options: NatsOptions,
         acknowledge: Callable[[Report], Awaitable[float]],
+        shares: Shares,
         clock: Clock,
         uniform: Uniform,
         *,
@@ -68,7 +71,7 @@ class NatsPublishers:
         snapshot_changes: int,
     ) -> None:
         """What the broker has in other formats than these is taken away."""
-        common = tail, database, digester, options, acknowledge, clock, uniform
+        common = tail, database, digester, options, acknowledge, shares, clock, uniform
         self._publishers = [
             NatsPublisher(
                 *common,
@@ -105,6 +108,7 @@ class NatsPublisher:
         digester: Digester,
         options: NatsOptions,
         acknowledge: Callable[[Report], Awaitable[float]],
+        shares: Shares,
         clock: Clock,
         uniform: Uniform,
         *,
@@ -120,6 +124,7 @@ class NatsPublisher:
         self._tail = tail
         self._options = options
         self._acknowledgements = NatsAcknowledgements(digester, acknowledge, clock.millis)
+        self._shares = NatsShares(shares, digester)
         common = database, FrameSigner(digester), digester.pepper_check(), clock, uniform
         self._source = PublishSource(*common, feed_format, older)
         self._snapshot_changes = snapshot_changes
@@ -200,6 +205,7 @@ class NatsPublisher:
             self._tail,
             source,
             self._acknowledgements,
+            self._shares,
             connection,
             deployment_id,
             snapshot_changes=self._snapshot_changes,

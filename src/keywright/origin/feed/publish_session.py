@@ -23,6 +23,7 @@ from keywright.origin.db.commit_log import NotKept
 from keywright.origin.feed.acknowledgements import NatsAcknowledgements
 from keywright.origin.feed.log_tail import LogSlice, LogTail
 from keywright.origin.feed.nats_retention import BeingWritten, NatsRetention, PublishSource
+from keywright.origin.limits.endpoint import NatsShares
 from keywright.origin.quotas import losses
 from keywright.protocol.changes import Change, Cursor, NotInFormat2
 from keywright.protocol.feed_formats import change_in
@@ -53,6 +54,7 @@ class PublishSession:
         tail: LogTail,
         source: PublishSource,
         acknowledgements: NatsAcknowledgements,
+        shares: NatsShares,
         connection: Connection,
         deployment_id: str,
         *,
@@ -65,6 +67,7 @@ class PublishSession:
         self._tail = tail
         self._source = source
         self._acknowledgements = acknowledgements
+        self._shares = shares
         self._connection = connection
         self._streams = Streams(connection, connection.options.domain)
         self._subjects = connection.subjects.in_format(source.feed_format)
@@ -83,6 +86,7 @@ class PublishSession:
         await self._find_end()
         await self._connection.subscribe(self._subjects.heartbeats, self._on_heartbeat)
         await self._connection.reply(self._subjects.reports, self._acknowledgements.answer)
+        await self._answer_shares()
         retaining: asyncio.Task[None] | None = None
         try:
             async with self._tail.reading():
@@ -104,6 +108,12 @@ class PublishSession:
         finally:
             if retaining is not None:
                 await tasks.end(retaining)
+
+    async def _answer_shares(self) -> None:
+        """Where the broker lets us: with the permissions of before edges divide limits evenly, and hear all else."""
+        subject = self._subjects.shares
+        if not await self._connection.try_to_reply(subject, self._shares.answer):
+            log.warning("the broker refuses %s: edges that follow it get no shares of global rate limits", subject)
 
     async def drop(self) -> None:
         """Take away what the broker keeps in this format, unless it is another deployment's.

@@ -7,6 +7,7 @@ from datetime import datetime
 from fastapi import Response
 
 from keywright.domain.keyformat import Secret
+from keywright.domain.models import Consumer, Key
 from keywright.domain.unset import UNSET, updated
 from keywright.origin.consumers import rules as consumers
 from keywright.origin.consumers.admin import CONSUMER, back, consumer_url, path_of, show
@@ -15,13 +16,15 @@ from keywright.origin.keys import rules as keys
 from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.web.admin_layout import (
     MAY_NOT_WRITE,
+    BucketLayout,
     get_bucket_layout,
     render_bucket_page,
     render_confirmation,
     require,
     show_secret,
 )
-from keywright.origin.web.forms import CUSTOM, NEVER, restriction_fields, tags_text
+from keywright.origin.web.forms import CUSTOM, NEVER, Form, restriction_fields, tags_text
+from keywright.origin.web.limit_fields import LIMIT_SCOPES, ROWS, rate_limit_fields, read_rate_limits
 from keywright.origin.web.rendering import moment, pretty
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute, RateLimit
@@ -50,8 +53,8 @@ async def new_key(request: PageRequest) -> Response:
     layout = await get_bucket_layout(request)
     require(layout.may_write, MAY_NOT_WRITE)
     consumer = (await consumers.get(request.work, path_of(request), Include())).consumer
-    form = request.form.or_initial(expires=NEVER, **restriction_fields(None, None))
-    return await render_bucket_page(request, "consumers/key_form.html", layout, form=form, consumer=consumer, key=None)
+    form = request.form.or_initial(expires=NEVER, **restriction_fields(None, None), **rate_limit_fields(None))
+    return await _render_form(request, layout, form, consumer, None)
 
 
 async def create(request: PageRequest) -> Response:
@@ -63,6 +66,7 @@ async def create(request: PageRequest) -> Response:
         allowed_ips=updated(form.allowed_ips(), None),
         metadata=form.metadata(),
         tags=form.tags(),
+        rate_limits=updated(read_rate_limits(form), None) or None,
     )
     form.check()
     (made,) = await keys.create(request.work, path_of(request), [draft])
@@ -81,8 +85,24 @@ async def edit(request: PageRequest) -> Response:
         metadata=pretty(key.metadata) if key.metadata else "",
         tags=tags_text(key.tags),
         **restriction_fields(key.scopes, key.allowed_ips),
+        **rate_limit_fields(key.rate_limits),
     )
-    return await render_bucket_page(request, "consumers/key_form.html", layout, form=form, consumer=consumer, key=key)
+    return await _render_form(request, layout, form, consumer, key)
+
+
+async def _render_form(
+    request: PageRequest, layout: BucketLayout, form: Form, consumer: Consumer, key: Key | None
+) -> Response:
+    return await render_bucket_page(
+        request,
+        "consumers/key_form.html",
+        layout,
+        form=form,
+        consumer=consumer,
+        key=key,
+        rows=ROWS,
+        limit_scopes=LIMIT_SCOPES,
+    )
 
 
 async def update(request: PageRequest) -> Response:
@@ -92,6 +112,7 @@ async def update(request: PageRequest) -> Response:
     # Left as it is, an expiry may be in the past, and keeps its seconds.
     description, expires_at = form.description(), UNSET if is_kept else form.expiry(request.work.now)
     scopes, allowed_ips, metadata, tags = form.own_scopes(), form.allowed_ips(), form.metadata(), form.tags()
+    rate_limits = read_rate_limits(form)
     form.check()
     await keys.update(
         request.work,
@@ -104,6 +125,7 @@ async def update(request: PageRequest) -> Response:
         allowed_ips=allowed_ips,
         metadata=metadata,
         tags=tags,
+        rate_limits=rate_limits or None,
     )
     href = consumer_url(request, "keys", request.path_param("keyId"), "edit")
     return request.redirect(consumer_url(request), "Key saved.", href=href, link="Edit again")

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from keywright.origin.openapi import validation_endpoints as validation
+from keywright.origin.openapi import validation_schemas
 from keywright.origin.openapi.bodies import CLOSED
 from keywright.origin.openapi.examples import example_of
 from keywright.origin.openapi.fields import LIMIT, ListOf
@@ -114,7 +115,7 @@ def _complete(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
         schemas.pop(unused, None)
     schemas["ProblemDocument"] = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(schemas["ProblemDocument"].pop("$defs", {}))
-    schemas.update(validation.SCHEMAS)
+    schemas.update(validation_schemas.SCHEMAS)
     schemas["Environment"]["description"] = "What a bucket of a project is for."
     components["headers"] = HEADERS
     components["securitySchemes"] = {

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from keywright.domain.names import BUCKET_NAME
-from keywright.domain.verdict import Verdict
+from keywright.domain.problems import CONTENT_TYPE, QuotaExceeded
 from keywright.origin.openapi.problem_responses import problem_response
+from keywright.origin.openapi.validation_schemas import TEXT
 
-_REFUSALS = [str(verdict) for verdict in (Verdict.MALFORMED, Verdict.UNKNOWN, Verdict.EXPIRED)]
-_TEXT = {"type": "string"}
-_MOMENT = {"type": "string", "format": "date-time", "examples": ["2027-01-31T12:00:00.000Z"]}
 _TOKEN: list[dict[str, Any]] = [{}, {"validationToken": []}]
 _NO_BUCKET = problem_response(404, "There is no such bucket.", "There is no such bucket.")
 _NO_TOKEN = problem_response(
@@ -37,86 +35,7 @@ _BUCKET = {
     "in": "path",
     "required": True,
     "description": "The name of the bucket.",
-    "schema": {**_TEXT, "pattern": BUCKET_NAME, "examples": ["my-project-production"]},
-}
-
-
-def _object(description: str, *, optional: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "description": description, "properties": properties, "required": required}
-
-
-SCHEMAS: dict[str, Any] = {
-    "ValidateQuestion": _object(
-        "A key of some request.",
-        key={**_TEXT, "description": "The key.", "examples": ["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"]},
-    ),
-    "ValidVerdict": _object(
-        "The key is good.",
-        valid={"const": True},
-        code={"const": str(Verdict.VALID)},
-        user=_object(
-            "Whom the request comes from.",
-            sub={**_TEXT, "description": "The consumer's name.", "examples": ["my-consumer"]},
-            data={
-                "type": "object",
-                "description": "The consumer's metadata.",
-                "additionalProperties": True,
-                "examples": [{"plan": "gold"}],
-            },
-        ),
-        consumer=_object(
-            "The consumer.",
-            id={**_TEXT, "examples": ["csmr_brw0leTAVw478VFKD4F6OqVI"]},
-            name={**_TEXT, "examples": ["my-consumer"]},
-        ),
-        key=_object(
-            "The key.",
-            id={**_TEXT, "examples": ["key_m1m4ol223R0kGHGZY7tPQMQl"]},
-            expiresOn={"anyOf": [_MOMENT, {"type": "null"}]},
-        ),
-    ),
-    "InvalidVerdict": _object("The key is refused.", valid={"const": False}, code={**_TEXT, "enum": _REFUSALS}),
-    "Readiness": _object(
-        "Whether keys can be judged, and how far the replica is.",
-        optional=("reason", "time_zones"),
-        ready={"type": "boolean", "examples": [True]},
-        synced={"type": "boolean", "examples": [True]},
-        revision={"type": ["integer", "null"], "description": "The newest change that it has.", "examples": [42]},
-        lag_seconds={
-            "type": ["number", "null"],
-            "description": "For how long it may have been out of step; null while that is not known.",
-            "examples": [0],
-        },
-        since={**_MOMENT, "description": "Since when it is as it is."},
-        reason={**_TEXT, "description": "Why it is not in step, where it is not and that is known."},
-        time_zones={
-            **_TEXT,
-            "description": "At an origin: the edition of the rules by which quotas begin anew.",
-            "examples": ["2026f"],
-        },
-    ),
-    "Liveness": _object("The process answers.", alive={"const": True}),
-    "JsonWebKeySet": _object(
-        "Public keys (RFC 7517).",
-        keys={
-            "type": "array",
-            "items": _object(
-                "A key on the curve P-256.",
-                kty={"const": "EC"},
-                crv={"const": "P-256"},
-                x={**_TEXT, "examples": ["f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"]},
-                y={**_TEXT, "examples": ["x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"]},
-                kid={
-                    **_TEXT,
-                    "description": "As in the head of a token that it signed.",
-                    "examples": ["oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"],
-                },
-                use={"const": "sig"},
-                alg={"const": "ES256"},
-            ),
-        },
-    ),
+    "schema": {**TEXT, "pattern": BUCKET_NAME, "examples": ["my-project-production"]},
 }
 
 
@@ -126,7 +45,7 @@ def _answer(description: str, schema: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def _identity(name: str) -> dict[str, Any]:
-    return {"description": f"{name}; empty unless the key is good.", "schema": _TEXT}
+    return {"description": f"{name}; empty unless the key is good.", "schema": TEXT}
 
 
 _IDENTITY = {
@@ -137,6 +56,35 @@ _IDENTITY = {
     "X-Consumer-Token": _identity(
         "The same as a JWT, signed by a key of `/.well-known/jwks.json`, where the deployment makes such tokens"
     ),
+}
+
+
+_RATE_FIELDS = {
+    "RateLimit-Policy": {
+        "description": "The limits that hold for the key, where any do: `q` requests in `w` seconds.",
+        "schema": {**TEXT, "examples": ['"burst";q=100;w=60']},
+    },
+    "RateLimit": {
+        "description": "What is left of them: `r` can be had at once, more than that in `t` seconds.",
+        "schema": {**TEXT, "examples": ['"burst";r=0;t=17']},
+    },
+}
+_TOO_OFTEN: dict[str, Any] = {
+    "description": "Quota Exceeded. The key was good too often: a rate limit or a quota is used up.",
+    "content": {
+        CONTENT_TYPE: {
+            "schema": {"$ref": "#/components/schemas/QuotaExceededProblem"},
+            "example": {
+                "type": QuotaExceeded.type,
+                "title": QuotaExceeded.title,
+                "status": QuotaExceeded.status,
+                "violated-policies": ["burst"],
+                "detail": "The key was used too often.",
+                "requestId": "c0b6a2e0d6f44b6f9c0f5a1d2f3b4c5d",
+            },
+        }
+    },
+    "headers": {"Retry-After": {"$ref": "#/components/headers/Retry-After"}, **_RATE_FIELDS},
 }
 
 
@@ -184,6 +132,40 @@ PATHS: dict[str, Any] = {
             },
         }
     },
+    "/v2/validate/{bucketName}": {
+        "post": {
+            "tags": ["Validation"],
+            "operationId": "validateKeyFor",
+            "summary": "Validate a key for something",
+            "description": "Whether a key is good for some scopes, from some address, and how its limits stand. What "
+            "a good answer takes of them is taken by it; `peek` takes nothing. An edge of before has no such address, "
+            "and so never says yes to what it can't judge.",
+            "parameters": [_BUCKET, _MIN_REVISION],
+            "security": _TOKEN,
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ValidateV2Question"}}},
+            },
+            "responses": {
+                "200": _answer(
+                    "The verdict.",
+                    {
+                        "anyOf": [
+                            {"$ref": f"#/components/schemas/{one}Verdict"}
+                            for one in ("ValidV2", "InvalidV2", "Limited")
+                        ]
+                    },
+                ),
+                "400": problem_response(400),
+                "403": _NO_TOKEN,
+                "404": _NO_BUCKET,
+                "408": problem_response(408),
+                "413": problem_response(413, "The body is larger than 64 KiB."),
+                "415": problem_response(415),
+                "503": _NOT_READY,
+            },
+        }
+    },
     "/v1/forward-auth/{bucketName}": {
         "get": {
             "tags": ["Validation"],
@@ -191,21 +173,36 @@ PATHS: dict[str, Any] = {
             "summary": "Authenticate a request for a gateway",
             "description": "For nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth` and Envoy `ext_authz` "
             "over HTTP, with any method. The key is in the `Authorization: Bearer` header of the request that the "
-            "gateway asks about; the deployment may choose another header and scheme.",
+            "gateway asks about; the deployment may choose another header and scheme. What a route demands beyond a "
+            "good key stands in the bucket's segment: `;scope=orders:read,orders:write`, `;cost=5` (units of each "
+            "quota) and `;peek=true` (judge, and take nothing of any limit).",
             "parameters": [_BUCKET, _MIN_REVISION],
             "security": [{"consumerKey": []}, {"consumerKey": [], "validationToken": []}],
             "responses": {
                 "200": {
                     "description": "The key is good: its consumer is in the headers, whose names the deployment may "
                     "change.",
-                    "headers": _IDENTITY,
+                    "headers": {**_IDENTITY, **_RATE_FIELDS},
                 },
-                "400": _without_identity(problem_response(400, "`Min-Revision` is no revision.")),
+                "400": _without_identity(
+                    problem_response(
+                        400,
+                        "`Min-Revision` is no revision, or a parameter is not known, there twice or not well formed.",
+                    )
+                ),
                 "401": _without_identity(
                     problem_response(401, "There is no key, or it is refused.", "The key is unknown.")
                 ),
-                "403": _without_identity(_NO_TOKEN),
+                "403": _without_identity(
+                    problem_response(
+                        403,
+                        "The key is not good for this scope or from this address; or the deployment demands a "
+                        "management key in `Keywright-Token`.",
+                        "The key may not be used from this address.",
+                    )
+                ),
                 "404": _without_identity(_NO_BUCKET),
+                "429": _without_identity(_TOO_OFTEN),
                 "503": _without_identity(_NOT_READY),
             },
         }

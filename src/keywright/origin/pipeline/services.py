@@ -10,6 +10,7 @@ from keywright.origin.auth.end_users import EndUsers
 from keywright.origin.auth.sessions import Team
 from keywright.origin.db.transaction import Database
 from keywright.origin.edges.registry import Edges
+from keywright.origin.limits.rules import Shares
 from keywright.origin.mail import Mailer
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.unit_of_work import Dependencies
@@ -31,6 +32,8 @@ class Services:
     refusal_rate: RateLimiter
     """How many refused attempts of strangers are written to an account's audit log in a second."""
     edges: Edges
+    shares: Shares
+    """Of global rate limits, which edges ask for."""
     end_users: EndUsers | None = None
     """The identity provider of the end users; None where the deployment has none."""
     team: Team | None = None

@@ -90,6 +90,10 @@ class Form:
     def all(self, name: str) -> list[str]:
         return self._fields.get(name, [])
 
+    def asks(self, name: str) -> bool:
+        """Whether the form has such a field at all."""
+        return name in self._fields
+
     def is_on(self, name: str) -> bool:
         return bool(self.get(name))
 
@@ -182,7 +186,7 @@ class Form:
 
     def own_scopes(self) -> list[str] | Unset | None:
         """Those of a key or a consumer; None if it has what it inherits, UNSET if the form does not ask."""
-        if "scopes_from" not in self._fields:
+        if not self.asks("scopes_from"):
             return UNSET
         return self.scopes() if self.choice("scopes_from", (INHERITED, OWN)) == OWN else None
 
@@ -198,7 +202,7 @@ class Form:
         """Addresses and networks, as scopes are typed; None if there are none: it may be used from everywhere. UNSET
         if the form does not ask.
         """
-        if name not in self._fields:
+        if not self.asks(name):
             return UNSET
         networks: list[str] = []
         for part in _split(self.get(name)):
@@ -260,11 +264,12 @@ class Form:
 
 def restriction_fields(scopes: Sequence[str] | None, allowed_ips: Sequence[str] | None) -> dict[str, str]:
     """The fields of a form that `own_scopes` and `allowed_ips` read, as they are shown first."""
-    return {
-        "scopes_from": INHERITED if scopes is None else OWN,
-        "scopes": "\n".join(scopes or ()),
-        "allowed_ips": "\n".join(allowed_ips or ()),
-    }
+    return {**scope_fields(scopes), "allowed_ips": "\n".join(allowed_ips or ())}
+
+
+def scope_fields(scopes: Sequence[str] | None) -> dict[str, str]:
+    """The fields that `own_scopes` reads."""
+    return {"scopes_from": INHERITED if scopes is None else OWN, "scopes": "\n".join(scopes or ())}
 
 
 def tags_text(tags: Mapping[str, str]) -> str:

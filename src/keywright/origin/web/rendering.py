@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keywright import __version__
 from keywright.domain import keyformat
+from keywright.domain.limits import LimitScope, RateLimit
 from keywright.domain.models import to_iso
 from keywright.origin.web import assets
 
@@ -32,6 +33,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+_WINDOWS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
 _UNITS = ((60, "second"), (60, "minute"), (24, "hour"), (30, "day"), (12, "month"), (None, "year"))
 
 
@@ -49,7 +51,15 @@ def environment() -> Environment:
     )
     made.globals.update(assets=assets.urls(), version=__version__, new_form=new_form)
     made.filters.update(
-        iso=to_iso, day=day, moment=moment, ago=ago, mask=keyformat.mask, pretty=pretty, number=number, said=said
+        iso=to_iso,
+        day=day,
+        moment=moment,
+        ago=ago,
+        mask=keyformat.mask,
+        pretty=pretty,
+        number=number,
+        said=said,
+        rate=rate,
     )
     return made
 
@@ -94,6 +104,13 @@ def pretty(value: Any) -> str:
 def number(value: int) -> str:
     """In groups of three: 100,000."""
     return f"{value:,}"
+
+
+def rate(limit: RateLimit) -> str:
+    """`600 per minute`, `5 per second at each edge`, `100 in 15 s`."""
+    where = " at each edge" if limit.scope is LimitScope.EDGE else ""
+    window = _WINDOWS.get(limit.window_seconds)
+    return f"{limit.limit:,} {f'per {window}' if window else f'in {limit.window_seconds:,} s'}{where}"
 
 
 def said(message: str) -> str:

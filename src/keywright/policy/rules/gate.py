@@ -19,6 +19,7 @@ from keywright.domain.powers import Demand
 from keywright.domain.problems import ServiceUnavailable
 from keywright.domain.verdict import Verdict
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
+from keywright.http.rate_limit_fields import rate_limit_fields
 from keywright.http.sparing_log import SparingLog
 from keywright.policy.rules import demands, sources, stand_ins
 from keywright.policy.rules.clients import AppClients
@@ -28,6 +29,7 @@ from keywright.policy.rules.identity import NO_CREDENTIAL, UNTOLD, Anonymous, Cr
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+    from keywright.domain.limit_states import LimitState
     from keywright.domain.powers import FindAddress
     from keywright.domain.problems import Problem
     from keywright.domain.verdict import Result
@@ -80,6 +82,11 @@ class Refused(Exception):
         super().__init__(code)
         self.code = code
         self.problem = problem
+
+
+def limit_fields(user: User | Anonymous) -> dict[str, str]:
+    """What the answer to a request that was let in tells of its key's limits: fields, names in lower case."""
+    return rate_limit_fields(user.limits) if isinstance(user, User) and user.limits else {}
 
 
 class Gate:
@@ -292,10 +299,10 @@ class Gate:
         return found.decode("latin-1")
 
     def _admit(self, result: Result, request: Request, scopes: tuple[str, ...]) -> tuple[User, Credential]:
-        code, key, consumer = result
+        code, key, consumer, limits = result
         if key is not None and consumer is not None:
             powers = (key.powers, consumer.powers)
-            user = User(consumer.name, consumer.metadata, consumer.consumer_id, key.key_id, powers)
+            user = User(consumer.name, consumer.metadata, consumer.consumer_id, key.key_id, powers, limits)
             return user, credential_of(key)
         if code is Verdict.UNAVAILABLE or code is Verdict.NO_BUCKET:
             if code is Verdict.NO_BUCKET:
@@ -304,7 +311,7 @@ class Gate:
             raise _unavailable(code)
         if code is Verdict.IP_NOT_ALLOWED and request.find_address is None:
             self._no_address_log.note("keys with allowedIps are refused: no address is known, see client_address")
-        raise self._refused(code, scopes)
+        raise self._refused(code, scopes, limits)
 
     def _settle(self, refused: Refused, scopes: Iterable[str]) -> Anonymous:
         """Nobody is let in as nobody while it is unknown who they are, or where a route wants somebody."""
@@ -312,8 +319,10 @@ class Gate:
             raise refused
         return Anonymous(refused.code)
 
-    def _refused(self, code: Fault | Verdict, scopes: tuple[str, ...] = ()) -> Refused:
-        return Refused(code, self.header.refuse(code, self._bucket_name, scopes))
+    def _refused(
+        self, code: Fault | Verdict, scopes: tuple[str, ...] = (), limits: Sequence[LimitState] = ()
+    ) -> Refused:
+        return Refused(code, self.header.refuse(code, self._bucket_name, scopes, limits))
 
 
 def _unavailable(code: Verdict) -> Refused:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from keywright.domain.limit_states import LimitState
     from keywright.domain.verdict import KeyRecord
 
 
@@ -24,7 +25,7 @@ UNTOLD = Powers(scopes=Scopes(()))
 class User:
     """The consumer whose key the request has shown: `sub` is its name, `data` its metadata."""
 
-    __slots__ = ("_data", "_metadata", "_powers", "consumer_id", "key_id", "sub")
+    __slots__ = ("_data", "_metadata", "_powers", "consumer_id", "key_id", "limits", "sub")
 
     is_authenticated: ClassVar[bool] = True
 
@@ -35,14 +36,16 @@ class User:
         consumer_id: str,
         key_id: str,
         powers: tuple[Powers | None, Powers | None] = (None, None),
+        limits: tuple[LimitState, ...] = (),
     ) -> None:
-        """`powers` are those of the key, and of the consumer."""
+        """`powers` are those of the key, and of the consumer; `limits` is how those stand that hold for the key."""
         self.sub = sub
         self.consumer_id = consumer_id
         self.key_id = key_id
         self._metadata = metadata
         self._data: dict[str, Any] | None = None
         self._powers = powers
+        self.limits = limits
 
     @property
     def data(self) -> dict[str, Any]:

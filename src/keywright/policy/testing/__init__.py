@@ -17,6 +17,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keywright.domain import keyformat, models, verdict
+from keywright.domain.limit_states import LimitState
 from keywright.domain.networks import Networks, parse_network
 from keywright.domain.powers import NO_DEMAND, Powers
 from keywright.domain.scopes import Scopes, find_fault
@@ -92,6 +93,20 @@ class FakeKeys:
     def disabled(self, *, key: str | None = None, bucket: str | None = None) -> str:
         """A key that was switched off."""
         return self._keep(key, bucket, verdict.DISABLED)
+
+    def rate_limited(
+        self, *, key: str | None = None, bucket: str | None = None, retry_seconds: int = 1, name: str = "limit"
+    ) -> str:
+        """A key that was used too often, by a rate limit of this name: answered 429, with Retry-After."""
+        state = LimitState(name, 1, retry_seconds, 0, retry_seconds, is_violated=True, retry_seconds=retry_seconds)
+        return self._keep(key, bucket, Result(Verdict.RATE_LIMITED, limits=(state,)))
+
+    def quota_exceeded(
+        self, *, key: str | None = None, bucket: str | None = None, retry_seconds: int = 60, name: str = "quota"
+    ) -> str:
+        """A key whose quota of this name is used up: answered 429, with Retry-After."""
+        state = LimitState(name, 1, None, 0, retry_seconds, is_violated=True, retry_seconds=retry_seconds)
+        return self._keep(key, bucket, Result(Verdict.QUOTA_EXCEEDED, limits=(state,)))
 
     def unknown(self) -> str:
         """A key as Keywright makes them, and nobody has."""

@@ -14,12 +14,14 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from granian import _signals
 from granian._granian import SocketHolder, WorkerSignal
 
+from keywright.runtime.processes.accepting import stop_accepting
 from keywright.runtime.processes.readiness import load_told_by
 from keywright.runtime.processes.supervised import SupervisedServer
 
@@ -33,6 +35,10 @@ READY_SECONDS = 60.0
 BACKLOG = 1024
 """Connections that wait to be taken, as Granian has it; the system may allow fewer."""
 LOOK_SECONDS = 0.1
+STOP_ACCEPTING = signal.SIGUSR1
+"""Tells a worker to take no more connections."""
+ASK_SECONDS = 1.0
+"""So long a client may take from its connection to its first request without seeing that a worker is replaced."""
 
 
 class RollingServer(SupervisedServer):
@@ -74,6 +80,8 @@ class RollingServer(SupervisedServer):
                 self.interrupt_children[:] = [one for one in self.interrupt_children if one != idx]
                 new.interrupt_by_parent = False
             self.wrks[idx] = new
+            if is_replacing:
+                self._have_it_answer_what_it_took(old)
             self._end(old)
         self._metrics.incr_spawn(len(workers))
 
@@ -87,6 +95,14 @@ class RollingServer(SupervisedServer):
                     return False
         return False
 
+    def _have_it_answer_what_it_took(self, worker: Any) -> None:
+        """Returns when a worker has taken no connection for a moment, so that each has had time for its request."""
+        # One that has just been started does not hear it yet, and ends by it.
+        worker.interrupt_by_parent = True
+        with suppress(ProcessLookupError):
+            os.kill(worker.inner.pid, STOP_ACCEPTING)
+            worker.join(ASK_SECONDS)
+
     def _end(self, worker: Any) -> None:
         """Returns when its requests in flight have been answered, and it is gone."""
         worker.terminate()
@@ -99,10 +115,18 @@ class RollingServer(SupervisedServer):
 
 def serve_worker(worker_id: int, name: str | None, load: Callable[[], Any], sockets: Any, *arguments: Any) -> None:
     """In a worker: what Granian runs there, on the shared socket. To be given to `RollingServer.serve`."""
+    signal.signal(STOP_ACCEPTING, lambda *_: _stop_accepting(sockets[1]))
     _signals.set_loop_signals = end_once
     new_holder: Any = SocketHolder
     held = ((None, new_holder(sockets[1].fileno(), False, BACKLOG)), None)
     RollingServer._spawn_asgi_lifespan_worker(worker_id, name, load, held, *arguments)
+
+
+def _stop_accepting(listening: socket.socket) -> None:
+    try:
+        stop_accepting(listening)
+    except OSError as error:
+        _log.warning("connections that are taken just now may be closed unanswered: %s", error)
 
 
 def end_once(loop: asyncio.AbstractEventLoop) -> Any:

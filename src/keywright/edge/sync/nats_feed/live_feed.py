@@ -95,7 +95,7 @@ class NatsFeed:
     @property
     def synced_at(self) -> float | None:
         known = self._head.known
-        return known.true_at if known is not None and self._is_in_step() else None
+        return known.true_at if known is not None and self._is_current() else None
 
     def is_last(self, batch: Batch) -> bool:
         """Each batch is asked for until there is none: that one is short says nothing here."""
@@ -152,7 +152,7 @@ class NatsFeed:
             is_hub_back = self._reader.is_at_mirror and self._head.is_heard
             if not self._reader.is_open_at(after) or is_hub_back:
                 await self._reader.open(after)
-            while not (batch := self._reader.take(after, self._record)).changes and not self._is_in_step():
+            while not (batch := self._reader.take(after, self._record)).changes and not self._is_current():
                 if self._clock.elapsed() - asked_at > self._head.silence_seconds:
                     # The origin is heard, and is further. What is read here has come to an end unnoticed.
                     raise BrokerUnavailable("the broker does not give the changes that the origin says there are")
@@ -268,7 +268,7 @@ class NatsFeed:
         if self._is_unheard:
             self.on_message()
 
-    def _is_in_step(self) -> bool:
+    def _is_current(self) -> bool:
         """Whether all that the record had by the newest known head was handed on, and the origin is still there."""
         known = self._head.known
         if known is None or not self._head.is_heard or self._reader.is_awaiting:

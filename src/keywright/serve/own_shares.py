@@ -1,0 +1,61 @@
+"""Owns the shares of global rate limits of the edge beside an origin: asked for in the process itself.
+
+All workers count in one table, so one of them asks, whichever has the lock; who dies or stops moving is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from keywright.domain.problems import Problem
+from keywright.edge.heartbeat_lock import HeartbeatLock, Held
+from keywright.edge.sync.reporting import NotTaken
+from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.edges.scopes import EVERYTHING
+from keywright.origin.limits.rules import Shares
+from keywright.protocol.shares import ShareAnswer, UseReport
+from keywright.runtime import tasks
+
+LOCK = "sharing.lock"
+TRY_SECONDS = 1.0
+BEAT_SECONDS = 0.5
+
+
+class OwnShareChannel:
+    """To the ledger of this very process."""
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+
+    async def ask(self, report: UseReport) -> ShareAnswer:
+        try:
+            return await self._shares.answer(report, EVERYTHING)
+        except (Problem, DatabaseUnavailable) as error:
+            raise NotTaken(str(error)) from error
+
+
+async def run_in_one(directory: Path, run: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Have `run`, which never ends, go on in one process of those that call this with one directory."""
+    lock = HeartbeatLock(directory / LOCK)
+    while not stop.is_set():
+        with suppress(OSError):
+            held = lock.try_acquire() or (lock.take_over() if lock.is_still else None)
+            if held is not None:
+                try:
+                    await _run_while(held, run, stop)
+                finally:
+                    held.release()
+        await tasks.pause(stop, TRY_SECONDS)
+
+
+async def _run_while(held: Held, run: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    running = asyncio.ensure_future(run())
+    try:
+        while not stop.is_set() and held.is_current and not running.done():
+            held.beat()
+            await tasks.pause(stop, BEAT_SECONDS)
+    finally:
+        await tasks.end(running)
