@@ -27,6 +27,7 @@ from keywright.domain.limits import NAME
 from keywright.domain.scopes import find_fault
 from keywright.domain.text import is_whole
 from keywright.origin.openapi.fields import NETWORK_FORMAT, parse_moment
+from keywright.origin.openapi.limits import TIME_ZONE_FORMAT
 from keywright.origin.pipeline.publish import DEFAULT_MILLIS, MAX_MILLIS
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from support import identity
@@ -36,6 +37,7 @@ from support.process import NO_TLS, ServeProcess
 pytestmark = pytest.mark.long(70)
 
 NETWORKS = [f"10.{number}.0.0/16" for number in range(100)] + [f"2001:db8:{number:x}::/48" for number in range(100)]
+schemathesis.openapi.format(TIME_ZONE_FORMAT, st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns"]))
 schemathesis.openapi.format(NETWORK_FORMAT, st.sampled_from([*NETWORKS, "192.0.2.1", "::1", "0.0.0.0/0"]))
 
 ROOT_KEY = "root-key-of-the-tested-deployment"
@@ -62,7 +64,7 @@ PARTS = {
 VALIDATE = "POST /v1/validate/{bucketName}"
 ACCOUNT = "/v1/accounts/my-account"
 _numbers = itertools.count()
-GRANTED = ("enabled", "grantedScopes", "allowedIps", "plan", "rateLimits")
+GRANTED = ("enabled", "grantedScopes", "allowedIps", "plan", "rateLimits", "quotas")
 REPEATED = {
     "updateBucket": ("name", "isRetrievable", "keyPrefix", "ownerKey"),
     "updatePlan": ("name",),
@@ -308,11 +310,13 @@ def amend_keys(case: Any) -> None:
         if is_scopes(body.get("scopes")):
             body["scopes"] = None
     for body in (case.body, *keys_in(case.body)):
-        limits = body.get("rateLimits") if isinstance(body, dict) else None
-        names = [one.get("name") for one in limits or () if isinstance(one, dict)] if isinstance(limits, list) else []
-        if any(names.count(name) > 1 for name in names):
-            # Each has a name of its own, which no schema can say.
-            body["rateLimits"] = limits[:1]
+        for member in ("rateLimits", "quotas"):
+            limits = body.get(member) if isinstance(body, dict) else None
+            some = [one for one in limits if isinstance(one, dict)] if isinstance(limits, list) else []
+            names = [one.get("name") for one in some]
+            if any(names.count(name) > 1 for name in names):
+                # Each has a name of its own, which no schema can say.
+                body[member] = some[:1]
 
 
 def keys_in(body: Any) -> list[dict[str, Any]]:
