@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from keywright.domain import keyformat, verdict
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee
 from keywright.domain.powers import NO_DEMAND, Demand
-from keywright.domain.verdict import Result, Verdict
+from keywright.domain.verdict import Lacking, Result, Verdict
+from keywright.edge.quotas.waiting import settled, settled_here
 from keywright.edge.replica.files import BROKEN
 from keywright.edge.replica.replica import UNREADABLE as _UNREADABLE
 from keywright.edge.replica.replica import NotReady, ReplicaBroken, Stale
@@ -38,6 +40,7 @@ class Validator:
         """Without `takers` no key with limits is answered for."""
         self._replica = replica
         self._take = None if takers is None else takers.take
+        self._takers = takers
         self._digest = digester.digest
         self._clock = clock
         self._has_logged = False
@@ -47,6 +50,34 @@ class Validator:
         if bucket[:1] == "_":
             return verdict.NO_BUCKET
         return self._validate(secret, bucket, demand)
+
+    async def settle(self, found: Lacking, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
+        """The verdict where quotas must be lent first: it waits for that, a quarter of a second at most.
+
+        Without an answer by then the bucket's owner has said what holds.
+        """
+        if self._takers is None:
+            return verdict.UNAVAILABLE
+        asked = secret, bucket, demand
+        return await settled(found, self._takers, partial(self.validate, *asked), partial(self.without_answer, *asked))
+
+    def settle_here(self, found: Lacking, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
+        """The same for who has no event loop: this thread waits."""
+        if self._takers is None:
+            return verdict.UNAVAILABLE
+        asked = secret, bucket, demand
+        return settled_here(found, self._takers, partial(self.validate, *asked), partial(self.without_answer, *asked))
+
+    def without_answer(self, secret: str, bucket: str, demand: Demand) -> Result:
+        """Nobody lends, and nobody says that there is no more: UNAVAILABLE, or served and counted as overspent."""
+        try:
+            record = self._replica.find_bucket(bucket)
+        except (NotReady, *_UNREADABLE) as error:
+            self._log_once(error)
+            return verdict.UNAVAILABLE
+        if record is None or record.refuse_after is not None or self._takers is None:
+            return verdict.UNAVAILABLE
+        return self._validate(secret, bucket, demand, overspends=True)
 
     def authorise(self, token: str, bucket: str) -> bool:
         """Whether the token is a management key that may validate in this bucket. False, too, when nobody can say."""
@@ -83,7 +114,9 @@ class Validator:
         found = self.validate("", bucket).verdict
         return None if found is Verdict.UNAVAILABLE else found is not Verdict.NO_BUCKET
 
-    def _validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911
+    def _validate(  # noqa: PLR0911
+        self, secret: str, bucket: str, demand: Demand = NO_DEMAND, *, overspends: bool = False
+    ) -> Result:
         try:
             # A text of 10 MB is not worth a digest.
             if keyformat.MIN_LENGTH <= len(secret) <= keyformat.MAX_LENGTH:
@@ -99,7 +132,9 @@ class Validator:
                     own, above = key[3], consumer[3]
                     if (own is None or not own.has_limits) and (above is None or not above.has_limits):
                         return result
-                    return verdict.UNAVAILABLE if self._take is None else self._take(key, consumer, demand)
+                    if self._take is None:
+                        return verdict.UNAVAILABLE
+                    return self._take(key, consumer, demand, overspends=overspends)
                 if keyformat.is_possible(secret):
                     return verdict.UNKNOWN
             else:

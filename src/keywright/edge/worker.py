@@ -19,7 +19,15 @@ from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import ABANDON_SECONDS, Replica
-from keywright.edge.sync.wiring import new_election, new_feed, new_reports, new_share_channel, new_sharing
+from keywright.edge.sync.wiring import (
+    new_borrowing,
+    new_election,
+    new_feed,
+    new_lease_channel,
+    new_reports,
+    new_share_channel,
+    new_sharing,
+)
 from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
 from keywright.runtime import secret_files, server
@@ -62,6 +70,7 @@ class EdgeWorker:
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
         self._share_channel = new_share_channel(settings, digester, clock)
+        self._lease_channel = new_lease_channel(settings, digester, clock)
         # Who follows is told what it has of limits of all edges; who follows nobody is taken to be alone.
         table = LimitTable(
             settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed, first_share=0.0 if settings.is_following else 1.0
@@ -73,6 +82,8 @@ class EdgeWorker:
             common = self._share_channel, identity, clock.elapsed, deployment_id
             return new_sharing(self._replica, settings.replica_dir, table, *common)
 
+        # Who follows nobody is told so when it asks: what holds then the bucket's owner has said.
+        borrowing = new_borrowing(self._replica, settings.replica_dir, self._lease_channel, identity, clock.elapsed)
         self._election = new_election(
             self._replica,
             settings.replica_dir,
@@ -86,6 +97,7 @@ class EdgeWorker:
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
             sharing=sharing if settings.is_following else None,
+            borrowing=borrowing,
         )
         self._table, self._is_following = table, settings.is_following
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
@@ -134,6 +146,7 @@ class EdgeWorker:
         await self._feed.close()
         await self._reports.close()
         await self._share_channel.close()
+        await self._lease_channel.close()
         self._replica.close()
 
     def _new_haproxy_maps(self, settings: EdgeSettings, clock: Clock) -> HaproxyMaps | None:

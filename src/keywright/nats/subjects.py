@@ -77,6 +77,11 @@ class Subjects:
         """Where edges ask for their shares of global rate limits: the same for every format, too."""
         return f"{self.prefix}.shares"
 
+    @property
+    def leases(self) -> str:
+        """Where edges ask for quotas: the same for every format, too."""
+        return f"{self.prefix}.leases"
+
     def _ending(self, name: str, joint: str) -> str:
         return name if self.feed_format == OLDEST else f"{name}{joint}{self.feed_format}"
 

@@ -24,7 +24,7 @@ from keywright.edge.replica.replica import ABANDON_SECONDS, Replica, ReplicaBrok
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.sync.presence import Presence
-from keywright.edge.sync.wiring import new_sharing
+from keywright.edge.sync.wiring import new_borrowing, new_sharing
 from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
 from keywright.origin.app import create_app as create_origin
@@ -57,7 +57,7 @@ from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve import deployment_id
 from keywright.serve.first_start import make_dependencies
-from keywright.serve.own_shares import OwnShareChannel, run_in_one
+from keywright.serve.own_edge import BORROWING_LOCK, SHARING_LOCK, OwnLeaseChannel, OwnShareChannel, run_in_one
 
 if TYPE_CHECKING:
     from keywright.origin.feed.nats_publisher import NatsPublishers
@@ -192,6 +192,13 @@ class ServeWorker:
             clock.elapsed,
             lambda: (self._replica.deployment_id or UNFILLED).partition("/")[0],
         )
+        self._borrowing = new_borrowing(
+            self._replica,
+            settings.replica_dir,
+            OwnLeaseChannel(self._database, dependencies.random_bytes),
+            self._identity,
+            clock.elapsed,
+        )
         self._replica_dir = settings.replica_dir
         self._connections = Connections(
             server.ceilings(settings.port, settings.grpc_port),
@@ -281,7 +288,8 @@ class ServeWorker:
             asyncio.create_task(self._disk.run(self._stop)),
             asyncio.create_task(self._connections.run(self._stop)),
             asyncio.create_task(self._grant_ends.run(self._stop)),
-            asyncio.create_task(run_in_one(self._replica_dir, self._sharing.run, self._stop)),
+            asyncio.create_task(run_in_one(self._replica_dir / SHARING_LOCK, self._sharing.run, self._stop)),
+            asyncio.create_task(run_in_one(self._replica_dir / BORROWING_LOCK, self._borrowing.run, self._stop)),
         ]
         self._endless = [asyncio.create_task(self._database.commits.listen())]
         if self._publisher is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,9 +151,11 @@ async def test_edges_at_a_broker_ask_as_those_of_the_deployment(asker: Asker, op
     finally:
         await origin.close()
         await edge.close()
-    # Whoever is at the broker may send anything, and hears nothing of it.
-    for garbage in (b"", b"no question", data):
-        assert await leases.answer(garbage) is None
+    # Whoever is at the broker may send anything; that it is refused, is said without the record's words.
+    for garbage, status in ((b"", 400), (b"no question", 400), (data, 409)):
+        told = await leases.answer(garbage)
+        assert told is not None
+        assert json.loads(told)["status"] == status
 
 
 async def test_reader_that_was_further_than_the_record_shuts_what_runs(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the answer: what an edge holds is in the record.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -69,11 +70,13 @@ class NatsLeases:
         self._lender = Lender(database, digester, random_bytes)
 
     async def answer(self, data: bytes) -> bytes | None:
-        """None for what is no question, or was answered, and while the record can't be asked: the edge asks anew."""
+        """None while the record can't be asked: the edge asks anew, and may find another origin."""
         try:
             return await self._lender.answer(data, _AT_A_BROKER)
         except (LeaseError, Problem) as error:
             log.warning("a question for quotas over the broker is refused: %s", error)
+            status = error.status if isinstance(error, Problem) else BadRequest.status
+            return json.dumps({"status": status, "refused": str(error)}, separators=(",", ":")).encode()
         except DatabaseUnavailable as error:
             log.warning("a question for quotas over the broker is not answered: %s", error)
         return None

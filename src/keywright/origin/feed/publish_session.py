@@ -21,6 +21,7 @@ from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, Subjects, frame
 from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.feed.acknowledgements import NatsAcknowledgements
+from keywright.origin.feed.leases import NatsLeases
 from keywright.origin.feed.log_tail import LogSlice, LogTail
 from keywright.origin.feed.nats_retention import BeingWritten, NatsRetention, PublishSource
 from keywright.origin.limits.endpoint import NatsShares
@@ -55,6 +56,7 @@ class PublishSession:
         source: PublishSource,
         acknowledgements: NatsAcknowledgements,
         shares: NatsShares,
+        leases: NatsLeases,
         connection: Connection,
         deployment_id: str,
         *,
@@ -68,6 +70,7 @@ class PublishSession:
         self._source = source
         self._acknowledgements = acknowledgements
         self._shares = shares
+        self._leases = leases
         self._connection = connection
         self._streams = Streams(connection, connection.options.domain)
         self._subjects = connection.subjects.in_format(source.feed_format)
@@ -86,7 +89,7 @@ class PublishSession:
         await self._find_end()
         await self._connection.subscribe(self._subjects.heartbeats, self._on_heartbeat)
         await self._connection.reply(self._subjects.reports, self._acknowledgements.answer)
-        await self._answer_shares()
+        await self._answer_limits()
         retaining: asyncio.Task[None] | None = None
         try:
             async with self._tail.reading():
@@ -109,11 +112,16 @@ class PublishSession:
             if retaining is not None:
                 await tasks.end(retaining)
 
-    async def _answer_shares(self) -> None:
-        """Where the broker lets us: with the permissions of before edges divide limits evenly, and hear all else."""
+    async def _answer_limits(self) -> None:
+        """Where the broker lets us: with the permissions of before edges divide limits evenly, are lent no quotas, and
+        hear all else.
+        """
         subject = self._subjects.shares
         if not await self._connection.try_to_reply(subject, self._shares.answer):
             log.warning("the broker refuses %s: edges that follow it get no shares of global rate limits", subject)
+        subject = self._subjects.leases
+        if not await self._connection.try_to_reply(subject, self._leases.answer):
+            log.warning("the broker refuses %s: edges that follow it are lent no quotas", subject)
 
     async def drop(self) -> None:
         """Take away what the broker keeps in this format, unless it is another deployment's.
