@@ -42,7 +42,7 @@ STREAMS = {
 HEARD = {subject for one in FORMATS for subject in (one.changes, one.heartbeats)}
 WRITTEN = (*HEARD, *(subject for one in FORMATS for subject in (one.snapshot_pages, one.snapshot_ends)))
 """Subjects that only the origin may write to."""
-ASKED = ("keywright.reports", "keywright.shares")
+ASKED = ("keywright.reports", "keywright.shares", "keywright.leases")
 """Where edges report, and ask for their shares of global rate limits: the origin answers."""
 
 VERBS = (
