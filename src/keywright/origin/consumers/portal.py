@@ -7,6 +7,7 @@ from fastapi import Response
 from keywright.domain.models import Consumer
 from keywright.origin.keys import snippets
 from keywright.origin.keys.powers import granted_to, rate_limits_of
+from keywright.origin.quotas.rules import list_for
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.web.forms import Form
 from keywright.origin.web.portal_layout import (
@@ -58,6 +59,7 @@ async def consumer(request: PageRequest) -> Response:
         may=bucket.self_serve,
         granted=sorted(granted_to(bucket, view.consumer).names),
         limits=rate_limits_of(view.consumer),
+        quotas=await list_for(request.work.tx, view.consumer),
     )
 
 

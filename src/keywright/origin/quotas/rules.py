@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from keywright.domain.limits import MAX_UNITS, Quota
-from keywright.domain.models import Consumer
+from keywright.domain.models import Consumer, from_millis
 from keywright.domain.periods import PeriodTimes
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, Conflict, NotFound, ServiceUnavailable
@@ -47,6 +48,10 @@ class QuotaView:
     def remaining(self) -> int:
         """What can still be spent: free, or lent to an edge that will account for it."""
         return max(0, self.quota.limit + self.added - self.spent - self.unaccounted)
+
+    @property
+    def ends_at(self) -> datetime | None:
+        return None if self.times.ends_at is None else from_millis(self.times.ends_at)
 
 
 async def list_of(work: UnitOfWork, path: ConsumerPath) -> list[QuotaView]:
