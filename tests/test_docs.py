@@ -96,6 +96,7 @@ def test_a_page_speaks_the_words_of_the_trade(page: Path) -> None:
 
 def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
     from keywright.edge.limits import rows
+    from keywright.edge.quotas import notes
     from keywright.edge.replica import files
     from keywright.origin.db.tables import SCHEMA_VERSION
     from keywright.protocol import changes, frames, leases, reports, shares, snapshot_file
@@ -112,6 +113,8 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
         "replica on disk": files.FORMAT.decode(),
         "database schema": SCHEMA_VERSION,
         "shares of global limits, asked for and told": str(shares.FORMAT_VERSION),
+        "table of quotas on disk (`quotas/` of a replica)": rows.MAGIC.decode()[-1],
+        "notes of what was lent (`leases/` of a replica)": str(notes.FORMAT_VERSION),
         "table of rate limits on disk (`limits/` of a replica)": rows.MAGIC.decode()[-1],
     }
 

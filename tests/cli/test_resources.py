@@ -355,7 +355,7 @@ def test_a_plan_is_shown_with_its_limits_as_they_are_typed_and_who_has_it(keywri
     lines = keywright("plans", "list").stdout.splitlines()
 
     assert lines[0].split() == [
-        "NAME", "DESCRIPTION", "SCOPES", "RATE", "LIMITS", "CONSUMERS",
+        "NAME", "DESCRIPTION", "SCOPES", "RATE", "LIMITS", "QUOTAS", "CONSUMERS",
     ]  # fmt: skip
     assert "orders:*" in lines[1]
     assert "per-minute=600/60, burst=5/1/edge" in lines[1]

@@ -125,11 +125,13 @@ def address(operation: Operation, names: dict[str, str], **changed: str) -> str:
 
 
 async def record_of(service: Service) -> dict[str, int]:
-    """The head revision and the number of rows of each table, but for the audit log, where refusals stand."""
+    """The head revision and the number of rows of each table, but for the audit log, where refusals stand, and what
+    edges tell by themselves.
+    """
     async with service.app._database.read() as tx:
         found = {"revision": await tx.scalar(sa.select(tables.deployment.c.revision))}
         for table in tables.metadata.sorted_tables:
-            if table.name != "audit_logs":
+            if table.name not in {"audit_logs", "edge_shares"}:
                 found[table.name] = await tx.scalar(sa.select(sa.func.count()).select_from(table))
     return found
 
@@ -140,7 +142,7 @@ async def rows_of(service: Service) -> dict[str, list[str]]:
         return {
             table.name: sorted(repr(tuple(row)) for row in await tx.all(sa.select(table)))
             for table in tables.metadata.sorted_tables
-            if table.name not in {"audit_logs", "edges"}
+            if table.name not in {"audit_logs", "edges", "edge_shares"}
         }
 
 

@@ -97,8 +97,7 @@ class Proxy:
             while not self._is_over:
                 watched = [] if self.holds_requests else [near]
                 watched += [] if self.holds_answers else [far]
-                ready, _, _ = select.select(watched, [], [], 0.02)
-                for one in ready:
+                for one in _readable(watched, 0.02):
                     # They may have been told to hold since the wait began.
                     if self.holds_requests if one is near else self.holds_answers:
                         continue
@@ -111,3 +110,15 @@ class Proxy:
                         far.sendall(data)
                     else:
                         near.sendall(self.tamper(data) if self.tamper else data)
+
+
+def _readable(watched: list[socket.socket], seconds: float) -> list[socket.socket]:
+    """By poll: `select` takes no descriptor above 1023, and a whole run of tests may have more open."""
+    if not watched:
+        time.sleep(seconds)
+        return []
+    poll = select.poll()
+    for one in watched:
+        poll.register(one, select.POLLIN)
+    ready = {number for number, _ in poll.poll(seconds * 1000)}
+    return [one for one in watched if one.fileno() in ready]

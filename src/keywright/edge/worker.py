@@ -148,6 +148,7 @@ class EdgeWorker:
         await self._share_channel.close()
         await self._lease_channel.close()
         self._replica.close()
+        self._edge.takers.close()
 
     def _new_haproxy_maps(self, settings: EdgeSettings, clock: Clock) -> HaproxyMaps | None:
         if settings.haproxy is None:

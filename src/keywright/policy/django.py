@@ -119,16 +119,16 @@ class ApiKeyMiddleware:
         try:
             _enter(request, gate, *gate.check(read(gate, request)))
         except Refused as refused:
-            return answer(refused.problem, request)
-        return _told(self.get_response(request), request)
+            return answer_problem(refused.problem, request)
+        return told(self.get_response(request), request)
 
     async def _call_async(self, request: HttpRequest) -> Any:
         gate = gate_of(self.settings_name)
         try:
             _enter(request, gate, *await gate.check_async(read(gate, request)))
         except Refused as refused:
-            return answer(refused.problem, request)
-        return _told(await self.get_response(request), request)
+            return answer_problem(refused.problem, request)
+        return told(await self.get_response(request), request)
 
 
 def require_scopes(*scopes: str) -> Callable[[View], View]:
@@ -143,7 +143,7 @@ def require_scopes(*scopes: str) -> Callable[[View], View]:
         try:
             wsgi.require(request.META, wanted)
         except Refused as refused:
-            return answer(refused.problem, request)
+            return answer_problem(refused.problem, request)
         return None
 
     def decorate(view: View) -> View:
@@ -174,7 +174,7 @@ def read(gate: Gate, request: HttpRequest) -> Any:
         request.__dict__.pop("headers", None)
 
 
-def answer(problem: Problem, request: HttpRequest) -> HttpResponse:
+def answer_problem(problem: Problem, request: HttpRequest) -> HttpResponse:
     headers, body = render(problem, request.path, request_id_of_text(request.META.get("HTTP_X_REQUEST_ID")))
     return HttpResponse(body, status=problem.status, headers=dict(headers))
 
@@ -201,9 +201,10 @@ def _imported(path: str) -> Source:
     return cast("Source", found) if sources.is_source(found) else sources.made_by(found)
 
 
-def _told(response: Any, request: HttpRequest) -> Any:
+def told(response: Any, request: HttpRequest) -> Any:
     """The answer with what is told of the limits of the request's key."""
-    for name, value in limit_fields(request.META[wsgi.USER]).items():
+    user = request.META.get(wsgi.USER)
+    for name, value in limit_fields(user).items() if isinstance(user, User) else ():
         response[name] = value
     return response
 

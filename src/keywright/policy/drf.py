@@ -8,7 +8,8 @@
 
 `request.user` is the consumer and `request.auth` the key. With the EXCEPTION_HANDLER
 "keywright.policy.drf.handle_exception" a refusal has the problem document that it has elsewhere; without it, the
-framework's own form.
+framework's own form. With "keywright.policy.drf.tell_limits" in MIDDLEWARE good answers say how the key's rate limits
+stand.
 """
 
 from __future__ import annotations
@@ -17,17 +18,22 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import iscoroutinefunction
+from django.utils.decorators import sync_and_async_middleware
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import BasePermission
 
-from keywright.policy.django import SETTINGS, DjangoUser, answer, gate_of, read
+from keywright.policy import wsgi
+from keywright.policy.django import SETTINGS, DjangoUser, answer_problem, gate_of, read, told
 from keywright.policy.rules.demands import checked
 from keywright.policy.rules.gate import GATE, Refused
 from keywright.policy.rules.identity import Credential, User
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
+    from collections.abc import Callable
+
+    from django.http import HttpRequest, HttpResponse
     from rest_framework.request import Request
 
     from keywright.policy.rules.gate import Gate
@@ -64,6 +70,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             user, auth = gate.check(read(gate, request._request))
         except Refused as refused:
             raise KeyRefused(refused) from None
+        request._request.META[wsgi.USER], request._request.META[wsgi.AUTH] = user, auth
         if not isinstance(user, User):
             return None
         return DjangoUser.of(user), auth
@@ -97,6 +104,22 @@ def require_scopes(*scopes: str) -> type[RequireScopes]:
     return type("RequireScopes", (RequireScopes,), {"scopes": checked(scopes)})
 
 
+@sync_and_async_middleware  # type: ignore[untyped-decorator]
+def tell_limits(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Middleware: what an authentication class can't put on an answer, which it does not see."""
+    if iscoroutinefunction(get_response):
+
+        async def answer_async(request: HttpRequest) -> Any:
+            return told(await get_response(request), request)
+
+        return answer_async
+
+    def answer(request: HttpRequest) -> Any:
+        return told(get_response(request), request)
+
+    return answer
+
+
 def handle_exception(error: Exception, context: dict[str, Any]) -> Any:
     """The framework's own exception handler, but for refused keys."""
     if not isinstance(error, KeyRefused):
@@ -104,7 +127,7 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Any:
         from rest_framework.views import exception_handler
 
         return exception_handler(error, context)
-    response: HttpResponse = answer(error.problem, context["request"])
+    response: HttpResponse = answer_problem(error.problem, context["request"])
     return response
 
 

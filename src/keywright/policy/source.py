@@ -273,6 +273,7 @@ class ReplicaSource(ABC):
                 with opening.reading:
                     opening.replica = opening.validator = None
                 replica.close()
+                self.takers.close()
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Replica | None]:

@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,18 +93,16 @@ class RecordFeed:
         return len(batch.changes) < BATCH_SIZE
 
     async def deployment_id(self) -> str:
-        async with self._database.read() as tx:
-            return self._known(await find_deployment(tx)).id
+        return self._known(await self._database.run_read(find_deployment)).id
 
     async def changes(self, after: Cursor) -> Batch:
-        async with self._database.read() as tx:
-            try:
-                rows = await commit_log.lead_on(tx, after, limit=BATCH_SIZE)
-            except NotKept as error:
-                reason = str(error)
-            else:
-                cursor = rows[-1].cursor if rows else after
-                return Batch(after, [change for _, change in rows], cursor)
+        try:
+            rows = await self._database.run_read(partial(commit_log.lead_on, after=after, limit=BATCH_SIZE))
+        except NotKept as error:
+            reason = str(error)
+        else:
+            cursor = rows[-1].cursor if rows else after
+            return Batch(after, [change for _, change in rows], cursor)
         async with self._database.write() as tx:
             self._known(await find_deployment(tx))
             await losses.note_lost_cursor(tx, after)
@@ -309,6 +308,8 @@ class ServeWorker:
             if is_last:
                 await self._edges.say_goodbye()
         self._replica.close()
+        self._edge.takers.close()
+        await self._shares.close()
         await self._database.close()
 
     async def _apply(self, revision: int) -> None:

@@ -21,9 +21,9 @@ $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$
 async def fill(service: Service, is_full: Callable[[], bool] = lambda: True) -> None:
     """Have the database find no room for many keys: SQLite, of each connection, for as long as `is_full` says so."""
     database = service.app._database
-    if database.is_sqlite:
+    if database._units is not None:
 
-        @sa.event.listens_for(database.engine.sync_engine, "begin")
+        @sa.event.listens_for(database._units._engine, "begin")
         def limit_pages(connection: sa.Connection) -> None:
             connection.exec_driver_sql(f"PRAGMA max_page_count = {1 if is_full() else 1_000_000}")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
+from keywright.edge.shares.sharing import Sharing
 from keywright.origin.db import tables
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.limits import rules
@@ -39,6 +41,16 @@ class Asking:
     async def status(self, data: bytes, key: str | None = None) -> int:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         return (await self.service.client.post("/v1/feed/shares", content=data, headers=headers)).status_code
+
+
+@pytest.fixture(autouse=True)
+def _only_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one beside the origin would be another."""
+
+    async def ask_nothing(_: Sharing) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Sharing, "run", ask_nothing)
 
 
 @pytest.fixture

@@ -178,7 +178,8 @@ async def test_without_the_database_it_is_503_and_says_when_to_try_again(
     def fail(*_: Any, **__: Any) -> Any:
         raise DatabaseUnavailable("gone")
 
-    monkeypatch.setattr(services.database, "read", fail)
+    for name in ("read", "run_read"):
+        monkeypatch.setattr(services.database, name, fail)
     for method in ("GET", "POST"):
         answer = await ask(shared, method, "/v1/accounts", b"{}")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")

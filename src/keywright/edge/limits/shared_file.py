@@ -45,9 +45,11 @@ class SharedFile:
         self._change = int.from_bytes(os.urandom(4), "big") << 32
 
     def close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        """Let go of the file. Whoever asks again opens it again."""
+        with self._using:
+            file, self._file = self._file, None
+            if file is not None:
+                file.close()
 
     def change(self, work: Callable[[TableFile], tuple[_T, Sequence[tuple[int, bytes]]]]) -> _T:
         """What `work` comes to, whose rows are then written, all or none, once. It is called again where the file that

@@ -97,9 +97,8 @@ class LimitTable:
         """Whether one more fits into all of these limits, which are of one consumer (and its key), and how each stands
         then: after it was taken, unless `is_peek`. `agree` is asked when all fit; nothing is taken if it says no.
         """
-        if not self._shards:
-            self._begin()
-        shard = self._shards[asked[0].id[0] % SHARDS]
+        shards = self._shards or self._begin()
+        shard = shards[asked[0].id[0] % SHARDS]
         return shard.take(asked, int(self._elapsed() * TICKS_PER_SECOND), is_peek=is_peek, agree=agree)
 
     def in_use(self, since_seconds: float) -> Mapping[bytes, int]:
@@ -107,20 +106,18 @@ class LimitTable:
 
         The number only grows, but for a limit that nobody asked for in an hour, which begins at 0 again.
         """
-        if not self._shards:
-            self._begin()
+        shards = self._shards or self._begin()
         since = int((self._elapsed() - since_seconds) * TICKS_PER_SECOND)
         return {
             row.id: row.admitted
-            for shard in self._shards
+            for shard in shards
             for row in shard.rows()
             if row.flags & IS_GLOBAL and row.at >= since
         }
 
     def list_uses(self, since_seconds: float) -> list[TableUse]:
         """The limits of all edges that were asked for in these last seconds, each as it stands now."""
-        if not self._shards:
-            self._begin()
+        shards = self._shards or self._begin()
         now = int(self._elapsed() * TICKS_PER_SECOND)
         since = now - int(since_seconds * TICKS_PER_SECOND)
         return [
@@ -133,7 +130,7 @@ class LimitTable:
                 is_full=row.is_full(now),
                 age_seconds=(now - row.at) / TICKS_PER_SECOND,
             )
-            for shard in self._shards
+            for shard in shards
             for row in shard.rows()
             if row.flags & IS_GLOBAL and row.at >= since
         ]
@@ -146,13 +143,12 @@ class LimitTable:
         Behind `until` (seconds of `Clock.elapsed`) it is the fallback share. What a share grows by comes as used up,
         but for that part of the limit which is `unused`. Returns of those that became smaller which part was not used.
         """
-        if not self._shards:
-            self._begin()
-        parts: list[dict[bytes, tuple[int, int]]] = [{} for _ in self._shards]
+        shards = self._shards or self._begin()
+        parts: list[dict[bytes, tuple[int, int]]] = [{} for _ in shards]
         freed: dict[bytes, float] = {}
         for id, share in shares.items():
             parts[id[0] % SHARDS][id] = (_parts_of(share), _parts_of((unused or {}).get(id, 0.0)))
-        for shard, part in zip(self._shards, parts, strict=True):
+        for shard, part in zip(shards, parts, strict=True):
             if part:
                 now = int(self._elapsed() * TICKS_PER_SECOND)
                 given_up = shard.set_shares(part, max(int(until * rows.SHARE_STEPS_PER_SECOND), 0), now)
@@ -161,18 +157,17 @@ class LimitTable:
 
     def set_fallback_share(self, share: float) -> None:
         """What part is this edge's of each limit of which no share is set, or not any more."""
-        if not self._shards:
-            self._begin()
-        for shard in self._shards:
+        shards = self._shards or self._begin()
+        for shard in shards:
             shard.set_fallback_share(_parts_of(share))
 
     def close(self) -> None:
-        """Nobody may be taking."""
-        for shard in self._shards:
+        """Let go of the files. Whoever asks again opens them again."""
+        shards, self._shards = self._shards, []
+        for shard in shards:
             shard.close()
-        self._shards = []
 
-    def _begin(self) -> None:
+    def _begin(self) -> list[Shard]:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep_parts()
         with self._beginning:
@@ -180,6 +175,7 @@ class LimitTable:
                 self._shards = [
                     Shard(self._directory, number, self._boot, self._first_share) for number in range(SHARDS)
                 ]
+            return self._shards
 
     def _sweep_parts(self) -> None:
         for part in self._directory.glob(".*.part"):

@@ -64,6 +64,10 @@ class QuotaTaker(Protocol):
         """Whether it is worth asking again."""
         ...
 
+    def close(self) -> None:
+        """Let go of the files."""
+        ...
+
 
 class Takers:
     """May be shared by threads."""
@@ -88,6 +92,12 @@ class Takers:
         except (OSError, ValueError) as error:
             self._spoken.note(f"keys with limits get no answer, as they can't be counted: {error}", logging.ERROR)
             return verdict.UNAVAILABLE
+
+    def close(self) -> None:
+        """Let go of the files. Whoever asks again opens them again."""
+        self.table.close()
+        if self.quotas is not None:
+            self.quotas.close()
 
     def has_changed(self, lack: Lack) -> bool:
         """Whether it is worth asking again."""

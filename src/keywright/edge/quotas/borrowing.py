@@ -130,6 +130,7 @@ class Borrowing:
         finally:
             if self._notes is not None:
                 self._notes.close()
+            self._table.close()
             if bell is not None:
                 loop.remove_reader(bell.file)
                 bell.close()

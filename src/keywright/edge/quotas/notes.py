@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+FORMAT_VERSION = 1
 NOTES_DIRECTORY = "leases"
 """In a replica's directory."""
 DRAWN = "edge"

@@ -102,21 +102,23 @@ class QuotaTable:
         return before
 
     def close(self) -> None:
-        """Nobody may be spending."""
-        for part in self._parts:
+        """Let go of the files. Whoever asks again opens them again."""
+        parts, self._parts = self._parts, []
+        for part in parts:
             part.close()
-        self._parts = []
 
     def _part(self, id: bytes) -> QuotaPart:
         return self._all()[id[0] % SHARDS]
 
     def _all(self) -> list[QuotaPart]:
-        if not self._parts:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._beginning:
-                if not self._parts:
-                    self._parts = [QuotaPart(self.directory, number, self._boot, 0) for number in range(SHARDS)]
-        return self._parts
+        return self._parts or self._begin()
+
+    def _begin(self) -> list[QuotaPart]:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._beginning:
+            if not self._parts:
+                self._parts = [QuotaPart(self.directory, number, self._boot, 0) for number in range(SHARDS)]
+            return self._parts
 
 
 def _forget(table: weakref.ref[QuotaTable]) -> None:

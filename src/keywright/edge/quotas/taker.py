@@ -56,7 +56,7 @@ class Quotas:
         return row is not None and (row.asked, row.may_spend, row.lease) != lack.seen
 
     def close(self) -> None:
-        """Nobody may be taking."""
+        """Let go of the files. Whoever asks again opens them again."""
         self._bell.close()
         self.table.close()
 

@@ -12,6 +12,8 @@ from keywright.domain.models import Account, Environment, Project
 from keywright.origin.db.tables import accounts, buckets, environments, projects
 from keywright.origin.db.transaction import Transaction
 
+_BY_NAME = sa.select(accounts).where(accounts.c.name == sa.bindparam("name"))
+
 
 async def insert_account(tx: Transaction, *, id: str, name: str, now: datetime) -> Account:
     """Raises UniqueViolation when the name is taken."""
@@ -20,7 +22,7 @@ async def insert_account(tx: Transaction, *, id: str, name: str, now: datetime) 
 
 
 async def find_account(tx: Transaction, name: str) -> Account | None:
-    row = await tx.first(sa.select(accounts).where(accounts.c.name == name))
+    row = await tx.first(_BY_NAME, name=name)
     return Account(**row._mapping) if row else None
 
 

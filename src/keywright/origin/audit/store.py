@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from keywright.origin.db.tables import audit_logs
 from keywright.origin.db.transaction import Transaction
 
+_INSERT = sa.insert(audit_logs)
+
 
 async def insert_audit(
     tx: Transaction,
@@ -25,18 +27,17 @@ async def insert_audit(
     request_id: str,
     body: Mapping[str, Any],
 ) -> None:
-    await tx.execute(
-        sa.insert(audit_logs).values(
-            account_id=account_id,
-            timestamp=timestamp,
-            action=action,
-            actor_sub=actor_sub,
-            actor_email=actor_email,
-            success=success,
-            request_id=request_id,
-            body=body,
-        )
-    )
+    values = {
+        "account_id": account_id,
+        "timestamp": timestamp,
+        "action": action,
+        "actor_sub": actor_sub,
+        "actor_email": actor_email,
+        "success": success,
+        "request_id": request_id,
+        "body": body,
+    }
+    await tx.execute(_INSERT, values)
 
 
 @dataclass(frozen=True, slots=True)

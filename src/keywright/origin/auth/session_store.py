@@ -92,7 +92,7 @@ async def delete_ended(tx: Transaction, *, now: datetime, unseen_since: datetime
 async def insert_form(tx: Transaction, session: Session, form: str, location: str) -> bool:
     """Notes that a form is being sent; False if it was sent before."""
     try:
-        async with tx.connection.begin_nested():
+        async with tx.savepoint():
             values = {"session_number": session.number, "form": form, "location": location}
             await tx.execute(sa.insert(sent_forms).values(**values))
     except UniqueViolation:

@@ -31,6 +31,17 @@ _COLUMNS = (
     buckets.c.features,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
+_BY_NAME = _SELECT.where(buckets.c.name == sa.bindparam("name"))
+_BY_NAME_HELD = _BY_NAME.with_for_update(of=buckets)
+_GRANTS_OF = (
+    sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access, grants.c.expires_at)
+    .join(accounts, accounts.c.number == grants.c.account_number)
+    .where(grants.c.bucket_number.in_(sa.bindparam("numbers", expanding=True)))
+)
+_DATA_KEY = sa.select(buckets.c.master_key_id, buckets.c.sealed_data_key).where(
+    buckets.c.number == sa.bindparam("number")
+)
+_FEATURES = sa.select(buckets.c.features).where(buckets.c.number == sa.bindparam("number"))
 
 
 async def insert(
@@ -80,10 +91,7 @@ def put(bucket: Bucket) -> BucketPut:
 
 async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bucket | None:
     """With `is_for_update` the row is held against other writers until the transaction ends."""
-    statement = _SELECT.where(buckets.c.name == name)
-    if is_for_update:
-        statement = statement.with_for_update(of=buckets)
-    row = await tx.first(statement)
+    row = await tx.first(_BY_NAME_HELD if is_for_update else _BY_NAME, name=name)
     return (await _with_grants(tx, [row]))[0] if row else None
 
 
@@ -175,8 +183,7 @@ async def require_features(tx: Transaction, bucket_number: int, features: Collec
     """
     if not features:
         return
-    has = sa.select(buckets.c.features).where(buckets.c.number == bucket_number)
-    if set(features) <= set(await tx.scalar(has) or ()):
+    if set(features) <= set(await tx.scalar(_FEATURES, number=bucket_number) or ()):
         return
     # Held, and read then: what is recorded must not bring back grants that somebody ends meanwhile. Not against those
     # who insert keys (KEY SHARE), or two who do both at once would wait for each other.
@@ -226,8 +233,7 @@ async def get_data_key(tx: Transaction, bucket_number: int) -> tuple[str, bytes]
 
     Raises MissingReference when the bucket is gone.
     """
-    columns = sa.select(buckets.c.master_key_id, buckets.c.sealed_data_key)
-    row = await tx.first(columns.where(buckets.c.number == bucket_number))
+    row = await tx.first(_DATA_KEY, number=bucket_number)
     if row is None:
         raise MissingReference
     return row.master_key_id, row.sealed_data_key
@@ -324,12 +330,7 @@ def _delete_grant(bucket: Bucket, account: Account) -> sa.Delete:
 async def _with_grants(tx: Transaction, rows: Sequence[Any]) -> list[Bucket]:
     held: dict[int, dict[str, Access]] = {row.number: {} for row in rows}
     ends: dict[int, dict[str, datetime]] = {row.number: {} for row in rows}
-    joined = (
-        sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access, grants.c.expires_at)
-        .join(accounts, accounts.c.number == grants.c.account_number)
-        .where(grants.c.bucket_number.in_(held))
-    )
-    for bucket_number, account_id, access, expires_at in await tx.all(joined):
+    for bucket_number, account_id, access, expires_at in await tx.all(_GRANTS_OF, numbers=list(held)):
         held[bucket_number][account_id] = Access(access)
         if expires_at is not None:
             ends[bucket_number][account_id] = expires_at

@@ -21,6 +21,16 @@ from keywright.protocol.changes import ConsumerDelete, ConsumerPut
 
 Tags = Mapping[str, str]
 
+_BY_NAME = sa.select(consumers).where(
+    consumers.c.bucket_number == sa.bindparam("bucket"), consumers.c.name == sa.bindparam("name")
+)
+_BY_NAME_HELD = _BY_NAME.with_for_update()
+_TAGS_OF = (
+    sa.select(consumer_tags)
+    .where(consumer_tags.c.consumer_number.in_(sa.bindparam("numbers", expanding=True)))
+    .order_by(consumer_tags.c.consumer_number, consumer_tags.c.position)
+)
+
 
 async def insert(
     tx: Transaction,
@@ -76,10 +86,7 @@ async def find(
     tx: Transaction, bucket: Bucket, name: str, *, tags: Tags, is_for_update: bool = False
 ) -> Consumer | None:
     """The consumer of that name whose tags match all of `tags`, held against other writers with `is_for_update`."""
-    statement = sa.select(consumers).where(consumers.c.bucket_number == bucket.number, consumers.c.name == name)
-    if is_for_update:
-        statement = statement.with_for_update()
-    row = await tx.first(statement)
+    row = await tx.first(_BY_NAME_HELD if is_for_update else _BY_NAME, bucket=bucket.number, name=name)
     if row is None:
         return None
     # The tags are read once the row is held: those of a moment before could belong to another writer's past.
@@ -267,8 +274,7 @@ async def _insert_tags(tx: Transaction, consumer_number: int, tags: Tags) -> Non
 async def complete(tx: Transaction, rows: Sequence[Any]) -> list[Consumer]:
     """Consumers of these rows, with their tags and their plans."""
     tags: dict[int, dict[str, str]] = {row.number: {} for row in rows}
-    statement = sa.select(consumer_tags).where(consumer_tags.c.consumer_number.in_(tags))
-    for row in await tx.all(statement.order_by(consumer_tags.c.consumer_number, consumer_tags.c.position)):
+    for row in await tx.all(_TAGS_OF, numbers=list(tags)):
         tags[row.consumer_number][row.name] = row.value
     plans = await plan_rows.find_all(tx, {row.plan_number for row in rows if row.plan_number is not None})
     found = []

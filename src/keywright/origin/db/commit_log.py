@@ -10,6 +10,14 @@ from keywright.origin.db.tables import changes, deployment
 from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import Change, Cursor, Hidden, decode
 
+_AFTER = (
+    sa.select(changes)
+    .where(changes.c.revision > sa.bindparam("after"))
+    .order_by(changes.c.revision)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_REVISION = sa.select(deployment.c.revision)
+
 
 class NotKept(Exception):
     """The log can't lead on from that cursor: its change is not kept, was never made, or is of another past."""
@@ -24,14 +32,13 @@ class Logged(NamedTuple):
 
 async def get_revision(tx: Transaction) -> int:
     """The newest revision."""
-    revision: int = await tx.scalar(sa.select(deployment.c.revision))
+    revision: int = await tx.scalar(_REVISION)
     return revision
 
 
 async def list_changes(tx: Transaction, *, after: int, limit: int) -> list[Logged]:
     """Changes after a revision, in order."""
-    statement = sa.select(changes).where(changes.c.revision > after).order_by(changes.c.revision).limit(limit)
-    return [Logged(cursor_of(row), decode(row.body)) for row in await tx.all(statement)]
+    return [Logged(cursor_of(row), decode(row.body)) for row in await tx.all(_AFTER, after=after, limit=limit)]
 
 
 async def lead_on(tx: Transaction, after: Cursor, *, limit: int) -> list[Logged]:

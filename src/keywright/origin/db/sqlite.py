@@ -1,7 +1,8 @@
-"""Owns how SQLite is spoken to: through aiosqlite, with one call handed to its thread for a statement instead of four.
+"""Owns how SQLite is spoken to: by whole units of work in a thread (units.py), or through aiosqlite from the loop.
 
-SQLAlchemy makes a cursor, executes, fetches and closes, and aiosqlite hands each of these to a thread and waits for it,
-which takes longer than what SQLite does meanwhile. Here the thread does all of it at once, for readers `BEGIN` as well.
+There it takes one call handed to a thread for a statement instead of four. SQLAlchemy makes a cursor, executes, fetches
+and closes, and aiosqlite hands each of these to a thread and waits for it, which takes longer than what SQLite does
+meanwhile. Here the thread does all of it at once, for readers `BEGIN` as well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 BUSY_SECONDS = 10
 WRITES = "keywright_write"
 """The execution option of connections whose transactions will write."""
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+STATEMENTS_KEPT = 1000
+"""So many compiled statements a connection keeps, which is more than there are."""
 
 
 def create_engine(url: sa.URL, **options: Any) -> AsyncEngine:
@@ -26,6 +30,29 @@ def create_engine(url: sa.URL, **options: Any) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=8, connect_args=arguments, **options)
     sa.event.listen(engine.sync_engine, "begin", _begin)
     return engine
+
+
+def create_plain_engine(url: sa.URL, *, connections: int) -> sa.Engine:
+    """An engine for the same file, each of whose connections is used in one thread at a time, with no event loop."""
+    plain = url.set(drivername="sqlite")
+    arguments = {"timeout": BUSY_SECONDS, "isolation_level": None, "cached_statements": STATEMENTS_KEPT}
+    engine = sa.create_engine(
+        plain, pool_size=connections, connect_args=arguments, query_cache_size=STATEMENTS_KEPT, hide_parameters=True
+    )
+    sa.event.listen(engine, "connect", _set_up)
+    sa.event.listen(engine, "begin", _begin_now)
+    return engine
+
+
+def _set_up(connection: Any, _: object) -> None:
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_now(connection: sa.Connection) -> None:
+    # It takes its place in line at once, rather than fail half-way.
+    is_writing = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
 
 class Connection(aiosqlite.Connection):
@@ -113,7 +140,7 @@ async def _connect(file: str, **options: Any) -> Connection:
     connection = Connection(file, **options)
     await connection
     try:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in PRAGMAS:
             await connection.run(f"PRAGMA {pragma}")
     except BaseException:
         await connection.close()

@@ -10,10 +10,11 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -23,7 +24,35 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
 from keywright.origin.db import postgresql_url, sqlite, tables
 from keywright.origin.db.commit_listener import CHANNEL, CommitListener
 from keywright.origin.db.engine import create_engine, translating
+from keywright.origin.db.units import InThread, SqliteUnits
 from keywright.protocol.changes import STAMP_BYTES, BucketDelete, BucketPut, Change, encode
+
+T = TypeVar("T")
+
+_LOG = sa.insert(tables.changes)
+_AWAIT_HEAD = (
+    sa.update(tables.deployment)
+    .values(awaited_revision=tables.deployment.c.revision)
+    .returning(tables.deployment.c.revision)
+)
+
+
+@cache
+def _moving_head(*, is_awaited: bool, notifies: bool) -> sa.Update:
+    """What moves the head on by `count` changes, stamped with `drawn` at `now` (milliseconds)."""
+    head = tables.deployment
+    now: sa.BindParameter[int] = sa.bindparam("now", type_=sa.BigInteger)
+    revision = head.c.revision + sa.bindparam("count", type_=sa.BigInteger)
+    # Each transaction's time is later than that of the one before: an edge tells by it which past a record has.
+    stamped_at = sa.case((head.c.stamped_at >= now, head.c.stamped_at + 1), else_=now)
+    values: dict[str, Any] = {"revision": revision, "stamp": sa.bindparam("drawn"), "stamped_at": stamped_at}
+    if is_awaited:
+        values["awaited_revision"] = revision
+    returned: list[sa.ColumnElement[Any]] = [head.c.revision, head.c.stamped_at]
+    if notifies:
+        # Delivered at the commit. Here, since a statement of its own would hold the lock for one more round trip.
+        returned.append(sa.func.pg_notify(CHANNEL, sa.cast(head.c.revision, sa.Text)))
+    return sa.update(head).values(**values).returning(*returned)
 
 
 class Database:
@@ -37,6 +66,7 @@ class Database:
         """Whether what is prepared in one transaction is used in the next."""
         # SQLite has one writer: waiting in line here beats polling its lock.
         self._writing = asyncio.Lock() if self.is_sqlite else None
+        self._units = None if self._writing is None else SqliteUnits(self.engine.url, self._writing)
 
     @property
     def file(self) -> Path | None:
@@ -44,7 +74,39 @@ class Database:
         return Path(str(self.engine.url.database)).absolute() if self.is_sqlite else None
 
     async def close(self) -> None:
+        if self._units is not None:
+            await self._units.close()
         await self.engine.dispose()
+
+    async def run_read(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, is_in_loop: bool = False) -> T:
+        """What comes of a unit of work that changes nothing, and waits for nothing but its transaction.
+
+        It may run in another thread, unless it `is_in_loop`: where it touches what belongs to the event loop.
+        """
+        if self._units is None or is_in_loop:
+            async with self.read() as tx:
+                return await work(tx)
+        return await self._units.read(lambda connection: work(Transaction(InThread(connection))))
+
+    async def run_write(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, is_in_loop: bool = False) -> T:
+        """What comes of a unit of work, once it is committed. It waits for nothing but its transaction.
+
+        What it raises is raised here, and nothing was changed. Units that wait together are committed together.
+        `is_in_loop` is as in `run_read`.
+        """
+        if self._units is None or is_in_loop:
+            async with self.write() as tx:
+                return await work(tx)
+
+        async def run(connection: sa.Connection) -> T:
+            begun = InThread(connection)
+            tx = Transaction(begun, begun, notifies=self.commits.can_notify)
+            result = await work(tx)
+            if begun.is_active:
+                await tx.commit()
+            return result
+
+        return await self._units.write(run)
 
     @asynccontextmanager
     async def read(self, *, is_snapshot: bool = False) -> AsyncIterator[Transaction]:
@@ -85,7 +147,11 @@ class Transaction:
     """An open transaction. `begun` is None for one that only reads."""
 
     def __init__(
-        self, connection: AsyncConnection, begun: AsyncTransaction | None = None, *, notifies: bool = False
+        self,
+        connection: AsyncConnection | InThread,
+        begun: AsyncTransaction | InThread | None = None,
+        *,
+        notifies: bool = False,
     ) -> None:
         self.connection = connection
         self._begun = begun
@@ -124,18 +190,30 @@ class Transaction:
         """Have the changes stamped later than that, whatever the clock says."""
         self._later_than = stamped_at
 
-    async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
+    async def execute(
+        self, statement: sa.Executable, values: list[dict[str, Any]] | dict[str, Any] | None = None
+    ) -> sa.CursorResult[Any]:
+        """`values` are those of a statement's parameters, or of several rows.
+
+        A statement that is made once, with parameters, costs half of one that is made at each call.
+        """
         with translating():
-            return await self.connection.execute(statement, rows)
+            return await self.connection.execute(statement, values)
 
-    async def first(self, statement: sa.Executable) -> Any | None:
-        return (await self.execute(statement)).first()
+    async def first(self, statement: sa.Executable, **values: Any) -> Any | None:
+        return (await self.execute(statement, values)).first()
 
-    async def all(self, statement: sa.Executable) -> list[Any]:
-        return list((await self.execute(statement)).all())
+    async def all(self, statement: sa.Executable, **values: Any) -> list[Any]:
+        return list((await self.execute(statement, values)).all())
 
-    async def scalar(self, statement: sa.Executable) -> Any:
-        return (await self.execute(statement)).scalar()
+    async def scalar(self, statement: sa.Executable, **values: Any) -> Any:
+        return (await self.execute(statement, values)).scalar()
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part of the transaction, of which nothing is left when it raises."""
+        async with self.connection.begin_nested():
+            yield
 
     async def insert(self, table: sa.Table, **values: Any) -> int:
         """Insert a row and return its number."""
@@ -163,32 +241,21 @@ class Transaction:
         The head row stays locked from here to the commit (PostgreSQL: its row lock; SQLite: there is one writer), so
         no other transaction takes a later number before this one is seen: the order of revisions is that of commits.
         """
-        head = tables.deployment
         if not self._changes:
             if self.is_awaited:
-                waiting = sa.update(head).values(awaited_revision=head.c.revision).returning(head.c.revision)
-                self.revision = await self.scalar(waiting)
+                self.revision = await self.scalar(_AWAIT_HEAD)
             return
         now = max(time.time_ns() // 1_000_000, self._later_than + 1)
-        # Each transaction's time is later than that of the one before: an edge tells by it which past a record has.
-        stamped_at = sa.case((head.c.stamped_at >= now, head.c.stamped_at + 1), else_=now)
         stamp = secrets.token_hex(STAMP_BYTES)
-        revision = head.c.revision + len(self._changes)
-        values: dict[str, Any] = {"revision": revision, "stamp": stamp, "stamped_at": stamped_at}
-        if self.is_awaited:
-            values["awaited_revision"] = revision
-        returned: list[sa.ColumnElement[Any]] = [head.c.revision, head.c.stamped_at]
-        if self._notifies:
-            # Delivered at the commit. Here, since a statement of its own would hold the lock for one more round trip.
-            returned.append(sa.func.pg_notify(CHANNEL, sa.cast(head.c.revision, sa.Text)))
-        row = await self.first(sa.update(head).values(**values).returning(*returned))
+        move = _moving_head(is_awaited=self.is_awaited, notifies=self._notifies)
+        row = await self.first(move, count=len(self._changes), now=now, drawn=stamp)
         last, at = row.revision, row.stamped_at  # type: ignore[union-attr]
         first = last - len(self._changes) + 1
         rows = [
             {"revision": first + offset, "stamp": stamp, "stamped_at": at, "body": encode(change)}
             for offset, change in enumerate(self._changes)
         ]
-        await self.execute(sa.insert(tables.changes), rows)
+        await self.execute(_LOG, rows)
         await self._note_withdrawals(last)
         self.revision = last
 

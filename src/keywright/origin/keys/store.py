@@ -39,6 +39,8 @@ class NewKey:
 
 
 _KEYS = sa.select(*(column.label(column.key) for column in keys.c))
+# By id: to return the numbers in the order of the rows, SQLAlchemy would insert into SQLite one by one.
+_INSERT = sa.insert(keys).returning(keys.c.id, keys.c.number)
 _NEW = tuple(column.name for column in fields(NewKey))
 
 
@@ -51,8 +53,7 @@ async def insert_all(tx: Transaction, consumer: Consumer, new: Sequence[NewKey],
     rows = [{**{name: getattr(key, name) for name in _NEW}, **shared} for key in new]
     features = frozenset().union(*(features_of(_powers_of(key)) for key in new))
     await bucket_rows.require_features(tx, consumer.bucket_number, features)
-    # By id: to return the numbers in the order of the rows, SQLAlchemy would insert into SQLite one by one.
-    inserted = await tx.execute(sa.insert(keys).returning(keys.c.id, keys.c.number), rows)
+    inserted = await tx.execute(_INSERT, rows)
     numbers = {row.id: row.number for row in inserted}
     made = [Key(number=numbers[row["id"]], **row) for row in rows]
     tx.record(*(put(key) for key in made))
@@ -162,7 +163,8 @@ async def find_management_key_by_digest(
     tx: Transaction, digest: bytes, *, is_held: bool = False
 ) -> ManagementKeyRow | None:
     """With `is_held` nobody can delete it until the transaction ends."""
-    return await _find_management_key(tx, keys.c.digest == digest, is_held=is_held)
+    row = await tx.first(_MANAGEMENT_KEY_BY_DIGEST_HELD if is_held else _MANAGEMENT_KEY_BY_DIGEST, digest=digest)
+    return _management_key(row) if row else None
 
 
 async def find_management_key_by_number(
@@ -197,10 +199,12 @@ async def _find_management_key(
     tx: Transaction, is_wanted: sa.ColumnElement[bool], *, is_held: bool
 ) -> ManagementKeyRow | None:
     statement = _MANAGEMENT_KEYS.where(is_wanted)
-    if is_held:
-        statement = statement.with_for_update(read=True, key_share=True, of=[keys, consumers])
-    row = await tx.first(statement)
+    row = await tx.first(_held(statement) if is_held else statement)
     return _management_key(row) if row else None
+
+
+def _held(statement: sa.Select[Any]) -> sa.Select[Any]:
+    return statement.with_for_update(read=True, key_share=True, of=[keys, consumers])
 
 
 def _management_key(row: Any) -> ManagementKeyRow:
@@ -233,3 +237,5 @@ _MANAGEMENT_KEYS = (
     .join(consumers, consumers.c.number == keys.c.consumer_number)
     .where(buckets.c.name == SYSTEM_BUCKET)
 )
+_MANAGEMENT_KEY_BY_DIGEST = _MANAGEMENT_KEYS.where(keys.c.digest == sa.bindparam("digest"))
+_MANAGEMENT_KEY_BY_DIGEST_HELD = _held(_MANAGEMENT_KEY_BY_DIGEST)

@@ -25,6 +25,7 @@ from keywright.origin.limits import store as rows
 from keywright.origin.limits.ledger import Ledger, Repeated
 from keywright.origin.limits.members import Holding, Member, MemberKey
 from keywright.protocol.shares import HELD_SECONDS, RISE_SECONDS, WHOLE, ShareAnswer, UseReport
+from keywright.runtime import tasks
 
 log = logging.getLogger("keywright.origin")
 
@@ -64,6 +65,7 @@ class Shares:
         self._elapsed = elapsed
         self._waiting: list[Waiting] = []
         self._working: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
         self._pruned_at = float("-inf")
         self._epoch: str | None = None
         self._quiet_since = 0.0
@@ -82,11 +84,19 @@ class Shares:
             self._working = asyncio.create_task(self._work())
         return await waiting.answered
 
+    async def close(self) -> None:
+        """Returns when what was asked is answered: the database is needed until then."""
+        self._ending.set()
+        if self._working is not None:
+            await asyncio.wait([self._working])
+
     async def _work(self) -> None:
         try:
             while self._waiting:
-                await asyncio.sleep(GATHER_SECONDS)
-                together, self._waiting = self._waiting, []
+                await tasks.pause(self._ending, GATHER_SECONDS)
+                together, self._waiting = [one for one in self._waiting if not one.answered.done()], []
+                if not together:
+                    continue
                 try:
                     answers = await self._settle(together)
                 except BaseException as error:

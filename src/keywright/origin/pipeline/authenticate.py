@@ -65,9 +65,11 @@ async def authenticate_management_key(request: Request, services: Services) -> A
     dependencies = services.dependencies
     address = client_address_of(request)
     with services.wrong_keys.judging(address, dependencies.digester.digest(secret)):
-        async with services.database.read() as tx:
-            now = dependencies.clock()
-            return await bearer.authenticate(tx, secret, dependencies.digester, now, address=address)
+
+        async def judge(tx: Transaction) -> Actor:
+            return await bearer.authenticate(tx, secret, dependencies.digester, dependencies.clock(), address=address)
+
+        return await services.database.run_read(judge)
 
 
 def meter_of(actor: Actor, services: Services) -> Meter:

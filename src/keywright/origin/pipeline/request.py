@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from itertools import islice
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from fastapi import Depends, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -29,6 +29,7 @@ from keywright.origin.auth.actors import NOBODY, Actor
 from keywright.origin.db import commit_log
 from keywright.origin.db.disk_space import make_room, takes_away
 from keywright.origin.db.engine import DatabaseUnavailable, DiskFailed, DiskFull
+from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.reach import Touched
 from keywright.origin.edges.registry import Edges
 from keywright.origin.openapi.bodies import unknown_members
@@ -36,7 +37,7 @@ from keywright.origin.pipeline import respond
 from keywright.origin.pipeline.authenticate import Caller, ManagementKeyCaller
 from keywright.origin.pipeline.body import NO_BODY, Admission, admission_of, read_body
 from keywright.origin.pipeline.context import request_source_of
-from keywright.origin.pipeline.publish import NotAppliedHere, acknowledge, find_wait, publish
+from keywright.origin.pipeline.publish import NotAppliedHere, Wait, acknowledge, find_wait, publish
 from keywright.origin.pipeline.query import check_query
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.unit_of_work import AuditDraft, UnitOfWork
@@ -54,12 +55,25 @@ class OriginRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         self.query_names = _query_names(self.dependant)
+        # What is heard of edges is the event loop's own.
+        self.is_in_loop = _asks_for(self.dependant, _current_edges)
         self.admission = None if self.body_field is None else admission_of(self.endpoint)
 
         async def answer(request: Request) -> Response:
             return await handle(request, self)
 
         return answer
+
+
+class Written(NamedTuple):
+    """What was committed. `known` is a revision that has all of it, also where it made none of its own."""
+
+    response: Response
+    actor: Actor
+    revision: int | None
+    known: int
+    wait: Wait | None
+    touched: Touched
 
 
 async def handle(request: Request, route: OriginRoute) -> Response:
@@ -102,40 +116,49 @@ async def _admit(
     request: Request, admission: Admission, services: Services, actor: Actor, audit_draft: AuditDraft
 ) -> None:
     """Rights come before the body: who has none costs no more than the question."""
-    async with services.database.read() as tx:
+
+    async def admit(tx: Transaction) -> None:
         work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
         await admission(work, request.path_params)
+
+    await services.database.run_read(admit)
 
 
 async def _read(
     request: Request, route: OriginRoute, services: Services, actor: Actor, audit_draft: AuditDraft, body: Any
 ) -> Response:
     """The rest of a request that changes nothing."""
-    async with services.database.read() as tx:
+
+    async def answer(tx: Transaction) -> Response:
         work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
         return await _call_endpoint(request, route, work, body)
+
+    return await services.database.run_read(answer, is_in_loop=route.is_in_loop)
 
 
 async def _write(
     request: Request, route: OriginRoute, services: Services, actor: Actor, audit_draft: AuditDraft, body: Any
 ) -> Response:
     """The rest of a request that may change something."""
-    async with services.database.write() as tx:
-        actor = await route.caller.reauthenticate(tx, request, services, actor)
-        work = UnitOfWork(tx, actor, services.dependencies.clock(), services.dependencies, audit_draft)
+
+    async def write(tx: Transaction) -> Written:
+        again = await route.caller.reauthenticate(tx, request, services, actor)
+        work = UnitOfWork(tx, again, services.dependencies.clock(), services.dependencies, audit_draft)
         response = await _call_endpoint(request, route, work, body)
         source = request_source_of(request)
-        await audit.write(tx, actor=actor, audit_draft=audit_draft, source=source, now=work.now)
+        await audit.write(tx, actor=again, audit_draft=audit_draft, source=source, now=work.now)
         wait = find_wait(request)
         tx.is_awaited = wait is not None
         # Where there is nothing for an edge to hear of: all that it could is in here.
         head = 0 if tx.has_news else await commit_log.get_revision(tx)
         revision = await tx.commit()
-        touched = Touched.by(tx, audit_draft.account_id)
-    if revision is not None:
-        await publish(services, revision)
-    await acknowledge(response, services.edges, revision or head, wait, actor, touched)
-    return response
+        return Written(response, again, revision, revision or head, wait, Touched.by(tx, audit_draft.account_id))
+
+    written = await services.database.run_write(write, is_in_loop=route.is_in_loop)
+    if written.revision is not None:
+        await publish(services, written.revision)
+    await acknowledge(written.response, services.edges, written.known, written.wait, written.actor, written.touched)
+    return written.response
 
 
 async def _call_endpoint(request: Request, route: OriginRoute, work: UnitOfWork, body: Any) -> Response:
@@ -189,17 +212,19 @@ async def log_refusal(
         is_stranger = not actor.grantee.is_root and actor.grantee.account_id != audit_draft.account_id
         if is_stranger and services.refusal_rate.take(audit_draft.account_id, time.monotonic()) > 0:
             return
-        async with services.database.write() as tx:
-            seen, error = await audit.without_known_keys(
+
+        async def log(tx: Transaction) -> None:
+            source_seen, error = await audit.without_known_keys(
                 tx,
                 services.dependencies.digester,
-                audit_draft.account_id,
+                audit_draft.account_id or "",
                 request_source_of(request, source),
                 respond.in_one_line(problem),
             )
-            await audit.write(
-                tx, actor=actor, audit_draft=audit_draft, source=seen, now=services.dependencies.clock(), error=error
-            )
+            now = services.dependencies.clock()
+            await audit.write(tx, actor=actor, audit_draft=audit_draft, source=source_seen, now=now, error=error)
+
+        await services.database.run_write(log)
     except DatabaseUnavailable as error:
         respond.log.warning("a refused attempt could not be logged: %s (request %s)", error, request.state.request_id)
 
@@ -216,6 +241,10 @@ async def _find_account_id(request: Request, services: Services) -> str | None:
 def _query_names(dependant: Dependant) -> frozenset[str]:
     own = frozenset(parameter.alias for parameter in dependant.query_params)
     return own.union(*(_query_names(one) for one in dependant.dependencies))
+
+
+def _asks_for(dependant: Dependant, call: Callable[..., Any]) -> bool:
+    return any(one.call is call or _asks_for(one, call) for one in dependant.dependencies)
 
 
 async def _current_unit_of_work(request: Request) -> UnitOfWork:
