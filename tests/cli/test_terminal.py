@@ -156,7 +156,7 @@ def test_a_delete_is_confirmed(developer_api: DeveloperApi, typed: bytes, is_del
 def test_ctrl_c_at_a_question_ends_as_a_shell_expects(developer_api: DeveloperApi, arguments: tuple[str, ...]) -> None:
     exit_code, shown = run_at_terminal(developer_api, *arguments, typed=CTRL_C)
 
-    assert exit_code == 130
+    assert exit_code == 130, shown
     assert "Traceback" not in shown
     assert not developer_api.requests
 
