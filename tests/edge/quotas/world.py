@@ -41,6 +41,7 @@ class Ledger:
     """By instance, start and number."""
     last: dict[str, tuple[int, int]] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
+    made: int = 0
     is_away: bool = False
     loses_answers: bool = False
     is_known: bool = True
@@ -62,6 +63,8 @@ class Ledger:
             told = own.get(ask.lease)
             if told is not None:
                 self.is_known &= ledger.account(self.period, told, ask)
+            if ask.is_last:
+                self.leases = {place: one for place, one in self.leases.items() if one.number != ask.lease}
         loans = []
         for ask in question.asks:
             if ask.is_last:
@@ -74,7 +77,8 @@ class Ledger:
             ) or ledger.Lease(0, self.period.number)  # fmt: skip
             outcome = ledger.lend(self.period, lease, ask, self.quota, now, is_away=False)
             if lease.granted and not lease.number:
-                lease.number = len(self.leases) + 1
+                self.made += 1
+                lease.number = self.made
                 self.leases[question.instance, question.start, lease.number] = lease
             loans.append(ledger.loan_of(outcome, self.period, lease, self.quota, now))
         # Checked where it may never be otherwise, whatever edges say.

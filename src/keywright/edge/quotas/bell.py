@@ -7,10 +7,12 @@ table. Where nobody listens, or too much is unheard, a ring is lost, and its sen
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
 import struct
 import threading
+import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from keywright.domain.limits import is_name
@@ -39,6 +41,7 @@ class Bell:
         self._lock = threading.Lock()
         self._file = -1
         self._process = 0
+        os.register_at_fork(after_in_child=functools.partial(_forget, weakref.ref(self)))
 
     def ring(self, ring: Ring) -> bool:
         """Whether somebody hears it."""
@@ -71,6 +74,13 @@ class Bell:
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
+
+
+def _forget(bell: weakref.ref[Bell]) -> None:
+    """In a child: somebody may have had the lock in the parent."""
+    forked = bell()
+    if forked is not None:
+        forked._lock = threading.Lock()
 
 
 class HeardBell:

@@ -93,6 +93,8 @@ class Borrowing:
         self._notes: Notes | None = None
         self._held: dict[bytes, Holding] = {}
         self._closing: dict[int, Ask] = {}
+        self._begun: set[int] = set()
+        """Leases of this start: none of them begins twice, as what was spent of it would be had again."""
         self._place = ""
         self._number = 0
         self._has_answered = False
@@ -174,6 +176,7 @@ class Borrowing:
         if self._notes is not None:
             self._notes.close()
         self._held, self._closing, self._number, self._has_answered = {}, {}, 0, False
+        self._begun = set()
         self._deployment = deployment_id
         await asyncio.to_thread(self._take_over, deployment_id)
 
@@ -247,7 +250,10 @@ class Borrowing:
     def _find_beyond(self) -> list[Holding]:
         """Those that an edge holds too many of: the ones that were not used for the longest."""
         beyond = len(self._held) - MOST_HELD
-        return sorted(self._held.values(), key=lambda one: -one.minutes_unused)[:beyond] if beyond > 0 else []
+        if beyond <= 0:
+            return []
+        idle = (one for one in self._held.values() if not one.is_wanted)
+        return sorted(idle, key=lambda one: -one.minutes_unused)[:beyond]
 
     # -- lending to the processes of this machine ---------------------------------------------------------------------
 
@@ -329,6 +335,7 @@ class Borrowing:
             return
         for one, units in excesses:
             one.may_spend = min(one.may_spend, one.grant - units)
+        before_returned = [(one, one.returned) for one, _ in excesses]
         puts = [one.put() for one, _ in excesses]
         before = await asyncio.to_thread(self._table.put, self._open_notes().start, puts)
         for one, units in excesses:
@@ -336,7 +343,13 @@ class Borrowing:
             if row.lease == one.mark:
                 one.spent, one.may_spend = row.spent, max(one.may_spend, row.spent)
                 one.returned += max(0, min(units, one.grant - one.may_spend))
-        await asyncio.to_thread(self._open_notes().write, [one.noted(one.may_spend) for one, _ in excesses])
+        try:
+            await asyncio.to_thread(self._open_notes().write, [one.noted(one.may_spend) for one, _ in excesses])
+        except OSError as error:
+            self._say(error)
+            # What may stand there still as not returned is not told to be.
+            for one, returned in before_returned:
+                one.returned = returned
 
     async def _ask_for(self, some: Sequence[Holding], closing: Sequence[Ask], *, is_whole: bool) -> bool:
         notes, asked_at = self._open_notes(), self._elapsed()
@@ -382,8 +395,15 @@ class Borrowing:
         # Of what was lent before nothing more is spent: how far it was, the table tells then.
         await self._close([one for one, _ in others])
         for one, loan in zip(some, loans, strict=True):
-            if not one.lease and loan.lease and loan.outcome in {Outcome.LENT, Outcome.AWAY}:
-                one.begin(loan, secrets.randbits(31) + 1)
+            if one.lease or not loan.lease or loan.outcome not in {Outcome.LENT, Outcome.AWAY}:
+                continue
+            if loan.lease in self._begun:
+                # What was spent of it is yet to be told, with its end: then another is lent.
+                one.free = None
+                continue
+            self._begun.add(loan.lease)
+            one.begin(loan, secrets.randbits(31) + 1)
+        for one in some:
             one.need = needs[one.id]
         await self._note(some, [ask.lease for ask in closing], self._place)
         for one in some:

@@ -81,6 +81,11 @@ class Holding:
         return self.grant - self.spent
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it now."""
+        return self.need > 0 or self.is_peeked
+
+    @property
     def step(self) -> int:
         return max(self.unit * STEP_REQUESTS, math.ceil(self.rate * STEP_SECONDS))
 
@@ -90,7 +95,7 @@ class Holding:
 
     def see(self, row: QuotaRow, now: float, steps: int) -> None:
         """What the table has of it."""
-        self.minutes_unused = row.minutes_unused(steps)
+        self.minutes_unused = 0 if self.is_wanted else row.minutes_unused(steps)
         if row.lease != self.mark or not self.mark:
             return
         seconds = max(now - self.seen_at, 0.001)

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import secrets
+import threading
 import zlib
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ class Noted:
 
 
 class Notes:
-    """One start's. From one thread at a time. Everything here may raise OSError."""
+    """One start's. From one thread at a time, but for `close`. Everything here may raise OSError."""
 
     def __init__(self, directory: Path, edge: str, *, after: int = 0) -> None:
         """`edge` is the edge's own name for itself, as its reports have it. Counts as a start, later than `after`."""
@@ -71,6 +72,8 @@ class Notes:
         self._deployment_id = ""
         self._lines = 0
         self._file = -1
+        self._writing = threading.Lock()
+        self._has_ended = False
 
     def read_earlier(self, deployment_id: str) -> list[Noted]:
         """What earlier starts left open of this deployment's."""
@@ -92,7 +95,8 @@ class Notes:
         """Have this start's log tell of these, and remove those of earlier starts."""
         self._deployment_id = deployment_id
         self._noted = {noted.lease: noted for noted in left}
-        self._write_anew()
+        with self._writing:
+            self._write_anew()
         for start in self._starts():
             if start < self.start:
                 self._path_of(start).unlink(missing_ok=True)
@@ -111,6 +115,12 @@ class Notes:
             lines.append(_line(["at", place]))
         if not lines:
             return
+        with self._writing:
+            self._append(lines)
+
+    def _append(self, lines: list[bytes]) -> None:
+        if self._has_ended:
+            raise OSError("this start has ended")
         if self._file < 0 or self._lines > 2 * len(self._noted) + SPARE_LINES:
             self._write_anew()
             return
@@ -119,7 +129,7 @@ class Notes:
             os.fdatasync(self._file)
         except OSError:
             # It may end in half a line, behind which nothing is read.
-            self.close()
+            self._let_go()
             raise
         self._lines += len(lines)
 
@@ -132,12 +142,18 @@ class Notes:
         (self._directory / DRAWN).unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Returns when what is being written is written; nothing more is."""
+        with self._writing:
+            self._has_ended = True
+            self._let_go()
+
+    def _let_go(self) -> None:
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
 
     def _write_anew(self) -> None:
-        self.close()
+        self._let_go()
         rows: list[object] = [["of", self._deployment_id], ["at", self.place], *map(astuple, self._noted.values())]
         atomic_file.write(self._path, b"".join(map(_line, rows)))
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
