@@ -301,3 +301,25 @@ async def test_whatever_happens_no_more_is_served_than_there_is(
         # A step is what three requests of three units, or two seconds, come to: here all of a burst.
         assert 300 - deaths * 60 <= served <= 300
         assert ledger.is_known
+
+
+async def test_a_lease_whose_end_is_yet_to_be_told_is_not_spent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no room for both in one question, the origin still has the one that has ended here."""
+    monkeypatch.setattr(borrowing, "MAX_ASKS", 1)
+    monkeypatch.setattr(borrowing, "UNUSED_MINUTES", 0)
+    async with machines(tmp_path, 1) as (ledger, (edge,)):
+        for _ in range(12):
+            assert [await edge.spend() for _ in range(3)] == [VALID] * 3
+            # It is closed by the look that comes now; and needed at that moment.
+            ledger.clock.advance(70)
+            await asyncio.gather(edge.spend(), edge.spend())
+            ledger.clock.advance(2)
+        for _ in range(4):
+            await edge.spend_all()
+            ledger.clock.advance(2)
+        ledger.clock.advance(6)
+        await until(lambda: ledger.period.lent == 0)
+        assert edge.served == 100
+        assert ledger.is_known
