@@ -96,9 +96,10 @@ def test_a_page_speaks_the_words_of_the_trade(page: Path) -> None:
 
 def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
     from keywright.edge.limits import rows
+    from keywright.edge.quotas import notes
     from keywright.edge.replica import files
     from keywright.origin.db.tables import SCHEMA_VERSION
-    from keywright.protocol import changes, frames, reports, shares, snapshot_file, usage, usage_delivery
+    from keywright.protocol import changes, frames, leases, reports, shares, snapshot_file, usage, usage_delivery
 
     text = (ROOT / "docs/reference/compatibility.md").read_text()
     told = dict(re.findall(r"^\| ([^|]+?) \| (\d+) \|(?:[^|]*\|){3}$", text, re.MULTILINE))
@@ -107,12 +108,15 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
         "changes": str(changes.FORMAT_VERSION),
         "frames, over HTTP and at a broker": str(frames.FORMAT_VERSION),
         "edges' reports": str(reports.FORMAT_VERSION),
+        "leases of quotas: questions and answers": str(leases.FORMAT_VERSION),
         "snapshot file": str(snapshot_file.FORMAT_VERSION),
         "replica on disk": files.FORMAT.decode(),
         "database schema": SCHEMA_VERSION,
         "shares of global limits, asked for and told": str(shares.FORMAT_VERSION),
         "batches of usage, in the spool and on their way": str(usage.FORMAT_VERSION),
         "deliveries of usage, and answers to them": str(usage_delivery.FORMAT_VERSION),
+        "table of quotas on disk (`quotas/` of a replica)": rows.MAGIC.decode()[-1],
+        "notes of what was lent (`leases/` of a replica)": str(notes.FORMAT_VERSION),
         "table of rate limits on disk (`limits/` of a replica)": rows.MAGIC.decode()[-1],
     }
 

@@ -182,6 +182,25 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     ),
     "consumers update acme --plan silver": ("PATCH", ACME, {}, {"plan": "silver"}),
     "consumers update acme --no-plan --no-rate-limits": ("PATCH", ACME, {}, {"plan": None, "rateLimits": []}),
+    "consumers create acme --quota calls=100000/month@15/Europe/Oslo": (
+        "POST", f"{CONSUMERS}", {},
+        {"name": "acme", "quotas": [
+            {"name": "calls", "limit": 100_000, "period": "month", "anchor": 15, "timeZone": "Europe/Oslo"},
+        ]},
+    ),
+    "consumers update acme --no-quotas": ("PATCH", ACME, {}, {"quotas": []}),
+    "consumers update acme --inherit-quotas --rate-limit m=1/10": (
+        "PATCH", ACME, {}, {"rateLimits": [{"name": "m", "limit": 1, "windowSeconds": 10}], "quotas": None},
+    ),
+    "plans create gold --quota calls=5/day --quota all=9/none": (
+        "POST", PLANS, {},
+        {"name": "gold", "quotas": [
+            {"name": "calls", "limit": 5, "period": "day"}, {"name": "all", "limit": 9, "period": "none"},
+        ]},
+    ),
+    "plans update gold --no-quotas": ("PATCH", f"{PLANS}/gold", {}, {"quotas": []}),
+    "quotas list acme": ("GET", f"{ACME}/quotas", {}, None),
+    "quotas top-up acme calls 5000": ("POST", f"{ACME}/quotas/calls/top-ups", {}, {"units": 5000}),
     "consumers update acme --inherit-rate-limits": ("PATCH", ACME, {}, {"rateLimits": None}),
     "keys create acme --rate-limit m=1/10/edge": (
         "POST", f"{ACME}/keys", {},
@@ -207,9 +226,13 @@ PLAN = {
         {"name": "burst", "limit": 5, "windowSeconds": 1, "scope": "edge"},
     ],
 }  # fmt: skip
+QUOTA = {
+    "name": "calls", "limit": 100, "period": "month", "remaining": 40, "spent": 50, "lent": 10, "unaccounted": 0,
+    "added": 0, "overspent": 0, "endsOn": None,
+}  # fmt: skip
 THINGS = {
     "portal": PORTAL, "plans": PLAN, "buckets": BUCKET,
-    "consumers": CONSUMER, "keys": KEY, "managers": MANAGER, "edges": EDGE,
+    "consumers": CONSUMER, "keys": KEY, "managers": MANAGER, "edges": EDGE, "quotas": QUOTA,
 }  # fmt: skip
 
 
@@ -357,7 +380,7 @@ def test_a_plan_is_shown_with_its_limits_as_they_are_typed_and_who_has_it(keywri
     lines = keywright("plans", "list").stdout.splitlines()
 
     assert lines[0].split() == [
-        "NAME", "DESCRIPTION", "SCOPES", "RATE", "LIMITS", "CONSUMERS",
+        "NAME", "DESCRIPTION", "SCOPES", "RATE", "LIMITS", "QUOTAS", "CONSUMERS",
     ]  # fmt: skip
     assert "orders:*" in lines[1]
     assert "per-minute=600/60, burst=5/1/edge" in lines[1]

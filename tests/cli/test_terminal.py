@@ -148,6 +148,7 @@ def test_a_delete_is_confirmed(developer_api: DeveloperApi, typed: bytes, is_del
         ("key", "inspect", "-"),
         ("rotate-master-key", "--discard-old"),
         ("root-key", "revoke", "key_0HfT6wtn1uyYNkLjbVNQEVzK"),
+        ("quotas", "reopen"),
         ("edges", "retire", "wq3v0bT1Hq2fJ7dYk9ZcXw"),
     ],
     ids=lambda arguments: arguments[0],
@@ -155,7 +156,7 @@ def test_a_delete_is_confirmed(developer_api: DeveloperApi, typed: bytes, is_del
 def test_ctrl_c_at_a_question_ends_as_a_shell_expects(developer_api: DeveloperApi, arguments: tuple[str, ...]) -> None:
     exit_code, shown = run_at_terminal(developer_api, *arguments, typed=CTRL_C)
 
-    assert exit_code == 130
+    assert exit_code == 130, shown
     assert "Traceback" not in shown
     assert not developer_api.requests
 

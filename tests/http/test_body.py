@@ -139,6 +139,7 @@ ADDRESSES = {
     "validate": ("POST", "/v1/validate/my-project-production", JSON),
     "management": ("POST", "/v1/accounts/my-account/key-buckets", JSON, BEARER),
     "acknowledgements": ("POST", "/v1/feed/acknowledgements", JSON, BEARER),
+    "leases": ("POST", "/v1/feed/leases", BEARER),
     "shares": ("POST", "/v1/feed/shares", JSON, BEARER),
     "form": ("POST", "/admin/sign-in", (b"content-type", FORM.encode())),
 }

@@ -42,8 +42,9 @@ STREAMS = {
 HEARD = {subject for one in FORMATS for subject in (one.changes, one.heartbeats)}
 WRITTEN = (*HEARD, *(subject for one in FORMATS for subject in (one.snapshot_pages, one.snapshot_ends)))
 """Subjects that only the origin may write to."""
-ASKED = ("keywright.reports", "keywright.shares", "keywright.usage.fra-1")
-"""Where edges report, ask for their shares of global rate limits, and deliver usage: the origin answers."""
+ASKED = ("keywright.reports", "keywright.shares", "keywright.leases", "keywright.usage.fra-1")
+"""Where edges report, ask for their shares of global rate limits and for quotas, and deliver usage: the origin answers.
+"""
 
 VERBS = (
     "INFO", "STREAM.LIST", "STREAM.NAMES", "STREAM.CREATE.{stream}", "STREAM.CREATE.other", "STREAM.UPDATE.{stream}",

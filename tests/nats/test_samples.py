@@ -113,6 +113,7 @@ def test_where_a_broker_keeps_what_and_under_which_header_is_as_in_the_first_rel
     assert (subjects.snapshots_stream, subjects.snapshot_pages) == ("keywright-snapshots", "keywright.snapshots.page")
     assert (subjects.snapshot_ends, subjects.heartbeats) == ("keywright.snapshots.end", "keywright.heartbeat")
     assert subjects.shares == "keywright.shares"
+    assert subjects.leases == "keywright.leases"
     assert (subjects.usage, subjects.usage_of("fra-1.eu")) == ("keywright.usage", "keywright.usage.fra-1_eu")
     assert (subjects.reports, PEPPER_HEADER) == ("keywright.reports", "Keywright-Pepper-Check")
     assert sample("pepper-check.txt").decode().strip() == PEPPER_CHECK

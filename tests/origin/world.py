@@ -12,9 +12,11 @@ from urllib.parse import unquote
 import sqlalchemy as sa
 from starlette.types import ASGIApp, Message
 
+from keywright.domain.limits import Period, Quota
 from keywright.origin.app import create_app
 from keywright.origin.db import tables
 from keywright.runtime.clock import Clock
+from support.quotas import set_quotas
 from support.service import ROOT_KEY, Service, bare_services
 
 JSON = ("content-type", "application/json")
@@ -97,6 +99,7 @@ async def make_names(service: Service) -> dict[str, str]:
     manager = await service.call("POST", f"{url}/managers", json={"email": "world@example.com"})
     owner = await service.call("POST", f"{service.bucket_url}/owner-keys", json={})
     await service.call("POST", f"{service.bucket_url}/plans", json={"name": "world-plan"})
+    await set_quotas(service.app._database, consumer["name"], [Quota("world-quota", 100, Period.DAY)])
     management = await service.call("POST", f"{service.account_url}/management-keys", json={"permissions": {}})
     return {
         "accountName": service.account,
@@ -104,6 +107,7 @@ async def make_names(service: Service) -> dict[str, str]:
         "projectName": "my-project",
         "planName": "world-plan",
         "consumerName": consumer["name"],
+        "quotaName": "world-quota",
         "otherAccount": "partner-account",
         "managerId": manager["id"],
         "keyId": key["id"],

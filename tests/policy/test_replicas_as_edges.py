@@ -229,3 +229,37 @@ def test_an_embedded_replica_follows_a_broker_and_is_counted_there(tmp_path: Pat
             kept.close()
         finally:
             source.close()
+
+
+async def test_replicas_in_applications_spend_a_quota_together(origin: Origin, tmp_path: Path) -> None:
+    """One that follows by itself, and one beside an edge: in line at the first use, and no further than there is."""
+    name = f"quota-bucket-{next(_numbers)}"
+    buckets = f"{ACCOUNT_URL}/key-buckets"
+    refuses = {"name": name, "maxStalenessSeconds": 3600, "whenStale": "refuse"}
+    origin.api.call("POST", buckets, json=refuses)
+    quota = {"name": "calls", "limit": 40, "period": "none"}
+    origin.api.call("POST", f"{buckets}/{name}/consumers", json={"name": "one", "quotas": [quota]})
+    key = name, origin.api.call("POST", f"{buckets}/{name}/consumers/one/keys", json={})["key"]
+    pepper = origin.pepper_file
+    embedded = EmbeddedReplica.from_origin(
+        origin.url, token=origin.token, directory=tmp_path / "embedded", pepper_file=pepper
+    )
+    with EdgeProcess(tmp_path / "edge", origin.url, origin.token, pepper) as edge:
+        edge.wait_until_ready()
+        shared = SharedReplica(tmp_path / "edge", pepper_file=pepper)
+        try:
+            for source in (embedded, shared):
+                until(lambda source=source: verdict(source, key) in {"VALID", "UNAVAILABLE"})
+            served = 0
+            for source in (embedded, shared) * 8:
+                told = [await status(source, key) for _ in range(4)]
+                assert set(told) <= {200, 429, 503}
+                served += told.count(200)
+            # A first question or two may have been taken by the look above.
+            assert 20 <= served <= 40
+            quotas = origin.api.call("GET", f"{buckets}/{name}/consumers/one/quotas")["data"]
+            assert quotas[0]["spent"] + quotas[0]["lent"] >= served
+            assert quotas[0]["overspent"] == 0
+        finally:
+            embedded.close()
+            shared.close()

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from keywright import __version__
 from keywright.cli import key_inspect
 from keywright.cli.failures import CommandFailed
-from keywright.cli.operations import root_key, service, snapshot
+from keywright.cli.operations import quotas, root_key, service, snapshot
 from keywright.cli.printing import fail
 from keywright.cli.resources import buckets, consumers, edges, keys, managers, plans, portal, usage
 from keywright.cli.shared_options import example
@@ -75,6 +75,7 @@ def root(
 service.add_to(app, run_panel=_RUN, maintain_panel=_MAINTAIN)
 app.add_typer(snapshot.app, name="snapshot", rich_help_panel=_MAINTAIN)
 app.add_typer(root_key.app, name="root-key", rich_help_panel=_MAINTAIN)
+app.add_typer(quotas.app, name="quotas", rich_help_panel=_MAINTAIN)
 app.add_typer(buckets.app, name="buckets", rich_help_panel=_MANAGE)
 app.add_typer(plans.app, name="plans", rich_help_panel=_MANAGE)
 app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)

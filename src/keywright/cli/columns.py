@@ -83,6 +83,20 @@ def rate_limits_of(row: Row) -> str:
     return plain(", ".join(shown)) or "none"
 
 
+def quotas_of(row: Row) -> str:
+    """As `--quota` takes them; nothing where none are said, and `none` for an empty list."""
+    quotas = row.get("quotas")
+    if quotas is None:
+        return ""
+    shown = (
+        f"{one.get('name')}={one.get('limit')}/{one.get('period')}"
+        + (f"@{one.get('anchor')}" if one.get("anchor", 1) != 1 else "")
+        + (f"/{one.get('timeZone')}" if one.get("timeZone", "UTC") != "UTC" else "")
+        for one in quotas
+    )
+    return plain(", ".join(shown)) or "none"
+
+
 def state_of(row: Row) -> str:
     """Whether it is switched on, and if not who switched it off where that is said."""
     if row.get("enabled", True):

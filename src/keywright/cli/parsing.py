@@ -13,6 +13,11 @@ import typer
 from keywright.domain import models
 
 _RATE_LIMIT = re.compile(r"(?P<name>[^=]+)=(?P<limit>[0-9]{1,12})/(?P<seconds>[0-9]{1,6})(?P<edge>/edge)?", re.ASCII)
+_QUOTA = re.compile(
+    r"(?P<name>[^=]+)=(?P<limit>[0-9]{1,16})/(?P<period>day|week|month|none)"
+    r"(?:@(?P<anchor>[0-9]{1,2}))?(?:/(?P<zone>.+))?",
+    re.ASCII,
+)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -93,6 +98,29 @@ def parse_rate_limits(texts: list[str]) -> list[dict[str, Any]]:
     return limits
 
 
+def parse_quotas(texts: list[str]) -> list[dict[str, Any]]:
+    """`name=units/period`, with `@day` behind a month and `/zone` at the end, as the API writes them.
+
+    Raises BadParameter.
+    """
+    quotas = []
+    for text in texts:
+        said = _QUOTA.fullmatch(text)
+        if said is None:
+            wanted = (
+                "give it as NAME=UNITS/PERIOD, such as calls=100000/month; the period is day, week, month, month@DAY "
+                "or none, and a time zone may follow: calls=100000/day/Europe/Oslo"
+            )
+            raise typer.BadParameter(wanted, param_hint="--quota")
+        quota: dict[str, Any] = {"name": said["name"], "limit": int(said["limit"]), "period": said["period"]}
+        if said["anchor"] is not None:
+            quota["anchor"] = int(said["anchor"])
+        if said["zone"] is not None:
+            quota["timeZone"] = said["zone"]
+        quotas.append(quota)
+    return quotas
+
+
 def parse_metadata(text: str) -> dict[str, Any]:
     """A JSON object. Raises BadParameter."""
     try:
@@ -137,19 +165,27 @@ def limits_given(
     rate_limits: list[str] | None,
     no_rate_limits: bool = False,
     inherit_rate_limits: bool = False,
+    quotas: list[str] | None = None,
+    no_quotas: bool = False,
+    inherit_quotas: bool = False,
     plan: str | None = None,
     no_plan: bool = False,
 ) -> dict[str, Any]:
-    """What was said of plan and rate limits. Raises BadParameter for what says two things at once."""
-    choices = (("--no-rate-limits", no_rate_limits), ("--inherit-rate-limits", inherit_rate_limits))
-    said = [name for name, is_said in choices if is_said]
-    if len(said) + bool(rate_limits) > 1:
-        raise typer.BadParameter("not together with another that says rate limits", param_hint=said[0])
+    """What was said of plan, rate limits and quotas. Raises BadParameter for what says two things at once."""
     if plan is not None and no_plan:
         raise typer.BadParameter("not together with --plan", param_hint="--no-plan")
     body = fields_given(plan=plan, rateLimits=parse_rate_limits(rate_limits) if rate_limits else None)
-    if said:
-        body["rateLimits"] = [] if no_rate_limits else None
+    body |= fields_given(quotas=parse_quotas(quotas) if quotas else None)
+    for member, words, none, inherits in (
+        ("rateLimits", "rate-limits", no_rate_limits, inherit_rate_limits),
+        ("quotas", "quotas", no_quotas, inherit_quotas),
+    ):
+        said = [name for name, is_said in ((f"--no-{words}", none), (f"--inherit-{words}", inherits)) if is_said]
+        if len(said) + (member in body) > 1:
+            told = f"not together with another that says {words.replace('-', ' ')}"
+            raise typer.BadParameter(told, param_hint=said[0])
+        if said:
+            body[member] = [] if none else None
     if no_plan:
         body["plan"] = None
     return body

@@ -113,6 +113,20 @@ InheritRateLimits = Annotated[
         "--inherit-rate-limits", help="Those of its plan: no rate limits of its own.", rich_help_panel=_POWERS
     ),
 ]
+Quotas = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--quota",
+        metavar="NAME=UNITS/PERIOD[/ZONE]",
+        help="How much it may use in a period, such as calls=100000/month; repeatable; together they replace all.",
+        rich_help_panel=_POWERS,
+    ),
+]
+NoQuotas = Annotated[bool, typer.Option("--no-quotas", help="No quota at all.", rich_help_panel=_POWERS)]
+InheritQuotas = Annotated[
+    bool,
+    typer.Option("--inherit-quotas", help="Those of its plan: no quotas of its own.", rich_help_panel=_POWERS),
+]
 Disabled = Annotated[bool, typer.Option("--disable", help="Make it switched off.", rich_help_panel=_POWERS)]
 Enabled = Annotated[
     bool | None,

@@ -67,7 +67,7 @@ class RateLimit:
         """Raises ValueError."""
         match said:
             case {"name": str(name), "limit": int(limit), "windowSeconds": int(seconds), "scope": str(scope)} if (
-                _is_whole(said, 4) and _is_name(name) and 1 <= limit <= MAX_RATE and 1 <= seconds <= MAX_WINDOW_SECONDS
+                _is_whole(said, 4) and is_name(name) and 1 <= limit <= MAX_RATE and 1 <= seconds <= MAX_WINDOW_SECONDS
             ):
                 return cls(name, limit, seconds, LimitScope(scope))
         raise ValueError("not a rate limit")
@@ -111,7 +111,7 @@ class Quota:
                 "defaultCost": int(cost),
             } if (
                 _is_whole(said, 6)
-                and _is_name(name)
+                and is_name(name)
                 and 0 <= limit <= MAX_UNITS
                 and 1 <= anchor <= 31
                 and 1 <= cost <= MAX_COST
@@ -120,12 +120,13 @@ class Quota:
         raise ValueError("not a quota")
 
 
+def is_name(text: str) -> bool:
+    """Whether a rate limit, a quota or a plan can have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _is_whole(said: object, size: int) -> bool:
     """To Python a bool is an int; here it is no number."""
     return (
         isinstance(said, Mapping) and len(said) == size and not any(isinstance(value, bool) for value in said.values())
     )
-
-
-def _is_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None

@@ -68,6 +68,25 @@ class Result(NamedTuple):
         return self.verdict is Verdict.VALID
 
 
+class Lack(NamedTuple):
+    """A quota of which too little is lent to a machine: what it is called there, and how it stood."""
+
+    id: bytes
+    seen: tuple[int, int, int]
+    is_heard: bool
+    """Whether somebody heard that it is lacking."""
+
+
+class Lacking(Result):
+    """No answer yet: units of quotas are lacking, which may be lent in a moment. Who can't wait takes it for what it
+    is, UNAVAILABLE.
+    """
+
+    lacks: tuple[Lack, ...]
+    is_in_vain: bool
+    """Whether nobody will say soon whether there is more."""
+
+
 MALFORMED = Result(Verdict.MALFORMED)
 UNKNOWN = Result(Verdict.UNKNOWN)
 DISABLED = Result(Verdict.DISABLED)

@@ -21,6 +21,8 @@ from keywright.edge.http.validate import PREFIX_V2 as VALIDATE_V2_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.validation_counts import ValidationSource
 from keywright.edge.limits.takers import Takers
+from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
+from keywright.edge.quotas.taker import Quotas
 from keywright.edge.replica.freshness import find_boot_id
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.shares.status import NOTE, SharesStatus
@@ -124,7 +126,8 @@ def new_edge_app(
     """The edge of one worker, to be made in that worker. `clock` is what keys are judged by. Without `usage` nothing is
     counted by key. Raises KeyFileError.
     """
-    takers = Takers(table)
+    quotas = QuotaTable(settings.replica_dir / QUOTAS_DIRECTORY, clock.elapsed)
+    takers = Takers(table, Quotas(quotas, clock.millis))
     validator = Validator(replica, digester, clock.millis, takers, None if usage is None else usage.counter)
     signer = new_signer(settings, digester, clock)
     validate_api = _new_validate_api(settings, validator, is_v2=False)

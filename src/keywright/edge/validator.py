@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from keywright.domain import keyformat, verdict
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee
 from keywright.domain.powers import NO_DEMAND, Demand
-from keywright.domain.verdict import Result, Verdict
+from keywright.domain.verdict import Lacking, Result, Verdict
+from keywright.edge.quotas.waiting import settled, settled_here
 from keywright.edge.replica.files import BROKEN
 from keywright.edge.replica.replica import UNREADABLE as _UNREADABLE
 from keywright.edge.replica.replica import NotReady, ReplicaBroken, Stale
@@ -43,9 +45,12 @@ class Validator:
         takers: Takers | None = None,
         usage: UsageCounter | None = None,
     ) -> None:
-        """Without `takers` no key with limits is answered for. `usage` counts each validation that is no peek."""
+        """Without `takers` no key with limits is answered for. `usage` counts each validation that is no peek, once,
+        by the verdict that it comes to in the end.
+        """
         self._replica = replica
         self._take = None if takers is None else takers.take
+        self._takers = takers
         self._digest = digester.digest
         self._clock = clock
         self._usage = usage
@@ -56,6 +61,38 @@ class Validator:
         if bucket[:1] == "_":
             return verdict.NO_BUCKET
         return self._validate(secret, bucket, demand)
+
+    async def settle(self, found: Lacking, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
+        """The verdict where quotas must be lent first: it waits for that, a quarter of a second at most.
+
+        Without an answer by then the bucket's owner has said what holds.
+        """
+        if self._takers is None:
+            return verdict.UNAVAILABLE
+        asked = secret, bucket, demand
+        return await settled(found, self._takers, partial(self.validate, *asked), partial(self.without_answer, *asked))
+
+    def settle_here(self, found: Lacking, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
+        """The same for who has no event loop: this thread waits."""
+        if self._takers is None:
+            return verdict.UNAVAILABLE
+        asked = secret, bucket, demand
+        return settled_here(found, self._takers, partial(self.validate, *asked), partial(self.without_answer, *asked))
+
+    def without_answer(self, secret: str, bucket: str, demand: Demand) -> Result:
+        """Nobody lends, and nobody says that there is no more: UNAVAILABLE, or served and counted as overspent."""
+        try:
+            record = self._replica.find_bucket(bucket)
+            if record is None or self._takers is None:
+                return verdict.UNAVAILABLE
+            if record.refuse_after is not None:
+                return self._refused_without_answer(secret, bucket, demand)
+        except (NotReady, Stale):
+            return verdict.UNAVAILABLE
+        except _UNREADABLE as error:
+            self._log_once(error)
+            return verdict.UNAVAILABLE
+        return self._validate(secret, bucket, demand, overspends=True)
 
     def authorise(self, token: str, bucket: str) -> bool:
         """Whether the token is a management key that may validate in this bucket. False, too, when nobody can say."""
@@ -100,7 +137,9 @@ class Validator:
         except (NotReady, UnicodeEncodeError, *_UNREADABLE):
             return False
 
-    def _validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:  # noqa: PLR0911, PLR0912
+    def _validate(  # noqa: PLR0911, PLR0912
+        self, secret: str, bucket: str, demand: Demand = NO_DEMAND, *, overspends: bool = False
+    ) -> Result:
         try:
             # A text of 10 MB is not worth a digest.
             if keyformat.MIN_LENGTH <= len(secret) <= keyformat.MAX_LENGTH:
@@ -116,7 +155,13 @@ class Validator:
                     if result[1] is not None and consumer is not None:
                         own, above = key[3], consumer[3]
                         if (own is not None and own.has_limits) or (above is not None and above.has_limits):
-                            result = verdict.UNAVAILABLE if self._take is None else self._take(key, consumer, demand)
+                            if self._take is None:
+                                result = verdict.UNAVAILABLE
+                            else:
+                                result = self._take(key, consumer, demand, overspends=overspends)
+                                if type(result) is Lacking:
+                                    # No answer yet: what it comes to is counted, when it is asked again.
+                                    return result
                         elif usage is not None and demand is NO_DEMAND and now < usage.end:
                             # As `usage.count` would do it: a call that is saved here is one for each validation.
                             tally = usage.good.get(key[0])
@@ -144,6 +189,14 @@ class Validator:
             return verdict.UNAVAILABLE
         # Where no key was shown there is none that was used.
         return self._counted(verdict.MALFORMED, bucket, demand) if secret else verdict.MALFORMED
+
+    def _refused_without_answer(self, secret: str, bucket: str, demand: Demand) -> Result:
+        """UNAVAILABLE, counted for the key: of a question that lacks quotas nothing was counted so far."""
+        if self._usage is not None and not demand.is_peek:
+            key, consumer = self._replica.find(bucket, self._digest(secret)) or (None, None)
+            if key is not None:
+                self._usage.count(bucket, key, consumer, Verdict.UNAVAILABLE, self._clock(), demand)
+        return verdict.UNAVAILABLE
 
     def _counted(self, result: Result, bucket: str, demand: Demand) -> Result:
         """The verdict on what is no key."""

@@ -20,9 +20,11 @@ from keywright.edge.replica.lease import Lease
 from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import ABANDON_SECONDS, Replica
 from keywright.edge.sync.wiring import (
+    new_borrowing,
     new_delivering,
     new_election,
     new_feed,
+    new_lease_channel,
     new_reports,
     new_share_channel,
     new_sharing,
@@ -71,6 +73,7 @@ class EdgeWorker:
         self._feed = new_feed(settings, digester, clock)
         self._reports = new_reports(settings, digester, clock)
         self._share_channel = new_share_channel(settings, digester, clock)
+        self._lease_channel = new_lease_channel(settings, digester, clock)
         self._usage_channel = new_usage_channel(settings, digester, clock)
         # Who follows is told what it has of limits of all edges; who follows nobody is taken to be alone.
         table = LimitTable(
@@ -92,6 +95,8 @@ class EdgeWorker:
             common = self._share_channel, identity, clock.elapsed, deployment_id
             return new_sharing(self._replica, settings.replica_dir, table, *common)
 
+        # Who follows nobody is told so when it asks: what holds then the bucket's owner has said.
+        borrowing = new_borrowing(self._replica, settings.replica_dir, self._lease_channel, identity, clock.elapsed)
         self._election = new_election(
             self._replica,
             settings.replica_dir,
@@ -105,6 +110,7 @@ class EdgeWorker:
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
             sharing=sharing if settings.is_following else None,
+            borrowing=borrowing,
             delivering=(
                 None if self._usage is None else new_delivering(self._usage, self._usage_channel, clock.elapsed)
             ),
@@ -158,9 +164,10 @@ class EdgeWorker:
         await self._feed.close()
         await self._reports.close()
         await self._share_channel.close()
+        await self._lease_channel.close()
         await self._usage_channel.close()
         self._replica.close()
-        self._table.close()
+        self._edge.takers.close()
 
     def _new_haproxy_maps(self, settings: EdgeSettings, clock: Clock) -> HaproxyMaps | None:
         if settings.haproxy is None:

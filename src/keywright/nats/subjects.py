@@ -78,6 +78,11 @@ class Subjects:
         return f"{self.prefix}.shares"
 
     @property
+    def leases(self) -> str:
+        """Where edges ask for quotas: the same for every format, too."""
+        return f"{self.prefix}.leases"
+
+    @property
     def usage(self) -> str:
         """Below it each edge has a subject of its own, where its usage goes: the same for every format, too."""
         return f"{self.prefix}.usage"

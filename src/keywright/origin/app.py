@@ -27,6 +27,7 @@ from keywright.origin.openapi import document as openapi
 from keywright.origin.pipeline import cors, respond
 from keywright.origin.pipeline.services import Services
 from keywright.origin.plans import api as plans
+from keywright.origin.quotas import api as quotas
 from keywright.origin.self_serve import api as self_serve
 from keywright.origin.usage import api as usage
 from keywright.origin.web import assets
@@ -34,7 +35,8 @@ from keywright.origin.web.reference import public_pages
 from keywright.runtime.clock import Clock
 
 NOUNS = (
-    who_am_i, accounts, management_keys, buckets, owner_keys, grants, plans, consumers, keys, usage, managers, edges,
+    who_am_i, accounts, management_keys, buckets, owner_keys, grants, plans, consumers, quotas, keys, usage, managers,
+    edges,
     audit, branding, self_serve,
 )  # fmt: skip
 """In the order in which the OpenAPI document tells of them."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_in
 from keywright.policy.rules.demands import checked
-from keywright.policy.rules.gate import FORGEABLE_HEADERS, GATE, Gate, Options, Refused, Request, limit_fields
+from keywright.policy.rules.gate import FORGEABLE_HEADERS, GATE, Gate, MustWait, Options, Refused, Request, limit_fields
 from keywright.policy.rules.identity import User
 
 if TYPE_CHECKING:
@@ -173,7 +173,12 @@ async def authenticate(gate: Gate, scope: Scope, scopes: Sequence[str] = ()) -> 
     is_preflight = scope.get("method") == "OPTIONS" and {name for name, _ in headers} >= _OF_PREFLIGHTS
     find_address = None if gate.clients is None else partial(_find_client, gate.clients, scope)
     request = Request(path, values, scope["query_string"], is_preflight, find_address)
-    user, auth = gate.check(request, scopes) if gate.is_immediate else await gate.check_async(request, scopes)
+    try:
+        if not gate.is_immediate:
+            raise MustWait
+        user, auth = gate.check(request, scopes, waits=False)
+    except MustWait:
+        user, auth = await gate.check_async(request, scopes)
     scope[GATE] = gate
     scope["user"] = user
     scope["auth"] = auth

@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from keywright.domain.keyformat import Digester, Secret
 from keywright.edge.identity import Identity
+from keywright.edge.quotas.borrowing import LeaseChannel
+from keywright.edge.quotas.channels import NatsLeaseChannel, NoLeaseChannel
 from keywright.edge.replica.replica import Replica
 from keywright.edge.shares.channels import NatsShareChannel, NoShareChannel
 from keywright.edge.shares.sharing import ShareChannel, Sharing
 from keywright.edge.sync.feed import Feed
 from keywright.edge.sync.reporting import Reports
 from keywright.edge.sync.wiring import (
+    new_borrowing,
     new_delivering,
     new_election,
     new_http_feed,
+    new_http_lease_channel,
     new_http_reports,
     new_http_share_channel,
     new_http_usage_channel,
@@ -62,9 +66,16 @@ class OpenShareChannel(ShareChannel, Protocol):
     async def close(self) -> None: ...
 
 
+class OpenLeaseChannel(LeaseChannel, Protocol):
+    """A way to ask for quotas that holds a connection."""
+
+    async def close(self) -> None: ...
+
+
 NewFeed = Callable[[Digester, str], OpenFeed]
 NewReports = Callable[[Digester, str], OpenReports]
 NewShares = Callable[[Digester, str], OpenShareChannel]
+NewLeases = Callable[[Digester, str], OpenLeaseChannel]
 NewUsage = Callable[[Digester, str], UsageChannel]
 
 
@@ -88,6 +99,7 @@ class EmbeddedReplica(ReplicaSource):
         new_feed: NewFeed,
         new_reports: NewReports | None = None,
         new_shares: NewShares | None = None,
+        new_leases: NewLeases | None = None,
         new_usage: NewUsage | None = None,
         *,
         pepper: str | None = None,
@@ -99,7 +111,8 @@ class EmbeddedReplica(ReplicaSource):
     ) -> None:
         """`new_feed` and the others are called with the replica's name in the thread that follows. Without
         `new_reports` no write waits for this replica; without `new_shares` it has all of each rate limit for itself;
-        without `new_usage`, or with 0 MiB for what the origin has yet to take, nobody is told of the keys' use.
+        without `new_leases` nothing of a quota. Without `new_usage`, or with 0 MiB for what the origin has yet to take,
+        nobody is told of the keys' use.
         The pepper is the origin's, `pepper.key` in the directory unless it is said where else. `name` (that of the
         host) and `region` are what the list of edges shows.
 
@@ -111,6 +124,7 @@ class EmbeddedReplica(ReplicaSource):
             directory, pepper=pepper, pepper_file=pepper_file, ready_seconds=ready_seconds, first_share=first_share
         )
         self._new_shares = new_shares
+        self._new_leases = new_leases
         self._new_usage_channel = new_usage
         self._usage_spool_mib = usage_spool_mib
         self._new_feed = new_feed
@@ -141,6 +155,7 @@ class EmbeddedReplica(ReplicaSource):
                 origin, secret, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
             ),
             lambda digester, name: new_http_share_channel(origin, secret, digester, edge_name=name),
+            lambda digester, name: new_http_lease_channel(origin, secret, digester, edge_name=name),
             lambda digester, name: new_http_usage_channel(origin, secret, digester, edge_name=name),
             **options,
         )
@@ -161,6 +176,7 @@ class EmbeddedReplica(ReplicaSource):
                 broker, digester, source._origin_clock, edge_name=name, on_time=source._origin_clock.hear
             ),
             lambda digester, name: NatsShareChannel(broker, digester, source._origin_clock, edge_name=name),
+            lambda digester, name: NatsLeaseChannel(broker, digester, source._origin_clock, edge_name=name),
             lambda digester, name: NatsUsageChannel(broker, digester, source._origin_clock, edge_name=name),
             **options,
         )
@@ -201,6 +217,7 @@ class EmbeddedReplica(ReplicaSource):
         feed = self._new_feed(self._digester, self._name)
         reports = None if self._new_reports is None else self._new_reports(self._digester, self._name)
         identity = Identity.load(self.directory, name=self._name, region=self._region)
+        lender = NoLeaseChannel() if self._new_leases is None else self._new_leases(self._digester, self._name)
         channel = None if self._new_shares is None else self._new_shares(self._digester, self._name)
         usage, usage_channel, delivering = self._usage, None, None
         if usage is not None and self._new_usage_channel is not None:
@@ -223,6 +240,7 @@ class EmbeddedReplica(ReplicaSource):
             self._lease,
             says_goodbye=False,
             sharing=None if channel is None else sharing,
+            borrowing=new_borrowing(replica, self.replica_directory, lender, identity, self._clock.elapsed),
             delivering=delivering,
         )
         sealing = None if usage is None else asyncio.create_task(usage.run_until(stop))
@@ -237,6 +255,7 @@ class EmbeddedReplica(ReplicaSource):
                 await reports.close()
             if channel is not None:
                 await channel.close()
+            await lender.close()
             if usage_channel is not None:
                 await usage_channel.close()
 

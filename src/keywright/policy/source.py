@@ -18,6 +18,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -28,6 +29,9 @@ from keywright.domain.keyformat import Secret
 from keywright.domain.powers import NO_DEMAND
 from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
 from keywright.edge.limits.takers import Takers
+from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
+from keywright.edge.quotas.taker import Quotas
+from keywright.edge.quotas.waiting import settled, settled_here
 from keywright.edge.replica import origin_clock
 from keywright.edge.replica.freshness import SyncClock
 from keywright.edge.replica.lease import Lease
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from keywright.domain.powers import Demand
-    from keywright.domain.verdict import Result
+    from keywright.domain.verdict import Lacking, Result
     from keywright.edge.usage.edge_usage import EdgeUsage
 
 _log = logging.getLogger(__name__)
@@ -95,7 +99,8 @@ class ReplicaSource(ABC):
         self._table = LimitTable(
             self.replica_directory / LIMITS_DIRECTORY, self._clock.elapsed, first_share=first_share
         )
-        self.takers = Takers(self._table)
+        self._quota_table = QuotaTable(self.replica_directory / QUOTAS_DIRECTORY, self._clock.elapsed)
+        self.takers = Takers(self._table, Quotas(self._quota_table, self._origin_clock.millis))
         self._usage: EdgeUsage | None = None
         self._of_parent: _Opening | None = None
         self._closing: _Opening | None = None
@@ -133,6 +138,24 @@ class ReplicaSource(ABC):
         if result is verdict.NO_BUCKET:
             self._missing = bucket, self._clock.elapsed()
         return result
+
+    async def settle(self, found: Lacking, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
+        """The verdict where quotas must be lent first: it waits for that, a quarter of a second at most."""
+        asked = secret, bucket, demand
+        return await settled(found, self.takers, partial(self.validate, *asked), partial(self._without_answer, *asked))
+
+    def settle_here(self, found: Lacking, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
+        """The same for who has no event loop: this thread waits."""
+        asked = secret, bucket, demand
+        return settled_here(found, self.takers, partial(self.validate, *asked), partial(self._without_answer, *asked))
+
+    def _without_answer(self, secret: str, bucket: str, demand: Demand) -> Result:
+        opening = self._opening
+        if opening is None:
+            return verdict.UNAVAILABLE
+        with opening.reading:
+            validator = opening.validator
+            return verdict.UNAVAILABLE if validator is None else validator.without_answer(secret, bucket, demand)
 
     def open(self) -> None:
         """Start, and wait until the replica can be used, but not for long: without it the verdict is UNAVAILABLE.
@@ -261,7 +284,7 @@ class ReplicaSource(ABC):
                     # Nobody counts any more.
                     usage.sealer.close()
                 replica.close()
-                self._table.close()
+                self.takers.close()
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Replica | None]:

@@ -21,7 +21,7 @@ from keywright.runtime.metrics import worker_counts
 from keywright.runtime.server import StartError
 from keywright.runtime.settings import OriginSettings, variables
 from keywright.runtime.settings.kinds import Part
-from keywright.serve import first_start, key_files, root_keys, snapshots
+from keywright.serve import first_start, key_files, quotas, root_keys, snapshots
 
 __all__ = [
     "StartError",
@@ -30,6 +30,7 @@ __all__ = [
     "export_snapshot",
     "list_root_keys",
     "migrate",
+    "reopen_quotas",
     "revoke_root_key",
     "rotate_master_key",
     "serve",
@@ -95,6 +96,12 @@ def enable_root_key(settings: OriginSettings, key_id: str) -> None:
     """Switches a root key on again, beside running traffic. Raises StartError."""
     _prepare_maintenance(settings)
     asyncio.run(root_keys.enable(settings, key_id))
+
+
+def reopen_quotas(settings: OriginSettings) -> list[str]:
+    """Has quotas be lent again, beside running traffic; in which buckets they were not. Raises StartError."""
+    _prepare_maintenance(settings)
+    return asyncio.run(quotas.reopen(settings))
 
 
 def _prepare_maintenance(settings: OriginSettings) -> None:

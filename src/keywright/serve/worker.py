@@ -28,7 +28,7 @@ from keywright.edge.state_page import StatePage
 from keywright.edge.sync.feed import Snapshot, SnapshotNeeded
 from keywright.edge.sync.loop import LONGEST_PAUSE_SECONDS, POLL_SECONDS, SyncLoop
 from keywright.edge.sync.presence import Presence
-from keywright.edge.sync.wiring import new_delivering, new_sharing
+from keywright.edge.sync.wiring import new_borrowing, new_delivering, new_sharing
 from keywright.edge.usage.edge_usage import EdgeUsage
 from keywright.http.client_address import ClientAddresses
 from keywright.http.connections import Connections
@@ -53,6 +53,7 @@ from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.wrong_keys import WrongKeys
+from keywright.origin.quotas import losses, schedules
 from keywright.origin.usage.folding import Folder
 from keywright.origin.usage.intake.rules import Intake
 from keywright.origin.usage.store import append
@@ -66,7 +67,7 @@ from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
 from keywright.serve import deployment_id
 from keywright.serve.first_start import make_dependencies
-from keywright.serve.own_shares import OwnShareChannel, run_in_one
+from keywright.serve.own_edge import BORROWING_LOCK, SHARING_LOCK, OwnLeaseChannel, OwnShareChannel, run_in_one
 from keywright.serve.own_usage import OwnUsageChannel
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class RecordFeed:
             return Batch(after, [change for _, change in rows], cursor)
         async with self._database.write() as tx:
             self._known(await find_deployment(tx))
+            await losses.note_lost_cursor(tx, after)
             if await commit_log.note_loss(tx, after):
                 log.error("the record went back to before revision %d: it was restored, or failed over", after.revision)
         raise SnapshotNeeded(reason)
@@ -211,7 +213,7 @@ class ServeWorker:
         self._grant_ends = GrantEnds(self._database, dependencies.clock, self._apply)
         end_users = _end_users(settings.end_users)
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
-        table = self._table = LimitTable(settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed, first_share=0.0)
+        table = LimitTable(settings.replica_dir / LIMITS_DIRECTORY, clock.elapsed, first_share=0.0)
         self._edge = new_edge_app(
             settings,
             self._replica,
@@ -231,6 +233,13 @@ class ServeWorker:
             self._identity,
             clock.elapsed,
             lambda: (self._replica.deployment_id or UNFILLED).partition("/")[0],
+        )
+        self._borrowing = new_borrowing(
+            self._replica,
+            settings.replica_dir,
+            OwnLeaseChannel(self._database, dependencies.random_bytes),
+            self._identity,
+            clock.elapsed,
         )
         self._delivering = (
             None if self._usage is None else new_delivering(self._usage, OwnUsageChannel(self._intake), clock.elapsed)
@@ -265,6 +274,7 @@ class ServeWorker:
         self._origin = create_origin(services, clock)
         self._publisher = self._new_publisher(settings, dependencies.digester, clock)
         self._edge.health.warn_of(self._list_warnings)
+        self._edge.health.tell("time_zones", schedules.edition())
         self._database_source = DatabaseSource(self._database)
         self._edge_source = EdgeSource(self._database, self._edges)
         origin_sources = services.request_counts, self._database_source, self._edge_source
@@ -333,7 +343,8 @@ class ServeWorker:
             asyncio.create_task(self._database_source.run(self._stop)),
             asyncio.create_task(self._edge_source.run(self._stop)),
             asyncio.create_task(self._folder.run(self._stop)),
-            asyncio.create_task(run_in_one(self._replica_dir, self._speak_for_all, self._stop)),
+            asyncio.create_task(run_in_one(self._replica_dir / SHARING_LOCK, self._speak_for_all, self._stop)),
+            asyncio.create_task(run_in_one(self._replica_dir / BORROWING_LOCK, self._borrowing.run, self._stop)),
         ]
         if self._usage is not None:
             self._running.append(asyncio.create_task(self._usage.run(self._stop)))
@@ -355,7 +366,7 @@ class ServeWorker:
             if is_last:
                 await self._edges.say_goodbye()
         self._replica.close()
-        self._table.close()
+        self._edge.takers.close()
         await self._shares.close()
         await self._database.close()
 

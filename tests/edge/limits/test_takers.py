@@ -17,12 +17,12 @@ from keywright.domain import models
 from keywright.domain.limit_states import LimitState
 from keywright.domain.limits import LimitScope, Period, Quota, RateLimit
 from keywright.domain.powers import NO_DEMAND, Demand, encode_powers
-from keywright.domain.verdict import Verdict
+from keywright.domain.verdict import Lack, Verdict
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.limits.gcra import TICKS_PER_SECOND
 from keywright.edge.limits.table import LimitTable
-from keywright.edge.limits.takers import Takers
+from keywright.edge.limits.takers import Taken, Takers
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.protocol.changes import Change, PlanPut
@@ -194,14 +194,19 @@ class Lent:
         self.units = units
         self.asked = 0
 
-    def take(self, key: KeyRecord, consumer: ConsumerRecord, demand: Demand) -> tuple[Verdict, tuple[LimitState, ...]]:
+    def take(self, key: KeyRecord, consumer: ConsumerRecord, demand: Demand, *, overspends: bool = False) -> Taken:
         self.asked += 1
         cost = demand.cost or 1
         fits = cost <= self.units
         if fits and not demand.is_peek:
             self.units -= cost
         state = LimitState("total", 10, None, self.units, 0, not fits, None)
-        return Verdict.VALID if fits else Verdict.QUOTA_EXCEEDED, (state,)
+        return Taken(Verdict.VALID if fits else Verdict.QUOTA_EXCEEDED, (state,))
+
+    def has_changed(self, lack: Lack) -> bool:
+        raise AssertionError(lack)
+
+    def close(self) -> None: ...
 
 
 QUOTA = [Quota("total", 10, Period.NONE)]

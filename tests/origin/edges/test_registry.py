@@ -85,7 +85,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         async def now(_: object) -> int:
             return int(made.now * 1000)
 
-        monkeypatch.setattr(rows, "_now", now)
+        monkeypatch.setattr(rows, "read_millis", now)
         yield made
 
 
@@ -380,7 +380,7 @@ async def test_edges_that_are_silent_for_long_are_retired_with_a_log_line_and_an
     ages = {"gone": 86_401, "silent": 86_000, "strict": 70, "leased": 70}
     async with world_on_both.record.database.write() as tx:
         for name, age in ages.items():
-            seen_at = await rows._now(tx) - age * 1000
+            seen_at = await rows.read_millis(tx) - age * 1000
             await tx.execute(sa.update(tables.edges).where(tables.edges.c.name == name).values(seen_at=seen_at))
     monkeypatch.setattr(registry, "PRUNE_SECONDS", 0.0)
     world_on_both.now += rules.LIVE_SECONDS + 1

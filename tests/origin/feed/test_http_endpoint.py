@@ -148,7 +148,7 @@ async def test_every_401_of_the_feed_names_the_scheme(embedded: Service, shown: 
     """RFC 9110 section 15.5.2: an answer of 401 must have WWW-Authenticate."""
     del embedded.client.headers["authorization"]
     headers = [*HEADERS.items(), *(("authorization", one) for one in shown)]
-    posts = [("POST", "/v1/feed/acknowledgements"), ("POST", "/v1/feed/shares")]
+    posts = [("POST", f"/v1/feed/{name}") for name in ("acknowledgements", "leases", "shares")]
     for method, path in (("GET", "/v1/feed"), ("GET", "/v1/feed/snapshot"), *posts):
         answer = await embedded.client.request(method, path, headers=headers)
         assert answer.status_code == 401

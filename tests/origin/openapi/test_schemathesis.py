@@ -27,6 +27,7 @@ from keywright.domain.limits import NAME
 from keywright.domain.scopes import find_fault
 from keywright.domain.text import is_whole
 from keywright.origin.openapi.fields import NETWORK_FORMAT, parse_moment
+from keywright.origin.openapi.limits import TIME_ZONE_FORMAT
 from keywright.origin.pipeline.publish import DEFAULT_MILLIS, MAX_MILLIS
 from keywright.protocol.reports import EdgeState, Report, ReportSigner
 from support import identity
@@ -36,6 +37,7 @@ from support.process import NO_TLS, ServeProcess
 pytestmark = pytest.mark.long(70)
 
 NETWORKS = [f"10.{number}.0.0/16" for number in range(100)] + [f"2001:db8:{number:x}::/48" for number in range(100)]
+schemathesis.openapi.format(TIME_ZONE_FORMAT, st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns"]))
 schemathesis.openapi.format(NETWORK_FORMAT, st.sampled_from([*NETWORKS, "192.0.2.1", "::1", "0.0.0.0/0"]))
 
 ROOT_KEY = "root-key-of-the-tested-deployment"
@@ -54,6 +56,7 @@ PARTS = {
     "plans": BUCKETS + "/{bucketName}/plans",
     "consumers": CONSUMERS + "(/{consumerName})?$",
     "managers": CONSUMERS + "/{consumerName}/(managers|roll-key)",
+    "quotas": CONSUMERS + "/{consumerName}/quotas",
     "keys": CONSUMERS + "/{consumerName}/keys",
     "usage": f"({BUCKETS}/{{bucketName}}/(usage|keys)|{CONSUMERS}/{{consumerName}}/usage)$",
     "answers": "^/(?!v1/accounts|v1/self-serve|v2/client)",
@@ -62,7 +65,7 @@ PARTS = {
 VALIDATE = "POST /v1/validate/{bucketName}"
 ACCOUNT = "/v1/accounts/my-account"
 _numbers = itertools.count()
-GRANTED = ("enabled", "grantedScopes", "allowedIps", "plan", "rateLimits")
+GRANTED = ("enabled", "grantedScopes", "allowedIps", "plan", "rateLimits", "quotas")
 REPEATED = {
     "updateBucket": ("name", "isRetrievable", "keyPrefix", "ownerKey"),
     "updatePlan": ("name",),
@@ -99,7 +102,7 @@ class World:
         self._own_key = self._client.get("/v1/who-am-i").json()["sub"]
         made = self._client.post("/v1/accounts", json={"name": "partner-account"})
         assert made.status_code in {200, 409}, made.text
-        self._names = {"accountName": "my-account", "otherAccount": "partner-account"}
+        self._names = {"accountName": "my-account", "otherAccount": "partner-account", "quotaName": "calls"}
         for name in ("bucketName", "projectName", "planName", "consumerName", "managerId", "edgeId"):
             self._names[name] = self._make(name)
         consumer = f"{ACCOUNT}/key-buckets/{self._names['bucketName']}/consumers/{self._names['consumerName']}"
@@ -309,11 +312,13 @@ def amend_keys(case: Any) -> None:
         if is_scopes(body.get("scopes")):
             body["scopes"] = None
     for body in (case.body, *keys_in(case.body)):
-        limits = body.get("rateLimits") if isinstance(body, dict) else None
-        names = [one.get("name") for one in limits or () if isinstance(one, dict)] if isinstance(limits, list) else []
-        if any(names.count(name) > 1 for name in names):
-            # Each has a name of its own, which no schema can say.
-            body["rateLimits"] = limits[:1]
+        for member in ("rateLimits", "quotas"):
+            limits = body.get(member) if isinstance(body, dict) else None
+            some = [one for one in limits if isinstance(one, dict)] if isinstance(limits, list) else []
+            names = [one.get("name") for one in some]
+            if any(names.count(name) > 1 for name in names):
+                # Each has a name of its own, which no schema can say.
+                body[member] = some[:1]
 
 
 def amend_usage(case: Any) -> None:

@@ -143,7 +143,7 @@ async def test_null_is_refused_but_where_an_answer_may_have_it(
         assert "null" in message
     texts_of_a_portal = {"name", "color", "supportEmail", "apiUrl", "logo"} if "/portal" in operation.path else set()
     empty = {"description", "label", "expiresOn", "maxStalenessSeconds", "sub", "issuer", "scopes", "allowedIps"}
-    empty |= {"plan", "rateLimits"}
+    empty |= {"plan", "rateLimits", "quotas"}
     assert nullable <= empty | texts_of_a_portal
     assert "roll" not in operation.path or not nullable
     assert await rows_of(service) == before

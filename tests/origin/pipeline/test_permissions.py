@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from keywright.domain.limits import Period, Quota
 from keywright.domain.models import to_iso
 from keywright.origin.db import tables
+from support.quotas import set_quotas
 from support.record import head_of
 from support.service import ROOT_KEY, Service
 
@@ -48,6 +50,7 @@ OPERATIONS: dict[str, list[tuple[str, str, Any]]] = {
         ("GET", "key-buckets/{bucket}/consumers/{consumer}/keys", None),
         ("GET", "key-buckets/{bucket}/consumers/{consumer}/keys/{key}", None),
         ("GET", "key-buckets/{bucket}/consumers/{consumer}/managers", None),
+        ("GET", "key-buckets/{bucket}/consumers/{consumer}/quotas", None),
     ],
     "bucket write": [
         ("GET", "key-buckets/{bucket}/consumers?include-api-keys=true&key-format=visible", None),
@@ -64,6 +67,8 @@ OPERATIONS: dict[str, list[tuple[str, str, Any]]] = {
         ("DELETE", "key-buckets/{bucket}/plans/{plan}", None),
         ("POST", "key-buckets/{bucket}/consumers", {"name": "{new}"}),
         ("PATCH", "key-buckets/{bucket}/consumers/{consumer}", {"metadata": {"changed": True}}),
+        ("POST", "key-buckets/{bucket}/consumers/{consumer}/quotas/{quota}/top-ups", {"units": 1}),
+        ("POST", "key-buckets/{bucket}/consumers/{consumer}/quotas/{quota}/give-back", None),
         ("POST", "key-buckets/{bucket}/consumers/{consumer}/keys", {}),
         ("POST", "key-buckets/{bucket}/consumers/{consumer}/keys/$bulk", [{}, {}]),
         ("PATCH", "key-buckets/{bucket}/consumers/{consumer}/keys/{key}", {"expiresOn": "2001-01-01T00:00:00Z"}),
@@ -166,6 +171,9 @@ class Targets:
         if "{plan}" in address and "plan" not in names:
             made = await service.call("POST", f"{service.bucket_url}/plans", json={"name": f"p-{names['new']}"})
             names["plan"] = made["name"]
+        if "{quota}" in address and "quota" not in names:
+            names["quota"] = "calls"
+            await set_quotas(service.app._database, names["consumer"], [Quota("calls", 100, Period.DAY)])
         if "{project}" in address and "project" not in names:
             made = await service.call("POST", f"{service.account_url}/projects", json={"name": f"p-{names['new']}"})
             names["project"] = made["name"]
@@ -185,7 +193,7 @@ class Targets:
         if isinstance(body, dict):
             body = {name: names["new"] if value == "{new}" else value for name, value in body.items()}
         before = await head_of(service.app._database)
-        headers = {"Authorization": f"Bearer {key}".encode()}
+        headers = {"Authorization": f"Bearer {key}".encode(), "Idempotency-Key": names["new"].encode()}
         request = service.client.build_request(method, url, json=body, headers=headers)
         if key is None:
             del request.headers["authorization"]

@@ -134,7 +134,7 @@ async def test_a_plan_is_made_read_changed_and_deleted(service: Service) -> None
     )
     assert made | {"id": "", "createdOn": "", "updatedOn": ""} == {
         "id": "", "name": "gold", "createdOn": "", "updatedOn": "", "description": "For who pays",
-        "scopes": ["orders:*"], "rateLimits": [PER_MINUTE, BURST], "consumers": 0,
+        "scopes": ["orders:*"], "rateLimits": [PER_MINUTE, BURST], "quotas": None, "consumers": 0,
     }  # fmt: skip
     assert made["id"].startswith("plan_")
     silver = await plan_of(service, "silver")

@@ -71,6 +71,22 @@ async def test_a_manager_sees_plan_and_rate_limits_and_sets_none_of_them(world: 
     assert mine["rateLimits"] == []
 
 
+async def test_a_manager_sees_quotas_and_sets_none_of_them(world: World) -> None:
+    of_plan = {"name": "m", "limit": 5, "period": "month", "timeZone": "UTC", "anchor": 1, "defaultCost": 1}
+    plans = f"{world.service.bucket_url}/plans"
+    await world.service.call("POST", plans, json={"name": "with-quota", "quotas": [of_plan]})
+    made = await world.new_consumer(plan="with-quota")
+    url = f"{world.by_name}/{made['name']}"
+    (mine,) = (one for one in (await world.call("GET", f"{world.by_name}/my"))["data"] if one["name"] == made["name"])
+    assert mine["quotas"] == [of_plan]
+    await world.call("PATCH", url, json={"quotas": [of_plan]})
+    for value in ([], None, [{**of_plan, "limit": 6}]):
+        problem = await world.call("PATCH", url, json={"quotas": value}, expect=400)
+        assert [error["field"] for error in problem["errors"]] == ["body.quotas"]
+    await world.service.call("PATCH", f"{world.service.consumers_url}/{made['name']}", json={"quotas": []})
+    assert (await world.call("GET", f"{world.by_name}/my"))["data"][0]["quotas"] == []
+
+
 async def test_what_the_provider_switched_off_no_manager_switches_on(world: World) -> None:
     made = await world.new_consumer()
     by_name, by_id, own = urls_of(world, made)

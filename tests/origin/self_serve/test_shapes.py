@@ -10,7 +10,7 @@ from origin.self_serve.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-GRANTED = {"enabled", "grantedScopes", "allowedIps", "plan", "rateLimits"}
+GRANTED = {"enabled", "grantedScopes", "allowedIps", "plan", "rateLimits", "quotas"}
 """What is ours, beside what the published shapes have."""
 CONSUMER_FIELDS = {"name", "description", "createdOn", "apiKeys"} | GRANTED
 KEY_FIELDS = {

@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.columns import Column, json_of, list_of, pairs_of, plain, rate_limits_of, state_of, text_of, time_of
+from keywright.cli.columns import (
+    Column,
+    json_of,
+    list_of,
+    pairs_of,
+    plain,
+    quotas_of,
+    rate_limits_of,
+    state_of,
+    text_of,
+    time_of,
+)
 from keywright.cli.parsing import fields_given, limits_given, parse_metadata, parse_tags, powers_given, update_body
 from keywright.cli.printing import Answer, show_done, show_list, show_one, show_rows
 from keywright.cli.prompts import confirm
@@ -29,6 +40,7 @@ COLUMNS = (
     Column("SCOPES", list_of("scopes"), in_list=False),
     Column("ALLOWED IPS", list_of("allowedIps"), in_list=False),
     Column("RATE LIMITS", rate_limits_of, in_list=False),
+    Column("QUOTAS", quotas_of, in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
 )
@@ -92,6 +104,8 @@ def create_consumer(
     plan: shared_options.Plan = None,
     rate_limit: shared_options.RateLimits = None,
     no_rate_limits: shared_options.NoRateLimits = False,
+    quota: shared_options.Quotas = None,
+    no_quotas: shared_options.NoQuotas = False,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -109,7 +123,9 @@ def create_consumer(
         managers=manager or None,
     )
     body |= powers_given(scopes=scope, no_scopes=no_scopes, allowed_ips=allowed_ip, enabled=False if disable else None)
-    body |= limits_given(plan=plan, rate_limits=rate_limit, no_rate_limits=no_rate_limits)
+    body |= limits_given(
+        plan=plan, rate_limits=rate_limit, no_rate_limits=no_rate_limits, quotas=quota, no_quotas=no_quotas
+    )
     params: dict[str, str | int] = {"with-api-key": "true"} if with_key else {}
     with connect(url, account) as api:
         answer = api.post("key-buckets", bucket, "consumers", body=body, params=params)
@@ -152,6 +168,9 @@ def update_consumer(
     rate_limit: shared_options.NewRateLimits = None,
     no_rate_limits: shared_options.NoRateLimits = False,
     inherit_rate_limits: shared_options.InheritRateLimits = False,
+    quota: shared_options.Quotas = None,
+    no_quotas: shared_options.NoQuotas = False,
+    inherit_quotas: shared_options.InheritQuotas = False,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -176,6 +195,9 @@ def update_consumer(
         rate_limits=rate_limit,
         no_rate_limits=no_rate_limits,
         inherit_rate_limits=inherit_rate_limits,
+        quotas=quota,
+        no_quotas=no_quotas,
+        inherit_quotas=inherit_quotas,
     )
     if not body or any((description is not None, metadata, tag, no_tags)):
         body |= update_body(description, tag, no_tags=no_tags, metadata=metadata)

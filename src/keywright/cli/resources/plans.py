@@ -3,7 +3,7 @@
 import typer
 
 from keywright.cli import shared_options
-from keywright.cli.columns import Column, list_of, plain, rate_limits_of, text_of, time_of
+from keywright.cli.columns import Column, list_of, plain, quotas_of, rate_limits_of, text_of, time_of
 from keywright.cli.parsing import fields_given, limits_given, powers_given, require_change
 from keywright.cli.printing import show_done, show_list, show_one
 from keywright.cli.prompts import confirm
@@ -24,6 +24,7 @@ COLUMNS = (
     Column("DESCRIPTION", text_of("description")),
     Column("SCOPES", list_of("scopes")),
     Column("RATE LIMITS", rate_limits_of),
+    Column("QUOTAS", quotas_of),
     Column("CONSUMERS", text_of("consumers")),
     Column("CREATED", time_of("createdOn"), in_list=False),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
@@ -56,6 +57,7 @@ def create_plan(
     scope: shared_options.Scopes = None,
     no_scopes: shared_options.NoScopes = False,
     rate_limit: shared_options.RateLimits = None,
+    quota: shared_options.Quotas = None,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -63,7 +65,7 @@ def create_plan(
 ) -> None:
     """Create a plan, to be given to consumers with --plan."""
     body = fields_given(name=name, description=description)
-    body |= powers_given(scopes=scope, no_scopes=no_scopes) | limits_given(rate_limits=rate_limit)
+    body |= powers_given(scopes=scope, no_scopes=no_scopes) | limits_given(rate_limits=rate_limit, quotas=quota)
     with connect(url, account) as api:
         answer = api.post("key-buckets", bucket, "plans", body=body)
     show_one(answer, COLUMNS, as_json=as_json)
@@ -94,6 +96,8 @@ def update_plan(
     inherit_scopes: shared_options.InheritScopes = False,
     rate_limit: shared_options.NewRateLimits = None,
     no_rate_limits: shared_options.NoRateLimits = False,
+    quota: shared_options.Quotas = None,
+    no_quotas: shared_options.NoQuotas = False,
     as_json: shared_options.Json = False,
     bucket: shared_options.Bucket,
     url: shared_options.Url = DEFAULT_URL,
@@ -101,7 +105,7 @@ def update_plan(
 ) -> None:
     """Change a plan; it holds for all consumers that have it at once."""
     body = powers_given(scopes=scope, no_scopes=no_scopes, inherit_scopes=inherit_scopes)
-    body |= limits_given(rate_limits=rate_limit, no_rate_limits=no_rate_limits)
+    body |= limits_given(rate_limits=rate_limit, no_rate_limits=no_rate_limits, quotas=quota, no_quotas=no_quotas)
     if description is not None:
         body["description"] = description or None
     require_change(body)

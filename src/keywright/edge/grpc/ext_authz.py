@@ -35,6 +35,7 @@ from keywright.edge.grpc.ext_authz_pb2 import (
     Status,
 )
 from keywright.edge.http.endpoint import encode_json, no_bucket
+from keywright.edge.http.forward_auth import MustWait
 from keywright.edge.http.question import parse_question
 from keywright.http.client_address import grpc_peer
 from keywright.http.sparing_log import SparingLog
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from keywright.domain.networks import Address
     from keywright.domain.powers import FindAddress
+    from keywright.domain.verdict import Result
     from keywright.edge.http.forward_auth import ForwardAuth
     from keywright.edge.http.validation_counts import ValidationCounts
 
@@ -100,10 +102,15 @@ class ExtAuthz(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._handler if handler_call_details.method == METHOD else None
 
-    def check(self, request: CheckRequest, tokens: Iterable[bytes] = (), peer: str = "") -> CheckResponse:
-        """`tokens` are the values of the caller's own `keywright-token`, `peer` is its connection, as gRPC tells it."""
+    def check(
+        self, request: CheckRequest, tokens: Iterable[bytes] = (), peer: str = "", settled: Result | None = None
+    ) -> CheckResponse:
+        """`tokens` are the values of the caller's own `keywright-token`, `peer` is its connection, as gRPC tells it.
+
+        Raises MustWait: then it is asked again with what that was `settled` to.
+        """
         try:
-            identity, fields = self._identify(request, tokens, partial(self._find_client, request, peer))
+            identity, fields = self._identify(request, tokens, partial(self._find_client, request, peer), settled)
         except Problem as problem:
             return _denied(problem)
         given = [(name.decode(), value.decode()) for name, value in identity]
@@ -131,7 +138,10 @@ class ExtAuthz(grpc.GenericRpcHandler):
         metadata = context.invocation_metadata() or ()
         tokens = [str(value).encode() for name, value in metadata if name == "keywright-token"]
         try:
-            response = self.check(request, tokens, context.peer())
+            try:
+                response = self.check(request, tokens, context.peer())
+            except MustWait as waiting:
+                response = self.check(request, tokens, context.peer(), await waiting.settled)
         except Exception:
             self._counts.failures += 1
             raise
@@ -147,7 +157,11 @@ class ExtAuthz(grpc.GenericRpcHandler):
         )
 
     def _identify(
-        self, request: CheckRequest, tokens: Iterable[bytes], find_address: FindAddress
+        self,
+        request: CheckRequest,
+        tokens: Iterable[bytes],
+        find_address: FindAddress,
+        settled: Result | None,
     ) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
         text = request.attributes.context_extensions.get("bucket")
         if text is None:
@@ -156,7 +170,7 @@ class ExtAuthz(grpc.GenericRpcHandler):
         headers = [(b"keywright-token", token) for token in tokens]
         self._forward_auth.require_token({"headers": headers}, question.bucket)
         values = list(_values(request, self._header))
-        return self._forward_auth.judge(question, values, find_address, self._counts)
+        return self._forward_auth.judge(question, values, find_address, self._counts, settled)
 
 
 def _values(request: CheckRequest, name: str) -> Iterable[bytes]:

@@ -16,7 +16,7 @@ from urllib.parse import quote_from_bytes
 from keywright.domain.identity_headers import IDENTITY_HEADERS, IdentityHeaders
 from keywright.domain.powers import NO_POWERS, Demand, list_granted
 from keywright.domain.problems import Problem
-from keywright.domain.verdict import Verdict
+from keywright.domain.verdict import Lacking, Verdict
 from keywright.edge.gateway_clients import GatewayClients
 from keywright.edge.http.endpoint import (
     find_bucket_name,
@@ -37,6 +37,8 @@ from keywright.runtime.clock import Clock
 from keywright.runtime.metrics.histogram import now_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from keywright.domain.powers import FindAddress
     from keywright.domain.verdict import Result
     from keywright.edge.http.endpoint import Receive, Scope, Send
@@ -47,6 +49,14 @@ Headers = list[tuple[bytes, bytes]]
 PREFIX = "/v1/forward-auth/"
 _new = tuple.__new__
 _EMPTY_BODY = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
+
+
+class MustWait(Exception):
+    """Quotas must be lent first: `settled`, to be awaited once, gives the verdict then."""
+
+    def __init__(self, settled: Awaitable[Result]) -> None:
+        super().__init__()
+        self.settled = settled
 
 
 class ForwardAuth:
@@ -101,7 +111,10 @@ class ForwardAuth:
             if is_minimum_asked:
                 await self._min_revision.reach(scope)
                 began = now_ns()
-            headers = self._answer(scope, values)
+            try:
+                headers = self._answer(scope, values)
+            except MustWait as waiting:
+                headers = self._answer(scope, values, await waiting.settled)
         except Problem as problem:
             await send_problem(scope, send, problem, self._no_identity)
             self._observe(began)
@@ -126,18 +139,28 @@ class ForwardAuth:
             require_token(self._validator, scope, bucket)
 
     def judge(
-        self, question: Question, values: list[bytes], find_address: FindAddress, counts: ValidationCounts
+        self,
+        question: Question,
+        values: list[bytes],
+        find_address: FindAddress,
+        counts: ValidationCounts,
+        settled: Result | None = None,
     ) -> tuple[Headers, Headers]:
         """Who asks, in the order of IdentityHeaders; and what is told the client itself, of the limits that hold.
 
-        `values` are all headers with a key; `counts` are those of the endpoint that asks. Raises Problem.
+        `values` are all headers with a key; `counts` are those of the endpoint that asks. Raises Problem, and MustWait:
+        then it is asked again with what that was `settled` to, and only then counted.
         """
         bucket, (scopes, _, cost, is_peek, route) = question
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
-        # Without a secret there is still the bucket to look for, which a text that is too short does.
-        result = self._validator.validate(
-            (secret or b"").decode("latin-1"), bucket, _new(Demand, (scopes, find_address, cost, is_peek, route))
-        )
+        result = settled
+        if result is None:
+            # Without a secret there is still the bucket to look for, which a text that is too short does.
+            demand = _new(Demand, (scopes, find_address, cost, is_peek, route))
+            asked = (secret or b"").decode("latin-1"), bucket, demand
+            result = self._validator.validate(*asked)
+            if type(result) is Lacking:
+                raise MustWait(self._validator.settle(result, *asked))
         key, consumer = result.key, result.consumer
         if key is not None and consumer is not None:
             if bucket in counts.valid:
@@ -161,13 +184,13 @@ class ForwardAuth:
             return identity, [(name.encode(), value.encode()) for name, value in rate_limit_fields(limits).items()]
         raise self._refusal(result, question, len(values), counts, has_secret=secret is not None)
 
-    def _answer(self, scope: Scope, values: list[bytes]) -> Headers:
+    def _answer(self, scope: Scope, values: list[bytes], settled: Result | None = None) -> Headers:
         segment = find_bucket_name(scope, PREFIX, has_rest=True)
         if segment is None:
             raise no_bucket()
         question = parse_question(segment)
         self.require_token(scope, question.bucket)
-        identity, fields = self.judge(question, values, partial(self._find_client, scope), self.counts)
+        identity, fields = self.judge(question, values, partial(self._find_client, scope), self.counts, settled)
         return [*identity, *fields] if fields else identity
 
     def _refusal(

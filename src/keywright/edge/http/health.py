@@ -46,7 +46,12 @@ class Health:
         """Without a clock of the origin's it is this machine's own that counts."""
         self._status = status
         self._origin_clock = origin_clock
+        self._facts: dict[str, object] = {}
         self._warners: list[Callable[[], list[str]]] = [] if origin_clock is None else [origin_clock.list_warnings]
+
+    def tell(self, name: str, value: object) -> None:
+        """Tell this in /readyz, too."""
+        self._facts[name] = value
 
     def warn_of(self, list_warnings: Callable[[], list[str]]) -> None:
         """Tell in /readyz what this lists, too: what an operator should know beside that, in sentences."""
@@ -69,6 +74,7 @@ class Health:
             "revision": revision,
             "lag_seconds": round(lag, 3) if math.isfinite(lag) else None,
             "since": models.to_iso(status.since),
+            **self._facts,
         }
         if self._origin_clock is not None:
             offset, error = self._origin_clock.offset_seconds, self._origin_clock.error_seconds

@@ -21,7 +21,7 @@ from keywright.domain import models
 from keywright.domain.limit_states import find_retry_seconds, violated
 from keywright.domain.powers import NO_POWERS, list_granted
 from keywright.domain.problems import MethodNotAllowed, PayloadTooLarge, Problem, UnsupportedMediaType
-from keywright.domain.verdict import Verdict
+from keywright.domain.verdict import Lacking, Verdict
 from keywright.edge.http.endpoint import (
     encode_json,
     find_bucket_name,
@@ -100,7 +100,10 @@ class ValidateApi:
             if len(data) > MAX_BODY_BYTES:
                 raise PayloadTooLarge(_TOO_LARGE)
             secret, demand = self._parse(data)
-            verdict, key, consumer, limits = self._validate(secret, bucket, demand)
+            found = self._validate(secret, bucket, demand)
+            if type(found) is Lacking:
+                found = await self._validator.settle(found, secret, bucket, demand)
+            verdict, key, consumer, limits = found
             if key is not None and consumer is not None:
                 if bucket in self._valid:
                     self._valid[bucket] += 1

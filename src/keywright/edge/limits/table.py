@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["LIMITS_DIRECTORY", "Asked", "LimitTable", "TableUse", "consumer_limit_id", "key_limit_id"]
+__all__ = ["LIMITS_DIRECTORY", "Asked", "LimitTable", "TableUse", "consumer_limit_id", "key_limit_id", "quota_id"]
 
 LIMITS_DIRECTORY = "limits"
 """In a replica's directory: all who answer from one replica count in one table."""
@@ -46,6 +46,11 @@ def consumer_limit_id(consumer_number: int, name: str) -> bytes:
 def key_limit_id(consumer_number: int, key_id: str, name: str) -> bytes:
     """Of a limit of one key, of this consumer's."""
     return _limit_id(consumer_number, b"k", key_id.encode(), name.encode())
+
+
+def quota_id(consumer_number: int, name: str) -> bytes:
+    """Of a quota of a consumer, in the table of edge/quotas."""
+    return _limit_id(consumer_number, b"q", name.encode())
 
 
 class TableUse(NamedTuple):

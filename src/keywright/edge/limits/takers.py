@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from keywright.domain import verdict
 from keywright.domain.limit_states import LimitState
 from keywright.domain.limits import LimitScope
 from keywright.domain.powers import NO_POWERS
-from keywright.domain.verdict import Result, Verdict
+from keywright.domain.verdict import Lack, Lacking, Result, Verdict
 from keywright.edge.limits.table import Asked, consumer_limit_id, key_limit_id
 from keywright.http.sparing_log import SparingLog
 from keywright.runtime.clock import Clock
@@ -37,15 +37,35 @@ States = tuple[LimitState, ...]
 Limits = tuple[tuple[Asked, ...], tuple["RateLimit", ...]]
 
 
+class Taken(NamedTuple):
+    """What became of a question's cost: VALID, QUOTA_EXCEEDED, or UNAVAILABLE because of what lacks.
+
+    `is_in_vain`: nobody will say soon whether there is more of one of them.
+    """
+
+    verdict: Verdict
+    states: States
+    lacks: tuple[Lack, ...] = ()
+    is_in_vain: bool = False
+
+
 class QuotaTaker(Protocol):
     """Who knows what is lent to this machine of quotas."""
 
-    def take(self, key: KeyRecord, consumer: ConsumerRecord, demand: Demand) -> tuple[Verdict, States]:
+    def take(self, key: KeyRecord, consumer: ConsumerRecord, demand: Demand, *, overspends: bool = False) -> Taken:
         """Take the question's cost of all quotas of the consumer, or of none; of none at all if it is a peek.
 
-        VALID if all had so much; else QUOTA_EXCEEDED or UNAVAILABLE. Called with a part of the table of rate limits
-        locked, so it must be quick.
+        With `overspends` what lacks is served all the same. Called with a part of the table of rate limits locked, so
+        it must be quick.
         """
+        ...
+
+    def has_changed(self, lack: Lack) -> bool:
+        """Whether it is worth asking again."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the files."""
         ...
 
 
@@ -58,29 +78,49 @@ class Takers:
         self.quotas = quotas
         self._spoken = SparingLog(_log, Clock().elapsed)
 
-    def take(self, key: KeyRecord, consumer: ConsumerRecord, demand: Demand) -> Result:
-        """The verdict on a key that is good but for its limits."""
+    def take(self, key: KeyRecord, consumer: ConsumerRecord, demand: Demand, *, overspends: bool = False) -> Result:
+        """The verdict on a key that is good but for its limits: Lacking where quotas must be lent first.
+
+        With `overspends` it is good all the same, which is counted.
+        """
         own, above = key.powers or NO_POWERS, consumer.powers or NO_POWERS
         if above.quotas and self.quotas is None:
             self._spoken.note(f"nobody counts quotas here: no key of consumer {consumer.consumer_id} is answered for")
             return verdict.UNAVAILABLE
         try:
-            return self._take(key, consumer, own, above, demand)
+            return self._take(key, consumer, own, above, demand, overspends)
         except (OSError, ValueError) as error:
-            self._spoken.note(f"keys with rate limits get no answer, as they can't be counted: {error}", logging.ERROR)
+            self._spoken.note(f"keys with limits get no answer, as they can't be counted: {error}", logging.ERROR)
             return verdict.UNAVAILABLE
 
-    def _take(self, key: KeyRecord, consumer: ConsumerRecord, own: Powers, above: Powers, demand: Demand) -> Result:
+    def close(self) -> None:
+        """Let go of the files. Whoever asks again opens them again."""
+        self.table.close()
+        if self.quotas is not None:
+            self.quotas.close()
+
+    def has_changed(self, lack: Lack) -> bool:
+        """Whether it is worth asking again."""
+        try:
+            return self.quotas is None or self.quotas.has_changed(lack)
+        except (OSError, ValueError):
+            # Asked again, it is said.
+            return True
+
+    def _take(
+        self, key: KeyRecord, consumer: ConsumerRecord, own: Powers, above: Powers, demand: Demand, overspends: bool
+    ) -> Result:
         asked, limits = _limits_of(key.consumer_number, key.key_id, own, above)
         if not above.quotas or self.quotas is None:
             fits, stands = self.table.take(asked, is_peek=demand.is_peek)
             states = _states(limits, stands, has_fit=fits)
             return Result(Verdict.VALID, key, consumer, states) if fits else Result(Verdict.RATE_LIMITED, limits=states)
-        quotas, told = self.quotas, []
+        quotas = self.quotas
+        told: list[Taken] = []
 
         def take_quotas() -> bool:
-            told.append(quotas.take(key, consumer, demand))
-            return told[0][0] is Verdict.VALID
+            told.append(quotas.take(key, consumer, demand, overspends=overspends))
+            return told[0].verdict is Verdict.VALID
 
         if asked:
             fits, stands = self.table.take(asked, is_peek=demand.is_peek, agree=take_quotas)
@@ -88,9 +128,11 @@ class Takers:
             fits, stands = take_quotas(), []
         if not told:
             return Result(Verdict.RATE_LIMITED, limits=_states(limits, stands, has_fit=False))
-        code, of_quotas = told[0]
+        code, of_quotas, *_ = told[0]
         if code is Verdict.UNAVAILABLE:
-            return verdict.UNAVAILABLE
+            lacking = Lacking(code)
+            lacking.lacks, lacking.is_in_vain = told[0].lacks, told[0].is_in_vain
+            return lacking
         states = _states(limits, stands, has_fit=True) + of_quotas
         return Result(code, key, consumer, states) if fits else Result(code, limits=states)
 

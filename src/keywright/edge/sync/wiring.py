@@ -17,6 +17,10 @@ import lmdb
 
 from keywright import __version__
 from keywright.edge.note_file import NoteFile
+from keywright.edge.quotas.borrowing import Borrowing
+from keywright.edge.quotas.channels import MEDIA_TYPE as LEASES_MEDIA_TYPE
+from keywright.edge.quotas.channels import HttpLeaseChannel, NatsLeaseChannel, NoLeaseChannel
+from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
 from keywright.edge.replica.freshness import find_boot_id
 from keywright.edge.replica.replica import ReplicaBroken
 from keywright.edge.shares.channels import HttpShareChannel, NatsShareChannel, NoShareChannel
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from keywright.edge.identity import Identity
     from keywright.edge.limits.table import LimitTable
     from keywright.edge.mirror import Mirror
+    from keywright.edge.quotas.borrowing import LeaseChannel
     from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.origin_clock import OriginClock
@@ -151,6 +156,54 @@ def new_sharing(
     )
 
 
+def new_lease_channel(
+    settings: EdgeSettings, digester: Digester, clock: Clock
+) -> HttpLeaseChannel | NatsLeaseChannel | NoLeaseChannel:
+    """Where it asks for quotas: there, too."""
+    if settings.broker is not None:
+        return NatsLeaseChannel(settings.broker, digester, clock, edge_name=settings.name)
+    if settings.origin is None:
+        return NoLeaseChannel()
+    return new_http_lease_channel(settings.origin, _token_in(settings), digester, edge_name=settings.name)
+
+
+def new_http_lease_channel(origin: str, token: Secret, digester: Digester, *, edge_name: str) -> HttpLeaseChannel:
+    headers = {"content-type": LEASES_MEDIA_TYPE, "accept-encoding": "identity"}
+    return HttpLeaseChannel(
+        new_client(origin, token, edge_name=edge_name, headers=headers, timeout=ANSWER_SECONDS), digester
+    )
+
+
+def new_borrowing(
+    replica: Replica,
+    replica_dir: Path,
+    channel: LeaseChannel,
+    identity: Identity,
+    elapsed: Callable[[], float],
+) -> Borrowing:
+    """Borrowing quotas for an edge, by the one of its processes that follows."""
+
+    def deployment_id() -> str:
+        try:
+            return (replica.deployment_id or "").partition("/")[0] if replica.is_open else ""
+        except (lmdb.Error, ReplicaBroken, ValueError):
+            return ""
+
+    def cursor() -> str:
+        found = replica.find_cursor() if replica.is_open else None
+        return "" if found is None or not found.stamp else str(found)
+
+    return Borrowing(
+        QuotaTable(replica_dir / QUOTAS_DIRECTORY, elapsed),
+        channel,
+        replica_dir,
+        identity.instance,
+        elapsed,
+        deployment_id=deployment_id,
+        cursor=cursor,
+    )
+
+
 def has_global_limits(replica: Replica) -> bool:
     """Whether any key of the replica may have rate limits of all edges."""
     try:
@@ -221,14 +274,15 @@ def new_election(
     late_seconds: float = 0.0,
     says_goodbye: bool = True,
     sharing: Callable[[Callable[[], str]], Sharing] | None = None,
+    borrowing: Borrowing | None = None,
     delivering: Delivering | None = None,
 ) -> LeaderElection:
     """The part of this process. Without reports nobody hears of the edge, and no write waits for it.
 
     What the edge has applied, `mirror` has applied, too. `late_seconds` is for how long somebody believes what this
     edge said after it said so; such an edge can't say goodbye. Nor does one with `says_goodbye=False`, which may be
-    used again from its disk with the origin away. `sharing` makes what asks for shares of global limits, `delivering`
-    brings usage to the origin.
+    used again from its disk with the origin away. `sharing` makes what asks for shares of global limits, `borrowing`
+    asks for quotas, `delivering` brings usage to the origin.
     """
 
     def new_report() -> Report:
@@ -272,6 +326,8 @@ def new_election(
     runs = [] if reporter is None else [reporter.run]
     if sharing is not None:
         runs.append(sharing(deployment_id).run)
+    if borrowing is not None:
+        runs.append(borrowing.run)
     if delivering is not None:
         runs.append(delivering.run)
 

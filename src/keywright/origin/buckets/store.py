@@ -95,6 +95,12 @@ async def find(tx: Transaction, name: str, *, is_for_update: bool = False) -> Bu
     return (await _with_grants(tx, [row]))[0] if row else None
 
 
+async def find_all(tx: Transaction, numbers: Collection[int] | None = None) -> dict[int, Bucket]:
+    """The buckets with these numbers, or all that there are, the system bucket among them."""
+    wanted = _SELECT if numbers is None else _SELECT.where(buckets.c.number.in_(numbers))
+    return {bucket.number: bucket for bucket in await _with_grants(tx, await tx.all(wanted))}
+
+
 @dataclass(frozen=True, slots=True)
 class BucketSearch:
     """Which of an account's buckets to list; None leaves a field out."""

@@ -17,6 +17,7 @@ from keywright.origin.consumers.invite_mail import send_invites
 from keywright.origin.consumers.rules import ConsumerDraft, ConsumerSearch, Include, ManagerDraft, Place
 from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.plans import rules as plans
+from keywright.origin.quotas.rules import list_for
 from keywright.origin.usage import pictures
 from keywright.origin.usage import rules as usage
 from keywright.origin.web.admin_layout import (
@@ -241,9 +242,10 @@ async def show(request: PageRequest, **values: Any) -> Response:
     """The page of a consumer, with its keys masked."""
     layout: BucketLayout = await get_bucket_layout(request)
     view = await consumers.get(request.work, path_of(request), Include(keys=True, managers=True, invites=True))
+    quotas = await list_for(request.work.tx, view.consumer)
     by_key = await usage.of_consumer(request.work, path_of(request), pictures.BY_KEY)
     sparks = pictures.sparks_of(by_key, request.work.now)
-    shown = {"shown_key": "", "shown_secret": "", "sparks": sparks, **values}
+    shown = {"shown_key": "", "shown_secret": "", "quotas": quotas, "sparks": sparks, **values}
     return await render_bucket_page(
         request, "consumers/detail.html", layout, view=view, consumer=view.consumer, **shown
     )

@@ -41,7 +41,16 @@ from keywright.origin.openapi.fields import (
     value_or_unset,
     without_default,
 )
-from keywright.origin.openapi.limits import RateLimitShape, RateLimitsInput, rate_limits_of, show_rate_limits
+from keywright.origin.openapi.limits import (
+    QuotaShape,
+    QuotasInput,
+    RateLimitShape,
+    RateLimitsInput,
+    quotas_of,
+    rate_limits_of,
+    show_quotas,
+    show_rate_limits,
+)
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, TagQuery, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.body import admits
@@ -73,6 +82,11 @@ class ConsumerShape(Shape):
     rate_limits: list[RateLimitShape] | None = Field(
         description="How often its keys may be used, all together; null is as often as its plan says, `[]` any number "
         "of times.",
+        examples=[None],
+    )
+    quotas: list[QuotaShape] | None = Field(
+        description="How much its keys may use in a period, all together; null is as much as its plan says, `[]` any "
+        "amount.",
         examples=[None],
     )
     last_used_on: Moment | None = Field(
@@ -129,6 +143,11 @@ class ConsumerCreate(Body):
         description="How often its keys may be used, all together; left out or null, as often as its plan says; `[]` "
         "is any number of times.",
     )
+    quotas: QuotasInput | None = Field(
+        default=None,
+        description="How much its keys may use in a period, all together; left out or null, as much as its plan says; "
+        "`[]` is any amount.",
+    )
     managers: list[ManagerOrEmail] = Field(
         default=[], max_length=100, description="E-mail addresses to invite, or managers with their `sub`."
     )
@@ -164,6 +183,11 @@ class ConsumerUpdate(Body):
         default=None,
         description="How often its keys may be used, all together; null is as often as its plan says, `[]` any number "
         "of times.",
+    )
+    quotas: QuotasInput | None = Field(
+        default=None,
+        description="How much its keys may use in a period, all together; null is as much as its plan says, `[]` any "
+        "amount.",
     )
     name: RepeatedMember = ABSENT
     api_keys: RepeatedMember = ABSENT
@@ -257,6 +281,7 @@ async def create_consumer(
         allowed_ips=body.allowed_ips,
         plan=body.plan,
         rate_limits=rate_limits_of(body.rate_limits),
+        quotas=quotas_of(body.quotas),
     )
     return _show(await rules.create(work, account, bucket, draft), KeyFormat.VISIBLE)
 
@@ -303,6 +328,7 @@ async def update_consumer(work: CurrentUnitOfWork, path: AskedConsumer, body: Co
         allowed_ips=value_or_unset(body, "allowed_ips"),
         plan=value_or_unset(body, "plan"),
         rate_limits=rate_limits_of(value_or_unset(body, "rate_limits")),
+        quotas=quotas_of(value_or_unset(body, "quotas")),
     )
     return _show(ConsumerView(consumer), KeyFormat.NONE)
 
@@ -347,6 +373,7 @@ def _show(view: ConsumerView, format: KeyFormat) -> ConsumerShape:
         allowed_ips=None if consumer.allowed_ips is None else list(consumer.allowed_ips),
         plan=None if consumer.plan is None else consumer.plan.name,
         rate_limits=show_rate_limits(consumer.rate_limits),
+        quotas=show_quotas(consumer.quotas),
         last_used_on=consumer.last_used_at,
     )
     if view.keys is not None:

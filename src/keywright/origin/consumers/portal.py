@@ -7,6 +7,7 @@ from fastapi import Response
 from keywright.domain.models import Consumer
 from keywright.origin.keys import snippets
 from keywright.origin.keys.powers import granted_to, rate_limits_of
+from keywright.origin.quotas.rules import list_for
 from keywright.origin.self_serve import rules as self_serve
 from keywright.origin.usage import pictures
 from keywright.origin.usage import rules as usage
@@ -60,6 +61,7 @@ async def consumer(request: PageRequest) -> Response:
         may=bucket.self_serve,
         granted=sorted(granted_to(bucket, view.consumer).names),
         limits=rate_limits_of(view.consumer),
+        quotas=await list_for(request.work.tx, view.consumer),
         sparks=pictures.sparks_of(
             await usage.of_found_consumer(request.work, bucket, view.consumer.number, pictures.BY_KEY), request.work.now
         ),

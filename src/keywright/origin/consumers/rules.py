@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from keywright.domain.keyformat import Secret
-from keywright.domain.limits import RateLimit
+from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import Bucket, Consumer, IdKind, Key, Manager, Plan, new_id
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
@@ -65,6 +65,7 @@ class ConsumerDraft:
     allowed_ips: Sequence[str] | None = None
     plan: str | None = None
     rate_limits: Sequence[RateLimit] | None = None
+    quotas: Sequence[Quota] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ async def create(work: UnitOfWork, account_name: str, bucket_name: str, draft: C
             allowed_ips=draft.allowed_ips,
             plan=plan,
             rate_limits=draft.rate_limits,
+            quotas=draft.quotas,
             now=work.now,
         )
     except UniqueViolation:
@@ -206,6 +208,7 @@ async def update(
     allowed_ips: Sequence[str] | Unset | None = UNSET,
     plan: str | Unset | None = UNSET,
     rate_limits: Sequence[RateLimit] | Unset | None = UNSET,
+    quotas: Sequence[Quota] | Unset | None = UNSET,
 ) -> Consumer:
     """Replaces what is given as a whole; None empties it, and takes scopes, addresses and limits back to nothing said.
 
@@ -232,6 +235,7 @@ async def update(
         allowed_ips=updated(allowed_ips, consumer.allowed_ips),
         plan=new_plan,
         rate_limits=updated(rate_limits, consumer.rate_limits),
+        quotas=updated(quotas, consumer.quotas),
         updated_at=work.now,
     )
     powers.tell_of_change(work, consumer, changed)

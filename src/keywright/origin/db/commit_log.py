@@ -56,6 +56,17 @@ async def has_cursor(tx: Transaction, cursor: Cursor) -> bool:
     return bool(await tx.scalar(place) == cursor.stamp)
 
 
+async def went_back(tx: Transaction, cursor: Cursor) -> bool:
+    """Whether the record was at a cursor that it has no more, or never was: it is behind, or has another past since.
+
+    False where the log does not keep that revision any more: of its past nothing can be told.
+    """
+    if cursor.revision > await get_revision(tx):
+        return True
+    stamp = await tx.scalar(sa.select(changes.c.stamp).where(changes.c.revision == cursor.revision))
+    return stamp is not None and stamp != cursor.stamp
+
+
 async def note_loss(tx: Transaction, lost: Cursor) -> bool:
     """Make it plain that the record went back to before a cursor that it once had; whether it did.
 

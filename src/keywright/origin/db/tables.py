@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0014"
+SCHEMA_VERSION = "0015"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -574,4 +574,72 @@ usage_totals = _table(
 )
 """Validations of a whole bucket, those of no known key as well: in hours (`span` is `h`) and days (`d`), by `kind`: ""
 for all, or by edge, plan, denied scope or route.
+"""
+
+quota_periods = _table(
+    "quota_periods",
+    _number(),
+    _reference("consumer_number", "consumers"),
+    sa.Column("quota", sa.Text, nullable=False),
+    sa.Column("schedule", sa.Text, nullable=False),
+    sa.Column("begins_at", sa.BigInteger, nullable=False),
+    sa.Column("ends_at", sa.BigInteger),
+    sa.Column("spent", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("lent", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("added", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("overspent", sa.BigInteger, nullable=False, server_default="0"),
+    sa.UniqueConstraint("consumer_number", "quota", "schedule", "begins_at"),
+)
+"""What is spent of a quota, by its name, in one period: whoever opened it said when it begins and ends. Times are
+milliseconds by the database's clock. No part of the record that edges follow.
+"""
+
+quota_leases = _table(
+    "quota_leases",
+    _number(),
+    _reference("period_number", "quota_periods"),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("start", sa.BigInteger, nullable=False),
+    sa.Column("granted", sa.BigInteger, nullable=False),
+    sa.Column("spent", sa.BigInteger, nullable=False),
+    sa.Column("returned", sa.BigInteger, nullable=False),
+    sa.Column("overspent", sa.BigInteger, nullable=False),
+    sa.Column("ends_at", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("period_number", "account_id", "instance", "start"),
+    sa.Index(None, "account_id", "instance"),
+)
+"""What one start of an edge was lent of a period: written by who holds the period's row."""
+
+quota_top_ups = _table(
+    "quota_top_ups",
+    _reference("consumer_number", "consumers", primary_key=True),
+    sa.Column("idempotency_key", sa.Text, primary_key=True),
+    _reference("period_number", "quota_periods"),
+    sa.Column("units", sa.BigInteger, nullable=False),
+    sa.Index(None, "period_number"),
+)
+"""What was added to a period, each once; kept as long as the period is."""
+
+quota_edges = _table(
+    "quota_edges",
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("start", sa.BigInteger, nullable=False),
+    sa.Column("question_number", sa.BigInteger, nullable=False),
+    sa.Column("place", sa.Text, nullable=False),
+    sa.Column("known_place", sa.Text, nullable=False),
+    sa.Column("asked_at", sa.BigInteger, nullable=False),
+    sa.Index(None, "asked_at"),
+)
+"""The last question of each edge. `place` is what its answer told, `known_place` what it said to have heard before."""
+
+quota_losses = _table(
+    "quota_losses",
+    _reference("bucket_number", "buckets", primary_key=True),
+    sa.Column("lost_at", sa.BigInteger, nullable=False),
+    sa.Column("is_reopened", sa.Boolean, nullable=False),
+)
+"""Buckets of which nobody knows all that was lent, since the record went back: in periods that began before then
+nothing more is lent, unless somebody has reopened them.
 """

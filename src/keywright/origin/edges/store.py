@@ -6,7 +6,6 @@ says that it is gone, or nothing was heard of it for so long that it is taken to
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keywright.domain.models import from_millis, to_millis
+from keywright.origin.db.database_clock import read_millis
 from keywright.origin.db.tables import accounts, buckets, deployment, edges, grants, withdrawals
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.edges.scopes import HeldScopes
@@ -61,7 +61,7 @@ async def put_all(tx: Transaction, heard: Iterable[Heard]) -> None:
 
     A row of the future is of a clock that was set back since: it is not newer.
     """
-    now = await _now(tx)
+    now = await read_millis(tx)
     # In one order, so that two origins that write the same rows wait for each other rather than for ever.
     rows = [_row(one, now) for one in sorted(heard, key=lambda one: (one.account_id, one.report.instance))]
     if not rows:
@@ -76,7 +76,7 @@ async def put_all(tx: Transaction, heard: Iterable[Heard]) -> None:
 
 async def list_all(tx: Transaction, *, account_ids: Sequence[str] | None = None) -> list[Heard]:
     """What is kept, of these accounts only."""
-    now = await _now(tx)
+    now = await read_millis(tx)
     statement = sa.select(edges)
     if account_ids is not None:
         statement = statement.where(edges.c.account_id.in_(account_ids))
@@ -120,7 +120,7 @@ async def list_withdrawals(
 async def has_room(tx: Transaction, account_id: str, *, beside: set[str], most: int, margin_seconds: float) -> bool:
     """Whether an account has fewer edges than that `beside` these instances. Those that answer no more don't count."""
     others = (edges.c.account_id == account_id, edges.c.instance.not_in(beside))
-    answering = sa.not_(_has_refused(await _now(tx), margin_seconds))
+    answering = sa.not_(_has_refused(await read_millis(tx), margin_seconds))
     count: int = await tx.scalar(sa.select(sa.func.count()).select_from(edges).where(*others, answering))
     return count < most
 
@@ -133,7 +133,7 @@ async def retire(tx: Transaction, account_id: str, instance: str) -> Heard | Non
 
 async def retire_silent(tx: Transaction, *, seconds: float, margin_seconds: float) -> list[Heard]:
     """Take out the edges that were silent for so long, and leased ones whose lease has run out."""
-    now = await _now(tx)
+    now = await read_millis(tx)
     is_over = sa.and_(edges.c.is_leased, _has_refused(now, margin_seconds))
     return await _take_out(tx, sa.or_(edges.c.seen_at < now - int(seconds * 1000), is_over))
 
@@ -144,17 +144,9 @@ def _has_refused(now: int, margin_seconds: float) -> sa.ColumnElement[bool]:
 
 
 async def _take_out(tx: Transaction, *conditions: sa.ColumnElement[bool]) -> list[Heard]:
-    now = await _now(tx)
+    now = await read_millis(tx)
     # In one statement: what was heard of an edge meanwhile keeps it in.
     return [_heard(row, now) for row in await tx.all(sa.delete(edges).where(*conditions).returning(edges))]
-
-
-async def _now(tx: Transaction) -> int:
-    """By the database's clock: those of several origins may differ. SQLite has the clock of its one machine."""
-    if not tx.is_postgresql:
-        return time.time_ns() // 1_000_000
-    now: int = await tx.scalar(sa.text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"))
-    return now
 
 
 def _row(heard: Heard, now: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@
     GET /v1/feed/snapshot             the record at one revision: pages, then an end frame
     GET /v1/feed/changes?after=CURSOR changes from then on, for ever; a heartbeat when there are none
     POST /v1/feed/acknowledgements    what an edge has applied (acknowledgements.py)
+    POST /v1/feed/leases              what of quotas an edge may spend, and has spent (leases.py)
     POST /v1/feed/shares              which global rate limits it uses, for its shares of them (limits/endpoint.py)
     POST /v1/feed/usage               what keys did, as it has counted it (usage/intake/endpoint.py)
 
@@ -22,12 +23,15 @@ from fastapi import APIRouter, Request, Response
 
 from keywright.domain.problems import BadRequest, Forbidden, Gone, ServiceUnavailable
 from keywright.origin.auth.actors import Actor
+from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
+from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed import answers, scope_filter
 from keywright.origin.feed.acknowledgements import HttpAcknowledgements
 from keywright.origin.feed.answers import FeedSource, FrameSeries
 from keywright.origin.feed.frame_stream import FrameStream
+from keywright.origin.feed.leases import HttpLeases
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.places import StreamPlaces
 from keywright.origin.feed.token_checks import TokenChecks
@@ -36,6 +40,7 @@ from keywright.origin.pipeline.authenticate import authenticate_management_key
 from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
+from keywright.origin.quotas import losses
 from keywright.origin.usage.intake.endpoint import HttpUsage
 from keywright.protocol import feed_formats
 from keywright.protocol.changes import Cursor
@@ -60,6 +65,7 @@ class FeedEndpoint:
         """The end of the log, also for whoever else in this process follows it."""
         self.source = FeedSource(services.database, self.tail, clock, StreamPlaces(services.feed_streams_of_token))
         self.acknowledgements = HttpAcknowledgements(services)
+        self.leases = HttpLeases(services)
         self.shares = HttpShares(services.shares, services.dependencies.digester)
         self.usage = HttpUsage(services.intake, services.dependencies.digester)
         self._checks = TokenChecks(services, clock)
@@ -107,6 +113,11 @@ async def post_acknowledgement(request: Request) -> Response:
     return await endpoint.acknowledgements.answer(request, endpoint.authenticate, endpoint.meter)
 
 
+async def post_leases(request: Request) -> Response:
+    endpoint: FeedEndpoint = request.app.state.feed
+    return await endpoint.leases.answer(request, endpoint.authenticate, endpoint.meter)
+
+
 async def post_shares(request: Request) -> Response:
     endpoint: FeedEndpoint = request.app.state.feed
     return await endpoint.shares.answer(request, endpoint.authenticate, endpoint.meter)
@@ -122,6 +133,7 @@ ROUTES: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = 
     ("GET", "/snapshot", get_snapshot),
     ("GET", "/changes", get_changes),
     ("POST", "/acknowledgements", post_acknowledgement),
+    ("POST", "/leases", post_leases),
     ("POST", "/shares", post_shares),
     ("POST", "/usage", post_usage),
 )
@@ -156,6 +168,8 @@ async def _answer(request: Request, frames: Frames, check: Callable[[Request], o
             raise ServiceUnavailable("This process is about to end.", headers={"retry-after": "1"})
     except NotKept as error:
         log.warning("a reader needs a snapshot: %s", error)
+        if check is not None:
+            await _note_lost_cursor(endpoint, _cursor_of(request), actor)
         problem: Exception = Gone("The record does not have that revision with that stamp. Take a snapshot.")
     except Exception as error:  # noqa: BLE001
         problem = error
@@ -163,6 +177,19 @@ async def _answer(request: Request, frames: Frames, check: Callable[[Request], o
         headers = {"keywright-pepper-check": deployment.pepper_check}
         return FrameStream(first, running, headers, request.headers.get("accept-encoding", ""))
     return render(to_problem(problem, request), request)
+
+
+async def _note_lost_cursor(endpoint: FeedEndpoint, cursor: Cursor, actor: Actor) -> None:
+    """The reader may be the first to show that the record went back: then nobody knows what of quotas is lent."""
+    try:
+        async with endpoint.services.database.read() as tx:
+            is_lost = await commit_log.went_back(tx, cursor)
+        if is_lost:
+            async with endpoint.services.database.write() as tx:
+                await losses.note_lost_cursor(tx, cursor, actor.grantee)
+    except DatabaseUnavailable as error:
+        # It comes again, with its questions for quotas if not with this.
+        log.warning("whether the record went back can't be noted: %s", error)
 
 
 def _deployment(endpoint: FeedEndpoint, request: Request, actor: Actor, series: FrameSeries) -> AsyncIterator[bytes]:

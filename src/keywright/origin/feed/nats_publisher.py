@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
 from keywright.origin.deployment.store import find_deployment
 from keywright.origin.feed.acknowledgements import NatsAcknowledgements
+from keywright.origin.feed.leases import NatsLeases
 from keywright.origin.feed.log_tail import LogTail
 from keywright.origin.feed.nats_retention import PublishSource
 from keywright.origin.feed.publish_session import PublishSession
@@ -129,6 +131,7 @@ class NatsPublisher:
         self._options = options
         self._acknowledgements = NatsAcknowledgements(digester, acknowledge, clock.millis)
         self._shares = NatsShares(shares, digester)
+        self._leases = NatsLeases(database, digester, secrets.token_bytes)
         self._usage = NatsUsage(intake, digester)
         common = database, FrameSigner(digester), digester.pepper_check(), clock, uniform
         self._source = PublishSource(*common, feed_format, older)
@@ -211,6 +214,7 @@ class NatsPublisher:
             source,
             self._acknowledgements,
             self._shares,
+            self._leases,
             self._usage,
             connection,
             deployment_id,

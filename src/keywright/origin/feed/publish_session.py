@@ -21,9 +21,11 @@ from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, Subjects, frame
 from keywright.origin.db import commit_log
 from keywright.origin.db.commit_log import NotKept
 from keywright.origin.feed.acknowledgements import NatsAcknowledgements
+from keywright.origin.feed.leases import NatsLeases
 from keywright.origin.feed.log_tail import LogSlice, LogTail
 from keywright.origin.feed.nats_retention import BeingWritten, NatsRetention, PublishSource
 from keywright.origin.limits.endpoint import NatsShares
+from keywright.origin.quotas import losses
 from keywright.origin.usage.intake.endpoint import NatsUsage
 from keywright.protocol.changes import Change, Cursor, NotInFormat2
 from keywright.protocol.feed_formats import change_in
@@ -55,6 +57,7 @@ class PublishSession:
         source: PublishSource,
         acknowledgements: NatsAcknowledgements,
         shares: NatsShares,
+        leases: NatsLeases,
         usage: NatsUsage,
         connection: Connection,
         deployment_id: str,
@@ -69,6 +72,7 @@ class PublishSession:
         self._source = source
         self._acknowledgements = acknowledgements
         self._shares = shares
+        self._leases = leases
         self._usage = usage
         self._connection = connection
         self._streams = Streams(connection, connection.options.domain)
@@ -88,7 +92,7 @@ class PublishSession:
         await self._find_end()
         await self._connection.subscribe(self._subjects.heartbeats, self._on_heartbeat)
         await self._connection.reply(self._subjects.reports, self._acknowledgements.answer)
-        await self._answer_shares()
+        await self._answer_limits()
         await self._answer_usage()
         retaining: asyncio.Task[None] | None = None
         try:
@@ -112,11 +116,16 @@ class PublishSession:
             if retaining is not None:
                 await tasks.end(retaining)
 
-    async def _answer_shares(self) -> None:
-        """Where the broker lets us: with the permissions of before edges divide limits evenly, and hear all else."""
+    async def _answer_limits(self) -> None:
+        """Where the broker lets us: with the permissions of before edges divide limits evenly, are lent no quotas, and
+        hear all else.
+        """
         subject = self._subjects.shares
         if not await self._connection.try_to_reply(subject, self._shares.answer):
             log.warning("the broker refuses %s: edges that follow it get no shares of global rate limits", subject)
+        subject = self._subjects.leases
+        if not await self._connection.try_to_reply(subject, self._leases.answer):
+            log.warning("the broker refuses %s: edges that follow it are lent no quotas", subject)
 
     async def _answer_usage(self) -> None:
         """Where the broker lets us, as above: without that usage waits at the edges."""
@@ -292,6 +301,7 @@ class PublishSession:
         if lost is not None:
             # If the record was restored, no edge may take it for one that has yet to get to where it was.
             async with self._source.database.write() as tx:
+                await losses.note_lost_cursor(tx, lost)
                 await commit_log.note_loss(tx, lost)
         try:
             cursor = await self._retention.write_snapshot()

@@ -47,6 +47,12 @@ def rate_limits_of(consumer: Consumer) -> Sequence[RateLimit]:
     return (inherited if consumer.rate_limits is None else consumer.rate_limits) or ()
 
 
+def quotas_of(consumer: Consumer) -> Sequence[Quota]:
+    """How much its keys may use in a period, all together: what is said of it, or else by its plan."""
+    inherited = None if consumer.plan is None else consumer.plan.quotas
+    return (inherited if consumer.quotas is None else consumer.quotas) or ()
+
+
 def find_ungranted(bucket: Bucket, consumer: Consumer, scopes: Sequence[str] | None) -> str | None:
     """Which rule scopes of a key of this consumer break; None where all of them are granted to it."""
     granted = granted_to(bucket, consumer)

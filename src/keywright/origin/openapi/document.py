@@ -30,6 +30,7 @@ TAGS = [
     {"name": "Buckets", "description": "Top-level groups of consumers, their owner keys, and sharing them."},
     {"name": "Plans", "description": "Scopes and limits under a name, for many consumers of a bucket."},
     {"name": "Consumers", "description": "The identities that keys authenticate as."},
+    {"name": "Quotas", "description": "What is left of a consumer's quotas in the running period."},
     {"name": "Keys", "description": "The credentials of a consumer."},
     {"name": "Usage", "description": "How often keys were validated, by whom, and which nobody uses."},
     {"name": "Managers", "description": "End users who look after a consumer's keys, and invites."},

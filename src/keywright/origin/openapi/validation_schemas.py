@@ -176,7 +176,7 @@ SCHEMAS: dict[str, Any] = {
     ),
     "Readiness": _object(
         "Whether keys can be judged, and how far the replica is.",
-        optional=("reason",),
+        optional=("reason", "time_zones"),
         ready={"type": "boolean", "examples": [True]},
         synced={"type": "boolean", "examples": [True]},
         revision={"type": ["integer", "null"], "description": "The newest change that it has.", "examples": [42]},
@@ -187,6 +187,11 @@ SCHEMAS: dict[str, Any] = {
         },
         since={**MOMENT, "description": "Since when it is as it is."},
         reason={**TEXT, "description": "Why it is not in step, where it is not and that is known."},
+        time_zones={
+            **TEXT,
+            "description": "At an origin: the edition of the rules by which quotas begin anew.",
+            "examples": ["2026f"],
+        },
     ),
     "Liveness": _object("The process answers.", alive={"const": True}),
     "JsonWebKeySet": _object(

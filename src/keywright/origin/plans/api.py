@@ -17,7 +17,16 @@ from keywright.origin.openapi.fields import (
     Shape,
     value_or_unset,
 )
-from keywright.origin.openapi.limits import RateLimitShape, RateLimitsInput, rate_limits_of, show_rate_limits
+from keywright.origin.openapi.limits import (
+    QuotaShape,
+    QuotasInput,
+    RateLimitShape,
+    RateLimitsInput,
+    quotas_of,
+    rate_limits_of,
+    show_quotas,
+    show_rate_limits,
+)
 from keywright.origin.openapi.parameters import AskedPage, PathAccount, PathBucket, PathPlan, new_router
 from keywright.origin.openapi.problem_responses import problems
 from keywright.origin.pipeline.body import admits
@@ -29,6 +38,9 @@ router = new_router("Plans")
 PLANS = "/accounts/{accountName}/key-buckets/{bucketName}/plans"
 PLAN = PLANS + "/{planName}"
 EXAMPLE = [{"name": "per-minute", "limit": 600, "windowSeconds": 60, "scope": "global"}]
+QUOTAS = [
+    {"name": "monthly", "limit": 100_000, "period": "month", "timeZone": "UTC", "anchor": 1, "defaultCost": 1},
+]
 READ_ONLY = (*Body.read_only, "consumers")
 
 
@@ -46,6 +58,10 @@ class PlanShape(Shape):
     rate_limits: list[RateLimitShape] | None = Field(
         description="How often the keys of a consumer may be used, all together; null and `[]` are any number.",
         examples=[EXAMPLE],
+    )
+    quotas: list[QuotaShape] | None = Field(
+        description="How much the keys of a consumer may use in a period, all together; null and `[]` are any amount.",
+        examples=[QUOTAS],
     )
     consumers: int = Field(description="How many consumers have it.", examples=[12])
 
@@ -66,6 +82,11 @@ class PlanCreate(Body):
         description="How often the keys of a consumer may be used, all together.",
         examples=[EXAMPLE],
     )
+    quotas: QuotasInput | None = Field(
+        default=None,
+        description="How much the keys of a consumer may use in a period, all together.",
+        examples=[QUOTAS],
+    )
 
 
 class PlanUpdate(Body):
@@ -81,6 +102,11 @@ class PlanUpdate(Body):
         default=None,
         description="How often the keys of a consumer may be used, all together; null and `[]` are any number.",
         examples=[EXAMPLE],
+    )
+    quotas: QuotasInput | None = Field(
+        default=None,
+        description="How much the keys of a consumer may use in a period, all together; null and `[]` are any amount.",
+        examples=[QUOTAS],
     )
     name: RepeatedMember = ABSENT
 
@@ -98,7 +124,9 @@ async def list_plans(
 @admits(may_write_bucket)
 async def create_plan(work: CurrentUnitOfWork, account: PathAccount, bucket: PathBucket, body: PlanCreate) -> PlanShape:
     """A new plan, to be given to consumers by its name. A bucket may have 100."""
-    draft = PlanDraft(body.name, body.description, body.scopes, rate_limits_of(body.rate_limits))
+    draft = PlanDraft(
+        body.name, body.description, body.scopes, rate_limits_of(body.rate_limits), quotas_of(body.quotas)
+    )
     return _show(await rules.create(work, account, bucket, draft))
 
 
@@ -126,6 +154,7 @@ async def update_plan(
         description=value_or_unset(body, "description"),
         scopes=value_or_unset(body, "scopes"),
         rate_limits=rate_limits_of(value_or_unset(body, "rate_limits")),
+        quotas=quotas_of(value_or_unset(body, "quotas")),
     )
     return _show(changed)
 
@@ -146,5 +175,6 @@ def _show(view: PlanView) -> PlanShape:
         description=plan.description,
         scopes=None if plan.scopes is None else list(plan.scopes),
         rate_limits=show_rate_limits(plan.rate_limits),
+        quotas=show_quotas(plan.quotas),
         consumers=view.consumers,
     )

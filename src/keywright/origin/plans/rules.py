@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from keywright.domain.limits import NAME, RateLimit
+from keywright.domain.limits import NAME, Quota, RateLimit
 from keywright.domain.models import Bucket, IdKind, Plan, new_id
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
@@ -30,6 +30,7 @@ class PlanDraft:
     description: str | None = None
     scopes: Sequence[str] | None = None
     rate_limits: Sequence[RateLimit] | None = None
+    quotas: Sequence[Quota] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ async def create(work: UnitOfWork, account_name: str, bucket_name: str, draft: P
             description=draft.description,
             scopes=draft.scopes,
             rate_limits=draft.rate_limits,
+            quotas=draft.quotas,
             now=work.now,
         )
     except UniqueViolation:
@@ -89,6 +91,7 @@ async def update(
     description: str | Unset | None = UNSET,
     scopes: Sequence[str] | Unset | None = UNSET,
     rate_limits: Sequence[RateLimit] | Unset | None = UNSET,
+    quotas: Sequence[Quota] | Unset | None = UNSET,
 ) -> PlanView:
     """Replaces what is given as a whole; None takes it back to nothing said. It holds for all who have the plan."""
     _, bucket = await get_bucket(work, account_name, bucket_name, Access.WRITE)
@@ -98,6 +101,7 @@ async def update(
         description=updated(description, plan.description),
         scopes=updated(scopes, plan.scopes),
         rate_limits=updated(rate_limits, plan.rate_limits),
+        quotas=updated(quotas, plan.quotas),
         updated_at=work.now,
     )
     _check_limits(work, changed.scopes)

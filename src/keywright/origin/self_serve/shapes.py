@@ -8,7 +8,7 @@ from pydantic import Field
 
 from keywright.domain.models import Bucket
 from keywright.origin.consumers.rules import ConsumerView
-from keywright.origin.keys.powers import granted_to, rate_limits_of
+from keywright.origin.keys.powers import granted_to, quotas_of, rate_limits_of
 from keywright.origin.keys.shapes import READ_ONLY, KeyFormat, ManagedKeyShape, show_managed
 from keywright.origin.openapi.bodies import Body, RepeatedMember
 from keywright.origin.openapi.fields import (
@@ -22,7 +22,7 @@ from keywright.origin.openapi.fields import (
     ScopesInput,
     Shape,
 )
-from keywright.origin.openapi.limits import RateLimitShape, show_rate_limits
+from keywright.origin.openapi.limits import QuotaShape, RateLimitShape, show_quotas, show_rate_limits
 
 
 class Granted(Shape):
@@ -34,6 +34,9 @@ class Granted(Shape):
     plan: str | None = Field(description="The name of its plan, null for none.", examples=["gold"])
     rate_limits: list[RateLimitShape] = Field(
         description="How often its keys may be used, all together: as the provider says of it, or its plan."
+    )
+    quotas: list[QuotaShape] = Field(
+        description="How much its keys may use in a period, all together: as the provider says of it, or its plan."
     )
 
 
@@ -66,6 +69,7 @@ class GrantedAgain(Body):
     allowed_ips: RepeatedMember = ABSENT
     plan: RepeatedMember = ABSENT
     rate_limits: RepeatedMember = ABSENT
+    quotas: RepeatedMember = ABSENT
 
 
 class MyConsumerUpdate(MyConsumerGiven, GrantedAgain):
@@ -173,6 +177,7 @@ def _granted(bucket: Bucket, view: ConsumerView) -> dict[str, Any]:
         "allowed_ips": None if consumer.allowed_ips is None else list(consumer.allowed_ips),
         "plan": None if consumer.plan is None else consumer.plan.name,
         "rate_limits": show_rate_limits(rate_limits_of(consumer)) or [],
+        "quotas": show_quotas(quotas_of(consumer)) or [],
     }
 
 

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from keywright.domain.identity_headers import ALL_IDENTITY_HEADERS
 from keywright.domain.powers import Demand
 from keywright.domain.problems import ServiceUnavailable
-from keywright.domain.verdict import Verdict
+from keywright.domain.verdict import Lacking, Verdict
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
 from keywright.http.rate_limit_fields import rate_limit_fields
 from keywright.http.sparing_log import SparingLog
@@ -89,6 +89,10 @@ def limit_fields(user: User | Anonymous) -> dict[str, str]:
     return rate_limit_fields(user.limits) if isinstance(user, User) and user.limits else {}
 
 
+class MustWait(Exception):
+    """Quotas must be lent first: `check_async` waits for that."""
+
+
 class Gate:
     """The policy before one application (or one part of it)."""
 
@@ -151,6 +155,8 @@ class Gate:
         self._source = source
         self._validate: Callable[..., Result] = self._validate_first if source is None else source.validate
         self._validate_async: Callable[..., Awaitable[Result]] | None = getattr(source, "validate_async", None)
+        self._settle_here: Callable[..., Result] | None = getattr(source, "settle_here", None)
+        self._settle_later: Callable[..., Awaitable[Result]] | None = getattr(source, "settle", None)
         self._is_open = source is not None and not hasattr(source, "open")
 
     @property
@@ -158,8 +164,10 @@ class Gate:
         """Whether `check` will not hold up an event loop."""
         return self._is_open and self._validate_async is None
 
-    def check(self, request: Request, scopes: Iterable[str] = ()) -> tuple[User | Anonymous, Credential]:
-        """Who is let in. Raises Refused.
+    def check(
+        self, request: Request, scopes: Iterable[str] = (), *, waits: bool = True
+    ) -> tuple[User | Anonymous, Credential]:
+        """Who is let in. Raises Refused; without `waits` MustWait, where an event loop would be held up.
 
         `scopes` are those that a route demands by itself, of a key and so of somebody: nobody is let in there, whatever
         is exempt, or let through unauthenticated. Raises TypeError, ValueError where they, or the source, won't do.
@@ -169,7 +177,14 @@ class Gate:
         wanted = self._demanded(scopes)
         try:
             secret = self._find_secret(request)
-            return self._admit(self._validate(*self._question(secret, wanted, request)), request, wanted)
+            asked = self._question(secret, wanted, request)
+            result = self._validate(*asked)
+            if type(result) is Lacking:
+                if not waits:
+                    raise MustWait
+                if self._settle_here is not None:
+                    result = self._settle_here(result, *asked)
+            return self._admit(result, request, wanted)
         except Refused as refused:
             return self._settle(refused, scopes), NO_CREDENTIAL
 
@@ -185,7 +200,10 @@ class Gate:
             asked = self._question(secret, wanted, request)
             if self._validate_async is not None:
                 return self._admit(await self._validate_async(*asked), request, wanted)
-            return self._admit(self._validate(*asked), request, wanted)
+            result = self._validate(*asked)
+            if type(result) is Lacking and self._settle_later is not None:
+                result = await self._settle_later(result, *asked)
+            return self._admit(result, request, wanted)
         except Refused as refused:
             return self._settle(refused, scopes), NO_CREDENTIAL
 

@@ -1,0 +1,162 @@
+"""A ledger in memory that lends as the origin does, and edges that borrow of it, on disks of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from keywright.domain.limits import Period, Quota
+from keywright.domain.periods import FOREVER, PeriodTimes
+from keywright.domain.powers import Demand, Powers
+from keywright.domain.verdict import UNAVAILABLE, ConsumerRecord, KeyRecord, Lacking, Result, Verdict
+from keywright.edge.limits.table import LimitTable
+from keywright.edge.limits.takers import Takers
+from keywright.edge.quotas.borrowing import Borrowing, NotLent, SetBack
+from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
+from keywright.edge.quotas.taker import Quotas
+from keywright.edge.quotas.waiting import settled
+from keywright.origin.quotas import ledger
+from keywright.protocol.leases import Answer, Loan, Outcome, Question
+from support.clock import FakeClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONSUMER = 7
+NOW = 1_800_000_000_000
+
+
+@dataclass
+class Ledger:
+    """The origin's rules (origin/quotas/ledger.py) on one quota, without a database. It is edges' LeaseChannel."""
+
+    quota: Quota = field(default_factory=lambda: Quota("calls", 100, Period.NONE))
+    times: PeriodTimes = FOREVER
+    clock: FakeClock = field(default_factory=FakeClock)
+    period: ledger.Period = field(init=False)
+    leases: dict[tuple[str, int, int], ledger.Lease] = field(default_factory=dict)
+    """By instance, start and number."""
+    last: dict[str, tuple[int, int]] = field(default_factory=dict)
+    questions: list[Question] = field(default_factory=list)
+    made: int = 0
+    is_away: bool = False
+    loses_answers: bool = False
+    is_known: bool = True
+
+    def __post_init__(self) -> None:
+        self.period = ledger.Period(1, CONSUMER, self.quota.name, self.times)
+
+    async def ask(self, question: Question) -> Answer:
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise NotLent("away")
+        if (question.start, question.number) <= self.last.get(question.instance, (0, 0)):
+            raise SetBack("answered before")
+        self.last[question.instance] = question.start, question.number
+        self.questions.append(question)
+        now = int(self.clock.elapsed() * 1000)
+        own = {number: one for (who, start, number), one in self.leases.items() if who == question.instance}
+        for ask in question.asks:
+            told = own.get(ask.lease)
+            if told is not None:
+                self.is_known &= ledger.account(self.period, told, ask)
+            if ask.is_last:
+                self.leases = {place: one for place, one in self.leases.items() if one.number != ask.lease}
+        loans = []
+        for ask in question.asks:
+            if ask.is_last:
+                loans.append(Loan(Outcome.CLOSED))
+                continue
+            lease = next(
+                (one for (who, start, _), one in self.leases.items()
+                 if (who, start) == (question.instance, question.start) and one.period_number == self.period.number),
+                None,
+            ) or ledger.Lease(0, self.period.number)  # fmt: skip
+            outcome = ledger.lend(self.period, lease, ask, self.quota, now, is_away=False)
+            if lease.granted and not lease.number:
+                self.made += 1
+                lease.number = self.made
+                self.leases[question.instance, question.start, lease.number] = lease
+            loans.append(ledger.loan_of(outcome, self.period, lease, self.quota, now))
+        # Checked where it may never be otherwise, whatever edges say.
+        assert self.period.spent - self.period.overspent + self.period.lent <= self.quota.limit + self.period.added
+        if self.loses_answers:
+            raise NotLent("lost")
+        return Answer(f"{now:012x}{secrets.token_hex(10)}", tuple(loans))
+
+
+@dataclass
+class Machine:
+    """An edge of one machine: `spend` is what its workers do, `borrowing` what the one that follows does."""
+
+    directory: Path
+    ledger: Ledger
+    name: str = "edge-1"
+    boot: str = "boot-1"
+    running: asyncio.Task[None] | None = None
+    served: int = 0
+    last: Result = UNAVAILABLE
+
+    def __post_init__(self) -> None:
+        self.boots(self.boot)
+
+    def boots(self, boot: str) -> None:
+        """The machine starts anew: what is in memory only is gone."""
+        self.boot, elapsed = boot, self.ledger.clock.elapsed
+        self.table = QuotaTable(self.directory / QUOTAS_DIRECTORY, elapsed, boot_id=boot)
+        self.quotas = Quotas(self.table, lambda: NOW)
+        self.takers = Takers(LimitTable(self.directory / "limits", elapsed, boot_id=boot), self.quotas)
+
+    def begin(self) -> None:
+        """A process begins to borrow."""
+        borrowing = Borrowing(
+            QuotaTable(self.directory / QUOTAS_DIRECTORY, self.ledger.clock.elapsed, boot_id=self.boot),
+            self.ledger,
+            self.directory,
+            self.name,
+            self.ledger.clock.elapsed,
+            deployment_id=lambda: "dep_1",
+            cursor=lambda: "",
+        )
+        self.running = asyncio.create_task(borrowing.run())
+
+    async def kill(self) -> None:
+        """Without a word."""
+        running, self.running = self.running, None
+        if running is not None:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    async def spend(self, cost: int | None = None, *, is_peek: bool = False, serves: bool = False) -> Verdict:
+        """As an endpoint does it."""
+        key, consumer = KeyRecord("key_1", CONSUMER, None), self._consumer()
+        demand = Demand(cost=cost, is_peek=is_peek)
+
+        def take() -> Result:
+            return self.takers.take(key, consumer, demand)
+
+        def give_up() -> Result:
+            if not serves:
+                return UNAVAILABLE
+            return self.takers.take(key, consumer, demand, overspends=True)
+
+        found = self.takers.take(key, consumer, demand)
+        if type(found) is Lacking:
+            found = await settled(found, self.takers, take, give_up)
+        self.last = found
+        if found.is_valid and not is_peek:
+            self.served += cost or self.ledger.quota.default_cost
+        return found.verdict
+
+    async def spend_all(self, cost: int | None = None) -> Verdict:
+        """Until it is refused: how."""
+        while (verdict := await self.spend(cost)) is Verdict.VALID:
+            pass
+        return verdict
+
+    def _consumer(self) -> ConsumerRecord:
+        return ConsumerRecord("csmr_1", "spender", b"{}", Powers(quotas=(self.ledger.quota,)))
