@@ -35,6 +35,8 @@ BRAND = {
 }
 _numbers = itertools.count()
 
+QUOTAS = [{"name": "monthly", "limit": 100_000, "period": "month", "timeZone": "Europe/Berlin"}]
+
 
 @dataclass
 class Portal:
@@ -89,7 +91,7 @@ class Portal:
         self.api.call("PATCH", f"{BUCKET_URL}/portal", json=BRAND)
         email = self.new_address()
         limits = [{"name": "per-minute", "limit": 6000, "windowSeconds": 60}]
-        plan = {"name": f"gold-{email.partition('@')[0]}", "rateLimits": limits}
+        plan = {"name": f"gold-{email.partition('@')[0]}", "rateLimits": limits, "quotas": QUOTAS}
         self.api.call("POST", f"{BUCKET_URL}/plans", json=plan)
         made = self.new_consumer(
             email, description="Production, Frankfurt", plan=plan["name"], scopes=["orders:*", "invoices:read"]

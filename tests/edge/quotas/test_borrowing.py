@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.quotas.world import Ledger, Machine
+from edge.quotas.world import CONSUMER, Ledger, Machine
 from keywright.domain.limits import Period, Quota
 from keywright.domain.periods import PeriodTimes
 from keywright.domain.verdict import Verdict
@@ -303,23 +303,29 @@ async def test_whatever_happens_no_more_is_served_than_there_is(
         assert ledger.is_known
 
 
-async def test_a_lease_whose_end_is_yet_to_be_told_is_not_spent_again(
+async def test_a_lease_whose_end_is_yet_to_be_told_does_not_begin_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there is no room for both in one question, the origin still has the one that has ended here."""
+    edge = Machine(tmp_path, Ledger())
+    borrower = edge.new_borrowing()
+    await borrower._begin("dep_1")
+    borrower._rings[CONSUMER, "calls"] = (1, 1, False)
+    (calls,) = borrower._list_rung()
+    assert await borrower._ask([calls])
+    first = calls.lease
+    assert [await edge.spend() for _ in range(3)] == [VALID] * 3
+    await borrower._close([calls])
     monkeypatch.setattr(borrowing, "MAX_ASKS", 1)
-    monkeypatch.setattr(borrowing, "UNUSED_MINUTES", 0)
-    async with machines(tmp_path, 1) as (ledger, (edge,)):
-        for _ in range(12):
-            assert [await edge.spend() for _ in range(3)] == [VALID] * 3
-            # It is closed by the look that comes now; and needed at that moment.
-            ledger.clock.advance(70)
-            await asyncio.gather(edge.spend(), edge.spend())
-            ledger.clock.advance(2)
-        for _ in range(4):
-            await edge.spend_all()
-            ledger.clock.advance(2)
-        ledger.clock.advance(6)
-        await until(lambda: ledger.period.lent == 0)
-        assert edge.served == 100
-        assert ledger.is_known
+    monkeypatch.setattr(waiting, "WAIT_SECONDS", 0.2)
+    calls.need = 1
+    assert await borrower._ask([calls])
+    assert (first > 0, calls.lease) == (True, 0)
+    assert await edge.spend() is UNAVAILABLE
+    calls.need = 1
+    assert await borrower._ask([calls])
+    assert calls.lease not in {0, first}
+    assert await edge.spend() is VALID
+    edge.takers.close()
+    borrower._table.close()
+    borrower._open_notes().close()

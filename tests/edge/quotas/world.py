@@ -110,9 +110,8 @@ class Machine:
         self.quotas = Quotas(self.table, lambda: NOW)
         self.takers = Takers(LimitTable(self.directory / "limits", elapsed, boot_id=boot), self.quotas)
 
-    def begin(self) -> None:
-        """A process begins to borrow."""
-        borrowing = Borrowing(
+    def new_borrowing(self) -> Borrowing:
+        return Borrowing(
             QuotaTable(self.directory / QUOTAS_DIRECTORY, self.ledger.clock.elapsed, boot_id=self.boot),
             self.ledger,
             self.directory,
@@ -121,7 +120,10 @@ class Machine:
             deployment_id=lambda: "dep_1",
             cursor=lambda: "",
         )
-        self.running = asyncio.create_task(borrowing.run())
+
+    def begin(self) -> None:
+        """A process begins to borrow."""
+        self.running = asyncio.create_task(self.new_borrowing().run())
 
     async def kill(self) -> None:
         """Without a word."""

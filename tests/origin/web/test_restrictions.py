@@ -148,3 +148,16 @@ async def test_who_may_only_read_sees_no_switch_and_can_not_use_one(shared: Serv
         fields = await visitor.hidden(url)
         await visitor.send_again(f"{url}/keys/{key['id']}/disable", fields, 403)
         await visitor.send_again(f"{url}/disable", fields, 403)
+
+
+async def test_what_is_left_of_quotas_is_shown_and_an_edit_leaves_them_alone(shared: Service) -> None:
+    quota = {"name": "calls", "limit": 12_000, "period": "none"}
+    name = (await shared.new_consumer(quotas=[quota]))["name"]
+    url = f"{BUCKET}/consumers/{name}"
+    topped = {"json": {"units": 500}, "headers": {"Idempotency-Key": "order-1"}}
+    await shared.call("POST", f"{shared.bucket_url}/consumers/{name}/quotas/calls/top-ups", **topped)
+    async with visiting(shared) as visitor:
+        assert "<b>calls</b> 12,500 of 12,500 left" in await visitor.open(url)
+        await visitor.send(f"{url}/edit", description="Acme")
+        assert "<b>calls</b> 12,500 of 12,500 left" in await visitor.open(url)
+    assert (await consumer_of(shared, name))["quotas"][0]["limit"] == 12_000
