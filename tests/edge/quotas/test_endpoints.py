@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,77 +10,15 @@ import pytest
 from edge.asgi import call
 from edge.grpc.test_ext_authz import a_check
 from edge.grpc.test_ext_authz import ask as ask_grpc
-from edge.quotas.world import CONSUMER, NOW, Ledger, Machine
-from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key
-from keywright.domain.limits import Period, Quota
-from keywright.domain.powers import encode_powers
+from edge.quotas.world import KEY, LIMIT, Ledger, fill
 from keywright.domain.verdict import Verdict
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.validate import ValidateApi
-from keywright.edge.quotas import waiting
-from keywright.edge.replica.replica import Replica
-from keywright.edge.validator import Validator
 from policy.test_scopes import BUCKET, INTEGRATIONS, WANTED, bearer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-KEY = "zpka_spending-and-long-enough"
-LIMIT = 3
-
-
-class Borrower(threading.Thread):
-    """The process that follows, with a loop of its own: an application of threads holds up its own."""
-
-    def __init__(self, machine: Machine) -> None:
-        super().__init__(daemon=True)
-        self._machine = machine
-        self._loop = asyncio.new_event_loop()
-
-    def run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.call_soon(self._machine.begin)
-        self._loop.run_forever()
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._machine.kill(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self.join(10)
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
-
-
-@pytest.fixture
-def ledger() -> Ledger:
-    return Ledger(Quota("calls", LIMIT, Period.NONE))
-
-
-@pytest.fixture
-def replica(tmp_path: Path) -> Iterator[Replica]:
-    opened = Replica.open(tmp_path / "replica", PEPPER_CHECK, lag_seconds=lambda: 0.0)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def validator(tmp_path: Path, ledger: Ledger, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Iterator[Validator]:
-    monkeypatch.setattr(waiting, "WAIT_SECONDS", 5.0)
-    fill(replica, ledger.quota, "refuse")
-    machine = Machine(tmp_path / "edge", ledger)
-    borrower = Borrower(machine)
-    borrower.start()
-    yield Validator(replica, DIGESTER, lambda: NOW, machine.takers)
-    borrower.stop()
-    machine.takers.close()
-
-
-def fill(replica: Replica, quota: Quota, when_stale: str) -> None:
-    kept = replace(
-        bucket(1, BUCKET), features=("scopes", "quotas"), refuse_after=3600 if when_stale == "refuse" else None
-    )
-    owner = replace(consumer(CONSUMER, 1), powers=encode_powers(scopes=["*"], quotas=[quota]))
-    replica.load("dep_1", PEPPER_CHECK, at((replica.revision or 0) + 1), [kept, owner, key(KEY, 1, CONSUMER)])
+    from keywright.edge.replica.replica import Replica
+    from keywright.edge.validator import Validator
 
 
 async def at_v1(validator: Validator) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from edge.world import PEPPER_CHECK, at, bucket, consumer, key
 from keywright.domain.limits import Period, Quota
 from keywright.domain.periods import FOREVER, PeriodTimes
-from keywright.domain.powers import Demand, Powers
+from keywright.domain.powers import Demand, Powers, encode_powers
 from keywright.domain.verdict import UNAVAILABLE, ConsumerRecord, KeyRecord, Lacking, Result, Verdict
 from keywright.edge.limits.table import LimitTable
 from keywright.edge.limits.takers import Takers
@@ -25,8 +26,13 @@ from support.clock import FakeClock
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from keywright.edge.replica.replica import Replica
+
 CONSUMER = 7
 NOW = 1_800_000_000_000
+KEY = "zpka_spending-and-long-enough"
+LIMIT = 3
+BUCKET = "my-bucket"
 
 
 @dataclass
@@ -162,3 +168,11 @@ class Machine:
 
     def _consumer(self) -> ConsumerRecord:
         return ConsumerRecord("csmr_1", "spender", b"{}", Powers(quotas=(self.ledger.quota,)))
+
+
+def fill(replica: Replica, quota: Quota, when_stale: str) -> None:
+    kept = replace(
+        bucket(1, BUCKET), features=("scopes", "quotas"), refuse_after=3600 if when_stale == "refuse" else None
+    )
+    owner = replace(consumer(CONSUMER, 1), powers=encode_powers(scopes=["*"], quotas=[quota]))
+    replica.load("dep_1", PEPPER_CHECK, at((replica.revision or 0) + 1), [kept, owner, key(KEY, 1, CONSUMER)])
