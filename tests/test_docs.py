@@ -98,7 +98,7 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
     from keywright.edge.limits import rows
     from keywright.edge.replica import files
     from keywright.origin.db.tables import SCHEMA_VERSION
-    from keywright.protocol import changes, frames, reports, shares, snapshot_file
+    from keywright.protocol import changes, frames, reports, shares, snapshot_file, usage, usage_delivery
 
     text = (ROOT / "docs/reference/compatibility.md").read_text()
     told = dict(re.findall(r"^\| ([^|]+?) \| (\d+) \|(?:[^|]*\|){3}$", text, re.MULTILINE))
@@ -111,6 +111,8 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
         "replica on disk": files.FORMAT.decode(),
         "database schema": SCHEMA_VERSION,
         "shares of global limits, asked for and told": str(shares.FORMAT_VERSION),
+        "batches of usage, in the spool and on their way": str(usage.FORMAT_VERSION),
+        "deliveries of usage, and answers to them": str(usage_delivery.FORMAT_VERSION),
         "table of rate limits on disk (`limits/` of a replica)": rows.MAGIC.decode()[-1],
     }
 

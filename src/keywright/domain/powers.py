@@ -10,6 +10,7 @@ somebody out must not be passed over.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -74,6 +75,13 @@ class Demand(NamedTuple):
 
 NO_POWERS = Powers()
 NO_DEMAND = Demand()
+ROUTE_FORM = "must be 1 to 64 of A-Z, a-z, 0-9, ., _, : and -"
+_ROUTE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def is_route(text: str) -> bool:
+    """Whether a caller may name its route like that."""
+    return _ROUTE.fullmatch(text) is not None
 
 
 def encode_powers(

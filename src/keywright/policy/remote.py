@@ -187,6 +187,8 @@ class RemoteEdge:
             question["cost"] = demand.cost
         if demand.is_peek:
             question["peek"] = True
+        if demand.route is not None and version > 1:
+            question["route"] = demand.route
         return url, json.dumps(question).encode()
 
     def _read(self, response: httpx2.Response, answer: _Answer, version: int) -> Result | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING
 
 from edge.apps import Status, new_app
@@ -13,6 +14,7 @@ from endpoints.table import BUCKET, VALID, fill
 from keywright.edge.http import metrics
 from keywright.edge.http.worker_counts import WorkerCounts
 from keywright.edge.mirror import MirrorStatus
+from keywright.edge.usage.spool import SpoolStatus
 from keywright.edge.validator import Validator
 
 if TYPE_CHECKING:
@@ -42,6 +44,23 @@ async def test_metrics_tell_who_reads_no_newer_format(replica: Replica) -> None:
     assert "keywright_replica_format_unknown 1.0" in text
     for name in ("edge-oslo", "edge-lima"):
         assert f'keywright_edge_reads_older_format{{edge="{name}"}} 1.0' in text
+
+
+async def test_metrics_tell_what_usage_waits_and_nothing_where_none_is_counted(replica: Replica) -> None:
+    app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), Status())
+    assert "keywright_usage_spool" not in (await call(app, "GET", "/metrics")).body.decode()
+    app.metrics.find_spool = lambda: SpoolStatus(3, 700, time.time() - 40)
+    text = (await call(app, "GET", "/metrics")).body.decode()
+    assert "keywright_usage_spool_files 3.0" in text
+    assert "keywright_usage_spool_bytes 700.0" in text
+    age = next(line for line in text.splitlines() if line.startswith("keywright_usage_spool_age_seconds "))
+    assert 40 <= float(age.split()[1]) < 60
+
+    def fail() -> SpoolStatus:
+        raise OSError("the directory is gone")
+
+    app.metrics.find_spool = fail
+    assert "keywright_usage_spool" not in (await call(app, "GET", "/metrics")).body.decode()
 
 
 async def test_metrics_count_validations_by_endpoint_and_verdict(replica: Replica) -> None:

@@ -48,6 +48,8 @@ async def ask(endpoint: ForwardAuth, segment: str) -> Answer:
         *((f"my-bucket;cost={text}", 400) for text in ("", "0", "-1", "+1", "01", "1.0", "1e3", "1000001", "%D9%A1")),
         ("my-bucket;cost=1;cost=1", 400), ("my-bucket;peek", 400), ("my-bucket;peek=", 400),
         ("my-bucket;peek=false", 400),
+        ("my-bucket;route=orders", 200), ("my-bucket;route=a:b.c_d-9;cost=1", 200), ("my-bucket;route=", 400),
+        ("my-bucket;route=a,b", 400), ("my-bucket;route=" + "r" * 65, 400), ("my-bucket;route=a;route=a", 400),
         ("my-bucket;peek=true;peek=true", 400), ("my-bucket;peek=1", 400), ("my-bucket;reserve=1", 400),
         ("my-bucket;Scope=a", 400), ("other-bucket;scope=a", 404), (";scope=a", 404),
     ],

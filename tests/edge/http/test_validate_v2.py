@@ -93,6 +93,7 @@ async def test_v1_judges_the_powers_that_need_no_question(powered: Validator) ->
         ({"key": S, "scopes": [f"s{n}" for n in range(51)]}, "body.scopes"), ({"key": S, "ip": ""}, "body.ip"),
         ({"key": S, "ip": "192.0.2.7:80"}, "body.ip"), ({"key": S, "ip": "fe80::1%lo"}, "body.ip"),
         ({"key": S, "ip": 1}, "body.ip"), ({"key": S, "peek": 1}, "body.peek"), ({"key": S, "scope": "a"}, "body"),
+        ({"key": S, "route": 1}, "body.route"), ({"key": S, "route": "a b"}, "body.route"),
         *(({"key": S, "cost": cost}, "body.cost") for cost in (0, -1, 1_000_001, 2**63, 1.5, 1e300, "1", True, [1])),
     ],
     ids=lambda value: repr(value)[:50],

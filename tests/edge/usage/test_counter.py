@@ -14,6 +14,8 @@ from keywright.domain import models
 from keywright.domain.limits import RateLimit
 from keywright.domain.powers import NO_DEMAND, Demand, decode_powers, encode_powers
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Verdict
+from keywright.edge.http.question import parse_question
+from keywright.edge.http.validate_question import parse_v2
 from keywright.edge.limits.table import LimitTable
 from keywright.edge.limits.takers import Takers
 from keywright.edge.replica.replica import Replica
@@ -132,6 +134,18 @@ def test_plan_and_denied_scope_are_told_with_the_count(world: World) -> None:
     assert world.ask(SCOPED, Demand(("orders:read", "orders:write", "x"))) == "INSUFFICIENT_SCOPE"
     found = {(row.verdict, row.plan, row.denied_scope) for row in world.take()}
     assert found == {("VALID", 7, None), ("INSUFFICIENT_SCOPE", 7, "orders:write")}
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        pytest.param(parse_question("my-bucket;route=orders").demand, id="a gateway's"),
+        pytest.param(parse_v2(b'{"key":"k","route":"orders"}')[1], id="in a body"),
+    ],
+)
+def test_route_that_a_question_names_is_told_with_the_count(world: World, demand: Demand) -> None:
+    assert [world.ask(demand=demand), world.ask()] == ["VALID"] * 2
+    assert {(row.route, row.total) for row in world.take()} == {("orders", 1), (None, 1)}
 
 
 def test_at_most_eight_routes_of_a_bucket_are_told_apart(world: World) -> None:

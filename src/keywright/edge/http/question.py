@@ -2,6 +2,7 @@
 
     /v1/forward-auth/my-bucket;scope=orders:read,orders:write;cost=5
     /v1/forward-auth/my-bucket;peek=true
+    /v1/forward-auth/my-bucket;route=orders
 
 An edge that does not know them takes all of it for a bucket that does not exist, and so never says yes by mistake.
 They stand in a place that the client of the API can't reach: query strings are not read here, nor any header.
@@ -15,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from keywright.domain.limits import MAX_COST
-from keywright.domain.powers import NO_DEMAND, Demand
+from keywright.domain.powers import NO_DEMAND, ROUTE_FORM, Demand, is_route
 from keywright.domain.problems import BadRequest
 from keywright.domain.scopes import find_fault
 
@@ -44,12 +45,12 @@ def _parse(text: str) -> Question:
     said: dict[str, str] = {}
     for parameter in parameters:
         name, _, value = parameter.partition("=")
-        if name not in ("scope", "cost", "peek"):
-            raise _bad(name, "is not known: there are `scope`, `cost` and `peek`")
+        if name not in ("scope", "cost", "peek", "route"):
+            raise _bad(name, "is not known: there are `scope`, `cost`, `peek` and `route`")
         if name in said:
             raise _bad(name, "is there twice: separate several scopes by commas")
         said[name] = value
-    return Question(bucket, Demand(_scopes(said), None, _cost(said), _is_peek(said)))
+    return Question(bucket, Demand(_scopes(said), None, _cost(said), _is_peek(said), _route(said)))
 
 
 def _scopes(said: Mapping[str, str]) -> tuple[str, ...]:
@@ -75,6 +76,13 @@ def _is_peek(said: Mapping[str, str]) -> bool:
     if said.get("peek", "true") != "true":
         raise _bad("peek", "is `peek=true`, or not there")
     return "peek" in said
+
+
+def _route(said: Mapping[str, str]) -> str | None:
+    route = said.get("route")
+    if route is not None and not is_route(route):
+        raise _bad("route", ROUTE_FORM)
+    return route
 
 
 def _bad(name: str, message: str) -> BadRequest:

@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from keywright.domain.limits import MAX_COST
 from keywright.domain.networks import parse_address
-from keywright.domain.powers import NO_DEMAND, Demand
+from keywright.domain.powers import NO_DEMAND, ROUTE_FORM, Demand, is_route
 from keywright.domain.problems import BadRequest, Problem
 from keywright.domain.scopes import find_fault
 
@@ -31,13 +31,14 @@ class _V1(msgspec.Struct):
 
 
 class _V2(msgspec.Struct, forbid_unknown_fields=True):
-    """`peek` asks for a verdict that takes nothing, `cost` is what is taken of quotas."""
+    """`peek` asks for a verdict that takes nothing, `cost` is what is taken of quotas, `route` tells use apart."""
 
     key: str
     scopes: list[str] = []
     ip: str | None = None
     cost: int | float | None = None
     peek: bool = False
+    route: str | None = None
 
 
 _decode_v1 = msgspec.json.Decoder(_V1).decode
@@ -64,7 +65,8 @@ def parse_v2(data: bytes) -> tuple[str, Demand]:
         question = _decode_v2(data)
     except _NOT_JSON as error:
         raise _bad_body(error) from None
-    if not question.scopes and question.ip is None and question.cost is None and not question.peek:
+    route = question.route
+    if not question.scopes and question.ip is None and question.cost is None and not question.peek and route is None:
         return question.key, NO_DEMAND
     scopes = _checked(tuple(question.scopes))
     address = None if question.ip is None else parse_address(question.ip)
@@ -72,7 +74,9 @@ def parse_v2(data: bytes) -> tuple[str, Demand]:
         raise _refuse(
             "The question can't be answered.", ("body.ip", "must be one IPv4 or IPv6 address, without a port")
         )
-    return question.key, Demand(scopes, address, _read_cost(question.cost), question.peek)
+    if route is not None and not is_route(route):
+        raise _refuse("The question can't be answered.", ("body.route", ROUTE_FORM))
+    return question.key, Demand(scopes, address, _read_cost(question.cost), question.peek, route)
 
 
 def _read_cost(said: float | None) -> int | None:
@@ -109,7 +113,8 @@ _WRONG = {
     "`$.ip`": ("body.ip", "must be a string"),
     "`$.cost`": ("body.cost", _COST),
     "`$.peek`": ("body.peek", "must be true or false"),
-    "unknown field": ("body", "has a member that is not known: there are key, scopes, ip, cost and peek"),
+    "`$.route`": ("body.route", ROUTE_FORM),
+    "unknown field": ("body", "has a member that is not known: there are key, scopes, ip, cost, peek and route"),
 }
 
 

@@ -175,7 +175,8 @@ PATHS: dict[str, Any] = {
             "over HTTP, with any method. The key is in the `Authorization: Bearer` header of the request that the "
             "gateway asks about; the deployment may choose another header and scheme. What a route demands beyond a "
             "good key stands in the bucket's segment: `;scope=orders:read,orders:write`, `;cost=5` (units of each "
-            "quota) and `;peek=true` (judge, and take nothing of any limit).",
+            "quota), `;peek=true` (judge, and take nothing of any limit) and `;route=orders` (a tag by which use is "
+            "told apart).",
             "parameters": [_BUCKET, _MIN_REVISION],
             "security": [{"consumerKey": []}, {"consumerKey": [], "validationToken": []}],
             "responses": {

@@ -78,7 +78,7 @@ SCHEMAS: dict[str, Any] = {
         "additionalProperties": False,
         **_object(
             "A key of some request, and what else is asked of it.",
-            optional=("scopes", "ip", "cost", "peek"),
+            optional=("scopes", "ip", "cost", "peek", "route"),
             key={**TEXT, "description": "The key.", "examples": ["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"]},
             scopes={**_SCOPES, "description": "What the key must be good for, all of it."},
             ip={
@@ -96,8 +96,14 @@ SCHEMAS: dict[str, Any] = {
             },
             peek={
                 "type": "boolean",
-                "description": "Whether to judge and take nothing of any limit.",
+                "description": "Whether to judge and take nothing of any limit; nor does it count as use.",
                 "examples": [False],
+            },
+            route={
+                "type": ["string", "null"],
+                "pattern": "^[A-Za-z0-9._:-]{1,64}$",
+                "description": "A tag by which use of keys is told apart: at most 8 in a bucket.",
+                "examples": ["orders"],
             },
         ),
     },

@@ -102,8 +102,8 @@ USAGE_SPOOL_MIB = Setting(
     kind=whole(0, 65536),
     default=256,
     shown_default="`256`",
-    help="room on the disk, in MiB, for [usage](usage.md) that is yet to be taken by the origin; when it is full the "
-    "oldest is lost, and that is said; 0 = usage is not counted",
+    help="room on the disk, in MiB, for [usage](counting.md) that is yet to be taken by the origin; when it is full "
+    "the oldest is lost, and that is said; 0 = usage is not counted",
 )
 USAGE_INTERVAL_SECONDS = Setting(
     name="KEYWRIGHT_USAGE_INTERVAL_SECONDS",
