@@ -185,7 +185,7 @@ class World:
         self.api = ending_with(stack, servers.nginx({}, directory))
         self._grpc_port = free_port()
         with servers.environment({"KEYWRIGHT_GRPC_PORT": str(self._grpc_port)}):
-            self.keywright = ending_with(stack, servers.keywright(made.data_dir))
+            self.keywright = ending_with(stack, servers.keywright(made.data_dir, ready_timeout=300))
         self.requests = self._requests_with("GET / HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n", "keys")
 
     def start(self, kind: Kind, *, is_checked: bool) -> Candidate:

@@ -84,8 +84,9 @@ function Judge:validate(bucket_name, secret, demanded, find_address)
   end
   if key == nil then return is_one and M.is_possible(secret) and "UNKNOWN" or "MALFORMED" end
   if not key then return "UNKNOWN" end
+  -- Before all else: a limit is not read here, so nobody here knows whether the edge can judge the key at all.
+  if key.own.has_limits or key.above.has_limits then return "ASK", "there are limits" end
   local verdict = decide(key, state, now, demanded, find_address)
-  if verdict == "VALID" and (key.own.has_limits or key.above.has_limits) then return "ASK", "there are limits" end
   return verdict, verdict == "VALID" and key or nil
 end
 

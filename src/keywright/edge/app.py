@@ -148,9 +148,11 @@ def new_edge_app(
     validations = new_validation_source(validate_api, validate_v2_api, forward_auth, worker_counts)
     replica_source = ReplicaSource(replica, status, disk, origin_clock)
     sources: list[Source] = [validations, replica_source]
-    if usage is not None:
-        sources.append(SpoolSource(usage.spool))
     metrics = Metrics(sources, worker_counts)
+    if usage is not None:
+        spool = SpoolSource(usage.spool.status)
+        metrics.sources.append(spool)
+        metrics.looks.append(spool.look)
     replica_source.find_shares = lambda: SharesStatus.read(settings.replica_dir / NOTE, clock.elapsed(), find_boot_id())
     jwks = None if signer is None else Jwks(signer.jwks)
     health = Health(status, origin_clock)

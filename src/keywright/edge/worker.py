@@ -90,6 +90,9 @@ class EdgeWorker:
             spool_mib=spool_mib,
             interval_seconds=settings.usage_interval_seconds,
         )
+        self._delivering = None
+        if self._usage is not None:
+            self._delivering = new_delivering(self._usage, self._usage_channel, clock.elapsed)
 
         def sharing(deployment_id: Callable[[], str]) -> Sharing:
             common = self._share_channel, identity, clock.elapsed, deployment_id
@@ -111,9 +114,7 @@ class EdgeWorker:
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
             sharing=sharing if settings.is_following else None,
             borrowing=borrowing,
-            delivering=(
-                None if self._usage is None else new_delivering(self._usage, self._usage_channel, clock.elapsed)
-            ),
+            delivering=self._delivering,
         )
         self._table, self._is_following = table, settings.is_following
         client_addresses = ClientAddresses(Networks(settings.trusted_proxies), settings.client_address_header)
@@ -161,6 +162,8 @@ class EdgeWorker:
             await self._grpc.stop()
         self._stop.set()
         await asyncio.gather(*self._running)
+        if self._delivering is not None:
+            await self._delivering.deliver_last()
         await self._feed.close()
         await self._reports.close()
         await self._share_channel.close()

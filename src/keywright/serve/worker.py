@@ -361,6 +361,8 @@ class ServeWorker:
         await tasks.end(*self._endless)
         self._stop_answers()
         await asyncio.gather(*self._running)
+        if self._delivering is not None:
+            await self._delivering.deliver_last()
         await self._sync_loop.close()
         with self._presence.leave() as is_last:
             if is_last:

@@ -13,6 +13,7 @@ from edge.world import DIGESTER, NOW
 from endpoints.table import BUCKET, VALID, fill
 from keywright.edge.http import metrics
 from keywright.edge.mirror import MirrorStatus
+from keywright.edge.usage.metrics import SpoolSource
 from keywright.edge.usage.spool import SpoolStatus
 from keywright.edge.validator import Validator
 from keywright.runtime.metrics.worker_counts import WorkerCounts
@@ -50,17 +51,22 @@ async def test_metrics_tell_who_reads_no_newer_format(replica: Replica) -> None:
 async def test_metrics_tell_what_usage_waits_and_nothing_where_none_is_counted(replica: Replica) -> None:
     app = new_app(Validator(replica, DIGESTER, clock=lambda: NOW), Status())
     assert "keywright_usage_spool" not in (await call(app, "GET", "/metrics")).body.decode()
-    app.metrics.find_spool = lambda: SpoolStatus(3, 700, time.time() - 40)
+    found: SpoolStatus | None = SpoolStatus(3, 700, time.time() - 40)
+
+    def find() -> SpoolStatus:
+        if found is None:
+            raise OSError("the directory is gone")
+        return found
+
+    source = SpoolSource(find)
+    app.metrics.sources.append(source)
+    app.metrics.looks.append(source.look)
     text = (await call(app, "GET", "/metrics")).body.decode()
     assert "keywright_usage_spool_files 3.0" in text
     assert "keywright_usage_spool_bytes 700.0" in text
     age = next(line for line in text.splitlines() if line.startswith("keywright_usage_spool_age_seconds "))
     assert 40 <= float(age.split()[1]) < 60
-
-    def fail() -> SpoolStatus:
-        raise OSError("the directory is gone")
-
-    app.metrics.find_spool = fail
+    found = None
     assert "keywright_usage_spool" not in (await call(app, "GET", "/metrics")).body.decode()
 
 

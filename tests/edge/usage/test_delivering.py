@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
@@ -229,6 +230,31 @@ async def test_origin_may_ask_for_a_pause(
     origin.answers = [UsageAnswer(Outcome.TAKEN, pause_seconds=3.0)]
     await process.delivering(origin).deliver_all()
     assert slept == [3.0]
+
+
+async def test_end_leaves_nothing_behind_where_the_origin_answers_at_once(
+    process: CountingProcess, origin: Answering, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    process.use(1, 3)
+    process.sealer.close()
+    delivering = process.delivering(origin)
+    origin.answers = [AWAY]
+    await delivering.deliver_last()
+    assert "waits" in caplog.text
+    assert len(process.spool.list_waiting()) == 1
+
+    async def wait(_: Delivery) -> UsageAnswer:
+        await asyncio.sleep(10)
+        raise AssertionError("it was waited for")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(module, "LAST_SECONDS", 0.01)
+        slow.setattr(origin, "deliver", wait)
+        await delivering.deliver_last()
+    assert len(process.spool.list_waiting()) == 1
+    await delivering.deliver_last()
+    assert process.spool.list_waiting() == []
+    assert total_of(list(origin.batches)[-1:]) == 3
 
 
 async def test_failure_is_said_once_and_so_is_its_end(

@@ -261,10 +261,10 @@ async def test_usage_is_written_as_a_table_where_that_is_asked_for(counted: Coun
 
 
 async def test_known_until_is_the_least_of_all_edges_and_of_what_waits(counted: Counted) -> None:
-    async def known(*edges: tuple[str, int | None]) -> Any:
+    async def known(*edges: tuple[str, int | None], account: str = "") -> Any:
         async with counted.service.app._database.write() as tx:
             await tx.execute(sa.delete(tables.usage_edges))
-            rows = [{"account_id": "", "instance": name, "known_until": at} for name, at in edges]
+            rows = [{"account_id": account, "instance": name, "known_until": at} for name, at in edges]
             told = [{**row, "name": "e", "region": "", "heard_at": 1} for row in rows]
             if told:
                 await tx.execute(sa.insert(tables.usage_edges), told)
@@ -274,6 +274,12 @@ async def test_known_until_is_the_least_of_all_edges_and_of_what_waits(counted: 
     assert await known() is None
     assert await known((counted.own, None)) is None
     assert await known((counted.own, at)) == hours_ago(0)
+    # One of a tenant speaks for no other, however it calls itself.
+    async with counted.service.app._database.read() as tx:
+        owner = await tx.scalar(
+            sa.select(tables.accounts.c.id).where(tables.accounts.c.name == counted.service.account)
+        )
+    assert await known((counted.own, at), account=owner) is None
     # One that was retired says nothing any more.
     assert await known((counted.own, at), ("another-instance-1", at - HOUR_MILLIS)) == hours_ago(0)
     async with counted.service.app._database.write() as tx:

@@ -30,7 +30,7 @@ local function texts(said, name)
   return list
 end
 
---- A limit is the edge's to count, and so to read: here it only matters whether there is one. Says of nil: not said.
+--- A limit is the edge's to count, and so to read: here it only matters whether there is one. nil: not said.
 local function limits(said, name)
   local list = said[name]
   if list == nil then return nil end
@@ -87,12 +87,12 @@ end
 --- A consumer's powers with what it inherits: what is not said of it is its plan's, and scopes then the bucket's.
 function M.inheriting(own, plan, default_scopes)
   own, plan = own or M.NONE, plan or M.NONE
-  local rate_limits, quotas = first(own.rate_limits, plan.rate_limits), first(own.quotas, plan.quotas)
   return {
     is_enabled = own.is_enabled,
     networks = own.networks,
     scopes = first(own.scopes, plan.scopes, default_scopes),
-    has_limits = rate_limits == true or quotas == true,
+    -- Those of the plan, too, that its own take the place of: they are not read here.
+    has_limits = own.has_limits or plan.has_limits,
   }
 end
 

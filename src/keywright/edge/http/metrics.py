@@ -18,7 +18,7 @@ from keywright.runtime import tasks
 from keywright.runtime.metrics.families import to_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from prometheus_client.core import Metric
 
@@ -36,8 +36,12 @@ class Metrics:
     def __init__(self, sources: Iterable[Source], worker_counts: WorkerCounts | None = None) -> None:
         self.sources = list(sources)
         self._worker_counts = worker_counts
+        self.looks: list[Callable[[], None]] = []
+        """What some sources look up before each scrape, in a thread."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for look in self.looks:
+            await asyncio.to_thread(look)
         counts = self.count()
         if self._worker_counts is not None:
             counts = await asyncio.to_thread(self._worker_counts.add_up, self.count)

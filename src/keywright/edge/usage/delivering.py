@@ -34,6 +34,7 @@ AT_ONCE = 10
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
+LAST_SECONDS = 2.0
 
 
 class UsageChannel(Protocol):
@@ -89,6 +90,16 @@ class Delivering:
                 _log.exception("usage can't be delivered")
                 pause = self._backoff.next_pause()
             await asyncio.sleep(pause)
+
+    async def deliver_last(self) -> None:
+        """What an end has left, if that can be done at once: else it waits for the next start."""
+        try:
+            async with asyncio.timeout(LAST_SECONDS):
+                await self.deliver_all()
+        except (TimeoutError, NotTaken, OSError) as error:
+            _log.warning(
+                "usage waits in %s for the next start: %s", self._spool.directory, error or "no answer in time"
+            )
 
     async def deliver_all(self) -> None:
         """What waits now; and up to when the origin has everything, from time to time. Raises NotTaken, OSError."""

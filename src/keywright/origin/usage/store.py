@@ -89,16 +89,18 @@ async def find_known_until(tx: Transaction, account_ids: Collection[str], own_in
 
     To be asked before the counts: then they tell at least as much.
     """
-    of_these = edges.c.account_id.in_(["", *account_ids])
-    instances = {row.instance for row in await tx.all(sa.select(edges.c.instance).where(of_these))}
-    instances |= set() if own_instance is None else {own_instance}
-    told = sa.select(usage_edges.c.known_until).where(usage_edges.c.instance.in_(instances))
-    moments: list[int | None] = [row.known_until for row in await tx.all(told)]
-    known = [moment for moment in moments if moment is not None]
-    if not known or len(known) < len(instances):
+    accounts = ["", *account_ids]
+    there = await tx.all(sa.select(edges.c.account_id, edges.c.instance).where(edges.c.account_id.in_(accounts)))
+    # With its account: another tenant's edge may call itself as it likes.
+    names = {(row.account_id, row.instance) for row in there}
+    names |= set() if own_instance is None else {("", own_instance)}
+    told = await tx.all(sa.select(usage_edges).where(usage_edges.c.account_id.in_(accounts)))
+    known = [row.known_until for row in told if (row.account_id, row.instance) in names]
+    if not known or len(known) < len(names) or None in known:
         return None
     waits: int | None = await tx.scalar(sa.select(sa.func.min(usage_batches.c.since)))
-    return min(known) if waits is None else min(*known, waits)
+    least: int = min(known)
+    return least if waits is None else min(least, waits)
 
 
 async def now_millis(tx: Transaction) -> int:

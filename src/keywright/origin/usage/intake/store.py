@@ -66,7 +66,10 @@ async def note_taken(tx: Transaction, epoch: str, taken: Taken, number: int, dig
 
 
 async def note_sender(tx: Transaction, sender: Sender, known_until: int | None, now: int) -> None:
-    values = {"name": sender.name, "region": sender.region, "known_until": known_until, "heard_at": now}
+    """What was known stays so where the sender can't tell."""
+    values: dict[str, Any] = {"name": sender.name, "region": sender.region, "heard_at": now}
+    if known_until is not None:
+        values["known_until"] = known_until
     insert = _insert(tx, usage_edges).values(account_id=sender.account_id, instance=sender.instance, **values)
     await tx.execute(insert.on_conflict_do_update(index_elements=["account_id", "instance"], set_=values))
 
