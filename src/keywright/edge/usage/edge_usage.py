@@ -96,7 +96,8 @@ class EdgeUsage:
                 "mib": spool_mib,
                 "interval_seconds": interval_seconds,
             }
-            atomic_file.write(directory / _NOTE, json.dumps(note).encode())
+            # Written at each start, so it need not outlast a power cut.
+            atomic_file.write(directory / _NOTE, json.dumps(note).encode(), is_durable=False)
         except OSError as error:
             _log.error("usage may not be counted by all who judge keys here: can't use %s: %s", directory, error)
         counting = Counting(identity.instance, identity.name, identity.region, _find_deployment(replica), clock.millis)
