@@ -180,3 +180,15 @@ async def test_an_endpoint_counts_once_what_nobody_answered(
     assert answered(counts) == {"VALID": 0, "UNAVAILABLE": 2}
     assert used(counter) == {"UNAVAILABLE": 2}
     assert sum(counts.latency.counts) == 2
+
+
+async def test_a_peek_that_waited_is_one_answer_in_the_metrics_and_no_use_of_the_key(
+    validator: Validator, counter: UsageCounter
+) -> None:
+    api = ValidateApi(validator, is_v2=True)
+    body = b'{"key":"%b","peek":true}' % KEY.encode()
+    told = (await call(api, "POST", f"/v2/validate/{BUCKET}", body=body)).json()
+    assert told["code"] == "VALID"
+    assert answered(api.counts) == {"VALID": 1}
+    assert sum(api.counts.latency.counts) == 1
+    assert used(counter) == {}

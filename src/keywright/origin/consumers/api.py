@@ -104,6 +104,9 @@ class ConsumerShape(Shape):
     )
 
 
+READ_ONLY = (*Body.read_only, "lastUsedOn")
+
+
 class ManagerGiven(Body):
     """A manager with its `sub`, an invite without."""
 
@@ -123,6 +126,8 @@ ManagerOrEmail = Annotated[ManagerGiven, BeforeValidator(_from_email, json_schem
 
 class ConsumerCreate(Body):
     """A new consumer."""
+
+    read_only = READ_ONLY
 
     name: ConsumerName = Field(description="Unique in the bucket; becomes `user.sub`.", examples=["my-consumer"])
     description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
@@ -158,6 +163,8 @@ class ConsumerCreate(Body):
 
 class ConsumerUpdate(Body):
     """What is to change, each field as a whole; what is left out stays, `{}` empties tags or metadata."""
+
+    read_only = READ_ONLY
 
     description: Description | None = Field(default=None, examples=["The consumer of Example Ltd"])
     tags: TagsInput = Field(
