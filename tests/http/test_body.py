@@ -168,6 +168,9 @@ async def test_a_body_that_never_begins_is_408_at_the_edge(is_quick: None) -> No
     class Validator:
         validate = nothing
 
+        def knows_bucket(self, bucket: str) -> bool:
+            return False
+
     validator: Any = Validator()
     async with asyncio.timeout(10):
         await ValidateApi(validator)(scope, receive, send)

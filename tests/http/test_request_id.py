@@ -47,6 +47,9 @@ class Nobody:
     def validate(self, secret: str, bucket: str) -> Result:
         return Result(Verdict.UNKNOWN, None, None)
 
+    def knows_bucket(self, bucket: str) -> bool:
+        return False
+
 
 class NoReplica:
     """A validator that fails as only a bug makes it fail, or has no bucket."""
@@ -58,6 +61,9 @@ class NoReplica:
         if self._failure is not None:
             raise self._failure
         return Result(Verdict.UNKNOWN, None, None)
+
+    def knows_bucket(self, bucket: str) -> bool:
+        return False
 
 
 def _wsgi(given: bytes) -> dict[str, str]:

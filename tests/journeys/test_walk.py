@@ -29,7 +29,16 @@ def test_a_stranger_walks_from_first_start_to_a_validated_request(tmp_path: Path
             **names,
         )
         published = ["id", "name", "createdOn", "updatedOn", "description", "tags", "metadata"]
-        assert list(consumer) == [*published, "enabled", "scopes", "allowedIps", "plan", "rateLimits"]
+        assert list(consumer) == [
+            *published,
+            "enabled",
+            "scopes",
+            "allowedIps",
+            "plan",
+            "rateLimits",
+            "quotas",
+            "lastUsedOn",
+        ]
         assert re.fullmatch(r"csmr_[0-9A-Za-z]{24}", consumer["id"])
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", consumer["createdOn"])
         assert consumer["name"] == "my-consumer"

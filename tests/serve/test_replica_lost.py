@@ -10,6 +10,9 @@ import pytest
 from support.api import VARIABLES, Api
 from support.process import ServeProcess
 
+BELLS = shutil.ignore_patterns("bell")
+"""Named pipes, of which there is nothing to copy; each start makes its own."""
+
 
 def remove(replica: Path) -> None:
     shutil.rmtree(replica)
@@ -61,7 +64,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str
 def test_it_is_rebuilt_from_the_record(kept: tuple[Path, list[str], str], tmp_path: Path, damage: object) -> None:
     data, keys, revoked = kept
     copy = tmp_path / "data"
-    shutil.copytree(data, copy)
+    shutil.copytree(data, copy, ignore=BELLS)
     damage(copy / "replica")  # type: ignore[operator]
 
     with ServeProcess(copy, "--workers", "2", KEYWRIGHT_LOG_LEVEL="info").wait_until_ready() as served:
@@ -80,7 +83,7 @@ def test_it_is_rebuilt_from_the_record(kept: tuple[Path, list[str], str], tmp_pa
 
 def test_a_sound_replica_is_taken_as_it_is(kept: tuple[Path, list[str], str], tmp_path: Path) -> None:
     copy = tmp_path / "data"
-    shutil.copytree(kept[0], copy)
+    shutil.copytree(kept[0], copy, ignore=BELLS)
     with ServeProcess(copy, KEYWRIGHT_LOG_LEVEL="info").wait_until_ready() as served:
         assert Api(served).verdict(kept[1][0]) == "VALID"
         assert "snapshot" not in served.output()

@@ -16,7 +16,7 @@ CONSUMER = "/consumers/{consumerName}"
 READS = [
     CONSUMER, f"{CONSUMER}/rename", f"{CONSUMER}/delete", f"{CONSUMER}/keys/new", f"{CONSUMER}/roll",
     f"{CONSUMER}/keys/{{keyId}}/restrict", f"{CONSUMER}/keys/{{keyId}}/delete", f"{CONSUMER}/managers",
-    f"{CONSUMER}/managers/{{managerId}}/remove",
+    f"{CONSUMER}/managers/{{managerId}}/remove", f"{CONSUMER}/usage",
 ]  # fmt: skip
 WRITES = {
     f"{CONSUMER}/rename": {"description": "taken"},

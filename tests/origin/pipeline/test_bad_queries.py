@@ -27,6 +27,8 @@ BY_NAME = {
     "timeout": ["", "0", "-1", "30001", "1.5", "x", "9" * 400],
     "key-format": ["", "None", "VISIBLE", "visible%00", "null", "1", "none,visible"],
     "manager-email": ["x" * 321, "a@" + "b" * 400],
+    "format": ["", "CSV", "csv%00", "xml", "json,csv"],
+    "by": ["", "KEY", "key%00", "nobody", "key,verdict"],
     "action": ["%00", "x" * 321],
     "actor": ["a%00b", "x" * 321],
 }

@@ -23,6 +23,8 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/v2/client/{bucket}/consumers/{id}/roll-key", {}),
     ("PATCH", "/v2/client/{bucket}/consumers/{id}/keys/{key}", {"scopes": []}),
     ("DELETE", "/v2/client/{bucket}/consumers/{id}/keys/{key}", None),
+    ("GET", "/v1/self-serve/{bucket}/consumers/{name}/usage", None),
+    ("GET", "/v2/client/{bucket}/consumers/{id}/usage", None),
 ]
 LISTS = ["/v1/self-serve/{bucket}/consumers/my", "/v2/client/{bucket}/consumers"]
 

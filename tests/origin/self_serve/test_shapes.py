@@ -15,6 +15,7 @@ GRANTED = {"enabled", "grantedScopes", "allowedIps", "plan", "rateLimits", "quot
 CONSUMER_FIELDS = {"name", "description", "createdOn", "apiKeys"} | GRANTED
 KEY_FIELDS = {
     "id", "description", "createdOn", "updatedOn", "expiresOn", "key", "enabled", "disabledBy", "scopes", "allowedIps",
+    "lastUsedOn",
 }  # fmt: skip
 CLIENT_FIELDS = {"id", "label", "subject", "createdOn", "updatedOn", "expiresOn", "apiKeys"} | GRANTED
 LATER = "2099-01-31T12:00:00.000Z"
