@@ -29,6 +29,7 @@ BY_NAME = {
     "manager-email": ["x" * 321, "a@" + "b" * 400],
     "format": ["", "CSV", "csv%00", "xml", "json,csv"],
     "by": ["", "KEY", "key%00", "nobody", "key,verdict"],
+    "interval": ["", "HOUR", "hour%00", "week", "hour,day"],
     "action": ["%00", "x" * 321],
     "actor": ["a%00b", "x" * 321],
 }
