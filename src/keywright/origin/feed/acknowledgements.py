@@ -15,13 +15,10 @@ from fastapi.responses import JSONResponse
 
 from keywright.domain.keyformat import Digester
 from keywright.domain.models import to_millis
-from keywright.domain.problems import BadRequest, Problem
-from keywright.http.body import read_bounded
 from keywright.origin.auth.actors import Actor
-from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.edges.scopes import EdgeScope
+from keywright.origin.pipeline.edge_messages import EdgeMessages
 from keywright.origin.pipeline.rate_limit import Meter
-from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
 from keywright.protocol.reports import FORMAT_VERSION, MAX_BYTES, Report, ReportError, ReportSigner
 
@@ -33,6 +30,7 @@ class HttpAcknowledgements:
         self._edges = services.edges
         self._clock = services.dependencies.clock
         self._signer = ReportSigner(services.dependencies.digester)
+        self._messages = _messages_of(self._signer)
 
     async def answer(
         self,
@@ -40,20 +38,10 @@ class HttpAcknowledgements:
         authenticate: Callable[[Request], Awaitable[Actor]],
         meter_of: Callable[[Actor], Meter],
     ) -> Response:
-        try:
-            actor = await authenticate(request)
-            body = await read_bounded(request.stream(), MAX_BYTES, f"A report has at most {MAX_BYTES} bytes.")
-            try:
-                report = self._signer.decode(body)
-            except ReportError:
-                # An edge's own reports come as often as writes that wait for them: only what is none of them counts.
-                meter_of(actor).check()
-                raise
-            pause = await self._edges.acknowledge(report, EdgeScope.of(actor.grantee))
-        except ReportError as error:
-            return render(BadRequest(f"{str(error)[:1].upper()}{str(error)[1:]}."), request)
-        except Exception as error:  # noqa: BLE001
-            return render(to_problem(error, request), request)
+        return await self._messages.answer(request, authenticate, meter_of, self._respond)
+
+    async def _respond(self, report: Report, scope: EdgeScope) -> Response:
+        pause = await self._edges.acknowledge(report, scope)
         return JSONResponse(_answer(self._signer, report, pause, to_millis(self._clock())))
 
 
@@ -65,19 +53,21 @@ class NatsAcknowledgements:
     ) -> None:
         """`millis` is the time of day (`Clock.millis`)."""
         self._signer = ReportSigner(digester)
+        self._messages = _messages_of(self._signer)
         self._acknowledge = acknowledge
         self._millis = millis
 
     async def answer(self, data: bytes) -> bytes | None:
-        """None while the record can't be asked: the edge tries again, and may find another origin."""
-        try:
-            report = self._signer.decode(data)
-            pause = await self._acknowledge(report)
-            return json.dumps(_answer(self._signer, report, pause, self._millis())).encode()
-        except (ReportError, Problem) as error:
-            return json.dumps({"refused": str(error)}).encode()
-        except DatabaseUnavailable:
-            return None
+        """None while the record can't be asked."""
+        return await self._messages.answer_at_broker(data, self._respond)
+
+    async def _respond(self, report: Report) -> bytes:
+        pause = await self._acknowledge(report)
+        return json.dumps(_answer(self._signer, report, pause, self._millis())).encode()
+
+
+def _messages_of(signer: ReportSigner) -> EdgeMessages[Report]:
+    return EdgeMessages("A report", MAX_BYTES, signer.decode, ReportError)
 
 
 def _answer(signer: ReportSigner, report: Report, pause: float, millis: int) -> dict[str, object]:
