@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from keywright.edge.sync.reporting import NotTaken
+from keywright.edge.origin_calls import NotTaken
 from keywright.origin.deployment.store import find_deployment
 from keywright.protocol.usage_delivery import Delivery, UsageAnswer
 from support import record as records

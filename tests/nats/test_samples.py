@@ -18,11 +18,11 @@ import pytest
 
 from edge.world import DIGESTER, PEPPER_CHECK, at
 from keywright.domain.permissions import Access
+from keywright.edge.origin_calls import NotTaken
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.loop import SyncLoop
 from keywright.edge.sync.nats_feed import NatsFeed, NotKnownToBeAll
 from keywright.edge.sync.nats_reports import NatsReports
-from keywright.edge.sync.reporting import NotTaken
 from keywright.nats.connection import PEPPER_HEADER, Connection, Message, connect
 from keywright.nats.subjects import FOR_CHANGES, FOR_HEARTBEATS, FOR_SNAPSHOT, Subjects, frame_in
 from keywright.origin.feed.acknowledgements import NatsAcknowledgements

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from keywright.domain.problems import Problem
-from keywright.edge.sync.reporting import NotTaken
+from keywright.edge.origin_calls import NotTaken
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.tables import usage_losses
 from keywright.origin.db.transaction import Database, Transaction

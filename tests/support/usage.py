@@ -10,7 +10,7 @@ from pathlib import Path
 
 from keywright.domain.powers import NO_DEMAND
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Verdict
-from keywright.edge.sync.reporting import NotTaken
+from keywright.edge.origin_calls import NotTaken
 from keywright.edge.usage.counter import UsageCounter
 from keywright.edge.usage.counting import Counting
 from keywright.edge.usage.delivering import Delivering, UsageChannel

@@ -13,8 +13,8 @@ from pathlib import Path
 from keywright.domain.permissions import Access, Grantee, Permissions
 from keywright.domain.problems import Conflict, Problem
 from keywright.edge.heartbeat_lock import HeartbeatLock, Held
+from keywright.edge.origin_calls import NotTaken
 from keywright.edge.quotas.borrowing import NotLent, SetBack
-from keywright.edge.sync.reporting import NotTaken
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
 from keywright.origin.edges.scopes import DEPLOYMENT, EVERYTHING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keywright.domain.problems import Problem
-from keywright.edge.sync.reporting import NotTaken
+from keywright.edge.origin_calls import NotTaken
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.edges.scopes import EVERYTHING
 from keywright.origin.usage.intake.rules import Intake

@@ -17,12 +17,12 @@ from keywright.domain.keyformat import Digester
 from keywright.edge.limits.shard import Asked
 from keywright.edge.limits.table import LimitTable, TableUse
 from keywright.edge.note_file import NoteFile
+from keywright.edge.origin_calls import NotTaken
 from keywright.edge.shares import sharing as sharing_module
 from keywright.edge.shares.channels import HttpShareChannel
 from keywright.edge.shares.meter import SHORT_SECONDS, UseMeter
 from keywright.edge.shares.sharing import Sharing, Teller
 from keywright.edge.shares.status import NOTE, SharesStatus
-from keywright.edge.sync.reporting import NotTaken
 from keywright.protocol.shares import (
     HELD_SECONDS,
     MAX_BYTES,

@@ -17,8 +17,9 @@ from edge.world import DIGESTER
 from keywright import __version__
 from keywright.domain.keyformat import Digester, Secret
 from keywright.edge.identity import Identity
+from keywright.edge.origin_calls import NotTaken
 from keywright.edge.sync import reporting
-from keywright.edge.sync.reporting import HttpReports, NotTaken, OnTime, Reporter, ignore_time
+from keywright.edge.sync.reporting import HttpReports, OnTime, Reporter, ignore_time
 from keywright.edge.sync.wiring import new_http_reports
 from keywright.protocol.changes import Cursor
 from keywright.protocol.reports import EdgeState, ReportSigner

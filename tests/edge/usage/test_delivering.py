@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from keywright.domain.keyformat import Digester
-from keywright.edge.sync.reporting import NotTaken
+from keywright.edge.origin_calls import NotTaken
 from keywright.edge.usage import delivering as module
 from keywright.edge.usage import epoch_file
 from keywright.edge.usage.channels import HttpUsageChannel, NoUsageChannel

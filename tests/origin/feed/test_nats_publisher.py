@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from keywright.domain.keyformat import Digester
+from keywright.edge.origin_calls import NotTaken
 from keywright.edge.replica.replica import Replica
 from keywright.edge.sync.nats_feed import NatsFeed
 from keywright.edge.sync.nats_reports import NatsReports
-from keywright.edge.sync.reporting import NotTaken
 from keywright.nats.connection import Connection, NotLast, StreamMissing, connect
 from keywright.nats.subjects import FOR_CHANGES, FOR_SNAPSHOT, frame_in
 from keywright.origin.db.transaction import Database

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
+from keywright.edge.origin_calls import NotTaken
 from keywright.edge.shares.held import HeldShares
 from keywright.edge.shares.meter import UseMeter
-from keywright.edge.sync.reporting import NotTaken
 from keywright.protocol.shares import (
     ANSWER_SECONDS,
     LONGEST_PAUSE_SECONDS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from keywright.edge.sync.reporting import Exchange, NotTaken, ignore_time
+from keywright.edge.origin_calls import NotTaken
+from keywright.edge.sync.reporting import Exchange, ignore_time
 from keywright.nats.connection import BrokerRefused, BrokerUnavailable, Connection, connect
 from keywright.runtime.nats_options import NatsOptions
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx2
 
+from keywright.edge.origin_calls import NotTaken
 from keywright.protocol.reports import ReportSigner
 
 if TYPE_CHECKING:
@@ -40,10 +41,6 @@ OnTime = Callable[[int, float, float], None]
 
 def ignore_time(origin_millis: int, asked_at: float, answered_at: float) -> None:
     """For who judges nothing by the origin's clock."""
-
-
-class NotTaken(Exception):
-    """The report did not get there, or was refused."""
 
 
 class Reports(Protocol):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from keywright.edge.sync.reporting import NotTaken
+from keywright.edge.origin_calls import NotTaken
 from keywright.edge.usage import epoch_file
 from keywright.protocol.usage import Loss, LossReason, UsageError
 from keywright.protocol.usage_delivery import Delivery, Outcome, UsageAnswer
