@@ -29,6 +29,8 @@ from keywright.protocol.changes import Cursor
 FORMAT_VERSION = 4
 """Goes up when an older reader could misunderstand a report. All are read, and 1 is written where it says it all."""
 MAX_BYTES = 1024
+UNFILLED = "none"
+"""What an edge without a snapshot names as its deployment, in all that it tells."""
 
 _FIRST_MAGIC = b"kwr1"
 _SECOND_MAGIC = b"kwr2"

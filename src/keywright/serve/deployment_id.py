@@ -99,7 +99,7 @@ def _signs(settings: OriginSettings, *, is_start: bool) -> Iterator[tuple[str, s
 def _find_in_replica(settings: OriginSettings) -> str | None:
     try:
         with closing(Replica.open_to_read(settings.replica_dir, "")) as replica:
-            return (replica.deployment_id or "").partition("/")[0] or None
+            return replica.followed_id or None
     except (ReplicaBroken, OSError, lmdb.Error):
         # What can't be read is replaced by the worker, and would not have answered.
         return None

@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from keywright.domain.permissions import Access, Grantee, Permissions
 from keywright.domain.problems import Conflict, Problem
 from keywright.edge.heartbeat_lock import HeartbeatLock, Held
 from keywright.edge.origin_calls import NotTaken
 from keywright.edge.quotas.borrowing import NotLent, SetBack
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
-from keywright.origin.edges.scopes import DEPLOYMENT, EVERYTHING
+from keywright.origin.edges.scopes import EVERYTHING
 from keywright.origin.limits.rules import Shares
 from keywright.origin.quotas import lending
 from keywright.protocol.leases import Answer, Question
@@ -26,8 +25,6 @@ from keywright.runtime import tasks
 
 SHARING_LOCK, BORROWING_LOCK = "sharing.lock", "borrowing.lock"
 TRY_SECONDS = 1.0
-BESIDE = Grantee(DEPLOYMENT, Permissions(Access.VALIDATE), is_root=True)
-"""The edge beside an origin sees all that there is."""
 BEAT_SECONDS = 0.5
 
 
@@ -54,7 +51,7 @@ class OwnLeaseChannel:
     async def ask(self, question: Question) -> Answer:
         try:
             async with self._database.write() as tx:
-                return await lending.answer(tx, BESIDE, question, self._random_bytes)
+                return await lending.answer(tx, lending.OF_DEPLOYMENT, question, self._random_bytes)
         except Conflict as error:
             raise SetBack(str(error)) from error
         except (Problem, DatabaseUnavailable) as error:

@@ -47,7 +47,7 @@ from keywright.origin.deployment.store import Deployment, find_deployment
 from keywright.origin.edges.metrics import EdgeSource
 from keywright.origin.edges.registry import Edges
 from keywright.origin.grants.ends import GrantEnds
-from keywright.origin.limits.rules import UNFILLED, Shares
+from keywright.origin.limits.rules import Shares
 from keywright.origin.mail import Mailer, SmtpServer
 from keywright.origin.pipeline.publish import NotAppliedHere
 from keywright.origin.pipeline.rate_limit import RateLimiter
@@ -58,7 +58,7 @@ from keywright.origin.usage.folding import Folder
 from keywright.origin.usage.intake.rules import Intake
 from keywright.origin.usage.store import append
 from keywright.protocol.changes import Batch, Change, Cursor
-from keywright.protocol.reports import Report
+from keywright.protocol.reports import UNFILLED, Report
 from keywright.runtime import server, tasks
 from keywright.runtime.backoff import Backoff
 from keywright.runtime.clock import Clock
@@ -232,7 +232,7 @@ class ServeWorker:
             OwnShareChannel(self._shares),
             self._identity,
             clock.elapsed,
-            lambda: (self._replica.deployment_id or UNFILLED).partition("/")[0],
+            lambda: self._replica.followed_id or UNFILLED,
         )
         self._borrowing = new_borrowing(
             self._replica,

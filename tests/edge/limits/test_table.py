@@ -132,6 +132,10 @@ def test_a_process_that_was_forked_counts_on_beside_its_parent(table: LimitTable
     assert remaining(table, of(1, 1000)) == [1000 - 1 - 100 - taken]
 
 
+def admitted(table: LimitTable, since_seconds: float) -> dict[bytes, int]:
+    return {use.id: use.admitted for use in table.list_uses(since_seconds)}
+
+
 # -- shares -----------------------------------------------------------------------------------------------------------
 
 
@@ -139,17 +143,17 @@ def test_limits_of_all_edges_that_were_asked_for_lately_are_told(table: LimitTab
     assert take_all(table, of(1), of(1, name="here", is_global=False)) == 3
     clock.advance(30)
     assert take_all(table, of(2, 5)) == 5
-    assert table.in_use(10) == {of(2).id: 5}
-    assert table.in_use(60) == {of(1).id: 3, of(2).id: 5}
+    assert admitted(table, 10) == {of(2).id: 5}
+    assert admitted(table, 60) == {of(1).id: 3, of(2).id: 5}
 
 
 def test_a_limit_that_only_refuses_is_in_use_too(table: LimitTable, clock: FakeClock) -> None:
     table.set_fallback_share(0.0)
     for _ in range(3):
         assert not table.take([of(1)])[0]
-        assert table.in_use(2) == {of(1).id: 0}
+        assert admitted(table, 2) == {of(1).id: 0}
         clock.advance(5)
-        assert table.in_use(2) == {}
+        assert admitted(table, 2) == {}
 
 
 def test_a_share_holds_until_its_end_and_then_the_fallback_does(table: LimitTable, clock: FakeClock) -> None:

@@ -101,20 +101,6 @@ class LimitTable:
         shard = shards[asked[0].id[0] % SHARDS]
         return shard.take(asked, int(self._elapsed() * TICKS_PER_SECOND), is_peek=is_peek, agree=agree)
 
-    def in_use(self, since_seconds: float) -> Mapping[bytes, int]:
-        """Of each limit of all edges that was asked for in these last seconds, how many requests were let in here.
-
-        The number only grows, but for a limit that nobody asked for in an hour, which begins at 0 again.
-        """
-        shards = self._shards or self._begin()
-        since = int((self._elapsed() - since_seconds) * TICKS_PER_SECOND)
-        return {
-            row.id: row.admitted
-            for shard in shards
-            for row in shard.rows()
-            if row.flags & IS_GLOBAL and row.at >= since
-        }
-
     def list_uses(self, since_seconds: float) -> list[TableUse]:
         """The limits of all edges that were asked for in these last seconds, each as it stands now."""
         shards = self._shards or self._begin()

@@ -175,7 +175,14 @@ class Replica:
 
     @property
     def deployment_id(self) -> str | None:
+        """Of which record it is, and what the token may see of that: the deployment's id, then `/` and the view."""
         return self._reader.deployment_id
+
+    @property
+    def followed_id(self) -> str | None:
+        """The deployment's id alone; None before the first snapshot. Raises as `deployment_id` does."""
+        found = self.deployment_id
+        return None if found is None else found.partition("/")[0]
 
     def buckets(self) -> list[BucketPut]:
         return self._reader.buckets()

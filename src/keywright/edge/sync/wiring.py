@@ -36,6 +36,7 @@ from keywright.edge.usage.channels import HttpUsageChannel, NatsUsageChannel, No
 from keywright.edge.usage.delivering import ANSWER_SECONDS as DELIVERY_SECONDS
 from keywright.edge.usage.delivering import Delivering
 from keywright.edge.usage.edge_usage import draw_nonce
+from keywright.protocol.reports import UNFILLED
 from keywright.protocol.shares import ANSWER_SECONDS, MEDIA_TYPE
 from keywright.protocol.usage_delivery import MEDIA_TYPE as USAGE_MEDIA_TYPE
 from keywright.runtime.backoff import Backoff
@@ -185,7 +186,7 @@ def new_borrowing(
 
     def deployment_id() -> str:
         try:
-            return (replica.deployment_id or "").partition("/")[0] if replica.is_open else ""
+            return (replica.followed_id or "") if replica.is_open else ""
         except (lmdb.Error, ReplicaBroken, ValueError):
             return ""
 
@@ -303,8 +304,7 @@ def new_election(
         )
 
     def deployment_id() -> str:
-        # Behind the deployment stands what the token may see of it.
-        return (replica.deployment_id or "none").partition("/")[0]
+        return replica.followed_id or UNFILLED
 
     def on_taken(report: Report, sent_at: float, is_back: bool) -> None:
         seconds = None if report.refuses_after is None else report.refuses_after / 1000 - late_seconds

@@ -19,6 +19,7 @@ from keywright.edge.usage.counting import Counting
 from keywright.edge.usage.sealer import INTERVAL_SECONDS, TICK_SECONDS, Sealer
 from keywright.edge.usage.spool import USAGE_DIRECTORY, Spool
 from keywright.protocol import usage
+from keywright.protocol.reports import UNFILLED
 from keywright.runtime import atomic_file, tasks
 from keywright.runtime.disk import MIB
 
@@ -35,7 +36,6 @@ _log = logging.getLogger(__name__)
 SPOOL_MIB = 256
 """Unless it is said otherwise."""
 _NOTE = "edge.json"
-_NO_DEPLOYMENT = "none"
 
 
 class EdgeUsage:
@@ -137,8 +137,7 @@ def _find_number(replica: Replica, bucket: str) -> int | None:
 
 
 def _find_deployment(replica: Replica) -> str:
-    # Behind the deployment stands what the token may see of it.
     try:
-        return (replica.deployment_id or _NO_DEPLOYMENT).partition("/")[0]
+        return replica.followed_id or UNFILLED
     except (ReplicaBroken, NotReady, *UNREADABLE):
-        return _NO_DEPLOYMENT
+        return UNFILLED

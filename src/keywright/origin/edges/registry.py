@@ -40,7 +40,7 @@ from keywright.origin.edges.rules import (
 from keywright.origin.edges.scopes import DEPLOYMENT, EVERYTHING, EdgeScope, HeldScopes
 from keywright.origin.edges.store import Heard
 from keywright.protocol.changes import Cursor
-from keywright.protocol.reports import EdgeState, Report
+from keywright.protocol.reports import UNFILLED, EdgeState, Report
 
 log = logging.getLogger("keywright.origin")
 
@@ -56,9 +56,6 @@ PAUSE_SECONDS = 1.0
 HURRIED_PAUSE_SECONDS = 0.02
 HURRY_SECONDS = 10.0
 KNOWN_CURSORS = 1000
-
-UNFILLED = "none"
-"""What an edge without a snapshot names as its deployment."""
 
 
 class Edges:

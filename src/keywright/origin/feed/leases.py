@@ -14,13 +14,12 @@ from collections.abc import Awaitable, Callable
 from fastapi import Request, Response
 
 from keywright.domain.keyformat import Digester
-from keywright.domain.permissions import Access, Grantee, Permissions
+from keywright.domain.permissions import Grantee
 from keywright.domain.problems import BadRequest, Problem
 from keywright.http.body import read_bounded
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
-from keywright.origin.edges.scopes import DEPLOYMENT
 from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.respond import render, to_problem
 from keywright.origin.pipeline.services import Services
@@ -30,7 +29,6 @@ from keywright.protocol.leases import MAX_QUESTION_BYTES, LeaseError, LeaseSigne
 log = logging.getLogger("keywright.origin")
 
 MEDIA_TYPE = "application/octet-stream"
-_AT_A_BROKER = Grantee(DEPLOYMENT, Permissions(Access.VALIDATE), is_root=True)
 
 
 class HttpLeases:
@@ -72,7 +70,7 @@ class NatsLeases:
     async def answer(self, data: bytes) -> bytes | None:
         """None while the record can't be asked: the edge asks anew, and may find another origin."""
         try:
-            return await self._lender.answer(data, _AT_A_BROKER)
+            return await self._lender.answer(data, lending.OF_DEPLOYMENT)
         except (LeaseError, Problem) as error:
             log.warning("a question for quotas over the broker is refused: %s", error)
             status = error.status if isinstance(error, Problem) else BadRequest.status

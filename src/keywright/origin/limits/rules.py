@@ -24,6 +24,7 @@ from keywright.origin.limits import packing
 from keywright.origin.limits import store as rows
 from keywright.origin.limits.ledger import Ledger, Repeated
 from keywright.origin.limits.members import Holding, Member, MemberKey
+from keywright.protocol.reports import UNFILLED
 from keywright.protocol.shares import HELD_SECONDS, RISE_SECONDS, WHOLE, ShareAnswer, UseReport
 from keywright.runtime import tasks
 
@@ -42,8 +43,6 @@ MOST_MEMBERS = 1000
 MOST_WAITING = 2000
 OTHER_THREAD_WORK = 2000
 """More limits than that are reckoned while the event loop goes on."""
-UNFILLED = "none"
-"""What an edge without a snapshot names as its deployment."""
 
 
 @dataclass(slots=True)

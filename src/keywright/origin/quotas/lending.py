@@ -14,13 +14,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from keywright.domain.limits import Quota
-from keywright.domain.permissions import Grantee
+from keywright.domain.permissions import Access, Grantee, Permissions
 from keywright.domain.problems import Conflict
 from keywright.origin.buckets import store as bucket_rows
 from keywright.origin.db.database_clock import read_millis
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.deployment.store import find_deployment_id
-from keywright.origin.edges.scopes import EdgeScope
+from keywright.origin.edges.scopes import DEPLOYMENT, EdgeScope
 from keywright.origin.quotas import ledger
 from keywright.origin.quotas import store as rows
 from keywright.origin.quotas.ledger import Lease, Period
@@ -30,6 +30,9 @@ from keywright.origin.quotas.store import Holder, Holding, LastQuestion, Loss, P
 from keywright.protocol.leases import MAX_ASKS, MEMORY_MILLIS, Answer, Ask, Loan, Outcome, Question
 
 log = logging.getLogger("keywright.origin")
+
+OF_DEPLOYMENT = Grantee(DEPLOYMENT, Permissions(Access.VALIDATE), is_root=True)
+"""An edge beside an origin, or at its broker: it sees all that there is."""
 
 
 async def answer(tx: Transaction, grantee: Grantee, question: Question, random_bytes: Callable[[int], bytes]) -> Answer:

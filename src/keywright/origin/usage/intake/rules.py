@@ -19,6 +19,7 @@ from keywright.origin.usage.intake import store as rows_of
 from keywright.origin.usage.intake.store import Sender, Taken
 from keywright.origin.usage.store import Source
 from keywright.protocol import usage
+from keywright.protocol.reports import UNFILLED
 from keywright.protocol.usage import HOUR_MILLIS, Loss, LossReason, UsageBatch, UsageError, UsageRow
 from keywright.protocol.usage_delivery import Delivery, Outcome, UsageAnswer
 
@@ -35,8 +36,6 @@ SCOPE_SECONDS = 5.0
 """How old it may be what an edge's token shows."""
 PRUNE_SECONDS = 3600.0
 LONGEST_PAUSE_SECONDS = 5.0
-NO_DEPLOYMENT = "none"
-"""What an edge without a snapshot names as its deployment."""
 
 
 Append = Callable[[Transaction, Sequence[UsageRow], Source], Awaitable[None]]
@@ -94,7 +93,7 @@ class Intake:
         now = self._millis()
         found = await find_deployment(tx)
         deployment_id = None if found is None else found.id
-        if batch is not None and batch.deployment_id not in {deployment_id, NO_DEPLOYMENT}:
+        if batch is not None and batch.deployment_id not in {deployment_id, UNFILLED}:
             return UsageAnswer(Outcome.REFUSED, detail=f"it is usage of deployment {batch.deployment_id}")
         sender = Sender(scope.account_id, delivery.instance, delivery.name, delivery.region)
         known_until = None if delivery.known_until is None else min(delivery.known_until, now)
