@@ -14,7 +14,7 @@ from support.ports import free_port
 from support.process import NO_TLS, EdgeProcess, until
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def monitored(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     directory = tmp_path_factory.mktemp("monitored")
     made = origin.api.new_consumer(apiKeys=[{}])
