@@ -78,6 +78,8 @@ class Shard(SharedFile):
             file = self._enter()
             file.unlock()
             kept = file.map[rows.HEAD_BYTES : rows.file_bytes(len(file.segments))]
+        if kept == bytes(len(kept)):
+            return []
         return rows.unpack_rows(kept)
 
     def set_shares(self, shares: Mapping[bytes, tuple[int, int]], until: int, now: int) -> dict[bytes, int]:

@@ -9,7 +9,6 @@ Run as `python -m keywright.edge.replica.integrity DIRECTORY`: exit code 23 for 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -91,6 +90,8 @@ def probe(files: Files) -> None:
 
 async def is_damaged(path: Path) -> bool:
     """Whether the integrity check of the files in this directory found damage, or died of it."""
+    import asyncio  # The process that looks has no use for it, and half of its start would be this.
+
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __spec__.name, str(path), stdin=asyncio.subprocess.DEVNULL
     )
