@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 AUDIT := .venv-audit
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-faults check bench screenshots format requirements sbom audit clean
+.PHONY: help run test coverage test-faults soak check bench screenshots format requirements sbom audit clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -24,6 +24,9 @@ coverage: $(VENV)/.dev ## Run every test with coverage, and hold it against the 
 
 test-faults: $(VENV)/.dev ## Kill, stop, cut and fill what runs, 200 times over (ARGS="--seed 123 --schedules 1" for one again)
 	@$(BIN)/python tests/faults/run.py $(ARGS)
+
+soak: $(VENV)/.dev ## Load an origin and an edge for two hours: does anything grow, is any answer wrong (ARGS="--minutes 20")
+	@$(BIN)/python tests/soak/run.py $(ARGS)
 
 check: $(VENV)/.dev ## Lint, types, import rules
 	$(BIN)/ruff format --check src tests
