@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-MOST = 4
+MOST = 9
+"""One in a thousand of ours: so many came too late when the machine was held up for a while, and all were good alone."""
 FAILED = 1
 _LAST_FAILED = Path(".pytest_cache/v/cache/lastfailed")
 

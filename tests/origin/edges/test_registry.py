@@ -213,8 +213,9 @@ async def test_an_edge_that_says_goodbye_is_not_waited_for_at_any_origin_and_may
     # An origin that heard it before the goodbye takes it down anew.
     world.now += 0.5
     await here.acknowledge(world.report("a", before, number=1, start="8" * 16), SEES_ALL)
+    world.now += 0.5
     waiting = asyncio.create_task(there.wait(after.revision, None, 1))
-    await asyncio.sleep(0.2)
+    await until(lambda: there._book.rows_as_of >= world.now)
     world.now += 2
     assert [one.report.name for one in (await waiting).pending] == ["a"]
 
