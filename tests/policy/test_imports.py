@@ -49,7 +49,7 @@ def loaded(module: str) -> tuple[set[str], set[str]]:
         ("keywright.policy.wsgi", set(), OURS_BARE),
         ("keywright.policy.generic", set(), OURS_BARE),
         ("keywright.policy.testing", set(), OURS_BARE),
-        ("keywright.policy.remote", HTTPX, OURS_BARE),
+        ("keywright.policy.remote", set(), OURS_BARE),
         ("keywright.policy.shared", {"lmdb"}, OURS_REPLICA),
         ("keywright.policy.embedded", {"lmdb", *HTTPX}, OURS_REPLICA),
     ],

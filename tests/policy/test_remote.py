@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
+import os
 import socket
 import struct
 import time
+import warnings
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -284,6 +287,60 @@ def test_a_kept_connection_that_breaks_under_a_question_is_asked_again_on_anothe
         remote.close()
         assert verdicts(url) == ["UNKNOWN"] * 2
     assert len(seen) == 6
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_asks_on_connections_of_its_own_and_leaves_the_parents_alone() -> None:
+    ports: list[int] = []
+
+    def edge(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        ports.append(handler.client_address[1])
+        answering(b'{"valid":false,"code":"UNKNOWN"}')(handler, body)
+
+    with serving(edge) as url:
+        remote = RemoteEdge(url, timeout_seconds=10)
+        assert remote.validate(SECRET, "my-bucket").verdict is Verdict.UNKNOWN
+        child = os.fork()
+        if child == 0:
+            found = [remote.validate(SECRET, "my-bucket").verdict for _ in range(2)]
+            remote.close()
+            os._exit(0 if found == [Verdict.UNKNOWN] * 2 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert remote.validate(SECRET, "my-bucket").verdict is Verdict.UNKNOWN
+        remote.close()
+    assert ports[0] == ports[3] != ports[1] == ports[2]
+
+
+def test_loops_that_have_ended_leave_no_connections_behind() -> None:
+    with serving(answering(b'{"valid":false,"code":"UNKNOWN"}')) as url:
+        remote = RemoteEdge(url, timeout_seconds=10)
+
+        async def ask() -> Verdict:
+            return (await remote.validate_async(SECRET, "my-bucket")).verdict
+
+        with warnings.catch_warnings():
+            # Of connections that nobody has closed, in loops that nobody can run any more.
+            warnings.simplefilter("ignore", ResourceWarning)
+            assert {asyncio.run(ask()) for _ in range(5)} == {Verdict.UNKNOWN}
+            assert len(remote._of_loops) == 1
+            remote._of_loops.clear()
+            gc.collect()
+
+
+def test_an_edge_that_says_408_on_a_kept_connection_is_asked_again_on_another() -> None:
+    asked: list[int] = []
+
+    def edge(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        asked.append(handler.client_address[1])
+        late = len(asked) in (2, 5)
+        answering(b'{"valid":false,"code":"UNKNOWN"}', 408 if late else 200)(handler, body)
+
+    with serving(edge) as url:
+        remote = RemoteEdge(url, timeout_seconds=10)
+        assert [remote.validate(SECRET, "my-bucket").verdict for _ in range(2)] == [Verdict.UNKNOWN] * 2
+        remote.close()
+        assert verdicts(url) == ["UNKNOWN"] * 2
+    assert asked[0] == asked[1] != asked[2]
 
 
 async def test_the_policy_answers_503_whatever_is_wrong_and_says_so_once_without_the_key(

@@ -13,12 +13,9 @@ import logging
 import math
 import os
 import time
-import weakref
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
-
-import httpx2
+from urllib.parse import quote
 
 from keywright import __version__
 from keywright.domain import keyformat, models, problems, verdict
@@ -26,6 +23,10 @@ from keywright.domain.limit_states import LimitState
 from keywright.domain.powers import NO_DEMAND, Powers
 from keywright.domain.scopes import Scopes
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict
+from keywright.http.client import server_address
+from keywright.http.client.answers import Answer, BadAnswer, BrokenOff
+from keywright.http.client.blocking import BlockingPool
+from keywright.http.client.waiting import WaitingPool
 from keywright.policy.rules.identity import UNTOLD
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ TIMEOUT_SECONDS = 2.0
 CONNECTIONS = 100
 LARGEST_ANSWER = 1024 * 1024
 ATTEMPTS = 2
-"""A kept connection may have been closed by the edge just now; asking again changes nothing there."""
+"""A kept connection may have been closed by the edge just now. The second question goes on a new one."""
 _REFUSALS = {
     result.verdict: result
     for result in (
@@ -52,7 +53,7 @@ _NO_BUCKET = "There is no such bucket."
 """What an edge says of a bucket that it does not have; an address that it does not have is another 404."""
 OLD_SECONDS = 60.0
 """For how long an edge without /v2 is asked no question of /v2 whose answer /v1 has, too."""
-_BROKEN_OFF = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
+_REQUEST_TIMEOUT = 408
 
 
 class RemoteEdge:
@@ -70,28 +71,22 @@ class RemoteEdge:
         """`url` is the address of an edge, or of `keywright serve`. `token` is a management key with `validate` access,
         for edges that want one. `timeout_seconds` is for the whole of a question. Raises ValueError.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
-            raise ValueError("the url is an edge's address, such as https://edge.internal")
+        try:
+            self._address = server_address.parse(url)
+        except ValueError:
+            raise ValueError("the url is an edge's address, such as https://edge.internal") from None
         self._url = url.rstrip("/")
         self._timeout_seconds = timeout_seconds
         headers = {"content-type": "application/json", "user-agent": f"keywright-policy/{__version__}"}
         if token is not None:
             headers["keywright-token"] = token
-        self._options: dict[str, Any] = {
-            "headers": headers,
-            "timeout": timeout_seconds,
-            "limits": httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
-            "follow_redirects": False,
-            # A proxy from the environment of the application is not for its keys.
-            "trust_env": False,
-            # Without TLS there is nothing to verify, and reading all certificates takes a while.
-            "verify": ssl_context or parts.scheme == "https",
-        }
-        self._client: tuple[int, httpx2.Client] | None = None
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._head = server_address.head(self._address, headers)
+        self._connections = connections
+        self._ssl_context = ssl_context
+        self._tls: ssl.SSLContext | None = None
+        self._of_threads: dict[int, BlockingPool] = {}
+        """By process: connections are not carried through a fork."""
+        self._of_loops: dict[asyncio.AbstractEventLoop, WaitingPool] = {}
         self._told = ""
         self._old_until = -math.inf
 
@@ -99,74 +94,87 @@ class RemoteEdge:
         """The edge's verdict, UNAVAILABLE when it gives none in time."""
         deadline = time.monotonic() + self._timeout_seconds
         reason = ""
-        for _ in range(ATTEMPTS):
-            try:
-                for version in self._versions(demand):
-                    url, question = self._ask_of(version, secret, bucket, demand)
-                    with self._client_here().stream("POST", url, content=question) as response:
-                        answer = _Answer()
-                        for part in response.iter_raw():
-                            answer.add(part)
-                            if time.monotonic() > deadline:
-                                raise TimeoutError
-                        result = self._read(response, answer, version)
-                    if result is not None:
-                        return result
-                raise _Unusable(_TOO_OLD)
-            except _BROKEN_OFF as error:
-                reason = _reason_of(error)
-            except (httpx2.HTTPError, TimeoutError, _Unusable) as error:
-                return self._unavailable(_reason_of(error))
+        try:
+            for attempt in range(ATTEMPTS):
+                try:
+                    for version in self._versions(demand):
+                        question = self._ask_of(version, secret, bucket, demand)
+                        answer = self._pool_of_threads().ask(question, deadline, on_new=attempt > 0)
+                        result = self._read(answer, version)
+                        if result is not None:
+                            return result
+                    raise _Unusable(_TOO_OLD)
+                except BrokenOff as error:
+                    reason = _reason_of(error)
+        except (OSError, BadAnswer, _Unusable) as error:
+            reason = _reason_of(error)
         return self._unavailable(reason)
 
     async def validate_async(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
         """The same, to be awaited."""
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
         reason = ""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                for _ in range(ATTEMPTS):
+            async with asyncio.timeout_at(deadline):
+                for attempt in range(ATTEMPTS):
                     try:
-                        return await self._ask(secret, bucket, demand)
-                    except _BROKEN_OFF as error:
+                        for version in self._versions(demand):
+                            question = self._ask_of(version, secret, bucket, demand)
+                            answer = await self._pool_of_loop().ask(question, deadline, on_new=attempt > 0)
+                            result = self._read(answer, version)
+                            if result is not None:
+                                return result
+                        raise _Unusable(_TOO_OLD)
+                    except BrokenOff as error:
                         reason = _reason_of(error)
-        except (httpx2.HTTPError, TimeoutError, _Unusable) as error:
+        except (OSError, BadAnswer, _Unusable) as error:
             reason = _reason_of(error)
         return self._unavailable(reason)
 
     def close(self) -> None:
         """Close the connections that threads have used; `close_async` those of the running event loop, too."""
-        client, self._client = self._client, None
-        if client is not None and client[0] == os.getpid():
-            client[1].close()
+        pool = self._of_threads.pop(os.getpid(), None)
+        if pool is not None:
+            pool.close()
 
     async def close_async(self) -> None:
         self.close()
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        pool = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.close()
 
-    async def _ask(self, secret: str, bucket: str, demand: Demand) -> Result:
+    def _pool_of_threads(self) -> BlockingPool:
+        pool = self._of_threads.get(os.getpid())
+        if pool is None:
+            made = BlockingPool(
+                self._address, self._find_tls(), connections=self._connections, most_bytes=LARGEST_ANSWER
+            )
+            # Of two threads that come here at once one has its pool taken, and the other takes that.
+            pool = self._of_threads.setdefault(os.getpid(), made)
+            for process in [process for process in self._of_threads if process != os.getpid()]:
+                # The parent's sockets, of which this process has a copy: the parent's own stay open.
+                self._of_threads.pop(process).close()
+        return pool
+
+    def _pool_of_loop(self) -> WaitingPool:
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = httpx2.AsyncClient(**self._options)
-        for version in self._versions(demand):
-            url, question = self._ask_of(version, secret, bucket, demand)
-            async with client.stream("POST", url, content=question) as response:
-                answer = _Answer()
-                async for part in response.aiter_raw():
-                    answer.add(part)
-                result = self._read(response, answer, version)
-            if result is not None:
-                return result
-        raise _Unusable(_TOO_OLD)
+        pool = self._of_loops.get(loop)
+        if pool is None:
+            for ended in [other for other in list(self._of_loops) if other.is_closed()]:
+                # Nobody can close them any more.
+                self._of_loops.pop(ended, None)
+            pool = self._of_loops[loop] = WaitingPool(
+                self._address, self._find_tls(), connections=self._connections, most_bytes=LARGEST_ANSWER
+            )
+        return pool
 
-    def _client_here(self) -> httpx2.Client:
-        """Connections are not carried through a fork."""
-        client = self._client
-        if client is None or client[0] != os.getpid():
-            client = self._client = (os.getpid(), httpx2.Client(**self._options))
-        return client[1]
+    def _find_tls(self) -> ssl.SSLContext | None:
+        """Made at the first question: without TLS nothing is verified, and reading all certificates takes a while."""
+        if self._tls is None and self._address.is_tls:
+            context = self._ssl_context or server_address.new_tls_context()
+            context.set_alpn_protocols(["http/1.1"])
+            self._tls = context
+        return self._tls
 
     def _versions(self, demand: Demand) -> tuple[int, ...]:
         """What is asked, one after the other until there is an answer."""
@@ -174,8 +182,8 @@ class RemoteEdge:
             return (2,)
         return (1,) if time.monotonic() < self._old_until else (2, 1)
 
-    def _ask_of(self, version: int, secret: str, bucket: str, demand: Demand) -> tuple[str, bytes]:
-        url = f"{self._url}/v{version}/validate/{quote(bucket, safe='')}"
+    def _ask_of(self, version: int, secret: str, bucket: str, demand: Demand) -> bytes:
+        """The whole request."""
         # What is too long for a key is not carried there; the edge still says whether there is such a bucket.
         question: dict[str, Any] = {"key": secret if len(secret) <= keyformat.MAX_LENGTH else ""}
         if demand.scopes:
@@ -189,11 +197,13 @@ class RemoteEdge:
             question["peek"] = True
         if demand.route is not None and version > 1:
             question["route"] = demand.route
-        return url, json.dumps(question).encode()
+        body = json.dumps(question).encode()
+        path = f"{self._address.path}/v{version}/validate/{quote(bucket, safe='')}"
+        return b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (path.encode(), self._head, len(body), body)
 
-    def _read(self, response: httpx2.Response, answer: _Answer, version: int) -> Result | None:
-        """None where the edge has no such version. Raises _Unusable."""
-        status = response.status_code
+    def _read(self, answer: Answer, version: int) -> Result | None:
+        """None where the edge has no such version. Raises _Unusable, or BrokenOff."""
+        status = answer.status
         if status == 200:
             try:
                 result = _result_of(json.loads(answer.body), version)
@@ -201,11 +211,14 @@ class RemoteEdge:
                 raise _Unusable("its answer is no verdict") from None
             self._told = ""
             return result
-        if status == 404 and response.headers.get("content-type") == problems.CONTENT_TYPE:
+        if status == 404 and answer.find(b"content-type") == problems.CONTENT_TYPE:
             if version == 1 or _detail_of(answer) == _NO_BUCKET:
                 return verdict.NO_BUCKET
             self._old_until = time.monotonic() + OLD_SECONDS
             return None
+        if status == _REQUEST_TIMEOUT:
+            # RFC 9110 section 15.5.9: said of a connection that has waited, before this question has got there.
+            raise BrokenOff("it had closed the connection (408)")
         hint = ": it wants another token" if status == 403 else ""
         raise _Unusable(f"it answered {status}{hint}")
 
@@ -221,20 +234,10 @@ class _Unusable(Exception):
     """There is an answer, and it is of no use."""
 
 
-class _Answer:
-    def __init__(self) -> None:
-        self.body = b""
-
-    def add(self, part: bytes) -> None:
-        self.body += part
-        if len(self.body) > LARGEST_ANSWER:
-            raise _Unusable("its answer has no end")
-
-
 _TOO_OLD = "it has no /v2/validate: an edge of its version judges no scopes or addresses"
 
 
-def _detail_of(answer: _Answer) -> object:
+def _detail_of(answer: Answer) -> object:
     try:
         return json.loads(answer.body)["detail"]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -293,6 +296,8 @@ def _limits_of(document: Any) -> tuple[LimitState, ...]:
 def _reason_of(error: Exception) -> str:
     if isinstance(error, _Unusable):
         return str(error)
-    if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
+    if isinstance(error, TimeoutError):
         return "it did not answer in time"
+    if isinstance(error, (BadAnswer, BrokenOff)):
+        return f"of its answer: {error}"
     return f"{type(error).__name__}: {error}"
