@@ -15,7 +15,7 @@ from keywright.domain.powers import Demand, Powers, encode_powers
 from keywright.domain.verdict import UNAVAILABLE, ConsumerRecord, KeyRecord, Lacking, Result, Verdict
 from keywright.edge.limits.table import LimitTable
 from keywright.edge.limits.takers import Takers
-from keywright.edge.quotas.borrowing import Borrowing, NotLent, SetBack
+from keywright.edge.quotas.borrowing.borrower import Borrowing, NotLent, SetBack
 from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
 from keywright.edge.quotas.taker import Quotas
 from keywright.edge.quotas.waiting import settled

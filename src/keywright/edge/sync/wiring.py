@@ -17,9 +17,9 @@ import lmdb
 
 from keywright import __version__
 from keywright.edge.note_file import NoteFile
-from keywright.edge.quotas.borrowing import Borrowing
-from keywright.edge.quotas.channels import MEDIA_TYPE as LEASES_MEDIA_TYPE
-from keywright.edge.quotas.channels import HttpLeaseChannel, NatsLeaseChannel, NoLeaseChannel
+from keywright.edge.quotas.borrowing.borrower import Borrowing
+from keywright.edge.quotas.borrowing.channels import MEDIA_TYPE as LEASES_MEDIA_TYPE
+from keywright.edge.quotas.borrowing.channels import HttpLeaseChannel, NatsLeaseChannel, NoLeaseChannel
 from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
 from keywright.edge.replica.freshness import find_boot_id
 from keywright.edge.replica.replica import ReplicaBroken
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from keywright.edge.identity import Identity
     from keywright.edge.limits.table import LimitTable
     from keywright.edge.mirror import Mirror
-    from keywright.edge.quotas.borrowing import LeaseChannel
+    from keywright.edge.quotas.borrowing.borrower import LeaseChannel
     from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.origin_clock import OriginClock

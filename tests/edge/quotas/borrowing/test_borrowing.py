@@ -16,9 +16,10 @@ from edge.quotas.world import CONSUMER, Ledger, Machine
 from keywright.domain.limits import Period, Quota
 from keywright.domain.periods import PeriodTimes
 from keywright.domain.verdict import Verdict
-from keywright.edge.quotas import borrowing, waiting
-from keywright.edge.quotas.holding import STEP_REQUESTS
-from keywright.edge.quotas.notes import NOTES_DIRECTORY, Notes
+from keywright.edge.quotas import waiting
+from keywright.edge.quotas.borrowing import borrower as borrowing
+from keywright.edge.quotas.borrowing.holding import STEP_REQUESTS
+from keywright.edge.quotas.borrowing.notes import NOTES_DIRECTORY, Notes
 from keywright.protocol.leases import LEASE_MILLIS
 
 VALID, EXCEEDED, UNAVAILABLE = Verdict.VALID, Verdict.QUOTA_EXCEEDED, Verdict.UNAVAILABLE

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keywright.edge.quotas import rows
-from keywright.edge.quotas.notes import Noted
+from keywright.edge.quotas.borrowing.notes import Noted
 from keywright.edge.quotas.part import Put
 from keywright.protocol.leases import Ask, Outcome
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keywright.edge.origin_calls import BrokerCall, HttpCall, NotTaken, Refused
-from keywright.edge.quotas.borrowing import NotLent, SetBack
+from keywright.edge.quotas.borrowing.borrower import NotLent, SetBack
 from keywright.protocol.leases import MAX_ANSWER_BYTES, LeaseError, LeaseSigner
 
 if TYPE_CHECKING:

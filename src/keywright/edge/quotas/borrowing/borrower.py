@@ -19,8 +19,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from keywright.edge.quotas.bell import HeardBell
-from keywright.edge.quotas.holding import Holding
-from keywright.edge.quotas.notes import NOTES_DIRECTORY, Noted, Notes, has_notes
+from keywright.edge.quotas.borrowing.holding import Holding
+from keywright.edge.quotas.borrowing.notes import NOTES_DIRECTORY, Noted, Notes, has_notes
 from keywright.edge.quotas.rows import MOST
 from keywright.edge.quotas.table import Overtaken, Put, quota_id
 from keywright.protocol.leases import MAX_ASKS, Ask, Outcome, Question
