@@ -24,8 +24,10 @@ from keywright import __version__
 from keywright.domain import keyformat, models, problems, verdict
 from keywright.domain.limit_states import LimitState
 from keywright.domain.powers import NO_DEMAND, Powers
+from keywright.domain.reservations import Outcome, Settlement
 from keywright.domain.scopes import Scopes
-from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict
+from keywright.domain.verdict import ConsumerRecord, KeyRecord, Reserved, Result, Verdict
+from keywright.policy.rules.charges import NotSettled
 from keywright.policy.rules.identity import UNTOLD
 
 if TYPE_CHECKING:
@@ -133,6 +135,37 @@ class RemoteEdge:
             reason = _reason_of(error)
         return self._unavailable(reason)
 
+    async def settle_reservation(self, token: str, cost: int) -> Settlement:
+        """What a reservation came to, at the edge that made it. Raises NotSettled."""
+        reason = ""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                for _ in range(ATTEMPTS):
+                    try:
+                        response = await self._client_of_loop().post(
+                            f"{self._url}/v2/settle", json=_settling(token, cost)
+                        )
+                        return _settlement_of(response)
+                    except _BROKEN_OFF as error:
+                        # Settled twice, it is what it was.
+                        reason = _reason_of(error)
+        except (httpx2.HTTPError, TimeoutError) as error:
+            reason = _reason_of(error)
+        raise NotSettled(reason)
+
+    def settle_reservation_here(self, token: str, cost: int) -> Settlement:
+        """The same for threads."""
+        reason = ""
+        for _ in range(ATTEMPTS):
+            try:
+                response = self._client_here().post(f"{self._url}/v2/settle", json=_settling(token, cost))
+                return _settlement_of(response)
+            except _BROKEN_OFF as error:
+                reason = _reason_of(error)
+            except (httpx2.HTTPError, TimeoutError) as error:
+                raise NotSettled(_reason_of(error)) from None
+        raise NotSettled(reason)
+
     def close(self) -> None:
         """Close the connections that threads have used; `close_async` those of the running event loop, too."""
         client, self._client = self._client, None
@@ -146,10 +179,7 @@ class RemoteEdge:
             await client.aclose()
 
     async def _ask(self, secret: str, bucket: str, demand: Demand) -> Result:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = httpx2.AsyncClient(**self._options)
+        client = self._client_of_loop()
         for version in self._versions(demand):
             url, question = self._ask_of(version, secret, bucket, demand)
             async with client.stream("POST", url, content=question) as response:
@@ -160,6 +190,13 @@ class RemoteEdge:
             if result is not None:
                 return result
         raise _Unusable(_TOO_OLD)
+
+    def _client_of_loop(self) -> httpx2.AsyncClient:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = httpx2.AsyncClient(**self._options)
+        return client
 
     def _client_here(self) -> httpx2.Client:
         """Connections are not carried through a fork."""
@@ -185,6 +222,8 @@ class RemoteEdge:
             question["ip"] = str(address)
         if demand.cost is not None:
             question["cost"] = demand.cost
+        if demand.is_reserve:
+            question["reserve"] = question.pop("cost")
         if demand.is_peek:
             question["peek"] = True
         if demand.route is not None and version > 1:
@@ -259,7 +298,33 @@ def _result_of(document: Any, version: int) -> Result:
     # The number is the replica's own name for the consumer, and stays there.
     record = KeyRecord(key["id"], 0, expires_at, powers)
     owner = ConsumerRecord(consumer_id, user["sub"], json.dumps(user["data"]).encode(), granted)
-    return Result(Verdict.VALID, record, owner, () if version == 1 else _limits_of(document))
+    limits = () if version == 1 else _limits_of(document)
+    reservation = document.get("reservation")
+    if reservation is None:
+        return Result(Verdict.VALID, record, owner, limits)
+    if not isinstance(reservation["token"], str):
+        raise TypeError("not a reservation")
+    reserved = Reserved(Verdict.VALID, record, owner, limits)
+    reserved.token = reservation["token"]
+    return reserved
+
+
+def _settling(token: str, cost: int) -> dict[str, Any]:
+    return {"reservation": token, "cost": cost}
+
+
+def _settlement_of(response: httpx2.Response) -> Settlement:
+    """Raises NotSettled."""
+    if response.status_code != 200:
+        raise NotSettled(f"the edge answered {response.status_code}")
+    try:
+        told = response.json()
+        taken, reserved = told["taken"], told["reserved"]
+        if type(taken) is not int or type(reserved) is not int:
+            raise TypeError
+        return Settlement(Outcome(told["code"]), taken, reserved)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise NotSettled("the edge's answer is none") from None
 
 
 def _powers_of(document: Any) -> tuple[Powers, Powers]:

@@ -1,1 +1,1 @@
-"""Borrowing quotas, in the one process of an edge that does it for all: blocks of the origin's ledger, noted and given back."""
+"""Borrowing quotas, by the one process of an edge that does it for all: asked for, noted on disk, and given back."""
