@@ -19,6 +19,7 @@ from keywright.domain.powers import NO_DEMAND, Demand
 from keywright.domain.reservations import Outcome, Settlement
 from keywright.domain.verdict import UNKNOWN, ConsumerRecord, KeyRecord, Reserved, Result, Verdict
 from keywright.policy import asgi, django, drf, fastapi, flask, generic, wsgi
+from keywright.policy.testing import FakeKeys
 from policy import django_site
 from policy.wsgi import call as call_wsgi
 
@@ -138,6 +139,15 @@ async def test_a_route_takes_what_it_says(ask: Any, said: dict[str, Any], asked:
     assert source.asked == [asked]
     # Where nothing was reserved there is nothing to settle.
     assert source.settled == ([(TOKEN, 7)] if asked.is_reserve else [])
+
+
+@pytest.mark.parametrize("ask", INTEGRATIONS, ids=lambda ask: ask.__name__)
+async def test_fake_keys_tell_what_was_taken_and_settled(ask: Any) -> None:
+    keys = FakeKeys()
+    keys.valid("acme", key=KEY)
+    for said in (COST, RESERVE):
+        await ask(keys, said)
+    assert ([one.cost for one in keys.asked], keys.settled) == ([5, 40], [7])
 
 
 @pytest.mark.parametrize(("said", "asked"), [one for one in SAID if one.id != "reserve"])

@@ -118,7 +118,7 @@ def decide(key: KeyRecord | None, consumer: ConsumerRecord | None, now: int, dem
         return UNKNOWN
     _, _, expires_at, own = key
     _, _, _, above = consumer
-    scopes, address, *_ = demand
+    scopes, address, _, _, _, _ = demand
     if own is not None or above is not None or scopes:
         # In one piece: a call that is saved here is one for each validation.
         own, above = own or NO_POWERS, above or NO_POWERS

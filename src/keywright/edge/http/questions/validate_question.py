@@ -86,7 +86,8 @@ def parse_v2(data: bytes) -> tuple[str, Demand]:
         question = _decode_v2(data)
     except _NOT_JSON as error:
         raise _bad_body(error) from None
-    _, scopes, ip, cost, peek, route, reserve = msgspec.structs.astuple(question)
+    scopes, ip, cost = question.scopes, question.ip, question.cost
+    peek, route, reserve = question.peek, question.route, question.reserve
     if not scopes and ip is None and cost is None and not peek and route is None and reserve is None:
         return question.key, NO_DEMAND
     address = None if ip is None else parse_address(ip)
