@@ -96,7 +96,8 @@ def test_a_page_speaks_the_words_of_the_trade(page: Path) -> None:
 
 def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
     from keywright.edge.limits import rows
-    from keywright.edge.quotas import notes
+    from keywright.edge.quotas import reservations
+    from keywright.edge.quotas.borrowing import notes
     from keywright.edge.replica import files
     from keywright.origin.db.tables import SCHEMA_VERSION
     from keywright.protocol import changes, frames, leases, reports, shares, snapshot_file, usage, usage_delivery
@@ -116,6 +117,7 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
         "batches of usage, in the spool and on their way": str(usage.FORMAT_VERSION),
         "deliveries of usage, and answers to them": str(usage_delivery.FORMAT_VERSION),
         "table of quotas on disk (`quotas/` of a replica)": rows.MAGIC.decode()[-1],
+        "tokens of reservations": reservations.PREFIX[-2],
         "notes of what was lent (`leases/` of a replica)": str(notes.FORMAT_VERSION),
         "table of rate limits on disk (`limits/` of a replica)": rows.MAGIC.decode()[-1],
     }

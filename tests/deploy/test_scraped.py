@@ -56,6 +56,8 @@ def test_what_is_scraped_tells_of_no_key_consumer_or_address(monitored: Monitore
             "state",
             "edge",
             "region",
+            "outcome",
+            "code",
         }
         assert "consumer-" not in text
         assert "zpka_" not in text

@@ -6,15 +6,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.world import DIGESTER
 from keywright.edge.app import EdgeApp, new_validation_source
 from keywright.edge.http.forward_auth import ForwardAuth
 from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
 from keywright.edge.http.metrics import Metrics
 from keywright.edge.http.replica_metrics import ReplicaSource
+from keywright.edge.http.settle import SettleApi
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.limits.table import LimitTable
 from keywright.edge.limits.takers import Takers
+from keywright.edge.quotas.reservations import Reservations
+from keywright.edge.quotas.table import QuotaTable
+from keywright.edge.quotas.taker import Quotas
 from keywright.runtime.clock import Clock
 from keywright.runtime.disk import Disk
 
@@ -45,6 +50,7 @@ def new_app(
     worker_counts: WorkerCounts | None = None,
     disk: Disk | None = None,
     takers: Takers | None = None,
+    reservations: Reservations | None = None,
 ) -> EdgeApp:
     """`takers` are what the validator has, if any."""
     status = status or Status()
@@ -56,6 +62,18 @@ def new_app(
     replica_source = ReplicaSource(validator._replica, status, disk or Disk([Path("/")], 0))
     metrics = Metrics([validations, replica_source], worker_counts)
     jwks = None if signer is None else Jwks(signer.jwks)
+    nobody = Quotas(QuotaTable(Path("/nonexistent"), Clock().elapsed), Clock().millis)
+    reservations = reservations or Reservations(DIGESTER, nobody)
+    settle_api = SettleApi(reservations, validator, Clock().elapsed, token_required=token_required)
     return EdgeApp(
-        validate_api, validate_v2_api, forward_auth, Health(status), validations, replica_source, metrics, jwks, takers
+        validate_api,
+        validate_v2_api,
+        forward_auth,
+        Health(status),
+        validations,
+        replica_source,
+        metrics,
+        jwks,
+        takers,
+        settle_api,
     )

@@ -192,3 +192,17 @@ def test_edges_of_a_broker_spend_a_quota_to_its_end(tmp_path: Path, nats: NatsSe
         assert fleet.checker.served + fleet.checker.unheard >= LIMIT
         assert fleet.checker.served <= LIMIT
         assert fleet.ledger()["overspent"] == 0
+
+
+def test_an_edge_that_is_stopped_gives_back_what_is_left(origin: Origin, tmp_path: Path) -> None:
+    consumer = origin.api.new_consumer(quotas=[{"name": "calls", "limit": LIMIT, "period": "none"}])
+    key = origin.api.new_key(consumer["name"])["key"]
+    url = f"/v1/accounts/my-account/key-buckets/{BUCKET}/consumers/{consumer['name']}/quotas"
+    with EdgeProcess(tmp_path, origin.url, origin.token, origin.pepper_file, "--workers", "2") as edge:
+        edge.wait_until_ready()
+        until(lambda: edge.verdict(key) == "VALID")
+        until(lambda: origin.api.call("GET", f"{url}")["data"][0]["lent"] > 0)
+        edge.stop()
+        (told,) = origin.api.call("GET", url)["data"]
+    assert told["lent"] == 0
+    assert told["remaining"] == LIMIT - told["spent"]

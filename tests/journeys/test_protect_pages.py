@@ -1,4 +1,4 @@
-"""The pages that protect an app, from top to bottom: their files, their commands in one shell, and what these print."""
+"""Pages that protect an app, or charge, from top to bottom: files, commands in one shell, and what these print."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from support.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     *sorted((ROOT / "docs/how-to").glob("protect-a*-app.md")),
+    ROOT / "docs/how-to/charge-for-what-was-used.md",
     ROOT / "examples/fastapi-app/README.md",
     ROOT / "examples/websockets/README.md",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -37,3 +38,28 @@ async def test_nothing_is_ended_at_once() -> None:
 
 async def _fail() -> None:
     raise OSError
+
+
+async def test_a_thread_that_is_waited_for_has_ended_when_a_cancellation_is_heard() -> None:
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def work(what: str) -> str:
+        begun.set()
+        go_on.wait(10)
+        seen.append(what)
+        return what
+
+    waiting = asyncio.create_task(tasks.in_thread(work, "done"))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    for _ in range(2):
+        waiting.cancel()
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert seen == ["done"]
+    assert await tasks.in_thread(work, "again") == "again"
+    with pytest.raises(ValueError, match="int"):
+        await tasks.in_thread(int, "none")

@@ -35,6 +35,10 @@ PLANS: tuple[dict[str, Any], ...] = (
         "description": "For paying customers",
         "scopes": ["orders:*", "invoices:*", "customers:read"],
         "rateLimits": [{"name": "per-minute", "limit": 6000, "windowSeconds": 60}, BURST],
+        "quotas": [
+            {"name": "calls", "limit": 100_000, "period": "month", "timeZone": "Europe/Berlin", "anchor": 15},
+            {"name": "exports", "limit": 50, "period": "day", "defaultCost": 5},
+        ],
     },
 )
 
@@ -147,6 +151,7 @@ def fill(portal: Portal) -> dict[str, str]:
         "usage": f"{BUCKET}/usage",
         "consumer-usage": f"{BUCKET}/consumers/{COMPANIES[-1]}/usage",
         "consumer-edit": f"{BUCKET}/consumers/{COMPANIES[-1]}/edit",
+        "quota-top-up": f"{BUCKET}/consumers/{COMPANIES[-1]}/quotas/calls/top-up",
         "consumer-delete": f"{BUCKET}/consumers/{COMPANIES[-1]}/delete",
         "key-new": f"{BUCKET}/consumers/{COMPANIES[-1]}/keys/new",
         "key-edit": f"{key}/edit",

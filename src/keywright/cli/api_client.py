@@ -109,6 +109,12 @@ class Api:
         value = {"data": list(rows.values()), "limit": len(rows), "offset": within.offset, "total": total}
         return Answer(json.dumps(value, ensure_ascii=False), value)
 
+    def validate(self, bucket: str, question: Mapping[str, Any]) -> Answer:
+        """The verdict on a key. The management key is shown, too, for where that is demanded."""
+        token = self._client.headers["authorization"].removeprefix("Bearer ")
+        path = f"/v2/validate/{_segment(bucket)}"
+        return self._send("POST", path, body=question, headers={"keywright-token": token})
+
     def _in_account(self, method: str, segments: tuple[str, ...], **request: Any) -> Answer:
         if self._account is None:
             self._account = self._send("GET", "/v1/who-am-i").value.get("account")

@@ -13,7 +13,7 @@ from keywright.cli import key_inspect
 from keywright.cli.failures import CommandFailed
 from keywright.cli.operations import quotas, root_key, service, snapshot
 from keywright.cli.printing import fail
-from keywright.cli.resources import buckets, consumers, edges, keys, managers, plans, portal, usage
+from keywright.cli.resources import buckets, consumers, edges, keys, managers, plans, portal, usage, validation
 from keywright.cli.shared_options import example
 from keywright.cli.variables import warn_of_unknown_variables
 
@@ -81,6 +81,7 @@ app.add_typer(plans.app, name="plans", rich_help_panel=_MANAGE)
 app.add_typer(consumers.app, name="consumers", rich_help_panel=_MANAGE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MANAGE)
 app.command("usage", epilog=usage.EXAMPLES, rich_help_panel=_MANAGE)(usage.show_usage)
+app.command("validate", epilog=validation.EXAMPLES, rich_help_panel=_MANAGE)(validation.validate_key)
 app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)
 app.add_typer(portal.app, name="portal", rich_help_panel=_MANAGE)
 app.add_typer(edges.app, name="edges", rich_help_panel=_MAINTAIN)

@@ -68,6 +68,8 @@ class Demand(NamedTuple):
     """Whether nothing is to be taken, whatever the answer is; nor does it count as use."""
     route: str | None = None
     """A tag of the caller's own, by which use is told apart; judges nothing."""
+    is_reserve: bool = False
+    """Whether the cost is not known yet: it is taken, and what of it was not used is given back when that is."""
 
     def find_address(self) -> Address | None:
         return self.address() if callable(self.address) else self.address

@@ -9,6 +9,7 @@ from keywright.domain.powers import NO_DEMAND, NO_POWERS, Demand, Powers, is_gra
 
 if TYPE_CHECKING:
     from keywright.domain.limit_states import LimitState
+    from keywright.domain.reservations import Reservation
 
 
 class Verdict(StrEnum):
@@ -68,6 +69,14 @@ class Result(NamedTuple):
         return self.verdict is Verdict.VALID
 
 
+class Reserved(Result):
+    """A VALID that took what may be given back."""
+
+    reservation: Reservation
+    token: str
+    """By which it is settled: who asked has only that."""
+
+
 class Lack(NamedTuple):
     """A quota of which too little is lent to a machine: what it is called there, and how it stood."""
 
@@ -109,7 +118,7 @@ def decide(key: KeyRecord | None, consumer: ConsumerRecord | None, now: int, dem
         return UNKNOWN
     _, _, expires_at, own = key
     _, _, _, above = consumer
-    scopes, address, _, _, _ = demand
+    scopes, address, _, _, _, _ = demand
     if own is not None or above is not None or scopes:
         # In one piece: a call that is saved here is one for each validation.
         own, above = own or NO_POWERS, above or NO_POWERS

@@ -5,6 +5,7 @@ serve puts it beside the origin: `find_endpoint` gives what answers at a path th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from keywright.domain.problems import NotFound
@@ -16,11 +17,17 @@ from keywright.edge.http.health import Health
 from keywright.edge.http.jwks import Jwks
 from keywright.edge.http.metrics import Metrics
 from keywright.edge.http.replica_metrics import ReplicaSource
+from keywright.edge.http.settle import PATH as SETTLE_PATH
+from keywright.edge.http.settle import SettleApi
 from keywright.edge.http.validate import PREFIX as VALIDATE_PREFIX
 from keywright.edge.http.validate import PREFIX_V2 as VALIDATE_V2_PREFIX
 from keywright.edge.http.validate import ValidateApi
 from keywright.edge.http.validation_counts import ValidationSource
 from keywright.edge.limits.takers import Takers
+from keywright.edge.quotas.metrics import QuotaSource
+from keywright.edge.quotas.reservations import Reservations
+from keywright.edge.quotas.status import NOTE as NOTE_OF_QUOTAS
+from keywright.edge.quotas.status import QuotasStatus
 from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
 from keywright.edge.quotas.taker import Quotas
 from keywright.edge.replica.freshness import find_boot_id
@@ -64,6 +71,7 @@ class EdgeApp:
         metrics: Metrics,
         jwks: Jwks | None,
         takers: Takers,
+        settle_api: SettleApi,
     ) -> None:
         """Use `new_edge_app`."""
         self.health = health
@@ -74,7 +82,12 @@ class EdgeApp:
         self._validations = validations
         self.replica_source = replica_source
         self.metrics = metrics
-        others: dict[str, Endpoint] = {"/livez": health.livez, "/readyz": health.readyz, "/metrics": metrics}
+        others: dict[str, Endpoint] = {
+            "/livez": health.livez,
+            "/readyz": health.readyz,
+            "/metrics": metrics,
+            SETTLE_PATH: settle_api,
+        }
         if jwks is not None:
             others["/.well-known/jwks.json"] = jwks
         # The two on the hot path see to their own failures.
@@ -127,8 +140,12 @@ def new_edge_app(
     counted by key. Raises KeyFileError.
     """
     quotas = QuotaTable(settings.replica_dir / QUOTAS_DIRECTORY, clock.elapsed)
-    takers = Takers(table, Quotas(quotas, clock.millis))
-    validator = Validator(replica, digester, clock.millis, takers, None if usage is None else usage.counter)
+    taker = Quotas(quotas, clock.millis)
+    takers, reservations = Takers(table, taker), Reservations(digester, taker)
+    counter = None if usage is None else usage.counter
+    validator = Validator(replica, digester, clock.millis, takers, counter, reservations)
+    token_required = settings.validation_token_required
+    settle_api = SettleApi(reservations, validator, clock.elapsed, token_required=token_required)
     signer = new_signer(settings, digester, clock)
     validate_api = _new_validate_api(settings, validator, is_v2=False)
     validate_v2_api = _new_validate_api(settings, validator, is_v2=True)
@@ -148,6 +165,8 @@ def new_edge_app(
     validations = new_validation_source(validate_api, validate_v2_api, forward_auth, worker_counts)
     replica_source = ReplicaSource(replica, status, disk, origin_clock)
     sources: list[Source] = [validations, replica_source]
+    find_status = partial(QuotasStatus.read, settings.replica_dir / NOTE_OF_QUOTAS, find_boot_id())
+    sources.append(QuotaSource(taker, takers, reservations, find_status, clock.elapsed))
     metrics = Metrics(sources, worker_counts)
     if usage is not None:
         spool = SpoolSource(usage.spool.status)
@@ -158,7 +177,16 @@ def new_edge_app(
     health = Health(status, origin_clock)
     health.warn_of(clients.list_warnings)
     return EdgeApp(
-        validate_api, validate_v2_api, forward_auth, health, validations, replica_source, metrics, jwks, takers
+        validate_api,
+        validate_v2_api,
+        forward_auth,
+        health,
+        validations,
+        replica_source,
+        metrics,
+        jwks,
+        takers,
+        settle_api,
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from keywright.domain import keyformat, verdict
 from keywright.domain.permissions import SYSTEM_BUCKET, Access, Grantee
 from keywright.domain.powers import NO_DEMAND, Demand
-from keywright.domain.verdict import Lacking, Result, Verdict
+from keywright.domain.verdict import Lacking, Reserved, Result, Verdict
 from keywright.edge.quotas.waiting import settled, settled_here
 from keywright.edge.replica.files import BROKEN
 from keywright.edge.replica.replica import UNREADABLE as _UNREADABLE
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from keywright.domain.keyformat import Digester
     from keywright.edge.limits.takers import Takers
+    from keywright.edge.quotas.reservations import Reservations
     from keywright.edge.replica.replica import Replica
     from keywright.edge.usage.counter import UsageCounter
 
@@ -44,9 +45,10 @@ class Validator:
         clock: Callable[[], int],
         takers: Takers | None = None,
         usage: UsageCounter | None = None,
+        reservations: Reservations | None = None,
     ) -> None:
         """Without `takers` no key with limits is answered for. `usage` counts each validation that is no peek, once,
-        by the verdict that it comes to in the end.
+        by the verdict that it comes to in the end. `reservations` gives what is reserved its token.
         """
         self._replica = replica
         self._take = None if takers is None else takers.take
@@ -54,6 +56,7 @@ class Validator:
         self._digest = digester.digest
         self._clock = clock
         self._usage = usage
+        self._reservations = reservations
         self._has_logged = False
 
     def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
@@ -162,6 +165,8 @@ class Validator:
                                 if type(result) is Lacking:
                                     # No answer yet: what it comes to is counted, when it is asked again.
                                     return result
+                                if type(result) is Reserved and self._reservations is not None:
+                                    result.token = self._reservations.seal(bucket, result.reservation)
                         elif usage is not None and demand is NO_DEMAND and now < usage.end:
                             # As `usage.count` would do it: a call that is saved here is one for each validation.
                             tally = usage.good.get(key[0])

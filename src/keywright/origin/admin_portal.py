@@ -18,6 +18,7 @@ from keywright.origin.edges import admin as edges
 from keywright.origin.keys import admin as keys
 from keywright.origin.management_keys import admin as management_keys
 from keywright.origin.plans import admin as plans
+from keywright.origin.quotas import admin as quotas
 from keywright.origin.self_serve import admin as self_serve
 from keywright.origin.usage import admin as usage
 from keywright.origin.web import admin_layout
@@ -35,6 +36,7 @@ ROUTES = (
     *branding.ROUTES,
     *plans.ROUTES,
     *consumers.ROUTES,
+    *quotas.ROUTES,
     *managers.ROUTES,
     *keys.ROUTES,
     *usage.ROUTES,

@@ -29,6 +29,7 @@ from keywright.origin.pipeline.services import Services
 from keywright.origin.plans import api as plans
 from keywright.origin.quotas import api as quotas
 from keywright.origin.self_serve import api as self_serve
+from keywright.origin.self_serve import quotas_api as self_serve_quotas
 from keywright.origin.usage import api as usage
 from keywright.origin.web import assets
 from keywright.origin.web.reference import public_pages
@@ -37,7 +38,7 @@ from keywright.runtime.clock import Clock
 NOUNS = (
     who_am_i, accounts, management_keys, buckets, owner_keys, grants, plans, consumers, quotas, keys, usage, managers,
     edges,
-    audit, branding, self_serve,
+    audit, branding, self_serve, self_serve_quotas,
 )  # fmt: skip
 """In the order in which the OpenAPI document tells of them."""
 

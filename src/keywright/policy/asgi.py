@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_in
+from keywright.policy.rules.charges import CHARGE, NO_CHARGE, Charge
 from keywright.policy.rules.demands import checked
 from keywright.policy.rules.gate import FORGEABLE_HEADERS, GATE, Gate, MustWait, Options, Refused, Request, limit_fields
 from keywright.policy.rules.identity import User
@@ -144,13 +145,18 @@ class RequireScopes:
         await self._app(scope, receive, send)
 
 
-async def authenticate(gate: Gate, scope: Scope, scopes: Sequence[str] = ()) -> None:
+async def authenticate(gate: Gate, scope: Scope, scopes: Sequence[str] = (), charge: Charge = NO_CHARGE) -> None:
     """Put into the scope whom the connection comes from, and take out what it claims itself. Raises Refused.
 
-    `scopes` are a route's own. A request that this gate has let in is not asked about again, which would count twice.
+    `scopes` and `charge` are a route's own. A request that this gate has let in is not asked about again, which would
+    count twice.
     """
     known = scope.get("user")
     if scope.get(GATE) is gate and isinstance(known, User):
+        if charge not in (NO_CHARGE, scope.get(CHARGE)):
+            raise RuntimeError(
+                "this request was let in before its route said what it takes: say so where it is checked"
+            )
         gate.require(known, checked(scopes))
         return
     wanted = gate.header.name
@@ -176,10 +182,10 @@ async def authenticate(gate: Gate, scope: Scope, scopes: Sequence[str] = ()) -> 
     try:
         if not gate.is_immediate:
             raise MustWait
-        user, auth = gate.check(request, scopes, waits=False)
+        user, auth = gate.check(request, scopes, charge, waits=False)
     except MustWait:
-        user, auth = await gate.check_async(request, scopes)
-    scope[GATE] = gate
+        user, auth = await gate.check_async(request, scopes, charge)
+    scope[GATE], scope[CHARGE] = gate, charge
     scope["user"] = user
     scope["auth"] = auth
     scope.setdefault("state", {})["user"] = user

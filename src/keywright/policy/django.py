@@ -21,12 +21,14 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.http import HttpResponse
+from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy import wsgi
 from keywright.policy.rules import sources
+from keywright.policy.rules.charges import NO_CHARGE, Charge, charge_of, charging
 from keywright.policy.rules.demands import checked
 from keywright.policy.rules.gate import Gate, Refused, limit_fields
 from keywright.policy.rules.identity import Anonymous, Credential, User
@@ -35,11 +37,14 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from keywright.domain.problems import Problem
+    from keywright.policy.rules.charges import Settlement
     from keywright.policy.rules.sources import Source
 
 SETTINGS = "KEYWRIGHT"
 View = TypeVar("View", bound=Callable[..., Any])
 _gates: dict[str, Gate] = {}
+_has_charges = False
+"""Whether any view says what it takes: only then is it looked for."""
 
 
 class DjangoUser(User):
@@ -54,7 +59,9 @@ class DjangoUser(User):
 
     @classmethod
     def of(cls, user: User) -> Self:
-        return cls(user.sub, user._metadata, user.consumer_id, user.key_id, user._powers, user.limits)
+        made = cls(user.sub, user._metadata, user.consumer_id, user.key_id, user._powers, user.limits)
+        made.reservation = user.reservation
+        return made
 
     @property
     def pk(self) -> str:
@@ -117,7 +124,7 @@ class ApiKeyMiddleware:
             return self._call_async(request)
         gate = gate_of(self.settings_name)
         try:
-            _enter(request, gate, *gate.check(read(gate, request)))
+            _enter(request, gate, *gate.check(read(gate, request), (), _charge_of(request)))
         except Refused as refused:
             return answer_problem(refused.problem, request)
         return told(self.get_response(request), request)
@@ -125,7 +132,7 @@ class ApiKeyMiddleware:
     async def _call_async(self, request: HttpRequest) -> Any:
         gate = gate_of(self.settings_name)
         try:
-            _enter(request, gate, *await gate.check_async(read(gate, request)))
+            _enter(request, gate, *await gate.check_async(read(gate, request), (), _charge_of(request)))
         except Refused as refused:
             return answer_problem(refused.problem, request)
         return told(await self.get_response(request), request)
@@ -162,6 +169,35 @@ def require_scopes(*scopes: str) -> Callable[[View], View]:
         return cast("View", guarded)
 
     return decorate
+
+
+def charge(*, cost: int | None = None, peek: bool = False, reserve: int | None = None) -> Callable[[View], View]:
+    """A decorator for views, outermost: what the middleware takes of the key's quotas for them. Of several the view's
+    own counts. `peek` takes nothing, `reserve` what is settled by `settle`. Raises TypeError, ValueError.
+    """
+    global _has_charges  # noqa: PLW0603
+    _has_charges = True
+    return charging(Charge.of(cost, reserve, peek=peek))
+
+
+async def settle_async(reservation: str | None, cost: int, settings_name: str = SETTINGS) -> Settlement | None:
+    """What `request.user.reservation` came to. Raises NotSettled, TypeError, ValueError."""
+    return await gate_of(settings_name).settle(reservation, cost)
+
+
+def settle(reservation: str | None, cost: int, settings_name: str = SETTINGS) -> Settlement | None:
+    """The same for threads."""
+    return gate_of(settings_name).settle_blocking(reservation, cost)
+
+
+def _charge_of(request: HttpRequest) -> Charge:
+    """The middleware comes before Django has looked for the view."""
+    if not _has_charges:
+        return NO_CHARGE
+    try:
+        return charge_of(resolve(request.path_info, getattr(request, "urlconf", None)).func)
+    except Resolver404:
+        return NO_CHARGE
 
 
 def read(gate: Gate, request: HttpRequest) -> Any:

@@ -5,6 +5,7 @@
 
     class Orders(APIView):
         permission_classes = [require_scopes("orders:read")]
+        keywright_charge = charge(cost=5)
 
 `request.user` is the consumer and `request.auth` the key. With the EXCEPTION_HANDLER
 "keywright.policy.drf.handle_exception" a refusal has the problem document that it has elsewhere; without it, the
@@ -26,6 +27,7 @@ from rest_framework.permissions import BasePermission
 
 from keywright.policy import wsgi
 from keywright.policy.django import SETTINGS, DjangoUser, answer_problem, gate_of, read, told
+from keywright.policy.rules.charges import Charge, charge_of
 from keywright.policy.rules.demands import checked
 from keywright.policy.rules.gate import GATE, Refused
 from keywright.policy.rules.identity import Credential, User
@@ -67,7 +69,7 @@ class ApiKeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[DjangoUser, Credential] | None:
         gate = gate_of(self.settings_name)
         try:
-            user, auth = gate.check(read(gate, request._request))
+            user, auth = gate.check(read(gate, request._request), (), _charge_of(request))
         except Refused as refused:
             raise KeyRefused(refused) from None
         request._request.META[wsgi.USER], request._request.META[wsgi.AUTH] = user, auth
@@ -78,6 +80,18 @@ class ApiKeyAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:
         """The challenge of a 401 that permissions ask for."""
         return gate_of(self.settings_name).missing.headers["www-authenticate"]
+
+
+def _charge_of(request: Request) -> Charge:
+    """What the view says: `keywright_charge = charge(cost=5)`."""
+    return charge_of((getattr(request, "parser_context", None) or {}).get("view"))
+
+
+def charge(*, cost: int | None = None, peek: bool = False, reserve: int | None = None) -> Charge:
+    """What a view takes of the key's quotas: its attribute `keywright_charge`. `peek` takes nothing, `reserve` what is
+    settled by `keywright.policy.django.settle`. Raises TypeError, ValueError.
+    """
+    return Charge.of(cost, reserve, peek=peek)
 
 
 class RequireScopes(BasePermission):

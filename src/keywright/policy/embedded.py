@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from keywright.domain.keyformat import Digester, Secret
 from keywright.edge.identity import Identity
-from keywright.edge.quotas.borrowing import LeaseChannel
-from keywright.edge.quotas.channels import NatsLeaseChannel, NoLeaseChannel
+from keywright.edge.quotas.borrowing.asking import LeaseChannel
+from keywright.edge.quotas.borrowing.channels import NatsLeaseChannel, NoLeaseChannel
 from keywright.edge.replica.replica import Replica
 from keywright.edge.shares.channels import NatsShareChannel, NoShareChannel
 from keywright.edge.shares.sharing import ShareChannel, Sharing

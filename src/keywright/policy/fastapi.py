@@ -18,7 +18,8 @@ a `KeyRefused`; `answer_problem` makes a whole problem document of it.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Unpack
+from copy import copy
+from typing import TYPE_CHECKING, Self, Unpack
 
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocketException
 from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBase
@@ -31,6 +32,7 @@ from keywright.domain.problems import CONTENT_TYPE
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
 from keywright.policy.asgi import POLICY_VIOLATION, authenticate
+from keywright.policy.rules.charges import NO_CHARGE, Charge, NotSettled, Settlement
 from keywright.policy.rules.gate import Gate, Options, Refused, limit_fields
 from keywright.policy.rules.identity import Anonymous, User
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from keywright.domain.problems import Problem
     from keywright.policy.rules.sources import Source, SourceFactory
 
-__all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "User", "answer_problem"]
+__all__ = ["Anonymous", "ApiKeyPolicy", "KeyRefused", "NotSettled", "Settlement", "User", "answer_problem"]
 
 _NO_SCOPES = SecurityScopes()
 
@@ -75,6 +77,7 @@ class ApiKeyPolicy(SecurityBase):
         self._gate = Gate(source, **options)
         self.scheme_name = scheme_name
         self.model = _model(self._gate, description)
+        self._charge = NO_CHARGE
 
     async def __call__(
         self,
@@ -84,7 +87,7 @@ class ApiKeyPolicy(SecurityBase):
     ) -> User | Anonymous:
         """Called by FastAPI, with what `Security` demands here and in the dependencies above."""
         try:
-            await authenticate(self._gate, connection.scope, security_scopes.scopes)
+            await authenticate(self._gate, connection.scope, security_scopes.scopes, self._charge)
         except Refused as refused:
             if connection.scope["type"] == "websocket":
                 raise WebSocketException(POLICY_VIOLATION, refused.problem.detail) from None
@@ -93,6 +96,19 @@ class ApiKeyPolicy(SecurityBase):
         if response is not None:
             response.headers.update(limit_fields(user))
         return user
+
+    def charge(self, *, cost: int | None = None, peek: bool = False, reserve: int | None = None) -> Self:
+        """The same policy, for routes that take so much of the key's quotas: `Security(policy.charge(cost=5))`. `peek`
+        takes nothing, `reserve` what `settle` says later. Where several dependencies of a route have the policy, the
+        first one that is called says so. Raises TypeError, ValueError.
+        """
+        charging = copy(self)
+        charging._charge = Charge.of(cost, reserve, peek=peek)
+        return charging
+
+    async def settle(self, reservation: str | None, cost: int) -> Settlement | None:
+        """What `user.reservation` came to. Raises NotSettled, TypeError, ValueError."""
+        return await self._gate.settle(reservation, cost)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:

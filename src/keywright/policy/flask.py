@@ -20,6 +20,7 @@ from flask import Response, current_app, g, request
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
+from keywright.policy.rules.charges import Charge, charge_of, charging
 from keywright.policy.rules.demands import checked
 from keywright.policy.rules.gate import Gate, Options, Refused, limit_fields
 from keywright.policy.wsgi import AUTH, USER, authenticate, require
@@ -27,6 +28,7 @@ from keywright.policy.wsgi import AUTH, USER, authenticate, require
 if TYPE_CHECKING:
     from flask import Flask
 
+    from keywright.policy.rules.charges import Settlement
     from keywright.policy.rules.sources import Source, SourceFactory
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -44,10 +46,23 @@ class ApiKeyPolicy:
     def _check(self) -> Response | None:
         environ = request.environ
         try:
-            g.user, g.auth = environ[USER], environ[AUTH] = authenticate(self._gate, environ)
+            charge = charge_of(current_app.view_functions.get(request.endpoint or ""))
+            g.user, g.auth = environ[USER], environ[AUTH] = authenticate(self._gate, environ, charge)
         except Refused as refused:
             return _answer(refused)
         return None
+
+    def charge(
+        self, *, cost: int | None = None, peek: bool = False, reserve: int | None = None
+    ) -> Callable[[View], View]:
+        """A decorator for views, right under the one of their route: what is taken of the key's quotas for them.
+        `peek` takes nothing, `reserve` what `settle` says later. Raises TypeError, ValueError.
+        """
+        return charging(Charge.of(cost, reserve, peek=peek))
+
+    def settle(self, reservation: str | None, cost: int) -> Settlement | None:
+        """What `g.user.reservation` came to. Raises NotSettled, TypeError, ValueError."""
+        return self._gate.settle_blocking(reservation, cost)
 
     def require_scopes(self, *scopes: str) -> Callable[[View], View]:
         """A decorator for views, under the one of their route: whose key is not good for all of it is refused.

@@ -20,6 +20,7 @@ from keywright.domain.networks import parse_address
 from keywright.http.client_address import plain
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
+from keywright.policy.rules.charges import Charge, NotSettled, Settlement
 from keywright.policy.rules.gate import FORGEABLE_HEADERS, Gate, Options, Refused, Request, limit_fields
 from keywright.policy.rules.identity import NO_CREDENTIAL, Anonymous, Credential, User
 
@@ -27,7 +28,17 @@ if TYPE_CHECKING:
     from keywright.domain.powers import FindAddress
     from keywright.policy.rules.sources import Source, SourceFactory
 
-__all__ = ["FORGEABLE_HEADERS", "Anonymous", "ApiKeyPolicy", "Checked", "Credential", "Refusal", "User"]
+__all__ = [
+    "FORGEABLE_HEADERS",
+    "Anonymous",
+    "ApiKeyPolicy",
+    "Checked",
+    "Credential",
+    "NotSettled",
+    "Refusal",
+    "Settlement",
+    "User",
+]
 
 Text = str | bytes
 Headers = Mapping[str, str] | Iterable[tuple[Text, Text]]
@@ -71,15 +82,20 @@ class ApiKeyPolicy:
         method: str = "GET",
         scopes: Sequence[str] = (),
         address: str | None = None,
+        cost: int | None = None,
+        peek: bool = False,
+        reserve: int | None = None,
     ) -> Checked:
         """For asyncio. `path` is decoded and `query` is not: what is behind the `?`, as it came.
 
         `scopes` are those that this route demands, `address` is the connection's, for keys that not every address may
-        use: the client's own, unless `client_address` names the header in which a proxy tells it.
+        use: the client's own, unless `client_address` names the header in which a proxy tells it. Of the key's quotas
+        `cost` is taken, `peek` takes nothing, and `reserve` what `settle` says later. Raises TypeError, ValueError.
         """
         request, request_id = self._read(headers, path, query, method, address)
         try:
-            return Checked(*await self._gate.check_async(request, scopes), None)
+            charge = Charge.of(cost, reserve, peek=peek)
+            return Checked(*await self._gate.check_async(request, scopes, charge), None)
         except Refused as refused:
             return _refused(refused, path, request_id)
 
@@ -92,13 +108,25 @@ class ApiKeyPolicy:
         method: str = "GET",
         scopes: Sequence[str] = (),
         address: str | None = None,
+        cost: int | None = None,
+        peek: bool = False,
+        reserve: int | None = None,
     ) -> Checked:
         """The same for threads."""
         request, request_id = self._read(headers, path, query, method, address)
         try:
-            return Checked(*self._gate.check(request, scopes), None)
+            charge = Charge.of(cost, reserve, peek=peek)
+            return Checked(*self._gate.check(request, scopes, charge), None)
         except Refused as refused:
             return _refused(refused, path, request_id)
+
+    async def settle(self, reservation: str | None, cost: int) -> Settlement | None:
+        """What `checked.user.reservation` came to. Raises NotSettled, TypeError, ValueError."""
+        return await self._gate.settle(reservation, cost)
+
+    def settle_blocking(self, reservation: str | None, cost: int) -> Settlement | None:
+        """The same for threads."""
+        return self._gate.settle_blocking(reservation, cost)
 
     async def open(self) -> None:
         """At the start of the application, if there is a place for it; otherwise the first check opens the source."""

@@ -21,12 +21,14 @@ from keywright import __version__
 from keywright.domain import keyformat, models, problems, verdict
 from keywright.domain.limit_states import LimitState
 from keywright.domain.powers import NO_DEMAND, Powers
+from keywright.domain.reservations import Outcome, Settlement
 from keywright.domain.scopes import Scopes
-from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict
+from keywright.domain.verdict import ConsumerRecord, KeyRecord, Reserved, Result, Verdict
 from keywright.http.client import server_address
 from keywright.http.client.answers import Answer, BadAnswer, BrokenOff
 from keywright.http.client.blocking import BlockingPool
 from keywright.http.client.waiting import WaitingPool
+from keywright.policy.rules.charges import NotSettled
 from keywright.policy.rules.identity import UNTOLD
 
 if TYPE_CHECKING:
@@ -131,6 +133,38 @@ class RemoteEdge:
             reason = _reason_of(error)
         return self._unavailable(reason)
 
+    async def settle_reservation(self, token: str, cost: int) -> Settlement:
+        """What a reservation came to, at the edge that made it. Raises NotSettled."""
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+        question = self._request("/v2/settle", _settling(token, cost))
+        reason = ""
+        try:
+            async with asyncio.timeout_at(deadline):
+                for attempt in range(ATTEMPTS):
+                    try:
+                        return _settlement_of(await self._pool_of_loop().ask(question, deadline, on_new=attempt > 0))
+                    except BrokenOff as error:
+                        # Settled twice, it is what it was.
+                        reason = _reason_of(error)
+        except (OSError, BadAnswer) as error:
+            reason = _reason_of(error)
+        raise NotSettled(reason)
+
+    def settle_reservation_here(self, token: str, cost: int) -> Settlement:
+        """The same for threads."""
+        deadline = time.monotonic() + self._timeout_seconds
+        question = self._request("/v2/settle", _settling(token, cost))
+        reason = ""
+        try:
+            for attempt in range(ATTEMPTS):
+                try:
+                    return _settlement_of(self._pool_of_threads().ask(question, deadline, on_new=attempt > 0))
+                except BrokenOff as error:
+                    reason = _reason_of(error)
+        except (OSError, BadAnswer) as error:
+            reason = _reason_of(error)
+        raise NotSettled(reason)
+
     def close(self) -> None:
         """Close the connections that threads have used; `close_async` those of the running event loop, too."""
         pool = self._of_threads.pop(os.getpid(), None)
@@ -192,14 +226,17 @@ class RemoteEdge:
         if address is not None:
             question["ip"] = str(address)
         if demand.cost is not None:
-            question["cost"] = demand.cost
+            question["reserve" if demand.is_reserve else "cost"] = demand.cost
         if demand.is_peek:
             question["peek"] = True
         if demand.route is not None and version > 1:
             question["route"] = demand.route
-        body = json.dumps(question).encode()
-        path = f"{self._address.path}/v{version}/validate/{quote(bucket, safe='')}"
-        return b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (path.encode(), self._head, len(body), body)
+        return self._request(f"/v{version}/validate/{quote(bucket, safe='')}", question)
+
+    def _request(self, path: str, document: dict[str, Any]) -> bytes:
+        body = json.dumps(document).encode()
+        target = f"{self._address.path}{path}".encode()
+        return b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (target, self._head, len(body), body)
 
     def _read(self, answer: Answer, version: int) -> Result | None:
         """None where the edge has no such version. Raises _Unusable, or BrokenOff."""
@@ -262,7 +299,33 @@ def _result_of(document: Any, version: int) -> Result:
     # The number is the replica's own name for the consumer, and stays there.
     record = KeyRecord(key["id"], 0, expires_at, powers)
     owner = ConsumerRecord(consumer_id, user["sub"], json.dumps(user["data"]).encode(), granted)
-    return Result(Verdict.VALID, record, owner, () if version == 1 else _limits_of(document))
+    limits = () if version == 1 else _limits_of(document)
+    reservation = document.get("reservation")
+    if reservation is None:
+        return Result(Verdict.VALID, record, owner, limits)
+    if not isinstance(reservation["token"], str):
+        raise TypeError("not a reservation")
+    reserved = Reserved(Verdict.VALID, record, owner, limits)
+    reserved.token = reservation["token"]
+    return reserved
+
+
+def _settling(token: str, cost: int) -> dict[str, Any]:
+    return {"reservation": token, "cost": cost}
+
+
+def _settlement_of(answer: Answer) -> Settlement:
+    """Raises NotSettled."""
+    if answer.status != 200:
+        raise NotSettled(f"the edge answered {answer.status}")
+    try:
+        told = json.loads(answer.body)
+        taken, reserved = told["taken"], told["reserved"]
+        if type(taken) is not int or type(reserved) is not int:
+            raise TypeError
+        return Settlement(Outcome(told["code"]), taken, reserved)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise NotSettled("the edge's answer is none") from None
 
 
 def _powers_of(document: Any) -> tuple[Powers, Powers]:

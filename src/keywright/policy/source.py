@@ -29,6 +29,7 @@ from keywright.domain.keyformat import Secret
 from keywright.domain.powers import NO_DEMAND
 from keywright.edge.limits.table import LIMITS_DIRECTORY, LimitTable
 from keywright.edge.limits.takers import Takers
+from keywright.edge.quotas.reservations import Reservations, UnknownReservation
 from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
 from keywright.edge.quotas.taker import Quotas
 from keywright.edge.quotas.waiting import settled, settled_here
@@ -39,6 +40,7 @@ from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 from keywright.policy.endings import Endings
+from keywright.policy.rules.charges import NotSettled
 from keywright.runtime import secret_files
 from keywright.runtime.clock import Clock
 from keywright.runtime.failure_log import ReminderLog
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from keywright.domain.powers import Demand
+    from keywright.domain.reservations import Reservation, Settlement
     from keywright.domain.verdict import Lacking, Result
     from keywright.edge.usage.edge_usage import EdgeUsage
 
@@ -100,7 +103,8 @@ class ReplicaSource(ABC):
             self.replica_directory / LIMITS_DIRECTORY, self._clock.elapsed, first_share=first_share
         )
         self._quota_table = QuotaTable(self.replica_directory / QUOTAS_DIRECTORY, self._clock.elapsed)
-        self.takers = Takers(self._table, Quotas(self._quota_table, self._origin_clock.millis))
+        self._quotas = Quotas(self._quota_table, self._origin_clock.millis)
+        self.takers = Takers(self._table, self._quotas)
         self._usage: EdgeUsage | None = None
         self._of_parent: _Opening | None = None
         self._closing: _Opening | None = None
@@ -148,6 +152,33 @@ class ReplicaSource(ABC):
         """The same for who has no event loop: this thread waits."""
         asked = secret, bucket, demand
         return settled_here(found, self.takers, partial(self.validate, *asked), partial(self._without_answer, *asked))
+
+    async def settle_reservation(self, token: str, cost: int) -> Settlement:
+        """What a reservation came to, which was made here, or by another process on this replica. Raises NotSettled."""
+        reservations, reservation = self._opened(token)
+        try:
+            return await reservations.settle(reservation, cost)
+        except (UnknownReservation, OSError, ValueError) as error:
+            raise NotSettled(str(error) or "it was not made on this machine, or is long over") from error
+
+    def settle_reservation_here(self, token: str, cost: int) -> Settlement:
+        """The same for who has no event loop."""
+        reservations, reservation = self._opened(token)
+        try:
+            return reservations.settle_here(reservation, cost)
+        except (UnknownReservation, OSError, ValueError) as error:
+            raise NotSettled(str(error) or "it was not made on this machine, or is long over") from error
+
+    def _opened(self, token: str) -> tuple[Reservations, Reservation]:
+        """Raises NotSettled."""
+        opening = self._opening
+        reservations = None if opening is None else opening.reservations
+        if reservations is None:
+            raise NotSettled("the replica is not open")
+        opened = reservations.open(token)
+        if opened is None:
+            raise NotSettled("it was not made by this deployment")
+        return reservations, opened.reservation
 
     def _without_answer(self, secret: str, bucket: str, demand: Demand) -> Result:
         opening = self._opening
@@ -271,7 +302,15 @@ class ReplicaSource(ABC):
             counter = None if usage is None else usage.counter
             with opening.reading:
                 opening.replica = replica
-                opening.validator = Validator(replica, self._digester, self._origin_clock.millis, self.takers, counter)
+                opening.reservations = Reservations(self._digester, self._quotas)
+                opening.validator = Validator(
+                    replica,
+                    self._digester,
+                    self._origin_clock.millis,
+                    self.takers,
+                    counter,
+                    opening.reservations,
+                )
             try:
                 self._keep(replica)
             except Exception:  # noqa: BLE001
@@ -331,6 +370,7 @@ class _Opening:
         self.thread = threading.Thread(target=run, args=(self,), name="keywright-replica", daemon=True)
         self.replica: Replica | None = None
         self.validator: Validator | None = None
+        self.reservations: Reservations | None = None
         self.is_settled = False
         """Whether nobody waits any longer: it is ready, or was given time enough."""
         self._deadline = time.monotonic() + ready_seconds

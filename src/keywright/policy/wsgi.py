@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from keywright.http.problem_response import render
 from keywright.http.request_id import request_id_of_text
+from keywright.policy.rules.charges import NO_CHARGE, Charge
 from keywright.policy.rules.demands import checked
 from keywright.policy.rules.gate import FORGEABLE_HEADERS, GATE, Gate, Options, Refused, Request, limit_fields
 
@@ -75,9 +76,11 @@ def require(environ: MutableMapping[str, Any], scopes: tuple[str, ...]) -> None:
     gate.require(environ.get(USER), scopes)
 
 
-def authenticate(gate: Gate, environ: MutableMapping[str, Any]) -> tuple[User | Anonymous, Credential]:
+def authenticate(
+    gate: Gate, environ: MutableMapping[str, Any], charge: Charge = NO_CHARGE
+) -> tuple[User | Anonymous, Credential]:
     """Whom the request comes from; what it claims itself is taken out. Raises Refused."""
-    return gate.check(read(gate, environ, _path_of(environ)))
+    return gate.check(read(gate, environ, _path_of(environ)), (), charge)
 
 
 def read(gate: Gate, environ: MutableMapping[str, Any], path: str) -> Request:

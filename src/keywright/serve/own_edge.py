@@ -13,7 +13,7 @@ from pathlib import Path
 from keywright.domain.problems import Conflict, Problem
 from keywright.edge.heartbeat_lock import HeartbeatLock, Held
 from keywright.edge.origin_calls import NotTaken
-from keywright.edge.quotas.borrowing import NotLent, SetBack
+from keywright.edge.quotas.borrowing.asking import NotLent, SetBack
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database
 from keywright.origin.edges.scopes import EVERYTHING

@@ -54,6 +54,7 @@ from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.services import Services
 from keywright.origin.pipeline.wrong_keys import WrongKeys
 from keywright.origin.quotas import losses, schedules
+from keywright.origin.quotas.metrics import LedgerSource
 from keywright.origin.usage.folding import Folder
 from keywright.origin.usage.intake.rules import Intake
 from keywright.origin.usage.store import append
@@ -277,7 +278,8 @@ class ServeWorker:
         self._edge.health.tell("time_zones", schedules.edition())
         self._database_source = DatabaseSource(self._database)
         self._edge_source = EdgeSource(self._database, self._edges)
-        origin_sources = services.request_counts, self._database_source, self._edge_source
+        self._ledger_source = LedgerSource(self._database)
+        origin_sources = services.request_counts, self._database_source, self._edge_source, self._ledger_source
         self._edge.metrics.sources.extend(origin_sources)
         self._edge.replica_source.list_old_readers = self._edges.list_old_readers
         self._grpc = None
@@ -342,6 +344,7 @@ class ServeWorker:
             asyncio.create_task(self._grant_ends.run(self._stop)),
             asyncio.create_task(self._database_source.run(self._stop)),
             asyncio.create_task(self._edge_source.run(self._stop)),
+            asyncio.create_task(self._ledger_source.run(self._stop)),
             asyncio.create_task(self._folder.run(self._stop)),
             asyncio.create_task(run_in_one(self._replica_dir / SHARING_LOCK, self._speak_for_all, self._stop)),
             asyncio.create_task(run_in_one(self._replica_dir / BORROWING_LOCK, self._borrowing.run, self._stop)),
@@ -366,6 +369,7 @@ class ServeWorker:
         await self._sync_loop.close()
         with self._presence.leave() as is_last:
             if is_last:
+                await self._borrowing.give_back_all()
                 await self._edges.say_goodbye()
         self._replica.close()
         self._edge.takers.close()

@@ -8,24 +8,37 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from edge.world import PEPPER_CHECK, at, bucket, consumer, key
+from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key
 from keywright.domain.limits import Period, Quota
 from keywright.domain.periods import FOREVER, PeriodTimes
 from keywright.domain.powers import Demand, Powers, encode_powers
-from keywright.domain.verdict import UNAVAILABLE, ConsumerRecord, KeyRecord, Lacking, Result, Verdict
+from keywright.domain.verdict import (
+    UNAVAILABLE,
+    ConsumerRecord,
+    KeyRecord,
+    Lacking,
+    Reserved,
+    Result,
+    Verdict,
+)
 from keywright.edge.limits.table import LimitTable
 from keywright.edge.limits.takers import Takers
-from keywright.edge.quotas.borrowing import Borrowing, NotLent, SetBack
-from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
+from keywright.edge.quotas.borrowing.asking import NotLent, SetBack
+from keywright.edge.quotas.borrowing.borrower import Borrowing
+from keywright.edge.quotas.reservations import Reservations
+from keywright.edge.quotas.rows import STEPS_PER_SECOND
+from keywright.edge.quotas.table import QUOTAS_DIRECTORY, Put, QuotaTable, quota_id
 from keywright.edge.quotas.taker import Quotas
 from keywright.edge.quotas.waiting import settled
 from keywright.origin.quotas import ledger
 from keywright.protocol.leases import Answer, Loan, Outcome, Question
+from keywright.runtime.clock import Clock
 from support.clock import FakeClock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from keywright.domain.reservations import Reservation, Settlement
     from keywright.edge.replica.replica import Replica
 
 CONSUMER = 7
@@ -114,6 +127,7 @@ class Machine:
         self.boot, elapsed = boot, self.ledger.clock.elapsed
         self.table = QuotaTable(self.directory / QUOTAS_DIRECTORY, elapsed, boot_id=boot)
         self.quotas = Quotas(self.table, lambda: NOW)
+        self.reservations = Reservations(DIGESTER, self.quotas)
         self.takers = Takers(LimitTable(self.directory / "limits", elapsed, boot_id=boot), self.quotas)
 
     def new_borrowing(self) -> Borrowing:
@@ -139,10 +153,23 @@ class Machine:
             with contextlib.suppress(asyncio.CancelledError):
                 await running
 
-    async def spend(self, cost: int | None = None, *, is_peek: bool = False, serves: bool = False) -> Verdict:
+    async def reserve(self, units: int, *, serves: bool = False) -> Reservation:
+        """Where it is VALID; what is settled of it counts as served."""
+        assert await self.spend(units, serves=serves, is_reserve=True) is Verdict.VALID
+        assert isinstance(self.last, Reserved)
+        return self.last.reservation
+
+    async def settle(self, reservation: Reservation, cost: int) -> Settlement:
+        settlement = await self.reservations.settle(reservation, cost)
+        self.served += settlement.taken - reservation.units
+        return settlement
+
+    async def spend(
+        self, cost: int | None = None, *, is_peek: bool = False, serves: bool = False, is_reserve: bool = False
+    ) -> Verdict:
         """As an endpoint does it."""
         key, consumer = KeyRecord("key_1", CONSUMER, None), self._consumer()
-        demand = Demand(cost=cost, is_peek=is_peek)
+        demand = Demand(cost=cost, is_peek=is_peek, is_reserve=is_reserve)
 
         def take() -> Result:
             return self.takers.take(key, consumer, demand)
@@ -170,9 +197,26 @@ class Machine:
         return ConsumerRecord("csmr_1", "spender", b"{}", Powers(quotas=(self.ledger.quota,)))
 
 
-def fill(replica: Replica, quota: Quota, when_stale: str) -> None:
+def fill(replica: Replica, quota: Quota | None, when_stale: str) -> None:
     kept = replace(
         bucket(1, BUCKET), features=("scopes", "quotas"), refuse_after=3600 if when_stale == "refuse" else None
     )
-    owner = replace(consumer(CONSUMER, 1), powers=encode_powers(scopes=["*"], quotas=[quota]))
+    owner = replace(consumer(CONSUMER, 1), powers=encode_powers(scopes=["*"], quotas=[quota] if quota else None))
     replica.load("dep_1", PEPPER_CHECK, at((replica.revision or 0) + 1), [kept, owner, key(KEY, 1, CONSUMER)])
+
+
+def lend(directory: Path) -> Quotas:
+    """A table in which 100 units of CONSUMER's "calls" are lent, for long enough, without anybody who borrows."""
+    table = QuotaTable(directory, Clock().elapsed)
+    table.begin(1)
+    life = 3000 * STEPS_PER_SECOND
+    table.put(1, [Put(quota_id(CONSUMER, "calls"), 1, 100, 0, table.now(), 0, life)])
+    return Quotas(table, lambda: NOW)
+
+
+def reserve(quotas: Quotas, units: int) -> Reservation:
+    """Of what is lent there."""
+    owner = ConsumerRecord("csmr_1", "spender", b"{}", Powers(quotas=(Quota("calls", LIMIT, Period.NONE),)))
+    taken = quotas.take(KeyRecord("key_1", CONSUMER, None), owner, Demand(cost=units, is_reserve=True))
+    assert taken.reservation is not None
+    return taken.reservation

@@ -14,8 +14,8 @@ from keywright.domain import models
 from keywright.domain.limits import RateLimit
 from keywright.domain.powers import NO_DEMAND, Demand, decode_powers, encode_powers
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Verdict
-from keywright.edge.http.question import parse_question
-from keywright.edge.http.validate_question import parse_v2
+from keywright.edge.http.questions.question import parse_question
+from keywright.edge.http.questions.validate_question import parse_v2
 from keywright.edge.limits.table import LimitTable
 from keywright.edge.limits.takers import Takers
 from keywright.edge.replica.replica import Replica

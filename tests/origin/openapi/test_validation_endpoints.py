@@ -14,15 +14,18 @@ from jsonschema import Draft202012Validator
 
 from edge.apps import Status, new_app
 from edge.asgi import call
+from edge.quotas.world import lend, reserve
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, batch, bucket, key
 from endpoints.table import BUCKET, EXPIRED, NEVER_MADE, VALID, fill
 from keywright.domain.limits import RateLimit
 from keywright.domain.powers import encode_powers
 from keywright.edge.app import EdgeApp
+from keywright.edge.http.settle import MAX_BODY_BYTES as MAX_SETTLING_BYTES
 from keywright.edge.http.validate import MAX_BODY_BYTES
 from keywright.edge.identity_token import IdentitySigner, key_from_pepper
 from keywright.edge.limits.table import LimitTable
 from keywright.edge.limits.takers import Takers
+from keywright.edge.quotas.reservations import Reservations
 from keywright.edge.replica.replica import Replica
 from keywright.edge.validator import Validator
 from keywright.origin.openapi.validation_endpoints import PATHS
@@ -32,6 +35,7 @@ from origin.world import document, resolved
 VALIDATE, FORWARD_AUTH = "/v1/validate/{bucketName}", "/v1/forward-auth/{bucketName}"
 VALIDATE_V2 = "/v2/validate/{bucketName}"
 LIMITED = "zpka_limited-and-long-enough"
+SETTLE = "/v2/settle"
 JWKS = "/.well-known/jwks.json"
 OF_LIMITS = ("ratelimit-policy", "ratelimit")
 TOLD = ("www-authenticate", "retry-after", *OF_LIMITS)
@@ -55,6 +59,9 @@ class Case:
     has_signer: bool = True
     times: int = 1
     """How often it is asked; the last answer is looked at."""
+    is_full: bool = False
+    settles: str = ""
+    """Of which reservation it tells: "here" or "elsewhere"."""
 
     def __str__(self) -> str:
         return f"{self.path} {self.status}"
@@ -80,6 +87,14 @@ CASES = [
     Case(VALIDATE_V2, 413, body=b" " * (MAX_BODY_BYTES + 1)),
     Case(VALIDATE_V2, 415, content_type=b"text/plain"),
     Case(VALIDATE_V2, 503, is_filled=False),
+    Case(SETTLE, 200, settles="here"),
+    Case(SETTLE, 200, settles="here", times=2),
+    Case(SETTLE, 400, body=b'{"reservation": "kwr1_none", "cost": 1}'),
+    Case(SETTLE, 403, settles="here", token_required=True),
+    Case(SETTLE, 404, settles="elsewhere"),
+    Case(SETTLE, 413, body=b" " * (MAX_SETTLING_BYTES + 1)),
+    Case(SETTLE, 415, content_type=b"text/plain"),
+    Case(SETTLE, 503, settles="here", is_full=True),
     Case(FORWARD_AUTH, 200),
     Case(FORWARD_AUTH, 200, key=LIMITED),
     Case(FORWARD_AUTH, 429, key=LIMITED, times=2),
@@ -105,7 +120,9 @@ async def test_an_answer_is_as_the_document_says(case: Case, tmp_path: Path) -> 
     body = json.dumps({"key": case.key}).encode() if case.body is None else case.body
     headers = [] if case.min_revision is None else [(b"min-revision", case.min_revision)]
     headers.append((b"authorization", b"Bearer " + case.key.encode()))
-    with edge(case, tmp_path) as app:
+    with edge(case, tmp_path) as app, reserved(case, tmp_path) as token:
+        if token:
+            body = json.dumps({"reservation": token, "cost": 3}).encode()
         for _ in range(case.times):
             answer = await call(
                 app,
@@ -137,7 +154,7 @@ def test_every_answer_that_the_document_speaks_of_was_seen() -> None:
         for status in operation["responses"]
     }
     # A body that does not come within 30 seconds is played in tests/http/test_body.py.
-    too_slow = {(VALIDATE, 408), (VALIDATE_V2, 408)}
+    too_slow = {(VALIDATE, 408), (VALIDATE_V2, 408), (SETTLE, 408)}
     assert {(case.path, case.status) for case in CASES} | too_slow == spoken_of
 
 
@@ -159,7 +176,26 @@ def edge(case: Case, directory: Path) -> Iterator[EdgeApp]:
             signer = IdentitySigner(key_from_pepper(DIGESTER), issuer="keywright", seconds=60, clock=lambda: NOW)
         takers = Takers(LimitTable(replica.path / "limits", Clock().elapsed))
         validator = Validator(replica, DIGESTER, clock=lambda: NOW, takers=takers)
-        yield new_app(validator, status, token_required=case.token_required, signer=signer)
+        quotas = lend(directory / "here")
+        if case.is_full:
+            quotas.table.settle = refuse_for_a_full_disk  # type: ignore[method-assign]
+        reservations = Reservations(DIGESTER, quotas)
+        yield new_app(validator, status, token_required=case.token_required, signer=signer, reservations=reservations)
+        quotas.close()
+
+
+def refuse_for_a_full_disk(*arguments: object, **more: object) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+@contextlib.contextmanager
+def reserved(case: Case, directory: Path) -> Iterator[str]:
+    """The token of a reservation, if the case tells of one."""
+    if not case.settles:
+        yield ""
+        return
+    with contextlib.closing(lend(directory / case.settles)) as quotas:
+        yield Reservations(DIGESTER, quotas).seal(BUCKET, reserve(quotas, 5))
 
 
 def nothing_more(schema: Any) -> Any:

@@ -25,6 +25,8 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("DELETE", "/v2/client/{bucket}/consumers/{id}/keys/{key}", None),
     ("GET", "/v1/self-serve/{bucket}/consumers/{name}/usage", None),
     ("GET", "/v2/client/{bucket}/consumers/{id}/usage", None),
+    ("GET", "/v1/self-serve/{bucket}/consumers/{name}/quotas", None),
+    ("GET", "/v2/client/{bucket}/consumers/{id}/quotas", None),
 ]
 LISTS = ["/v1/self-serve/{bucket}/consumers/my", "/v2/client/{bucket}/consumers"]
 

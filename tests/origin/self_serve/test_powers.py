@@ -151,3 +151,24 @@ async def test_a_manager_sees_the_usage_of_what_is_managed_and_of_nothing_else(w
     foreign = await world.service.new_consumer()
     place = (f"{world.by_name}/{foreign['name']}", f"{world.by_id}/{foreign['id']}")[shape]
     await world.call("GET", f"{place}/usage", expect=404)
+
+
+@pytest.mark.parametrize("shape", [0, 1], ids=["by name", "by id"])
+async def test_a_manager_sees_what_is_left_of_quotas_and_nothing_of_edges(world: World, shape: int) -> None:
+    made = await world.new_consumer(
+        quotas=[{"name": "calls", "limit": 50, "period": "month", "timeZone": "Asia/Tokyo"}]
+    )
+    url = (f"{world.by_name}/{made['name']}", f"{world.by_id}/{made['id']}")[shape]
+    (told,) = (await world.call("GET", f"{url}/quotas"))["data"]
+    assert list(told) == [
+        "name", "limit", "period", "timeZone", "anchor", "defaultCost", "beginsOn", "endsOn", "remaining", "spent",
+        "added",
+    ]  # fmt: skip
+    assert (told["name"], told["remaining"], told["spent"]) == ("calls", 50, 0)
+    own = f"{world.service.bucket_url}/consumers/{made['name']}/quotas/calls/top-ups"
+    await world.service.call("POST", own, json={"units": 7}, headers={"Idempotency-Key": "order-1"})
+    (told,) = (await world.call("GET", f"{url}/quotas"))["data"]
+    assert (told["remaining"], told["added"]) == (57, 7)
+    foreign = await world.service.new_consumer()
+    place = (f"{world.by_name}/{foreign['name']}", f"{world.by_id}/{foreign['id']}")[shape]
+    await world.call("GET", f"{place}/quotas", expect=404)

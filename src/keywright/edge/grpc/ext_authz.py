@@ -2,8 +2,8 @@
 
 The answers are forward_auth's, put into Envoy's messages (ext_authz.proto). What gRPC adds: the key is taken out of the
 request, and the identity goes into dynamic metadata too, where other filters and access logs find it. The bucket is
-named by the route, in the context extension `bucket`, with what else is demanded (edge/http/question.py). The client's
-address is that of the connection that Envoy asks about (edge/gateway_clients.py).
+named by the route, in the context extension `bucket`, with what else is demanded (edge/http/questions/question.py). The
+client's address is that of the connection that Envoy asks about (edge/gateway_clients.py).
 
 Needs grpcio and protobuf, which only those install who set a gRPC port; nothing else imports this file.
 """
@@ -36,7 +36,7 @@ from keywright.edge.grpc.ext_authz_pb2 import (
 )
 from keywright.edge.http.endpoint import encode_json, no_bucket
 from keywright.edge.http.forward_auth import MustWait
-from keywright.edge.http.question import parse_question
+from keywright.edge.http.questions.question import parse_question
 from keywright.http.client_address import grpc_peer
 from keywright.http.sparing_log import SparingLog
 from keywright.runtime.metrics.histogram import now_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -25,6 +26,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 _log = logging.getLogger(__name__)
 
+JSON_TYPE = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 encode_json = msgspec.json.Encoder().encode
 
 

@@ -27,7 +27,7 @@ from keywright.edge.http.endpoint import (
     send_problem,
 )
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
-from keywright.edge.http.question import Question, parse_question
+from keywright.edge.http.questions.question import Question, parse_question
 from keywright.edge.http.validation_counts import ValidationCounts
 from keywright.http.client_address import ClientAddresses
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
@@ -151,12 +151,12 @@ class ForwardAuth:
         `values` are all headers with a key; `counts` are those of the endpoint that asks. Raises Problem, and MustWait:
         then it is asked again with what that was `settled` to, and only then counted.
         """
-        bucket, (scopes, _, cost, is_peek, route) = question
+        bucket, (scopes, _, cost, is_peek, route, _) = question
         secret = self._header.find_secret(values[0]) if len(values) == 1 else None
         result = settled
         if result is None:
             # Without a secret there is still the bucket to look for, which a text that is too short does.
-            demand = _new(Demand, (scopes, find_address, cost, is_peek, route))
+            demand = _new(Demand, (scopes, find_address, cost, is_peek, route, False))
             asked = (secret or b"").decode("latin-1"), bucket, demand
             result = self._validator.validate(*asked)
             if type(result) is Lacking:

@@ -2,7 +2,7 @@
 
 POST /v1/validate/{bucketName} asks whether a key is good, /v2 also whether it is good for something, from somewhere: an
 edge that could not judge that has no /v2, and /v1 refuses such a question rather than pass over what it demands. What
-a body may hold is validate_question.py's business.
+a body may hold is questions/validate_question.py's business.
 
 This is the hot path of the service, so it is one function that does little: no routing table, no request object, and
 the consumer's metadata goes out as the bytes that came in.
@@ -11,7 +11,6 @@ the consumer's metadata goes out as the bytes that came in.
 from __future__ import annotations
 
 import asyncio
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,9 @@ from keywright.domain import models
 from keywright.domain.limit_states import find_retry_seconds, violated
 from keywright.domain.powers import NO_POWERS, list_granted
 from keywright.domain.problems import MethodNotAllowed, PayloadTooLarge, Problem, UnsupportedMediaType
-from keywright.domain.verdict import Lacking, Verdict
+from keywright.domain.verdict import Lacking, Reserved, Verdict
 from keywright.edge.http.endpoint import (
+    JSON_TYPE,
     encode_json,
     find_bucket_name,
     no_bucket,
@@ -32,7 +32,7 @@ from keywright.edge.http.endpoint import (
     send_problem,
 )
 from keywright.edge.http.min_revision import WAIT_SECONDS, MinRevision
-from keywright.edge.http.validate_question import parse_v1, parse_v2
+from keywright.edge.http.questions.validate_question import parse_v1, parse_v2
 from keywright.edge.http.validation_counts import ValidationCounts
 from keywright.http.body import SlowBodies, chunks_after, read_bounded, too_slow
 from keywright.http.request_id import request_id
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keywright.domain.limit_states import LimitState
-    from keywright.domain.verdict import ConsumerRecord, KeyRecord
+    from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result
     from keywright.edge.http.endpoint import Receive, Scope, Send
     from keywright.edge.validator import Validator
 
@@ -51,7 +51,6 @@ PREFIX_V2 = "/v2/validate/"
 MAX_BODY_BYTES = 64 * 1024
 _TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes."
 ANSWERS_KEPT = 20_000
-_JSON = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 Message = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
@@ -110,8 +109,8 @@ class ValidateApi:
                 else:
                     self.counts.begin(bucket)
                 headers, body = self._render(key, consumer)
-                if limits and self._is_v2:
-                    headers, body = _with_limits(body, limits)
+                if self._is_v2 and (limits or demand[5]):
+                    headers, body = _with_limits(body, limits, found if demand[5] else None)
             else:
                 headers, body = self._refuse(bucket, verdict, limits)
         except Problem as problem:
@@ -169,7 +168,7 @@ def _read_headers(scope: Scope) -> tuple[int, bool, bytes | None]:
     given_id = None
     for name, value in scope["headers"]:
         if name == b"content-type":
-            if value != b"application/json" and _JSON.fullmatch(value) is None:
+            if value != b"application/json" and JSON_TYPE.fullmatch(value) is None:
                 raise UnsupportedMediaType("The body must be application/json.")
         elif name == b"content-length":
             length = int(value) if value.isdigit() and len(value) < 20 else -1
@@ -212,10 +211,17 @@ def _valid_v2(key: KeyRecord, consumer: ConsumerRecord) -> tuple[Headers, Messag
     return _answer(encode_json(document))
 
 
-def _with_limits(answer: Message, limits: Sequence[LimitState]) -> tuple[Headers, Message]:
-    """The same answer, in whose last member no limit is said so far."""
+def _with_limits(answer: Message, limits: Sequence[LimitState], asked: Result | None) -> tuple[Headers, Message]:
+    """The same answer, in whose last member no limit is said so far; and what was reserved, where that was `asked`."""
     body: bytes = answer["body"]
-    return _answer(body.removesuffix(b"[]}") + encode_json([state.to_json() for state in limits]) + b"}")
+    told = body.removesuffix(b"[]}") + encode_json([state.to_json() for state in limits])
+    if asked is not None:
+        reservation = None
+        if type(asked) is Reserved:
+            ends = models.to_iso(models.from_millis(asked.reservation.expires_at))
+            reservation = {"token": asked.token, "expiresOn": ends}
+        told += b',"reservation":' + encode_json(reservation)
+    return _answer(told + b"}")
 
 
 def _limited(verdict: Verdict, limits: Sequence[LimitState]) -> tuple[Headers, Message]:

@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["LIMITS_DIRECTORY", "Asked", "LimitTable", "TableUse", "consumer_limit_id", "key_limit_id", "quota_id"]
+__all__ = [
+    "LIMITS_DIRECTORY",
+    "Asked",
+    "LimitTable",
+    "TableUse",
+    "consumer_limit_id",
+    "held_id",
+    "key_limit_id",
+    "quota_id",
+    "reservation_id",
+]
 
 LIMITS_DIRECTORY = "limits"
 """In a replica's directory: all who answer from one replica count in one table."""
@@ -51,6 +61,16 @@ def key_limit_id(consumer_number: int, key_id: str, name: str) -> bytes:
 def quota_id(consumer_number: int, name: str) -> bytes:
     """Of a quota of a consumer, in the table of edge/quotas."""
     return _limit_id(consumer_number, b"q", name.encode())
+
+
+def held_id(consumer_number: int, name: str) -> bytes:
+    """Of what is reserved of a quota, there."""
+    return _limit_id(consumer_number, b"h", name.encode())
+
+
+def reservation_id(consumer_number: int, nonce: bytes) -> bytes:
+    """Of one reservation of a consumer's, there."""
+    return _limit_id(consumer_number, b"r", nonce)
 
 
 class TableUse(NamedTuple):

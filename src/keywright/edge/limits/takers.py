@@ -7,6 +7,7 @@ without being counted. What a quota is and who lends it is told by a QuotaTaker.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -14,7 +15,7 @@ from keywright.domain import verdict
 from keywright.domain.limit_states import LimitState
 from keywright.domain.limits import LimitScope
 from keywright.domain.powers import NO_POWERS
-from keywright.domain.verdict import Lack, Lacking, Result, Verdict
+from keywright.domain.verdict import Lack, Lacking, Reserved, Result, Verdict
 from keywright.edge.limits.table import Asked, consumer_limit_id, key_limit_id
 from keywright.http.sparing_log import SparingLog
 from keywright.runtime.clock import Clock
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from keywright.domain.limits import RateLimit
     from keywright.domain.powers import Demand, Powers
+    from keywright.domain.reservations import Reservation
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
     from keywright.edge.limits.gcra import Standing
     from keywright.edge.limits.table import LimitTable
@@ -47,6 +49,7 @@ class Taken(NamedTuple):
     states: States
     lacks: tuple[Lack, ...] = ()
     is_in_vain: bool = False
+    reservation: Reservation | None = None
 
 
 class QuotaTaker(Protocol):
@@ -76,6 +79,8 @@ class Takers:
         """Without `quotas` no key that has some is good here."""
         self.table = table
         self.quotas = quotas
+        self.waits: Counter[str] = Counter()
+        """Questions that waited for quotas, by what they came to."""
         self._spoken = SparingLog(_log, Clock().elapsed)
 
     def take(self, key: KeyRecord, consumer: ConsumerRecord, demand: Demand, *, overspends: bool = False) -> Result:
@@ -134,7 +139,14 @@ class Takers:
             lacking.lacks, lacking.is_in_vain = told[0].lacks, told[0].is_in_vain
             return lacking
         states = _states(limits, stands, has_fit=True) + of_quotas
-        return Result(code, key, consumer, states) if fits else Result(code, limits=states)
+        if not fits:
+            return Result(code, limits=states)
+        reservation = told[0].reservation
+        if reservation is None:
+            return Result(code, key, consumer, states)
+        reserved = Reserved(code, key, consumer, states)
+        reserved.reservation, reserved.token = reservation, ""
+        return reserved
 
 
 # What holds follows from the arguments alone; of the same powers there is one object.

@@ -33,6 +33,20 @@ class Ring(NamedTuple):
     units: int
 
 
+class Rung(NamedTuple):
+    """What was rung of one quota since it was looked at: units in all, the most of one question, and if one peeks."""
+
+    consumer_number: int
+    quota: str
+    units: int = 0
+    unit: int = 0
+    is_peeked: bool = False
+
+    def and_also(self, ring: Ring) -> Rung:
+        unit, is_peeked = max(self.unit, ring.units), self.is_peeked or not ring.units
+        return self._replace(units=self.units + ring.units, unit=unit, is_peeked=is_peeked)
+
+
 class Bell:
     """Of whoever spends; from any thread, and in any process."""
 

@@ -5,21 +5,20 @@ Who spends looks at all quotas of a question first; then all are spent, or none.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from keywright.domain.reservations import Settlement
 from keywright.edge.limits import rows as files
 from keywright.edge.limits.shared_file import SharedFile
 from keywright.edge.quotas import rows
-from keywright.edge.quotas.rows import MOST, STEPS_PER_SECOND, QuotaRow
+from keywright.edge.quotas.reserving import Hold, Lacks, hold_images, settle
+from keywright.edge.quotas.rows import FRESH_STEPS, MOST, Fit, QuotaRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keywright.edge.limits.table_file import TableFile
 
-FRESH_STEPS = STEPS_PER_SECOND
-"""So long it is believed that nothing more can be had."""
 KEPT_MINUTES = 60
 """A row without a lease that nobody asked for in so long makes way for another."""
 _NO_ID = bytes(files.ID_BYTES)
@@ -27,18 +26,6 @@ _NO_ID = bytes(files.ID_BYTES)
 
 class Overtaken(Exception):
     """Another process borrows for this edge by now."""
-
-
-class Fit(Enum):
-    """Whether the cost of a question fits into what is lent of a quota."""
-
-    FITS = 0
-    LACKS = 1
-    """More may be had: it must be asked for."""
-    UNSAID = 2
-    """The origin was asked a moment ago, and did not say."""
-    EXCEEDED = 3
-    """It said that there is no more."""
 
 
 class Cost(NamedTuple):
@@ -68,11 +55,12 @@ class QuotaPart(SharedFile):
     """From any thread. Everything here may raise OSError."""
 
     def spend(
-        self, costs: Sequence[Cost], now: int, *, is_peek: bool, overspends: bool
+        self, costs: Sequence[Cost], now: int, *, is_peek: bool, overspends: bool, hold: Hold | None = None
     ) -> tuple[list[Fit], list[QuotaRow]]:
         """How each fits, and its row: after it was spent, if all fit and it is no peek.
 
-        With `overspends` what lacks or is not said is served all the same, and counted as that.
+        With `overspends` what lacks or is not said is served all the same, and counted as that. With `hold` the units,
+        which are the same for each, are reserved.
         """
 
         def work(file: TableFile) -> tuple[tuple[list[Fit], list[QuotaRow]], list[tuple[int, bytes]]]:
@@ -81,16 +69,20 @@ class QuotaPart(SharedFile):
                 QuotaRow(cost.id, asked=_long_ago(now)) if place is None else rows.read_row(file.map, place)
                 for cost, place in zip(costs, found, strict=True)
             ]
-            fits = [_fit(cost.units, row, now, is_peek=is_peek) for cost, row in zip(costs, kept, strict=True)]
+            fits = [row.fit(cost.units, now, is_peek=is_peek) for cost, row in zip(costs, kept, strict=True)]
             if is_peek or Fit.EXCEEDED in fits or not (overspends or all(fit is Fit.FITS for fit in fits)):
                 return (fits, kept), []
-            places: list[int] = []
+            places = [place for place in found if place is not None]
+
+            def free_place(id: bytes) -> int:
+                places.append(_free_place(file, id, now, places))
+                return places[-1]
+
             images = []
             for number, (cost, fit, row) in enumerate(zip(costs, fits, kept, strict=True)):
                 place = found[number]
                 if place is None:
-                    place = _free_place(file, cost.id, now, places)
-                places.append(place)
+                    place = free_place(cost.id)
                 if fit is Fit.FITS:
                     after = row._replace(spent=row.spent + cost.units, used=rows.minute_of(now))
                 else:
@@ -98,9 +90,28 @@ class QuotaPart(SharedFile):
                     after = row._replace(overspent=overspent, used=rows.minute_of(now))
                 kept[number] = after
                 images.append((place, rows.pack_row(*after)))
+            if hold is not None:
+                leases = [row if fit is Fit.FITS else None for row, fit in zip(kept, fits, strict=True)]
+                images += hold_images(file, hold, costs[0].units, leases, now, free_place)
             return (fits, kept), images
 
         return self.change(work)
+
+    def settle(
+        self, hold: Hold, quota_ids: Sequence[bytes], cost: int, now: int, *, is_last: bool
+    ) -> Settlement | Lacks | None:
+        """See reserving.py."""
+
+        def work(file: TableFile) -> tuple[Settlement | Lacks | None, list[tuple[int, bytes]]]:
+            return settle(file, hold, quota_ids, cost, now, is_last=is_last)
+
+        return self.change(work)
+
+    def read_some(self, ids: Sequence[bytes]) -> list[QuotaRow]:
+        """Those of these rows that there are, as they are at one moment."""
+        with self._changing() as file:
+            places = [file.find(id) for id in ids]
+            return [rows.read_row(file.map, place) for place in places if place is not None]
 
     def read(self, id: bytes) -> QuotaRow | None:
         with self._changing() as file:
@@ -163,19 +174,6 @@ class QuotaPart(SharedFile):
 
 def _long_ago(now: int) -> int:
     return max(now - 2 * FRESH_STEPS, 0)
-
-
-def _fit(units: int, row: QuotaRow, now: int, *, is_peek: bool) -> Fit:
-    left = row.left(now)
-    if units <= left:
-        return Fit.FITS
-    if not 0 <= now - row.asked < FRESH_STEPS or not row.asked:
-        return Fit.LACKS
-    if not row.is_known:
-        return Fit.UNSAID
-    if left + row.free < units:
-        return Fit.EXCEEDED
-    return Fit.FITS if is_peek else Fit.LACKS
 
 
 def _after(row: QuotaRow, put: Put) -> QuotaRow:

@@ -7,6 +7,7 @@ origin go into it.
 from __future__ import annotations
 
 import struct
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from keywright.edge.limits import rows
@@ -18,6 +19,8 @@ GENERATION = rows.FALLBACK
 """Of the head: the start of the borrower, as it counts them (notes.py)."""
 STEPS_PER_SECOND = 20
 """Times are kept in steps since the machine started."""
+FRESH_STEPS = STEPS_PER_SECOND
+"""So long it is believed that nothing more can be had."""
 NOBODY_SAYS = 2**63
 """In the place of `free`: the origin can't be asked, or lends nothing, and nobody knows what there is."""
 MOST = NOBODY_SAYS - 1
@@ -26,6 +29,18 @@ LIFE = 60
 """Where in a row its life is, which is written alone where a lease is stopped."""
 LIFE_WORD = struct.Struct("@H")
 _ROW = struct.Struct(f"@{rows.ID_BYTES}sQQQQIIIHH")
+
+
+class Fit(Enum):
+    """Whether the cost of a question fits into what is lent of a quota."""
+
+    FITS = 0
+    LACKS = 1
+    """More may be had: it must be asked for."""
+    UNSAID = 2
+    """The origin was asked a moment ago, and did not say."""
+    EXCEEDED = 3
+    """It said that there is no more."""
 
 
 class QuotaRow(NamedTuple):
@@ -52,6 +67,18 @@ class QuotaRow(NamedTuple):
         """How much may be spent at `now` (steps)."""
         # Of a time before it was asked for nothing is known: it is of another count.
         return self.may_spend - self.spent if self.lease and 0 <= now - self.asked < self.life else 0
+
+    def fit(self, units: int, now: int, *, is_peek: bool = False) -> Fit:
+        left = self.left(now)
+        if units <= left:
+            return Fit.FITS
+        if not 0 <= now - self.asked < FRESH_STEPS or not self.asked:
+            return Fit.LACKS
+        if not self.is_known:
+            return Fit.UNSAID
+        if left + self.free < units:
+            return Fit.EXCEEDED
+        return Fit.FITS if is_peek else Fit.LACKS
 
     @property
     def is_known(self) -> bool:

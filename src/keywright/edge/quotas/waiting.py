@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from keywright.domain.verdict import Lacking
@@ -21,18 +22,26 @@ RING_SECONDS = 0.1
 """Who heard it first may have died."""
 
 
+class WaitOutcome(StrEnum):
+    """What a question that waited came to."""
+
+    LENT = "lent"
+    REFUSED = "refused"
+    UNANSWERED = "unanswered"
+
+
 async def settled(
     found: Lacking, takers: Takers, validate: Callable[[], Result], give_up: Callable[[], Result]
 ) -> Result:
     """The verdict where quotas must be lent first: `validate` asks for it again, `give_up` what holds without them."""
     result: Result = found
-    for pause, is_ringing in _pauses():
+    for pause, is_ringing in pauses():
         if type(result) is not Lacking or result.is_in_vain:
             break
         await asyncio.sleep(pause)
         if is_ringing or _is_worth_asking(result, takers):
             result = validate()
-    return give_up() if type(result) is Lacking else result
+    return _ended(result, takers, give_up)
 
 
 def settled_here(
@@ -40,21 +49,25 @@ def settled_here(
 ) -> Result:
     """The same for who has no event loop: this thread waits."""
     result: Result = found
-    for pause, is_ringing in _pauses():
+    for pause, is_ringing in pauses():
         if type(result) is not Lacking or result.is_in_vain:
             break
         time.sleep(pause)
         if is_ringing or _is_worth_asking(result, takers):
             result = validate()
-    return give_up() if type(result) is Lacking else result
+    return _ended(result, takers, give_up)
 
 
-def _is_worth_asking(lacking: Lacking, takers: Takers) -> bool:
-    return any(not lack.is_heard or takers.has_changed(lack) for lack in lacking.lacks)
+def _ended(result: Result, takers: Takers, give_up: Callable[[], Result]) -> Result:
+    if type(result) is Lacking:
+        takers.waits[WaitOutcome.UNANSWERED] += 1
+        return give_up()
+    takers.waits[WaitOutcome.LENT if result.is_valid else WaitOutcome.REFUSED] += 1
+    return result
 
 
-def _pauses() -> Iterator[tuple[float, bool]]:
-    """Each with whether to ring again then."""
+def pauses() -> Iterator[tuple[float, bool]]:
+    """How long to wait before it is asked again, and whether to ring then. Ends in time."""
     pause, rung_at = FIRST_PAUSE_SECONDS, time.monotonic()
     deadline = rung_at + WAIT_SECONDS
     while (now := time.monotonic()) < deadline:
@@ -62,3 +75,7 @@ def _pauses() -> Iterator[tuple[float, bool]]:
         rung_at = now if is_ringing else rung_at
         yield min(pause, deadline - now), is_ringing
         pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+
+
+def _is_worth_asking(lacking: Lacking, takers: Takers) -> bool:
+    return any(not lack.is_heard or takers.has_changed(lack) for lack in lacking.lacks)

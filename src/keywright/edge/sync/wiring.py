@@ -17,9 +17,9 @@ import lmdb
 
 from keywright import __version__
 from keywright.edge.note_file import NoteFile
-from keywright.edge.quotas.borrowing import Borrowing
-from keywright.edge.quotas.channels import MEDIA_TYPE as LEASES_MEDIA_TYPE
-from keywright.edge.quotas.channels import HttpLeaseChannel, NatsLeaseChannel, NoLeaseChannel
+from keywright.edge.quotas.borrowing.borrower import Borrowing
+from keywright.edge.quotas.borrowing.channels import MEDIA_TYPE as LEASES_MEDIA_TYPE
+from keywright.edge.quotas.borrowing.channels import HttpLeaseChannel, NatsLeaseChannel, NoLeaseChannel
 from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
 from keywright.edge.replica.freshness import find_boot_id
 from keywright.edge.replica.replica import ReplicaBroken
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from keywright.edge.identity import Identity
     from keywright.edge.limits.table import LimitTable
     from keywright.edge.mirror import Mirror
-    from keywright.edge.quotas.borrowing import LeaseChannel
+    from keywright.edge.quotas.borrowing.asking import LeaseChannel
     from keywright.edge.replica.freshness import SyncClock
     from keywright.edge.replica.lease import Lease
     from keywright.edge.replica.origin_clock import OriginClock
@@ -283,7 +283,7 @@ def new_election(
     What the edge has applied, `mirror` has applied, too. `late_seconds` is for how long somebody believes what this
     edge said after it said so; such an edge can't say goodbye. Nor does one with `says_goodbye=False`, which may be
     used again from its disk with the origin away. `sharing` makes what asks for shares of global limits, `borrowing`
-    asks for quotas, `delivering` brings usage to the origin.
+    asks for quotas, and gives them back when the last process has ended, `delivering` brings usage to the origin.
     """
 
     def new_report() -> Report:
@@ -312,6 +312,8 @@ def new_election(
         election.origin_seen(is_back=is_back)
 
     async def say_goodbye() -> None:
+        if borrowing is not None:
+            await borrowing.give_back_all()
         if reporter is None or late_seconds or not says_goodbye:
             return
         # A later process on this replica must not answer from what it has by then: nobody waits for it.

@@ -17,6 +17,7 @@ from keywright.origin.consumers.invite_mail import send_invites
 from keywright.origin.consumers.rules import ConsumerDraft, ConsumerSearch, Include, ManagerDraft, Place
 from keywright.origin.keys.rules import KeyDraft
 from keywright.origin.plans import rules as plans
+from keywright.origin.quotas.fields import PERIODS, consumer_quota_fields, read_own_quotas
 from keywright.origin.quotas.rules import list_for
 from keywright.origin.usage import pictures
 from keywright.origin.usage import rules as usage
@@ -103,7 +104,11 @@ async def new_consumer(request: PageRequest) -> Response:
     layout = await get_bucket_layout(request)
     require(layout.may_write, MAY_NOT_WRITE)
     form = request.form.or_initial(
-        with_key="on", expires="never", **restriction_fields(None, None), **consumer_limit_fields(None)
+        with_key="on",
+        expires="never",
+        **restriction_fields(None, None),
+        **consumer_limit_fields(None),
+        **consumer_quota_fields(None),
     )
     return await _render_form(request, layout, form, None)
 
@@ -121,6 +126,7 @@ async def create(request: PageRequest) -> Response:
         allowed_ips=updated(form.allowed_ips(), None),
         plan=updated(read_plan(form), None),
         rate_limits=updated(read_own_rate_limits(form), None),
+        quotas=updated(read_own_quotas(form), None),
     )
     form.check()
     made = await consumers.create(request.work, *bucket_path(request), draft)
@@ -158,6 +164,7 @@ async def edit(request: PageRequest) -> Response:
         metadata=metadata,
         **restriction_fields(consumer.scopes, consumer.allowed_ips),
         **consumer_limit_fields(consumer),
+        **consumer_quota_fields(consumer),
     )
     return await _render_form(request, layout, form, consumer)
 
@@ -174,6 +181,7 @@ async def _render_form(request: PageRequest, layout: BucketLayout, form: Form, c
         plan_choices=choices,
         rows=ROWS,
         limit_scopes=LIMIT_SCOPES,
+        quota_periods=PERIODS,
     )
 
 
@@ -181,7 +189,7 @@ async def update(request: PageRequest) -> Response:
     form = request.form
     description, tags, metadata = form.description(), form.tags(), form.metadata()
     scopes, allowed_ips = form.own_scopes(), form.allowed_ips()
-    plan, rate_limits = read_plan(form), read_own_rate_limits(form)
+    plan, rate_limits, quotas = read_plan(form), read_own_rate_limits(form), read_own_quotas(form)
     form.check()
     await consumers.update(
         request.work,
@@ -193,6 +201,7 @@ async def update(request: PageRequest) -> Response:
         allowed_ips=allowed_ips,
         plan=plan,
         rate_limits=rate_limits,
+        quotas=quotas,
     )
     url = consumer_url(request)
     return request.redirect(url, "Consumer saved.", href=f"{url}/edit", link="Edit again")

@@ -166,6 +166,39 @@ PATHS: dict[str, Any] = {
             },
         }
     },
+    "/v2/settle": {
+        "post": {
+            "tags": ["Validation"],
+            "operationId": "settleReservation",
+            "summary": "Settle a reservation",
+            "description": "Takes what a request came to that was validated with `reserve`, and gives back the rest: "
+            "at the edge that made the reservation, at any of its workers, once. Settled again, the answer is the "
+            "same. What was used beyond the reservation is taken as far as there is more, which is waited for a "
+            "moment.",
+            "security": _TOKEN,
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SettleQuestion"}}},
+            },
+            "responses": {
+                "200": _answer("What was taken.", "Settlement"),
+                "400": problem_response(400),
+                "403": _NO_TOKEN,
+                "404": problem_response(
+                    404,
+                    "This edge knows no such reservation: another made it, its machine was started anew, or it is long "
+                    "over. What was reserved counts as used.",
+                    "There is no such reservation here.",
+                ),
+                "408": problem_response(408),
+                "413": problem_response(413, "The body is larger than 8 KiB."),
+                "415": problem_response(415),
+                "503": problem_response(
+                    503, "Nothing can be counted now, as on a full disk.", "The reservation can't be settled now."
+                ),
+            },
+        }
+    },
     "/v1/forward-auth/{bucketName}": {
         "get": {
             "tags": ["Validation"],

@@ -78,7 +78,7 @@ SCHEMAS: dict[str, Any] = {
         "additionalProperties": False,
         **_object(
             "A key of some request, and what else is asked of it.",
-            optional=("scopes", "ip", "cost", "peek", "route"),
+            optional=("scopes", "ip", "cost", "peek", "route", "reserve"),
             key={**TEXT, "description": "The key.", "examples": ["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"]},
             scopes={**_SCOPES, "description": "What the key must be good for, all of it."},
             ip={
@@ -105,8 +105,55 @@ SCHEMAS: dict[str, Any] = {
                 "description": "A tag by which use of keys is told apart: at most 8 in a bucket.",
                 "examples": ["orders"],
             },
+            reserve={
+                "type": ["integer", "null"],
+                "minimum": 1,
+                "maximum": MAX_COST,
+                "description": "In place of `cost` where that is known only afterwards: so many units of each quota "
+                "are taken, and settled at `/v2/settle`.",
+                "examples": [4000],
+            },
         ),
     },
+    "SettleQuestion": {
+        "additionalProperties": False,
+        **_object(
+            "A reservation, and what the request came to.",
+            reservation={**TEXT, "description": "The `token` of the reservation.", "examples": ["kwr1_bm90IG9uZQ"]},
+            cost={
+                "type": "integer",
+                "minimum": 0,
+                "maximum": MAX_COST,
+                "description": "Units that were used.",
+                "examples": [1234],
+            },
+        ),
+    },
+    "Settlement": _object(
+        "What became of a reservation.",
+        code={
+            **TEXT,
+            "enum": ["SETTLED", "LAPSED"],
+            "description": "LAPSED: all that was reserved counts as used, since its time was over, or the block of the "
+            "quota that it was of is given back.",
+        },
+        taken={
+            "type": "integer",
+            "description": "Units taken of each quota; less than the cost where there was not more.",
+            "examples": [1234],
+        },
+        reserved={"type": "integer", "description": "Units that were reserved.", "examples": [4000]},
+    ),
+    "Reservation": _object(
+        "What was taken and can be settled, once.",
+        token={**TEXT, "description": "Opaque.", "examples": ["kwr1_bm90IG9uZQ"]},
+        expiresOn={
+            **TEXT,
+            "format": "date-time",
+            "description": "When all of it counts as used.",
+            "examples": ["2027-01-31T12:15:00.000Z"],
+        },
+    ),
     "LimitState": _object(
         "How a rate limit or a quota stands, after what this answer has taken.",
         name={**TEXT, "examples": ["burst"]},
@@ -121,6 +168,7 @@ SCHEMAS: dict[str, Any] = {
     ),
     "ValidV2Verdict": _object(
         "The key is good for what was asked.",
+        optional=("reservation",),
         valid={"const": True},
         code={"const": str(Verdict.VALID)},
         user=_USER,
@@ -137,6 +185,10 @@ SCHEMAS: dict[str, Any] = {
         ),
         scopes={**_SCOPES, "description": "What the key is good for."},
         limits=_LIMITS,
+        reservation={
+            "anyOf": [{"$ref": "#/components/schemas/Reservation"}, {"type": "null"}],
+            "description": "Where `reserve` was asked for; null where no quota holds for the key.",
+        },
     ),
     "InvalidV2Verdict": _object("The key is refused.", valid={"const": False}, code={**TEXT, "enum": _REFUSALS}),
     "LimitedVerdict": _object(

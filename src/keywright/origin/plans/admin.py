@@ -6,12 +6,14 @@ from fastapi import Response
 
 from keywright.domain.limits import NAME
 from keywright.domain.paging import Page
-from keywright.domain.unset import updated
+from keywright.domain.unset import UNSET, updated
 from keywright.origin.plans import rules as plans
-from keywright.origin.plans.rules import PlanDraft
+from keywright.origin.plans.rules import PlanDraft, PlanView
+from keywright.origin.quotas.fields import PERIODS, quota_fields, read_quotas
 from keywright.origin.web.admin_layout import (
     BUCKET,
     MAY_NOT_WRITE,
+    BucketLayout,
     bucket_path,
     bucket_url,
     get_bucket_layout,
@@ -19,7 +21,7 @@ from keywright.origin.web.admin_layout import (
     render_confirmation,
     require,
 )
-from keywright.origin.web.forms import scope_fields
+from keywright.origin.web.forms import Form, scope_fields
 from keywright.origin.web.limit_fields import LIMIT_SCOPES, NAME_WORDS, ROWS, rate_limit_fields, read_rate_limits
 from keywright.origin.web.request import PageRequest
 from keywright.origin.web.routes import GetRoute, PostRoute
@@ -38,10 +40,8 @@ async def plan_list(request: PageRequest) -> Response:
 async def new_plan(request: PageRequest) -> Response:
     layout = await get_bucket_layout(request)
     require(layout.may_write, MAY_NOT_WRITE)
-    form = request.form.or_initial(**scope_fields(None), **rate_limit_fields(None))
-    return await render_bucket_page(
-        request, "plans/form.html", layout, form=form, view=None, rows=ROWS, limit_scopes=LIMIT_SCOPES
-    )
+    form = request.form.or_initial(**scope_fields(None), **rate_limit_fields(None), **quota_fields(None))
+    return await _render_form(request, layout, form, None)
 
 
 async def create(request: PageRequest) -> Response:
@@ -51,6 +51,7 @@ async def create(request: PageRequest) -> Response:
         form.description(),
         updated(form.own_scopes(), None),
         updated(read_rate_limits(form), None) or None,
+        updated(read_quotas(form), None) or None,
     )
     form.check()
     await plans.create(request.work, *bucket_path(request), draft)
@@ -62,19 +63,39 @@ async def edit(request: PageRequest) -> Response:
     require(layout.may_write, MAY_NOT_WRITE)
     view = await plans.get(request.work, *_path(request))
     form = request.form.or_initial(
-        description=view.plan.description, **scope_fields(view.plan.scopes), **rate_limit_fields(view.plan.rate_limits)
+        description=view.plan.description,
+        **scope_fields(view.plan.scopes),
+        **rate_limit_fields(view.plan.rate_limits),
+        **quota_fields(view.plan.quotas),
     )
+    return await _render_form(request, layout, form, view)
+
+
+async def _render_form(request: PageRequest, layout: BucketLayout, form: Form, view: PlanView | None) -> Response:
     return await render_bucket_page(
-        request, "plans/form.html", layout, form=form, view=view, rows=ROWS, limit_scopes=LIMIT_SCOPES
+        request,
+        "plans/form.html",
+        layout,
+        form=form,
+        view=view,
+        rows=ROWS,
+        limit_scopes=LIMIT_SCOPES,
+        quota_periods=PERIODS,
     )
 
 
 async def update(request: PageRequest) -> Response:
     form = request.form
     description, scopes, rate_limits = form.description(), form.own_scopes(), read_rate_limits(form)
+    quotas = read_quotas(form)
     form.check()
     await plans.update(
-        request.work, *_path(request), description=description, scopes=scopes, rate_limits=rate_limits or None
+        request.work,
+        *_path(request),
+        description=description,
+        scopes=scopes,
+        rate_limits=rate_limits or None,
+        quotas=quotas if quotas is UNSET else quotas or None,
     )
     request.waits_for_edges = True
     name = request.path_param("planName")

@@ -77,6 +77,14 @@ class Loss:
         return not self.is_reopened and times.begins_at < self.lost_at
 
 
+class LedgerTotals(NamedTuple):
+    """Units that are lent, and of these those in leases that have ended; and buckets in which no more is lent."""
+
+    lent: int
+    unaccounted: int
+    shut: int
+
+
 @dataclass(frozen=True, slots=True)
 class TopUp:
     period_number: int
@@ -200,6 +208,20 @@ async def list_last_ends(tx: Transaction, period_numbers: Collection[int]) -> di
     of = quota_leases.c.period_number.in_(period_numbers)
     rows = await tx.all(ends.where(of).group_by(quota_leases.c.period_number))
     return {row.period_number: row.ends_at for row in rows}
+
+
+async def add_up(tx: Transaction, now: int) -> LedgerTotals:
+    """Of all periods that run."""
+    periods, leases = quota_periods.c, quota_leases.c
+    runs = sa.or_(periods.ends_at.is_(None), periods.ends_at > now)
+    lent = await tx.scalar(sa.select(sa.func.coalesce(sa.func.sum(periods.lent), 0)).where(runs))
+    held = leases.granted - leases.spent - leases.returned
+    ended = sa.select(sa.func.coalesce(sa.func.sum(held), 0)).select_from(quota_leases).join(quota_periods)
+    unaccounted = await tx.scalar(ended.where(leases.ends_at <= now, runs))
+    shut = await tx.scalar(
+        sa.select(sa.func.count()).select_from(quota_losses).where(sa.not_(quota_losses.c.is_reopened))
+    )
+    return LedgerTotals(int(lent), int(unaccounted), int(shut))
 
 
 async def list_quota_names(tx: Transaction, period_numbers: Collection[int]) -> dict[int, str]:

@@ -70,12 +70,16 @@ def _operation_id(route: APIRoute) -> str:
     return to_camel(route.endpoint.__name__)
 
 
-router = APIRouter(
-    tags=["Self-serve"],
-    route_class=EndUserRoute,
-    redirect_slashes=False,
-    generate_unique_id_function=_operation_id,
-)
+def new_router() -> APIRouter:
+    return APIRouter(
+        tags=["Self-serve"],
+        route_class=EndUserRoute,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+
+
+router = new_router()
 
 _REASONS = {
     401: ("No token was sent, or it is refused.", "The token is refused: it has expired."),
@@ -86,16 +90,16 @@ _REASONS = {
 }
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problems_of_users(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of the Developer API, in the words of users."""
     told = problems(401, *statuses)
     return {int(status): problem_response(int(status), *_REASONS.get(int(status), ())) for status in told}
 
 
-_NOTE: dict[str, Any] = {"security": [{"endUserToken": []}]}
+NOTE: dict[str, Any] = {"security": [{"endUserToken": []}]}
 _ROLLED: dict[int | str, dict[str, Any]] = {
     200: {"model": ManagedKeyShape, "description": "The new key, where `Prefer: return=representation` was sent."},
-    **_problems(403, 404, 413, 415),
+    **problems_of_users(403, 404, 413, 415),
 }
 
 
@@ -103,8 +107,8 @@ _ROLLED: dict[int | str, dict[str, Any]] = {
     BY_NAME + "/my",
     name="self-serve.consumer.list",
     summary="List my consumers",
-    responses=_problems(403, 404),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404),
+    openapi_extra=NOTE,
 )
 async def list_my_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> MyConsumers:
     """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
@@ -116,8 +120,8 @@ async def list_my_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> MyCo
     BY_NAME + "/my",
     name="self-serve.consumer.create",
     summary="Create a consumer of mine",
-    responses=_problems(403, 404, 409, 413, 415),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404, 409, 413, 415),
+    openapi_extra=NOTE,
 )
 @admits(rules.may_create)
 async def create_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, body: MyConsumerGiven) -> MyConsumer:
@@ -129,8 +133,8 @@ async def create_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, body: 
     BY_NAME + "/{consumerName}",
     name="self-serve.consumer.update",
     summary="Rename a consumer of mine",
-    responses=_problems(403, 404, 413, 415),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404, 413, 415),
+    openapi_extra=NOTE,
 )
 @admits(rules.may_manage)
 async def update_my_consumer(
@@ -155,8 +159,8 @@ async def update_my_consumer(
     name="self-serve.consumer.delete",
     summary="Delete a consumer of mine",
     status_code=204,
-    responses=_problems(403, 404),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404),
+    openapi_extra=NOTE,
 )
 async def delete_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer) -> None:
     """Deletes it with its keys, where the bucket's owner allows it."""
@@ -170,7 +174,7 @@ async def delete_my_consumer(work: CurrentUnitOfWork, bucket: PathBucket, consum
     status_code=204,
     response_model=None,
     responses=_ROLLED,
-    openapi_extra=_NOTE,
+    openapi_extra=NOTE,
 )
 @admits(rules.may_manage)
 async def roll_my_keys(
@@ -188,8 +192,8 @@ async def roll_my_keys(
     BY_NAME + "/{consumerName}/keys",
     name="self-serve.key.create",
     summary="Create a key of mine",
-    responses=_problems(403, 404, 409, 413, 415),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404, 409, 413, 415),
+    openapi_extra=NOTE,
 )
 @admits(rules.may_create_keys)
 async def create_my_key(
@@ -205,8 +209,8 @@ async def create_my_key(
     BY_NAME + "/{consumerName}/keys/{keyId}",
     name="self-serve.key.update",
     summary="Update a key of mine",
-    responses=_problems(403, 404, 413, 415),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404, 413, 415),
+    openapi_extra=NOTE,
 )
 @admits(rules.may_manage)
 async def update_my_key(
@@ -224,8 +228,8 @@ async def update_my_key(
     name="self-serve.key.delete",
     summary="Revoke a key of mine",
     status_code=204,
-    responses=_problems(403, 404),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404),
+    openapi_extra=NOTE,
 )
 async def delete_my_key(work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumer, key_id: PathKey) -> None:
     """Ends a key: from the next request on it is unknown."""
@@ -236,9 +240,9 @@ async def delete_my_key(work: CurrentUnitOfWork, bucket: PathBucket, consumer: P
     BY_NAME + "/{consumerName}" + "/usage",
     name="self-serve.consumer.usage",
     summary="Usage of a consumer of mine",
-    responses={**CSV, **_problems(403, 404)},
+    responses={**CSV, **problems_of_users(403, 404)},
     response_model=UsageShape,
-    openapi_extra=_NOTE,
+    openapi_extra=NOTE,
 )
 async def get_my_usage(
     work: CurrentUnitOfWork,
@@ -256,8 +260,8 @@ async def get_my_usage(
     BY_ID,
     name="self-serve.consumer.list",
     summary="List my consumers, by id",
-    responses=_problems(403, 404),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404),
+    openapi_extra=NOTE,
 )
 async def list_client_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> ClientConsumers:
     """The consumers that the user manages, with their keys: whole, where the bucket keeps them."""
@@ -269,8 +273,8 @@ async def list_client_consumers(work: CurrentUnitOfWork, bucket: PathBucket) -> 
     BY_ID + "/{consumerId}",
     name="self-serve.consumer.update",
     summary="Rename a consumer of mine, by id",
-    responses=_problems(403, 404, 413, 415),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404, 413, 415),
+    openapi_extra=NOTE,
 )
 @admits(rules.may_manage)
 async def update_client_consumer(
@@ -299,7 +303,7 @@ async def update_client_consumer(
     status_code=204,
     response_model=None,
     responses=_ROLLED,
-    openapi_extra=_NOTE,
+    openapi_extra=NOTE,
 )
 @admits(rules.may_manage)
 async def roll_client_keys(
@@ -317,8 +321,8 @@ async def roll_client_keys(
     BY_ID + "/{consumerId}/keys/{keyId}",
     name="self-serve.key.update",
     summary="Update a key of mine, by id of its consumer",
-    responses=_problems(403, 404, 413, 415),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404, 413, 415),
+    openapi_extra=NOTE,
 )
 @admits(rules.may_manage)
 async def update_client_key(
@@ -336,8 +340,8 @@ async def update_client_key(
     name="self-serve.key.delete",
     summary="Revoke a key of mine, by id of its consumer",
     status_code=204,
-    responses=_problems(403, 404),
-    openapi_extra=_NOTE,
+    responses=problems_of_users(403, 404),
+    openapi_extra=NOTE,
 )
 async def delete_client_key(
     work: CurrentUnitOfWork, bucket: PathBucket, consumer: PathConsumerId, key_id: PathKey
@@ -350,9 +354,9 @@ async def delete_client_key(
     BY_ID + "/{consumerId}" + "/usage",
     name="self-serve.consumer.usage",
     summary="Usage of a consumer of mine, by id",
-    responses={**CSV, **_problems(403, 404)},
+    responses={**CSV, **problems_of_users(403, 404)},
     response_model=UsageShape,
-    openapi_extra=_NOTE,
+    openapi_extra=NOTE,
 )
 async def get_client_usage(
     work: CurrentUnitOfWork,

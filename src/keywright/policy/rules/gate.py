@@ -17,11 +17,12 @@ from urllib.parse import parse_qsl
 from keywright.domain.identity_headers import ALL_IDENTITY_HEADERS
 from keywright.domain.powers import Demand
 from keywright.domain.problems import ServiceUnavailable
-from keywright.domain.verdict import Lacking, Verdict
+from keywright.domain.verdict import Lacking, Reserved, Verdict
 from keywright.http.credentials import DEFAULT_HEADER, DEFAULT_SCHEME, AuthHeader, Fault
 from keywright.http.rate_limit_fields import rate_limit_fields
 from keywright.http.sparing_log import SparingLog
 from keywright.policy.rules import demands, sources, stand_ins
+from keywright.policy.rules.charges import NO_CHARGE, Charge, checked_use
 from keywright.policy.rules.clients import AppClients
 from keywright.policy.rules.exempt_paths import ExemptPaths
 from keywright.policy.rules.identity import NO_CREDENTIAL, UNTOLD, Anonymous, Credential, User, credential_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from keywright.domain.powers import FindAddress
     from keywright.domain.problems import Problem
     from keywright.domain.verdict import Result
+    from keywright.policy.rules.charges import Settlement
     from keywright.policy.rules.sources import Source, SourceFactory
 
 _log = logging.getLogger(__name__)
@@ -61,6 +63,8 @@ class Options(TypedDict, total=False):
     scopes: Sequence[str]
     client_address: str | None
     trusted_proxies: Sequence[str]
+    cost: int | None
+    peek: bool
 
 
 class Request(NamedTuple):
@@ -110,6 +114,8 @@ class Gate:
         scopes: Sequence[str] = (),
         client_address: str | None = None,
         trusted_proxies: Sequence[str] = (),
+        cost: int | None = None,
+        peek: bool = False,
     ) -> None:
         """A function as `source` is called when the source is first needed, and may read the configuration then.
 
@@ -130,6 +136,7 @@ class Gate:
         self._exempt_paths = ExemptPaths(exempt_paths)
         self._has_exemptions = bool(self._exempt_paths) or allow_cors_preflight
         self._scopes = demands.checked(scopes)
+        self._charge = Charge.of(cost, None, peek=peek)
         if client_address is None and trusted_proxies:
             raise ValueError("trusted_proxies needs a client_address: the header in which they tell it")
         self.clients = None if client_address is None else AppClients(client_address, trusted_proxies)
@@ -150,7 +157,7 @@ class Gate:
 
     def _use(self, source: Source | None) -> None:
         self._takes_demands = False
-        if source is not None and (self._scopes or self.clients is not None):
+        if source is not None and (self._scopes or self.clients is not None or self._charge is not NO_CHARGE):
             self._check_taker(source)
         self._source = source
         self._validate: Callable[..., Result] = self._validate_first if source is None else source.validate
@@ -165,19 +172,20 @@ class Gate:
         return self._is_open and self._validate_async is None
 
     def check(
-        self, request: Request, scopes: Iterable[str] = (), *, waits: bool = True
+        self, request: Request, scopes: Iterable[str] = (), charge: Charge = NO_CHARGE, *, waits: bool = True
     ) -> tuple[User | Anonymous, Credential]:
         """Who is let in. Raises Refused; without `waits` MustWait, where an event loop would be held up.
 
         `scopes` are those that a route demands by itself, of a key and so of somebody: nobody is let in there, whatever
-        is exempt, or let through unauthenticated. Raises TypeError, ValueError where they, or the source, won't do.
+        is exempt, or let through unauthenticated. `charge` is what it takes, in place of what the policy does. Raises
+        TypeError, ValueError where they, or the source, won't do.
         """
         if self._has_exemptions and not scopes and self._is_exempt(request):
             return _QUIET, NO_CREDENTIAL
         wanted = self._demanded(scopes)
         try:
             secret = self._find_secret(request)
-            asked = self._question(secret, wanted, request)
+            asked = self._question(secret, wanted, request, charge)
             result = self._validate(*asked)
             if type(result) is Lacking:
                 if not waits:
@@ -188,7 +196,9 @@ class Gate:
         except Refused as refused:
             return self._settle(refused, scopes), NO_CREDENTIAL
 
-    async def check_async(self, request: Request, scopes: Iterable[str] = ()) -> tuple[User | Anonymous, Credential]:
+    async def check_async(
+        self, request: Request, scopes: Iterable[str] = (), charge: Charge = NO_CHARGE
+    ) -> tuple[User | Anonymous, Credential]:
         """Who is let in, without holding up the event loop. Raises as `check` does."""
         if self._has_exemptions and not scopes and self._is_exempt(request):
             return _QUIET, NO_CREDENTIAL
@@ -197,7 +207,7 @@ class Gate:
             secret = self._find_secret(request)
             if not self._is_open:
                 await self._open_late()
-            asked = self._question(secret, wanted, request)
+            asked = self._question(secret, wanted, request, charge)
             if self._validate_async is not None:
                 return self._admit(await self._validate_async(*asked), request, wanted)
             result = self._validate(*asked)
@@ -267,15 +277,39 @@ class Gate:
                 _log.exception("no key can be checked: the policy's source can't be opened")
             raise _unavailable(Verdict.UNAVAILABLE) from error
 
+    async def settle(self, reservation: str | None, cost: int) -> Settlement | None:
+        """What a reservation came to; None for none. Raises NotSettled, TypeError, ValueError."""
+        settle = self._settler("settle_reservation", reservation, cost)
+        settlement: Settlement | None = None if settle is None else await settle(reservation, cost)
+        return settlement
+
+    def settle_blocking(self, reservation: str | None, cost: int) -> Settlement | None:
+        """The same for threads."""
+        settle = self._settler("settle_reservation_here", reservation, cost)
+        return None if settle is None else settle(reservation, cost)
+
+    def _settler(self, name: str, reservation: str | None, cost: int) -> Callable[..., Any] | None:
+        checked_use(cost)
+        if reservation is None:
+            # Of a key without quotas.
+            return None
+        found: Callable[..., Any] | None = getattr(self._source, name, None)
+        if found is None:
+            raise TypeError(f"{type(self._source).__name__} has no {name}: such a source reserves nothing")
+        return found
+
     def _demanded(self, scopes: Iterable[str]) -> tuple[str, ...]:
         return demands.checked((*self._scopes, *scopes)) if scopes else self._scopes
 
-    def _question(self, secret: str, scopes: tuple[str, ...], request: Request) -> tuple[Any, ...]:
-        if not scopes and request.find_address is None:
+    def _question(self, secret: str, scopes: tuple[str, ...], request: Request, charge: Charge) -> tuple[Any, ...]:
+        if charge is NO_CHARGE:
+            charge = self._charge
+        if not scopes and request.find_address is None and charge is NO_CHARGE:
             return secret, self._bucket_name
         if not self._takes_demands and self._source is not None:
             self._check_taker(self._source)
-        return secret, self._bucket_name, Demand(scopes, request.find_address)
+        cost, is_peek, reserves = charge
+        return secret, self._bucket_name, Demand(scopes, request.find_address, cost, is_peek, None, reserves)
 
     def _check_taker(self, source: Source) -> None:
         demands.require_taker(source)
@@ -321,6 +355,8 @@ class Gate:
         if key is not None and consumer is not None:
             powers = (key.powers, consumer.powers)
             user = User(consumer.name, consumer.metadata, consumer.consumer_id, key.key_id, powers, limits)
+            if isinstance(result, Reserved):
+                user.reservation = result.token
             return user, credential_of(key)
         if code is Verdict.UNAVAILABLE or code is Verdict.NO_BUCKET:
             if code is Verdict.NO_BUCKET:

@@ -25,7 +25,7 @@ UNTOLD = Powers(scopes=Scopes(()))
 class User:
     """The consumer whose key the request has shown: `sub` is its name, `data` its metadata."""
 
-    __slots__ = ("_data", "_metadata", "_powers", "consumer_id", "key_id", "limits", "sub")
+    __slots__ = ("_data", "_metadata", "_powers", "consumer_id", "key_id", "limits", "reservation", "sub")
 
     is_authenticated: ClassVar[bool] = True
 
@@ -46,6 +46,8 @@ class User:
         self._data: dict[str, Any] | None = None
         self._powers = powers
         self.limits = limits
+        self.reservation: str | None = None
+        """By which is settled what was reserved for this request."""
 
     @property
     def data(self) -> dict[str, Any]:
@@ -122,6 +124,7 @@ class Anonymous:
     key_id: None = None
     scopes: tuple[str, ...] = ()
     key_metadata: dict[str, Any] = field(default_factory=dict)
+    reservation: None = None
 
     is_authenticated: ClassVar[bool] = False
     identity: ClassVar[str] = ""

@@ -20,8 +20,9 @@ from keywright.domain import keyformat, models, verdict
 from keywright.domain.limit_states import LimitState
 from keywright.domain.networks import Networks, parse_network
 from keywright.domain.powers import NO_DEMAND, Powers
+from keywright.domain.reservations import Outcome, Settlement
 from keywright.domain.scopes import Scopes, find_fault
-from keywright.domain.verdict import ConsumerRecord, KeyRecord, Result, Verdict, decide
+from keywright.domain.verdict import ConsumerRecord, KeyRecord, Reserved, Result, Verdict, decide
 from keywright.policy.rules.stand_ins import standing_in
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "FakeKeys", "fake_keys"]
 
+_RESERVED = "kwr1_of-a-test-"
 _BEFORE_ALL = -(2**63)
 """When keys are judged here: before each end that one may have been given."""
 
@@ -43,6 +45,8 @@ class Asked(NamedTuple):
     bucket: str
     verdict: str
     """As in docs/reference/validation.md: `VALID`, `UNKNOWN`, ..."""
+    cost: int | None = None
+    """What the route said that it takes, or reserves; None where it said nothing."""
 
 
 class FakeKeys:
@@ -50,6 +54,8 @@ class FakeKeys:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.settled: list[int] = []
+        """What reservations came to, oldest first."""
         self.is_available = True
         """Set it to False, and no key can be checked: requests with one are answered 503."""
         self._results: dict[str, tuple[str | None, Result]] = {}
@@ -123,8 +129,20 @@ class FakeKeys:
 
     def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
         result = self._judge(secret, bucket, demand)
-        self.asked.append(Asked(secret, bucket, str(result.verdict)))
-        return result
+        self.asked.append(Asked(secret, bucket, str(result.verdict), demand.cost))
+        if not (demand.is_reserve and result.is_valid):
+            return result
+        reserved = Reserved(*result)
+        reserved.token = f"{_RESERVED}{demand.cost}"
+        return reserved
+
+    async def settle_reservation(self, token: str, cost: int) -> Settlement:
+        return self.settle_reservation_here(token, cost)
+
+    def settle_reservation_here(self, token: str, cost: int) -> Settlement:
+        reserved = int(token.removeprefix(_RESERVED))
+        self.settled.append(cost)
+        return Settlement(Outcome.SETTLED, cost, reserved)
 
     def _judge(self, secret: str, bucket: str, demand: Demand) -> Result:
         if not self.is_available:

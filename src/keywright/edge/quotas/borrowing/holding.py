@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keywright.edge.quotas import rows
-from keywright.edge.quotas.notes import Noted
+from keywright.edge.quotas.borrowing.notes import Noted
 from keywright.edge.quotas.part import Put
+from keywright.edge.quotas.reservation_rows import HeldRow
 from keywright.protocol.leases import Ask, Outcome
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Holding:
     `mark` is what the table has in the place of `lease`. Sums are since the lease began. `free` is what nobody holds,
     None if the origin lends nothing or did not answer. `need` is what questions wait for, `unit` what one costs;
     `is_peeked`: one waits to hear what there is. `said` is what was told to be spent and overspent, `told` what of the
-    row's `overspent` is told by a lease that is closed.
+    row's `overspent` is told by a lease that is closed. `reserved` of what is spent is in reservations that are open:
+    some of it may come back, and what was told to be spent can't.
     """
 
     consumer_number: int
@@ -57,6 +59,7 @@ class Holding:
     may_spend: int = 0
     spent: int = 0
     overspent: int = 0
+    reserved: int = 0
     told: int = 0
     free: int | None = 0
     period_ends_at: int = 0
@@ -93,8 +96,12 @@ class Holding:
     def want(self) -> int:
         return max(self.need, self.unit * FIRST_REQUESTS, math.ceil(self.rate * WANTED_SECONDS))
 
-    def see(self, row: QuotaRow, now: float, steps: int) -> None:
-        """What the table has of it."""
+    @property
+    def spent_for_good(self) -> int:
+        return self.spent - self.reserved
+
+    def see(self, row: QuotaRow, held: QuotaRow | None, now: float, steps: int) -> None:
+        """What the table has of it, and of what is reserved of it."""
         self.minutes_unused = 0 if self.is_wanted else row.minutes_unused(steps)
         if row.lease != self.mark or not self.mark:
             return
@@ -102,6 +109,7 @@ class Holding:
         weight = 1 - math.exp(-seconds / USUAL_SECONDS)
         self.rate += (max(row.spent - self.spent, 0) / seconds - self.rate) * weight
         self.spent, self.overspent, self.seen_at = row.spent, row.overspent, now
+        self.reserved = 0 if held is None else min(HeldRow.of(held).open(self.mark, steps), row.spent)
 
     def is_noted_too_little(self) -> bool:
         """Whether it was lent more than it has noted, and that will be needed soon."""
@@ -128,7 +136,7 @@ class Holding:
         if not self.lease:
             return now >= self.renews_at
         is_low = bool(self.free) and self.left < self.want / 2
-        is_telling = now - self.asked_at >= TELL_SECONDS and self.said != (self.spent, self.overspent)
+        is_telling = now - self.asked_at >= TELL_SECONDS and self.said != (self.spent_for_good, self.overspent)
         return now >= self.renews_at or is_low or is_telling or self.excess() > 0
 
     def excess(self) -> int:
@@ -138,7 +146,7 @@ class Holding:
 
     def ask(self) -> Ask:
         lease = self.lease
-        told = (self.spent, self.returned, self.overspent) if lease else (0, 0, 0)
+        told = (self.spent_for_good, self.returned, self.overspent) if lease else (0, 0, 0)
         return Ask(self.consumer_number, self.quota, lease, *told, self.want, self.need)
 
     def take(self, loan: Loan, asked_at: float) -> bool:
@@ -146,7 +154,7 @@ class Holding:
         the one before is to be closed, if there was one.
         """
         self.need, self.is_peeked, self.asked_at = 0, False, asked_at
-        self.said = self.spent, self.overspent
+        self.said = self.spent_for_good, self.overspent
         self.free = loan.free if loan.outcome is Outcome.LENT else 0 if loan.outcome is Outcome.RECALLED else None
         self.period_ends_at = 0 if loan.ends_at is None else loan.ends_at // 1000
         if not loan.lease:
@@ -161,13 +169,14 @@ class Holding:
     def begin(self, loan: Loan, mark: int) -> None:
         """A new lease."""
         self.lease, self.mark = loan.lease, mark
-        self.returned = self.may_spend = self.spent = self.overspent = 0
+        self.returned = self.may_spend = self.spent = self.overspent = self.reserved = 0
         self.said = (0, 0)
         self._renew(loan)
 
     def end(self) -> None:
         """It has no lease any more."""
         self.lease = self.granted = self.returned = self.may_spend = self.spent = self.overspent = 0
+        self.reserved = 0
         self.ends_at, self.renews_at, self.said = 0.0, math.inf, (0, 0)
 
     def fail(self, now: float) -> None:

@@ -1,9 +1,11 @@
+"""Owns the ways on which an edge asks for quotas: its origin over HTTP, any origin at a broker, or none."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from keywright.edge.origin_calls import BrokerCall, HttpCall, NotTaken, Refused
-from keywright.edge.quotas.borrowing import NotLent, SetBack
+from keywright.edge.quotas.borrowing.asking import NotLent, SetBack
 from keywright.protocol.leases import MAX_ANSWER_BYTES, LeaseError, LeaseSigner
 
 if TYPE_CHECKING:

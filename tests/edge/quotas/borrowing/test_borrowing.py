@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge.quotas.machines import machines, until
 from edge.quotas.world import CONSUMER, Ledger, Machine
-from keywright.domain.limits import Period, Quota
 from keywright.domain.periods import PeriodTimes
 from keywright.domain.verdict import Verdict
-from keywright.edge.quotas import borrowing, waiting
-from keywright.edge.quotas.holding import STEP_REQUESTS
-from keywright.edge.quotas.notes import NOTES_DIRECTORY, Notes
+from keywright.edge.quotas import waiting
+from keywright.edge.quotas.bell import Rung
+from keywright.edge.quotas.borrowing import asking as asking_module
+from keywright.edge.quotas.borrowing import borrower
+from keywright.edge.quotas.borrowing.holding import STEP_REQUESTS
+from keywright.edge.quotas.borrowing.notes import NOTES_DIRECTORY, Notes
 from keywright.protocol.leases import LEASE_MILLIS
 
 VALID, EXCEEDED, UNAVAILABLE = Verdict.VALID, Verdict.QUOTA_EXCEEDED, Verdict.UNAVAILABLE
@@ -28,27 +29,7 @@ VALID, EXCEEDED, UNAVAILABLE = Verdict.VALID, Verdict.QUOTA_EXCEEDED, Verdict.UN
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a disk of others takes; and who fails begins anew soon."""
     monkeypatch.setattr(waiting, "WAIT_SECONDS", 10.0)
-    monkeypatch.setattr(borrowing, "PAUSE_SECONDS", 0.05)
-
-
-@asynccontextmanager
-async def machines(base: Path, count: int, limit: int = 100) -> AsyncIterator[tuple[Ledger, list[Machine]]]:
-    ledger = Ledger(Quota("calls", limit, Period.NONE))
-    made = [Machine(base / f"edge-{number}", ledger, f"edge-{number}") for number in range(count)]
-    for one in made:
-        one.begin()
-    try:
-        yield ledger, made
-    finally:
-        for one in made:
-            await one.kill()
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """What the one that borrows does, it does by and by."""
-    async with asyncio.timeout(10):
-        while not is_so():
-            await asyncio.sleep(0.01)
+    monkeypatch.setattr(borrower, "PAUSE_SECONDS", 0.05)
 
 
 async def test_edges_spend_a_quota_to_the_last_unit_and_no_further(tmp_path: Path) -> None:
@@ -308,24 +289,22 @@ async def test_a_lease_whose_end_is_yet_to_be_told_does_not_begin_again(
 ) -> None:
     """Where there is no room for both in one question, the origin still has the one that has ended here."""
     edge = Machine(tmp_path, Ledger())
-    borrower = edge.new_borrowing()
-    await borrower._begin("dep_1")
-    borrower._rings[CONSUMER, "calls"] = (1, 1, False)
-    (calls,) = borrower._list_rung()
-    assert await borrower._ask([calls])
+    asking = await edge.new_borrowing()._begin("dep_1")
+    calls = asking.holdings.want(Rung(CONSUMER, "calls", 1, 1))
+    assert await asking.ask([calls])
     first = calls.lease
     assert [await edge.spend() for _ in range(3)] == [VALID] * 3
-    await borrower._close([calls])
-    monkeypatch.setattr(borrowing, "MAX_ASKS", 1)
+    await asking.holdings.end([calls])
+    monkeypatch.setattr(asking_module, "MAX_ASKS", 1)
     monkeypatch.setattr(waiting, "WAIT_SECONDS", 0.2)
     calls.need = 1
-    assert await borrower._ask([calls])
+    assert await asking.ask([calls])
     assert (first > 0, calls.lease) == (True, 0)
     assert await edge.spend() is UNAVAILABLE
     calls.need = 1
-    assert await borrower._ask([calls])
+    assert await asking.ask([calls])
     assert calls.lease not in {0, first}
     assert await edge.spend() is VALID
     edge.takers.close()
-    borrower._table.close()
-    borrower._open_notes().close()
+    asking.holdings.close()
+    asking.holdings.table.close()

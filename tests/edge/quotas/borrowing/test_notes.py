@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keywright.edge.quotas.notes import SPARE_LINES, Noted, Notes
+from keywright.edge.quotas.borrowing.notes import SPARE_LINES, Noted, Notes
 
 FIRST, SECOND = Noted(11, 5, 7, "calls", 0, 20), Noted(12, 6, 7, "bytes", 3, 9, 1)
 
