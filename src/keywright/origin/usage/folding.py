@@ -14,6 +14,8 @@ import secrets
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database, Transaction
 from keywright.origin.usage import fold_store, store
+from keywright.origin.usage.addresses import store as addresses
+from keywright.origin.usage.addresses.store import ADDRESS_DAYS
 from keywright.origin.usage.counts import AT_ONCE, DAY_MILLIS, PARTS, READY, Counts
 from keywright.origin.usage.fold_store import Folding
 from keywright.origin.usage.store import Waiting
@@ -68,8 +70,7 @@ class Folder:
 
     async def look(self, stop: asyncio.Event) -> None:
         """Do what is due. Raises DatabaseUnavailable, FoldedElsewhere."""
-        async with self._database.read() as tx:
-            waiting, now = await store.list_waiting(tx), await store.now_millis(tx)
+        waiting, now = await self._database.run_read(_find_waiting)
         parts = list_due(waiting, now)
         day = (now - LATE_MILLIS) // DAY_MILLIS - 1
         if not parts and day == self._pruned_day:
@@ -118,7 +119,8 @@ class Folder:
 
     async def _write(self, numbers: list[int], counts: Counts) -> None:
         async with self._database.write() as tx:
-            await fold_store.write(tx, counts, await self._take_out(tx, numbers))
+            of_keys = await fold_store.write(tx, counts, await self._take_out(tx, numbers))
+            await addresses.write(tx, counts.addresses, of_keys)
 
     async def _take_out(self, tx: Transaction, numbers: list[int]) -> Folding:
         folding = await fold_store.hold(tx, self._holder, HOLD_SECONDS)
@@ -151,7 +153,10 @@ class Folder:
                         days_kept=self._days_kept,
                         rows_of_step=ROWS_OF_PRUNE,
                     )
+                    first_day = folding.now // DAY_MILLIS - min(self._days_kept, ADDRESS_DAYS)
+                    is_more |= await addresses.prune(tx, first_day=first_day, rows_of_step=ROWS_OF_PRUNE)
                 if next_number is not None:
+                    await addresses.forget_last(tx, first=next_number, end=next_number + NUMBERS_OF_PRUNE)
                     next_number = await fold_store.prune_last_used(
                         tx, folding, days_kept=self._days_kept, first=next_number, numbers_of_step=NUMBERS_OF_PRUNE
                     )
@@ -179,3 +184,7 @@ def list_due(waiting: list[Waiting], now: int) -> list[int]:
 def _add_up(counts: Counts, bodies: list[bytes]) -> None:
     for body in bodies:
         counts.add_all(Counts.unpack(body))
+
+
+async def _find_waiting(tx: Transaction) -> tuple[list[Waiting], int]:
+    return await store.list_waiting(tx), await store.now_millis(tx)
