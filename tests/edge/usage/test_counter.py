@@ -150,14 +150,28 @@ def test_route_that_a_question_names_is_told_with_the_count(world: World, demand
     assert {(row.route, row.total) for row in world.take()} == {("orders", 1), (None, 1)}
 
 
-def test_at_most_eight_routes_of_a_bucket_are_told_apart(world: World) -> None:
-    for number in range(12):
-        world.ask(demand=Demand(route=f"route-{number}"))
+def test_at_most_eight_routes_of_a_bucket_are_told_apart(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    rows: list[UsageRow] = []
+    for part in (range(6), range(6, 12), range(20, 24)):
+        for number in part:
+            world.ask(demand=Demand(route=f"route-{number}"))
+        # Also over the minutes in which counts are taken.
+        rows += world.take()
     world.ask(demand=Demand(route="no route, it has spaces"))
     world.ask(demand=Demand(route="route-0"))
-    rows = [row for row in world.take() if row.route is not None]
-    assert {row.route for row in rows} == {f"route-{number}" for number in range(ROUTES_OF_BUCKET)}
-    assert sum(row.total for row in rows if row.route == "route-0") == 2
+    totals = Counter[str | None]()
+    for row in [*rows, *world.take()]:
+        totals[row.route] += row.total
+    told = {f"route-{number}": 1 for number in range(ROUTES_OF_BUCKET)}
+    assert totals == {**told, "route-0": 2, "other": 9}
+    # Said once, not for each question.
+    assert [record.getMessage() for record in caplog.records] == [
+        "questions about keys of my-bucket name more than 8 routes: those beyond count as other"
+    ]
+    world.clock.advance(3600)
+    world.take()
+    world.ask(demand=Demand(route="route-20"))
+    assert {row.route for row in world.take()} == {"route-20"}
 
 
 def test_hours_are_counted_apart_and_first_and_last_use_are_told(world: World) -> None:

@@ -8,6 +8,7 @@ addition is not torn apart by another thread is by Python's lock; without it (fr
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keywright.domain.networks import network_around
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from keywright.domain.powers import Demand
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
 
+_log = logging.getLogger(__name__)
+
 ROUTES_OF_BUCKET = 8
-"""Different route tags that are told apart in one bucket, in an hour; others count without one."""
+"""Different route tags that are told apart in one bucket, in an hour; others count as OTHER_ROUTES."""
+OTHER_ROUTES = "other"
 SCOPES_AT_ONCE = 500
 """Different scopes of which it is told that they were denied, until the counts are taken; others count without one."""
 NETWORKS_OF_KEY = 1_000
@@ -57,7 +61,7 @@ whose plan is in the tag. One list, since it is looked at in each validation.
 class Counts:
     """What was counted in one hour. `ahead` is what the first use of each key was: it is told before the rest."""
 
-    __slots__ = ("ahead", "good", "hour", "networks", "routes", "rows", "scopes")
+    __slots__ = ("ahead", "good", "hour", "networks", "rows", "scopes")
 
     def __init__(self, hour: int) -> None:
         self.hour = hour
@@ -66,7 +70,6 @@ class Counts:
         self.good: dict[str, Tally] = {}
         """By key, where the VALID ones are counted that ask for no route."""
         self.scopes: set[str] = set()
-        self.routes: dict[int, set[str]] = {}
         self.networks: dict[str, set[str]] = {}
         """By key, in buckets that record addresses."""
 
@@ -86,6 +89,8 @@ class UsageCounter:
         """Until that moment. Until the counts are taken for the first time all takes the longer way."""
         self._seen: set[str | Tag] = set()
         self._seen_hour = 0
+        self._routes: dict[int, set[str]] = {}
+        """Of the same hour, by bucket."""
         self.recording: frozenset[int] = frozenset()
         """Numbers of the buckets that record addresses: set by whoever takes."""
         self.missed = 0
@@ -119,7 +124,7 @@ class UsageCounter:
         self.good = current.good
         self.end = (hour + 1) * HOUR_MILLIS
         if hour != self._seen_hour:
-            self._seen, self._seen_hour = set(), hour
+            self._seen, self._seen_hour, self._routes = set(), hour, {}
         return [one for one in taken.values() if one.rows or one.ahead]
 
     def take_ahead(self) -> list[tuple[int, dict[Tag, Tally]]]:
@@ -166,7 +171,8 @@ class UsageCounter:
             return
         hour = now // HOUR_MILLIS
         counts = self._hours.get(hour) or self._hours.setdefault(hour, Counts(hour))
-        tag = _tag(counts, number, key, consumer, code, demand)
+        route = None if demand.route is None else self._route(bucket, number, demand.route)
+        tag = _tag(counts, number, key, consumer, code, demand)._replace(route=route)
         is_recorded = number in self.recording and tag.key_id is not None
         if is_recorded:
             tag = tag._replace(address=_network(counts, tag, demand))
@@ -187,6 +193,20 @@ class UsageCounter:
         if code is _VALID and rows is counts.rows and demand.route is None and not is_recorded:
             tally[_POWERS] = consumer.powers  # type: ignore[union-attr]
             counts.good[tag.key_id] = tally  # type: ignore[index]
+
+    def _route(self, bucket: str, number: int, route: str) -> str:
+        routes = self._routes.setdefault(number, set())
+        if route in routes:
+            return route
+        if len(routes) < ROUTES_OF_BUCKET and is_text(route):
+            routes.add(route)
+            return route
+        if OTHER_ROUTES not in routes:
+            # Once an hour: there may be as many as there are requests.
+            routes.add(OTHER_ROUTES)
+            told = (bucket, ROUTES_OF_BUCKET, OTHER_ROUTES)
+            _log.warning("questions about keys of %s name more than %d routes: those beyond count as %s", *told)
+        return OTHER_ROUTES
 
     def _is_first(self, tag: Tag, hour: int) -> bool:
         if tag.key_id is None or hour != self._seen_hour:
@@ -226,16 +246,8 @@ def _network(counts: Counts, tag: Tag, demand: Demand) -> str | None:
 def _tag(
     counts: Counts, number: int, key: KeyRecord | None, consumer: ConsumerRecord | None, code: Verdict, demand: Demand
 ) -> Tag:
-    route = demand.route
-    if route is not None:
-        routes = counts.routes.setdefault(number, set())
-        if route not in routes:
-            if len(routes) < ROUTES_OF_BUCKET and is_text(route):
-                routes.add(route)
-            else:
-                route = None
     if key is None or consumer is None or not is_key_id(key.key_id):
-        return Tag(number, None, None, code, None, None, route)
+        return Tag(number, None, None, code, None, None, None)
     powers = consumer.powers
     scope = None
     if code is Verdict.INSUFFICIENT_SCOPE:
@@ -247,4 +259,4 @@ def _tag(
             else:
                 scope = None
     plan = None if powers is None else powers.plan
-    return Tag(number, key.consumer_number, key.key_id, code, plan, scope, route)
+    return Tag(number, key.consumer_number, key.key_id, code, plan, scope, None)

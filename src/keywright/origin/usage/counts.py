@@ -24,6 +24,8 @@ AT_ONCE = -1
 """The part of what is folded at once, of whatever keys: it is little, and may be news."""
 READY = -2
 """The part of what was added up and divided already, and only has to be written."""
+FIRST_USES = -3
+"""The part of what is only noted as use, at once: it counts with its batch, later."""
 MAX_AT_ONCE = 1000
 """Rows of a batch up to which it is folded at once."""
 

@@ -29,6 +29,7 @@ from keywright.origin.db.transaction import Transaction
 from keywright.origin.usage.counts import (
     DAY_MILLIS,
     HOURS_OF_DAY,
+    ROUTE,
     VALID,
     Count,
     Counts,
@@ -39,6 +40,11 @@ from keywright.origin.usage.counts import (
 )
 from keywright.origin.usage.store import is_any, now_millis
 
+BucketTotal = tuple[int, str, str, int, str, str]
+"""Bucket, span, kind, hour or day, value, verdict."""
+MOST_ROUTES = 8
+"""Of a bucket and day; what is told of others counts as OTHER_ROUTES."""
+OTHER_ROUTES = "other"
 NOTHING_ROLLED = -1
 LATE_DAYS = 3
 """So much later than hours are kept no count of them is taken in any more, whatever an edge's clock says."""
@@ -77,7 +83,7 @@ async def release(tx: Transaction, holder: str) -> None:
 
 async def write(tx: Transaction, counts: Counts, folding: Folding) -> dict[str, int]:
     """Add counts to what there is, but for addresses; the numbers that `last_used` gives the keys."""
-    numbers = await _note_use(tx, counts)
+    numbers = await note_use(tx, counts)
     hours: dict[tuple[int, int, str], Count] = {}
     days: dict[tuple[int, int, str], Count] = {}
     for (hour, _, _, key_id, verdict), count in counts.keys.items():
@@ -155,7 +161,7 @@ async def prune_last_used(
     return end if newest is not None and end <= newest else None
 
 
-async def _note_use(tx: Transaction, counts: Counts) -> dict[str, int]:
+async def note_use(tx: Transaction, counts: Counts) -> dict[str, int]:
     """Keeps when keys were used; the numbers of all keys that are counted."""
     of_key: dict[str, KeyHour] = {}
     asked: dict[str, int] = {}
@@ -254,15 +260,40 @@ async def _write_counts(tx: Transaction, table: sa.Table, span: str, added: dict
 
 
 async def _write_totals(tx: Transaction, counts: Counts) -> None:
-    sums: dict[tuple[int, str, str, int, str, str], int] = {}
+    sums: dict[BucketTotal, int] = {}
     for (hour, bucket, kind, value, verdict), total in counts.totals.items():
         for span, at in (("h", hour), ("d", day_of(hour))):
             name = (bucket, span, kind, at, value, verdict)
             sums[name] = sums.get(name, 0) + total
+    sums = await _with_few_routes(tx, sums)
     columns = ("bucket_number", "span", "kind", "at", "value", "verdict")
     rows = [{**dict(zip(columns, name, strict=True)), "total": total} for name, total in sorted(sums.items())]
     if rows:
         await insert_all(tx, usage_totals, rows, lambda new: {"total": usage_totals.c.total + new.total})
+
+
+async def _with_few_routes(tx: Transaction, sums: dict[BucketTotal, int]) -> dict[BucketTotal, int]:
+    """The same with no more than MOST_ROUTES tags in a bucket and day, however many edges told of others each."""
+    days: dict[tuple[int, int], dict[str, int]] = {}
+    for (bucket, span, kind, at, value, _), total in sums.items():
+        if (span, kind) == ("d", ROUTE):
+            of_day = days.setdefault((bucket, at), {})
+            of_day[value] = of_day.get(value, 0) + total
+    if not days:
+        return sums
+    kept: dict[tuple[int, int], set[str]] = {}
+    table = usage_totals
+    for (bucket, at), told in days.items():
+        place = (table.c.bucket_number == bucket, table.c.span == "d", table.c.kind == ROUTE, table.c.at == at)
+        known = {row.value for row in await tx.all(sa.select(table.c.value).where(*place).distinct())} - {OTHER_ROUTES}
+        new = sorted(told.keys() - known - {OTHER_ROUTES}, key=lambda value: (-told[value], value))
+        kept[(bucket, at)] = {*known, *new[: max(MOST_ROUTES - len(known), 0)]}
+    found: dict[BucketTotal, int] = {}
+    for (bucket, span, kind, at, value, verdict), total in sums.items():
+        is_kept = kind != ROUTE or value in kept[(bucket, at if span == "d" else day_of(at))]
+        name = (bucket, span, kind, at, value if is_kept else OTHER_ROUTES, verdict)
+        found[name] = found.get(name, 0) + total
+    return found
 
 
 async def insert_all(

@@ -16,7 +16,7 @@ from keywright.origin.db.transaction import Database, Transaction
 from keywright.origin.usage import fold_store, store
 from keywright.origin.usage.addresses import store as addresses
 from keywright.origin.usage.addresses.store import ADDRESS_DAYS
-from keywright.origin.usage.counts import AT_ONCE, DAY_MILLIS, PARTS, READY, Counts
+from keywright.origin.usage.counts import AT_ONCE, DAY_MILLIS, FIRST_USES, PARTS, READY, Counts
 from keywright.origin.usage.fold_store import Folding
 from keywright.origin.usage.store import Waiting
 from keywright.protocol.usage import HOUR_MILLIS
@@ -88,6 +88,11 @@ class Folder:
         numbers, counts = await self._gather(part)
         if not numbers:
             return False
+        if part == FIRST_USES:
+            async with self._database.write() as tx:
+                await self._take_out(tx, numbers)
+                await fold_store.note_use(tx, counts)
+            return True
         if len(counts) <= ROWS_OF_STEP:
             await self._write(numbers, counts)
             return True
@@ -105,7 +110,7 @@ class Folder:
         numbers: list[int] = []
         counts = Counts()
         # What is ready is one step each.
-        limit = 1 if part == READY else BATCHES_OF_STEP
+        limit = 1 if part in {READY, FIRST_USES} else BATCHES_OF_STEP
         while True:
             async with self._database.read() as tx:
                 found = await store.list_packed(tx, part, after=numbers[-1] if numbers else 0, limit=limit)
@@ -174,7 +179,7 @@ class FoldedElsewhere(Exception):
 def list_due(waiting: list[Waiting], now: int) -> list[int]:
     """The parts that are to be folded now, in their order."""
     by_part = {one.part: one for one in waiting}
-    due = [part for part in (READY, AT_ONCE) if part in by_part]
+    due = [part for part in (FIRST_USES, READY, AT_ONCE) if part in by_part]
     is_much = sum(one.rows for one in waiting) > MOST_WAITING
     settled = (now - SETTLE_MILLIS) // HOUR_MILLIS * HOUR_MILLIS + SETTLE_MILLIS
     due += [part for part in range(PARTS) if part in by_part and (is_much or by_part[part].taken_at < settled)]

@@ -25,9 +25,10 @@ from keywright.policy.rules import demands, sources, stand_ins
 from keywright.policy.rules.clients import AppClients
 from keywright.policy.rules.exempt_paths import ExemptPaths
 from keywright.policy.rules.identity import NO_CREDENTIAL, UNTOLD, Anonymous, Credential, User, credential_of
+from keywright.policy.rules.route_tags import RouteTags
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from keywright.domain.limit_states import LimitState
     from keywright.domain.powers import FindAddress
@@ -46,6 +47,7 @@ TELL_SECONDS = 60.0
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]*")
 _QUIET = Anonymous("EXEMPT")
+NO_ROUTES: Mapping[str, str] = {}
 
 
 class Options(TypedDict, total=False):
@@ -61,6 +63,7 @@ class Options(TypedDict, total=False):
     scopes: Sequence[str]
     client_address: str | None
     trusted_proxies: Sequence[str]
+    routes: Mapping[str, str]
 
 
 class Request(NamedTuple):
@@ -110,6 +113,7 @@ class Gate:
         scopes: Sequence[str] = (),
         client_address: str | None = None,
         trusted_proxies: Sequence[str] = (),
+        routes: Mapping[str, str] = NO_ROUTES,
     ) -> None:
         """A function as `source` is called when the source is first needed, and may read the configuration then.
 
@@ -132,6 +136,7 @@ class Gate:
         self._scopes = demands.checked(scopes)
         if client_address is None and trusted_proxies:
             raise ValueError("trusted_proxies needs a client_address: the header in which they tell it")
+        self._routes = RouteTags(routes)
         self.clients = None if client_address is None else AppClients(client_address, trusted_proxies)
         self._no_address_log, self._no_bucket_log = SparingLog(_log, time.monotonic), SparingLog(_log, time.monotonic)
         self._failed_at = -math.inf
@@ -150,7 +155,7 @@ class Gate:
 
     def _use(self, source: Source | None) -> None:
         self._takes_demands = False
-        if source is not None and (self._scopes or self.clients is not None):
+        if source is not None and (self._scopes or self._routes or self.clients is not None):
             self._check_taker(source)
         self._source = source
         self._validate: Callable[..., Result] = self._validate_first if source is None else source.validate
@@ -271,11 +276,12 @@ class Gate:
         return demands.checked((*self._scopes, *scopes)) if scopes else self._scopes
 
     def _question(self, secret: str, scopes: tuple[str, ...], request: Request) -> tuple[Any, ...]:
-        if not scopes and request.find_address is None:
+        route = self._routes.find(request.path) if self._routes else None
+        if not scopes and request.find_address is None and route is None:
             return secret, self._bucket_name
         if not self._takes_demands and self._source is not None:
             self._check_taker(self._source)
-        return secret, self._bucket_name, Demand(scopes, request.find_address)
+        return secret, self._bucket_name, Demand(scopes, request.find_address, route=route)
 
     def _check_taker(self, source: Source) -> None:
         demands.require_taker(source)
