@@ -116,6 +116,7 @@ def test_the_page_of_formats_tells_the_numbers_of_the_code() -> None:
         "shares of global limits, asked for and told": str(shares.FORMAT_VERSION),
         "batches of usage, in the spool and on their way": str(usage.FORMAT_VERSION),
         "deliveries of usage, and answers to them": str(usage_delivery.FORMAT_VERSION),
+        "what an origin wishes to be told of usage": usage_delivery.WISHES_QUESTION.decode()[-1],
         "table of quotas on disk (`quotas/` of a replica)": rows.MAGIC.decode()[-1],
         "tokens of reservations": reservations.PREFIX[-2],
         "notes of what was lent (`leases/` of a replica)": str(notes.FORMAT_VERSION),

@@ -20,8 +20,9 @@ from report import Table, number
 
 from keywright.origin.db import tables
 from keywright.origin.db.transaction import Database
-from keywright.origin.usage.counts import AT_ONCE, PARTS
+from keywright.origin.usage.counts import AT_ONCE, FIRST_USES, PARTS
 from keywright.origin.usage.folding import Folder
+from keywright.origin.usage.intake.first_uses import FirstUses
 from keywright.origin.usage.store import Source, append
 from keywright.protocol.usage import HOUR_MILLIS, MAX_ROWS, UsageRow
 from support import postgres, record
@@ -78,6 +79,7 @@ async def _measure(fleet: Fleet, database: Database, server: Postgres, keys: int
     scale = fleet.keys_part * fleet.edges_part
     each = VALIDATIONS / fleet.keys / fleet.edges / fleet.seals
     draw, rows = random.Random(1), 0
+    first_uses = FirstUses()
     folder = Folder(database, hours_days=14, days_kept=395)
     wal_before, server_before = await _wal(database), _server_seconds(server)
     cpu_began, cpu_drawing = time.process_time(), 0.0
@@ -89,9 +91,9 @@ async def _measure(fleet: Fleet, database: Database, server: Postgres, keys: int
             source = Source(f"instance-of-edge-{edge:04}", f"edge-{edge}", "eu")
             for first in range(0, len(batch), MAX_ROWS):
                 async with database.write() as tx:
-                    await append(tx, batch[first : first + MAX_ROWS], source)
+                    await append(tx, batch[first : first + MAX_ROWS], source, first_uses)
             rows += len(batch)
-    for part in (AT_ONCE, *range(PARTS)):
+    for part in (FIRST_USES, AT_ONCE, *range(PARTS)):
         while await folder.fold(part):
             pass
     # Drawing is no work of an origin.

@@ -164,7 +164,8 @@ async def test_who_runs_the_edge_is_told_why_no_address_is_known_once_a_minute(
         for peer in (PROXY, STRANGER, PROXY, "fd00::1"):
             await world.ask(endpoint, peer, [])
         assert [record.getMessage() for record in caplog.records] == [
-            "keys with allowedIps are refused, as a client's address is not known: there is no x-real-ip header from "
+            "keys with allowedIps are refused, and no networks recorded, as a client's address is not known: "
+            "there is no x-real-ip header from "
             "10.1.1.1; KEYWRIGHT_TRUSTED_PROXIES and KEYWRIGHT_CLIENT_ADDRESS_HEADER name gateways and the header "
             "they overwrite (said once a minute)"
         ]

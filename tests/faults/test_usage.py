@@ -18,12 +18,14 @@ import pytest
 from support import counted_usage
 from support.api import BUCKET, VARIABLES, Api
 from support.counted_usage import Counted
+from support.nats import NatsServer
 from support.origin import FOLLOW
 from support.postgres import Postgres
-from support.process import NO_TLS, EdgeProcess, ServeProcess, until
+from support.process import NO_TLS, BrokerEdgeProcess, EdgeProcess, ServeProcess, until
 from support.proxy import Proxy
 
 SEEDS = (1, 2)
+BROKER_SEED, BROKER_STEPS = 4, 6
 STEPS = 9
 INTERVAL = 1
 UNSAFE_SECONDS = INTERVAL + 2 + 1
@@ -32,11 +34,14 @@ FAST = {"KEYWRIGHT_USAGE_INTERVAL_SECONDS": str(INTERVAL)}
 
 
 class World:
-    def __init__(self, base: Path, url: str, seed: int) -> None:
+    def __init__(self, base: Path, url: str, seed: int, *arguments: str) -> None:
+        """`arguments` are the origin's."""
         self.dice = random.Random(seed)
         self.base, self.url = base, url
         variables = {**VARIABLES, **FAST, "KEYWRIGHT_DATABASE_URL": url}
-        self.start_origin = lambda port=None: ServeProcess(base / "origin", port=port, **variables).wait_until_ready()
+        self.start_origin = lambda port=None: ServeProcess(
+            base / "origin", *arguments, port=port, **variables
+        ).wait_until_ready()
         self.origin = self.start_origin()
         self.line = Proxy(self.origin.port)
         api = Api(self.origin)
@@ -98,10 +103,13 @@ class World:
 
     def settle(self) -> Counted:
         """All is well again, and nothing waits any more."""
-        self.line.heal()
+        self.heal()
         time.sleep(UNSAFE_SECONDS)
         until(lambda: self.waiting == [], 60)
         return counted_usage.read(self.url)
+
+    def heal(self) -> None:
+        self.line.heal()
 
     @property
     def waiting(self) -> list[str]:
@@ -112,6 +120,44 @@ class World:
         self.origin.kill()
         with suppress(OSError):
             self.line.__exit__()
+
+
+class BrokerWorld(World):
+    """The same with a broker in the place of the line: it is killed while batches are on their way. The edge is not,
+    so that each answer has to be counted.
+    """
+
+    def __init__(self, base: Path, url: str, seed: int, broker: NatsServer) -> None:
+        self.broker = broker
+        super().__init__(base, url, seed, "--nats", broker.url)
+
+    def start_edge(self) -> ServeProcess:
+        pepper = self.base / "origin" / "pepper.key"
+        edge = BrokerEdgeProcess(self.base / "edge", self.broker.url, pepper, "--workers", "2", **FAST)
+        until(lambda: [self._verdict(edge) for _ in range(8)] == ["VALID"] * 8, 60)
+        return edge
+
+    def step(self) -> str:
+        what = self.dice.choice(["kill broker", "kill broker", "kill origin", "start broker"])
+        self.ask(self.dice.uniform(0.3, 1.5))
+        match what:
+            case "kill broker":
+                if self.broker.process is not None:
+                    # At whatever moment between a batch and its answer.
+                    self.broker.kill()
+                    self.ask(self.dice.uniform(0.0, 1.0))
+                if self.dice.random() < 0.7:
+                    self.broker.start()
+            case "start broker":
+                self.heal()
+            case "kill origin":
+                self.origin.kill()
+                self.origin = self.start_origin(self.origin.port)
+        return what
+
+    def heal(self) -> None:
+        if self.broker.process is None:
+            self.broker.start()
 
 
 @pytest.fixture
@@ -135,7 +181,20 @@ def world(engine_url: str, tmp_path: Path, seed: int) -> Iterator[World]:
     ("engine_url", "seed"), [("sqlite", SEEDS[0]), ("postgresql", SEEDS[1])], indirect=["engine_url"]
 )
 def test_kills_and_cuts_double_no_count_and_lose_no_more_than_the_last_interval(world: World) -> None:
-    steps = [world.step() for _ in range(STEPS)]
+    _hold_against_answers(world, [world.step() for _ in range(STEPS)])
+
+
+@pytest.mark.timeout(240)
+def test_broker_killed_while_batches_flow_doubles_no_count_and_loses_none(tmp_path: Path, nats: NatsServer) -> None:
+    (tmp_path / "origin").mkdir(mode=0o700)
+    world = BrokerWorld(tmp_path, f"sqlite+aiosqlite:///{tmp_path}/origin/keywright.db", BROKER_SEED, nats)
+    try:
+        _hold_against_answers(world, [world.step() for _ in range(BROKER_STEPS)])
+    finally:
+        world.close()
+
+
+def _hold_against_answers(world: World, steps: list[str]) -> None:
     found = world.settle()
     total = found.totals[world.key["id"], "VALID"]
     given = len(world.answered)

@@ -24,7 +24,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from edge.asgi import Answer, call
+from keywright.domain.powers import NO_DEMAND, Demand
 from keywright.domain.problems import CONTENT_TYPE
+from keywright.domain.verdict import Result
 from keywright.policy import asgi, django, drf, fastapi, flask, generic, wsgi
 from keywright.policy.testing import FakeKeys
 from policy import django_site
@@ -262,6 +264,8 @@ def test_who_runs_the_app_is_told_that_no_address_is_known(caplog: pytest.LogCap
         ({"client_address": "X-Real-IP", "trusted_proxies": ["10.0.0.1/8"]}, ValueError),
         ({"client_address": "X-Real-IP", "trusted_proxies": ["0.0.0.0/0"]}, ValueError),
         ({"client_address": "connection", "trusted_proxies": ["10.0.0.0/8"]}, ValueError),
+        ({"routes": {"orders": "orders"}}, ValueError), ({"routes": {"/orders": "my orders"}}, ValueError),
+        ({"routes": {f"/{number}": f"tag-{number}" for number in range(9)}}, ValueError),
     ],
     ids=str,
 )  # fmt: skip
@@ -386,3 +390,21 @@ def test_a_refusal_tells_nothing_of_what_the_key_has(caplog: pytest.LogCaptureFi
     assert refusal is not None
     assert "secret:plans" not in json.dumps([refusal.headers, refusal.body.decode()])
     assert key not in caplog.text
+
+
+def test_use_is_told_apart_by_the_tag_of_the_longest_path_that_a_request_is_below() -> None:
+    asked: list[str | None] = []
+
+    class Noting(FakeKeys):
+        def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
+            asked.append(demand.route)
+            return super().validate(secret, bucket, demand)
+
+    routes = {"/orders": "orders", "/orders/old": "old", "/reports/": "reports"}
+    policy = generic.ApiKeyPolicy(Noting(), bucket_name=BUCKET, routes=routes)
+    paths = ["/orders", "/orders/", "/orders/7", "/orders/old/7", "/orders-of-mine", "/", "/reports", "/reports/x"]
+    for one in paths:
+        policy.check_blocking({"authorization": "Bearer nobody"}, path=one)
+    assert asked == ["orders", "orders", "orders", "old", None, None, "reports", "reports"]
+    with pytest.raises(TypeError, match="no third parameter"):
+        generic.ApiKeyPolicy(Keys(), bucket_name=BUCKET, routes=routes)

@@ -13,7 +13,7 @@ from keywright.domain.keyformat import Digester, is_valid_custom
 from keywright.protocol import usage, usage_delivery
 from keywright.protocol.reports import ReportSigner
 from keywright.protocol.usage import UsageError
-from keywright.protocol.usage_delivery import MAX_BYTES, Delivery, Outcome, UsageAnswer, UsageSigner
+from keywright.protocol.usage_delivery import MAX_BYTES, WISHES_QUESTION, Delivery, Outcome, UsageAnswer, UsageSigner
 
 SAMPLES = Path(__file__).parent / "samples"
 DIGESTER = Digester(b"pepper of the tests, 32 bytes ok")
@@ -112,3 +112,31 @@ def test_answer_to_another_delivery_is_refused(other: Delivery) -> None:
 def test_key_of_deliveries_is_no_digest_of_a_key_and_no_other_message_s() -> None:
     assert not is_valid_custom(usage_delivery._KEY_LABEL)
     assert SIGNER._key != ReportSigner(DIGESTER)._key
+
+
+def test_wishes_are_read_as_they_were_written_and_only_for_the_question_that_was_asked() -> None:
+    question = replace(DELIVERY, content=WISHES_QUESTION)
+    for recording in (frozenset[int](), frozenset({3, 70_000})):
+        assert SIGNER.decode_wishes(SIGNER.encode_wishes(recording, question), question) == recording
+    told = SIGNER.encode_wishes([1], question)
+    with pytest.raises(UsageError):
+        SIGNER.decode_wishes(told, replace(question, nonce="aa" * 16))
+    with pytest.raises(UsageError):
+        SIGNER.decode_answer(told, question)
+    assert len(SIGNER.encode_wishes(range(10**9, 10**9 + 20_000), question)) < 64 * 1024
+
+
+def test_answer_of_an_origin_that_knows_no_wishes_is_none() -> None:
+    question = replace(DELIVERY, content=WISHES_QUESTION)
+    refusal = UsageAnswer(Outcome.REFUSED, detail="not a batch of usage")
+    assert SIGNER.decode_wishes(SIGNER.encode_answer(refusal, question), question) is None
+
+
+@pytest.mark.parametrize("rest", [b"", b"{}", b"[true]", b'["1"]', b"[" * 5000, b"[1.5]"])
+def test_wishes_of_another_shape_are_refused(rest: bytes) -> None:
+    question = replace(DELIVERY, content=WISHES_QUESTION)
+    label = f"wishes/{question.instance}/{question.nonce}".encode()
+    for line in (["recordAddresses"], ["something"]):
+        if rest or line == ["something"]:
+            with pytest.raises(UsageError):
+                SIGNER.decode_wishes(signed(line, label, rest), question)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from keywright.origin.db.tables import usage_losses
 from keywright.origin.db.transaction import Database
-from keywright.origin.usage.counts import AT_ONCE, READY
+from keywright.origin.usage.counts import AT_ONCE, FIRST_USES, READY
 from keywright.origin.usage.folding import FoldedElsewhere, Folder
 from support.counted import count_all
 
@@ -30,7 +30,7 @@ def read(url: str) -> Counted:
         database = Database(url)
         try:
             folder = Folder(database, hours_days=14, days_kept=395)
-            for part in (READY, AT_ONCE, *range(16)):
+            for part in (FIRST_USES, READY, AT_ONCE, *range(16)):
                 await _fold(folder, part)
             totals: Counter[tuple[str, str]] = Counter()
             for (key, _, verdict), total in (await count_all(database)).items():

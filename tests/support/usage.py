@@ -16,6 +16,7 @@ from keywright.edge.usage.counting import Counting
 from keywright.edge.usage.delivering import Delivering, UsageChannel
 from keywright.edge.usage.sealer import Sealer
 from keywright.edge.usage.spool import Spool
+from keywright.edge.usage.wishes import Wishes
 from keywright.protocol import usage
 from keywright.protocol.usage import UsageBatch
 from keywright.protocol.usage_delivery import Delivery, Outcome, UsageAnswer
@@ -80,7 +81,8 @@ class CountingProcess:
         return [usage.decode(one.path.read_bytes()) for one in self.spool.list_waiting()]
 
     def delivering(self, channel: UsageChannel) -> Delivering:
-        return Delivering(self.spool, channel, self.counting, self.clock.elapsed, lambda low, _: low, draw)
+        wishes = Wishes(self.spool.directory)
+        return Delivering(self.spool, channel, self.counting, self.clock.elapsed, lambda low, _: low, draw, wishes)
 
 
 def total_of(batches: Iterable[UsageBatch]) -> int:
@@ -94,6 +96,7 @@ class Answering:
     answers: list[UsageAnswer | Exception] = field(default_factory=list)
     heard: list[Delivery] = field(default_factory=list)
     before: Callable[[], None] = lambda: None
+    recording: frozenset[int] = frozenset()
 
     async def deliver(self, delivery: Delivery) -> UsageAnswer:
         self.before()
@@ -102,6 +105,10 @@ class Answering:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def tell(self, delivery: Delivery) -> frozenset[int]:
+        await self.deliver(delivery)
+        return self.recording
 
     async def close(self) -> None: ...
 

@@ -123,6 +123,7 @@ class Bucket:
 
     `when_stale` counts for replicas that have been out of step for more than `max_staleness_seconds`. `default_scopes`
     are granted to consumers of which none are said; `features` names the powers that its keys or consumers have or had.
+    With `record_addresses` edges tell from which networks its keys are used.
     """
 
     number: int
@@ -142,6 +143,7 @@ class Bucket:
     grant_ends: Mapping[str, datetime] = field(default_factory=dict)
     default_scopes: Sequence[str] = ()
     features: Sequence[str] = ()
+    record_addresses: bool = False
 
     def grants_at(self, now: datetime) -> Mapping[str, Access]:
         """The access of other accounts that has not ended: what the record, and so every edge, has may be behind."""
@@ -232,6 +234,7 @@ class Key:
     rate_limits: Sequence[RateLimit] | None = None
     last_used_at: datetime | None = field(default=None, compare=False)
     last_used_region: str | None = field(default=None, compare=False)
+    last_used_network: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import ipaddress
 import socket
 from bisect import bisect_right
 from collections.abc import Collection
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_NETWORKS = 50
@@ -56,6 +57,14 @@ def parse_address(text: str) -> Address | None:
     if packed.startswith(_MAPPED):
         return Address(False, int.from_bytes(packed[12:], "big"))
     return Address(True, int.from_bytes(packed, "big"))
+
+
+@lru_cache(maxsize=10_000)
+def network_around(address: Address) -> str:
+    """The /24 or /48 that the address is in: where it comes from, and of nobody's own."""
+    bits = 80 if address.is_ipv6 else 8
+    start = Address(address.is_ipv6, address.number >> bits << bits)
+    return f"{start}/{48 if address.is_ipv6 else 24}"
 
 
 def parse_network(text: str) -> Network:

@@ -72,6 +72,7 @@ class GatewayClients:
             return None
 
     def _note(self, reason: str) -> None:
-        self._why = f"keys with allowedIps are refused, as a client's address is not known: {reason}; {_SETTINGS}"
+        refused = "keys with allowedIps are refused, and no networks recorded"
+        self._why = f"{refused}, as a client's address is not known: {reason}; {_SETTINGS}"
         self._unknown_at = self._elapsed()
         self._spoken.note(self._why)

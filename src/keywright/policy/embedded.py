@@ -206,6 +206,16 @@ class EmbeddedReplica(ReplicaSource):
         identity = Identity.load(self.directory, name=self._name, region=self._region)
         return EdgeUsage.of_edge(self.directory, identity, replica, self._origin_clock, spool_mib=self._usage_spool_mib)
 
+    def _deliver_last(self, usage: EdgeUsage) -> None:
+        if self._new_usage_channel is not None:
+            asyncio.run(self._deliver(usage, self._new_usage_channel(self._digester, self._name)))
+
+    async def _deliver(self, usage: EdgeUsage, channel: UsageChannel) -> None:
+        try:
+            await new_delivering(usage, channel, self._clock.elapsed).deliver_last()
+        finally:
+            await channel.close()
+
     def _keep(self, replica: Replica) -> None:
         asyncio.run(self._follow(replica))
 

@@ -61,6 +61,9 @@ class SharedReplica(ReplicaSource):
         identity = Identity.load(self.directory, name="", region="")
         return EdgeUsage.beside_edge(self.directory, identity.instance, replica, self._origin_clock)
 
+    def _deliver_last(self, usage: EdgeUsage) -> None:
+        """Whose replica it is sends what is in its spool."""
+
     def _wake(self) -> None:
         """Nothing to do: what `_keep` waits for is `_stopping` itself."""
 

@@ -41,6 +41,7 @@ from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 from keywright.policy.endings import Endings
 from keywright.policy.rules.charges import NotSettled
+from keywright.policy.exits import close_at_exit
 from keywright.runtime import secret_files
 from keywright.runtime.clock import Clock
 from keywright.runtime.failure_log import ReminderLog
@@ -206,7 +207,11 @@ class ReplicaSource(ABC):
         return subscribed
 
     def close(self) -> None:
-        """Stop, end the subscriptions, and let go of the files. A later `validate` opens them again."""
+        """Stop, end the subscriptions, and let go of the files. A later `validate` opens them again.
+
+        What was counted is sealed and, by an embedded replica, brought to the origin if that answers within 2 s. Who
+        does not call this has it done when the interpreter ends, but not when the process is killed.
+        """
         for subscribed in list(self._subscribed):
             subscribed.close()
         opening: _Opening | None = self.__dict__.pop("_opening", None)
@@ -254,6 +259,10 @@ class ReplicaSource(ABC):
         """What counts validations by key, if anything does. `_keep` has its sealer tick."""
 
     @abstractmethod
+    def _deliver_last(self, usage: EdgeUsage) -> None:
+        """Bring to the origin what an end has sealed, if that can be done at once."""
+
+    @abstractmethod
     def _keep(self, replica: Replica) -> None:
         """Run until `_stopping` is set, or until the replica should be opened anew."""
 
@@ -276,6 +285,7 @@ class ReplicaSource(ABC):
         mine = _Opening(self._run, self._ready_seconds)
         opening = cast("_Opening", self.__dict__.setdefault("_opening", mine))
         if opening is mine:
+            close_at_exit(self)
             mine.thread.start()
         return opening
 
@@ -322,6 +332,8 @@ class ReplicaSource(ABC):
                 if usage is not None:
                     # Nobody counts any more.
                     usage.sealer.close()
+                    if opening.stopping.is_set():
+                        self._deliver_last(usage)
                 replica.close()
                 self.takers.close()
 

@@ -28,6 +28,7 @@ MAX_ROWS = 10_000
 MAX_TEXTS = 1_000
 MAX_TEXT_LENGTH = 128
 MAX_LOSSES = 200
+OTHER_ADDRESSES = "other"
 MAX_COUNT = 10**15
 MAX_NUMBER = 10**12
 
@@ -114,8 +115,8 @@ class UsageRow(NamedTuple):
     last_ms: int
     """When the last of them was; not before `first_ms`."""
     address: str | None = None
-    """The client's address in short form (a /24 or /48, such as `192.0.2.0/24`), where the bucket wishes that. Not
-    filled by this version.
+    """The client's network (a /24 or /48, such as `192.0.2.0/24`), where the bucket wishes that; OTHER_ADDRESSES for
+    more networks than an edge tells apart.
     """
 
 

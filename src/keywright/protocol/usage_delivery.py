@@ -15,6 +15,7 @@ import hmac
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,6 +27,13 @@ FORMAT_VERSION = 1
 """Goes up when an older reader could misunderstand a delivery or an answer."""
 MEDIA_TYPE = "application/vnd.keywright.usage"
 LONGEST_PAUSE_SECONDS = 60.0
+
+WISHES_QUESTION = b"kwq1"
+"""In the place of a batch: what the origin wishes to be told. One that knows no wishes refuses it, as it does any batch
+that is none.
+"""
+MOST_RECORDING = 5_000
+"""So many buckets record addresses, those with the lowest numbers."""
 
 _MAGIC = b"kwu%d" % FORMAT_VERSION
 _HEAD_BYTES = len(_MAGIC) + 32
@@ -102,6 +110,30 @@ class UsageSigner:
                 return Delivery(instance, name, region, nonce, known_until, content)
         raise UsageError("the delivery is of another shape")
 
+    def encode_wishes(self, recording: Iterable[int], delivery: Delivery) -> bytes:
+        """The answer to WISHES_QUESTION: the numbers of buckets that record addresses."""
+        numbers = json.dumps(sorted(recording)[:MOST_RECORDING], separators=(",", ":")).encode()
+        return self._signed(_wishes_for(delivery), _line("recordAddresses") + numbers)
+
+    def decode_wishes(self, data: bytes, delivery: Delivery) -> frozenset[int] | None:
+        """What is wished; None where it is an ordinary answer, of an origin that knows no wishes. Raises UsageError."""
+        try:
+            row, rest = self._read(data, _wishes_for(delivery))
+        except UsageError:
+            self.decode_answer(data, delivery)
+            return None
+        try:
+            numbers = json.loads(rest) if row == ["recordAddresses"] else None
+        except (ValueError, RecursionError):
+            numbers = None
+        if (
+            not isinstance(numbers, list)
+            or len(numbers) > MOST_RECORDING
+            or not all(type(one) is int for one in numbers)
+        ):
+            raise UsageError("the wishes are of another shape")
+        return frozenset(numbers)
+
     def encode_answer(self, answer: UsageAnswer, delivery: Delivery) -> bytes:
         detail = answer.detail[:_MAX_DETAIL]
         line = _line(answer.outcome, answer.next_number, answer.lost, answer.pause_seconds, detail)
@@ -154,6 +186,10 @@ _OUTCOMES = frozenset(Outcome)
 
 def _answer_to(delivery: Delivery) -> bytes:
     return b"%b/%b/%b" % (_ANSWER, delivery.instance.encode(), delivery.nonce.encode())
+
+
+def _wishes_for(delivery: Delivery) -> bytes:
+    return b"wishes/%b/%b" % (delivery.instance.encode(), delivery.nonce.encode())
 
 
 def _line(*row: object) -> bytes:

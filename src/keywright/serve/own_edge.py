@@ -24,8 +24,10 @@ from keywright.protocol.shares import ShareAnswer, UseReport
 from keywright.runtime import tasks
 
 SHARING_LOCK, BORROWING_LOCK = "sharing.lock", "borrowing.lock"
-TRY_SECONDS = 1.0
-BEAT_SECONDS = 0.5
+TRY_SECONDS = 0.75
+"""Less than LONGEST_LOOK_SECONDS: who looks more rarely never finds that a holder has stopped moving."""
+BEAT_SECONDS = 1.0
+"""A third of the lease."""
 
 
 class OwnShareChannel:

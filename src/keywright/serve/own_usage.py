@@ -22,4 +22,10 @@ class OwnUsageChannel:
         except (Problem, DatabaseUnavailable) as error:
             raise NotTaken(str(error)) from error
 
+    async def tell(self, delivery: Delivery) -> frozenset[int]:
+        try:
+            return await self._intake.hear(delivery, EVERYTHING)
+        except (Problem, DatabaseUnavailable) as error:
+            raise NotTaken(str(error)) from error
+
     async def close(self) -> None: ...

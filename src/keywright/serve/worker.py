@@ -56,6 +56,7 @@ from keywright.origin.pipeline.wrong_keys import WrongKeys
 from keywright.origin.quotas import losses, schedules
 from keywright.origin.quotas.metrics import LedgerSource
 from keywright.origin.usage.folding import Folder
+from keywright.origin.usage.intake.first_uses import FirstUses
 from keywright.origin.usage.intake.rules import Intake
 from keywright.origin.usage.store import append
 from keywright.protocol.changes import Batch, Change, Cursor
@@ -202,7 +203,9 @@ class ServeWorker:
         self._shares = Shares(self._database, clock.elapsed)
         hours_days = settings.usage_hours_days
         self._folder = Folder(self._database, hours_days=hours_days, days_kept=settings.usage_days_kept)
-        self._intake = Intake(self._database, append, clock.millis, clock.elapsed, hours_days=hours_days)
+        self._intake = Intake(
+            self._database, partial(append, first_uses=FirstUses()), clock.millis, clock.elapsed, hours_days=hours_days
+        )
         self._usage = EdgeUsage.of_edge(
             settings.data_dir,
             self._identity,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from edge.world import DIGESTER, PEPPER_CHECK, at, bucket, consumer, key, new_id
 from keywright.domain import models
 from keywright.domain.limits import RateLimit
+from keywright.domain.networks import parse_address
 from keywright.domain.powers import NO_DEMAND, Demand, decode_powers, encode_powers
 from keywright.domain.verdict import ConsumerRecord, KeyRecord, Verdict
 from keywright.edge.http.questions.question import parse_question
@@ -148,14 +150,28 @@ def test_route_that_a_question_names_is_told_with_the_count(world: World, demand
     assert {(row.route, row.total) for row in world.take()} == {("orders", 1), (None, 1)}
 
 
-def test_at_most_eight_routes_of_a_bucket_are_told_apart(world: World) -> None:
-    for number in range(12):
-        world.ask(demand=Demand(route=f"route-{number}"))
+def test_at_most_eight_routes_of_a_bucket_are_told_apart(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    rows: list[UsageRow] = []
+    for part in (range(6), range(6, 12), range(20, 24)):
+        for number in part:
+            world.ask(demand=Demand(route=f"route-{number}"))
+        # Also over the minutes in which counts are taken.
+        rows += world.take()
     world.ask(demand=Demand(route="no route, it has spaces"))
     world.ask(demand=Demand(route="route-0"))
-    rows = [row for row in world.take() if row.route is not None]
-    assert {row.route for row in rows} == {f"route-{number}" for number in range(ROUTES_OF_BUCKET)}
-    assert sum(row.total for row in rows if row.route == "route-0") == 2
+    totals = Counter[str | None]()
+    for row in [*rows, *world.take()]:
+        totals[row.route] += row.total
+    told = {f"route-{number}": 1 for number in range(ROUTES_OF_BUCKET)}
+    assert totals == {**told, "route-0": 2, "other": 9}
+    # Said once, not for each question.
+    assert [record.getMessage() for record in caplog.records] == [
+        "questions about keys of my-bucket name more than 8 routes: those beyond count as other"
+    ]
+    world.clock.advance(3600)
+    world.take()
+    world.ask(demand=Demand(route="route-20"))
+    assert {row.route for row in world.take()} == {"route-20"}
 
 
 def test_hours_are_counted_apart_and_first_and_last_use_are_told(world: World) -> None:
@@ -264,3 +280,48 @@ def test_threads_lose_no_count_while_it_is_taken(world: World) -> None:
     taken += world.counter.take(world.clock.millis())
     # Read when nobody adds any more, as the sealer does a second later.
     assert totals(rows_of(taken)) == {(world.ids[GOOD], "VALID"): rounds * threads}
+
+
+def test_networks_are_counted_where_the_bucket_wishes_it_and_nowhere_else(world: World) -> None:
+    here, there = parse_address("192.0.2.77"), parse_address("2001:db8:1:2::3")
+    good = world.ids[GOOD]
+    for recording in ((), (2,), (1,)):
+        world.counter.recording = frozenset(recording)
+        world.take()
+        for address in (here, here, lambda: there, None):
+            assert world.ask(demand=Demand(address=address)) == "VALID"
+        world.ask()
+        world.ask(OLD, Demand(address=here))
+        told = Counter[tuple[str | None, str, str | None]]()
+        for row in world.take():
+            told[row.key_id, row.verdict, row.address] += row.total
+        if recording == (1,):
+            assert told == {
+                (good, "VALID", "192.0.2.0/24"): 2,
+                (good, "VALID", "2001:db8:1::/48"): 1,
+                (good, "VALID", None): 2,
+                (world.ids[OLD], "EXPIRED", "192.0.2.0/24"): 1,
+            }
+        else:
+            assert sum(told.values()) == 6
+            assert {address for _, _, address in told} == {None}
+
+
+def test_nobody_asks_for_an_address_that_nobody_wishes(world: World) -> None:
+    asked = []
+    world.take()
+    for _ in range(3):
+        world.ask(demand=Demand(address=lambda: asked.append(1)))
+    assert asked == []
+
+
+def test_more_networks_of_a_key_than_are_told_apart_count_as_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NETWORKS_OF_KEY", 3)
+    world.counter.recording = frozenset({1})
+    world.take()
+    for number in range(6):
+        world.ask(demand=Demand(address=parse_address(f"10.0.{number}.1")))
+    told = Counter[str | None]()
+    for row in world.take():
+        told[row.address] += row.total
+    assert told == {"10.0.0.0/24": 1, "10.0.1.0/24": 1, "10.0.2.0/24": 1, "other": 3}

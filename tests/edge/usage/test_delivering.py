@@ -16,8 +16,9 @@ from keywright.edge.origin_calls import NotTaken
 from keywright.edge.usage import delivering as module
 from keywright.edge.usage import epoch_file
 from keywright.edge.usage.channels import HttpUsageChannel, NoUsageChannel
+from keywright.edge.usage.wishes import Wishes
 from keywright.protocol.usage import LossReason
-from keywright.protocol.usage_delivery import Delivery, Outcome, UsageAnswer, UsageSigner
+from keywright.protocol.usage_delivery import WISHES_QUESTION, Delivery, Outcome, UsageAnswer, UsageSigner
 from support.clock import FakeClock
 from support.usage import AWAY, Answering, CountingProcess, total_of
 
@@ -334,4 +335,42 @@ async def test_edge_without_an_origin_delivers_nothing() -> None:
     channel = NoUsageChannel()
     with pytest.raises(NotTaken):
         await channel.deliver(DELIVERY)
+    await channel.close()
+
+
+async def test_what_the_origin_wishes_is_noted_for_all_processes(process: CountingProcess, origin: Answering) -> None:
+    delivering, mine, others = process.delivering(origin), Wishes(process.spool.directory), []
+    for recording in ({7}, {7, 8}, set[int]()):
+        origin.recording = frozenset(recording)
+        process.clock.advance(module.TELL_SECONDS)
+        await delivering.deliver_all()
+        others.append(mine.find("dep_1"))
+        assert mine.find("dep_2") == frozenset()
+    assert others == [{7}, {7, 8}, set()]
+
+
+def test_note_that_can_not_be_read_wishes_nothing(tmp_path: Path) -> None:
+    wishes = Wishes(tmp_path)
+    assert wishes.find("dep_1") == frozenset()
+    for text in (b"", b"{", b"[]", b'{"deployment":"dep_1"}', b'{"deployment":"dep_1","recordAddresses":["x"]}'):
+        (tmp_path / "wishes.json").write_bytes(text)
+        assert wishes.find("dep_1") == frozenset()
+    wishes.put("dep_1", frozenset({1}))
+    assert wishes.find("dep_1") == {1}
+
+
+async def test_origin_that_knows_no_wishes_is_told_all_the_same() -> None:
+    heard = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        signer = UsageSigner(Digester(b"pepper"))
+        delivery = signer.decode_delivery(request.content)
+        heard.append((delivery.content, delivery.known_until))
+        outcome = Outcome.REFUSED if delivery.content else Outcome.TAKEN
+        return httpx2.Response(200, content=signer.encode_answer(UsageAnswer(outcome), delivery))
+
+    client = httpx2.AsyncClient(base_url="http://origin", transport=httpx2.MockTransport(answer))
+    channel = HttpUsageChannel(client, Digester(b"pepper"))
+    assert await channel.tell(Delivery("0123456789abcdef", "fra-1", "", "0f" * 16, 17)) == frozenset()
+    assert heard == [(WISHES_QUESTION, 17), (b"", 17)]
     await channel.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,16 @@ from support.nats import NatsServer
 from support.process import NO_TLS, BrokerEdgeProcess, until
 
 TIMES = 5
+APP = f"""
+import os, signal, sys
+from keywright.policy import EmbeddedReplica
+origin, token, directory, pepper, key = sys.argv[1:]
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+source = EmbeddedReplica.from_origin(origin, token=token, directory=directory, name="app", pepper_file=pepper)
+assert [source.validate(key, {BUCKET!r}).verdict for _ in range({TIMES})] == ["VALID"] * {TIMES}
+os.kill(os.getpid(), signal.SIGTERM)
+signal.pause()
+"""
 
 
 @pytest.mark.timeout(120)
@@ -49,16 +61,17 @@ def test_use_is_counted_by_each_kind_of_process_and_gets_to_the_origin(tmp_path:
         finally:
             shared.close()
             embedded.close()
-        # What was counted meanwhile is delivered by the next start.
-        again = EmbeddedReplica.from_origin(
-            origin.url, token=origin.token, directory=tmp_path / "app", name="app", pepper_file=origin.pepper_file
-        )
-        again.open()
-        try:
-            told = ("edge", "shared", "embedded")
-            read_until(data_dir, lambda totals: all(totals[keys[who]["id"], "VALID"] == TIMES for who in told))
-        finally:
-            again.close()
+        # What was counted last got to the origin with its end.
+        totals = counted_usage.read(f"sqlite+aiosqlite:///{data_dir}/keywright.db").totals
+        assert totals[keys["embedded"]["id"], "VALID"] == TIMES
+        # One that nobody closes, in an application that ends as its server has it.
+        app = [sys.executable, "-c", APP, origin.url, origin.token, str(tmp_path / "app"), str(origin.pepper_file)]
+        subprocess.run([*app, keys["embedded"]["key"]], check=True, timeout=60)
+        found = counted_usage.read(f"sqlite+aiosqlite:///{data_dir}/keywright.db")
+        assert found.totals[keys["embedded"]["id"], "VALID"] == 2 * TIMES
+        assert found.reasons == []
+        told = ("edge", "shared")
+        read_until(data_dir, lambda totals: all(totals[keys[who]["id"], "VALID"] == TIMES for who in told))
         spool = httpx2.get(f"{edge.url}/metrics", verify=NO_TLS, timeout=5).text
         assert "keywright_usage_spool_files 0.0" in spool
         assert "keywright_usage_spool_bytes 0.0" in spool

@@ -226,7 +226,7 @@ async def test_key_format_none_leaves_the_key_out(shared: Service) -> None:
     assert listed == included == read
     assert list(read) == [
         "id", "description", "createdOn", "updatedOn", "expiresOn", "enabled", "disabledBy", "scopes", "allowedIps",
-        "lastUsedOn", "metadata", "tags", "lastUsedRegion", "rateLimits",
+        "lastUsedOn", "metadata", "tags", "lastUsedRegion", "rateLimits", "lastUsedAddress",
     ]  # fmt: skip
 
 

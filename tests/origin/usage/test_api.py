@@ -16,7 +16,7 @@ from keywright.origin.usage import fold_store
 from keywright.origin.usage.counts import AT_ONCE
 from keywright.origin.usage.folding import Folder
 from keywright.protocol.usage import HOUR_MILLIS, UsageRow
-from support.counted import EDGES, append
+from support.counted import EDGES, append, row
 from support.service import Service
 from support.visitor import visiting
 
@@ -42,6 +42,12 @@ class Counted:
             owner = await tx.scalar(sa.select(tables.keys.c.consumer_number).where(tables.keys.c.id == key_id))
         row = UsageRow(hour, bucket, owner, key_id, total=total, **{**values, **more})
         await append(self.service.app._database, [row], EDGES[edge])
+        while await self.folder.fold(AT_ONCE):
+            pass
+
+    async def fold(self, *rows: UsageRow) -> None:
+        """Have an edge tell of what may be gone."""
+        await append(self.service.app._database, rows)
         while await self.folder.fold(AT_ONCE):
             pass
 
@@ -199,6 +205,52 @@ async def test_what_was_deleted_stays_countable_by_its_id(counted: Counted) -> N
     assert [(g["id"], g["name"], g["total"]) for g in by_consumer] == [(consumer["id"], None, 4)]
 
 
+async def test_usage_of_a_deleted_bucket_is_found_by_its_id(counted: Counted) -> None:
+    service = counted.service
+    buckets = f"{service.account_url}/key-buckets"
+    made = await service.call("POST", buckets, json={"name": "gone-bucket"})
+    gone = f"{buckets}/{made['id']}"
+    consumer = await service.call("POST", f"{buckets}/gone-bucket/consumers", json={"name": "c-1"})
+    late = await service.call("POST", f"{buckets}/gone-bucket/consumers", json={"name": "c-2"})
+    key = await service.call("POST", f"{buckets}/gone-bucket/consumers/c-1/keys", json={})
+    unheard = await service.call("POST", f"{buckets}/gone-bucket/consumers/c-2/keys", json={})
+    async with service.app._database.read() as tx:
+        bucket = await tx.scalar(sa.select(tables.buckets.c.number).where(tables.buckets.c.id == made["id"]))
+        owner = await tx.scalar(sa.select(tables.keys.c.consumer_number).where(tables.keys.c.id == unheard["id"]))
+        first = await tx.scalar(sa.select(tables.keys.c.consumer_number).where(tables.keys.c.id == key["id"]))
+    await counted.fold(row(key["id"], 4, hour=HOUR - 1, bucket=bucket, consumer_number=first))
+    # Who may ask by the name may ask by the id, also before.
+    for place in (f"{gone}/usage", f"{gone}/consumers/c-1/usage", f"{gone}/consumers/{consumer['id']}/usage"):
+        assert (await service.call("GET", place))["data"][0]["total"] == 4
+    reader = await service.new_management_key(buckets={"gone-bucket": "read"})
+    stranger = await service.new_management_key(buckets={service.bucket: "read"})
+    await service.call("DELETE", f"{buckets}/gone-bucket", expect=204)
+    # Another edge tells late, of a consumer that nobody had heard of.
+    await counted.fold(row(unheard["id"], 2, hour=HOUR - 1, bucket=bucket, consumer_number=owner))
+    await counted.fold(row(None, 3, hour=HOUR - 1, bucket=bucket, verdict="UNKNOWN"))
+    assert verdicts(await service.call("GET", f"{gone}/usage", key=reader)) == {
+        "VALID": {"VALID": 6},
+        "UNKNOWN": {"UNKNOWN": 3},
+    }
+    by_consumer = (await service.call("GET", f"{gone}/usage?by=consumer"))["data"]
+    assert [(g["id"], g["name"], g["total"]) for g in by_consumer] == [(consumer["id"], None, 4), (late["id"], None, 2)]
+    of_consumer = f"{gone}/consumers/{late['id']}"
+    for place in (of_consumer, f"{of_consumer}/keys/{unheard['id']}"):
+        assert (await service.call("GET", f"{place}/usage"))["data"][0]["total"] == 2
+    table = await service.client.get(f"{gone}/usage?by=key&format=csv")
+    assert f"{key['id']},,VALID,4" in table.text
+    await service.call("GET", f"{buckets}/gone-bucket/usage", expect=404)
+    await service.call("GET", f"{gone}/usage", key=stranger, expect=404)
+    await service.call("GET", f"{gone}/consumers/c-1/usage", expect=404)
+    await service.call("GET", f"{buckets}/bckt_{'0' * 32}/usage", expect=404)
+    # One of the same name is another one.
+    await service.call("POST", buckets, json={"name": "gone-bucket"})
+    await service.call("POST", f"{buckets}/gone-bucket/consumers", json={"name": "c-1"})
+    await service.call("GET", f"{gone}/consumers/c-1/usage", expect=404)
+    assert (await service.call("GET", f"{buckets}/gone-bucket/usage"))["data"] == []
+    assert (await service.call("GET", f"{gone}/usage"))["total"] == 2
+
+
 async def test_usage_of_a_key_that_never_was_is_not_found_and_of_an_unused_one_is_empty(counted: Counted) -> None:
     consumer = await counted.service.new_consumer()
     key = await counted.service.new_key(consumer["name"])
@@ -242,6 +294,58 @@ async def test_consumer_and_key_are_not_told_apart_by_what_they_have_not(embedde
     consumer = await embedded.new_consumer()
     url = f"{embedded.consumers_url}/{consumer['name']}/usage?by=consumer"
     assert (await embedded.call("GET", url, expect=400))["errors"][0]["field"] == "query.by"
+
+
+async def test_networks_are_told_where_the_bucket_records_them_and_forgotten_where_it_does_not(
+    counted: Counted,
+) -> None:
+    service = counted.service
+    consumer = await service.new_consumer()
+    key, other = [await service.new_key(consumer["name"]) for _ in range(2)]
+    url = f"{service.consumers_url}/{consumer['name']}"
+    place = f"/consumers/{consumer['name']}"
+    refused = await counted.usage(place, by="address", expect=400)
+    assert "recordAddresses" in refused["errors"][0]["message"]
+    # What an edge tells that has not heard yet is not kept.
+    await counted.counts(key["id"], 1, address="198.51.100.0/24")
+    assert (await service.call("PATCH", service.bucket_url, json={"recordAddresses": True}))["recordAddresses"] is True
+    assert (await counted.usage(place, by="address"))["data"] == []
+    await counted.counts(key["id"], 5, address="192.0.2.0/24", hour=HOUR - 26)
+    await counted.counts(key["id"], 2, address="192.0.2.0/24", verdict="EXPIRED", first_ms=9, last_ms=9)
+    await counted.counts(other["id"], 4, address="2001:db8:1::/48", hour=HOUR - 2)
+    told = await counted.usage(place, by="address")
+    assert [(one["id"], one["total"], one["firstOn"], one["lastOn"]) for one in told["data"]] == [
+        ("192.0.2.0/24", 7, hours_ago(26)[:-4] + "005Z", hours_ago(1)[:-4] + "009Z"),
+        ("2001:db8:1::/48", 4, hours_ago(2)[:-4] + "005Z", hours_ago(2)[:-4] + "007Z"),
+    ]
+    assert told["distinct"] == 2
+    assert told["data"][0]["verdicts"] == {"EXPIRED": 2, "VALID": 5}
+    by_day = await counted.usage(f"{place}/keys/{key['id']}", by="address", interval="day")
+    assert [sum(step["verdicts"].values()) for step in by_day["data"][0]["steps"]] == [5, 2]
+    await counted.usage(place, by="address", interval="hour", expect=400)
+    await counted.usage(by="address", expect=400)
+    table = await service.client.get(f"{service.bucket_url}{place}/usage?by=address&format=csv")
+    assert ",2001:db8:1::/48,,VALID,4" in table.text
+    # Counted as ever beside that.
+    assert (await counted.usage(place, by="key"))["data"][0]["total"] == 8
+    read = await service.call("GET", f"{url}/keys/{other['id']}")
+    assert (read["lastUsedAddress"], read["lastUsedRegion"]) == ("2001:db8:1::/48", "eu")
+    # Of the last use itself, or none.
+    await counted.counts(other["id"], 1, hour=HOUR - 1)
+    assert (await service.call("GET", f"{url}/keys/{other['id']}"))["lastUsedAddress"] is None
+    await counted.counts(other["id"], 1, hour=HOUR, address="203.0.113.0/24", first_ms=0, last_ms=0)
+    read = await service.call("GET", f"{url}/keys/{other['id']}")
+    assert read["lastUsedAddress"] == "203.0.113.0/24"
+    await service.call("PATCH", f"{url}/keys/{other['id']}", json={**read, "description": "x"})
+    async with visiting(service) as visitor:
+        page = await visitor.open(f"/admin/accounts/{service.account}/buckets/{service.bucket}{place}/usage")
+        assert "2001:db8:1::/48" in page
+    await service.call("PATCH", service.bucket_url, json={"recordAddresses": False})
+    assert (await service.call("GET", f"{url}/keys/{other['id']}"))["lastUsedAddress"] is None
+    assert await counted.folder._tidy(HOUR // 24 - 2, asyncio.Event())
+    async with service.app._database.read() as tx:
+        assert await tx.scalar(sa.select(sa.func.count()).select_from(tables.usage_addresses)) == 0
+        assert await tx.scalar(sa.select(sa.func.count(tables.last_used.c.used_network))) == 0
 
 
 async def test_usage_is_written_as_a_table_where_that_is_asked_for(counted: Counted) -> None:

@@ -7,22 +7,26 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 
 import pytest
 import sqlalchemy as sa
 
 from keywright.origin.db import tables
-from keywright.origin.usage import fold_store, folding
-from keywright.origin.usage.counts import AT_ONCE, DAY_MILLIS, READY, read_sources
+from keywright.origin.usage import fold_store, folding, store
+from keywright.origin.usage.counts import AT_ONCE, DAY_MILLIS, FIRST_USES, READY, ROUTE, read_sources
 from keywright.origin.usage.folding import FoldedElsewhere, Folder, list_due
+from keywright.origin.usage.intake.first_uses import FirstUses
 from keywright.origin.usage.store import Waiting
-from keywright.protocol.usage import HOUR_MILLIS
+from keywright.protocol.usage import HOUR_MILLIS, UsageRow
 from support.counted import EDGES, append, count_all, draw_rows, row, sum_of
 from support.record import Record
 
 NOW_HOUR = int(time.time() * 1000) // HOUR_MILLIS
 MUCH = 1500
 """More rows than are folded at once."""
+LARGE = 1010
+"""As few as are more than that."""
 
 
 def folder_of(record: Record) -> Folder:
@@ -30,7 +34,7 @@ def folder_of(record: Record) -> Folder:
 
 
 async def fold_all(folder: Folder) -> None:
-    for part in (READY, AT_ONCE, *range(16)):
+    for part in (FIRST_USES, READY, AT_ONCE, *range(16)):
         while await folder.fold(part):
             pass
 
@@ -65,6 +69,54 @@ async def test_last_use_is_the_newest_valid_one_whatever_comes_later(record: Rec
         (held,) = await tx.all(sa.select(tables.last_used))
     assert (held.used_at, held.asked_at) == (5 * HOUR_MILLIS + 700, 6 * HOUR_MILLIS + 50)
     assert (held.bucket_number, held.consumer_number, held.consumer_id) == (1, 7, None)
+
+
+async def test_first_use_in_an_hour_is_seen_at_once_however_large_its_batch(record: Record) -> None:
+    folder, first_uses = folder_of(record), FirstUses()
+    rows = [row(f"key_{at}", 3, hour=NOW_HOUR, last_ms=500 + at) for at in range(LARGE)]
+    refused = [one._replace(key_id=f"{one.key_id}_x", verdict="EXPIRED") for one in rows[:50]]
+
+    async def tell(some: list[UsageRow]) -> list[int]:
+        async with record.database.write() as tx:
+            await store.append(tx, some, EDGES[0], first_uses)
+        async with record.database.read() as tx:
+            waiting = await store.list_waiting(tx)
+        return [one.rows for one in waiting if one.part == FIRST_USES]
+
+    assert await tell([*rows, *refused]) == [LARGE]
+    # Half an hour before the hour is folded.
+    (due, *_) = list_due([Waiting(FIRST_USES, 1, 0)], 1)
+    assert due == FIRST_USES
+    while await folder.fold(FIRST_USES):
+        pass
+    async with record.database.read() as tx:
+        used = {one.key_id: one.used_at for one in await tx.all(sa.select(tables.last_used))}
+    assert used == {one.key_id: NOW_HOUR * HOUR_MILLIS + one.last_ms for one in rows}
+    assert not await count_all(record.database)
+    # What comes later in the hour is not first; in the next one it is, for all that it knows of the last.
+    assert await tell([one._replace(last_ms=9000) for one in rows]) == []
+    assert await tell([one._replace(hour=NOW_HOUR + 1) for one in rows]) == [LARGE]
+    await fold_all(folder)
+    assert sum((await count_all(record.database)).values()) == 3 * 3 * LARGE + 3 * 50
+
+
+async def test_routes_beyond_eight_of_a_day_are_one_whoever_told_of_them(record: Record) -> None:
+    folder = folder_of(record)
+    day = NOW_HOUR // 24 * 24
+    for edge, names in enumerate((range(6), range(4, 12), range(12))):
+        told = [row("key_a", 10 - edge, hour=day + edge, route=f"r-{name}") for name in names]
+        await append(record.database, told, EDGES[edge])
+        await fold_all(folder)
+    async with record.database.read() as tx:
+        found = await tx.all(sa.select(tables.usage_totals).where(tables.usage_totals.c.kind == ROUTE))
+    for span in ("h", "d"):
+        totals = Counter[str]()
+        for one in found:
+            totals.update({one.value: one.total} if one.span == span else {})
+        # Those that were there first; of as many of each, the first by name.
+        assert totals.keys() == {"other", *(f"r-{name}" for name in (*range(6), 10, 11))}
+        assert sum(totals.values()) == 6 * 10 + 8 * 9 + 12 * 8
+        assert totals["other"] == 4 * 9 + 4 * 8
 
 
 async def test_folders_side_by_side_count_nothing_twice(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:

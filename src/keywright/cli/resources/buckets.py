@@ -46,8 +46,21 @@ _DefaultScopes = Annotated[
 ]
 
 
+_Addresses = Annotated[
+    bool | None,
+    typer.Option(
+        "--record-addresses/--no-record-addresses",
+        help="Have edges tell from which networks (/24, /48) keys are used: these may be personal data.",
+    ),
+]
+
+
 def _retrievable(row: Row) -> str:
     return {True: "yes", False: "no"}.get(row.get("isRetrievable", ""), "")
+
+
+def _recorded(row: Row) -> str:
+    return {True: "yes", False: "no"}.get(row.get("recordAddresses", ""), "")
 
 
 def _staleness(row: Row) -> str:
@@ -73,6 +86,7 @@ COLUMNS = (
     Column("WHEN STALE", text_of("whenStale"), in_list=False),
     Column("PREFIX", text_of("keyPrefix"), in_list=False),
     Column("DEFAULT SCOPES", list_of("defaultScopes"), in_list=False),
+    Column("RECORDS ADDRESSES", _recorded, in_list=False),
     Column("SELF-SERVE", _self_serve, in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
@@ -111,6 +125,7 @@ def create_bucket(
     max_staleness: _MaxStaleness = None,
     when_stale: _Stale = None,
     scope: _DefaultScopes = None,
+    record_addresses: _Addresses = None,
     as_json: shared_options.Json = False,
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
@@ -128,6 +143,7 @@ def create_bucket(
         maxStalenessSeconds=max_staleness or None,
         whenStale=when_stale,
         defaultScopes=scope or None,
+        recordAddresses=record_addresses,
     )
     with connect(url, account) as api:
         answer = api.post(_BUCKETS, body=body)
@@ -170,16 +186,18 @@ def update_bucket(
     when_stale: _Stale = None,
     scope: _DefaultScopes = None,
     no_scopes: Annotated[bool, typer.Option("--no-default-scopes", help="Grant nothing by default.")] = False,
+    record_addresses: _Addresses = None,
     as_json: shared_options.Json = False,
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """Change a bucket: description, tags, what stale edges do, what end users may do, default scopes."""
+    """Change a bucket: description, tags, what stale edges do, what end users may do, default scopes, addresses."""
     if scope and no_scopes:
         raise typer.BadParameter("not together with --default-scope", param_hint="--no-default-scopes")
     body: dict[str, Any] = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
     if scope or no_scopes:
         body["defaultScopes"] = scope or []
+    body |= fields_given(recordAddresses=record_addresses)
     others = (description, tag, no_tags or None, max_staleness, when_stale)
     if not body or any(other is not None for other in others):
         body |= update_body(description, tag, no_tags=no_tags, maxStalenessSeconds=max_staleness, whenStale=when_stale)

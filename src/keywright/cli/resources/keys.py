@@ -41,6 +41,7 @@ COLUMNS = (
     Column("EXPIRES", time_of("expiresOn", missing="never")),
     Column("LAST USED", time_of("lastUsedOn", missing="never")),
     Column("REGION", text_of("lastUsedRegion"), in_list=False),
+    Column("FROM", text_of("lastUsedAddress"), in_list=False),
     Column("CREATED", time_of("createdOn")),
     Column("UPDATED", time_of("updatedOn"), in_list=False),
 )

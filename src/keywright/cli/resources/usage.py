@@ -22,6 +22,7 @@ class By(StrEnum):
     PLAN = "plan"
     SCOPE = "scope"
     ROUTE = "route"
+    ADDRESS = "address"
 
 
 def _verdicts(row: Row) -> str:
@@ -35,7 +36,10 @@ COLUMNS = (
     Column("VERDICTS", _verdicts),
 )
 EXAMPLES = example(
-    "keywright usage", "keywright usage acme --by key --from 7d", "keywright usage --by consumer --from 2026-11-01"
+    "keywright usage",
+    "keywright usage acme --by key --from 7d",
+    "keywright usage --by consumer --from 2026-11-01",
+    "keywright usage --bucket bckt_pCcNMjERFSoh5xIQir7o99Z6KDoLp36e",
 )
 
 
@@ -57,7 +61,10 @@ def show_usage(
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """How often keys of a bucket, a consumer, or one key were validated, and with what verdict."""
+    """How often keys of a bucket, a consumer, or one key were validated, and with what verdict.
+
+    What was deleted goes by its id: of a bucket bckt_..., of a consumer csmr_...
+    """
     place = ["key-buckets", bucket]
     place += [] if consumer is None else ["consumers", consumer]
     place += [] if key_id is None else ["keys", key_id]

@@ -261,6 +261,11 @@ class Replica:
             self.observer.swept(is_keys=swept.is_keys, names=swept.names)
         return len(swept.names)
 
+    @property
+    def has_garbage(self) -> bool:
+        """Whether a sweep would find anything to look at."""
+        return self._writer.has_garbage
+
     # -- the files ----------------------------------------------------------------------------------------------------
 
     @property

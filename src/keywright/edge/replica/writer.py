@@ -127,10 +127,15 @@ class ReplicaWriter:
 
         Nothing is looked at, or written, when no consumer or bucket was deleted since the last sweep of everything.
         """
-        with self._files.read() as tx:
-            if tx.get(b"sweep", db=self._files.meta) is None:
-                return Swept(is_keys=False, names=[])
+        if not self.has_garbage:
+            return Swept(is_keys=False, names=[])
         return self._write(lambda tx: self._sweep(tx, limit))
+
+    @property
+    def has_garbage(self) -> bool:
+        """Whether a consumer or bucket was deleted since the last sweep of everything."""
+        with self._files.read() as tx:
+            return tx.get(b"sweep", db=self._files.meta) is not None
 
     def _write(self, change: Callable[[Any], _T]) -> _T:
         while True:

@@ -167,7 +167,8 @@ class SyncLoop:
                 self._origin_met.clear()
                 try:
                     await self.sync_now()
-                    await self._writer.run(self._replica.sweep, SWEEP_SIZE)
+                    if self._replica.has_garbage:
+                        await self._writer.run(self._replica.sweep, SWEEP_SIZE)
                     if self._clock.elapsed() - checked_at >= READER_CHECK_SECONDS:
                         checked_at = self._clock.elapsed()
                         await self._writer.run(self._replica.reader_check)

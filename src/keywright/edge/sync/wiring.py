@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from keywright.edge.sync.reporting import OnTime, Reports
     from keywright.edge.usage.delivering import UsageChannel
     from keywright.edge.usage.edge_usage import EdgeUsage
+    from keywright.protocol.changes import Cursor
     from keywright.protocol.reports import Report
     from keywright.runtime.clock import Clock
     from keywright.runtime.settings import EdgeSettings
@@ -133,7 +134,7 @@ def new_http_usage_channel(origin: str, token: Secret, digester: Digester, *, ed
 
 def new_delivering(usage: EdgeUsage, channel: UsageChannel, elapsed: Callable[[], float]) -> Delivering:
     """Delivering the usage of an edge, for the one of its processes that follows."""
-    return Delivering(usage.spool, channel, usage.counting, elapsed, random.uniform, draw_nonce)
+    return Delivering(usage.spool, channel, usage.counting, elapsed, random.uniform, draw_nonce, usage.wishes)
 
 
 def new_sharing(
@@ -153,7 +154,7 @@ def new_sharing(
         elapsed,
         NoteFile(replica_dir / NOTE, _log, so="a start of the machine has this edge wait for its shares"),
         boot_id=find_boot_id(),
-        has_limits=lambda: has_global_limits(replica),
+        has_limits=_GlobalLimits(replica).are_there,
     )
 
 
@@ -211,6 +212,23 @@ def has_global_limits(replica: Replica) -> bool:
         return replica.is_open and any("rateLimits" in put.features for put in replica.buckets())
     except (lmdb.Error, ReplicaBroken, ValueError):
         return False
+
+
+class _GlobalLimits:
+    """Whether any key may have rate limits of all edges: looked for again where the replica has moved, as it is asked
+    once a second, and there may be thousands of buckets.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._at: Cursor | None = None
+        self._are_there = False
+
+    def are_there(self) -> bool:
+        at = self._replica.find_cursor() if self._replica.is_open else None
+        if at is None or at != self._at:
+            self._are_there, self._at = has_global_limits(self._replica), at
+        return self._are_there
 
 
 def new_http_feed(origin: str, token: Secret, digester: Digester, clock: Clock, *, edge_name: str) -> HttpFeed:

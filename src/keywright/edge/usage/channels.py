@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keywright.edge.origin_calls import BrokerCall, HttpCall, NotTaken, Refused
 from keywright.protocol.usage import UsageError
-from keywright.protocol.usage_delivery import UsageSigner
+from keywright.protocol.usage_delivery import WISHES_QUESTION, UsageSigner
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,6 +35,21 @@ class _Channel:
                 raise NotTaken("the origin takes no usage: it is of an earlier version") from refused
             raise
 
+    async def tell(self, delivery: Delivery) -> frozenset[int]:
+        question = replace(delivery, content=WISHES_QUESTION)
+        try:
+            wished = self._signer.decode_wishes(await self._call.ask(self._signer.encode_delivery(question)), question)
+        except UsageError as error:
+            raise NotTaken(str(error)) from error
+        except Refused as refused:
+            if refused.status == 404:
+                raise NotTaken("the origin takes no usage: it is of an earlier version") from refused
+            raise
+        if wished is None:
+            # An origin of before takes the question for a batch that is none, and hears nothing else of it.
+            await self.deliver(delivery)
+        return wished or frozenset()
+
     async def close(self) -> None:
         await self._call.close()
 
@@ -59,6 +75,9 @@ class NoUsageChannel:
     """Of an edge that follows nobody."""
 
     async def deliver(self, delivery: Delivery) -> UsageAnswer:
+        raise NotTaken("there is no origin")
+
+    async def tell(self, delivery: Delivery) -> frozenset[int]:
         raise NotTaken("there is no origin")
 
     async def close(self) -> None: ...

@@ -8,11 +8,13 @@ addition is not torn apart by another thread is by Python's lock; without it (fr
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from keywright.domain.networks import network_around
 from keywright.domain.powers import NO_POWERS, is_granted
 from keywright.domain.verdict import Verdict
-from keywright.protocol.usage import HOUR_MILLIS, UsageRow, is_key_id, is_text
+from keywright.protocol.usage import HOUR_MILLIS, OTHER_ADDRESSES, UsageRow, is_key_id, is_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +22,15 @@ if TYPE_CHECKING:
     from keywright.domain.powers import Demand
     from keywright.domain.verdict import ConsumerRecord, KeyRecord
 
+_log = logging.getLogger(__name__)
+
 ROUTES_OF_BUCKET = 8
-"""Different route tags that are told apart in one bucket, in an hour; others count without one."""
+"""Different route tags that are told apart in one bucket, in an hour; others count as OTHER_ROUTES."""
+OTHER_ROUTES = "other"
 SCOPES_AT_ONCE = 500
 """Different scopes of which it is told that they were denied, until the counts are taken; others count without one."""
+NETWORKS_OF_KEY = 1_000
+"""Different networks that are told apart of one key, until the counts are taken; more count as one."""
 SEEN_KEPT = 100_000
 """Of so many keys it is known in an hour that they were used. Where more are in use, none goes ahead of the rest."""
 MOST_COUNTS = 500_000
@@ -42,6 +49,7 @@ class Tag(NamedTuple):
     plan: int | None
     denied_scope: str | None
     route: str | None
+    address: str | None = None
 
 
 Tally = list[Any]
@@ -53,7 +61,7 @@ whose plan is in the tag. One list, since it is looked at in each validation.
 class Counts:
     """What was counted in one hour. `ahead` is what the first use of each key was: it is told before the rest."""
 
-    __slots__ = ("ahead", "good", "hour", "routes", "rows", "scopes")
+    __slots__ = ("ahead", "good", "hour", "networks", "rows", "scopes")
 
     def __init__(self, hour: int) -> None:
         self.hour = hour
@@ -62,7 +70,8 @@ class Counts:
         self.good: dict[str, Tally] = {}
         """By key, where the VALID ones are counted that ask for no route."""
         self.scopes: set[str] = set()
-        self.routes: dict[int, set[str]] = {}
+        self.networks: dict[str, set[str]] = {}
+        """By key, in buckets that record addresses."""
 
 
 class UsageCounter:
@@ -80,6 +89,10 @@ class UsageCounter:
         """Until that moment. Until the counts are taken for the first time all takes the longer way."""
         self._seen: set[str | Tag] = set()
         self._seen_hour = 0
+        self._routes: dict[int, set[str]] = {}
+        """Of the same hour, by bucket."""
+        self.recording: frozenset[int] = frozenset()
+        """Numbers of the buckets that record addresses: set by whoever takes."""
         self.missed = 0
         """Validations that found no room to be counted."""
 
@@ -111,7 +124,7 @@ class UsageCounter:
         self.good = current.good
         self.end = (hour + 1) * HOUR_MILLIS
         if hour != self._seen_hour:
-            self._seen, self._seen_hour = set(), hour
+            self._seen, self._seen_hour, self._routes = set(), hour, {}
         return [one for one in taken.values() if one.rows or one.ahead]
 
     def take_ahead(self) -> list[tuple[int, dict[Tag, Tally]]]:
@@ -158,7 +171,11 @@ class UsageCounter:
             return
         hour = now // HOUR_MILLIS
         counts = self._hours.get(hour) or self._hours.setdefault(hour, Counts(hour))
-        tag = _tag(counts, number, key, consumer, code, demand)
+        route = None if demand.route is None else self._route(bucket, number, demand.route)
+        tag = _tag(counts, number, key, consumer, code, demand)._replace(route=route)
+        is_recorded = number in self.recording and tag.key_id is not None
+        if is_recorded:
+            tag = tag._replace(address=_network(counts, tag, demand))
         rows = counts.rows
         if tag not in rows:
             # Of the first use nothing is kept by which the next one would be found: that one begins a row of its own.
@@ -173,14 +190,28 @@ class UsageCounter:
             tally = rows.setdefault(tag, [0, now, now, None])
         tally[_COUNT] += 1
         tally[_LAST] = now
-        if code is _VALID and rows is counts.rows and demand.route is None:
+        if code is _VALID and rows is counts.rows and demand.route is None and not is_recorded:
             tally[_POWERS] = consumer.powers  # type: ignore[union-attr]
             counts.good[tag.key_id] = tally  # type: ignore[index]
+
+    def _route(self, bucket: str, number: int, route: str) -> str:
+        routes = self._routes.setdefault(number, set())
+        if route in routes:
+            return route
+        if len(routes) < ROUTES_OF_BUCKET and is_text(route):
+            routes.add(route)
+            return route
+        if OTHER_ROUTES not in routes:
+            # Once an hour: there may be as many as there are requests.
+            routes.add(OTHER_ROUTES)
+            told = (bucket, ROUTES_OF_BUCKET, OTHER_ROUTES)
+            _log.warning("questions about keys of %s name more than %d routes: those beyond count as %s", *told)
+        return OTHER_ROUTES
 
     def _is_first(self, tag: Tag, hour: int) -> bool:
         if tag.key_id is None or hour != self._seen_hour:
             return False
-        name = tag.key_id if tag.verdict is _VALID else tag
+        name = tag.key_id if tag.verdict is _VALID else tag._replace(address=None)
         seen = self._seen
         if name in seen or len(seen) >= SEEN_KEPT:
             return False
@@ -194,22 +225,29 @@ def row_of(hour: int, tag: Tag, tally: Tally) -> UsageRow:
     total, *moments = tally[:_POWERS]
     # Within the hour and in order, whatever the clock did meanwhile.
     first, last = sorted(min(max(moment - start, 0), HOUR_MILLIS - 1) for moment in moments)
-    return UsageRow(hour, *tag, total, first, last)
+    bucket, consumer, key_id, verdict, plan, scope, route, address = tag
+    return UsageRow(hour, bucket, consumer, key_id, verdict, plan, scope, route, total, first, last, address)
+
+
+def _network(counts: Counts, tag: Tag, demand: Demand) -> str | None:
+    """From where a question about a known key came, as far as that is known."""
+    address = demand.find_address()
+    if address is None:
+        return None
+    network = network_around(address)
+    networks = counts.networks.setdefault(tag.key_id or "", set())
+    if network not in networks:
+        if len(networks) >= NETWORKS_OF_KEY:
+            return OTHER_ADDRESSES
+        networks.add(network)
+    return network
 
 
 def _tag(
     counts: Counts, number: int, key: KeyRecord | None, consumer: ConsumerRecord | None, code: Verdict, demand: Demand
 ) -> Tag:
-    route = demand.route
-    if route is not None:
-        routes = counts.routes.setdefault(number, set())
-        if route not in routes:
-            if len(routes) < ROUTES_OF_BUCKET and is_text(route):
-                routes.add(route)
-            else:
-                route = None
     if key is None or consumer is None or not is_key_id(key.key_id):
-        return Tag(number, None, None, code, None, None, route)
+        return Tag(number, None, None, code, None, None, None)
     powers = consumer.powers
     scope = None
     if code is Verdict.INSUFFICIENT_SCOPE:
@@ -221,4 +259,4 @@ def _tag(
             else:
                 scope = None
     plan = None if powers is None else powers.plan
-    return Tag(number, key.consumer_number, key.key_id, code, plan, scope, route)
+    return Tag(number, key.consumer_number, key.key_id, code, plan, scope, None)

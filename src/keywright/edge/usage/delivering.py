@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from keywright.edge.origin_calls import NotTaken
 from keywright.edge.usage import epoch_file
@@ -17,13 +18,16 @@ from keywright.protocol.usage_delivery import Delivery, Outcome, UsageAnswer
 from keywright.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from keywright.edge.usage.counting import Counting
     from keywright.edge.usage.spool import Spool, SpooledBatch
+    from keywright.edge.usage.wishes import Wishes
     from keywright.runtime.backoff import Uniform
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LOOK_SECONDS = 1.0
 """How often it is looked whether there is something."""
@@ -34,6 +38,7 @@ AT_ONCE = 10
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
+SETTLED_NANOS = 1_000_000_000
 LAST_SECONDS = 2.0
 
 
@@ -42,6 +47,10 @@ class UsageChannel(Protocol):
 
     async def deliver(self, delivery: Delivery) -> UsageAnswer:
         """Raises NotTaken."""
+        ...
+
+    async def tell(self, delivery: Delivery) -> frozenset[int]:
+        """A delivery without a batch; the numbers of the buckets that record addresses. Raises NotTaken."""
         ...
 
     async def close(self) -> None: ...
@@ -58,6 +67,7 @@ class Delivering:
         elapsed: Callable[[], float],
         uniform: Uniform,
         draw_nonce: Callable[[], str],
+        wishes: Wishes,
     ) -> None:
         """`elapsed` counts seconds as `Clock.elapsed` does; `draw_nonce` gives 32 hexadecimal digits."""
         self._spool = spool
@@ -65,9 +75,13 @@ class Delivering:
         self._counting = counting
         self._elapsed = elapsed
         self._draw_nonce = draw_nonce
+        self._wishes = wishes
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, uniform)
         self._told_at = float("-inf")
         self._has_failed = False
+        self._waits = True
+        self._seen_at: int | None = None
+        """When the directory had changed at the last look; None: it was just then."""
         self._asked_for: tuple[str, int] | None = None
         """What the origin waited for last, which could not be found."""
 
@@ -75,7 +89,8 @@ class Delivering:
         while True:
             pause = LOOK_SECONDS
             try:
-                await self.deliver_all()
+                if self._is_due():
+                    await self.deliver_all()
                 self._backoff.reset()
                 if self._has_failed:
                     self._has_failed = False
@@ -91,6 +106,12 @@ class Delivering:
                 pause = self._backoff.next_pause()
             await asyncio.sleep(pause)
 
+    def _is_due(self) -> bool:
+        """Whether there may be something: nearly always there is not, which a look at the directory tells."""
+        if self._waits or self._has_failed or self._elapsed() - self._told_at >= TELL_SECONDS:
+            return True
+        return self._seen_at is None or _changed_at(self._spool.directory) != self._seen_at
+
     async def deliver_last(self) -> None:
         """What an end has left, if that can be done at once: else it waits for the next start."""
         try:
@@ -104,6 +125,8 @@ class Delivering:
     async def deliver_all(self) -> None:
         """What waits now; and up to when the origin has everything, from time to time. Raises NotTaken, OSError."""
         stopped: set[str] = set()
+        self._waits = True
+        seen_at = _changed_at(self._spool.directory)
         known_until, waiting = await asyncio.to_thread(self._look)
         for at, one in enumerate(waiting):
             if one.epoch in stopped:
@@ -127,17 +150,17 @@ class Delivering:
                 await asyncio.sleep(max(pause, answer.pause_seconds))
         if self._elapsed() - self._told_at >= TELL_SECONDS:
             known_until, _ = await asyncio.to_thread(self._look)
-            await self._send(known_until)
+            recording = await _in_time(self._channel.tell(self._delivery(known_until)))
             self._told_at = self._elapsed()
+            await asyncio.to_thread(self._wishes.put, self._counting.deployment_id, recording)
+        self._waits, self._seen_at = bool(waiting), seen_at
 
-    async def _send(self, known_until: int | None, content: bytes = b"") -> UsageAnswer:
+    async def _send(self, known_until: int | None, content: bytes) -> UsageAnswer:
+        return await _in_time(self._channel.deliver(self._delivery(known_until, content)))
+
+    def _delivery(self, known_until: int | None, content: bytes = b"") -> Delivery:
         who = self._counting
-        delivery = Delivery(who.instance, who.name, who.region, self._draw_nonce(), known_until, content)
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._channel.deliver(delivery)
-        except TimeoutError:
-            raise NotTaken("no answer in time") from None
+        return Delivery(who.instance, who.name, who.region, self._draw_nonce(), known_until, content)
 
     async def _settle(self, one: SpooledBatch, answer: UsageAnswer) -> bool:
         """Do as the origin says; whether the epoch's next batch may be sent now. Raises NotTaken, OSError."""
@@ -191,3 +214,19 @@ class Delivering:
         loss = Loss(one.epoch, one.first_number, one.number, None, one.since, one.since, reason)
         self._spool.put(self._counting.stand_in(one.epoch, one.first_number, one.number, (loss,)), one.since)
         self._spool.set_aside(one, why)
+
+
+async def _in_time(answer: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await answer
+    except TimeoutError:
+        raise NotTaken("no answer in time") from None
+
+
+def _changed_at(directory: Path) -> int | None:
+    """When a file came or went, in nanoseconds. None where another one may come at what is the same moment to a file
+    system. Raises OSError.
+    """
+    changed_at = directory.stat().st_mtime_ns
+    return changed_at if time.time_ns() - changed_at > SETTLED_NANOS else None

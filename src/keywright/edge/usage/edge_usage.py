@@ -18,6 +18,7 @@ from keywright.edge.usage.counter import UsageCounter
 from keywright.edge.usage.counting import Counting
 from keywright.edge.usage.sealer import INTERVAL_SECONDS, TICK_SECONDS, Sealer
 from keywright.edge.usage.spool import USAGE_DIRECTORY, Spool
+from keywright.edge.usage.wishes import Wishes
 from keywright.protocol import usage
 from keywright.protocol.reports import UNFILLED
 from keywright.runtime import atomic_file, tasks
@@ -53,6 +54,7 @@ class EdgeUsage:
         self._replica = replica
         self.spool = spool
         self.counting = counting
+        self.wishes = Wishes(spool.directory)
         self.counter = UsageCounter(lambda bucket: _find_number(replica, bucket))
         self.sealer = Sealer(self.counter, spool, counting, elapsed, _draw, interval_seconds=interval_seconds)
 
@@ -69,8 +71,12 @@ class EdgeUsage:
             await tasks.pause(stop, TICK_SECONDS)
 
     def look(self) -> None:
-        """See whose record the replica holds now. Only where the replica may be read, and is not closed meanwhile."""
+        """See whose record the replica holds now, and what is wished of its usage.
+
+        Only where the replica may be read, and is not closed meanwhile.
+        """
         self.counting.deployment_id = _find_deployment(self._replica)
+        self.counter.recording = self.wishes.find(self.counting.deployment_id)
 
     @classmethod
     def of_edge(

@@ -166,7 +166,8 @@ class Sealer:
             for tag in part:
                 del self._unsealed[tag]
             del self._losses[: len(losses)]
-        file.write(until)
+        if until != file.until:
+            file.write(until)
         self._takes_until = None
 
     def _put(
@@ -219,7 +220,7 @@ def _parts(unsealed: dict[tuple[int, Tag], Tally]) -> Iterator[list[tuple[int, T
     texts: set[str | None] = set()
     for each in unsealed:
         tag = each[1]
-        told = {tag.verdict, tag.denied_scope, tag.route}
+        told = {tag.verdict, tag.denied_scope, tag.route, tag.address}
         if len(part) >= MAX_ROWS or len(texts | told) > MAX_TEXTS:
             yield part
             part, texts = [], set()

@@ -49,6 +49,7 @@ async def settings(request: PageRequest) -> Response:
         maxStalenessSeconds="" if seconds is None else str(seconds),
         whenStale=bucket.when_stale.value,
         default_scopes="\n".join(bucket.default_scopes),
+        recordAddresses="on" if bucket.record_addresses else "",
     )
     return await render_bucket_page(request, "buckets/settings.html", layout, form=form, when_stale=WHEN_STALE)
 
@@ -67,6 +68,7 @@ async def update(request: PageRequest) -> Response:
         max_staleness_seconds=seconds,
         when_stale=when_stale,
         default_scopes=default_scopes,
+        record_addresses=form.is_on("recordAddresses"),
     )
     return request.redirect(bucket_url(request, "settings"), "Settings saved.")
 

@@ -75,6 +75,10 @@ class BucketShape(Shape):
     )
     self_serve: SelfServeShape
     default_scopes: Scopes = Field(description="What keys of consumers are good for that have no scopes of their own.")
+    record_addresses: bool = Field(
+        description="Whether edges tell from which networks (/24 and /48) keys are used. These may be personal data.",
+        examples=[False],
+    )
 
 
 class NewBucketShape(BucketShape):
@@ -107,6 +111,9 @@ class BucketCreate(Body):
     default_scopes: ScopesInput = Field(
         default=[], description="What keys of consumers are good for that have no scopes of their own; `*` is all."
     )
+    record_addresses: bool = Field(
+        default=False, description="Whether edges tell from which networks (/24 and /48) its keys are used."
+    )
 
 
 class BucketUpdate(Body):
@@ -130,6 +137,10 @@ class BucketUpdate(Body):
     default_scopes: ScopesInput = Field(
         default=ABSENT, description="What keys of consumers are good for that have no scopes of their own; `*` is all."
     )
+    record_addresses: bool = Field(
+        default=ABSENT,
+        description="Whether edges tell from which networks keys are used. False deletes what they told.",
+    )
     name: RepeatedMember = ABSENT
     is_retrievable: RepeatedMember = ABSENT
     key_prefix: RepeatedMember = ABSENT
@@ -150,6 +161,7 @@ def _fields(bucket: Bucket) -> dict[str, object]:
         "when_stale": bucket.when_stale,
         "self_serve": show_self_serve(bucket.self_serve),
         "default_scopes": list(bucket.default_scopes),
+        "record_addresses": bucket.record_addresses,
     }
 
 
@@ -195,6 +207,7 @@ async def create_bucket(work: CurrentUnitOfWork, account: PathAccount, body: Buc
         body.when_stale,
         with_members(body.self_serve),
         body.default_scopes,
+        body.record_addresses,
     )
     bucket, made = await rules.create(work, account, draft)
     owner_key = show(made.key, KeyFormat.VISIBLE, {made.key.id: made.secret})
@@ -227,6 +240,7 @@ async def update_bucket(
         when_stale=value_or_unset(body, "when_stale"),
         self_serve=members(value_or_unset(body, "self_serve")),
         default_scopes=value_or_unset(body, "default_scopes"),
+        record_addresses=value_or_unset(body, "record_addresses"),
     )
     return _show(changed)
 

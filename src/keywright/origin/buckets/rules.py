@@ -25,6 +25,7 @@ from keywright.domain.permissions import EVERY_BUCKET, Access
 from keywright.domain.problems import BadRequest, Conflict, Forbidden, NotFound
 from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.accounts.access import get_account, get_named_account
+from keywright.origin.buckets import deleted_store
 from keywright.origin.buckets import owner_keys_rules as owner_keys
 from keywright.origin.buckets import store as rows
 from keywright.origin.buckets.access import access_to, get_bucket
@@ -52,6 +53,7 @@ class BucketDraft:
     when_stale: WhenStale = WhenStale.SERVE
     self_serve: SelfServe = DEFAULT_SELF_SERVE
     default_scopes: Sequence[str] = ()
+    record_addresses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ async def make(work: UnitOfWork, account: Account, draft: BucketDraft) -> Bucket
             when_stale=draft.when_stale,
             self_serve=draft.self_serve,
             default_scopes=draft.default_scopes,
+            record_addresses=draft.record_addresses,
             now=work.now,
         )
     except UniqueViolation:
@@ -178,6 +181,7 @@ async def update(
     when_stale: WhenStale | Unset | None = UNSET,
     self_serve: Mapping[str, Any] | Unset | None = UNSET,
     default_scopes: Sequence[str] | Unset = UNSET,
+    record_addresses: bool | Unset = UNSET,
 ) -> Bucket:
     """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
@@ -207,6 +211,7 @@ async def update(
         when_stale=new_when_stale,
         self_serve=new_self_serve,
         default_scopes=updated(default_scopes, bucket.default_scopes),
+        record_addresses=updated(record_addresses, bucket.record_addresses),
         now=work.now,
     )
     powers.tell_of_change(work, bucket, changed)
@@ -221,8 +226,9 @@ async def delete(work: UnitOfWork, account_name: str, name: str) -> None:
 
 
 async def remove(work: UnitOfWork, bucket: Bucket) -> None:
-    """The deletion itself, without rights asked: the owner keys go with the bucket."""
+    """The deletion itself, without rights asked: the owner keys go with the bucket, and its usage stays."""
     await owner_keys.delete_all(work, bucket)
+    await deleted_store.note_bucket(work.tx, bucket, work.now)
     await rows.delete(work.tx, bucket)
 
 

@@ -28,7 +28,7 @@ _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
     buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
     buckets.c.max_staleness_seconds, buckets.c.when_stale, buckets.c.self_serve, buckets.c.default_scopes,
-    buckets.c.features,
+    buckets.c.features, buckets.c.record_addresses,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
 _BY_NAME = _SELECT.where(buckets.c.name == sa.bindparam("name"))
@@ -58,6 +58,7 @@ async def insert(
     when_stale: WhenStale = WhenStale.SERVE,
     self_serve: SelfServe = DEFAULT_SELF_SERVE,
     default_scopes: Sequence[str] = (),
+    record_addresses: bool = False,
     now: datetime,
 ) -> Bucket:
     """Raises UniqueViolation when the name is taken. `account` is None for the system bucket alone."""
@@ -73,6 +74,7 @@ async def insert(
         "max_staleness_seconds": max_staleness_seconds,
         "when_stale": when_stale,
         "default_scopes": tuple(default_scopes),
+        "record_addresses": record_addresses,
     }
     account_number = account.number if account else None
     number = await tx.insert(buckets, **values, account_number=account_number, self_serve=asdict(self_serve))
@@ -156,6 +158,7 @@ async def update(
     when_stale: WhenStale,
     self_serve: SelfServe,
     default_scopes: Sequence[str],
+    record_addresses: bool,
     now: datetime,
 ) -> Bucket:
     values: dict[str, Any] = {
@@ -164,6 +167,7 @@ async def update(
         "max_staleness_seconds": max_staleness_seconds,
         "when_stale": when_stale,
         "default_scopes": tuple(default_scopes),
+        "record_addresses": record_addresses,
         "updated_at": now,
     }
     statement = sa.update(buckets).where(buckets.c.number == bucket.number)

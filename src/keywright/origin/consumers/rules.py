@@ -15,6 +15,7 @@ from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, Conflict, NotFound
 from keywright.domain.unset import UNSET, Unset, updated
 from keywright.origin.auth.actors import EMAIL_LINK_ISSUER, EMAIL_LINK_SUBJECT
+from keywright.origin.buckets import deleted_store
 from keywright.origin.buckets.access import get_bucket
 from keywright.origin.consumers import store as rows
 from keywright.origin.consumers.access import ConsumerPath, Tags, get_consumer
@@ -245,6 +246,7 @@ async def update(
 async def delete(work: UnitOfWork, path: ConsumerPath) -> None:
     """Deletes a consumer; all its keys end with the answer."""
     _, consumer = await get_consumer(work, path, Access.WRITE, is_for_update=True)
+    await deleted_store.note_consumer(work.tx, consumer.number, work.now)
     await rows.delete(work.tx, consumer)
 
 

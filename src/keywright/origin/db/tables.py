@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0015"
+SCHEMA_VERSION = "0017"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -202,6 +202,7 @@ buckets = _table(
     sa.Column("when_stale", sa.Text, nullable=False, server_default="serve"),
     sa.Column("default_scopes", JsonTexts, nullable=False, server_default="[]"),
     sa.Column("features", JsonTexts, nullable=False, server_default="[]"),
+    sa.Column("record_addresses", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.CheckConstraint("(sealed_data_key IS NULL) = (master_key_id IS NULL)", name="data_key_names_its_master_key"),
     sa.Index(None, "account_number"),
 )
@@ -534,11 +535,14 @@ last_used = _table(
     sa.Column("used_at", sa.BigInteger),
     sa.Column("used_source", sa.BigInteger),
     sa.Column("asked_at", sa.BigInteger, nullable=False),
+    sa.Column("used_network", sa.Text),
+    sa.Column("used_network_at", sa.BigInteger),
     sa.Index(None, "consumer_number"),
     sa.Index(None, "bucket_number"),
 )
 """Keys that were asked about: when a validation was last VALID, and at which of `usage_sources`; and when there was
-the last one of any verdict. Milliseconds. No references: a row outlives its key, and gives `usage_hours` its number.
+the last one of any verdict. Milliseconds. `used_network` is from where the last VALID one was whose network was told,
+and when, in buckets that record addresses. No references: a row outlives its key, and gives `usage_hours` its number.
 """
 
 
@@ -575,6 +579,37 @@ usage_totals = _table(
 """Validations of a whole bucket, those of no known key as well: in hours (`span` is `h`) and days (`d`), by `kind`: ""
 for all, or by edge, plan, denied scope or route.
 """
+
+usage_addresses = _table(
+    "usage_addresses",
+    sa.Column("day", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("key_number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("bucket_number", sa.BigInteger, nullable=False),
+    sa.Column("networks", sa.Text, nullable=False),
+    sa.Column("sketch", sa.LargeBinary, nullable=False),
+)
+"""From where a key was used in a day (counted from the epoch, UTC), in buckets that record it: the most frequent
+networks as usage/addresses/days.py writes them, and a sketch of all. `key_number` is of `last_used`.
+"""
+
+deleted_buckets = _table(
+    "deleted_buckets",
+    sa.Column("bucket_number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("deleted_at", UtcTime, nullable=False),
+)
+"""Whose a bucket was that is gone, for as long as its usage is kept: it is asked for by the bucket's id."""
+
+deleted_consumers = _table(
+    "deleted_consumers",
+    sa.Column("consumer_number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("deleted_at", UtcTime, nullable=False),
+    sa.Index(None, "deleted_at"),
+)
+"""Ids of consumers that are gone, for as long as counts of them may still come."""
 
 quota_periods = _table(
     "quota_periods",

@@ -48,8 +48,7 @@ class GrantEnds:
 
     async def look(self) -> None:
         """Take away what has ended by now. Raises DatabaseUnavailable."""
-        async with self._database.read() as tx:
-            names = await rows.list_ended_grants(tx, self._clock())
+        names = await self._database.run_read(lambda tx: rows.list_ended_grants(tx, self._clock()))
         for name in names:
             async with self._database.write() as tx:
                 await _take_away(tx, name, self._clock())

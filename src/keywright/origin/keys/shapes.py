@@ -35,7 +35,7 @@ from keywright.origin.openapi.fields import (
 from keywright.origin.openapi.limits import RateLimitShape, RateLimitsInput, rate_limits_of, show_rate_limits
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
-READ_ONLY = (*Body.read_only, "disabledBy", "lastUsedOn", "lastUsedRegion")
+READ_ONLY = (*Body.read_only, "disabledBy", "lastUsedOn", "lastUsedRegion", "lastUsedAddress")
 
 
 class KeyFormat(StrEnum):
@@ -86,6 +86,11 @@ class KeyShape(ManagedKeyShape):
     rate_limits: list[RateLimitShape] | None = Field(
         description="How often it may be used, beside what its consumer is limited to; null and `[]` are no more.",
         examples=[None],
+    )
+    last_used_address: str | None = Field(
+        description="From which network (a /24 or /48) it was used then, where the bucket records that and the edge "
+        "knew it.",
+        examples=["192.0.2.0/24"],
     )
 
 
@@ -179,6 +184,7 @@ def show(key: Key, format: KeyFormat, secrets: Mapping[str, Secret]) -> KeyShape
     shown = {**_shown(key, format, secrets), "metadata": dict(key.metadata), "tags": dict(key.tags)}
     shown["rate_limits"] = show_rate_limits(key.rate_limits)
     shown["last_used_region"] = key.last_used_region or None
+    shown["last_used_address"] = key.last_used_network
     return KeyShape.model_construct(**shown)
 
 

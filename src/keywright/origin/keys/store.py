@@ -57,9 +57,19 @@ _USED_REGION = (
     .where(last_used.c.key_id == keys.c.id)
     .scalar_subquery()
 )
+# Of the last use itself, and only as long as the bucket wishes it.
+_USED_NETWORK = (
+    sa.select(last_used.c.used_network)
+    .join(buckets, buckets.c.number == last_used.c.bucket_number)
+    .where(last_used.c.key_id == keys.c.id, buckets.c.record_addresses)
+    .where(last_used.c.used_network_at >= last_used.c.used_at)
+    .scalar_subquery()
+)
 # What is looked up of a row is no part of it: a join could not be held against other writers.
 _SHOWN = _KEYS.add_columns(
-    sa.type_coerce(_USED_AT, UtcTime).label("last_used_at"), _USED_REGION.label("last_used_region")
+    sa.type_coerce(_USED_AT, UtcTime).label("last_used_at"),
+    _USED_REGION.label("last_used_region"),
+    _USED_NETWORK.label("last_used_network"),
 )
 _NEW = tuple(column.name for column in fields(NewKey))
 

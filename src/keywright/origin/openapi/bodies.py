@@ -28,7 +28,7 @@ REPEATED = "Can't be changed; may be sent back as it was read."
 
 _READ_ONLY = {"description": "Set by the service; may be sent back, and changes nothing."}
 
-_TIMES = frozenset({"createdOn", "updatedOn", "lastUsedOn", "lastUsedRegion"})
+_TIMES = frozenset({"createdOn", "updatedOn", "lastUsedOn", "lastUsedRegion", "lastUsedAddress"})
 
 RepeatedMember = Annotated[Any, Field(description=REPEATED)]
 """A member that an update may only repeat: see `check_repeated`."""

@@ -59,6 +59,9 @@ async def of_consumer(request: PageRequest) -> Response:
         sparks=pictures.sparks_of(by_key, work.now),
         by_key=by_key.groups,
         by_edge=by_edge.groups,
+        networks=await rules.of_consumer(work, path_of(request), pictures.BY_ADDRESS)
+        if layout.bucket.record_addresses
+        else None,
     )
 
 

@@ -47,13 +47,19 @@ class UsageStepShape(Shape):
 class UsageGroupShape(Shape):
     """What was counted of one key, consumer or edge, or of one verdict."""
 
-    id: str = Field(description="Of the key or consumer; the verdict; or the edge's number.", examples=["VALID"])
+    id: str = Field(
+        description="Of the key or consumer; the verdict; the edge's number; or a network, `other` for more of them "
+        "than an edge tells apart.",
+        examples=["VALID"],
+    )
     name: str | None = Field(
         description="Of the consumer, edge or plan; null for what is gone, and where there is none.", examples=[None]
     )
     region: str | None = Field(description="Of the edge.", examples=[None])
     consumer: str | None = Field(description="The id of the key's consumer.", examples=[None])
     total: int = Field(examples=[1234])
+    first_on: Moment | None = Field(description="Of a network: when the first of these was.", examples=[None])
+    last_on: Moment | None = Field(description="Of a network: when the last of these was.", examples=[None])
     verdicts: dict[str, int] = Field(description="How often each verdict was given.", examples=[{"VALID": 1234}])
     steps: list[UsageStepShape] = Field(
         description="Hours or days in which there was any, where `interval` asked for them.", examples=[[]]
@@ -86,6 +92,11 @@ class UsageShape(Shape):
         "has told. Null while one of them has not said how far it is."
     )
     losses: list[UsageLossShape] = Field(description="What is known to be lost of the range.", examples=[[]])
+    distinct: int | None = Field(
+        description="By address: about how many different networks there were (standard error 2.3 %), also of those "
+        "that are not told.",
+        examples=[None],
+    )
 
 
 class BucketKeyShape(KeyShape):
@@ -101,19 +112,33 @@ class BucketKeysShape(ListOf[BucketKeyShape]):
     known_until: Moment | None = Field(description="What lies after this moment, an edge may have to tell still.")
 
 
+class ByOfBucket(StrEnum):
+    """What is told apart of a bucket."""
+
+    VERDICT = "verdict"
+    KEY = "key"
+    CONSUMER = "consumer"
+    EDGE = "edge"
+    PLAN = "plan"
+    SCOPE = "scope"
+    ROUTE = "route"
+
+
 class ByOfConsumer(StrEnum):
-    """What is told apart of a consumer."""
+    """What is told apart of a consumer; addresses where the bucket records them."""
 
     VERDICT = "verdict"
     KEY = "key"
     EDGE = "edge"
+    ADDRESS = "address"
 
 
 class ByOfKey(StrEnum):
-    """What is told apart of a key."""
+    """What is told apart of a key; addresses where the bucket records them."""
 
     VERDICT = "verdict"
     EDGE = "edge"
+    ADDRESS = "address"
 
 
 class ByOfManaged(StrEnum):
@@ -140,8 +165,10 @@ AskedRange = Annotated[Asked, Depends(_range)]
 _APART = "What is told apart."
 
 
-async def _of_bucket(asked: AskedRange, by: Annotated[By, Query(description=_APART)] = By.VERDICT) -> Asked:
-    return replace(asked, by=by)
+async def _of_bucket(
+    asked: AskedRange, by: Annotated[ByOfBucket, Query(description=_APART)] = ByOfBucket.VERDICT
+) -> Asked:
+    return replace(asked, by=By(by))
 
 
 async def _of_consumer(
@@ -181,7 +208,9 @@ async def get_bucket_usage(
     asked: Annotated[Asked, Depends(_of_bucket)],
     format: AskedFormat = None,
 ) -> Response | UsageShape:
-    """How often keys of the bucket were validated, and what was not a known key."""
+    """How often keys of the bucket were validated, and what was not a known key. One that was deleted is found by its
+    id.
+    """
     return answer(request, asked, format, await rules.of_bucket(work, account, bucket, asked))
 
 
@@ -196,8 +225,8 @@ async def get_consumer_usage(
     asked: AskedOfConsumer,
     format: AskedFormat = None,
 ) -> Response | UsageShape:
-    """How often keys of the consumer were validated, by `verdict`, `key` or `edge`. One that was deleted is found by
-    its id.
+    """How often keys of the consumer were validated, by `verdict`, `key`, `edge` or `address`. One that was deleted
+    is found by its id.
     """
     return answer(request, asked, format, await rules.of_consumer(work, path, asked))
 
@@ -214,7 +243,7 @@ async def get_key_usage(
     asked: Annotated[Asked, Depends(_of_key)],
     format: AskedFormat = None,
 ) -> Response | UsageShape:
-    """How often the key was validated, by `verdict` or `edge`; also of one that was revoked."""
+    """How often the key was validated, by `verdict`, `edge` or `address`; also of one that was revoked."""
     return answer(request, asked, format, await rules.of_key(work, path, key_id, asked))
 
 
@@ -266,6 +295,7 @@ def to_shape(usage: Usage, page: Page) -> UsageShape:
             "interval": usage.interval,
             "knownUntil": usage.known_until,
             "losses": losses,
+            "distinct": usage.distinct,
         }
     )
 
@@ -280,6 +310,8 @@ def _group(group: Group) -> UsageGroupShape:
         region=group.region,
         consumer=group.owner,
         total=group.total,
+        first_on=group.first,
+        last_on=group.last,
         verdicts=dict(group.verdicts),
         steps=steps,
     )

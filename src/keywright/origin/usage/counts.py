@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from keywright.origin.usage.addresses.days import AddressDay, KeyDay
 from keywright.protocol.usage import HOUR_MILLIS, UsageRow
 
 VALID = "VALID"
@@ -23,6 +24,8 @@ AT_ONCE = -1
 """The part of what is folded at once, of whatever keys: it is little, and may be news."""
 READY = -2
 """The part of what was added up and divided already, and only has to be written."""
+FIRST_USES = -3
+"""The part of what is only noted as use, at once: it counts with its batch, later."""
 MAX_AT_ONCE = 1000
 """Rows of a batch up to which it is folded at once."""
 
@@ -46,11 +49,15 @@ class Count:
 
 @dataclass(slots=True)
 class Counts:
-    """Counts by key, verdict and hour, and totals of buckets. `since` is the first moment that they tell of."""
+    """Counts by key, verdict and hour, totals of buckets, and networks by key and day.
+
+    `since` is the first moment that they tell of.
+    """
 
     keys: dict[KeyHour, Count] = field(default_factory=dict)
     totals: dict[Total, int] = field(default_factory=dict)
     since: int | None = None
+    addresses: dict[KeyDay, AddressDay] = field(default_factory=dict)
 
     @classmethod
     def of_rows(cls, rows: Iterable[UsageRow], source: int) -> Counts:
@@ -61,6 +68,10 @@ class Counts:
             if row.key_id is not None and row.consumer_number is not None:
                 name = (row.hour, row.bucket_number, row.consumer_number, row.key_id, row.verdict)
                 counts.add(name, Count(row.total, start + row.last_ms, {source: row.total}))
+                if row.address is not None:
+                    day = (day_of(row.hour), *name[1:4])
+                    told = counts.addresses.setdefault(day, AddressDay())
+                    told.add_row(row, start + row.first_ms, start + row.last_ms)
             values = [(ALL, ""), (EDGE, str(source))]
             values += [(PLAN, str(row.plan))] if row.plan is not None else []
             values += [(SCOPE, row.denied_scope)] if row.denied_scope is not None else []
@@ -71,7 +82,7 @@ class Counts:
         return counts
 
     def __len__(self) -> int:
-        return len(self.keys) + len(self.totals)
+        return len(self.keys) + len(self.totals) + len(self.addresses)
 
     def add(self, name: KeyHour, count: Count) -> None:
         """Adds to what there is of the same; `count` is kept, and may change."""
@@ -92,6 +103,10 @@ class Counts:
             self.add(name, count)
         for of, total in others.totals.items():
             self.add_total(of, total)
+        for day, told in others.addresses.items():
+            held = self.addresses.setdefault(day, told)
+            if held is not told:
+                held.add(told)
         if others.since is not None:
             self._note(others.since)
 
@@ -101,16 +116,21 @@ class Counts:
         for name, count in self.keys.items():
             part = zlib.crc32(name[3].encode()) % parts
             found.setdefault(part, Counts(since=self.since)).keys[name] = count
+        for day, told in self.addresses.items():
+            part = zlib.crc32(day[3].encode()) % parts
+            found.setdefault(part, Counts(since=self.since)).addresses[day] = told
         if self.totals:
             found.setdefault(0, Counts(since=self.since)).totals = self.totals
         return found
 
     def sliced(self, size: int) -> Iterator[Counts]:
-        """The same, at most `size` of both kinds at a time, in the order of their keys."""
+        """The same, at most `size` of all kinds at a time, in the order of their keys."""
         keys, totals = iter(sorted(self.keys.items(), key=_place)), iter(sorted(self.totals.items()))
+        addresses = iter(sorted(self.addresses.items(), key=lambda item: item[0]))
         while True:
             some = Counts(dict(islice(keys, size)), since=self.since)
-            some.totals = dict(islice(totals, size - len(some.keys)))
+            some.totals = dict(islice(totals, size - len(some)))
+            some.addresses = dict(islice(addresses, size - len(some)))
             if not some:
                 return
             yield some
@@ -118,16 +138,23 @@ class Counts:
     def pack(self) -> bytes:
         rows = [[*name, count.total, count.last, count.sources] for name, count in self.keys.items()]
         totals = [[*name, total] for name, total in self.totals.items()]
-        return zlib.compress(json.dumps([self.since, rows, totals], separators=(",", ":")).encode(), 1)
+        packed: list[Any] = [self.since, rows, totals]
+        if self.addresses:
+            # An origin of before can fold what has none.
+            packed.append([[*day, told.pack()] for day, told in self.addresses.items()])
+        return zlib.compress(json.dumps(packed, separators=(",", ":")).encode(), 1)
 
     @classmethod
     def unpack(cls, body: bytes) -> Counts:
-        since, rows, totals = json.loads(zlib.decompress(body))
+        since, rows, totals, *others = json.loads(zlib.decompress(body))
         counts = cls(since=since)
         for hour, bucket, consumer, key, verdict, total, last, sources in rows:
             held = Count(total, last, {int(source): part for source, part in sources.items()})
             counts.keys[(hour, bucket, consumer, key, verdict)] = held
         counts.totals = {(hour, bucket, kind, value, verdict): n for hour, bucket, kind, value, verdict, n in totals}
+        for days in others:
+            for at, bucket, consumer, key, told in days:
+                counts.addresses[(at, bucket, consumer, key)] = AddressDay.unpack(told)
         return counts
 
     def _note(self, moment: int) -> None:

@@ -13,8 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from keywright.domain.models import from_millis
+from keywright.origin.buckets import deleted_store
 from keywright.origin.db.tables import (
     consumers,
+    deleted_consumers,
     keys,
     last_used,
     usage_days,
@@ -26,6 +29,7 @@ from keywright.origin.db.transaction import Transaction
 from keywright.origin.usage.counts import (
     DAY_MILLIS,
     HOURS_OF_DAY,
+    ROUTE,
     VALID,
     Count,
     Counts,
@@ -36,7 +40,14 @@ from keywright.origin.usage.counts import (
 )
 from keywright.origin.usage.store import is_any, now_millis
 
+BucketTotal = tuple[int, str, str, int, str, str]
+"""Bucket, span, kind, hour or day, value, verdict."""
+MOST_ROUTES = 8
+"""Of a bucket and day; what is told of others counts as OTHER_ROUTES."""
+OTHER_ROUTES = "other"
 NOTHING_ROLLED = -1
+LATE_DAYS = 3
+"""So much later than hours are kept no count of them is taken in any more, whatever an edge's clock says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +81,9 @@ async def release(tx: Transaction, holder: str) -> None:
     await tx.execute(sa.update(usage_folding).where(usage_folding.c.holder == holder).values(held_until=0))
 
 
-async def write(tx: Transaction, counts: Counts, folding: Folding) -> None:
-    """Add counts to what there is."""
-    numbers = await _note_use(tx, counts)
+async def write(tx: Transaction, counts: Counts, folding: Folding) -> dict[str, int]:
+    """Add counts to what there is, but for addresses; the numbers that `last_used` gives the keys."""
+    numbers = await note_use(tx, counts)
     hours: dict[tuple[int, int, str], Count] = {}
     days: dict[tuple[int, int, str], Count] = {}
     for (hour, _, _, key_id, verdict), count in counts.keys.items():
@@ -84,6 +95,7 @@ async def write(tx: Transaction, counts: Counts, folding: Folding) -> None:
     await _write_counts(tx, usage_hours, "hour", hours)
     await _write_counts(tx, usage_days, "day", days)
     await _write_totals(tx, counts)
+    return numbers
 
 
 async def roll_up(tx: Transaction, folding: Folding, day: int, *, keys_of_step: int) -> bool:
@@ -112,7 +124,7 @@ async def roll_up(tx: Transaction, folding: Folding, day: int, *, keys_of_step: 
         for number, verdict, total, sources in rows
     ]
     if added:
-        await _insert_all(tx, usage_days, added, None)
+        await insert_all(tx, usage_days, added, None)
     newest: int = await tx.scalar(sa.select(sa.func.max(last_used.c.number))) or 0
     await _note_rolled(tx, *((next_day, 0) if end > newest else (next_day - 1, end)))
     return True
@@ -126,6 +138,12 @@ async def prune(tx: Transaction, folding: Folding, *, hours_days: int, days_kept
     first_day = today - days_kept
     is_more = await _prune_counts(tx, usage_hours, usage_hours.c.hour, first_hour, rows_of_step)
     is_more |= await _prune_counts(tx, usage_days, usage_days.c.day, first_day, rows_of_step)
+    is_more |= await deleted_store.prune(
+        tx,
+        buckets_before=from_millis(folding.now - (days_kept + 1) * DAY_MILLIS),
+        consumers_before=from_millis(folding.now - (hours_days + LATE_DAYS) * DAY_MILLIS),
+        rows_of_step=rows_of_step,
+    )
     is_more |= await _prune_totals(tx, "h", first_hour)
     is_more |= await _prune_totals(tx, "d", first_day)
     return is_more
@@ -143,7 +161,7 @@ async def prune_last_used(
     return end if newest is not None and end <= newest else None
 
 
-async def _note_use(tx: Transaction, counts: Counts) -> dict[str, int]:
+async def note_use(tx: Transaction, counts: Counts) -> dict[str, int]:
     """Keeps when keys were used; the numbers of all keys that are counted."""
     of_key: dict[str, KeyHour] = {}
     asked: dict[str, int] = {}
@@ -155,6 +173,9 @@ async def _note_use(tx: Transaction, counts: Counts) -> dict[str, int]:
         if name[4] == VALID:
             # Of a batch there is one; of several folded together, one of those that had it then.
             used[key_id] = max(used.get(key_id, (0, 0)), (count.last, max(count.sources)))
+    for (day, bucket, consumer, key_id), told in counts.addresses.items():
+        of_key.setdefault(key_id, (day * HOURS_OF_DAY, bucket, consumer, key_id, ""))
+        asked[key_id] = max([asked.get(key_id, 0), *(count.last for count in told.networks.values())])
     held = {row.key_id: row for row in await tx.all(sa.select(last_used).where(is_any(tx, last_used.c.key_id, of_key)))}
     numbers = {key_id: row.number for key_id, row in held.items()}
     moved = []
@@ -165,7 +186,7 @@ async def _note_use(tx: Transaction, counts: Counts) -> dict[str, int]:
         if at != row.used_at or asked[key_id] > row.asked_at:
             later = max(asked[key_id], row.asked_at)
             moved.append({"number": row.number, "used_at": at, "used_source": source, "asked_at": later})
-    await _update_use(tx, moved)
+    await update_last_used(tx, moved, ("used_at", "used_source", "asked_at"))
     missing = [name for key_id, name in of_key.items() if key_id not in held]
     if missing:
         numbers |= await _insert_use(tx, missing, used, asked)
@@ -175,9 +196,16 @@ async def _note_use(tx: Transaction, counts: Counts) -> dict[str, int]:
 async def _insert_use(
     tx: Transaction, names: Sequence[KeyHour], used: Mapping[str, tuple[int, int]], asked: Mapping[str, int]
 ) -> dict[str, int]:
-    of_consumers = sa.select(consumers.c.number, consumers.c.id)
-    found = await tx.all(of_consumers.where(is_any(tx, consumers.c.number, {name[2] for name in names})))
-    ids = {row.number: row.id for row in found}
+    ids: dict[int, str] = {}
+    # Those that are gone first: of whom there is the consumer's own row, that counts.
+    for number, id in (
+        (deleted_consumers.c.consumer_number, deleted_consumers.c.id),
+        (consumers.c.number, consumers.c.id),
+    ):
+        found = await tx.all(
+            sa.select(number.label("number"), id).where(is_any(tx, number, {name[2] for name in names}))
+        )
+        ids |= {row.number: row.id for row in found}
     rows = [
         {
             "key_id": key_id,
@@ -194,10 +222,10 @@ async def _insert_use(
     return {row.key_id: row.number for row in made}
 
 
-async def _update_use(tx: Transaction, moved: list[dict[str, Any]]) -> None:
+async def update_last_used(tx: Transaction, moved: list[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Set these columns of rows of `last_used`, each by its `number`."""
     if not moved:
         return
-    columns = ("used_at", "used_source", "asked_at")
     if tx.is_postgresql:
         given = _unnested(last_used, moved)
         values = {name: given.c[name] for name in columns}
@@ -228,22 +256,47 @@ async def _write_counts(tx: Transaction, table: sa.Table, span: str, added: dict
         values = {span: at, "key_number": number, "verdict": verdict, "total": total}
         rows.append({**values, "sources": write_sources(sources)})
     again: Callable[[Any], dict[str, Any]] = lambda new: {"total": new.total, "sources": new.sources}  # noqa: E731
-    await _insert_all(tx, table, rows, again)
+    await insert_all(tx, table, rows, again)
 
 
 async def _write_totals(tx: Transaction, counts: Counts) -> None:
-    sums: dict[tuple[int, str, str, int, str, str], int] = {}
+    sums: dict[BucketTotal, int] = {}
     for (hour, bucket, kind, value, verdict), total in counts.totals.items():
         for span, at in (("h", hour), ("d", day_of(hour))):
             name = (bucket, span, kind, at, value, verdict)
             sums[name] = sums.get(name, 0) + total
+    sums = await _with_few_routes(tx, sums)
     columns = ("bucket_number", "span", "kind", "at", "value", "verdict")
     rows = [{**dict(zip(columns, name, strict=True)), "total": total} for name, total in sorted(sums.items())]
     if rows:
-        await _insert_all(tx, usage_totals, rows, lambda new: {"total": usage_totals.c.total + new.total})
+        await insert_all(tx, usage_totals, rows, lambda new: {"total": usage_totals.c.total + new.total})
 
 
-async def _insert_all(
+async def _with_few_routes(tx: Transaction, sums: dict[BucketTotal, int]) -> dict[BucketTotal, int]:
+    """The same with no more than MOST_ROUTES tags in a bucket and day, however many edges told of others each."""
+    days: dict[tuple[int, int], dict[str, int]] = {}
+    for (bucket, span, kind, at, value, _), total in sums.items():
+        if (span, kind) == ("d", ROUTE):
+            of_day = days.setdefault((bucket, at), {})
+            of_day[value] = of_day.get(value, 0) + total
+    if not days:
+        return sums
+    kept: dict[tuple[int, int], set[str]] = {}
+    table = usage_totals
+    for (bucket, at), told in days.items():
+        place = (table.c.bucket_number == bucket, table.c.span == "d", table.c.kind == ROUTE, table.c.at == at)
+        known = {row.value for row in await tx.all(sa.select(table.c.value).where(*place).distinct())} - {OTHER_ROUTES}
+        new = sorted(told.keys() - known - {OTHER_ROUTES}, key=lambda value: (-told[value], value))
+        kept[(bucket, at)] = {*known, *new[: max(MOST_ROUTES - len(known), 0)]}
+    found: dict[BucketTotal, int] = {}
+    for (bucket, span, kind, at, value, verdict), total in sums.items():
+        is_kept = kind != ROUTE or value in kept[(bucket, at if span == "d" else day_of(at))]
+        name = (bucket, span, kind, at, value if is_kept else OTHER_ROUTES, verdict)
+        found[name] = found.get(name, 0) + total
+    return found
+
+
+async def insert_all(
     tx: Transaction, table: sa.Table, rows: list[dict[str, Any]], again: Callable[[Any], dict[str, Any]] | None
 ) -> None:
     """Inserts rows; `again` says what becomes of those that are there, given the new ones."""

@@ -14,7 +14,9 @@ import secrets
 from keywright.origin.db.engine import DatabaseUnavailable
 from keywright.origin.db.transaction import Database, Transaction
 from keywright.origin.usage import fold_store, store
-from keywright.origin.usage.counts import AT_ONCE, DAY_MILLIS, PARTS, READY, Counts
+from keywright.origin.usage.addresses import store as addresses
+from keywright.origin.usage.addresses.store import ADDRESS_DAYS
+from keywright.origin.usage.counts import AT_ONCE, DAY_MILLIS, FIRST_USES, PARTS, READY, Counts
 from keywright.origin.usage.fold_store import Folding
 from keywright.origin.usage.store import Waiting
 from keywright.protocol.usage import HOUR_MILLIS
@@ -68,8 +70,7 @@ class Folder:
 
     async def look(self, stop: asyncio.Event) -> None:
         """Do what is due. Raises DatabaseUnavailable, FoldedElsewhere."""
-        async with self._database.read() as tx:
-            waiting, now = await store.list_waiting(tx), await store.now_millis(tx)
+        waiting, now = await self._database.run_read(_find_waiting)
         parts = list_due(waiting, now)
         day = (now - LATE_MILLIS) // DAY_MILLIS - 1
         if not parts and day == self._pruned_day:
@@ -87,6 +88,11 @@ class Folder:
         numbers, counts = await self._gather(part)
         if not numbers:
             return False
+        if part == FIRST_USES:
+            async with self._database.write() as tx:
+                await self._take_out(tx, numbers)
+                await fold_store.note_use(tx, counts)
+            return True
         if len(counts) <= ROWS_OF_STEP:
             await self._write(numbers, counts)
             return True
@@ -104,7 +110,7 @@ class Folder:
         numbers: list[int] = []
         counts = Counts()
         # What is ready is one step each.
-        limit = 1 if part == READY else BATCHES_OF_STEP
+        limit = 1 if part in {READY, FIRST_USES} else BATCHES_OF_STEP
         while True:
             async with self._database.read() as tx:
                 found = await store.list_packed(tx, part, after=numbers[-1] if numbers else 0, limit=limit)
@@ -118,7 +124,8 @@ class Folder:
 
     async def _write(self, numbers: list[int], counts: Counts) -> None:
         async with self._database.write() as tx:
-            await fold_store.write(tx, counts, await self._take_out(tx, numbers))
+            of_keys = await fold_store.write(tx, counts, await self._take_out(tx, numbers))
+            await addresses.write(tx, counts.addresses, of_keys)
 
     async def _take_out(self, tx: Transaction, numbers: list[int]) -> Folding:
         folding = await fold_store.hold(tx, self._holder, HOLD_SECONDS)
@@ -151,7 +158,10 @@ class Folder:
                         days_kept=self._days_kept,
                         rows_of_step=ROWS_OF_PRUNE,
                     )
+                    first_day = folding.now // DAY_MILLIS - min(self._days_kept, ADDRESS_DAYS)
+                    is_more |= await addresses.prune(tx, first_day=first_day, rows_of_step=ROWS_OF_PRUNE)
                 if next_number is not None:
+                    await addresses.forget_last(tx, first=next_number, end=next_number + NUMBERS_OF_PRUNE)
                     next_number = await fold_store.prune_last_used(
                         tx, folding, days_kept=self._days_kept, first=next_number, numbers_of_step=NUMBERS_OF_PRUNE
                     )
@@ -169,7 +179,7 @@ class FoldedElsewhere(Exception):
 def list_due(waiting: list[Waiting], now: int) -> list[int]:
     """The parts that are to be folded now, in their order."""
     by_part = {one.part: one for one in waiting}
-    due = [part for part in (READY, AT_ONCE) if part in by_part]
+    due = [part for part in (FIRST_USES, READY, AT_ONCE) if part in by_part]
     is_much = sum(one.rows for one in waiting) > MOST_WAITING
     settled = (now - SETTLE_MILLIS) // HOUR_MILLIS * HOUR_MILLIS + SETTLE_MILLIS
     due += [part for part in range(PARTS) if part in by_part and (is_much or by_part[part].taken_at < settled)]
@@ -179,3 +189,7 @@ def list_due(waiting: list[Waiting], now: int) -> list[int]:
 def _add_up(counts: Counts, bodies: list[bytes]) -> None:
     for body in bodies:
         counts.add_all(Counts.unpack(body))
+
+
+async def _find_waiting(tx: Transaction) -> tuple[list[Waiting], int]:
+    return await store.list_waiting(tx), await store.now_millis(tx)

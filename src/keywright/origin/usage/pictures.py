@@ -12,6 +12,7 @@ from keywright.origin.web.graphs import Graph
 DAYS = 30
 BY_VERDICT = Asked(by=By.VERDICT, interval=Interval.DAY)
 BY_KEY = Asked(by=By.KEY, interval=Interval.DAY)
+BY_ADDRESS = Asked(by=By.ADDRESS)
 TOP_CONSUMERS = Asked(by=By.CONSUMER)
 
 

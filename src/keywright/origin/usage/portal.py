@@ -30,6 +30,9 @@ async def of_consumer(request: PageRequest) -> Response:
         graph=pictures.graph_of(usage, work.now),
         sparks=pictures.sparks_of(by_key, work.now),
         by_key=by_key.groups,
+        networks=await rules.of_found_consumer(work, bucket, view.consumer.number, pictures.BY_ADDRESS)
+        if bucket.record_addresses
+        else None,
     )
 
 

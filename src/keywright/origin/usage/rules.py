@@ -11,16 +11,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from keywright.domain.models import Bucket, from_millis, to_millis
+from keywright.domain.models import Bucket, IdKind, from_millis, to_millis
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
 from keywright.domain.problems import BadRequest, NotFound
-from keywright.origin.buckets.access import get_bucket
+from keywright.origin.accounts.access import get_visible_account
+from keywright.origin.buckets import deleted_store
+from keywright.origin.buckets import store as bucket_rows
+from keywright.origin.buckets.access import access_to, get_bucket
+from keywright.origin.buckets.store import BucketSearch
 from keywright.origin.consumers.access import ConsumerPath, get_consumer
 from keywright.origin.keys import store as key_rows
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 from keywright.origin.usage import series_store as rows
 from keywright.origin.usage import store
+from keywright.origin.usage.addresses import rules as addresses
 from keywright.origin.usage.counts import ALL, DAY_MILLIS, EDGE, HOURS_OF_DAY, PLAN, ROUTE, SCOPE
 from keywright.origin.usage.series_store import Cells, Hours
 from keywright.protocol.usage import HOUR_MILLIS
@@ -43,6 +48,7 @@ class By(StrEnum):
     PLAN = "plan"
     SCOPE = "scope"
     ROUTE = "route"
+    ADDRESS = "address"
 
 
 class Interval(StrEnum):
@@ -53,8 +59,9 @@ class Interval(StrEnum):
 
 
 _KINDS = {By.VERDICT: ALL, By.EDGE: EDGE, By.PLAN: PLAN, By.SCOPE: SCOPE, By.ROUTE: ROUTE}
-_OF_CONSUMER = (By.VERDICT, By.KEY, By.EDGE)
-_OF_KEY = (By.VERDICT, By.EDGE)
+_OF_CONSUMER = (By.VERDICT, By.KEY, By.EDGE, By.ADDRESS)
+_OF_KEY = (By.VERDICT, By.EDGE, By.ADDRESS)
+_OF_BUCKET = (By.VERDICT, By.KEY, By.CONSUMER, By.EDGE, By.PLAN, By.SCOPE, By.ROUTE)
 _OF_MANAGED = (By.VERDICT, By.KEY)
 """Where a provider's edges are is no user's business."""
 
@@ -82,7 +89,8 @@ class Step:
 class Group:
     """What was counted of one key, consumer or edge, or by one verdict.
 
-    `name` is a consumer's, an edge's or a plan's, None for what is gone; `owner` is the id of a key's consumer.
+    `name` is a consumer's, an edge's or a plan's, None for what is gone; `owner` is the id of a key's consumer. `first`
+    and `last` are a network's.
     """
 
     id: str
@@ -91,6 +99,8 @@ class Group:
     owner: str | None
     verdicts: Mapping[str, int]
     steps: Sequence[Step]
+    first: datetime | None = None
+    last: datetime | None = None
 
     @property
     def total(self) -> int:
@@ -111,7 +121,8 @@ class Loss:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What was counted in a range, most first. All that was before `known_until` is in it, but for the `losses`; None
-    while an edge has not said how far it is. `total` is how many groups there are in all.
+    while an edge has not said how far it is. `total` is how many groups there are in all; of networks `distinct` is
+    about how many there were, also of those that are not told.
     """
 
     start: datetime
@@ -122,15 +133,17 @@ class Usage:
     groups: Sequence[Group]
     total: int
     losses: Sequence[Loss]
+    distinct: int | None = None
 
 
 async def of_bucket(work: UnitOfWork, account_name: str, bucket_name: str, asked: Asked) -> Usage:
-    _, bucket = await get_bucket(work, account_name, bucket_name, Access.READ)
-    return await of_found_bucket(work, bucket, asked)
+    """Of a bucket, by its name; or by its id, also if it is gone."""
+    return await of_found_bucket(work, await _get_bucket(work, account_name, bucket_name), asked)
 
 
 async def of_found_bucket(work: UnitOfWork, bucket: Bucket, asked: Asked) -> Usage:
     """The same of a bucket that the actor may read."""
+    _check_by(asked, _OF_BUCKET)
     hours = range_of(work, asked)
     known_until = await known_until_of(work, bucket)
     names: dict[str, tuple[str, str]] = {}
@@ -174,7 +187,7 @@ async def of_key(work: UnitOfWork, path: ConsumerPath, key_id: str, asked: Asked
     bucket, number = await _find_consumer(work, path)
     _check_by(asked, _OF_KEY)
     keys = await _known_keys(work, bucket, number, key_id)
-    if not keys and not await _has_key(work, path, key_id):
+    if not keys and not await _has_key(work, replace(path, bucket_name=bucket.name), key_id):
         raise NotFound("The consumer has no such key, and no usage of one is kept.")
     return await _of_keys(work, bucket, keys, asked)
 
@@ -221,19 +234,34 @@ def range_of(work: UnitOfWork, asked: Asked) -> Hours:
     return Hours(first_hour, end_hour, in_hours, step)
 
 
+async def _get_bucket(work: UnitOfWork, account_name: str, name: str) -> Bucket:
+    if not name.startswith(f"{IdKind.BUCKET}_"):
+        _, bucket = await get_bucket(work, account_name, name, Access.READ)
+        return bucket
+    account = await get_visible_account(work, account_name)
+    gone = await deleted_store.find_bucket(work.tx, name, account.id)
+    if gone is not None and access_to(work, gone) >= Access.READ:
+        return gone
+    named = await bucket_rows.search(work.tx, account, BucketSearch(id=name), now=work.now, limit=1, offset=0)
+    _, bucket = await get_bucket(work, account_name, named[0][0].name if named[0] else name, Access.READ)
+    return bucket
+
+
 async def _find_consumer(work: UnitOfWork, path: ConsumerPath) -> tuple[Bucket, int]:
+    bucket = await _get_bucket(work, path.account_name, path.bucket_name)
     try:
-        bucket, consumer = await get_consumer(work, path, Access.READ)
+        _, consumer = await get_consumer(work, replace(path, bucket_name=bucket.name), Access.READ)
+        if consumer.bucket_number == bucket.number:
+            return bucket, consumer.number
+        raise NotFound("The bucket is deleted: its consumers are found by their ids.")
     except NotFound:
         # A tag guard can't be asked of what is gone.
-        if path.tags or not path.consumer_name.startswith("csmr_"):
+        if path.tags or not path.consumer_name.startswith(f"{IdKind.CONSUMER}_"):
             raise
-        _, bucket = await get_bucket(work, path.account_name, path.bucket_name, Access.READ)
         number = await rows.find_consumer_number(work.tx, bucket.number, path.consumer_name)
         if number is None:
             raise
         return bucket, number
-    return bucket, consumer.number
 
 
 async def _has_key(work: UnitOfWork, path: ConsumerPath, key_id: str) -> bool:
@@ -254,10 +282,34 @@ async def _known_keys(work: UnitOfWork, bucket: Bucket, consumer_number: int, ke
 async def _of_keys(work: UnitOfWork, bucket: Bucket, keys: dict[int, str], asked: Asked) -> Usage:
     hours = range_of(work, asked)
     known_until = await known_until_of(work, bucket)
+    if asked.by is By.ADDRESS:
+        return await _by_address(work, bucket, keys, asked, hours, known_until)
     is_by_edge, one = asked.by is By.EDGE, "" if asked.by is By.VERDICT else None
     cells = await rows.sum_keys(work.tx, keys, hours, by_edge=is_by_edge, one_name=one)
     names = await rows.name_values(work.tx, EDGE, {name for name, _, _ in cells}) if is_by_edge else {}
     return await _usage(work, bucket, asked, hours, known_until, cells, names)
+
+
+async def _by_address(
+    work: UnitOfWork,
+    bucket: Bucket,
+    keys: dict[int, str],
+    asked: Asked,
+    hours: Hours,
+    known_until: datetime | None,
+) -> Usage:
+    if not bucket.record_addresses:
+        raise _refused("by", "must be another: the bucket records no addresses (recordAddresses)")
+    if asked.interval is Interval.HOUR:
+        raise _refused("interval", "must be day, or left out, where addresses are asked for")
+    hours = addresses.whole_days(hours)
+    found = await addresses.networks_of(work, keys, hours)
+    usage = await _usage(work, bucket, asked, hours, known_until, found.cells, {})
+    groups = [
+        replace(one, first=from_millis(found.seen[one.id][0]), last=from_millis(found.seen[one.id][1]))
+        for one in usage.groups
+    ]
+    return replace(usage, groups=groups, distinct=found.distinct)
 
 
 async def _usage(

@@ -13,7 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from keywright.origin.db.tables import edges, usage_batches, usage_edges, usage_sources
 from keywright.origin.db.transaction import Transaction
-from keywright.origin.usage.counts import AT_ONCE, MAX_AT_ONCE, PARTS, READY, Counts
+from keywright.origin.usage.counts import AT_ONCE, FIRST_USES, MAX_AT_ONCE, PARTS, READY, Counts
+from keywright.origin.usage.intake.first_uses import FirstUses
 from keywright.protocol.usage import UsageRow
 
 
@@ -26,11 +27,16 @@ class Source:
     region: str
 
 
-async def append(tx: Transaction, rows: Sequence[UsageRow], source: Source) -> None:
-    """Take in the rows of one batch, in the transaction that says that it is taken."""
+async def append(
+    tx: Transaction, rows: Sequence[UsageRow], source: Source, first_uses: FirstUses | None = None
+) -> None:
+    """Take in the rows of one batch, in the transaction that says that it is taken.
+
+    `first_uses` is what this process has seen; without it those of large batches are seen when their hour is folded.
+    """
     number = await _get_source_number(tx, source)
     # Adding up and packing ten thousand rows takes tens of milliseconds, which are nobody else's.
-    packed = await asyncio.to_thread(_pack, rows, number)
+    packed = await asyncio.to_thread(_pack, rows, number, first_uses)
     await _insert(tx, packed)
 
 
@@ -111,10 +117,16 @@ async def now_millis(tx: Transaction) -> int:
     return now
 
 
-def _pack(rows: Sequence[UsageRow], source: int) -> list[tuple[int, int, int, bytes]]:
+def _pack(rows: Sequence[UsageRow], source: int, first_uses: FirstUses | None) -> list[tuple[int, int, int, bytes]]:
     counts = Counts.of_rows(rows, source)
-    divided = {AT_ONCE: counts} if len(rows) <= MAX_AT_ONCE else counts.divided(PARTS)
-    return [(part, len(one), one.since or 0, one.pack()) for part, one in sorted(divided.items())]
+    if len(rows) <= MAX_AT_ONCE:
+        divided = [(AT_ONCE, counts)]
+    else:
+        divided = sorted(counts.divided(PARTS).items())
+        found = Counts.of_rows([] if first_uses is None else first_uses.take(rows), source)
+        # What they come to, and from where, is in the batch itself.
+        divided += [(FIRST_USES, one) for one in Counts(found.keys, since=found.since).sliced(MAX_AT_ONCE)]
+    return [(part, len(one), one.since or 0, one.pack()) for part, one in divided]
 
 
 async def _insert(tx: Transaction, packed: Sequence[tuple[int, int, int, bytes]]) -> None:

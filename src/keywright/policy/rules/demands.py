@@ -45,5 +45,5 @@ def require_taker(source: Source) -> None:
         except TypeError:
             raise TypeError(
                 f"{type(source).__name__}.{name} has no third parameter, a keywright.domain.powers.Demand: "
-                "such a source can't judge scopes or addresses"
+                "such a source can't judge scopes or addresses, nor be told of routes"
             ) from None

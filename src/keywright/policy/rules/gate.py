@@ -26,9 +26,10 @@ from keywright.policy.rules.charges import NO_CHARGE, Charge, checked_use
 from keywright.policy.rules.clients import AppClients
 from keywright.policy.rules.exempt_paths import ExemptPaths
 from keywright.policy.rules.identity import NO_CREDENTIAL, UNTOLD, Anonymous, Credential, User, credential_of
+from keywright.policy.rules.route_tags import RouteTags
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from keywright.domain.limit_states import LimitState
     from keywright.domain.powers import FindAddress
@@ -48,6 +49,7 @@ TELL_SECONDS = 60.0
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]*")
 _QUIET = Anonymous("EXEMPT")
+NO_ROUTES: Mapping[str, str] = {}
 
 
 class Options(TypedDict, total=False):
@@ -65,6 +67,7 @@ class Options(TypedDict, total=False):
     trusted_proxies: Sequence[str]
     cost: int | None
     peek: bool
+    routes: Mapping[str, str]
 
 
 class Request(NamedTuple):
@@ -116,6 +119,7 @@ class Gate:
         trusted_proxies: Sequence[str] = (),
         cost: int | None = None,
         peek: bool = False,
+        routes: Mapping[str, str] = NO_ROUTES,
     ) -> None:
         """A function as `source` is called when the source is first needed, and may read the configuration then.
 
@@ -139,6 +143,7 @@ class Gate:
         self._charge = Charge.of(cost, None, peek=peek)
         if client_address is None and trusted_proxies:
             raise ValueError("trusted_proxies needs a client_address: the header in which they tell it")
+        self._routes = RouteTags(routes)
         self.clients = None if client_address is None else AppClients(client_address, trusted_proxies)
         self._no_address_log, self._no_bucket_log = SparingLog(_log, time.monotonic), SparingLog(_log, time.monotonic)
         self._failed_at = -math.inf
@@ -157,7 +162,8 @@ class Gate:
 
     def _use(self, source: Source | None) -> None:
         self._takes_demands = False
-        if source is not None and (self._scopes or self.clients is not None or self._charge is not NO_CHARGE):
+        takes_more = self._charge is not NO_CHARGE
+        if source is not None and (self._scopes or self._routes or self.clients is not None or takes_more):
             self._check_taker(source)
         self._source = source
         self._validate: Callable[..., Result] = self._validate_first if source is None else source.validate
@@ -302,14 +308,15 @@ class Gate:
         return demands.checked((*self._scopes, *scopes)) if scopes else self._scopes
 
     def _question(self, secret: str, scopes: tuple[str, ...], request: Request, charge: Charge) -> tuple[Any, ...]:
+        route = self._routes.find(request.path) if self._routes else None
         if charge is NO_CHARGE:
             charge = self._charge
-        if not scopes and request.find_address is None and charge is NO_CHARGE:
+        if not scopes and request.find_address is None and route is None and charge is NO_CHARGE:
             return secret, self._bucket_name
         if not self._takes_demands and self._source is not None:
             self._check_taker(self._source)
         cost, is_peek, reserves = charge
-        return secret, self._bucket_name, Demand(scopes, request.find_address, cost, is_peek, None, reserves)
+        return secret, self._bucket_name, Demand(scopes, request.find_address, cost, is_peek, route, reserves)
 
     def _check_taker(self, source: Source) -> None:
         demands.require_taker(source)

@@ -8,13 +8,15 @@ import time
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from keywright.origin.db.engine import DatabaseUnavailable
+from keywright.origin.db.tables import usage_edges
 from keywright.origin.usage.intake import rules
 from keywright.origin.usage.intake.endpoint import NatsUsage
 from keywright.protocol import usage
 from keywright.protocol.usage import HOUR_MILLIS, UsageBatch, UsageRow
-from keywright.protocol.usage_delivery import MAX_BYTES, Delivery, Outcome, UsageAnswer, UsageSigner
+from keywright.protocol.usage_delivery import MAX_BYTES, WISHES_QUESTION, Delivery, Outcome, UsageAnswer, UsageSigner
 from keywright.serve import key_files
 from support.service import Service
 
@@ -112,3 +114,31 @@ async def test_edge_at_a_broker_delivers_on_its_own_subject_alone(
 
     monkeypatch.setattr(rules.rows_of, "lock_epoch", away)
     assert await at_broker.answer("fra_1", data) is None
+
+
+async def test_edge_is_told_which_of_the_buckets_it_sees_record_addresses(embedded: Service) -> None:
+    delivering = Delivering(embedded)
+    own = await embedded.new_management_key(buckets={embedded.bucket: "validate"}, feed=True)
+    others = await embedded.call("POST", f"{embedded.account_url}/key-buckets", json={"name": "unseen-bucket"})
+
+    async def ask(key: str | None = None) -> frozenset[int] | None:
+        question = replace(delivering.delivery(), content=WISHES_QUESTION)
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        data = delivering.signer.encode_delivery(question)
+        answer = await embedded.client.post("/v1/feed/usage", content=data, headers=headers)
+        return delivering.signer.decode_wishes(answer.content, question)
+
+    assert (await ask(), await ask(own)) == (frozenset(), frozenset())
+    for name in (embedded.bucket, others["name"]):
+        await embedded.call("PATCH", f"{embedded.account_url}/key-buckets/{name}", json={"recordAddresses": True})
+    every, seen = await ask(), await ask(own)
+    assert every is not None
+    assert seen is not None
+    assert (len(every), len(seen)) == (2, 1)
+    assert seen < every
+    # Beside that it is an ordinary delivery without a batch.
+    async with embedded.app._database.read() as tx:
+        assert await tx.scalar(sa.select(usage_edges.c.name).where(usage_edges.c.name == "fra.1")) == "fra.1"
+    for name in (embedded.bucket, others["name"]):
+        await embedded.call("PATCH", f"{embedded.account_url}/key-buckets/{name}", json={"recordAddresses": False})
+    assert await ask() == frozenset()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from fastapi import Request, Response
 
@@ -12,7 +13,7 @@ from keywright.origin.pipeline.edge_messages import EdgeMessages
 from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.usage.intake.rules import Intake
 from keywright.protocol.usage import UsageError
-from keywright.protocol.usage_delivery import MAX_BYTES, MEDIA_TYPE, Delivery, UsageSigner
+from keywright.protocol.usage_delivery import MAX_BYTES, MEDIA_TYPE, WISHES_QUESTION, Delivery, UsageSigner
 
 
 class HttpUsage:
@@ -32,8 +33,7 @@ class HttpUsage:
         return await self._messages.answer(request, authenticate, meter_of, self._respond)
 
     async def _respond(self, delivery: Delivery, scope: EdgeScope) -> Response:
-        answer = await self._intake.take(delivery, scope)
-        return Response(self._signer.encode_answer(answer, delivery), media_type=MEDIA_TYPE)
+        return Response(await _answer(self._intake, self._signer, delivery, scope), media_type=MEDIA_TYPE)
 
 
 class NatsUsage:
@@ -50,10 +50,16 @@ class NatsUsage:
         async def respond(delivery: Delivery) -> bytes:
             if part_of(delivery.name) != part:
                 raise UsageError(f"the edge {delivery.name} delivers on the subject of {part[:64]}")
-            return self._signer.encode_answer(await self._intake.take(delivery, EVERYTHING), delivery)
+            return await _answer(self._intake, self._signer, delivery, EVERYTHING)
 
         return await self._messages.answer_at_broker(data, respond)
 
 
 def _messages_of(signer: UsageSigner) -> EdgeMessages[Delivery]:
     return EdgeMessages("A delivery of usage", MAX_BYTES, signer.decode_delivery, UsageError)
+
+
+async def _answer(intake: Intake, signer: UsageSigner, delivery: Delivery, scope: EdgeScope) -> bytes:
+    if delivery.content != WISHES_QUESTION:
+        return signer.encode_answer(await intake.take(delivery, scope), delivery)
+    return signer.encode_wishes(await intake.hear(replace(delivery, content=b""), scope), delivery)

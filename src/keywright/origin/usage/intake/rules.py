@@ -15,6 +15,7 @@ from keywright.domain.problems import TooManyRequests
 from keywright.origin.db.transaction import Database, Transaction
 from keywright.origin.deployment.store import find_deployment
 from keywright.origin.edges.scopes import EdgeScope
+from keywright.origin.usage.addresses import store as addresses
 from keywright.origin.usage.intake import store as rows_of
 from keywright.origin.usage.intake.store import Sender, Taken
 from keywright.origin.usage.store import Source
@@ -86,6 +87,17 @@ class Intake:
         finally:
             self._waiting -= 1
         return UsageAnswer(answer.outcome, answer.next_number, answer.lost, pause, answer.detail)
+
+    async def hear(self, delivery: Delivery, scope: EdgeScope) -> frozenset[int]:
+        """Take a delivery without a batch; the buckets, of those that the sender sees, that record addresses.
+
+        Raises as `take` does.
+        """
+        await self.take(delivery, scope)
+        async with self._database.read() as tx:
+            recording = frozenset(await addresses.list_recording(tx))
+            allowed = await self._allowed(tx, scope) if recording else None
+        return recording if allowed is None else recording & allowed
 
     async def _take(
         self, tx: Transaction, delivery: Delivery, batch: UsageBatch | None, scope: EdgeScope

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from keywright.origin.buckets import deleted_store
 from keywright.origin.db.snapshot_stream import list_bucket_puts
 from keywright.origin.db.tables import usage_edges, usage_epochs, usage_losses
 from keywright.origin.db.transaction import Transaction
@@ -111,7 +112,8 @@ async def prune(tx: Transaction, *, epochs_before: int, losses_before: int) -> N
 
 
 async def list_buckets(tx: Transaction) -> Sequence[BucketPut]:
-    return await list_bucket_puts(tx)
+    """Those that were deleted among them: what was counted before may come after."""
+    return [*await list_bucket_puts(tx), *await deleted_store.list_buckets(tx)]
 
 
 def _insert(tx: Transaction, table: sa.Table) -> Any:
