@@ -56,4 +56,4 @@ def test_what_is_scraped_tells_of_no_key_consumer_or_address(monitored: Monitore
             "region",
         }
         assert "consumer-" not in text
-        assert "zpka_" not in text
+        assert "kwak_" not in text

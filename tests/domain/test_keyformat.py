@@ -36,7 +36,11 @@ PRINTABLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_s
         KNOWN.replace("_", "-"),
         KNOWN.replace("zpka", "z"),
         KNOWN.replace("zpka", "1pka"),
-        KNOWN.replace("zpka", "z" * 17),
+        KNOWN.replace("zpka", "z" * 25),
+        KNOWN.replace("zpka", "z_"),
+        KNOWN.replace("zpka", "_z"),
+        KNOWN.replace("zpka", "z__a"),
+        KNOWN.replace("zpka", "z" * 12 + "_" + "z" * 12),
         KNOWN.replace("d67b", "d67g"),
         KNOWN.replace("d67b", "d6\u0667b"),
     ],
@@ -94,7 +98,7 @@ def test_the_published_example_has_the_checksum_that_it_shows() -> None:
 
 
 @given(
-    st.from_regex(keyformat.PREFIX_PATTERN[:-1] + r"\Z", alphabet=string.ascii_lowercase + string.digits),
+    st.from_regex(r"[a-z](_?[a-z0-9]){1,12}", fullmatch=True, alphabet=string.ascii_lowercase + string.digits + "_"),
     st.binary(min_size=16, max_size=16),
 )
 def test_what_is_generated_is_recognised_parsed_and_found(prefix: str, random: bytes) -> None:
@@ -103,6 +107,27 @@ def test_what_is_generated_is_recognised_parsed_and_found(prefix: str, random: b
     assert keyformat.parse(secret) == ParsedKey(prefix, random.hex(), keyformat.checksum(random.hex()))
     assert keyformat.is_possible(secret)
     assert list(keyformat.find_in(f"curl -H 'Authorization: Bearer {secret}' https://example.com")) == [secret]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "fault"),
+    [
+        *((good, None) for good in ("kwak", "zpka", "ab", "a1", "acme_live", "a_b_c", "a_1", "x" * 24, "kwmkx")),
+        *((bad, "must be 2 to 24 char") for bad in ("", "a", "A", "1a", "a_", "_a", "a__b", "a-b", "x" * 25, "ab\n")),
+        *((bad, "must not have kwmk") for bad in ("kwmk", "kwmk_live", "acme_kwmk")),
+    ],
+)
+def test_a_prefix_has_parts_and_none_of_them_is_that_of_management_keys(prefix: str, fault: str | None) -> None:
+    found = keyformat.find_prefix_fault(prefix)
+    assert (found is None) == (fault is None)
+    assert (found or "").startswith(fault or "")
+
+
+@pytest.mark.parametrize("prefix", ["kwak", "acme_live", "a_1", "a_b_c_d", "x" * 24, "1", "kwmk"])
+def test_keys_of_any_prefix_are_masked_also_cut_short(prefix: str) -> None:
+    secret = f"{prefix}_d67b7e241bb948758f415b79aa8ec822_2efb7009"
+    for text in (secret, secret[:-3], secret[:-9], secret[:-20]):
+        assert re.search("[0-9a-f]{8}", keyformat.mask_in(f"GET /keys/{text}?x=1")) is None
 
 
 def test_two_generated_keys_differ() -> None:

@@ -2,7 +2,8 @@
 
 A generated secret is ``<prefix>_<32 lower-case hex>_<8 hex>``: 128 random bits, then the CRC-32 of those 32 characters,
 so that a typing error or a truncated copy is told from an unknown key without a look-up, and leak scanners can be sure
-of a find. A *custom* secret is any 8 to 512 printable ASCII characters without spaces.
+of a find. A prefix may have parts (``acme_live``). A *custom* secret is any 8 to 512 printable ASCII characters without
+spaces.
 """
 
 from __future__ import annotations
@@ -14,17 +15,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-DEFAULT_PREFIX = "zpka"
-PREFIX_PATTERN = r"^[a-z][a-z0-9]{1,15}$"
+from keywright.domain.text import is_whole
+
+DEFAULT_PREFIX = "kwak"
+"""Of keys where nobody says another one: no vendor has it, so that nobody else is told of a key that leaked."""
+MANAGEMENT_PREFIX = "kwmk"
+"""Of management keys alone, so that a leak scanner can tell whose front door is open."""
+PREFIX_PATTERN = r"^[a-z](_?[a-z0-9])+$"
+MIN_PREFIX_LENGTH, MAX_PREFIX_LENGTH = 2, 24
+PREFIX_WORDS = "2 to 24 characters: a-z, 0-9 and single _ between them, starting with a letter"
 MIN_LENGTH = 8
 MAX_LENGTH = 512
 RANDOM_BYTES = 16
 DIGEST_BYTES = 32
 HINT_LENGTH = 8
 
-_GENERATED = re.compile(r"([a-z][a-z0-9]{1,15})_([0-9a-f]{32})_([0-9a-f]{8})")
+_GENERATED = re.compile(r"([a-z](?:_?[a-z0-9]){1,23})_([0-9a-f]{32})_([0-9a-f]{8})")
 _GENERATED_IN_TEXT = re.compile(r"(?<![A-Za-z0-9])" + _GENERATED.pattern + r"(?![A-Za-z0-9])")
-_LIKE_GENERATED = re.compile(r"[a-z][a-z0-9]{1,15}_[0-9a-f]{16,32}(?:_[0-9a-f]{0,8})?")
+# The last part of the prefix is enough to know one by. What stands before it may stay: it is no secret.
+_LIKE_GENERATED = re.compile(r"[a-z0-9]{1,24}_[0-9a-f]{16,32}(?:_[0-9a-f]{0,8})?")
+_MAX_GENERATED_LENGTH = MAX_PREFIX_LENGTH + len("_") + 2 * RANDOM_BYTES + len("_") + 8
 _CUSTOM = re.compile(r"[\x21-\x7e]{8,512}")
 
 
@@ -73,6 +83,15 @@ def generate(prefix: str, random_bytes: Callable[[int], bytes]) -> Secret:
     return Secret(f"{prefix}_{random}_{checksum(random)}")
 
 
+def find_prefix_fault(prefix: str) -> str | None:
+    """Which rule a prefix for the keys of consumers breaks, as in "must be ..."; None for one that is good."""
+    if len(prefix) > MAX_PREFIX_LENGTH or not is_whole(PREFIX_PATTERN, prefix):
+        return f"must be {PREFIX_WORDS}"
+    if MANAGEMENT_PREFIX in prefix.split("_"):
+        return f"must not have {MANAGEMENT_PREFIX} in it: management keys begin so"
+    return None
+
+
 def checksum(random: str) -> str:
     """CRC-32 (ISO 3309) of the characters of the random part, as 8 lower-case hex digits."""
     return f"{zlib.crc32(random.encode('ascii')):08x}"
@@ -80,7 +99,7 @@ def checksum(random: str) -> str:
 
 def parse(text: str) -> ParsedKey | None:
     """The parts of a text that has the generated format, right checksum or not; None for every other text."""
-    match = _GENERATED.fullmatch(text)
+    match = _GENERATED.fullmatch(text) if len(text) <= _MAX_GENERATED_LENGTH else None
     return ParsedKey(*match.groups()) if match else None
 
 
@@ -114,7 +133,8 @@ def mask(hint: str) -> str:
 def find_in(text: str) -> Iterator[str]:
     """Every secret in the generated format with a right checksum that stands in a text, such as a leaked file."""
     for match in _GENERATED_IN_TEXT.finditer(text):
-        if ParsedKey(*match.groups()).is_checksum_right:
+        parsed = parse(match.group(0))
+        if parsed is not None and parsed.is_checksum_right:
             yield match.group(0)
 
 

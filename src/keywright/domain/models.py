@@ -123,6 +123,7 @@ class Bucket:
 
     `when_stale` counts for replicas that have been out of step for more than `max_staleness_seconds`. `default_scopes`
     are granted to consumers of which none are said; `features` names the powers that its keys or consumers have or had.
+    `former_key_prefixes` are those that its keys may have as well: it was made with them, or changed to them.
     """
 
     number: int
@@ -142,6 +143,7 @@ class Bucket:
     grant_ends: Mapping[str, datetime] = field(default_factory=dict)
     default_scopes: Sequence[str] = ()
     features: Sequence[str] = ()
+    former_key_prefixes: Sequence[str] = ()
 
     def grants_at(self, now: datetime) -> Mapping[str, Access]:
         """The access of other accounts that has not ended: what the record, and so every edge, has may be behind."""

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import from_millis, to_millis
 
-SCHEMA_VERSION = "0015"
+SCHEMA_VERSION = "0018"
 """The newest migration. Compared with the database at every start, so that Alembic is loaded only when they differ."""
 
 
@@ -202,6 +202,7 @@ buckets = _table(
     sa.Column("when_stale", sa.Text, nullable=False, server_default="serve"),
     sa.Column("default_scopes", JsonTexts, nullable=False, server_default="[]"),
     sa.Column("features", JsonTexts, nullable=False, server_default="[]"),
+    sa.Column("former_key_prefixes", JsonTexts, nullable=False, server_default="[]"),
     sa.CheckConstraint("(sealed_data_key IS NULL) = (master_key_id IS NULL)", name="data_key_names_its_master_key"),
     sa.Index(None, "account_number"),
 )
