@@ -149,8 +149,8 @@ def test_no_page_puts_a_secret_on_a_command_line() -> None:
     """`ps` shows options to everybody, and a shell keeps what was typed; a variable read from a file does neither."""
     secret = re.compile(
         r"^\s*(?:\$ )?(?:\S+=\S+ )*\S*(?:PASSWORD|PEPPER|TOKEN|BOOTSTRAP_KEY|MANAGEMENT_KEY|SECRET)=\S+ +[a-z./]"
-        r"|--(?:key|token|password|database-url)[ =](?:zpka_|kwmk_|\S*://[^/\s]*:[^/\s]*@)"
-        r"|Bearer (?:zpka|kwmk)_[0-9a-f]{8}"
+        r"|--(?:key|token|password|database-url)[ =](?:kwak_|zpka_|kwmk_|\S*://[^/\s]*:[^/\s]*@)"
+        r"|Bearer (?:kwak|zpka|kwmk)_[0-9a-f]{8}"
     )
     found = [
         f"{named(page)}: {line.strip()}"

@@ -16,7 +16,7 @@ from support.portal import ACCOUNT, BUCKET, ROOT_KEY, Portal, sign_in
 
 pytestmark = pytest.mark.long(75)
 
-SECRET = re.compile(r"^(zpka|kwmk)_[0-9a-f]{32}_[0-9a-f]{8}$")
+SECRET = re.compile(r"^(kwak|kwmk)_[0-9a-f]{32}_[0-9a-f]{8}$")
 OPEN_PAGES = ("/", "/docs", "/admin/sign-in", "/admin/sign-in?ended=1")
 HOSTILE = (
     """<script>alert(1)</script>"'><img src=x onerror=alert(2)>{{ 7*7 }}</textarea></title><svg onload=alert(3)>"""

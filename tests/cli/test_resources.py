@@ -50,6 +50,9 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
         "POST", BUCKETS, {},
         {"name": "b-new", "description": "D", "tags": {"a": "b"}, "keyPrefix": "acme", "isRetrievable": False},
     ),
+    "buckets update my-bucket --key-prefix acme_live": (
+        "PATCH", f"{BUCKETS}/my-bucket", {}, {"keyPrefix": "acme_live"},
+    ),
     "buckets get my-bucket": ("GET", f"{BUCKETS}/my-bucket", {}, None),
     "buckets update my-bucket --tag a=b --tag c=d": (
         "PATCH", f"{BUCKETS}/my-bucket", {}, {"tags": {"a": "b", "c": "d"}},

@@ -60,7 +60,7 @@ def test_what_is_scraped_tells_of_no_key_consumer_or_address(monitored: Monitore
             "code",
         }
         assert "consumer-" not in text
-        assert "zpka_" not in text
+        assert "kwak_" not in text
 
 
 def test_every_metric_of_the_dashboard_is_scraped(monitored: Monitored) -> None:

@@ -6,14 +6,17 @@ import copy
 import hashlib
 import hmac
 import logging
+import math
 import pickle
 import re
 import secrets
 import string
 import traceback
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keywright.domain import keyformat
@@ -36,7 +39,11 @@ PRINTABLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_s
         KNOWN.replace("_", "-"),
         KNOWN.replace("zpka", "z"),
         KNOWN.replace("zpka", "1pka"),
-        KNOWN.replace("zpka", "z" * 17),
+        KNOWN.replace("zpka", "z" * 25),
+        KNOWN.replace("zpka", "z_"),
+        KNOWN.replace("zpka", "_z"),
+        KNOWN.replace("zpka", "z__a"),
+        KNOWN.replace("zpka", "z" * 12 + "_" + "z" * 12),
         KNOWN.replace("d67b", "d67g"),
         KNOWN.replace("d67b", "d6\u0667b"),
     ],
@@ -94,15 +101,96 @@ def test_the_published_example_has_the_checksum_that_it_shows() -> None:
 
 
 @given(
-    st.from_regex(keyformat.PREFIX_PATTERN[:-1] + r"\Z", alphabet=string.ascii_lowercase + string.digits),
+    st.from_regex(r"[a-z](_?[a-z0-9]){1,12}", fullmatch=True, alphabet=string.ascii_lowercase + string.digits + "_"),
     st.binary(min_size=16, max_size=16),
 )
 def test_what_is_generated_is_recognised_parsed_and_found(prefix: str, random: bytes) -> None:
+    assume(not any(word in f"{random.hex()}_{keyformat.checksum(random.hex())}" for word in keyformat.STOP_WORDS))
     secret = keyformat.generate(prefix, lambda count: random[:count]).reveal()
 
     assert keyformat.parse(secret) == ParsedKey(prefix, random.hex(), keyformat.checksum(random.hex()))
     assert keyformat.is_possible(secret)
     assert list(keyformat.find_in(f"curl -H 'Authorization: Bearer {secret}' https://example.com")) == [secret]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "fault"),
+    [
+        *((good, None) for good in ("kwak", "zpka", "ab", "a1", "acme_live", "a_b_c", "a_1", "x" * 24, "kwmkx")),
+        *((bad, "must be 2 to 24 char") for bad in ("", "a", "A", "1a", "a_", "_a", "a__b", "a-b", "x" * 25, "ab\n")),
+        *((bad, "must not have kwmk") for bad in ("kwmk", "kwmk_live", "acme_kwmk")),
+    ],
+)
+def test_a_prefix_has_parts_and_none_of_them_is_that_of_management_keys(prefix: str, fault: str | None) -> None:
+    found = keyformat.find_prefix_fault(prefix)
+    assert (found is None) == (fault is None)
+    assert (found or "").startswith(fault or "")
+
+
+@pytest.mark.parametrize("prefix", ["kwak", "acme_live", "a_1", "a_b_c_d", "x" * 24, "1", "kwmk"])
+def test_keys_of_any_prefix_are_masked_also_cut_short(prefix: str) -> None:
+    secret = f"{prefix}_d67b7e241bb948758f415b79aa8ec822_2efb7009"
+    for text in (secret, secret[:-3], secret[:-9], secret[:-20]):
+        assert re.search("[0-9a-f]{8}", keyformat.mask_in(f"GET /keys/{text}?x=1")) is None
+
+
+def bytes_of(*texts: str) -> Callable[[int], bytes]:
+    """A source that gives these random parts, one after the other."""
+    parts = iter(texts)
+    return lambda count: bytes.fromhex(next(parts))
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        *(f"{'0f' * at}{word}{'0f' * (14 - at)}" for word in ("dead", "feed") for at in (0, 5, 14)),
+        "1" + "dead" + "1" * 27,
+        "00000011223344556677889911223344",
+        "1122334455667788991122334aaaaaa4",
+        "11223344556677889911223344556add",
+        "00112233445566778899aabb00000c65",
+        "00112233445566778899aabb000064c1",
+    ],
+)
+def test_a_secret_that_spells_a_stop_word_is_drawn_again(drawn: str) -> None:
+    good = "d67b7e241bb948758f415b79aa8ec822"
+    body = f"{drawn}_{keyformat.checksum(drawn)}"
+    assert any(word in body for word in keyformat.STOP_WORDS)
+    assert keyformat.generate("kwak", bytes_of(drawn, drawn, good)).reveal() == f"kwak_{good}_2efb7009"
+
+
+@pytest.mark.parametrize("drawn", ["0add" + "1" * 28, "f0dea0d" + "1" * 25, "0" * 5 + "1" * 27, "1" * 32])
+def test_a_secret_that_nearly_spells_one_is_taken(drawn: str) -> None:
+    assert keyformat.generate("kwak", bytes_of(drawn)).reveal() == f"kwak_{drawn}_{keyformat.checksum(drawn)}"
+
+
+def test_a_source_that_repeats_itself_is_given_up() -> None:
+    with pytest.raises(RuntimeError, match="repeats itself"):
+        keyformat.generate("kwak", lambda count: b"\xde\xad" * (count // 2))
+
+
+def test_stop_words_cost_two_thousandths_of_a_bit_and_so_many_bits_stay() -> None:
+    def count(length: int, refused: Callable[[str], bool]) -> int:
+        """How many texts of hex there are that hold no stop word and do not end so, by what they end with."""
+        ends = {"": 1}
+        for _ in range(length):
+            following: Counter[str] = Counter()
+            for end, number in ends.items():
+                for digit in string.hexdigits[:16]:
+                    text = end + digit
+                    if any(text.endswith(word) for word in keyformat.STOP_WORDS):
+                        continue
+                    while text and not any(word.startswith(text) for word in keyformat.STOP_WORDS):
+                        text = text[1:]
+                    following[text] += number
+            ends = dict(following)
+        return sum(number for end, number in ends.items() if not refused(end))
+
+    random = count(32, lambda end: end.endswith("add")) / 16**32
+    check = count(8, lambda _: False) / 16**8
+    assert math.log2(random) == pytest.approx(-0.00163, abs=1e-5)
+    assert 128 + math.log2(random * check) == pytest.approx(127.99815, abs=1e-5)
+    assert 1 / (1 - random * check) == pytest.approx(779, abs=1)
 
 
 def test_two_generated_keys_differ() -> None:
@@ -111,7 +199,7 @@ def test_two_generated_keys_differ() -> None:
 
 
 def test_keys_are_found_wherever_they_stand_in_a_text_and_nowhere_else() -> None:
-    second = keyformat.generate("acme", bytes).reveal()
+    second = keyformat.generate("acme", lambda count: b"\x11" * count).reveal()
     text = f'KEY={KNOWN}\n{{"k":"{second}"}} x{KNOWN} {KNOWN}0 /{KNOWN}/ {KNOWN[:-1]}0 _{KNOWN}_'
     # `x` makes another prefix of it, and prefixes are anybody's; a digit behind it makes it another text.
     assert list(keyformat.find_in(text)) == [KNOWN, second, "x" + KNOWN, KNOWN, KNOWN]

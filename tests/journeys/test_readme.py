@@ -42,7 +42,7 @@ def test_every_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
         key = json.loads(run(blocks[1])[0])
         assert key["description"] == "My first API Key"
 
-        asked = blocks[2].replace("zpka_...", key["key"])
+        asked = blocks[2].replace("kwak_...", key["key"])
         (verdict,) = run(asked)
         assert verdict.startswith('{"valid":true,"code":"VALID","user":{"sub":"my-consumer","data":{"testId":"1234"}}')
 

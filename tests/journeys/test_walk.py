@@ -53,7 +53,7 @@ def test_a_stranger_walks_from_first_start_to_a_validated_request(tmp_path: Path
         published = ["id", "description", "createdOn", "updatedOn", "expiresOn", "key"]
         assert [name for name in key if name in published] == published
         assert re.fullmatch(r"key_[0-9A-Za-z]{24}", key["id"])
-        assert re.fullmatch(r"zpka_[0-9a-f]{32}_[0-9a-f]{8}", key["key"])
+        assert re.fullmatch(r"kwak_[0-9a-f]{32}_[0-9a-f]{8}", key["key"])
         assert (key["description"], key["expiresOn"]) == ("My first API Key", None)
 
         verdict = shell(

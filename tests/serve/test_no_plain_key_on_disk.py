@@ -64,12 +64,12 @@ class Round:
         self.call("POST", f"{ACCOUNT_URL}/projects", json={"name": "shop"})
         self.call("DELETE", f"{ACCOUNT_URL}/projects/shop", expect=204)
         for name, is_retrievable in (("a-bucket", True), ("digests-only", False)):
-            body = {"name": name, "isRetrievable": is_retrievable, "keyPrefix": "acme"}
+            body = {"name": name, "isRetrievable": is_retrievable, "keyPrefix": "acme_live"}
             self.call("POST", f"{ACCOUNT_URL}/key-buckets", json=body)
             consumers = f"{ACCOUNT_URL}/key-buckets/{name}/consumers"
             self.call("POST", consumers, json={"name": "acme", "apiKeys": [{}, {"key": self.custom()}]})
             self.call("POST", f"{consumers}/acme/roll-key", json={}, headers={"Prefer": "return=representation"})
-        self.call("PATCH", f"{ACCOUNT_URL}/key-buckets/a-bucket", json={"description": "d"})
+        self.call("PATCH", f"{ACCOUNT_URL}/key-buckets/a-bucket", json={"description": "d", "keyPrefix": "beta"})
         self.call("POST", f"{BUCKET_URL}/grants", json={"account": "partner-account", "access": "write"})
         owner = self.call("POST", f"{BUCKET_URL}/owner-keys", json={"description": "owner"})
         made = self.call("POST", f"{ACCOUNT_URL}/management-keys", json={"permissions": {"account": "write"}})
@@ -161,7 +161,7 @@ class Round:
 
 def windows(secret: str) -> Iterable[bytes]:
     """Every part of a secret that is long enough to be one, in text and as the bytes that the text stands for."""
-    random = secret.split("_")[1] if re.fullmatch("[a-z0-9]+_[0-9a-f]{32}_[0-9a-f]{8}", secret) else secret
+    random = secret.split("_")[-2] if re.fullmatch("[a-z0-9_]+_[0-9a-f]{32}_[0-9a-f]{8}", secret) else secret
     text = random.encode()
     yield from (text[start : start + WINDOW] for start in range(len(text) - WINDOW + 1))
     if random is not secret:
@@ -238,5 +238,5 @@ def find_parts_fast(seen: set[str], content: bytes) -> list[bytes]:
 
 
 def _raw(secret: str) -> bytes | None:
-    found = re.fullmatch("[a-z0-9]+_([0-9a-f]{32})_[0-9a-f]{8}", secret)
+    found = re.fullmatch("[a-z0-9_]+_([0-9a-f]{32})_[0-9a-f]{8}", secret)
     return bytes.fromhex(found[1]) if found else None

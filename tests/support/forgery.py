@@ -55,7 +55,7 @@ async def forge(service: Service, visitor: Visitor, routes: Sequence[str]) -> No
         assert not OFFERS.search(text), page
     fields = {
         **await visitor.hidden(BUCKET), "name": "forged-name", "account": "read", "access": "write", "expires": "now",
-        "email": "eve@example.com", "key_prefix": "zpka", "whenStale": "serve", "maxConsumers": "1", "maxKeys": "1",
+        "email": "eve@example.com", "key_prefix": "eve", "whenStale": "serve", "maxConsumers": "1", "maxKeys": "1",
         "units": "5", "idempotency_key": "forged",
     }  # fmt: skip
     for number, path in enumerate(routes):

@@ -37,8 +37,9 @@ end
 --- Whether a text could be a key: printable ASCII of the right length and, in our format, a right checksum.
 function M.is_possible(text)
   if not is_printable(text) then return false end
-  local prefix, random, sum = text:match "^([a-z][a-z0-9]+)_([0-9a-f]+)_([0-9a-f]+)$"
-  if not prefix or #prefix > 16 or #random ~= 32 or #sum ~= 8 then return true end
+  local prefix, random, sum = text:match "^([a-z][a-z0-9_]+)_([0-9a-f]+)_([0-9a-f]+)$"
+  if not prefix or #prefix > 24 or #random ~= 32 or #sum ~= 8 then return true end
+  if prefix:find("__", 1, true) or prefix:sub(-1) == "_" then return true end
   return ("%08x"):format(records.crc32(random, 32)) == sum
 end
 

@@ -11,13 +11,14 @@ from typer.core import TyperGroup
 from keywright import __version__
 from keywright.cli import key_inspect
 from keywright.cli.failures import CommandFailed
+from keywright.cli.leaks import scan, scanner_rules
 from keywright.cli.operations import quotas, root_key, service, snapshot
 from keywright.cli.printing import fail
 from keywright.cli.resources import buckets, consumers, edges, keys, managers, plans, portal, usage, validation
 from keywright.cli.shared_options import example
 from keywright.cli.variables import warn_of_unknown_variables
 
-_RUN, _MAINTAIN, _MANAGE = "Run", "Maintain", "Manage keys"
+_RUN, _MAINTAIN, _MANAGE, _FIND = "Run", "Maintain", "Manage keys", "Find leaked keys"
 
 
 class App(TyperGroup):
@@ -86,6 +87,8 @@ app.add_typer(managers.app, name="managers", rich_help_panel=_MANAGE)
 app.add_typer(portal.app, name="portal", rich_help_panel=_MANAGE)
 app.add_typer(edges.app, name="edges", rich_help_panel=_MAINTAIN)
 app.add_typer(key_inspect.app, name="key", rich_help_panel=_MANAGE)
+app.command("scan", epilog=scan.EXAMPLES, rich_help_panel=_FIND)(scan.scan)
+app.command("scanner-rules", epilog=scanner_rules.EXAMPLES, rich_help_panel=_FIND)(scanner_rules.scanner_rules)
 
 
 def main() -> None:

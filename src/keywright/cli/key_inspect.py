@@ -19,7 +19,7 @@ app = typer.Typer(
     epilog=example("keywright key inspect - < key.txt"),
 )
 
-_BEGINNING = re.compile(r"[a-z][a-z0-9]{1,15}_[0-9A-Fa-f]{4}")
+_BEGINNING = re.compile(r"[a-z](?:_?[a-z0-9]){1,23}_[0-9A-Fa-f]{4}")
 _NOT_IN_A_KEY = re.compile(r"[^\x21-\x7e]")
 
 _COLUMNS = (

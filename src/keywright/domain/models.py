@@ -124,6 +124,7 @@ class Bucket:
     `when_stale` counts for replicas that have been out of step for more than `max_staleness_seconds`. `default_scopes`
     are granted to consumers of which none are said; `features` names the powers that its keys or consumers have or had.
     With `record_addresses` edges tell from which networks its keys are used.
+    `former_key_prefixes` are those that its keys may have as well: it was made with them, or changed to them.
     """
 
     number: int
@@ -144,6 +145,7 @@ class Bucket:
     default_scopes: Sequence[str] = ()
     features: Sequence[str] = ()
     record_addresses: bool = False
+    former_key_prefixes: Sequence[str] = ()
 
     def grants_at(self, now: datetime) -> Mapping[str, Access]:
         """The access of other accounts that has not ended: what the record, and so every edge, has may be behind."""

@@ -40,8 +40,8 @@ from keywright.edge.replica.origin_clock import OriginClock
 from keywright.edge.replica.replica import Replica, ReplicaBroken
 from keywright.edge.validator import Validator
 from keywright.policy.endings import Endings
-from keywright.policy.rules.charges import NotSettled
 from keywright.policy.exits import close_at_exit
+from keywright.policy.rules.charges import NotSettled
 from keywright.runtime import secret_files
 from keywright.runtime.clock import Clock
 from keywright.runtime.failure_log import ReminderLog

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -166,7 +166,8 @@ def make_dependencies(settings: OriginSettings) -> Dependencies:
         ignores_unknown_members=settings.unknown_members == "ignore",
     )
     issuer = settings.end_users.oidc_issuer
-    return Dependencies(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits, issuer)
+    made = Dependencies(vault, digester, secrets.token_bytes, lambda: datetime.now(UTC), limits, issuer)
+    return replace(made, key_prefix=settings.key_prefix)
 
 
 async def check_keys(database: Database, settings: OriginSettings, digester: Digester) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edge.world import DIGESTER, NOW, PEPPER_CHECK, at, batch, bucket, consumer, key
 from endpoints import table
 from gateways.lua.machine import LuaMachine, quote
-from keywright.domain.keyformat import is_possible
+from keywright.domain.keyformat import generate, is_possible
 from keywright.domain.networks import parse_address
 from keywright.domain.powers import Demand
 from keywright.edge.replica.freshness import find_boot_id
@@ -183,13 +183,19 @@ def test_lua_says_what_python_says_or_asks(judges: Judges, world: World) -> None
         assert found == expected
 
 
+def _generated(prefix: str) -> str:
+    return generate(prefix, lambda count: b"\x11" * count).reveal()
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     secret=st.one_of(
         st.text(max_size=20),
         st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=12),
         st.text("x", min_size=505, max_size=520),
-        st.from_regex(r"[a-z][a-z0-9]{0,17}_[0-9a-f]{31,33}_[0-9a-f]{7,9}", fullmatch=True),
+        st.from_regex(r"[a-z][a-z0-9_]{0,26}_[0-9a-f]{31,33}_[0-9a-f]{7,9}", fullmatch=True),
+        st.from_regex(r"[a-z](_?[a-z0-9]){1,25}", fullmatch=True).map(_generated),
+        st.from_regex(r"[a-z_][a-z0-9_]{1,25}", fullmatch=True).map(lambda prefix: _generated(prefix)[:-1] + "0"),
         st.sampled_from([table.VALID, table.BAD_CHECKSUM, table.NEVER_MADE, table.VALID + "\n", table.VALID + "\0"]),
     )
 )

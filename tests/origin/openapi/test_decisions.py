@@ -14,7 +14,7 @@ from support.service import Service
 in_module = pytest.mark.asyncio(loop_scope="module")
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-GENERATED = re.compile(r"zpka_[0-9a-f]{32}_[0-9a-f]{8}")
+GENERATED = re.compile(r"kwak_[0-9a-f]{32}_[0-9a-f]{8}")
 LATER = "2099-01-01T00:00:00.000Z"
 
 
@@ -305,11 +305,24 @@ async def test_a_bucket_is_born_with_an_owner_key_that_works_there_only(shared: 
 
 
 @in_module
-@pytest.mark.parametrize("prefix", ["a", "1abc", "Abc", "ab_c", "x" * 17, "ab\n"])
-async def test_a_key_prefix_is_lower_case_letters_and_digits(shared: Service, prefix: str) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "rule"),
+    [
+        *(
+            (one, "must match ^[a-z](_?[a-z0-9])+$")
+            for one in ("a", "1abc", "Abc", "ab_", "_ab", "a__b", "ab\n", "a-b")
+        ),
+        ("x" * 25, "must have at most 24 characters"),
+        *((one, "must not have kwmk in it: management keys begin so") for one in ("kwmk", "kwmk_live", "a_kwmk")),
+    ],
+)
+async def test_a_key_prefix_is_parts_of_lower_case_letters_and_digits(shared: Service, prefix: str, rule: str) -> None:
     body = {"name": "prefixed", "keyPrefix": prefix}
-    answer = await shared.call("POST", f"{shared.account_url}/key-buckets", json=body, expect=400)
-    assert answer["errors"] == [{"field": "body.keyPrefix", "message": "must match ^[a-z][a-z0-9]{1,15}$"}]
+    for method, url in (("POST", f"{shared.account_url}/key-buckets"), ("PATCH", shared.bucket_url)):
+        sent = body if method == "POST" else {"keyPrefix": prefix}
+        answer = await shared.call(method, url, json=sent, expect=400)
+        assert answer["errors"] == [{"field": "body.keyPrefix", "message": rule}], method
+    assert (await shared.call("GET", shared.bucket_url))["keyPrefix"] == "kwak"
 
 
 @in_module

@@ -67,7 +67,7 @@ ACCOUNT = "/v1/accounts/my-account"
 _numbers = itertools.count()
 GRANTED = ("enabled", "grantedScopes", "allowedIps", "plan", "rateLimits", "quotas")
 REPEATED = {
-    "updateBucket": ("name", "isRetrievable", "keyPrefix", "ownerKey"),
+    "updateBucket": ("name", "isRetrievable", "ownerKey"),
     "updatePlan": ("name",),
     "updateConsumer": ("name", "apiKeys", "managers", "managerInvites"),
     "updateKey": ("key",),

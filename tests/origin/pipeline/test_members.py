@@ -214,7 +214,6 @@ async def test_what_can_not_be_changed_is_refused_unless_it_repeats_what_is_ther
         (f"{url}/keys/{key['id']}", "key", ["something-else", "****00000000", ""]),
         (service.bucket_url, "name", ["renamed-bucket", None]),
         (service.bucket_url, "isRetrievable", [False, 1, None, "true"]),
-        (service.bucket_url, "keyPrefix", ["abc", None]),
         (service.bucket_url, "ownerKey", [None, key, {}]),
         (mine, "name", ["renamed"]),
         (mine, "apiKeys", [[], [key]]),

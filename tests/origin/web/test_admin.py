@@ -10,7 +10,7 @@ from support.service import ROOT_KEY, Service
 from support.visitor import ACCOUNT, BUCKET, visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-SECRET = re.compile(r"(?:zpka|kwmk)_[0-9a-f]{32}_[0-9a-f]{8}")
+SECRET = re.compile(r"(?:kwak|kwmk)_[0-9a-f]{32}_[0-9a-f]{8}")
 
 
 async def new_key(service: Service, consumer: str) -> tuple[str, str]:

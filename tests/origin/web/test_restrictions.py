@@ -117,6 +117,22 @@ async def test_a_buckets_default_scopes(shared: Service) -> None:
         assert (await shared.call("GET", shared.bucket_url))["defaultScopes"] == []
 
 
+async def test_a_buckets_prefix_is_changed_on_its_page(shared: Service) -> None:
+    await shared.call("POST", f"{shared.account_url}/key-buckets", json={"name": "prefix-of-a-page"})
+    page = f"{ACCOUNT}/buckets/prefix-of-a-page/settings"
+    url = f"{shared.account_url}/key-buckets/prefix-of-a-page"
+    async with visiting(shared) as visitor:
+        assert 'value="kwak"' in await visitor.open(page)
+        for wrong, rule in (("kwmk", "management keys begin so"), ("a__b", "2 to 24 characters"), ("", "Is required")):
+            assert rule in (await visitor.send(page, expect=400, whenStale="serve", key_prefix=wrong)).text
+        await visitor.send(page, whenStale="serve", key_prefix="acme_live")
+        bucket = await shared.call("GET", url)
+        assert (bucket["keyPrefix"], bucket["formerKeyPrefixes"]) == ("acme_live", ["kwak"])
+        assert "<code>acme_live</code>, before: kwak</dd>" in await visitor.open(page)
+        await visitor.send(page, whenStale="serve")
+        assert (await shared.call("GET", url))["keyPrefix"] == "acme_live", "a page of before has no such field"
+
+
 @pytest.mark.parametrize("kind", ["management-keys", "owner-keys"])
 async def test_keys_that_manage_are_switched_off_and_on_but_no_session_its_own(shared: Service, kind: str) -> None:
     place, page = (shared.bucket_url, BUCKET) if kind == "owner-keys" else (shared.account_url, ACCOUNT)

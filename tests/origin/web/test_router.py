@@ -124,7 +124,7 @@ async def test_a_form_that_is_sent_twice_is_done_once(shared: Service) -> None:
     async with visiting(shared) as visitor:
         sent = {**await visitor.hidden(f"{url}/keys/new"), "expires": "never"}
         first = await visitor.send_again(f"{url}/keys/new", sent, 200)
-        assert re.search(r"zpka_[0-9a-f]{32}_[0-9a-f]{8}", first.text)
+        assert re.search(r"kwak_[0-9a-f]{32}_[0-9a-f]{8}", first.text)
         again = await visitor.send_again(f"{url}/keys/new", sent, 303)
         assert again.headers["location"] == url
         page = await visitor.open(url)

@@ -85,6 +85,7 @@ COLUMNS = (
     Column("MAX STALENESS", _staleness, in_list=False),
     Column("WHEN STALE", text_of("whenStale"), in_list=False),
     Column("PREFIX", text_of("keyPrefix"), in_list=False),
+    Column("FORMER PREFIXES", list_of("formerKeyPrefixes"), in_list=False),
     Column("DEFAULT SCOPES", list_of("defaultScopes"), in_list=False),
     Column("RECORDS ADDRESSES", _recorded, in_list=False),
     Column("SELF-SERVE", _self_serve, in_list=False),
@@ -117,7 +118,7 @@ def create_bucket(
     description: shared_options.Description = None,
     tag: shared_options.Tags = None,
     key_prefix: Annotated[
-        str | None, typer.Option("--key-prefix", help="Prefix of the keys of this bucket, instead of zpka.")
+        str | None, typer.Option("--key-prefix", help="What its keys begin with, such as acme_live.")
     ] = None,
     not_retrievable: Annotated[
         bool, typer.Option("--not-retrievable", help="Store digests only: a key is shown once, when it is created.")
@@ -182,6 +183,9 @@ def update_bucket(
             "maxConsumers, maxKeys; may be repeated.",
         ),
     ] = None,
+    key_prefix: Annotated[
+        str | None, typer.Option("--key-prefix", help="What new keys begin with; those that there are stay good.")
+    ] = None,
     max_staleness: _MaxStaleness = None,
     when_stale: _Stale = None,
     scope: _DefaultScopes = None,
@@ -191,13 +195,15 @@ def update_bucket(
     url: shared_options.Url = DEFAULT_URL,
     account: shared_options.Account = None,
 ) -> None:
-    """Change a bucket: description, tags, what stale edges do, what end users may do, default scopes, addresses."""
+    """Change a bucket: description, tags, prefix, stale edges, what end users may do, default scopes, addresses."""
     if scope and no_scopes:
         raise typer.BadParameter("not together with --default-scope", param_hint="--no-default-scopes")
     body: dict[str, Any] = {"selfServe": parse_self_serve(self_serve)} if self_serve else {}
     if scope or no_scopes:
         body["defaultScopes"] = scope or []
     body |= fields_given(recordAddresses=record_addresses)
+    if key_prefix is not None:
+        body["keyPrefix"] = key_prefix
     others = (description, tag, no_tags or None, max_staleness, when_stale)
     if not body or any(other is not None for other in others):
         body |= update_body(description, tag, no_tags=no_tags, maxStalenessSeconds=max_staleness, whenStale=when_stale)

@@ -8,6 +8,7 @@ from keywright.domain.models import WhenStale
 from keywright.domain.names import ACCOUNT_NAME
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
+from keywright.domain.unset import UNSET
 from keywright.origin.buckets import rules as buckets
 from keywright.origin.buckets.access import may_write_own_bucket
 from keywright.origin.web.admin_layout import (
@@ -50,6 +51,7 @@ async def settings(request: PageRequest) -> Response:
         whenStale=bucket.when_stale.value,
         default_scopes="\n".join(bucket.default_scopes),
         recordAddresses="on" if bucket.record_addresses else "",
+        key_prefix=bucket.key_prefix,
     )
     return await render_bucket_page(request, "buckets/settings.html", layout, form=form, when_stale=WHEN_STALE)
 
@@ -57,6 +59,7 @@ async def settings(request: PageRequest) -> Response:
 async def update(request: PageRequest) -> Response:
     form = request.form
     description, tags, default_scopes = form.description(), form.tags(), form.scopes("default_scopes")
+    key_prefix = form.key_prefix() if form.asks("key_prefix") else UNSET
     seconds = form.whole("maxStalenessSeconds", least=1, most=buckets.MAX_STALENESS_SECONDS)
     when_stale = WhenStale(form.choice("whenStale", WHEN_STALE))
     form.check()
@@ -69,6 +72,7 @@ async def update(request: PageRequest) -> Response:
         when_stale=when_stale,
         default_scopes=default_scopes,
         record_addresses=form.is_on("recordAddresses"),
+        key_prefix=key_prefix,
     )
     return request.redirect(bucket_url(request, "settings"), "Settings saved.")
 

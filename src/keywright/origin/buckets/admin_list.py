@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import Response
 
-from keywright.domain.keyformat import DEFAULT_PREFIX, PREFIX_PATTERN
 from keywright.domain.models import Environment
 from keywright.domain.names import BUCKET_NAME
 from keywright.origin.buckets import rules as buckets
@@ -24,7 +23,6 @@ from keywright.origin.web.routes import GetRoute, PostRoute
 
 PAGE_SIZE = 50
 NAME_WORDS = "5 to 128 characters: a-z, 0-9 and -"
-PREFIX_WORDS = "2 to 16 characters: a-z and 0-9, starting with a letter"
 
 
 async def start(request: PageRequest) -> Response:
@@ -52,7 +50,7 @@ async def bucket_list(request: PageRequest) -> Response:
 
 async def new_bucket(request: PageRequest) -> Response:
     require((await load_layout(request)).may_write, MAY_NOT_WRITE_ACCOUNT)
-    form = request.form.or_initial(key_prefix=DEFAULT_PREFIX, is_retrievable="on")
+    form = request.form.or_initial(key_prefix=request.work.dependencies.key_prefix, is_retrievable="on")
     return await render_page(request, "buckets/new.html", form=form)
 
 
@@ -63,7 +61,7 @@ async def create(request: PageRequest) -> Response:
         form.description(),
         form.tags(),
         form.is_on("is_retrievable"),
-        form.name("key_prefix", PREFIX_PATTERN, PREFIX_WORDS),
+        form.key_prefix(),
     )
     form.check()
     bucket, owner_key = await buckets.create(request.work, request.path_param("accountName"), draft)

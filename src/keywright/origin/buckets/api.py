@@ -52,6 +52,7 @@ _IF_REFUSED: JsonDict = {"properties": {"whenStale": {"const": "refuse"}}, "requ
 _THEN_BOUNDED: JsonDict = {"properties": {"maxStalenessSeconds": {"type": "integer"}}}
 _BOUNDED: JsonDict = {"if": _IF_REFUSED, "then": _THEN_BOUNDED}
 _BOUNDED_HERE: JsonDict = {"if": _IF_REFUSED, "then": {**_THEN_BOUNDED, "required": ["maxStalenessSeconds"]}}
+READ_ONLY = (*Body.read_only, "formerKeyPrefixes")
 BUCKETS = "/accounts/{accountName}/key-buckets"
 BUCKET = BUCKETS + "/{bucketName}"
 
@@ -65,7 +66,10 @@ class BucketShape(Shape):
     updated_on: Moment
     description: str | None
     is_retrievable: bool = Field(description="Whether keys can be shown again after they were made.")
-    key_prefix: str = Field(examples=[DEFAULT_PREFIX], description="What its generated keys begin with.")
+    key_prefix: str = Field(examples=[DEFAULT_PREFIX], description="What generated keys begin with.")
+    former_key_prefixes: list[str] = Field(
+        examples=[["acme_live"]], description="What keys may begin with that were generated before."
+    )
     tags: Tags
     max_staleness_seconds: int | None = Field(
         description="For how long an edge may be out of step and not be stale; null is for ever.", examples=[300]
@@ -91,12 +95,17 @@ class BucketCreate(Body):
     """A new bucket."""
 
     model_config = ConfigDict(json_schema_extra=_BOUNDED_HERE)
+    read_only = READ_ONLY
 
     name: BucketName = Field(description="Unique in the deployment.", examples=["my-bucket"])
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
     tags: TagsInput = Field(default={}, examples=[{"region": "eu"}])
     is_retrievable: bool = Field(default=True, description="With false only digests of its keys are kept.")
-    key_prefix: KeyPrefix = Field(default=DEFAULT_PREFIX, description="What generated keys begin with.")
+    key_prefix: KeyPrefix = Field(
+        default=ABSENT,
+        description="What generated keys begin with; left out, the deployment's.",
+        examples=["acme_live"],
+    )
     max_staleness_seconds: Staleness | None = Field(
         default=None, description="For how long an edge may be out of step and not be stale; null is for ever."
     )
@@ -120,6 +129,7 @@ class BucketUpdate(Body):
     """What is to change; what is left out stays."""
 
     model_config = ConfigDict(json_schema_extra=_BOUNDED)
+    read_only = READ_ONLY
 
     description: Description | None = Field(default=None, examples=["Partners in Europe"])
     tags: TagsInput = Field(default=ABSENT, examples=[{"region": "eu"}])
@@ -141,9 +151,13 @@ class BucketUpdate(Body):
         default=ABSENT,
         description="Whether edges tell from which networks keys are used. False deletes what they told.",
     )
+    key_prefix: KeyPrefix = Field(
+        default=ABSENT,
+        description="What keys begin with that are generated from now on. Those that there are stay good.",
+        examples=["acme_live"],
+    )
     name: RepeatedMember = ABSENT
     is_retrievable: RepeatedMember = ABSENT
-    key_prefix: RepeatedMember = ABSENT
     owner_key: RepeatedMember = ABSENT
 
 
@@ -156,6 +170,7 @@ def _fields(bucket: Bucket) -> dict[str, object]:
         "description": bucket.description,
         "is_retrievable": bucket.is_retrievable,
         "key_prefix": bucket.key_prefix,
+        "former_key_prefixes": list(bucket.former_key_prefixes),
         "tags": dict(bucket.tags),
         "max_staleness_seconds": bucket.max_staleness_seconds,
         "when_stale": bucket.when_stale,
@@ -166,7 +181,7 @@ def _fields(bucket: Bucket) -> dict[str, object]:
 
 
 async def _check_repeated(work: UnitOfWork, account: str, name: str, body: BucketUpdate) -> None:
-    if body.model_fields_set.isdisjoint({"name", "is_retrievable", "key_prefix", "owner_key"}):
+    if body.model_fields_set.isdisjoint({"name", "is_retrievable", "owner_key"}):
         return
     bucket = await rules.get(work, account, name)
     owner_keys: list[Key] = []
@@ -177,7 +192,6 @@ async def _check_repeated(work: UnitOfWork, account: str, name: str, body: Bucke
         body,
         name=body.name == bucket.name,
         is_retrievable=body.is_retrievable is bucket.is_retrievable,
-        key_prefix=body.key_prefix == bucket.key_prefix,
         owner_key=is_owner_key,
     )
 
@@ -202,7 +216,7 @@ async def create_bucket(work: CurrentUnitOfWork, account: PathAccount, body: Buc
         body.description,
         body.tags,
         body.is_retrievable,
-        body.key_prefix,
+        None if body.key_prefix is ABSENT else body.key_prefix,
         body.max_staleness_seconds,
         body.when_stale,
         with_members(body.self_serve),
@@ -227,7 +241,7 @@ async def update_bucket(
 ) -> BucketShape:
     """Replaces what is sent, of `selfServe` the members that are. What is left out stays.
 
-    409 where the bucket would then have `refuse` without `maxStalenessSeconds`.
+    409 where the bucket would then have `refuse` without `maxStalenessSeconds`, or too many former prefixes.
     """
     await _check_repeated(work, account, bucket, body)
     changed = await rules.update(
@@ -241,6 +255,7 @@ async def update_bucket(
         self_serve=members(value_or_unset(body, "self_serve")),
         default_scopes=value_or_unset(body, "default_scopes"),
         record_addresses=value_or_unset(body, "record_addresses"),
+        key_prefix=value_or_unset(body, "key_prefix"),
     )
     return _show(changed)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from keywright.domain.keyformat import DEFAULT_PREFIX
+from keywright.domain.keyformat import find_prefix_fault
 from keywright.domain.models import (
     BASE62,
     DEFAULT_SELF_SERVE,
@@ -36,6 +36,8 @@ from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
 MAX_STALENESS_SECONDS = 3_155_760_000
 MAX_SELF_SERVE_COUNT = 1000
+MAX_FORMER_PREFIXES = 16
+"""Of a bucket: each is one more rule of every scanner."""
 # Taken as it is, it would be a wish to be safe that does nothing.
 _UNBOUNDED = {"field": "body.maxStalenessSeconds", "message": "is required where whenStale is refuse"}
 
@@ -48,7 +50,8 @@ class BucketDraft:
     description: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     is_retrievable: bool = True
-    key_prefix: str = DEFAULT_PREFIX
+    key_prefix: str | None = None
+    """None: the deployment's."""
     max_staleness_seconds: int | None = None
     when_stale: WhenStale = WhenStale.SERVE
     self_serve: SelfServe = DEFAULT_SELF_SERVE
@@ -82,6 +85,7 @@ async def create(work: UnitOfWork, account_name: str, draft: BucketDraft) -> tup
     work.dependencies.limits.check_tags(draft.tags, problems)
     if draft.when_stale is WhenStale.REFUSE and draft.max_staleness_seconds is None:
         problems.append(_UNBOUNDED)
+    _check_prefix(draft.key_prefix, problems)
     if problems:
         raise BadRequest("The bucket exceeds a limit.", errors=problems)
     bucket = await make(work, account, draft)
@@ -107,7 +111,7 @@ async def make(work: UnitOfWork, account: Account, draft: BucketDraft) -> Bucket
             description=draft.description,
             tags=draft.tags,
             is_retrievable=draft.is_retrievable,
-            key_prefix=draft.key_prefix,
+            key_prefix=draft.key_prefix or work.dependencies.key_prefix,
             max_staleness_seconds=draft.max_staleness_seconds,
             when_stale=draft.when_stale,
             self_serve=draft.self_serve,
@@ -182,8 +186,12 @@ async def update(
     self_serve: Mapping[str, Any] | Unset | None = UNSET,
     default_scopes: Sequence[str] | Unset = UNSET,
     record_addresses: bool | Unset = UNSET,
+    key_prefix: str | Unset = UNSET,
 ) -> Bucket:
-    """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults."""
+    """Replaces what is given; of `self_serve` the members that are given, and null sets all of it to the defaults.
+
+    Another prefix is for the keys to come. Those that there are keep theirs, and stay good.
+    """
     _, bucket = await get_bucket(work, account_name, name, Access.WRITE, is_own=True, is_for_update=True)
     work.audit_draft.concerns("bucket", bucket.id, name=bucket.name)
     new_tags = updated(tags, bucket.tags, {})
@@ -193,6 +201,9 @@ async def update(
     new_when_stale = updated(when_stale, bucket.when_stale, WhenStale.SERVE)
     if when_stale is WhenStale.REFUSE and max_staleness_seconds is None:
         problems.append(_UNBOUNDED)
+    new_prefix = updated(key_prefix, bucket.key_prefix)
+    if new_prefix != bucket.key_prefix:
+        _check_prefix(new_prefix, problems)
     if problems:
         raise BadRequest("The bucket exceeds a limit.", errors=problems)
     if new_when_stale is WhenStale.REFUSE and new_staleness is None:
@@ -212,6 +223,8 @@ async def update(
         self_serve=new_self_serve,
         default_scopes=updated(default_scopes, bucket.default_scopes),
         record_addresses=updated(record_addresses, bucket.record_addresses),
+        key_prefix=new_prefix,
+        former_key_prefixes=_former_prefixes(bucket, new_prefix),
         now=work.now,
     )
     powers.tell_of_change(work, bucket, changed)
@@ -271,6 +284,21 @@ async def unshare(work: UnitOfWork, account_name: str, name: str, *, with_accoun
     if other.id not in bucket.grants_at(work.now):
         raise NotFound("The bucket is not shared with that account.")
     await rows.delete_grant(work.tx, bucket, other)
+
+
+def _check_prefix(prefix: str | None, problems: list[dict[str, str]]) -> None:
+    fault = None if prefix is None else find_prefix_fault(prefix)
+    if fault is not None:
+        problems.append({"field": "body.keyPrefix", "message": fault})
+
+
+def _former_prefixes(bucket: Bucket, prefix: str) -> list[str]:
+    """What the bucket's keys may begin with beside this prefix, the latest last. Raises Conflict for too many."""
+    former = [one for one in (*bucket.former_key_prefixes, bucket.key_prefix) if one != prefix]
+    if len(former) > MAX_FORMER_PREFIXES:
+        least = f"a bucket has at most {MAX_FORMER_PREFIXES} former prefixes, which keys may still have"
+        raise Conflict(f"The prefix can't be changed once more: {least}. Take one of those.")
+    return former
 
 
 def _end_of_grant(work: UnitOfWork, expires_at: datetime | None) -> datetime | None:

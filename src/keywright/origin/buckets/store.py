@@ -28,7 +28,7 @@ _COLUMNS = (
     buckets.c.number, buckets.c.id, accounts.c.id.label("account_id"), buckets.c.name, buckets.c.description,
     buckets.c.tags, buckets.c.is_retrievable, buckets.c.key_prefix, buckets.c.created_at, buckets.c.updated_at,
     buckets.c.max_staleness_seconds, buckets.c.when_stale, buckets.c.self_serve, buckets.c.default_scopes,
-    buckets.c.features, buckets.c.record_addresses,
+    buckets.c.features, buckets.c.record_addresses, buckets.c.former_key_prefixes,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
 _BY_NAME = _SELECT.where(buckets.c.name == sa.bindparam("name"))
@@ -159,6 +159,8 @@ async def update(
     self_serve: SelfServe,
     default_scopes: Sequence[str],
     record_addresses: bool,
+    key_prefix: str,
+    former_key_prefixes: Sequence[str],
     now: datetime,
 ) -> Bucket:
     values: dict[str, Any] = {
@@ -168,13 +170,15 @@ async def update(
         "when_stale": when_stale,
         "default_scopes": tuple(default_scopes),
         "record_addresses": record_addresses,
+        "key_prefix": key_prefix,
+        "former_key_prefixes": tuple(former_key_prefixes),
         "updated_at": now,
     }
     statement = sa.update(buckets).where(buckets.c.number == bucket.number)
     await tx.execute(statement.values(**values, self_serve=asdict(self_serve)))
     changed = replace(bucket, **values, self_serve=self_serve)
     tx.concerns(put(bucket))
-    # Description, tags and self-serve are for management only: no edge needs to hear of them.
+    # Description, tags, prefixes and self-serve are for management only: no edge needs to hear of them.
     if put(changed) != put(bucket):
         tx.record(put(changed))
     return changed

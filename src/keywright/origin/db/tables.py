@@ -203,6 +203,7 @@ buckets = _table(
     sa.Column("default_scopes", JsonTexts, nullable=False, server_default="[]"),
     sa.Column("features", JsonTexts, nullable=False, server_default="[]"),
     sa.Column("record_addresses", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("former_key_prefixes", JsonTexts, nullable=False, server_default="[]"),
     sa.CheckConstraint("(sealed_data_key IS NULL) = (master_key_id IS NULL)", name="data_key_names_its_master_key"),
     sa.Index(None, "account_number"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from keywright.domain.keyformat import Digester, Secret
+from keywright.domain.keyformat import MANAGEMENT_PREFIX, Digester, Secret
 from keywright.domain.models import BASE62, IdKind, Project, SelfServe, new_id
 from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.origin.accounts import rules as account_rules
@@ -67,7 +67,7 @@ async def bootstrap(
                 description="Management keys",
                 tags={},
                 is_retrievable=False,
-                key_prefix=management.KEY_PREFIX,
+                key_prefix=MANAGEMENT_PREFIX,
                 self_serve=SelfServe(enabled=False),
                 now=work.now,
             )

@@ -18,6 +18,7 @@ _POWERS = {
     "scopes": "scopes",
     "allowed_ips": "allowedIps",
     "default_scopes": "defaultScopes",
+    "key_prefix": "keyPrefix",
     "plan": "plan",
     "rate_limits": "rateLimits",
     "quotas": "quotas",

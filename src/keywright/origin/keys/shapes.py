@@ -70,7 +70,7 @@ class ManagedKeyShape(Shape):
     key: str = Field(
         default="",
         description="The key: whole when it was just made or `visible` was asked for, else its last characters.",
-        examples=["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"],
+        examples=["kwak_d67b7e241bb948758f415b79aa8ec822_2efb7009"],
         json_schema_extra=without_default,
     )
 

@@ -38,9 +38,6 @@ from keywright.origin.keys import store as key_rows
 from keywright.origin.keys.rules import KeyDraft, MadeKey
 from keywright.origin.pipeline.unit_of_work import UnitOfWork
 
-KEY_PREFIX = "kwmk"
-"""A prefix of their own, so that a leak scanner can tell whose front door is open."""
-
 ManagementKeyMade = tuple[ManagementKey, Secret]
 """The key, and the secret that is shown once."""
 

@@ -10,7 +10,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from keywright.domain import limits, networks, scopes, text
-from keywright.domain.keyformat import MAX_LENGTH, MIN_LENGTH, PREFIX_PATTERN, Secret, is_valid_custom
+from keywright.domain.keyformat import (
+    MAX_LENGTH,
+    MAX_PREFIX_LENGTH,
+    MIN_LENGTH,
+    PREFIX_PATTERN,
+    Secret,
+    is_valid_custom,
+)
 from keywright.domain.models import to_iso
 from keywright.domain.names import ACCOUNT_NAME, BUCKET_NAME, CONSUMER_NAME, PROJECT_NAME
 from keywright.domain.paging import Page
@@ -183,7 +190,11 @@ ConsumerName = Annotated[str, _matching(CONSUMER_NAME), Field(json_schema_extra=
 BucketNameOrAll = Annotated[str, _matching(BUCKET_OR_ALL), Field(json_schema_extra={"pattern": BUCKET_OR_ALL})]
 LimitName = Annotated[str, _matching(limits.NAME), Field(json_schema_extra={"pattern": limits.NAME})]
 """Of a rate limit or a quota, and of a plan."""
-KeyPrefix = Annotated[str, _matching(PREFIX_PATTERN), Field(json_schema_extra={"pattern": PREFIX_PATTERN})]
+KeyPrefix = Annotated[
+    str,
+    Field(max_length=MAX_PREFIX_LENGTH, json_schema_extra={"pattern": PREFIX_PATTERN}),
+    _matching(PREFIX_PATTERN),
+]
 Description = Annotated[str, Field(max_length=text.DESCRIPTION)]
 TagName = Annotated[str, Field(min_length=1, max_length=text.TAG_NAME)]
 TagValue = Annotated[str, Field(max_length=text.TAG_VALUE)]

@@ -61,7 +61,7 @@ _LIMITS = {
 SCHEMAS: dict[str, Any] = {
     "ValidateQuestion": _object(
         "A key of some request.",
-        key={**TEXT, "description": "The key.", "examples": ["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"]},
+        key={**TEXT, "description": "The key.", "examples": ["kwak_d67b7e241bb948758f415b79aa8ec822_2efb7009"]},
     ),
     "ValidVerdict": _object(
         "The key is good.",
@@ -79,7 +79,7 @@ SCHEMAS: dict[str, Any] = {
         **_object(
             "A key of some request, and what else is asked of it.",
             optional=("scopes", "ip", "cost", "peek", "route", "reserve"),
-            key={**TEXT, "description": "The key.", "examples": ["zpka_d67b7e241bb948758f415b79aa8ec822_2efb7009"]},
+            key={**TEXT, "description": "The key.", "examples": ["kwak_d67b7e241bb948758f415b79aa8ec822_2efb7009"]},
             scopes={**_SCOPES, "description": "What the key must be good for, all of it."},
             ip={
                 "anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}, {"type": "null"}],

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keywright.domain.identity_headers import DEFAULT_MAX_BYTES, identity_bytes
-from keywright.domain.keyformat import Digester
+from keywright.domain.keyformat import DEFAULT_PREFIX, Digester
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.tables import to_json
 from keywright.origin.db.transaction import Transaction
@@ -39,6 +39,8 @@ class Dependencies:
     """The identity provider of the end users, by the name that it gives itself."""
     own_edge: str | None = None
     """The instance of the edge beside this origin, None where there is none."""
+    key_prefix: str = DEFAULT_PREFIX
+    """Of the keys of new buckets of which nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)

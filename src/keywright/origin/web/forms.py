@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 
 from keywright.domain import scopes, text
+from keywright.domain.keyformat import find_prefix_fault
 from keywright.domain.networks import MAX_NETWORKS, parse_network
 from keywright.domain.problems import BadRequest, Problem, UnsupportedMediaType
 from keywright.domain.text import is_whole
@@ -116,6 +117,13 @@ class Form:
 
     def description(self) -> str | None:
         return self.line("description", most=text.DESCRIPTION)
+
+    def key_prefix(self) -> str:
+        prefix = self.get("key_prefix").strip()
+        fault = find_prefix_fault(prefix) if prefix else "is required"
+        if fault is not None:
+            self.fail("key_prefix", fault)
+        return prefix
 
     def name(self, name: str, pattern: str, words: str) -> str:
         value = self.get(name).strip()

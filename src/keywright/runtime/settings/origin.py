@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keywright.domain.identity_headers import DEFAULT_MAX_BYTES
-from keywright.domain.keyformat import Secret, is_possible
+from keywright.domain.keyformat import DEFAULT_PREFIX, PREFIX_WORDS, Secret, find_prefix_fault, is_possible
 from keywright.runtime.settings.addresses import DATABASE_URL as DATABASE_ADDRESS
 from keywright.runtime.settings.common import PlaneSettings, read_edge_name, read_plane, url_of
 from keywright.runtime.settings.end_users import SESSION_IDLE_MINUTES, SESSION_MINUTES, EndUserSettings
-from keywright.runtime.settings.kinds import PATH, SECRET, TEXT, Kind, OldName, Part, Setting, choice, whole
+from keywright.runtime.settings.kinds import PATH, SECRET, TEXT, Kind, OldName, Part, Setting, checked, choice, whole
 from keywright.runtime.settings.nats import NATS_FORMATS, NATS_SNAPSHOT_CHANGES
 from keywright.runtime.settings.reader import Reader, given_flags
 
@@ -24,6 +24,12 @@ def _parse_new_key(text: str) -> Secret:
         message = "32 to 512 printable ASCII characters without spaces, and no generated key that was mistyped"
         raise ValueError(f"must be {message}")
     return Secret(text)
+
+
+def _check_prefix(text: str) -> None:
+    fault = find_prefix_fault(text)
+    if fault is not None:
+        raise ValueError(f"{fault}, not {text[:40]!r}")
 
 
 DATABASE_URL = Setting(
@@ -57,6 +63,14 @@ BOOTSTRAP_KEY: Setting[Secret | None] = Setting(
     default=None,
     shown_default="made and printed once",
     help="the root management key, 32 characters or more; counts at the first start only",
+    parts=_SERVE,
+)
+KEY_PREFIX = Setting(
+    name="KEYWRIGHT_KEY_PREFIX",
+    kind=checked(PREFIX_WORDS, _check_prefix),
+    default=DEFAULT_PREFIX,
+    shown_default="`kwak`",
+    help="what keys begin with in new buckets, unless a bucket says another [prefix](api.md#prefixes)",
     parts=_SERVE,
 )
 MASTER_KEY: Setting[Secret | None] = Setting(
@@ -174,6 +188,8 @@ class OriginSettings(PlaneSettings):
     """The id of the deployment that the database must hold."""
     bootstrap_account: str | None
     bootstrap_key: Secret | None
+    key_prefix: str
+    """Of keys in new buckets that don't say another one."""
     master_key: Secret | None
     master_key_file: Path
     management_rate_limit: float
@@ -233,6 +249,7 @@ class OriginSettings(PlaneSettings):
             expect_deployment=reader.get(EXPECT_DEPLOYMENT),
             bootstrap_account=reader.get(BOOTSTRAP_ACCOUNT),
             bootstrap_key=reader.get(BOOTSTRAP_KEY),
+            key_prefix=reader.get(KEY_PREFIX),
             master_key=reader.get(MASTER_KEY),
             master_key_file=reader.get(MASTER_KEY_FILE) or data / "master.key",
             management_rate_limit=reader.get(MANAGEMENT_RATE_LIMIT),
