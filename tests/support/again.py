@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MOST = 9
-"""One in a thousand of ours: so many came too late when the machine was held up for a while, and all were good alone."""
+"""One in a thousand of ours: so many came too late when a machine was held up for a while, and were good alone."""
 FAILED = 1
 _LAST_FAILED = Path(".pytest_cache/v/cache/lastfailed")
 
