@@ -153,7 +153,7 @@ def new_sharing(
         elapsed,
         NoteFile(replica_dir / NOTE, _log, so="a start of the machine has this edge wait for its shares"),
         boot_id=find_boot_id(),
-        has_limits=lambda: has_global_limits(replica),
+        has_limits=lambda: has_feature(replica, "rateLimits"),
     )
 
 
@@ -202,13 +202,14 @@ def new_borrowing(
         elapsed,
         deployment_id=deployment_id,
         cursor=cursor,
+        has_quotas=lambda: has_feature(replica, "quotas"),
     )
 
 
-def has_global_limits(replica: Replica) -> bool:
-    """Whether any key of the replica may have rate limits of all edges."""
+def has_feature(replica: Replica, name: str) -> bool:
+    """Whether any key of the replica may have this power."""
     try:
-        return replica.is_open and any("rateLimits" in put.features for put in replica.buckets())
+        return replica.is_open and any(name in put.features for put in replica.buckets())
     except (lmdb.Error, ReplicaBroken, ValueError):
         return False
 
