@@ -68,7 +68,7 @@ def test_a_page_does_what_it_says_from_top_to_bottom(page: Path, origin: Origin,
         "KEYWRIGHT_DATA_DIR": str(origin.data_dir),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    whole = "\n".join(["set -e", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT", *script])
+    whole = "\n".join(["set -e", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT", *script])
     with (tmp_path / "output").open("w+") as output_file:
         done = subprocess.run(
             ["bash", "-c", whole], cwd=tmp_path, env=environment, stdout=output_file, stderr=subprocess.STDOUT,

@@ -130,7 +130,7 @@ class Machine:
         self.reservations = Reservations(DIGESTER, self.quotas)
         self.takers = Takers(LimitTable(self.directory / "limits", elapsed, boot_id=boot), self.quotas)
 
-    def new_borrowing(self) -> Borrowing:
+    def new_borrowing(self, *, has_quotas: bool = False) -> Borrowing:
         return Borrowing(
             QuotaTable(self.directory / QUOTAS_DIRECTORY, self.ledger.clock.elapsed, boot_id=self.boot),
             self.ledger,
@@ -139,6 +139,7 @@ class Machine:
             self.ledger.clock.elapsed,
             deployment_id=lambda: "dep_1",
             cursor=lambda: "",
+            has_quotas=lambda: has_quotas,
         )
 
     def begin(self) -> None:

@@ -23,7 +23,7 @@ from schemathesis.engine import Status, events, from_schema
 from schemathesis.generation.meta import TestPhase
 
 from keywright.domain.keyformat import Digester
-from keywright.domain.limits import NAME
+from keywright.domain.limits import MAX_COST, NAME
 from keywright.domain.scopes import find_fault
 from keywright.domain.text import is_whole
 from keywright.origin.openapi.fields import NETWORK_FORMAT, parse_moment
@@ -107,9 +107,19 @@ class World:
             self._names[name] = self._make(name)
         consumer = f"{ACCOUNT}/key-buckets/{self._names['bucketName']}/consumers/{self._names['consumerName']}"
         self._names["consumerId"] = self._client.get(consumer).json()["id"]
+        self._reservation: str | None = None
 
     def close(self) -> None:
         self._client.close()
+
+    def _reserve(self) -> str:
+        """The token of a reservation. However often it is settled, it is answered."""
+        consumers = f"{ACCOUNT}/key-buckets/{self._names['bucketName']}/consumers?with-api-key=true"
+        quota = {"name": "calls", "limit": 10**9, "period": "none"}
+        made = self._client.post(consumers, json={"name": f"reserves-{next(_numbers)}", "quotas": [quota]}).json()
+        question = {"key": made["apiKeys"][0]["key"], "reserve": 5}
+        told = self._client.post(f"/v2/validate/{self._names['bucketName']}", json=question).json()
+        return str(told["reservation"]["token"])
 
     def place(self, case: Any) -> None:
         """Puts existing names into the path of a request that is meant well, the first two of each three times."""
@@ -124,6 +134,10 @@ class World:
                 case.body["plan"] = self._names["planName"]
         amend_keys(case)
         amend_usage(case)
+        if is_settling(case):
+            # Which tokens were made here, no schema can say.
+            self._reservation = self._reservation or self._reserve()
+            case.body["reservation"] = self._reservation
         if case.path_parameters.get("keyId") == self._own_key:
             # It was listed, and all that comes is asked with it.
             case.path_parameters["keyId"] = self._make("keyId", case.operation.path)
@@ -311,6 +325,16 @@ def amend_keys(case: Any) -> None:
         # They have to be among the consumer's, which the same request or a call before may have set.
         if is_scopes(body.get("scopes")):
             body["scopes"] = None
+    if (
+        case.operation.path.startswith("/v2/validate")
+        and isinstance(case.body, dict)
+        and is_cost(case.body.get("reserve"))
+    ):
+        # It is in place of these, and no schema says so. What is wrong of them stays.
+        if is_cost(case.body.get("cost")):
+            del case.body["cost"]
+        if type(case.body.get("peek")) is bool:
+            del case.body["peek"]
     for body in (case.body, *keys_in(case.body)):
         for member in ("rateLimits", "quotas"):
             limits = body.get(member) if isinstance(body, dict) else None
@@ -319,6 +343,17 @@ def amend_keys(case: Any) -> None:
             if any(names.count(name) > 1 for name in names):
                 # Each has a name of its own, which no schema can say.
                 body[member] = some[:1]
+
+
+def is_settling(case: Any) -> bool:
+    body = case.body
+    return (
+        case.operation.path == "/v2/settle"
+        and isinstance(body, dict)
+        and body.keys() == {"reservation", "cost"}
+        and isinstance(body["reservation"], str)
+        and is_cost(body["cost"], least=0)
+    )
 
 
 def amend_usage(case: Any) -> None:
@@ -337,6 +372,11 @@ def keys_in(body: Any) -> list[dict[str, Any]]:
 
 def is_scopes(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value) and find_fault(value) is None
+
+
+def is_cost(value: Any, least: int = 1) -> bool:
+    # To JSON 5.0 is a whole number, too.
+    return type(value) in {int, float} and least <= value <= MAX_COST and value == int(value)
 
 
 def is_past(moment: Any) -> bool:

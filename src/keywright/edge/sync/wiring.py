@@ -154,7 +154,7 @@ def new_sharing(
         elapsed,
         NoteFile(replica_dir / NOTE, _log, so="a start of the machine has this edge wait for its shares"),
         boot_id=find_boot_id(),
-        has_limits=_GlobalLimits(replica).are_there,
+        has_limits=_Feature(replica, "rateLimits").is_there,
     )
 
 
@@ -203,32 +203,32 @@ def new_borrowing(
         elapsed,
         deployment_id=deployment_id,
         cursor=cursor,
+        has_quotas=_Feature(replica, "quotas").is_there,
     )
 
 
-def has_global_limits(replica: Replica) -> bool:
-    """Whether any key of the replica may have rate limits of all edges."""
-    try:
-        return replica.is_open and any("rateLimits" in put.features for put in replica.buckets())
-    except (lmdb.Error, ReplicaBroken, ValueError):
-        return False
-
-
-class _GlobalLimits:
-    """Whether any key may have rate limits of all edges: looked for again where the replica has moved, as it is asked
-    once a second, and there may be thousands of buckets.
+class _Feature:
+    """Whether any key of the replica may have a power of this name: looked for again where the replica has moved, as it
+    is asked often, and there may be thousands of buckets.
     """
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, name: str) -> None:
         self._replica = replica
+        self._name = name
         self._at: Cursor | None = None
-        self._are_there = False
+        self._is_there = False
 
-    def are_there(self) -> bool:
+    def is_there(self) -> bool:
         at = self._replica.find_cursor() if self._replica.is_open else None
         if at is None or at != self._at:
-            self._are_there, self._at = has_global_limits(self._replica), at
-        return self._are_there
+            self._is_there, self._at = self._find(), at
+        return self._is_there
+
+    def _find(self) -> bool:
+        try:
+            return self._replica.is_open and any(self._name in put.features for put in self._replica.buckets())
+        except (lmdb.Error, ReplicaBroken, ValueError):
+            return False
 
 
 def new_http_feed(origin: str, token: Secret, digester: Digester, clock: Clock, *, edge_name: str) -> HttpFeed:

@@ -19,7 +19,7 @@ from keywright.edge.quotas.bell import Rung
 from keywright.edge.quotas.borrowing import asking as asking_module
 from keywright.edge.quotas.borrowing import borrower
 from keywright.edge.quotas.borrowing.holding import STEP_REQUESTS
-from keywright.edge.quotas.borrowing.notes import NOTES_DIRECTORY, Notes
+from keywright.edge.quotas.borrowing.notes import NOTES_DIRECTORY, Notes, has_notes
 from keywright.protocol.leases import LEASE_MILLIS
 
 VALID, EXCEEDED, UNAVAILABLE = Verdict.VALID, Verdict.QUOTA_EXCEEDED, Verdict.UNAVAILABLE
@@ -308,3 +308,19 @@ async def test_a_lease_whose_end_is_yet_to_be_told_does_not_begin_again(
     edge.takers.close()
     asking.holdings.close()
     asking.holdings.table.close()
+
+
+@pytest.mark.parametrize("has_quotas", [True, False])
+async def test_where_there_are_quotas_all_is_ready_before_the_first_question(tmp_path: Path, has_quotas: bool) -> None:
+    edge = Machine(tmp_path, Ledger())
+    edge.running = asyncio.create_task(edge.new_borrowing(has_quotas=has_quotas).run())
+    await until((tmp_path / "quotas" / "bell").exists)
+    if has_quotas:
+        await until(lambda: has_notes(tmp_path / NOTES_DIRECTORY) and edge.table.generation == 1)
+    else:
+        await asyncio.sleep(0.1)
+        assert not has_notes(tmp_path / NOTES_DIRECTORY)
+    # Nothing is asked for before somebody wants it.
+    assert edge.ledger.questions == []
+    await edge.kill()
+    edge.takers.close()

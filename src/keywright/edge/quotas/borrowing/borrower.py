@@ -43,6 +43,8 @@ LOOK_SHARE = 20
 FAILED_PAUSE_SECONDS = 0.1
 TELL_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
+FIRST_LOOK_SECONDS = 3.0
+"""How often it is looked whether there are quotas, while there are none."""
 OVERTAKEN_SECONDS = 2.0
 GOODBYE_SECONDS = 2.0
 """For how long the last process on a replica tries to give back what is left."""
@@ -61,9 +63,11 @@ class Borrowing:
         *,
         deployment_id: Callable[[], str],
         cursor: Callable[[], str],
+        has_quotas: Callable[[], bool] = lambda: False,
     ) -> None:
         """`directory` is the replica's, `edge` the edge's instance. `elapsed` counts as `Clock.elapsed` does.
-        `deployment_id` is "" and `cursor` "" while the replica has no snapshot.
+        `deployment_id` is "" and `cursor` "" while the replica has no snapshot. `has_quotas` is whether any key of it
+        may have some: then all is made ready, so that the first question waits for the origin alone.
         """
         self._table = table
         self._channel = channel
@@ -72,6 +76,7 @@ class Borrowing:
         self._elapsed = elapsed
         self._deployment_id = deployment_id
         self._cursor = cursor
+        self._has_quotas = has_quotas
         self._holdings: Holdings | None = None
         self._note = NoteFile(directory / NOTE, _log, so="metrics tell nothing of quotas")
         self._told: QuotasStatus | None = None
@@ -132,8 +137,8 @@ class Borrowing:
         """One start: until something fails, or another deployment is followed."""
         while not self._deployment_id():  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
-        while not (rung.is_set() or await in_thread(self._has_work)):
-            await _wait(rung, PAUSE_SECONDS)
+        while not (rung.is_set() or self._has_quotas() or await in_thread(self._has_work)):
+            await _wait(rung, FIRST_LOOK_SECONDS)
         asking = await self._begin(self._deployment_id())
         holdings = asking.holdings
         looked_at, told_at, pause = -math.inf, -math.inf, 0.0
