@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 import keywright
+from keywright.cli import running
 from keywright.cli.app import app
+from keywright.cli.operations.service import edge, serve
 from keywright.runtime.server import StartError
 
 
@@ -69,6 +72,88 @@ def test_importing_the_command_line_loads_nothing_that_serve_would_wait_for() ->
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert loaded.strip() == "[]"
+
+
+STARTED = """
+import os, sys
+os.environ["KEYWRIGHT_PORT"] = "not a number"
+sys.argv = ["keywright", %r, "--data-dir", "/nowhere"]
+from keywright.cli import main
+try:
+    main()
+except SystemExit as ended:
+    assert ended.code == 1, ended.code
+{import_rest}
+print(*sorted(sys.modules))
+"""
+RUN_BY_EDGE = "import keywright.edge.start, keywright.edge.worker, keywright.runtime.processes.rolling"
+NOT_FOR_EDGE = {
+    "fastapi", "starlette", "pydantic", "sqlalchemy", "alembic", "aiosqlite", "jinja2", "joserfc", "cryptography",
+    "rich", "keywright.origin", "keywright.serve", "nats", "grpc",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "import_rest", "unwanted"), [("serve", "", set()), ("edge", RUN_BY_EDGE, NOT_FOR_EDGE)]
+)
+def test_what_runs_the_service_loads_no_other_commands_and_an_edge_nothing_of_an_origin(
+    command: str, import_rest: str, unwanted: set[str]
+) -> None:
+    code = STARTED.replace("{import_rest}", import_rest) % command
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "KEYWRIGHT_PORT" in done.stderr
+    assert {"keywright.cli.running", "keywright.cli.operations.service"} <= loaded
+    others = {"keywright.cli.app", "keywright.cli.resources", "keywright.cli.key_inspect", "keywright.cli.api_client"}
+    assert loaded & (others | unwanted) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ([], {}),
+        (["--port", "9000", "--data-dir=/srv/keys"], {"port": 9000, "data_dir": Path("/srv/keys")}),
+        (["--port", "1", "--port", "2"], {"port": 2}),
+        (["--new-deployment", "--nats", "nats://a:4222"], {"new_deployment": True, "nats": "nats://a:4222"}),
+        (["--database-url", "sqlite:///a=b.db"], {"database_url": "sqlite:///a=b.db"}),
+        (["--grpc-port", "0"], {"grpc_port": 0}),
+        # All of these are Typer's to refuse, to explain or to take.
+        (["--help"], None),
+        (["--port"], None),
+        (["--port", ""], None),
+        (["--port="], None),
+        (["--port", "-1"], None),
+        (["--port", "0"], None),
+        (["--port", "65536"], None),
+        (["--port", "8_080"], None),
+        (["--port", "\u0668"], None),
+        (["--new-deployment=yes"], None),
+        (["--por", "80"], None),
+        (["--data-dir", "a", "b"], None),
+        (["--", "--port", "80"], None),
+    ],
+)
+def test_plain_options_of_serve_are_read_as_typer_reads_them(
+    arguments: list[str], given: dict[str, Any] | None, service: Callable[..., list[Any]]
+) -> None:
+    assert running.read_options(serve, arguments) == given
+    if given is not None:
+        calls = service()
+        assert run("serve", *arguments).exit_code == 0
+        serve(**given)
+        assert calls[0] == calls[1]
+
+
+def test_every_option_of_what_runs_the_service_is_read_without_typer() -> None:
+    for command in (serve, edge):
+        options = running._options_of(command)
+        assert {parameter for parameter, _, _ in options.values()} == set(inspect.signature(command).parameters)
+
+
+def test_whatever_does_not_run_the_service_has_all_commands() -> None:
+    code = "import sys; sys.argv = ['keywright', '--help']; from keywright.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(f" {command} " in done.stdout for command in ("serve", "edge", "consumers", "keys", "snapshot"))
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,9 @@ class Batch:
     changes: Sequence[Change]
     cursor: Cursor
 
+    is_newest = True
+    """Whether it says anything of the newest change that there is: that it leads to it, or that there are more."""
+
     def __post_init__(self) -> None:
         if self.cursor.revision != self.follows.revision + len(self.changes):
             raise ValueError("there is not one change for each revision")

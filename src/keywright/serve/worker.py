@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
@@ -59,7 +60,7 @@ from keywright.origin.usage.folding import Folder
 from keywright.origin.usage.intake.first_uses import FirstUses
 from keywright.origin.usage.intake.rules import Intake
 from keywright.origin.usage.store import append
-from keywright.protocol.changes import Batch, Change, Cursor
+from keywright.protocol.changes import Batch, Change, Cursor, decode
 from keywright.protocol.reports import UNFILLED, Report
 from keywright.runtime import server, tasks
 from keywright.runtime.backoff import Backoff
@@ -79,6 +80,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("keywright.serve")
 
 BATCH_SIZE = 1000
+LOOK_SECONDS = 0.25
+"""For so long after a look at the record what this process has committed goes to the replica without another."""
 REFUSALS_LOGGED_PER_SECOND = 5
 FIRST_LOOK_SECONDS = 30
 
@@ -91,14 +94,23 @@ class WrongRecord(Exception):
     """The database holds another deployment than the one that this process was started for, or none."""
 
 
+class OwnBatch(Batch):
+    """Of what this process has committed. Another one may have committed more."""
+
+    is_newest = False
+
+
 class RecordFeed:
     """The feed of an edge that sits beside the record: it reads the change log itself.
 
     `id` is the deployment that this process was started for. A database that is exchanged for another one's while it
-    runs must not empty the replica either.
+    runs must not empty the replica either. What this process has committed itself it need not read, but for a look from
+    time to time at what others have.
     """
 
-    def __init__(self, database: Database, id: str | None) -> None:
+    def __init__(self, database: Database, id: str | None, elapsed: Callable[[], float]) -> None:
+        self._elapsed = elapsed
+        self._looked_at = -math.inf
         self._database = database
         self._id = id
 
@@ -109,6 +121,10 @@ class RecordFeed:
         return self._known(await self._database.run_read(find_deployment)).id
 
     async def changes(self, after: Cursor) -> Batch:
+        own = self._database.recent.after(after)[:BATCH_SIZE]
+        if own and self._elapsed() - self._looked_at < LOOK_SECONDS:
+            return OwnBatch(after, [decode(body) for _, body in own], own[-1].cursor)
+        self._looked_at = self._elapsed()
         try:
             rows = await self._database.run_read(partial(commit_log.lead_on, after=after, limit=BATCH_SIZE))
         except NotKept as error:
@@ -190,7 +206,7 @@ class ServeWorker:
         commits = self._database.commits
         self._sync_loop = SyncLoop(
             self._replica,
-            RecordFeed(self._database, deployment_id.find_marked(settings)),
+            RecordFeed(self._database, deployment_id.find_marked(settings), clock.elapsed),
             clock,
             sync_clock,
             Backoff(POLL_SECONDS, LONGEST_PAUSE_SECONDS, random.uniform),

@@ -13,7 +13,7 @@ from edge.world import PEPPER_CHECK, MemoryFeed, at, batch, bucket, consumer, ke
 from keywright.edge.replica.replica import LOADING, Replica, ReplicaBroken, WrongPepper
 from keywright.edge.sync.feed import RecordBehind
 from keywright.edge.sync.loop import SyncLoop
-from keywright.protocol.changes import Change, ConsumerDelete, Cursor
+from keywright.protocol.changes import Batch, Change, ConsumerDelete, Cursor
 from support.clock import FakeClock
 from support.sync import new_sync_loop
 from support.waiting import until
@@ -21,8 +21,6 @@ from support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
-
-    from keywright.protocol.changes import Batch
 
 
 def start_of_log() -> list[Change]:
@@ -401,6 +399,28 @@ async def test_a_replica_is_as_fresh_as_the_question_and_not_as_the_answer(repli
     sync_loop = new_sync_loop(replica, SlowFeed(log=start_of_log()), clock=clock)
     await sync_loop.sync_now()
     assert sync_loop.lag_seconds == 7
+    await sync_loop.close()
+
+
+async def test_what_a_process_has_committed_itself_says_not_that_nobody_else_has(replica: Replica) -> None:
+    class OwnBatch(Batch):
+        is_newest = False
+
+    class OwnFeed(MemoryFeed):
+        async def changes(self, after: Cursor) -> Batch:
+            found = await super().changes(after)
+            return OwnBatch(found.follows, found.changes, found.cursor) if found.changes else found
+
+    clock, feed = FakeClock(), OwnFeed(log=start_of_log())
+    sync_loop = new_sync_loop(replica, feed, clock=clock)
+    await sync_loop.sync_now()
+    clock.advance(7)
+    feed.log.append(key("zpka_another", 1, 1))
+    await sync_loop.sync_now()
+    # It is here, and for all that is known of others the replica is as old as it was.
+    assert (sync_loop.revision, sync_loop.lag_seconds) == (len(feed.log), 7)
+    await sync_loop.sync_now()
+    assert sync_loop.lag_seconds == 0
     await sync_loop.close()
 
 

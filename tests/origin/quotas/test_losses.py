@@ -34,7 +34,7 @@ async def outcome_of(record: Record, number: int) -> Outcome:
 
 async def show_to_the_replica(record: Record, cursor: Cursor) -> None:
     with pytest.raises(SnapshotNeeded):
-        await RecordFeed(record.database, None).changes(cursor)
+        await RecordFeed(record.database, None, lambda: 0.0).changes(cursor)
 
 
 async def show_to_the_ledger(record: Record, cursor: Cursor) -> None:

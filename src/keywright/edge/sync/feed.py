@@ -63,7 +63,9 @@ class Feed(Protocol):
     """
 
     def is_last(self, batch: Batch) -> bool:
-        """Whether a batch that `changes` gave ended with the newest change that there was when it was asked for."""
+        """Whether a batch that `changes` gave ended with the newest change that there was when it was asked for, as
+        far as the feed knows (`is_newest` of the batch).
+        """
         ...
 
     async def deployment_id(self) -> str:

@@ -283,7 +283,7 @@ class SyncLoop:
                     raise FilesReplaced("the files were replaced")
                 # What a live feed says of its last moment is not what is true now.
                 synced_at = asked_at if self._live is None else self._live.synced_at
-                if synced_at is not None:
+                if synced_at is not None and batch.is_newest:
                     self._sync_clock.advance(synced_at)
                 return
 

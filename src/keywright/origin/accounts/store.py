@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from keywright.domain.models import Account, Environment, Project
+from keywright.origin.db.prepared import prepared
 from keywright.origin.db.tables import accounts, buckets, environments, projects
 from keywright.origin.db.transaction import Transaction
 
-_BY_NAME = sa.select(accounts).where(accounts.c.name == sa.bindparam("name"))
+_BY_NAME = prepared(sa.select(accounts).where(accounts.c.name == sa.bindparam("name")))
 
 
 async def insert_account(tx: Transaction, *, id: str, name: str, now: datetime) -> Account:

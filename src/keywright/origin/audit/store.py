@@ -9,10 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from keywright.origin.db.prepared import prepared
 from keywright.origin.db.tables import audit_logs
 from keywright.origin.db.transaction import Transaction
 
-_INSERT = sa.insert(audit_logs)
+_INSERT = prepared(sa.insert(audit_logs))
 
 
 async def insert_audit(

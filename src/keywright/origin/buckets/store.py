@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from keywright.domain.models import DEFAULT_SELF_SERVE, Account, Bucket, Environment, SelfServe, WhenStale, refuse_after
 from keywright.domain.permissions import Access
 from keywright.origin.db.engine import MissingReference
+from keywright.origin.db.prepared import prepared
 from keywright.origin.db.tables import (
     accounts,
     buckets,
@@ -31,17 +32,17 @@ _COLUMNS = (
     buckets.c.features, buckets.c.record_addresses, buckets.c.former_key_prefixes,
 )  # fmt: skip
 _SELECT = sa.select(*_COLUMNS).select_from(buckets.outerjoin(accounts, accounts.c.number == buckets.c.account_number))
-_BY_NAME = _SELECT.where(buckets.c.name == sa.bindparam("name"))
-_BY_NAME_HELD = _BY_NAME.with_for_update(of=buckets)
-_GRANTS_OF = (
+_BY_NAME = prepared(_SELECT.where(buckets.c.name == sa.bindparam("name")))
+_BY_NAME_HELD = prepared(_BY_NAME.with_for_update(of=buckets))
+_GRANTS_OF = prepared(
     sa.select(grants.c.bucket_number, accounts.c.id, grants.c.access, grants.c.expires_at)
     .join(accounts, accounts.c.number == grants.c.account_number)
     .where(grants.c.bucket_number.in_(sa.bindparam("numbers", expanding=True)))
 )
-_DATA_KEY = sa.select(buckets.c.master_key_id, buckets.c.sealed_data_key).where(
-    buckets.c.number == sa.bindparam("number")
+_DATA_KEY = prepared(
+    sa.select(buckets.c.master_key_id, buckets.c.sealed_data_key).where(buckets.c.number == sa.bindparam("number"))
 )
-_FEATURES = sa.select(buckets.c.features).where(buckets.c.number == sa.bindparam("number"))
+_FEATURES = prepared(sa.select(buckets.c.features).where(buckets.c.number == sa.bindparam("number")))
 
 
 async def insert(

@@ -14,6 +14,7 @@ from keywright.domain.limits import Quota, RateLimit
 from keywright.domain.models import Bucket, Consumer, Manager, Plan, to_millis
 from keywright.domain.powers import encode_powers, features_of
 from keywright.origin.buckets import store as bucket_rows
+from keywright.origin.db.prepared import prepared
 from keywright.origin.db.tables import UtcTime, consumer_tags, consumers, keys, last_used, managers, to_json
 from keywright.origin.db.transaction import Transaction
 from keywright.origin.plans import store as plan_rows
@@ -28,9 +29,11 @@ _USED_AT = (
 )
 SHOWN = sa.select(consumers, sa.type_coerce(_USED_AT, UtcTime).label("last_used_at"))
 """Rows of consumers as `complete` takes them."""
-_BY_NAME = SHOWN.where(consumers.c.bucket_number == sa.bindparam("bucket"), consumers.c.name == sa.bindparam("name"))
-_BY_NAME_HELD = _BY_NAME.with_for_update()
-_TAGS_OF = (
+_BY_NAME = prepared(
+    SHOWN.where(consumers.c.bucket_number == sa.bindparam("bucket"), consumers.c.name == sa.bindparam("name"))
+)
+_BY_NAME_HELD = prepared(_BY_NAME.with_for_update())
+_TAGS_OF = prepared(
     sa.select(consumer_tags)
     .where(consumer_tags.c.consumer_number.in_(sa.bindparam("numbers", expanding=True)))
     .order_by(consumer_tags.c.consumer_number, consumer_tags.c.position)

@@ -6,21 +6,18 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from keywright.origin.db.prepared import prepared
 from keywright.origin.db.tables import changes, deployment
 from keywright.origin.db.transaction import Transaction
 from keywright.protocol.changes import Change, Cursor, Hidden, decode
 
-_AFTER = (
+_AFTER = prepared(
     sa.select(changes)
     .where(changes.c.revision > sa.bindparam("after"))
     .order_by(changes.c.revision)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
-_REVISION = sa.select(deployment.c.revision)
-
-
-class NotKept(Exception):
-    """The log can't lead on from that cursor: its change is not kept, was never made, or is of another past."""
+_REVISION = prepared(sa.select(deployment.c.revision))
 
 
 class Logged(NamedTuple):
@@ -28,6 +25,10 @@ class Logged(NamedTuple):
 
     cursor: Cursor
     change: Change
+
+
+class NotKept(Exception):
+    """The log can't lead on from that cursor: its change is not kept, was never made, or is of another past."""
 
 
 async def get_revision(tx: Transaction) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,10 +20,13 @@ import sqlalchemy as sa
 
 from keywright.origin.db import sqlite
 from keywright.origin.db.engine import DatabaseUnavailable, translating
+from keywright.origin.db.prepared import PreparedStatements
 from keywright.runtime.metrics.histogram import now_ns
 
 if TYPE_CHECKING:
     from keywright.origin.db.metrics import DatabaseMeasures
+    from keywright.origin.db.prepared import Rows
+    from keywright.origin.db.recent_commits import Committed, RecentCommits
 
 T = TypeVar("T")
 
@@ -37,9 +40,10 @@ READERS = 4
 class Waiting:
     """A unit that waits for the lock, what came of it, and who waits for that."""
 
-    start: Callable[[sa.Connection], Any]
+    start: Callable[[InThread], Any]
     done: asyncio.Future[Any]
     result: Any = None
+    logged: Sequence[Committed] = ()
     error: BaseException | None = None
     is_committed: bool = False
     asked_ns: int = field(default_factory=now_ns)
@@ -57,13 +61,19 @@ class Waiting:
 class InThread:
     """A connection in its own thread, and the transaction on it, with the face of asynchronous ones: nothing waits."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, statements: PreparedStatements) -> None:
+        """`connection` has begun a transaction."""
         self._connection = connection
+        self._driver: Any = connection.connection.driver_connection
+        self._statements = statements
         self.dialect = connection.dialect
         self.is_active = True
+        self.logged: Sequence[Committed] = ()
+        """The changes that the unit has numbered."""
 
-    async def execute(self, statement: sa.Executable, rows: Any = None) -> sa.CursorResult[Any]:
-        return self._connection.execute(statement, rows)
+    async def execute(self, statement: sa.Executable, rows: Any = None) -> sa.CursorResult[Any] | Rows:
+        found = self._statements.run(self._driver, statement, rows)
+        return self._connection.execute(statement, rows) if found is None else found
 
     @asynccontextmanager
     async def begin_nested(self) -> AsyncIterator[None]:
@@ -78,13 +88,15 @@ class InThread:
 class SqliteUnits:
     """From the event loop's own thread."""
 
-    def __init__(self, url: sa.URL, lock: asyncio.Lock, measures: DatabaseMeasures) -> None:
+    def __init__(self, url: sa.URL, lock: asyncio.Lock, measures: DatabaseMeasures, recent: RecentCommits) -> None:
         """`lock` is held by whoever writes in this process: waiting in line beats polling the lock of the file."""
         self._engine = sqlite.create_plain_engine(url, connections=READERS + 1)
+        self._statements = PreparedStatements(self._engine.dialect)
         self._readers = ThreadPoolExecutor(READERS, "keywright-read")
         self._writer = ThreadPoolExecutor(1, "keywright-write")
         self._lock = lock
         self._measures = measures
+        self._recent = recent
         self._queue: list[Waiting] = []
         self._working: asyncio.Task[None] | None = None
 
@@ -99,15 +111,17 @@ class SqliteUnits:
             await asyncio.to_thread(threads.shutdown)
         self._engine.dispose()
 
-    async def read(self, work: Callable[[sa.Connection], Coroutine[Any, Any, T]]) -> T:
+    async def read(self, work: Callable[[InThread], Coroutine[Any, Any, T]]) -> T:
         # A context of its own, which what asks may go on using meanwhile.
         context, began, waited = contextvars.copy_context(), now_ns(), 0
 
         def run() -> T:
             nonlocal waited
             with translating(), self._engine.connect() as connection:
+                # Ends with the connection, taken back: there is nothing to commit.
+                connection.begin()
                 waited = now_ns() - began
-                return _run_to_end(work(connection))
+                return _run_to_end(work(InThread(connection, self._statements)))
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, run)
@@ -115,11 +129,11 @@ class SqliteUnits:
             if waited:
                 self._measures.waits.observe(waited)
 
-    async def write(self, work: Callable[[sa.Connection], Coroutine[Any, Any, T]]) -> T:
+    async def write(self, work: Callable[[InThread], Coroutine[Any, Any, T]]) -> T:
         """What comes of the unit, once it is committed; with whatever it raises it has changed nothing."""
         context = contextvars.copy_context()
 
-        def start(connection: sa.Connection) -> T:
+        def start(connection: InThread) -> T:
             return context.run(_run_to_end, work(connection))
 
         waiting = Waiting(start, asyncio.get_running_loop().create_future())
@@ -167,11 +181,11 @@ class SqliteUnits:
                 with connection.begin():
                     if len(together) == 1:
                         together[0].began_ns = now_ns()
-                        together[0].result = together[0].start(connection)
+                        self._start(connection, together[0])
                     else:
                         for one in together:
                             one.began_ns = now_ns()
-                            _run_in_savepoint(connection, one)
+                            self._start_in_savepoint(connection, one)
                     done_at = now_ns()
         except Exception as error:  # noqa: BLE001
             # Nothing of it was committed.
@@ -180,20 +194,26 @@ class SqliteUnits:
         else:
             for one in together:
                 one.is_committed = one.error is None
+                if one.is_committed:
+                    self._recent.note(one.logged)
         return None if done_at is None else now_ns() - done_at
 
+    def _start(self, connection: sa.Connection, one: Waiting) -> None:
+        unit = InThread(connection, self._statements)
+        one.result = one.start(unit)
+        one.logged = unit.logged
 
-def _run_in_savepoint(connection: sa.Connection, one: Waiting) -> None:
-    """Raises what has ended the transaction of all."""
-    savepoint = connection.begin_nested()
-    try:
-        one.result = one.start(connection)
-        savepoint.commit()
-    except BaseException as error:
-        if not _is_in_transaction(connection):
-            raise
-        savepoint.rollback()
-        one.error = error
+    def _start_in_savepoint(self, connection: sa.Connection, one: Waiting) -> None:
+        """Raises what has ended the transaction of all."""
+        savepoint = connection.begin_nested()
+        try:
+            self._start(connection, one)
+            savepoint.commit()
+        except BaseException as error:
+            if not _is_in_transaction(connection):
+                raise
+            savepoint.rollback()
+            one.error = error
 
 
 def _is_in_transaction(connection: sa.Connection) -> bool:

@@ -14,6 +14,7 @@ from keywright.domain.models import Consumer, DisabledBy, Key, to_millis
 from keywright.domain.permissions import SYSTEM_BUCKET
 from keywright.domain.powers import encode_powers, features_of
 from keywright.origin.buckets import store as bucket_rows
+from keywright.origin.db.prepared import prepared
 from keywright.origin.db.tables import (
     UtcTime,
     accounts,
@@ -49,7 +50,7 @@ class NewKey:
 
 _KEYS = sa.select(*(column.label(column.key) for column in keys.c))
 # By id: to return the numbers in the order of the rows, SQLAlchemy would insert into SQLite one by one.
-_INSERT = sa.insert(keys).returning(keys.c.id, keys.c.number)
+_INSERT = prepared(sa.insert(keys).returning(keys.c.id, keys.c.number))
 _USED_AT = sa.select(last_used.c.used_at).where(last_used.c.key_id == keys.c.id).scalar_subquery()
 _USED_REGION = (
     sa.select(usage_sources.c.region)
@@ -299,5 +300,5 @@ _MANAGEMENT_KEYS = (
     .join(consumers, consumers.c.number == keys.c.consumer_number)
     .where(buckets.c.name == SYSTEM_BUCKET)
 )
-_MANAGEMENT_KEY_BY_DIGEST = _MANAGEMENT_KEYS.where(keys.c.digest == sa.bindparam("digest"))
-_MANAGEMENT_KEY_BY_DIGEST_HELD = _held(_MANAGEMENT_KEY_BY_DIGEST)
+_MANAGEMENT_KEY_BY_DIGEST = prepared(_MANAGEMENT_KEYS.where(keys.c.digest == sa.bindparam("digest")))
+_MANAGEMENT_KEY_BY_DIGEST_HELD = prepared(_held(_MANAGEMENT_KEY_BY_DIGEST))

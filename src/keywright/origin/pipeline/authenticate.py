@@ -13,7 +13,9 @@ from fastapi import Request
 from keywright.origin.auth import bearer
 from keywright.origin.auth.actors import Actor
 from keywright.origin.db.transaction import Transaction
+from keywright.origin.pipeline.body import Admission
 from keywright.origin.pipeline.context import client_address_of
+from keywright.origin.pipeline.let_in import Entrance
 from keywright.origin.pipeline.rate_limit import Meter
 from keywright.origin.pipeline.services import Services
 
@@ -24,6 +26,10 @@ class Caller(ABC):
     @abstractmethod
     async def authenticate(self, request: Request, services: Services) -> Actor:
         """Who asks, before anything else of the request is looked at. Raises Unauthorized and the like."""
+
+    def entrance(self, request: Request, services: Services, admission: Admission) -> Entrance | None:
+        """Under which name it is remembered for a moment that this caller may do that; None where it is not."""
+        return None
 
     @abstractmethod
     def meter(self, actor: Actor, services: Services) -> Meter:
@@ -41,6 +47,11 @@ class Caller(ABC):
 class ManagementKeyCaller(Caller):
     async def authenticate(self, request: Request, services: Services) -> Actor:
         return await authenticate_management_key(request, services)
+
+    def entrance(self, request: Request, services: Services, admission: Admission) -> Entrance | None:
+        secret = bearer.parse_management_key(bearer.authorization_of(request))
+        digest = services.dependencies.digester.digest(secret)
+        return Entrance.of(digest, client_address_of(request), admission, request.path_params)
 
     def meter(self, actor: Actor, services: Services) -> Meter:
         return meter_of(actor, services)

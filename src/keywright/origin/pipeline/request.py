@@ -82,7 +82,13 @@ async def handle(request: Request, route: OriginRoute) -> Response:
     audit_draft = AuditDraft(route.name)
     actor = NOBODY
     try:
-        actor = await route.caller.authenticate(request, services)
+        admission = route.admission
+        entrance = None if admission is None else route.caller.entrance(request, services, admission)
+        known = None if entrance is None else services.let_in.find(entrance, services.dependencies.clock())
+        if known is None:
+            actor = await route.caller.authenticate(request, services)
+        else:
+            actor, audit_draft.account_id = known.actor, known.account_id
         meter = route.caller.meter(actor, services)
         meter.check()
         await route.caller.accept_invites(request, services, actor)
@@ -90,8 +96,11 @@ async def handle(request: Request, route: OriginRoute) -> Response:
         if request.method not in READING:
             make_room(services.disk, route.name)
         body = NO_BODY
-        if route.admission is not None:
-            await _admit(request, route.admission, services, actor, audit_draft)
+        if admission is not None:
+            if known is None:
+                await _admit(request, admission, services, actor, audit_draft)
+            if known is None and entrance is not None:
+                services.let_in.note(entrance, actor, audit_draft.account_id, services.dependencies.clock())
             body = await read_body(request, route.name, services.dependencies.limits, meter)
         take = _read if request.method in READING else _write
         try:
@@ -155,6 +164,7 @@ async def _write(
         return Written(response, again, revision, revision or head, wait, Touched.by(tx, audit_draft.account_id))
 
     written = await services.database.run_write(write, is_in_loop=route.is_in_loop)
+    services.let_in.forget_after(route.name)
     if written.revision is not None:
         await publish(services, written.revision)
     await acknowledge(written.response, services.edges, written.known, written.wait, written.actor, written.touched)

@@ -12,6 +12,7 @@ from keywright.origin.db.transaction import Database
 from keywright.origin.edges.registry import Edges
 from keywright.origin.limits.rules import Shares
 from keywright.origin.mail import Mailer
+from keywright.origin.pipeline.let_in import LetIn
 from keywright.origin.pipeline.rate_limit import RateLimiter
 from keywright.origin.pipeline.request_counts import RequestCounts
 from keywright.origin.pipeline.unit_of_work import Dependencies
@@ -47,6 +48,7 @@ class Services:
     """Which web pages may call the Self-serve API."""
     mailer: Mailer | None = None
     client_addresses: ClientAddresses = field(default_factory=ClientAddresses)
+    let_in: LetIn = field(default_factory=LetIn)
     wrong_keys: WrongKeys = field(default_factory=lambda: WrongKeys(0))
     request_counts: RequestCounts = field(default_factory=RequestCounts)
     disk: Disk | None = None
