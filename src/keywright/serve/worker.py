@@ -66,7 +66,8 @@ from keywright.runtime.clock import Clock
 from keywright.runtime.disk import MIB, Disk
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
-from keywright.serve import deployment_id
+from keywright.serve import deployment_id, file_state
+from keywright.serve.file_state import FileState
 from keywright.serve.first_start import make_dependencies
 from keywright.serve.own_edge import BORROWING_LOCK, SHARING_LOCK, OwnLeaseChannel, OwnShareChannel, run_in_one
 from keywright.serve.own_usage import OwnUsageChannel
@@ -100,6 +101,9 @@ class RecordFeed:
     def __init__(self, database: Database, id: str | None) -> None:
         self._database = database
         self._id = id
+        self._nothing_after: Cursor | None = None
+        self._unchanged = file_state.UNKNOWN
+        """How the database's files were before nothing was found after that cursor."""
 
     def is_last(self, batch: Batch) -> bool:
         return len(batch.changes) < BATCH_SIZE
@@ -108,11 +112,16 @@ class RecordFeed:
         return self._known(await self._database.run_read(find_deployment)).id
 
     async def changes(self, after: Cursor) -> Batch:
+        # Four times a second a look at two files tells that nothing was committed by anybody.
+        state = FileState.of(self._database.file)
+        if state.is_known and state == self._unchanged and after == self._nothing_after:
+            return Batch(after, [], after)
         try:
             rows = await self._database.run_read(partial(commit_log.lead_on, after=after, limit=BATCH_SIZE))
         except NotKept as error:
             reason = str(error)
         else:
+            self._unchanged, self._nothing_after = state, None if rows else after
             cursor = rows[-1].cursor if rows else after
             return Batch(after, [change for _, change in rows], cursor)
         async with self._database.write() as tx:
