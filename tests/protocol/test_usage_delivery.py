@@ -126,6 +126,12 @@ def test_wishes_are_read_as_they_were_written_and_only_for_the_question_that_was
     assert len(SIGNER.encode_wishes(range(10**9, 10**9 + 20_000), question)) < 64 * 1024
 
 
+def test_stored_wishes_of_format_1_are_still_understood_and_written() -> None:
+    question, stored = replace(DELIVERY, content=WISHES_QUESTION), (SAMPLES / "usage-wishes-1.bin").read_bytes()
+    assert SIGNER.decode_wishes(stored, question) == {3, 70_000}
+    assert SIGNER.encode_wishes([70_000, 3], question) == stored
+
+
 def test_answer_of_an_origin_that_knows_no_wishes_is_none() -> None:
     question = replace(DELIVERY, content=WISHES_QUESTION)
     refusal = UsageAnswer(Outcome.REFUSED, detail="not a batch of usage")

@@ -68,7 +68,8 @@ from keywright.runtime.clock import Clock
 from keywright.runtime.disk import MIB, Disk
 from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EndUserSettings, OriginSettings
-from keywright.serve import deployment_id
+from keywright.serve import deployment_id, file_state
+from keywright.serve.file_state import FileState
 from keywright.serve.first_start import make_dependencies
 from keywright.serve.own_edge import BORROWING_LOCK, SHARING_LOCK, OwnLeaseChannel, OwnShareChannel, run_in_one
 from keywright.serve.own_usage import OwnUsageChannel
@@ -113,6 +114,9 @@ class RecordFeed:
         self._looked_at = -math.inf
         self._database = database
         self._id = id
+        self._nothing_after: Cursor | None = None
+        self._unchanged = file_state.UNKNOWN
+        """How the database's files were before nothing was found after that cursor."""
 
     def is_last(self, batch: Batch) -> bool:
         return len(batch.changes) < BATCH_SIZE
@@ -125,11 +129,16 @@ class RecordFeed:
         if own and self._elapsed() - self._looked_at < LOOK_SECONDS:
             return OwnBatch(after, [decode(body) for _, body in own], own[-1].cursor)
         self._looked_at = self._elapsed()
+        # Four times a second a look at two files tells that nothing was committed by anybody.
+        state = FileState.of(self._database.file)
+        if state.is_known and state == self._unchanged and after == self._nothing_after:
+            return Batch(after, [], after)
         try:
             rows = await self._database.run_read(partial(commit_log.lead_on, after=after, limit=BATCH_SIZE))
         except NotKept as error:
             reason = str(error)
         else:
+            self._unchanged, self._nothing_after = state, None if rows else after
             cursor = rows[-1].cursor if rows else after
             return Batch(after, [change for _, change in rows], cursor)
         async with self._database.write() as tx:

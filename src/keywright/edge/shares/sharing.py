@@ -31,12 +31,14 @@ from keywright.protocol.shares import (
 )
 
 if TYPE_CHECKING:
-    from keywright.edge.limits.table import LimitTable
+    from keywright.edge.limits.table import LimitTable, TableUse
     from keywright.edge.note_file import NoteFile
 
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
+IDLE_SCAN_SECONDS = 5.0
+"""Where no bucket has limits, the table is gone through so much less often: it costs some milliseconds."""
 """How often it is looked whether there are global limits at all; and after a failure, how soon it asks again."""
 UNUSED_SECONDS = 30.0
 """How often it asks while there are none, and it is told the same as before."""
@@ -100,6 +102,7 @@ class Sharing:
         """Until then it need not ask while there are no limits."""
         self._edges = 0
         self._noted_at = float("-inf")
+        self._scanned_at = float("-inf")
         self._has_failed = False
 
     async def run(self) -> None:
@@ -109,8 +112,13 @@ class Sharing:
             is_used = True
             try:
                 await self._set_shares()
-                uses = await asyncio.to_thread(self._table.list_uses, USED_SECONDS)
-                is_used = bool(uses) or self._has_limits()
+                has_limits = self._has_limits()
+                uses: list[TableUse] = []
+                if has_limits or began >= self._scanned_at + IDLE_SCAN_SECONDS:
+                    uses = await asyncio.to_thread(self._table.list_uses, USED_SECONDS)
+                    # Found once, it is looked for each time.
+                    self._scanned_at = float("-inf") if uses else began
+                is_used = bool(uses) or has_limits
                 if is_used or began >= self._unused_until:
                     pause = await self._ask(self._meter.measure(uses, self._elapsed()))
                     await self._set_shares()
