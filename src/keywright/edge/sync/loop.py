@@ -145,6 +145,8 @@ class SyncLoop:
     async def sync_now(self) -> None:
         """Return when the replica has every change that was committed before this call; raises what stands in the way.
 
+        A feed may hand on what this process has committed before it looks for what others have (`Batch.is_newest`).
+
         Calls that come while a round is running share the next one, the first that is sure to see their changes.
         """
         if self._waiting is None:
