@@ -11,6 +11,7 @@ that failed, and for what grew beyond its bound.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,8 @@ EDGE_LATE_SECONDS = 5.0
 
 def main() -> int:
     options = _options()
+    # An end that was asked for ends the processes, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with ExitStack() as stack:
         directory = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="keywright-soak-", dir=options.directory))
@@ -44,7 +47,8 @@ def main() -> int:
         stack.enter_context(served).wait_until_ready(120)
         api = stack.enter_context(Api(served))
         token = api.call("POST", "/v1/accounts/my-account/management-keys", json={"permissions": FOLLOW})["key"]
-        edge = EdgeProcess(directory / "edge", served.url, token, directory / "origin" / "pepper.key")
+        pepper = directory / "origin" / "pepper.key"
+        edge = EdgeProcess(directory / "edge", served.url, token, pepper, from_nothing=True)
         stack.enter_context(edge).wait_until_ready(120)
 
         keys = Keys(options.keys)

@@ -145,10 +145,13 @@ class EdgeProcess(ServeProcess):
         *arguments: str,
         port: int | None = None,
         under: Sequence[str] = (),
+        from_nothing: bool = False,
         **variables: str,
     ) -> None:
         variables |= {"KEYWRIGHT_EDGE_TOKEN": token, "KEYWRIGHT_PEPPER_FILE": str(pepper_file)}
-        super().__init__(data_dir, "--origin", origin, *arguments, port=port, under=under, **variables)
+        super().__init__(
+            data_dir, "--origin", origin, *arguments, port=port, under=under, from_nothing=from_nothing, **variables
+        )
 
 
 class BrokerEdgeProcess(ServeProcess):
