@@ -46,6 +46,10 @@ class BadLine:
             await self.origin.deliver(replace(delivery, nonce=secrets.token_hex(16)))
         return answer
 
+    async def tell(self, delivery: Delivery) -> frozenset[int]:
+        await self.deliver(delivery)
+        return frozenset()
+
     async def close(self) -> None: ...
 
 
