@@ -102,6 +102,7 @@ async def test_what_changes_nothing_for_the_edges_takes_no_revision(record: Reco
             when_stale=own.when_stale,
             self_serve=SelfServe(enabled=False),
             default_scopes=own.default_scopes,
+            record_addresses=True,
             key_prefix="acme_live",
             former_key_prefixes=[own.key_prefix],
             now=now(),

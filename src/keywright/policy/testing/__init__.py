@@ -38,13 +38,16 @@ _BEFORE_ALL = -(2**63)
 """When keys are judged here: before each end that one may have been given."""
 
 
-class Asked(NamedTuple):
-    """What a policy has asked: one entry for each request that showed a key."""
-
+class _Judged(NamedTuple):
     key: str
     bucket: str
     verdict: str
     """As in docs/reference/validation.md: `VALID`, `UNKNOWN`, ..."""
+
+
+class Asked(_Judged):
+    """What a policy has asked: one entry for each request that showed a key. It equals the tuple of these three."""
+
     cost: int | None = None
     """What the route said that it takes, or reserves; None where it said nothing."""
 
@@ -129,7 +132,9 @@ class FakeKeys:
 
     def validate(self, secret: str, bucket: str, demand: Demand = NO_DEMAND) -> Result:
         result = self._judge(secret, bucket, demand)
-        self.asked.append(Asked(secret, bucket, str(result.verdict), demand.cost))
+        asked = Asked(secret, bucket, str(result.verdict))
+        asked.cost = demand.cost
+        self.asked.append(asked)
         if not (demand.is_reserve and result.is_valid):
             return result
         reserved = Reserved(*result)
