@@ -72,6 +72,12 @@ def test_every_prepared_statement_can_be_run_the_short_way(engine: sa.Engine) ->
     assert len([Prepared(one, engine.dialect, None) for one in found if not isinstance(one, sa.Insert)]) > 10
 
 
+def test_a_column_without_a_name_of_its_own_is_found_by_the_databases(engine: sa.Engine) -> None:
+    run(engine, sa.insert(TABLE), [{"name": "a"}])
+    counted = prepared(sa.select(sa.func.count(TABLE.c.number)))
+    assert run(engine, counted, {}).scalar() == 1
+
+
 def test_rows_are_inserted_one_by_one_and_many_at_once(engine: sa.Engine) -> None:
     returning, silent = sa.insert(TABLE).returning(TABLE.c.number), sa.insert(TABLE)
     assert run(engine, returning, {"name": "a", "is_good": True}).scalar() == 1

@@ -84,7 +84,7 @@ class Prepared:
         if len(self._expanding) != len(_EXPANDING.findall(self._sql)):
             raise ValueError(f"expands in a way that is not known here: {compiled}")
         columns = getattr(statement, "exported_columns", ())
-        self._row: Any = _row_type([(column.name, column.key) for column in columns])
+        self._row: Any = _row_type([(column.name, column.key or column.name) for column in columns])
         self._out = [
             (place, process)
             for place, process in enumerate(_out_of(column.type, dialect) for column in columns)
