@@ -1,5 +1,5 @@
-"""`make test`: every test, in a process more than there are cores. `make coverage`: the same with coverage, and a gate
-on rooms where a wrong answer is an outage.
+"""`make test`: every test, on every core. `make coverage`: the same with coverage, and a gate on rooms where a wrong
+answer is an outage.
 
 python tests/run.py              everything, and what failed of it once more, alone (support/again.py)
 python tests/run.py -k expiry     what pytest is told
@@ -20,9 +20,8 @@ from support import again, watchdog
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_PERCENT = 95
 GATED = ("domain", "protocol", "origin", "edge")
-# One more than there are cores: a third of the time tests wait. A file's tests stay in one process, which has a
-# PostgreSQL and other servers of its own.
-EVERYTHING = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder", "--tb", "short")
+# A file's tests stay in one process, which has a PostgreSQL and other servers of its own.
+EVERYTHING = ("-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder", "--tb", "short")
 
 
 def main(arguments: list[str]) -> int:

@@ -6,9 +6,13 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 ENDED_KEPT = 5000
+KEPT_SECONDS = 30.0
+"""For so long an expired key is asked for before it is deleted."""
 SETTLED_SECONDS = 5.0
 """So long after its creation a key is good everywhere, and so near its expiry nobody says what it is."""
 
@@ -23,8 +27,8 @@ class Key:
     id: str
     consumer: str
     begun: float
-    ending: float = float("inf")
-    ended: float = float("inf")
+    ending: float = inf
+    ended: float = inf
 
     def must_be_good(self, asked: float, answered: float) -> bool:
         return asked > self.begun + SETTLED_SECONDS and answered < self.ending
@@ -40,6 +44,8 @@ class Keys:
     wanted: int
     _good: list[Key] = field(default_factory=list)
     _ended: deque[Key] = field(default_factory=lambda: deque(maxlen=ENDED_KEPT))
+    _expiring: deque[Key] = field(default_factory=deque)
+    """Those that end by themselves, and are there until they are deleted."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _random: random.Random = field(default_factory=lambda: random.Random(1))
 
@@ -49,6 +55,20 @@ class Keys:
     def add(self, key: Key) -> None:
         with self._lock:
             self._good.append(key)
+            if key.ended != inf:
+                self._expiring.append(key)
+
+    def expires(self, keys: Sequence[Key]) -> None:
+        """These end by themselves from now on."""
+        with self._lock:
+            self._expiring.extend(keys)
+
+    def take_expired(self) -> Key | None:
+        """One that ended by itself a while ago, and can be deleted."""
+        with self._lock:
+            if not self._expiring or self._expiring[0].ended + KEPT_SECONDS > time.monotonic():
+                return None
+            return self._expiring.popleft()
 
     def pick(self) -> Key | None:
         """One to be asked for: mostly a good one."""

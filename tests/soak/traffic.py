@@ -115,6 +115,10 @@ class Writer(Actor):
         if len(self._consumers) < CONSUMERS:
             self._new_consumer()
             return
+        if (expired := self._keys.take_expired()) is not None:
+            # Its consumer may be gone, and it with that.
+            self._call("DELETE", f"{CONSUMERS_URL}/{expired.consumer}/keys/{expired.id}", {204, 404})
+            return
         if len(self._keys) < self._keys.wanted:
             self._new_key()
             return
@@ -145,8 +149,10 @@ class Writer(Actor):
         consumer = self._random.choice(self._consumers)
         expires = datetime.now(UTC) + timedelta(seconds=EXPIRY_SECONDS)
         # Keys that expire sooner do so as before.
-        for key in self._keys.take_out_of(consumer):
+        rolled = self._keys.take_out_of(consumer)
+        for key in rolled:
             key.ended = min(key.ended, _moment(expires) + EXPIRY_SLACK_SECONDS)
+        self._keys.expires(rolled)
         self._call("POST", f"{CONSUMERS_URL}/{consumer}/roll-key", {204}, json={"expiresOn": expires.isoformat()})
         listed = self._api.call("GET", f"{CONSUMERS_URL}/{consumer}/keys?key-format=visible")["data"]
         newest = max(listed, key=lambda one: one["createdOn"])

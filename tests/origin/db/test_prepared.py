@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ TABLE = sa.Table(
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> sa.Engine:
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     made = sqlite.create_plain_engine(sa.make_url(f"sqlite:///{tmp_path}/things.db"), connections=1)
     TABLE.metadata.create_all(made)
-    return made
+    yield made
+    made.dispose()
 
 
 def run(engine: sa.Engine, statement: Any, values: Any) -> Any:

@@ -357,8 +357,10 @@ def is_settling(case: Any) -> bool:
 
 
 def amend_usage(case: Any) -> None:
-    """What no schema can say of a range of usage: what time it is, and that it has an order."""
+    """What no schema can say of usage: what time it is, that a range has an order, and that addresses have days."""
     if case.operation.path.endswith("/usage"):
+        if (case.query or {}).get("by") == "address":
+            case.query.pop("interval", None)
         for name in ("from", "to"):
             if is_moment((case.query or {}).get(name)):
                 del case.query[name]

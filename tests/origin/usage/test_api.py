@@ -304,8 +304,8 @@ async def test_networks_are_told_where_the_bucket_records_them_and_forgotten_whe
     key, other = [await service.new_key(consumer["name"]) for _ in range(2)]
     url = f"{service.consumers_url}/{consumer['name']}"
     place = f"/consumers/{consumer['name']}"
-    refused = await counted.usage(place, by="address", expect=400)
-    assert "recordAddresses" in refused["errors"][0]["message"]
+    refused = await counted.usage(place, by="address", expect=409)
+    assert "recordAddresses" in refused["detail"]
     # What an edge tells that has not heard yet is not kept.
     await counted.counts(key["id"], 1, address="198.51.100.0/24")
     assert (await service.call("PATCH", service.bucket_url, json={"recordAddresses": True}))["recordAddresses"] is True

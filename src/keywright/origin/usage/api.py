@@ -215,7 +215,8 @@ async def get_bucket_usage(
 
 
 @router.get(
-    CONSUMER + "/usage", name="consumer.usage", summary="Usage of a consumer", responses={**CSV, **problems(403, 404)},
+    CONSUMER + "/usage", name="consumer.usage", summary="Usage of a consumer",
+    responses={**CSV, **problems(403, 404, 409)},
     response_model=UsageShape,
 )  # fmt: skip
 async def get_consumer_usage(
@@ -233,7 +234,7 @@ async def get_consumer_usage(
 
 @router.get(
     CONSUMER + "/keys/{keyId:key_id}/usage", name="key.usage", summary="Usage of a key",
-    responses={**CSV, **problems(403, 404)}, response_model=UsageShape,
+    responses={**CSV, **problems(403, 404, 409)}, response_model=UsageShape,
 )  # fmt: skip
 async def get_key_usage(
     work: CurrentUnitOfWork,

@@ -14,7 +14,7 @@ from enum import StrEnum
 from keywright.domain.models import Bucket, IdKind, from_millis, to_millis
 from keywright.domain.paging import Page
 from keywright.domain.permissions import Access
-from keywright.domain.problems import BadRequest, NotFound
+from keywright.domain.problems import BadRequest, Conflict, NotFound
 from keywright.origin.accounts.access import get_visible_account
 from keywright.origin.buckets import deleted_store
 from keywright.origin.buckets import store as bucket_rows
@@ -299,7 +299,7 @@ async def _by_address(
     known_until: datetime | None,
 ) -> Usage:
     if not bucket.record_addresses:
-        raise _refused("by", "must be another: the bucket records no addresses (recordAddresses)")
+        raise Conflict("The bucket records no addresses: set recordAddresses first.")
     if asked.interval is Interval.HOUR:
         raise _refused("interval", "must be day, or left out, where addresses are asked for")
     hours = addresses.whole_days(hours)
