@@ -22,6 +22,7 @@ from keywright.edge.quotas.borrowing.channels import MEDIA_TYPE as LEASES_MEDIA_
 from keywright.edge.quotas.borrowing.channels import HttpLeaseChannel, NatsLeaseChannel, NoLeaseChannel
 from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
 from keywright.edge.replica.freshness import find_boot_id
+from keywright.edge.replica.reader import NotReady
 from keywright.edge.replica.replica import ReplicaBroken
 from keywright.edge.shares.channels import HttpShareChannel, NatsShareChannel, NoShareChannel
 from keywright.edge.shares.sharing import Sharing, Teller
@@ -147,10 +148,18 @@ def new_sharing(
     deployment_id: Callable[[], str],
 ) -> Sharing:
     """Asking for the shares of an edge, for the one of its processes that follows."""
+
+    def followed() -> str:
+        try:
+            return deployment_id() if replica.is_open else UNFILLED
+        except (lmdb.Error, ReplicaBroken, NotReady, ValueError):
+            # Its files are about to be replaced.
+            return UNFILLED
+
     return Sharing(
         table,
         channel,
-        Teller(identity.instance, secrets.token_hex(8), deployment_id),
+        Teller(identity.instance, secrets.token_hex(8), followed),
         elapsed,
         NoteFile(replica_dir / NOTE, _log, so="a start of the machine has this edge wait for its shares"),
         boot_id=find_boot_id(),
