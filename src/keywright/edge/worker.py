@@ -40,10 +40,7 @@ from keywright.runtime.logging import configure_logs
 from keywright.runtime.settings import EdgeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from keywright.edge.http.endpoint import Receive, Scope, Send
-    from keywright.edge.shares.sharing import Sharing
 
 log = logging.getLogger("keywright.edge")
 
@@ -94,10 +91,10 @@ class EdgeWorker:
         if self._usage is not None:
             self._delivering = new_delivering(self._usage, self._usage_channel, clock.elapsed)
 
-        def sharing(deployment_id: Callable[[], str]) -> Sharing:
-            common = self._share_channel, identity, clock.elapsed, deployment_id
-            return new_sharing(self._replica, settings.replica_dir, table, *common)
-
+        sharing = None
+        if settings.is_following:
+            how = self._share_channel, identity, clock.elapsed
+            sharing = new_sharing(self._replica, settings.replica_dir, table, *how)
         # Who follows nobody is told so when it asks: what holds then the bucket's owner has said.
         borrowing = new_borrowing(self._replica, settings.replica_dir, self._lease_channel, identity, clock.elapsed)
         self._election = new_election(
@@ -112,7 +109,7 @@ class EdgeWorker:
             mirror=self._haproxy,
             # HAProxy goes on believing its maps.
             late_seconds=settings.haproxy_lease_seconds if settings.haproxy is not None else 0.0,
-            sharing=sharing if settings.is_following else None,
+            sharing=sharing,
             borrowing=borrowing,
             delivering=self._delivering,
         )

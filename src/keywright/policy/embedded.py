@@ -18,8 +18,8 @@ from keywright.edge.identity import Identity
 from keywright.edge.quotas.borrowing.asking import LeaseChannel
 from keywright.edge.quotas.borrowing.channels import NatsLeaseChannel, NoLeaseChannel
 from keywright.edge.replica.replica import Replica
-from keywright.edge.shares.channels import NatsShareChannel, NoShareChannel
-from keywright.edge.shares.sharing import ShareChannel, Sharing
+from keywright.edge.shares.channels import NatsShareChannel
+from keywright.edge.shares.sharing import ShareChannel
 from keywright.edge.sync.feed import Feed
 from keywright.edge.sync.reporting import Reports
 from keywright.edge.sync.wiring import (
@@ -234,10 +234,10 @@ class EmbeddedReplica(ReplicaSource):
             usage_channel = self._new_usage_channel(self._digester, self._name)
             delivering = new_delivering(usage, usage_channel, self._clock.elapsed)
 
-        def sharing(deployment_id: Callable[[], str]) -> Sharing:
-            common = channel or NoShareChannel(), identity, self._clock.elapsed, deployment_id
-            return new_sharing(replica, self.replica_directory, self._table, *common)
-
+        sharing = None
+        if channel is not None:
+            how = channel, identity, self._clock.elapsed
+            sharing = new_sharing(replica, self.replica_directory, self._table, *how)
         # An application closes and opens it as its server has it, also while the origin is away: that is no goodbye.
         self._election = new_election(
             replica,
@@ -249,7 +249,7 @@ class EmbeddedReplica(ReplicaSource):
             reports,
             self._lease,
             says_goodbye=False,
-            sharing=None if channel is None else sharing,
+            sharing=sharing,
             borrowing=new_borrowing(replica, self.replica_directory, lender, identity, self._clock.elapsed),
             delivering=delivering,
         )

@@ -61,7 +61,7 @@ from keywright.origin.usage.intake.first_uses import FirstUses
 from keywright.origin.usage.intake.rules import Intake
 from keywright.origin.usage.store import append
 from keywright.protocol.changes import Batch, Change, Cursor, decode
-from keywright.protocol.reports import UNFILLED, Report
+from keywright.protocol.reports import Report
 from keywright.runtime import server, tasks
 from keywright.runtime.backoff import Backoff
 from keywright.runtime.clock import Clock
@@ -261,7 +261,6 @@ class ServeWorker:
             OwnShareChannel(self._shares),
             self._identity,
             clock.elapsed,
-            lambda: self._replica.followed_id or UNFILLED,
         )
         self._borrowing = new_borrowing(
             self._replica,

@@ -15,20 +15,22 @@ from keywright.protocol.reports import UNFILLED
 
 @pytest.mark.parametrize("error", [ReplicaBroken("replaced"), NotReady("closed"), None], ids=str)
 def test_shares_are_asked_for_while_the_files_are_replaced(
-    replica: Replica, tmp_path: Path, error: Exception | None
+    replica: Replica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     nothing: Any = None
 
-    def deployment_id() -> str:
+    def deployment_id(_: Replica) -> str:
         if error is not None:
             raise error
-        return "dply_1"
+        return "dply_1/view"
+
+    monkeypatch.setattr(Replica, "deployment_id", property(deployment_id))
 
     class Identity:
         instance = "0123456789abcdef"
 
     identity: Any = Identity()
-    sharing = new_sharing(replica, tmp_path, nothing, nothing, identity, lambda: 0.0, deployment_id)
+    sharing = new_sharing(replica, tmp_path, nothing, nothing, identity, lambda: 0.0)
     assert sharing._teller.deployment_id() == ("dply_1" if error is None else UNFILLED)
     replica.close()
     assert sharing._teller.deployment_id() == UNFILLED

@@ -184,6 +184,13 @@ class Replica:
         found = self.deployment_id
         return None if found is None else found.partition("/")[0]
 
+    def find_followed_id(self) -> str | None:
+        """The same; None as well where nothing can be read now, as while the files are replaced."""
+        try:
+            return self.followed_id if self.is_open else None
+        except (NotReady, *UNREADABLE):
+            return None
+
     def buckets(self) -> list[BucketPut]:
         return self._reader.buckets()
 

@@ -22,7 +22,6 @@ from keywright.edge.quotas.borrowing.channels import MEDIA_TYPE as LEASES_MEDIA_
 from keywright.edge.quotas.borrowing.channels import HttpLeaseChannel, NatsLeaseChannel, NoLeaseChannel
 from keywright.edge.quotas.table import QUOTAS_DIRECTORY, QuotaTable
 from keywright.edge.replica.freshness import find_boot_id
-from keywright.edge.replica.reader import NotReady
 from keywright.edge.replica.replica import ReplicaBroken
 from keywright.edge.shares.channels import HttpShareChannel, NatsShareChannel, NoShareChannel
 from keywright.edge.shares.sharing import Sharing, Teller
@@ -145,21 +144,12 @@ def new_sharing(
     channel: ShareChannel,
     identity: Identity,
     elapsed: Callable[[], float],
-    deployment_id: Callable[[], str],
 ) -> Sharing:
     """Asking for the shares of an edge, for the one of its processes that follows."""
-
-    def followed() -> str:
-        try:
-            return deployment_id() if replica.is_open else UNFILLED
-        except (lmdb.Error, ReplicaBroken, NotReady, ValueError):
-            # Its files are about to be replaced.
-            return UNFILLED
-
     return Sharing(
         table,
         channel,
-        Teller(identity.instance, secrets.token_hex(8), followed),
+        Teller(identity.instance, secrets.token_hex(8), lambda: replica.find_followed_id() or UNFILLED),
         elapsed,
         NoteFile(replica_dir / NOTE, _log, so="a start of the machine has this edge wait for its shares"),
         boot_id=find_boot_id(),
@@ -194,12 +184,6 @@ def new_borrowing(
 ) -> Borrowing:
     """Borrowing quotas for an edge, by the one of its processes that follows."""
 
-    def deployment_id() -> str:
-        try:
-            return (replica.followed_id or "") if replica.is_open else ""
-        except (lmdb.Error, ReplicaBroken, ValueError):
-            return ""
-
     def cursor() -> str:
         found = replica.find_cursor() if replica.is_open else None
         return "" if found is None or not found.stamp else str(found)
@@ -210,7 +194,7 @@ def new_borrowing(
         replica_dir,
         identity.instance,
         elapsed,
-        deployment_id=deployment_id,
+        deployment_id=lambda: replica.find_followed_id() or "",
         cursor=cursor,
         has_quotas=_Feature(replica, "quotas").is_there,
     )
@@ -301,7 +285,7 @@ def new_election(
     mirror: Mirror | None = None,
     late_seconds: float = 0.0,
     says_goodbye: bool = True,
-    sharing: Callable[[Callable[[], str]], Sharing] | None = None,
+    sharing: Sharing | None = None,
     borrowing: Borrowing | None = None,
     delivering: Delivering | None = None,
 ) -> LeaderElection:
@@ -309,7 +293,7 @@ def new_election(
 
     What the edge has applied, `mirror` has applied, too. `late_seconds` is for how long somebody believes what this
     edge said after it said so; such an edge can't say goodbye. Nor does one with `says_goodbye=False`, which may be
-    used again from its disk with the origin away. `sharing` makes what asks for shares of global limits, `borrowing`
+    used again from its disk with the origin away. `sharing` asks for shares of global limits, `borrowing`
     asks for quotas, and gives them back when the last process has ended, `delivering` brings usage to the origin.
     """
 
@@ -354,7 +338,7 @@ def new_election(
         reporter = Reporter(reports, new_report, random.uniform, on_taken=on_taken, elapsed=clock.elapsed)
     runs = [] if reporter is None else [reporter.run]
     if sharing is not None:
-        runs.append(sharing(deployment_id).run)
+        runs.append(sharing.run)
     if borrowing is not None:
         runs.append(borrowing.run)
     if delivering is not None:

@@ -12,7 +12,6 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
-from keywright.edge.replica.files import ReplicaBroken
 from keywright.edge.replica.replica import UNREADABLE, NotReady
 from keywright.edge.usage.counter import UsageCounter
 from keywright.edge.usage.counting import Counting
@@ -143,7 +142,4 @@ def _find_number(replica: Replica, bucket: str) -> int | None:
 
 
 def _find_deployment(replica: Replica) -> str:
-    try:
-        return replica.followed_id or UNFILLED
-    except (ReplicaBroken, NotReady, *UNREADABLE):
-        return UNFILLED
+    return replica.find_followed_id() or UNFILLED
